@@ -1,0 +1,34 @@
+"""What can go wrong for a user, and the exit code of each.
+
+A message is one line that says what is wrong, where, and what to do. cli.run prints it; any other exception is a bug.
+"""
+
+
+class JaxgptError(Exception):
+    """Base class: an error that the user can mend."""
+
+    exit_code = 1
+
+
+class UsageError(JaxgptError):
+    """Wrong flag, configuration or device."""
+
+    exit_code = 2
+
+
+class DataError(JaxgptError):
+    """A corpus that is missing, damaged, too short or not what it claims to be."""
+
+    exit_code = 3
+
+
+class CheckpointError(JaxgptError):
+    """A checkpoint that can't be written, read, or continued with these flags."""
+
+    exit_code = 4
+
+
+class NumericsError(JaxgptError):
+    """The loss is no longer a finite number."""
+
+    exit_code = 5
