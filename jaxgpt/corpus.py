@@ -1,0 +1,240 @@
+"""Where tokens come from: a text file, a token file, or a corpus known by name."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import os
+import re
+import struct
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from jaxgpt.errors import DataError
+from jaxgpt.tokenizer import VOCAB_SIZE, gpt2
+
+SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+SHAKESPEARE_BYTES = 1_115_394
+SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+CONNECT_SECONDS, TRANSFER_SECONDS = 2.5, 10.0  # then a download is given up: nobody waits long to hear "no network"
+
+HEADER_BYTES = 1024  # the token file of llm.c: 256 int32, of which the first three are magic, version, token count
+HEADER_MAGIC, HEADER_VERSION = 20240520, 1
+TOKEN = np.dtype("<u2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Tokens on the host.
+
+    Attributes:
+      name: what the user calls it: a path or a title.
+      tokens: uint16 (N,), every id below GPT-2's 50,257; a memmap for a token file.
+      fingerprint: SHA-256 of the tokens as little-endian uint16, the same from whatever kind of file they came.
+      note: why this corpus and not the one hoped for; empty when there is nothing to explain.
+    """
+
+    name: str
+    tokens: np.ndarray
+    fingerprint: str
+    note: str = ""
+
+
+def load(data: str = "auto", cache: Path | None = None) -> Corpus:
+    """Open a corpus.
+
+    Args:
+      data: a path (`.bin`: token file; anything else: UTF-8 text), "shakespeare", or "auto": Shakespeare if it is
+        cached or can be fetched within seconds, else the text that every Python carries.
+      cache: where downloads and the tokens of texts are kept; by default $JAXGPT_CACHE or ~/.cache/jaxgpt.
+
+    Raises:
+      DataError: with one line that says what is wrong with which file, and what to do.
+    """
+    cache = cache or Path(os.environ.get("JAXGPT_CACHE") or Path.home() / ".cache" / "jaxgpt")
+    if data == "shakespeare":
+        return _shakespeare(cache)
+    if data == "auto":
+        try:
+            return _shakespeare(cache)
+        except DataError as error:
+            return _python_reference(cache, note=str(error))
+    path = Path(data)
+    try:
+        return _token_file(path) if path.suffix == ".bin" else _text(data, path.read_bytes(), cache)
+    except FileNotFoundError:
+        raise DataError(f"{data}: no such file; --data takes a UTF-8 text, a .bin token file, or shakespeare") from None
+    except OSError as error:
+        raise DataError(f"{data}: {error.strerror}; --data must name a file that can be read") from None
+
+
+# ---- Text ----------------------------------------------------------------------------------------------------------
+
+
+def _text(name: str, content: bytes, cache: Path, note: str = "") -> Corpus:
+    if not content:
+        raise DataError(f"{name}: the file is empty; a corpus needs text")
+    cached = cache / "tokens" / f"gpt2-{hashlib.sha256(content).hexdigest()}.bin"
+    try:
+        return _checked(name, _read_tokens(cached), note)
+    except (OSError, DataError):
+        pass  # not cached yet, or damaged: make it anew
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{name}: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}; "
+            "convert it first, for example: iconv -f latin1 -t utf-8"
+        ) from None
+    tokens = tokenize(text)
+    with contextlib.suppress(OSError):  # a cache that can't be written costs the next start a second, nothing else
+        header = np.zeros(HEADER_BYTES // 4, "<i4")
+        header[:3] = HEADER_MAGIC, HEADER_VERSION, len(tokens)
+        _write_whole(cached, header.tobytes() + tokens.tobytes())
+    return _checked(name, tokens, note)
+
+
+def tokenize(text: str, piece_chars: int = 1 << 20) -> np.ndarray:
+    """GPT-2 ids of a text, uint16 (N,): those of one `encode_ordinary` call, on all cores and in bounded memory."""
+    encode = gpt2().encode_ordinary
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+        arrays = threads.map(lambda piece: np.array(encode(piece), TOKEN), _pieces(text, piece_chars))
+        return np.concatenate([np.empty(0, TOKEN), *arrays])
+
+
+def _pieces(text: str, piece_chars: int) -> Iterator[str]:
+    # A lone newline between two visible characters is always a word of its own in GPT-2's pattern, so that a cut behind
+    # it changes no token. At spaces it would: " word" is one.
+    start, cut = 0, re.compile(r"(?<=\S)\n(?=\S)")
+    while start < len(text):
+        found = cut.search(text, start + piece_chars)
+        end = found.end() if found else len(text)
+        yield text[start:end]
+        start = end
+
+
+# ---- Token files ---------------------------------------------------------------------------------------------------
+
+
+def _token_file(path: Path) -> Corpus:
+    return _checked(str(path), _read_tokens(path))
+
+
+def _read_tokens(path: Path) -> np.ndarray:
+    """Map a token file, uint16 (N,): llm.c's format where its magic number leads, else raw ids."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    offset = 0
+    # No raw file of GPT-2 ids can begin with the magic number: read as uint16, its first half is 55,432.
+    if int.from_bytes(header[:4], "little") == HEADER_MAGIC:
+        if size < HEADER_BYTES:
+            raise DataError(
+                f"{path}: truncated: {size:,} bytes, less than a {HEADER_BYTES:,}-byte header; write it again"
+            )
+        _, version, count = struct.unpack_from("<3i", header)
+        if version != HEADER_VERSION:
+            raise DataError(f"{path}: token file version {version}; only {HEADER_VERSION}, uint16 ids, is known")
+        if size != HEADER_BYTES + count * TOKEN.itemsize:
+            raise DataError(
+                f"{path}: truncated or damaged: its header counts {count:,} tokens, "
+                f"but {size - HEADER_BYTES:,} bytes follow it, not {count * TOKEN.itemsize:,}; write it again"
+            )
+        offset = HEADER_BYTES
+    elif size % TOKEN.itemsize:
+        raise DataError(f"{path}: truncated or no token file: {size:,} bytes are not a whole number of uint16 ids")
+    if size == offset:
+        raise DataError(f"{path}: the file holds no tokens")
+    return np.memmap(path, TOKEN, mode="r", offset=offset)
+
+
+def _checked(name: str, tokens: np.ndarray, note: str = "") -> Corpus:
+    """Read every token once, for the fingerprint and for ids that the model has no row for."""
+    digest, chunk = hashlib.sha256(), 1 << 24
+    for start in range(0, len(tokens), chunk):
+        part = np.asarray(tokens[start : start + chunk])
+        if part.max() >= VOCAB_SIZE:
+            at = int(np.argmax(part >= VOCAB_SIZE))
+            raise DataError(
+                f"{name}: token {start + at:,} is {part[at]}, beyond GPT-2's vocabulary of {VOCAB_SIZE:,}; "
+                "encode the text with GPT-2's tokenizer"
+            )
+        digest.update(part)
+    return Corpus(name, tokens, digest.hexdigest(), note)
+
+
+# ---- Corpora by name -----------------------------------------------------------------------------------------------
+
+
+def _shakespeare(cache: Path) -> Corpus:
+    path = cache / "input.txt"
+    try:
+        content = path.read_bytes()
+    except OSError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != SHAKESPEARE_SHA256:
+        try:
+            content = fetch(SHAKESPEARE_URL, SHAKESPEARE_BYTES, SHAKESPEARE_SHA256)
+        except DataError as error:
+            raise DataError(
+                f"tiny Shakespeare is not in {cache} and could not be fetched ({error}); "
+                f"put {SHAKESPEARE_URL} there as input.txt, or set JAXGPT_CACHE to a folder that has it"
+            ) from None
+        with contextlib.suppress(OSError):
+            _write_whole(path, content)
+    return _text("tiny Shakespeare", content, cache)
+
+
+def _python_reference(cache: Path, note: str) -> Corpus:
+    from pydoc_data.topics import topics  # the language reference behind help(), about 480,000 characters
+
+    name = f"the Python {sys.version_info.major}.{sys.version_info.minor} language reference"
+    text = "\n\n".join(topics[title] for title in sorted(topics))
+    return _text(name, text.encode(), cache, note)
+
+
+def fetch(url: str, size: int, sha256: str) -> bytes:
+    """Download `size` bytes with this hash, or raise DataError: within seconds, and never a part of them."""
+    connected, done, got = threading.Event(), threading.Event(), []
+
+    def download():
+        try:
+            with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response:
+                connected.set()
+                got.append(response.read(size + 1))
+        except urllib.error.HTTPError as error:
+            error.close()
+            got.append(error)
+        except Exception as error:
+            got.append(error)
+        finally:
+            connected.set()
+            done.set()
+
+    # In a thread because a name server that does not answer heeds no timeout of ours.
+    threading.Thread(target=download, daemon=True).start()
+    if not connected.wait(CONNECT_SECONDS) or not done.wait(TRANSFER_SECONDS):
+        raise DataError("no answer in time")
+    content = got[0]
+    if isinstance(content, Exception):
+        raise DataError(str(getattr(content, "reason", content)))
+    if len(content) != size or hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(f"what came is not it: {len(content):,} of {size:,} bytes, or another hash")
+    return content
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file such that nobody ever sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
