@@ -1,0 +1,48 @@
+"""The batch at a position: a pure function whose whole state is one integer."""
+
+import numpy as np
+
+
+def next_batch(tokens: np.ndarray, position: int, B: int, T: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Cut one batch out of the token stream and say where the next one starts.
+
+    The "data loader lite" of Karpathy's build-nanogpt, without its hidden state: same arguments, same result.
+
+    Args:
+      tokens: the corpus on the host, shape (N,), any integer dtype; a memmap is read only where it is cut.
+      position: where the batch starts, 0 <= position <= N - (B*T + 1).
+      B: sequences per batch.
+      T: tokens per sequence.
+
+    Returns:
+      x: int32 (B, T), the tokens from `position` on.
+      y: int32 (B, T), for every token of x the one that follows it.
+      next_position: position + B*T, or 0 where no whole window of B*T + 1 tokens is left there.
+
+    Raises:
+      ValueError: the corpus is shorter than one window, or none starts at `position`.
+    """
+    batches_per_epoch(tokens, B, T)
+    stride, window = B * T, B * T + 1
+    if not 0 <= position <= len(tokens) - window:
+        raise ValueError(f"position {position} leaves no window of {window:,} tokens in {len(tokens):,}")
+    ids = np.asarray(tokens[position : position + window], dtype=np.int32)  # (B*T + 1,)
+    next_position = position + stride
+    if next_position + window > len(tokens):
+        next_position = 0
+    return ids[:-1].reshape(B, T), ids[1:].reshape(B, T), next_position
+
+
+def batches_per_epoch(tokens: np.ndarray, B: int, T: int) -> int:
+    """How many batches start at 0, B*T, 2*B*T, ... before `next_batch` wraps: batch k starts at (k % this) * B*T.
+
+    Raises:
+      ValueError: B or T is below 1, or the corpus is shorter than one window of B*T + 1 tokens.
+    """
+    if B < 1 or T < 1:
+        raise ValueError(f"B and T must be at least 1, not B={B}, T={T}")
+    if len(tokens) < B * T + 1:
+        raise ValueError(
+            f"{len(tokens):,} tokens are too few for one batch: B*T + 1 = {B}*{T} + 1 = {B * T + 1:,} are needed"
+        )
+    return (len(tokens) - 1) // (B * T)
