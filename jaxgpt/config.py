@@ -1,0 +1,197 @@
+"""What a run can be told: the model's shape and every flag of train.py, checked before JAX is imported."""
+
+import dataclasses
+import math
+import shlex
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxgpt.errors import CheckpointError, UsageError
+
+# Radford et al. (2019), table 2, with the head counts of the released models; `tiny` is for tests and first tries.
+SIZES = {
+    "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768},
+    "gpt2-medium": {"n_layer": 24, "n_head": 16, "n_embd": 1024},
+    "gpt2-large": {"n_layer": 36, "n_head": 20, "n_embd": 1280},
+    "gpt2-xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600},
+    "tiny": {"n_layer": 2, "n_head": 2, "n_embd": 64},
+}
+
+# Brown et al. (2020), appendix B and table 2.1. The warm-up is build-nanogpt's 715 of 19,073 steps, as a share of the
+# steps so that it fits a run of any length.
+GPT3_RECIPE = {
+    "schedule": "cosine",
+    "warmup_ratio": 0.0375,
+    "min_lr_ratio": 0.1,
+    "beta2": 0.95,
+    "weight_decay": 0.1,
+    "decay": "matrices",
+    "grad_clip": 1.0,
+}
+GPT3_LR = {"tiny": 6e-4, "gpt2": 6e-4, "gpt2-medium": 3e-4, "gpt2-large": 2.5e-4, "gpt2-xl": 2e-4}
+
+
+@dataclasses.dataclass(frozen=True)
+class GPT2Config:
+    """The shape of a GPT-2, and how it is computed. The defaults are GPT-2 124M."""
+
+    vocab_size: int = 50257
+    """V: rows of the token embedding."""
+    block_size: int = 1024
+    """The longest context, in tokens: rows of the position embedding."""
+    n_layer: int = 12
+    """L: transformer blocks."""
+    n_head: int = 12
+    """H: attention heads a block."""
+    n_embd: int = 768
+    """C: width of the residual stream."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute dtype. Parameters, logits and the loss are float32 always."""
+    attention: Literal["xla", "cudnn"] = "xla"
+    """Implementation of jax.nn.dot_product_attention; cudnn needs an NVIDIA GPU and bfloat16."""
+    unroll: int = 1
+    """Blocks per turn of the layer scan; n_layer leaves no loop: fewer GPU kernels, a longer compilation."""
+
+    def __post_init__(self):
+        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "unroll"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        if self.n_embd % self.n_head:
+            raise UsageError(
+                f"--n-embd {self.n_embd} can't be split over --n-head {self.n_head} heads: use a multiple of the heads"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """The two flags that set the defaults of others."""
+
+    size: Literal["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "tiny"] = "gpt2"
+    """Model: sets --n-layer, --n-head, --n-embd. 124M, 355M, 774M and 1,558M parameters; tiny is for tests."""
+    recipe: Literal["chapter", "gpt3"] = "chapter"
+    """Sets the defaults of --lr and of all flags below it: PyTorch's AdamW at 3e-4, or the GPT-3 paper's training."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Preset):
+    """Train GPT-2 on a text.
+
+    The same command again goes on from the newest checkpoint in --out, to the bit.
+    """
+
+    B: int = 4
+    """Batch size, in sequences per step."""
+    T: int = 32
+    """Sequence length, in tokens; at most --block-size."""
+    steps: int = 50
+    """Length of the run, in optimizer steps, those before a resume included."""
+    data: str = "auto"
+    """A UTF-8 text, a .bin token file, or shakespeare; auto: shakespeare, or offline the text of Python's help."""
+    out: Path = Path("runs/default")
+    """Run folder: config.json, log.jsonl, checkpoints/."""
+    save_every: int = 1000
+    """Steps between checkpoints; the last step is always saved. 0: only the last."""
+    fresh: bool = False
+    """Start over: delete the run in --out first."""
+    seed: int = 0
+    """Seed of the initial weights."""
+    device: Literal["auto", "gpu", "cpu"] = "auto"
+    """Where to run; auto takes an NVIDIA GPU if there is a usable one."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute dtype; auto is bfloat16 on a GPU that has it, else float32. Parameters are float32 always."""
+    n_layer: int = GPT2Config.n_layer
+    """Transformer blocks."""
+    n_head: int = GPT2Config.n_head
+    """Attention heads a block."""
+    n_embd: int = GPT2Config.n_embd
+    """Width of the model; a multiple of --n-head."""
+    block_size: int = GPT2Config.block_size
+    """The longest context the model can take, in tokens."""
+    lr: float = 3e-4
+    """Learning rate; with a schedule, its peak."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up: held, or a cosine down to --min-lr-ratio at the last step."""
+    warmup_ratio: float = 0.0
+    """Share of --steps in which the learning rate rises linearly from near 0, 0 to 1."""
+    min_lr_ratio: float = 0.1
+    """Where the cosine ends, as a share of --lr, 0 to 1."""
+    beta1: float = 0.9
+    """AdamW: decay rate of the mean of the gradients."""
+    beta2: float = 0.999
+    """AdamW: decay rate of the mean of their squares."""
+    eps: float = 1e-8
+    """AdamW: added to the root of the second moment."""
+    weight_decay: float = 0.01
+    """AdamW: decoupled weight decay, multiplied by the learning rate."""
+    decay: Literal["all", "matrices"] = "all"
+    """What decays: every parameter, or only weight matrices and embeddings (no biases, no LayerNorm)."""
+    grad_clip: float = 0.0
+    """Largest global norm of the gradient; longer ones are scaled down to it. 0: no clipping."""
+
+    def __post_init__(self):
+        for name in ("B", "T", "steps"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("save_every", "seed"):
+            _require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
+        for name in ("lr", "eps"):
+            _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a finite number above 0")
+        for name in ("weight_decay", "grad_clip"):
+            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a finite number, 0 or above")
+        for name in ("warmup_ratio", "min_lr_ratio"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
+        for name in ("beta1", "beta2"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "from 0 to below 1")
+        self.model()
+        if self.T > self.block_size:
+            raise UsageError(
+                f"--T {self.T} is above the model's longest context: use --T {self.block_size} or a larger --block-size"
+            )
+
+    @classmethod
+    def from_preset(cls, preset: Preset) -> "TrainConfig":
+        """The defaults that go with a size and a recipe."""
+        recipe = {"lr": GPT3_LR[preset.size], **GPT3_RECIPE} if preset.recipe == "gpt3" else {}
+        return cls(size=preset.size, recipe=preset.recipe, **SIZES[preset.size], **recipe)
+
+    def model(self, **compute: Any) -> GPT2Config:
+        """The model's own part of the flags; `compute` is what the device decides: dtype, attention, unroll."""
+        return GPT2Config(
+            block_size=self.block_size, n_layer=self.n_layer, n_head=self.n_head, n_embd=self.n_embd, **compute
+        )
+
+
+# A run may go on with other values of these; every other flag decides what its numbers are, and must stay.
+FREE = ("size", "recipe", "B", "T", "steps", "data", "out", "save_every", "fresh", "device")
+
+
+def identity(config: TrainConfig, corpus: str, dtype: str) -> dict[str, Any]:
+    """What makes two runs the same run: the flags that decide the numbers, the corpus's fingerprint, the dtype used."""
+    flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE}
+    return {**flags, "dtype": dtype, "corpus": corpus}
+
+
+def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path) -> None:
+    """Refuse to go on from a checkpoint of another identity, naming every difference."""
+    names = sorted(name for name in {*saved, *now} if saved.get(name) != now.get(name))
+    if names:
+        differing = ", ".join(f"{name} {saved.get(name)} there and {now.get(name)} here" for name in names)
+        raise CheckpointError(
+            f"{where} is a checkpoint of another configuration: {differing}; "
+            "use the flags it was made with, another --out, or --fresh to start over"
+        )
+
+
+def command(config: TrainConfig, **changes: Any) -> str:
+    """A short command line that gives `config` with these changes."""
+    wanted = vars(config) | {"fresh": False} | changes
+    default = vars(TrainConfig.from_preset(Preset(config.size, config.recipe))) | vars(Preset())
+    words = ["python", "train.py"]
+    for name, value in wanted.items():
+        if name in ("B", "T") or value != default[name]:
+            flag = "--" + name.replace("_", "-")
+            words += [flag] if value is True else [flag, str(value)]
+    return shlex.join(words)
+
+
+def _require(holds: bool, name: str, value: Any, allowed: str) -> None:
+    if not holds:
+        raise UsageError(f"--{name.replace('_', '-')} {value} is out of range: it must be {allowed}")

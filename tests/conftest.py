@@ -1,0 +1,53 @@
+"""Tests run on the CPU, without the network, and with JAX's strictest settings."""
+
+import os
+import tempfile
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX starts, here and in the processes that tests start
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+# Each program is compiled once for the whole suite, the processes that tests start included.
+COMPILED = tempfile.TemporaryDirectory(prefix="jaxgpt-tests-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+import jax
+import numpy as np
+import pytest
+
+from jaxgpt.config import GPT2Config
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch, request):
+    """Only tests that start a server of their own may connect, and only to it."""
+    import socket
+
+    connect = socket.socket.connect
+
+    def local(self, address):
+        assert address[0] in ("127.0.0.1", "::1"), f"a test connects to {address}"
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local)
+    monkeypatch.setattr("jaxgpt.corpus.SHAKESPEARE_URL", "http://127.0.0.1:9/input.txt")  # nobody listens there
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder of the test's own."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("JAXGPT_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def tiny():
+    """A model of a few thousand parameters, with no two dimensions alike."""
+    return GPT2Config(vocab_size=61, block_size=16, n_layer=3, n_head=2, n_embd=20)
+
+
+@pytest.fixture
+def batch():
+    """(x, y) of shape (2, 12) for `tiny`."""
+    ids = np.random.default_rng(0).integers(0, 61, (2, 13), dtype=np.int32)
+    return jax.device_put((ids[:, :-1], ids[:, 1:]))

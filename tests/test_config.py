@@ -1,0 +1,99 @@
+import dataclasses
+import math
+import shlex
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxgpt import cli
+from jaxgpt.config import SIZES, GPT2Config, Preset, TrainConfig, command, identity, require_same
+from jaxgpt.errors import CheckpointError, UsageError
+
+
+def from_words(words):
+    return cli.parse(TrainConfig, words, TrainConfig.from_preset(cli.parse_some(Preset, words)))
+
+
+def test_the_defaults_are_the_chapter():
+    config = from_words([])
+    assert (config.B, config.T, config.steps, config.lr) == (4, 32, 50, 3e-4)
+    assert (config.schedule, config.beta1, config.beta2, config.eps) == ("constant", 0.9, 0.999, 1e-8)
+    assert (config.weight_decay, config.decay, config.grad_clip) == (0.01, "all", 0.0)
+    assert config.model() == GPT2Config(50257, 1024, 12, 12, 768)
+
+
+def test_sizes_and_recipes_set_defaults_that_flags_override():
+    config = from_words(["--lr", "1e-3", "--n-layer=5", "--recipe", "gpt3", "--size", "gpt2-xl"])
+    assert (config.n_layer, config.n_head, config.n_embd, config.lr) == (5, 25, 1600, 1e-3)
+    assert (config.schedule, config.beta2, config.weight_decay, config.decay) == ("cosine", 0.95, 0.1, "matrices")
+    assert from_words(["--recipe", "gpt3", "--size", "gpt2-medium"]).lr == 3e-4
+    assert tuple(SIZES) == get_args(get_type_hints(Preset)["size"])
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{name: value} for name in ("B", "T", "steps", "n_layer", "n_head", "n_embd", "block_size") for value in (0, -1)]
+    + [{name: value} for name in ("lr", "eps") for value in (0.0, -1.0, math.nan, math.inf)]
+    + [{name: value} for name in ("weight_decay", "grad_clip") for value in (-0.1, math.nan, math.inf)]
+    + [{name: value} for name in ("warmup_ratio", "min_lr_ratio") for value in (-0.1, 1.1, math.nan)]
+    + [{name: value} for name in ("beta1", "beta2") for value in (-0.1, 1.0, math.nan)]
+    + [{name: value} for name in ("save_every", "seed") for value in (-1, 2**31)],
+    ids=str,
+)
+def test_a_value_out_of_range_is_named(flags):
+    ((name, value),) = flags.items()
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} {value}".replace("+", r"\+")):
+        TrainConfig(**flags)
+
+
+def test_values_must_fit_each_other():
+    with pytest.raises(UsageError, match="--T 1025 is above the model's longest context: use --T 1024"):
+        TrainConfig(T=1025)
+    with pytest.raises(UsageError, match="--n-embd 768 can't be split over --n-head 7"):
+        TrainConfig(n_head=7)
+
+
+def test_identity_is_what_decides_the_numbers():
+    config = TrainConfig()
+    same = identity(config, "abc", "float32")
+    for change in (
+        {"steps": 99},
+        {"B": 8},
+        {"T": 64},
+        {"out": Path("elsewhere")},
+        {"save_every": 7},
+        {"device": "cpu"},
+    ):
+        require_same(same, identity(dataclasses.replace(config, **change), "abc", "float32"), Path("runs/x"))
+    changed = identity(dataclasses.replace(config, lr=1e-3, seed=5), "def", "bfloat16")
+    with pytest.raises(CheckpointError) as error:
+        require_same(same, changed, Path("runs/x"))
+    for words in ("corpus abc there and def", "dtype float32 there", "lr 0.0003 there and 0.001", "seed 0 there and 5"):
+        assert words in str(error.value)
+    assert "n_layer" not in str(error.value)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "size": st.sampled_from(list(SIZES)),
+            "recipe": st.sampled_from(["chapter", "gpt3"]),
+            "B": st.integers(1, 64),
+            "lr": st.floats(1e-6, 1, allow_nan=False),
+            "steps": st.integers(1, 10**6),
+            "out": st.sampled_from([Path("a b"), Path("it's")]),
+            "fresh": st.booleans(),
+            "data": st.sampled_from(["auto", "my text.txt", "$HOME"]),
+        },
+    )
+)
+def test_the_printed_command_gives_the_config_back(flags):
+    preset = Preset(**{name: flags.pop(name) for name in ("size", "recipe") if name in flags})
+    config = dataclasses.replace(TrainConfig.from_preset(preset), **flags)
+    python, script, *words = shlex.split(command(config, steps=77))
+    assert (python, script) == ("python", "train.py")
+    assert from_words(words) == dataclasses.replace(config, steps=77, fresh=False)
