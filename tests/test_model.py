@@ -1,0 +1,133 @@
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgpt.config import GPT2Config
+from jaxgpt.model import GPT2
+
+
+def make(config, seed=0):
+    return jax.jit(lambda key: GPT2(config, key))(jax.random.key(seed))
+
+
+def parameters(model):
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(model)}
+
+
+@pytest.mark.parametrize(
+    "shape, count",
+    [
+        ((12, 12, 768), 124_439_808),
+        ((24, 16, 1024), 354_823_168),
+        ((36, 20, 1280), 774_030_080),
+        ((48, 25, 1600), 1_557_611_200),
+    ],
+)
+def test_parameter_counts_are_those_of_the_released_models(shape, count):
+    config = GPT2Config(n_layer=shape[0], n_head=shape[1], n_embd=shape[2])
+    model = jax.eval_shape(lambda: GPT2(config, jax.random.key(0)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(model)) == count
+    assert {leaf.dtype for leaf in jax.tree.leaves(model)} == {jnp.dtype("float32")}
+
+
+def test_names_are_hugging_faces():
+    model = jax.eval_shape(lambda: GPT2(GPT2Config(), jax.random.key(0)))
+    blocks = ["ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"]
+    expected = {"wte", "wpe", "ln_f", *(f"h.{name}" for name in blocks)}
+    assert {name[1:].rsplit(".", 2)[0] for name in parameters(model)} == expected  # and no head: it is tied
+
+
+def test_initial_statistics_of_every_tensor():
+    config = GPT2Config(vocab_size=5000, block_size=256, n_layer=6, n_head=4, n_embd=128)
+    for name, leaf in parameters(make(config)).items():
+        values = np.asarray(leaf, np.float64)
+        if "bias" in name or "scale" in name:
+            assert np.all(values == ("scale" in name)), name
+            continue
+        std = 0.02 / math.sqrt(2 * 6) if "c_proj" in name else 0.02
+        sigma = 1 / math.sqrt(values.size)  # of the mean and, times 1/sqrt(2), of the standard deviation
+        assert abs(values.mean()) < 5 * std * sigma, name
+        assert abs(values.std() / std - 1) < 5 * sigma / math.sqrt(2), name
+        kurtosis = ((values / std) ** 4).mean()
+        assert abs(kurtosis - 3) < 5 * math.sqrt(96) * sigma, name  # normal, not uniform or truncated
+        if leaf.shape[0] == 6 and ".h." in name:  # each layer has its own draw
+            assert not np.array_equal(values[0], values[1])
+
+
+def test_a_model_is_a_function_of_its_seed(tiny):
+    one, same, other = make(tiny, 1), make(tiny, 1), make(tiny, 2)
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(same), strict=True))
+    assert not np.array_equal(one.wte.embedding[...], other.wte.embedding[...])
+
+
+def test_the_first_loss_of_gpt2_is_that_of_guessing():
+    model = make(GPT2Config())
+    ids = np.random.default_rng(0).integers(0, 50257, (2, 33))
+    logits = jax.jit(lambda model, x: model(x))(model, jnp.asarray(ids[:, :-1]))
+    assert logits.shape == (2, 32, 50257) and logits.dtype == jnp.float32
+    logits = np.asarray(logits, np.float64)
+    picked = np.take_along_axis(logits, ids[:, 1:, None], axis=-1)[..., 0]
+    loss = (np.log(np.exp(logits).sum(-1)) - picked).mean()
+    assert abs(loss / math.log(50257) - 1) < 0.02
+
+
+def test_the_future_does_not_reach_the_past(tiny, batch):
+    model, apply = make(tiny), jax.jit(lambda model, x: model(x))
+    x = np.array(batch[0])
+    before = np.asarray(apply(model, x))
+    for t in range(x.shape[1]):
+        changed = x.copy()
+        changed[:, t] = (changed[:, t] + 1) % tiny.vocab_size
+        after = np.asarray(apply(model, changed))
+        assert np.array_equal(before[:, :t], after[:, :t])
+        assert not np.array_equal(before[:, t], after[:, t])
+
+
+def test_rows_of_a_batch_do_not_meet(tiny, batch):
+    model = make(tiny)
+    apply = jax.jit(lambda model, x: model(x))
+    whole, alone = apply(model, batch[0]), apply(model, batch[0][1:])
+    np.testing.assert_allclose(whole[1:], alone, atol=1e-6)
+
+
+def test_the_head_is_the_token_embedding(tiny, batch):
+    model = make(tiny)
+    grads = jax.grad(lambda model: model(batch[0]).sum())(model)
+    unseen = np.setdiff1d(np.arange(tiny.vocab_size), np.asarray(batch[0]))
+    assert np.all(np.abs(grads.wte.embedding[...])[unseen].sum(-1) > 0)  # reached through the head alone
+
+
+@pytest.mark.parametrize("unroll", [2, 3])
+def test_unrolling_changes_no_more_than_rounding(tiny, batch, unroll):
+    model, unrolled = make(tiny), make(dataclasses.replace(tiny, unroll=unroll))
+    apply = jax.jit(lambda model, x: model(x))
+    np.testing.assert_allclose(apply(model, batch[0]), apply(unrolled, batch[0]), atol=1e-6)
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(tiny, batch):
+    low = make(dataclasses.replace(tiny, dtype="bfloat16"))
+    assert {leaf.dtype for leaf in jax.tree.leaves(low)} == {jnp.dtype("float32")}
+    exact, rough = make(tiny)(batch[0]), low(batch[0])
+    assert rough.dtype == jnp.float32
+    assert 0 < np.abs(exact - rough).max() < 0.03 * np.abs(exact).max()
+    dots = list(matrix_products(jax.make_jaxpr(low.__call__)(batch[0]).jaxpr))
+    assert len(dots) == 7  # four kernels, two in attention, the head
+    assert {operand.aval.dtype for dot in dots for operand in dot.invars} == {jnp.dtype("bfloat16")}
+
+
+def matrix_products(jaxpr):
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
+            yield from matrix_products(getattr(inner, "jaxpr", inner)) if hasattr(inner, "eqns") else ()
+
+
+def test_a_context_too_long_is_an_error(tiny):
+    with pytest.raises(ValueError, match="17 tokens are more than the model's block_size of 16"):
+        make(tiny)(jnp.zeros((1, 17), jnp.int32))
