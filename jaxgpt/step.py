@@ -1,0 +1,79 @@
+"""One training step: a pure function from state and batch to state and metrics."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgpt.model import GPT2, GPT2Config
+
+Loss = Callable[..., tuple[jax.Array, jax.Array]]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that a step changes. With the loader's position it is all that a run is.
+
+    Attributes:
+      step: int32 (), optimizer steps done.
+      model: the parameters, float32.
+      opt_state: the optimizer's moments and counters.
+    """
+
+    step: jax.Array
+    model: GPT2
+    opt_state: optax.OptState
+
+
+def init_state(key: jax.Array, *, config: GPT2Config, tx: optax.GradientTransformation) -> TrainState:
+    """The state before the first step; jit it, or ask jax.eval_shape for its shapes alone."""
+    model = GPT2(config, key)
+    return TrainState(jnp.zeros((), jnp.int32), model, tx.init(model))
+
+
+def loss_fn(model: GPT2, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Next-token cross-entropy.
+
+    Args:
+      x: int32 (B, T), tokens.
+      y: int32 (B, T), the token that follows each.
+
+    Returns:
+      The sum over the B*T tokens in nats, and their count, both float32 (): what the mean over any batches is made of.
+    """
+    logits = model(x)  # (B, T, V)
+    with jax.named_scope("loss"):
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)  # (B, T)
+    return losses.sum(), jnp.float32(losses.size)
+
+
+def train_step(
+    state: TrainState, batch: tuple[jax.Array, ...], *, loss_fn: Loss, tx: optax.GradientTransformation
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One optimizer step on one batch.
+
+    Bind what is static before compiling, and give the old state's memory to the new one:
+    `jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx), donate_argnums=0)`.
+
+    Returns:
+      The next state, and float32 () metrics: `loss`, the mean over the batch before the update; `grad_norm`, the global
+      norm of its gradient before clipping.
+    """
+    loss, grads = jax.value_and_grad(mean_loss)(state.model, batch, loss_fn)
+    updates, opt_state = tx.update(grads, state.opt_state, state.model)
+    model = optax.apply_updates(state.model, updates)
+    return TrainState(state.step + 1, model, opt_state), {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+
+
+def eval_step(model: GPT2, batch: tuple[jax.Array, ...], *, loss_fn: Loss) -> jax.Array:
+    """The mean loss of one batch, float32 ()."""
+    return mean_loss(model, batch, loss_fn)
+
+
+def mean_loss(model: Any, batch: tuple[jax.Array, ...], loss_fn: Loss) -> jax.Array:
+    total, count = loss_fn(model, *batch)
+    return total / count

@@ -1,0 +1,141 @@
+import functools
+import importlib.util
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxgpt.config import GPT2Config
+from jaxgpt.optimizer import lr_schedule, make_optimizer
+from jaxgpt.step import TrainState, eval_step, init_state, loss_fn, train_step
+
+TX = make_optimizer(lr_schedule(1e-2, 10))
+
+
+def new_state(config, seed=0):
+    return jax.jit(functools.partial(init_state, config=config, tx=TX))(jax.random.key(seed))
+
+
+def compiled_step(loss_fn=loss_fn):
+    return jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=TX), donate_argnums=0)
+
+
+def state_bytes(state):
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+
+def test_the_loss_is_the_cross_entropy_of_each_next_token(tiny, batch):
+    state = new_state(tiny)
+    logits, y = np.asarray(state.model(batch[0]), np.float64), np.asarray(batch[1])
+    expected = 0.0
+    for b in range(y.shape[0]):
+        for t in range(y.shape[1]):
+            expected += math.log(sum(math.exp(z) for z in logits[b, t])) - logits[b, t, y[b, t]]
+    total, count = loss_fn(state.model, *batch)
+    assert count == y.size
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    np.testing.assert_allclose(eval_step(state.model, batch, loss_fn=loss_fn), expected / y.size, rtol=1e-6)
+
+
+def test_the_gradient_is_the_slope_of_the_loss(tiny, batch):
+    """A step of plain gradient descent moves by the gradient; along it, differences of the loss must give its norm."""
+    tx = optax.sgd(1.0)
+    model = jax.tree.map(lambda x: 5 * x, new_state(tiny).model)  # away from the flat start
+    state = TrainState(jnp.zeros((), jnp.int32), model, tx.init(model))
+    after, metrics = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx))(state, batch)
+    gradient = jax.tree.map(jnp.subtract, model, after.model)
+    norm = math.sqrt(sum(float((g**2).sum()) for g in jax.tree.leaves(gradient)))
+    np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-5)
+
+    def loss_at(distance):
+        return float(loss(jax.tree.map(lambda x, g: x + distance / norm * g, model, gradient), batch))
+
+    loss = jax.jit(functools.partial(eval_step, loss_fn=loss_fn))
+    # at this distance the rounding of the loss and the third derivative are both about 2e-4 of the norm
+    np.testing.assert_allclose((loss_at(2e-4) - loss_at(-2e-4)) / 4e-4, norm, rtol=1e-3)
+
+
+def test_one_batch_is_learnt_by_heart(tiny, batch):
+    state, step, losses = new_state(tiny), compiled_step(), []
+    for _ in range(60):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    assert abs(losses[0] / math.log(tiny.vocab_size) - 1) < 0.02
+    assert losses[-1] < 0.1
+    assert int(state.step) == 60
+
+
+def test_it_compiles_once(tiny, batch):
+    traces = []
+
+    def counted(model, x, y):
+        traces.append(x.shape)
+        return loss_fn(model, x, y)
+
+    state, step = new_state(tiny), compiled_step(counted)
+    for _ in range(3):
+        state, _ = step(state, batch)
+    restored = jax.tree.map(jnp.array, state)  # what a checkpoint gives back: other arrays, the same structure
+    step(restored, batch)
+    assert len(traces) == 1
+
+
+def test_the_state_is_donated(tiny, batch):
+    state, step = new_state(tiny), compiled_step()
+    memory = step.lower(state, batch).compile().memory_analysis()
+    assert memory.alias_size_in_bytes >= state_bytes(state)
+    after, _ = step(state, batch)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+
+
+def test_nothing_moves_to_the_device_by_itself(tiny, batch):
+    state, step = new_state(tiny), compiled_step()
+    x, y = (np.asarray(array) for array in batch)
+    with jax.transfer_guard("disallow"):
+        state, _ = step(state, jax.device_put((x, y)))
+        with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+            step(state, (x, y))
+
+
+def test_is_pure(tiny, batch):
+    once, again = (compiled_step()(new_state(tiny), batch) for _ in range(2))
+    for a, b in zip(jax.tree.leaves(once), jax.tree.leaves(again), strict=True):
+        assert np.array_equal(a, b)
+
+
+# ---- The program for an NVIDIA GPU, compiled for an H100 without one.
+
+CUDA = importlib.util.find_spec("jax_plugins") and importlib.util.find_spec("jax_plugins.xla_cuda12")
+
+
+@pytest.mark.skipif(not CUDA, reason="needs JAX's CUDA plug-in (Linux: pip install 'jax[cuda12]'); no GPU is needed")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_gpu_program(dtype):
+    from jax.experimental import topologies
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    h100 = Path(__file__).with_name("h100_sxm.txtpb").read_text()
+    topology = topologies.get_topology_desc(platform="cuda", target_config=h100, topology="1x1x1")
+    sharding = NamedSharding(topologies.make_mesh(topology, (1,), ("data",)), PartitionSpec())
+    attention = "cudnn" if dtype == "bfloat16" else "xla"
+    config = GPT2Config(n_layer=2, n_head=2, n_embd=128, dtype=dtype, attention=attention, unroll=2)
+
+    def described(tree):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+    state = jax.eval_shape(functools.partial(init_state, config=config, tx=TX), jax.random.key(0))
+    x = jax.ShapeDtypeStruct((4, 32), jnp.int32)
+    program = compiled_step().lower(described(state), described((x, x))).compile()
+    text = program.as_text()
+    assert program.memory_analysis().alias_size_in_bytes >= state_bytes(state)  # donated
+    assert "while(" not in text  # one loop-free program
+    calls = (text.count('custom_call_target="__cudnn$fmhaSoftmax"'), text.count("__cudnn$fmhaSoftmaxBackward"))
+    assert calls == ((2, 2) if dtype == "bfloat16" else (0, 0))
+    if dtype == "float32":  # no TF32
+        assert "operand_precision={highest,highest}" in text
+        assert "operand_precision={default" not in text
