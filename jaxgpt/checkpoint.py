@@ -1,0 +1,121 @@
+"""Save and restore a TrainState and a small JSON beside it, with orbax."""
+
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxgpt.errors import CheckpointError
+from jaxgpt.step import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """The JSON of a checkpoint: how far the run is, and which run it is.
+
+    Attributes:
+      step: optimizer steps done.
+      position: where in the corpus the next batch starts; the loader's whole state.
+      tokens_seen: tokens trained on.
+      B, T, steps: the flags of that run which a resume may change.
+      identity: everything that it may not, as config.identity gives it.
+    """
+
+    step: int
+    position: int
+    tokens_seen: int
+    B: int
+    T: int
+    steps: int
+    identity: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run, folder/<steps done>, the newest three of them. A context: it ends when all is saved.
+
+    Saving is asynchronous: `save` returns when the state is copied to host memory, so that the next step may take over
+    the donated buffers, and a thread writes the copy. A folder gets its final name when it is whole, so a kill while
+    saving leaves the checkpoint before it as the newest.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder.absolute()
+        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of what is raised here as an error
+        try:
+            options = ocp.CheckpointManagerOptions(max_to_keep=3, enable_async_checkpointing=True)
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        except OSError as error:
+            raise CheckpointError(f"{folder}: {error.strerror}; choose another --out") from None
+
+    def latest(self) -> int | None:
+        """Steps done in the newest checkpoint; None if there is none."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Begin to save a state as folder/<steps done>; a failure to write it may be raised when the context ends."""
+        arguments = {
+            "state": ocp.args.StandardSave(state),
+            "progress": ocp.args.JsonSave(dataclasses.asdict(progress)),
+        }
+        self._writing(self._manager.save, progress.step, args=ocp.args.Composite(**arguments))
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Wait until what was saved is on the disk, also where the run ends in an error."""
+        self._writing(self._manager.wait_until_finished)
+        self._manager.close()
+
+    def progress(self, step: int) -> Progress:
+        """The JSON of a checkpoint."""
+        content = self._read(step, progress=ocp.args.JsonRestore())["progress"]
+        try:
+            return Progress(**content)
+        except TypeError as error:
+            raise self._unreadable(step, error) from error
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The state of a checkpoint, bit for bit.
+
+        Args:
+          step: which one.
+          like: shapes and dtypes, as jax.eval_shape gives them for init_state.
+        """
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
+        return self._read(step, state=ocp.args.StandardRestore(abstract))["state"]
+
+    def _read(self, step: int, **items: Any) -> Any:
+        # When one array can't be read, orbax closes its event loop while others still come in, each with a traceback.
+        hook = sys.unraisablehook
+        sys.unraisablehook = lambda event: None if str(event.exc_value) == "Event loop is closed" else hook(event)
+        try:
+            content = self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # orbax raises KeyError, ValueError, OSError and bare Exception for damaged files
+            raise self._unreadable(step, error) from error
+        sys.unraisablehook = hook
+        return content
+
+    def _unreadable(self, step: int, error: Exception) -> CheckpointError:
+        return CheckpointError(
+            f"{self.folder / str(step)} can't be read ({_brief(error)}); "
+            "delete that folder to go on from the checkpoint before it, or start over with --fresh"
+        )
+
+    def _writing(self, write, *args: Any, **kwargs: Any) -> None:
+        try:
+            write(*args, **kwargs)
+        except Exception as error:
+            raise CheckpointError(
+                f"{self.folder}: the checkpoint could not be written ({_brief(error)}); "
+                "make room or mend the folder, then run the same command again"
+            ) from error
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
