@@ -1,0 +1,116 @@
+"""What a run tells: a row a step on the terminal, the same in log.jsonl, and a progress line."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import rich.progress
+
+from jaxgpt.errors import CheckpointError, NumericsError
+
+HEADER = " step |     loss | grad norm |       lr |       ms |  tokens/s"
+ROW = "{step:5d} | {loss:8.4f} | {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} | {tokens_per_s:9,.0f}"
+
+
+class Report:
+    """A context for the training loop. It reads the metrics of a step when the next one has been dispatched.
+
+    That way the device always has work while the host waits, formats and prints.
+
+    Args:
+      log: the log.jsonl of the run; rows of steps from `start` on, left by a run that was killed, are cut off.
+      start: the first step of this process.
+      steps: the length of the run.
+    """
+
+    def __init__(self, log: Path, start: int, steps: int):
+        self._path, self._log = log, open(log, "a+b")  # noqa: SIM115 -- closed in __exit__
+        self._cut(start)
+        self._pending: tuple[dict[str, Any], int, dict[str, jax.Array]] | None = None
+        self._rows = 0
+        self._bar = rich.progress.Progress(
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.BarColumn(),
+            rich.progress.TimeElapsedColumn(),
+            "elapsed,",
+            rich.progress.TimeRemainingColumn(),
+            "left",
+            transient=True,
+        )
+        self._bar.disable = not self._bar.console.is_terminal
+        self._task = self._bar.add_task("", total=steps, completed=start)
+
+    def __enter__(self) -> "Report":
+        self._clock = time.perf_counter()
+        self._bar.start()
+        print(HEADER, flush=True)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+        self._log.close()
+
+    def add(self, facts: dict[str, Any], tokens: int, metrics: dict[str, jax.Array]) -> None:
+        """Take a step that was just dispatched, and write the one before it.
+
+        Args:
+          facts: what the host knows of the step: step, lr, position, tokens_seen.
+          tokens: how many it trains on.
+          metrics: the device's part: loss, grad_norm.
+
+        Raises:
+          NumericsError: the loss or gradient norm of the step before is not finite.
+          CheckpointError: the log can't be written.
+        """
+        before, self._pending = self._pending, (facts, tokens, metrics)
+        if before:
+            self._write(*before)
+
+    def flush(self) -> None:
+        """Wait for the last step and write it."""
+        before, self._pending = self._pending, None
+        if before:
+            self._write(*before)
+
+    def summary(self) -> str:
+        """The final loss, and the mean speed without the first row, in which the step was compiled."""
+        step_ms = self._ms / max(self._rows - 1, 1)
+        return f"loss {self._loss:.4f}, {step_ms:,.1f} ms a step, {1000 * self._tokens / self._ms:,.0f} tokens/s"
+
+    def _write(self, facts: dict[str, Any], tokens: int, metrics: dict[str, jax.Array]) -> None:
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        now = time.perf_counter()
+        step_ms, self._clock = 1000 * (now - self._clock), now
+        if not all(math.isfinite(value) for value in values.values()):
+            raise NumericsError(
+                f"step {facts['step']}: loss {values['loss']}, gradient norm {values['grad_norm']}: not finite; "
+                "nothing was saved since. Start over (--fresh) with a lower --lr, a --warmup-ratio or --grad-clip 1"
+            )
+        speed = {"step_ms": round(step_ms, 3), "tokens_per_s": round(1000 * tokens / step_ms, 1)}
+        row = {"step": facts["step"], "loss": values["loss"], **values, **facts, **speed}
+        try:
+            self._log.write(json.dumps(row).encode() + b"\n")
+            self._log.flush()
+        except OSError as error:
+            raise CheckpointError(f"{self._path}: {error.strerror}; mend it and run the same command again") from error
+        if self._rows <= 1:  # the first row counts only while it is the only one
+            self._ms = self._tokens = 0
+        self._rows, self._ms, self._tokens = self._rows + 1, self._ms + step_ms, self._tokens + tokens
+        self._loss = row["loss"]
+        print(ROW.format(**row), flush=True)
+        self._bar.update(self._task, completed=row["step"] + 1)
+
+    def _cut(self, start: int) -> None:
+        self._log.seek(0)
+        end = 0
+        for line in self._log:
+            try:
+                if not line.endswith(b"\n") or json.loads(line)["step"] >= start:
+                    break
+            except (ValueError, TypeError, KeyError):
+                break
+            end += len(line)
+        self._log.truncate(end)

@@ -1,0 +1,78 @@
+import json
+import re
+
+import jax.numpy as jnp
+import pytest
+
+from jaxgpt.errors import NumericsError
+from jaxgpt.report import Report
+
+
+def facts(step):
+    return {"step": step, "lr": 3e-4, "position": 128 * step, "tokens_seen": 128 * (step + 1)}
+
+
+def metrics(loss, grad_norm=1.0):
+    return {"loss": jnp.float32(loss), "grad_norm": jnp.float32(grad_norm)}
+
+
+def test_a_row_is_written_when_the_next_step_is_there(tmp_path, capsys):
+    with Report(tmp_path / "log.jsonl", 0, 3) as report:
+        report.add(facts(0), 128, metrics(10.5))
+        assert (tmp_path / "log.jsonl").read_text() == ""
+        report.add(facts(1), 128, metrics(9.25, 2.0))
+        assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+        report.flush()
+        report.flush()
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    names = ["step", "loss", "grad_norm", "lr", "position", "tokens_seen", "step_ms", "tokens_per_s"]
+    assert [list(row) for row in rows] == [names, names]
+    assert [rows[1][name] for name in names[:6]] == [1, 9.25, 2.0, 3e-4, 128, 256]
+    assert rows[1]["step_ms"] > 0
+    assert abs(rows[1]["tokens_per_s"] * rows[1]["step_ms"] / 128_000 - 1) < 0.01
+    header, *printed = capsys.readouterr().out.splitlines()
+    assert header.split(" | ")[0].strip() == "step" and len(printed) == 2
+    assert re.fullmatch(r" +1 \| +9\.2500 \| +2\.0000 \| 3\.00e-04 \| +[\d.]+ \| +[\d,]+", printed[1])
+    assert all(line.index("|") == header.index("|") and len(line) == len(header) for line in printed)
+
+
+def test_the_summary_leaves_out_the_row_that_compiled(tmp_path):
+    with Report(tmp_path / "log.jsonl", 0, 3) as report:
+        for step in range(3):
+            report.add(facts(step), 128, metrics(7 - step))
+        report.flush()
+        _, *rest = (json.loads(line)["step_ms"] for line in (tmp_path / "log.jsonl").read_text().splitlines())
+    mean = sum(rest) / 2
+    assert report.summary().startswith("loss 5.0000, ")
+    assert f"{mean:,.1f} ms a step" in report.summary()
+
+
+def test_the_summary_of_a_single_step(tmp_path):
+    with Report(tmp_path / "log.jsonl", 0, 1) as report:
+        report.add(facts(0), 128, metrics(7))
+        report.flush()
+    assert report.summary().startswith("loss 7.0000, ")
+
+
+@pytest.mark.parametrize("tail", ["", '{"step": 2, "lo', "not json\n", "[]\n", "{}\n"])
+def test_rows_of_a_killed_run_are_cut_off(tmp_path, tail):
+    rows = [json.dumps({"step": step, "loss": 1.0}) + "\n" for step in range(4)]
+    (tmp_path / "log.jsonl").write_text("".join(rows[:2]) + tail)
+    with Report(tmp_path / "log.jsonl", 2, 9):
+        pass
+    assert (tmp_path / "log.jsonl").read_text() == "".join(rows[:2])
+    (tmp_path / "log.jsonl").write_text("".join(rows))
+    with Report(tmp_path / "log.jsonl", 3, 9) as report:
+        report.add(facts(3), 128, metrics(5.0))
+        report.flush()
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("values", [(float("nan"), 1.0), (float("inf"), 1.0), (1.0, float("nan"))])
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, values):
+    with Report(tmp_path / "log.jsonl", 0, 3) as report:
+        report.add(facts(0), 128, metrics(7))
+        report.add(facts(1), 128, metrics(*values))
+        with pytest.raises(NumericsError, match=r"step 1: loss .*not finite; .*lower --lr"):
+            report.flush()
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
