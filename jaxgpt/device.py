@@ -1,6 +1,7 @@
 """The one door to devices: which platform a run takes, and the explicit transfer of each batch."""
 
 import ctypes
+import logging
 import os
 from typing import Any, Literal
 
@@ -23,40 +24,50 @@ def nvidia_gpus() -> int:
 
 
 def select(device: Literal["auto", "gpu", "cpu"]) -> str:
-    """Settle where this process runs, before JAX starts, and describe it in a few words.
+    """Settle where this process runs, start JAX there, and describe it in a few words.
 
     A JAX_PLATFORMS that the user has set decides for "auto".
 
     Raises:
-      UsageError: "gpu" was demanded, and there is none that JAX can use.
+      UsageError: "gpu" was demanded, and there is none that JAX can use; or JAX_PLATFORMS names what is not there.
     """
     reason = ""
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     elif device == "gpu" or not jax.config.jax_platforms:
-        reason = _try_gpu()
-        if reason and device == "gpu":
-            raise UsageError(f"--device gpu: {reason}; see whether nvidia-smi lists one, or use --device cpu")
-    first = jax.devices()[0]
-    if first.platform != "cpu":
+        gpus = nvidia_gpus()
+        jax.config.update("jax_platforms", "cuda,cpu" if gpus else "cpu")
+        reason = "" if gpus else "no usable NVIDIA GPU: its driver was not found or lists none"
+    first, complaint = _start()
+    reason = reason or complaint
+    if device == "gpu" and (first is None or first.platform != "gpu"):
+        raise UsageError(f"--device gpu: {reason}; see whether nvidia-smi lists one, or use --device cpu")
+    if first is None:
+        raise UsageError(f"JAX can't start on {jax.config.jax_platforms}: {reason}; use --device cpu")
+    if first.platform == "gpu":
         return first.device_kind
-    return f"CPU, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores" + (
-        f" ({reason})" if reason else ""
-    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"CPU, {cores} cores" + (f" ({reason})" if reason else "")
 
 
-def _try_gpu() -> str:
-    """Start JAX on the GPU, or on the CPU and say why."""
-    reason = "no usable NVIDIA GPU: its driver was not found or lists none"
-    if nvidia_gpus():
-        jax.config.update("jax_platforms", "cuda,cpu")
-        try:
-            jax.devices()
-            return ""
-        except RuntimeError as error:
-            reason = f"JAX can't use the NVIDIA GPU: {str(error).splitlines()[0]}"
-    jax.config.update("jax_platforms", "cpu")
-    return reason
+def _start() -> tuple[jax.Device | None, str]:
+    """JAX's first device, None if it has none, and what went wrong on the way, without JAX's tracebacks."""
+    complaints = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        complaints.append(record.exc_info[1] if record.exc_info else record.getMessage())
+        return False
+
+    logger = logging.getLogger("jax._src.xla_bridge")
+    logger.addFilter(keep)
+    first = None
+    try:
+        first = jax.devices()[0]
+    except Exception as error:  # JAX raises RuntimeError and AssertionError here
+        complaints.append(error)
+    finally:
+        logger.removeFilter(keep)
+    return first, "".join(f"JAX can't use the GPU: {str(c).splitlines()[0]}" for c in complaints[:1] if str(c))
 
 
 def compute(dtype: Literal["auto", "float32", "bfloat16"], n_layer: int, head_size: int) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class Report:
             rich.progress.TimeRemainingColumn(),
             "left",
             transient=True,
+            refresh_per_second=2,
         )
         self._bar.disable = not self._bar.console.is_terminal
         self._task = self._bar.add_task("", total=steps, completed=start)

@@ -1,11 +1,14 @@
 import ctypes
+import os
+import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
 from jaxgpt import device
-from jaxgpt.errors import UsageError
 
 
 def test_put_moves_exactly_what_it_is_given():
@@ -38,16 +41,38 @@ def test_the_driver_is_asked(monkeypatch, init, count, expected):
     assert device.nvidia_gpus() == expected
 
 
-def test_a_demanded_gpu_that_is_not_there_is_an_error(monkeypatch):
-    monkeypatch.setattr(device, "nvidia_gpus", lambda: 0)
-    with pytest.raises(UsageError, match="--device gpu: no usable NVIDIA GPU"):
-        device.select("gpu")
+def in_a_new_process(device_flag, gpus, **environment):
+    """device.select where the driver lists that many GPUs: what it returns or raises, and all of stderr."""
+    code = f"""
+from jaxgpt import device, errors
+device.nvidia_gpus = lambda: {gpus}
+try:
+    print(device.select({device_flag!r}))
+except errors.UsageError as error:
+    print("UsageError:", error)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"} | environment
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
 
 
-def test_the_cpu_is_named_with_its_cores(monkeypatch):
-    monkeypatch.setattr(device, "nvidia_gpus", lambda: 0)
-    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # JAX has started, on the CPU, long ago
-    assert device.select("cpu").startswith("CPU, ")
+@pytest.mark.parametrize(
+    "flag, gpus, platforms, expected",
+    [
+        ("auto", 0, None, r"CPU, \d+ cores \(no usable NVIDIA GPU: its driver was not found or lists none\)"),
+        ("cpu", 1, None, r"CPU, \d+ cores"),
+        ("auto", 0, "cpu", r"CPU, \d+ cores"),
+        ("gpu", 0, None, "UsageError: --device gpu: no usable NVIDIA GPU.*; see whether nvidia-smi lists one.*"),
+        # the driver lists a GPU, but JAX can't start on it, as on every machine where these tests find none
+        ("auto", 1, None, r"CPU, \d+ cores \(JAX can't use the GPU: .+\)"),
+        ("gpu", 1, None, "UsageError: --device gpu: JAX can't use the GPU: .+; see whether nvidia-smi.*"),
+        ("auto", 0, "cuda", "UsageError: JAX can't start on cuda: .*; use --device cpu"),
+    ],
+)
+@pytest.mark.skipif(device.nvidia_gpus() > 0, reason="these are the answers of a machine without a GPU")
+def test_where_a_run_goes_without_a_gpu(flag, gpus, platforms, expected):
+    done = in_a_new_process(flag, gpus, **({"JAX_PLATFORMS": platforms} if platforms else {}))
+    assert done.stderr == ""  # none of JAX's tracebacks
+    assert re.fullmatch(expected, done.stdout.rstrip("\n"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,275 @@
+"""The whole program on tiny models: what it writes and prints, exact resume, and every wrong input."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+import train
+from jaxgpt import cli, device
+from jaxgpt.checkpoint import Checkpoints
+from jaxgpt.config import Preset, TrainConfig
+
+SCRIPT = Path(train.__file__)
+TINY = ["--size", "tiny", "--block-size", "32", "--B", "2", "--T", "16"]
+
+
+@pytest.fixture
+def text(tmp_path):
+    """A text of 165 tokens: 5 batches of 2*16 to an epoch, and a remainder."""
+    path = tmp_path / "text.txt"
+    path.write_text(" ".join(f"word{n % 7}" for n in range(82)) + "\n")
+    return path
+
+
+def run(*words):
+    """train.py in this process: its exit code."""
+    return cli.run(train.main, [str(word) for word in words])
+
+
+def run_in_a_new_process(*words):
+    command = [sys.executable, str(SCRIPT), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def rows(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def numbers(out):
+    """The part of the log that does not depend on the clock."""
+    return [
+        {name: value for name, value in row.items() if "_ms" not in name and "per_s" not in name} for row in rows(out)
+    ]
+
+
+def saved_bits(out, step):
+    """Every byte of the arrays of a checkpoint, read with orbax alone."""
+    with warnings.catch_warnings(), ocp.PyTreeCheckpointer() as checkpointer:
+        warnings.filterwarnings("ignore", "Sharding info not provided")
+        tree = checkpointer.restore((out / "checkpoints" / str(step) / "state").absolute())
+    return {
+        jax.tree_util.keystr(path): np.asarray(x).tobytes() for path, x in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def tree_bytes(folder):
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---- A run
+
+
+def test_what_a_run_prints_and_leaves(text, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(*TINY, "--data", text, "--out", out, "--steps", 7, "--save-every", 3) == 0
+    printed = capsys.readouterr().out
+    assert f"corpus    {text}: 165 tokens, 5 batches per epoch of B*T = 2*16\n" in printed
+    assert "device    CPU, " in printed
+    assert "model     3,318,592 parameters: 2 layers, 2 heads, width 64, float32\n" in printed
+    assert len([line for line in printed.splitlines() if line.count("|") == 5]) == 1 + 7
+    assert f"python train.py --size tiny --B 2 --T 16 --steps 14 --data {text}" in printed
+    assert "\x1b" not in printed  # plain where it is no terminal
+    assert [row["position"] for row in rows(out)] == [0, 32, 64, 96, 128, 0, 32]
+    assert [row["tokens_seen"] for row in rows(out)] == [32 * k for k in range(1, 8)]
+    assert abs(rows(out)[0]["loss"] / np.log(50257) - 1) < 0.02
+    assert rows(out)[-1]["loss"] < rows(out)[0]["loss"]
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["3", "6", "7"]
+    config = json.loads((out / "config.json").read_text())
+    assert (config["steps"], config["lr"], config["n_embd"], config["seed"]) == (7, 3e-4, 64, 0)
+    assert config["versions"]["jax"] == jax.__version__ and config["device_name"].startswith("CPU")
+    assert Checkpoints(out / "checkpoints").progress(7).position == 64
+
+
+def test_a_finished_run_says_so_and_changes_nothing(text, tmp_path, capsys):
+    words = [*TINY, "--data", text, "--out", tmp_path / "out", "--steps", 2]
+    assert run(*words) == 0
+    before = tree_bytes(tmp_path / "out")
+    capsys.readouterr()
+    assert run(*words) == 0
+    assert "already done, 2 of 2 steps" in capsys.readouterr().out
+    assert tree_bytes(tmp_path / "out") == before
+
+
+def test_fresh_starts_over(text, tmp_path):
+    words = [*TINY, "--data", text, "--out", tmp_path / "out"]
+    assert run(*words, "--steps", 3) == 0
+    assert run(*words, "--steps", 2, "--fresh", "--lr", "1e-3") == 0
+    assert [row["step"] for row in rows(tmp_path / "out")] == [0, 1]
+    assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["2"]
+
+
+def test_without_network_it_trains_on_the_text_of_python(tmp_path, capsys):
+    assert run(*TINY, "--out", tmp_path / "out", "--steps", 1) == 0
+    (note,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("note"))
+    assert "could not be fetched" in note and "Training on the Python 3" in note
+
+
+def test_only_put_moves_data_to_the_device(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "put", lambda *arrays: arrays)
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        train.main([*TINY, "--data", str(text), "--out", str(tmp_path / "out"), "--steps", "2"])
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(text, tmp_path, capsys):
+    words = [*TINY, "--data", text, "--out", tmp_path / "out", "--lr", "1e30", "--steps", 4, "--save-every", 1]
+    assert run(*words) == 5
+    assert capsys.readouterr().err.startswith("error: step ")
+    assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == [
+        "1"
+    ]  # its loss was the last good one
+
+
+# ---- Resume
+
+
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_k_steps_and_k_more_in_a_new_process_are_2k_steps_to_the_bit(text, tmp_path, k):
+    """7 + 7 steps cross the corpus's wrap after 5 in both halves."""
+    words = [*TINY, "--data", text, "--recipe", "gpt3", "--schedule", "constant", "--warmup-ratio", 0]
+    assert run(*words, "--out", tmp_path / "whole", "--steps", 2 * k) == 0
+    for steps in (k, 2 * k):
+        done = run_in_a_new_process(*words, "--out", tmp_path / "parts", "--steps", steps)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert f"goes on from step {k}, position {32 * (k % 5)}, to {2 * k} steps" in done.stdout
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    whole, parts = saved_bits(tmp_path / "whole", 2 * k), saved_bits(tmp_path / "parts", 2 * k)
+    assert len(whole) > 40 and whole == parts
+
+
+def test_a_run_that_died_goes_on_from_its_checkpoint(text, tmp_path, monkeypatch):
+    """Dies between checkpoints, having logged steps that are then done again."""
+    words = [*TINY, "--data", text, "--save-every", 2, "--steps", 6, "--recipe", "gpt3"]
+    assert run(*words, "--out", tmp_path / "whole") == 0
+    real, calls = device.put, []
+
+    def dies(*arrays):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return real(*arrays)
+
+    monkeypatch.setattr(device, "put", dies)
+    assert run(*words, "--out", tmp_path / "parts") == 130
+    assert [row["step"] for row in rows(tmp_path / "parts")] == [0, 1, 2, 3]
+    monkeypatch.setattr(device, "put", real)
+    assert run(*words, "--out", tmp_path / "parts") == 0
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    assert saved_bits(tmp_path / "parts", 6) == saved_bits(tmp_path / "whole", 6)
+
+
+def test_batch_shape_and_length_may_change_at_a_resume(text, tmp_path, capsys):
+    words = ["--size", "tiny", "--block-size", 64, "--data", text, "--out", tmp_path / "out", "--recipe", "gpt3"]
+    assert run(*words, "--B", 1, "--T", 30, "--steps", 4) == 0
+    assert run(*words, "--B", 2, "--T", 40, "--steps", 6) == 0
+    printed = capsys.readouterr().out
+    assert "--B was 1 and is 2 from here on" in printed and "--T was 30 and is 40" in printed
+    assert "--steps was 4 and is 6: the learning rate now follows that schedule" in printed
+    assert [row["position"] for row in rows(tmp_path / "out")] == [0, 30, 60, 90, 0, 80]  # at 120 no 81 tokens are left
+    assert [row["tokens_seen"] for row in rows(tmp_path / "out")] == [30, 60, 90, 120, 200, 280]
+
+
+# ---- Wrong input: one line on stderr, an exit code, nothing lost
+
+
+@pytest.mark.parametrize(
+    "words, code, message",
+    [
+        (["--B", "0"], 2, "--B 0 is out of range: it must be at least 1"),
+        (["--T", "0"], 2, "--T 0 is out of range"),
+        (["--T", "33"], 2, "--T 33 is above the model's longest context: use --T 32 or a larger --block-size"),
+        (["--lr", "-1"], 2, "--lr -1.0 is out of range"),
+        (["--lr", "nan"], 2, "--lr nan is out of range"),
+        (["--bs", "4"], 2, "Unrecognized options: --bs, 4; --help lists the flags"),
+        (["--size", "gpt5"], 2, "invalid choice 'gpt5' for argument '--size'"),
+        (["--device", "gpu"], 2, "--device gpu: no usable NVIDIA GPU"),
+        (["--out", "{file}/out"], 2, "--out {file}/out: Not a directory; choose a folder that can be written"),
+        (["--data", "{missing}"], 3, "{missing}: no such file"),
+        (["--data", "{empty}"], 3, "{empty}: the file is empty"),
+        (["--data", "{short}"], 3, "{short}: 3 tokens are too few for one batch: B*T + 1 = 2*16 + 1 = 33 are needed"),
+        (["--data", "{latin1}"], 3, "{latin1}: not UTF-8: byte 0xe9 at offset 3"),
+        (
+            ["--data", "{cut}"],
+            3,
+            "{cut}: truncated or damaged: its header counts 9 tokens, but 16 bytes follow it, not 18",
+        ),
+        (["--data", "{beyond}"], 3, "{beyond}: token 1 is 50257, beyond GPT-2's vocabulary of 50,257"),
+        (["--data", "shakespeare"], 3, "tiny Shakespeare is not in {cache} and could not be fetched"),
+        (["--seed", "1"], 4, "{out}/checkpoints/1 is a checkpoint of another configuration: seed 0 there and 1 here"),
+        (["--n-layer", "3"], 4, "another configuration: n_layer 2 there and 3 here"),
+        (["--data", "{other}"], 4, "another configuration: corpus "),
+        (["--dtype", "bfloat16"], 4, "another configuration: dtype float32 there and bfloat16 here"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_input_is_one_line(words, code, message, text, tmp_path, cache, capsys, monkeypatch):
+    monkeypatch.setattr(device, "nvidia_gpus", lambda: 0)
+    header = np.zeros(256, np.int32)
+    header[:3] = 20240520, 1, 9
+    files = {
+        "file": b"",
+        "empty": b"",
+        "short": b"one two three",
+        "latin1": "caf\u00e9".encode("latin1"),
+        "cut.bin": header.tobytes() + bytes(16),
+        "beyond.bin": np.array([0, 50257] * 40, np.uint16).tobytes(),
+        "other": text.read_bytes() + b"more",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    names = {name.split(".")[0]: str(tmp_path / name) for name in [*files, "missing", "out"]} | {"cache": str(cache)}
+    base = [*TINY, "--data", text, "--out", names["out"]]
+    assert run(*base, "--steps", 1) == 0
+    before = tree_bytes(tmp_path / "out")
+    capsys.readouterr()
+    assert run(*base, "--steps", 2, *[word.format(**names) for word in words]) == code
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert message.format(**names) in error
+    assert tree_bytes(tmp_path / "out") == before
+
+
+def test_a_real_process_fails_with_one_line_too(tmp_path):
+    done = run_in_a_new_process("--data", tmp_path / "missing.txt", "--out", tmp_path / "out")
+    assert done.returncode == 3 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "no such file" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_flag_is_refused_before_jax_is_imported():
+    code = "import sys; sys.argv[1:] = ['--B', '0']; import train; from jaxgpt import cli\n"
+    code += "print(cli.run(train.main, sys.argv[1:]), sorted({'jax', 'numpy.ma', 'orbax', 'torch'} & set(sys.modules)))"
+    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.stdout == "2 []\n"
+
+
+def test_a_reader_that_leaves_is_no_traceback(text, tmp_path):
+    words = [*TINY, "--data", str(text), "--out", str(tmp_path / "out"), "--steps", "50"]
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.stdout.close()  # as `| head -1` does
+    assert process.wait(timeout=120) == 141
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_the_commands_of_the_readme_are_understood():
+    text = (SCRIPT.parent / "README.md").read_text()
+    commands = re.findall(r"python train\.py(.*)", text)
+    assert len(commands) > 4
+    for words in commands:
+        words = shlex.split(words.split("`")[0])
+        if words not in (["--help"], []):
+            cli.parse(TrainConfig, words, TrainConfig.from_preset(cli.parse_some(Preset, words)))
