@@ -49,7 +49,8 @@ def train(config: TrainConfig) -> None:
         schedule, config.beta1, config.beta2, config.eps, config.weight_decay, config.decay, config.grad_clip
     )
     new_state = jax.jit(functools.partial(init_state, config=model, tx=tx))
-    key = jax.random.key(config.seed)
+    # One stream a purpose, from one seed: 0 is kept for randomness in steps, 1 for the order of data, 2 is the init.
+    key = jax.random.fold_in(jax.random.key(config.seed), 2)
     shapes = jax.eval_shape(new_state, key)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.model))
     say("device", device_name)

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         self.folder = folder.absolute()
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of what is raised here as an error
+        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax also warns of what it raises
         try:
             options = ocp.CheckpointManagerOptions(max_to_keep=3, enable_async_checkpointing=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
@@ -91,12 +92,14 @@ class Checkpoints:
         return self._read(step, state=ocp.args.StandardRestore(abstract))["state"]
 
     def _read(self, step: int, **items: Any) -> Any:
-        # When one array can't be read, orbax closes its event loop while others still come in, each with a traceback.
-        hook = sys.unraisablehook
-        sys.unraisablehook = lambda event: None if str(event.exc_value) == "Event loop is closed" else hook(event)
+        # When one array can't be read, orbax abandons those still coming in, and each of them would print a traceback or
+        # a warning, now or when it is collected. So silence begins here, and ends only if all goes well.
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
             content = self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:  # orbax raises KeyError, ValueError, OSError and bare Exception for damaged files
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             raise self._unreadable(step, error) from error
         sys.unraisablehook = hook
         return content

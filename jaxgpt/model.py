@@ -27,7 +27,7 @@ class GPT2(nnx.Module):
         self.config = config
         self.wte = nnx.Embed(config.vocab_size, config.n_embd, embedding_init=normal(0.02), rngs=rngs)  # (V, C)
         self.wpe = nnx.Embed(config.block_size, config.n_embd, embedding_init=normal(0.02), rngs=rngs)
-        self.h = jax.vmap(lambda rngs: Block(config, rngs=rngs))(rngs.fork(split=config.n_layer))  # every leaf (L, ...)
+        self.h = jax.vmap(lambda rngs: Block(config, rngs=rngs))(rngs.split(config.n_layer))  # every leaf (L, ...)
         self.ln_f = layer_norm(config, rngs)
 
     def __call__(self, idx: jax.Array) -> jax.Array:

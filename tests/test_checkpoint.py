@@ -1,6 +1,7 @@
-import dataclasses
 import functools
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -72,36 +73,49 @@ def test_the_newest_three_are_kept(tmp_path, new):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "6", "8"]
 
 
-@pytest.mark.parametrize("damage", ["empty", "no state", "no json", "foreign json", "truncated"])
-def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path, new, damage, capfd):
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(new(jax.random.key(0)), progress(1))
-    folder = tmp_path / "1"
-    if damage == "empty":
-        shutil.rmtree(folder)
-        folder.mkdir()
-    elif damage == "no state":
-        shutil.rmtree(folder / "state")
-    elif damage == "no json":
-        (folder / "progress" / "metadata").unlink()
-    elif damage == "foreign json":
-        (folder / "progress" / "metadata").write_text('{"epoch": 3}')
-    else:
-        for file in (folder / "state").rglob("d/*"):
-            file.write_bytes(file.read_bytes()[:500])
-    message = f"{folder} can't be read .*delete that folder .*--fresh"
-    with Checkpoints(tmp_path) as again, pytest.raises(CheckpointError, match=message):
-        again.progress(1)
-        again.restore(1, jax.eval_shape(new, jax.random.key(0)))
-    assert capfd.readouterr().err == ""  # neither warnings nor tracebacks of orbax
+READ = """
+import dataclasses, functools, sys, jax
+from pathlib import Path
+from jaxgpt.checkpoint import Checkpoints
+from jaxgpt.config import GPT2Config
+from jaxgpt.errors import CheckpointError
+from jaxgpt.optimizer import lr_schedule, make_optimizer
+from jaxgpt.step import init_state
+tiny, tx = GPT2Config(61, 16, 3, 2, 20), make_optimizer(lr_schedule(1e-2, 10))
+for folder in sys.argv[1:]:
+    config = dataclasses.replace(tiny, n_embd=24) if "another_shape" in folder else tiny
+    like = jax.eval_shape(functools.partial(init_state, config=config, tx=tx), jax.random.key(0))
+    with Checkpoints(Path(folder)) as checkpoints:
+        try:
+            checkpoints.progress(1)
+            checkpoints.restore(1, like)
+            print("restored")
+        except CheckpointError as error:
+            print(error)
+"""
 
 
-def test_a_checkpoint_of_another_shape_is_an_error(tmp_path, new, tiny):
-    with Checkpoints(tmp_path) as checkpoints:
+def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path, new):
+    """In a process of its own: what orbax leaves behind after a failed restore must not show there either."""
+    with Checkpoints(tmp_path / "whole") as checkpoints:
         checkpoints.save(new(jax.random.key(0)), progress(1))
-    wider = functools.partial(init_state, config=dataclasses.replace(tiny, n_embd=24), tx=TX)
-    with Checkpoints(tmp_path) as again, pytest.raises(CheckpointError, match="can't be read"):
-        again.restore(1, jax.eval_shape(wider, jax.random.key(0)))
+    folders = [tmp_path / name for name in ("whole", "empty", "no_state", "no_json", "foreign", "cut", "another_shape")]
+    for folder in folders[1:]:
+        shutil.copytree(tmp_path / "whole", folder)
+    shutil.rmtree(tmp_path / "empty" / "1")
+    (tmp_path / "empty" / "1").mkdir()
+    shutil.rmtree(tmp_path / "no_state" / "1" / "state")
+    (tmp_path / "no_json" / "1" / "progress" / "metadata").unlink()
+    (tmp_path / "foreign" / "1" / "progress" / "metadata").write_text('{"epoch": 3}')
+    for file in (tmp_path / "cut" / "1" / "state").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:500])
+    done = subprocess.run([sys.executable, "-c", READ, *map(str, folders)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    restored, *errors = done.stdout.splitlines()
+    assert restored == "restored" and len(errors) == len(folders) - 1
+    for folder, error in zip(folders[1:], errors, strict=True):
+        assert error.startswith(f"{folder / '1'} can't be read (")
+        assert error.endswith("; delete that folder to go on from the checkpoint before it, or start over with --fresh")
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):

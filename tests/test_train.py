@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -23,12 +24,23 @@ SCRIPT = Path(train.__file__)
 TINY = ["--size", "tiny", "--block-size", "32", "--B", "2", "--T", "16"]
 
 
+TEXT = " ".join(f"word{n % 7}" for n in range(82)) + "\n"  # 165 tokens: 5 batches of 2*16 to an epoch, and a remainder
+
+
 @pytest.fixture
 def text(tmp_path):
-    """A text of 165 tokens: 5 batches of 2*16 to an epoch, and a remainder."""
     path = tmp_path / "text.txt"
-    path.write_text(" ".join(f"word{n % 7}" for n in range(82)) + "\n")
+    path.write_text(TEXT)
     return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with text.txt and out, a run of one step."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "text.txt").write_text(TEXT)
+    assert run(*TINY, "--data", folder / "text.txt", "--out", folder / "out", "--steps", 1) == 0
+    return folder
 
 
 def run(*words):
@@ -211,7 +223,7 @@ def test_batch_shape_and_length_may_change_at_a_resume(text, tmp_path, capsys):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_input_is_one_line(words, code, message, text, tmp_path, cache, capsys, monkeypatch):
+def test_wrong_input_is_one_line(words, code, message, finished, tmp_path, cache, capsys, monkeypatch):
     monkeypatch.setattr(device, "nvidia_gpus", lambda: 0)
     header = np.zeros(256, np.int32)
     header[:3] = 20240520, 1, 9
@@ -222,16 +234,15 @@ def test_wrong_input_is_one_line(words, code, message, text, tmp_path, cache, ca
         "latin1": "caf\u00e9".encode("latin1"),
         "cut.bin": header.tobytes() + bytes(16),
         "beyond.bin": np.array([0, 50257] * 40, np.uint16).tobytes(),
-        "other": text.read_bytes() + b"more",
+        "other": TEXT.encode() + b"more",
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     names = {name.split(".")[0]: str(tmp_path / name) for name in [*files, "missing", "out"]} | {"cache": str(cache)}
-    base = [*TINY, "--data", text, "--out", names["out"]]
-    assert run(*base, "--steps", 1) == 0
+    shutil.copytree(finished / "out", tmp_path / "out")
     before = tree_bytes(tmp_path / "out")
-    capsys.readouterr()
-    assert run(*base, "--steps", 2, *[word.format(**names) for word in words]) == code
+    base = [*TINY, "--data", finished / "text.txt", "--out", names["out"], "--steps", 2]
+    assert run(*base, *[word.format(**names) for word in words]) == code
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert message.format(**names) in error
