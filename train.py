@@ -110,7 +110,7 @@ def say(label: str, text: str) -> None:
 
 def say_next(config: TrainConfig, steps: int) -> None:
     say("go on", command(config, steps=2 * steps))
-    say("again", command(config, fresh=True))
+    say("fresh", command(config, fresh=True))
 
 
 def open_folder(config: TrainConfig) -> None:

@@ -92,7 +92,7 @@ class Checkpoints:
         return self._read(step, state=ocp.args.StandardRestore(abstract))["state"]
 
     def _read(self, step: int, **items: Any) -> Any:
-        # When one array can't be read, orbax abandons those still coming in, and each of them would print a traceback or
+        # When one array can't be read, orbax abandons those still coming in, each of which would print a traceback or
         # a warning, now or when it is collected. So silence begins here, and ends only if all goes well.
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
