@@ -8,7 +8,6 @@ import platform
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from jaxgpt import cli, corpus
 from jaxgpt.config import Preset, TrainConfig, command, identity, require_same
@@ -43,24 +42,24 @@ def train(config: TrainConfig) -> None:
 
     # ---- What is static: device, model, optimizer.
     device_name = device.select(config.device)
-    model = config.model(**device.compute(config.dtype, config.n_layer, config.n_embd // config.n_head))
+    model_config = config.model(**device.compute(config.dtype, config.n_layer, config.n_embd // config.n_head))
     schedule = lr_schedule(config.lr, config.steps, config.schedule, config.warmup_ratio, config.min_lr_ratio)
     tx = make_optimizer(
         schedule, config.beta1, config.beta2, config.eps, config.weight_decay, config.decay, config.grad_clip
     )
-    new_state = jax.jit(functools.partial(init_state, config=model, tx=tx))
+    new_state = jax.jit(functools.partial(init_state, config=model_config, tx=tx))
     # One stream a purpose, from one seed: 0 is kept for randomness in steps, 1 for the order of data, 2 is the init.
     key = jax.random.fold_in(jax.random.key(config.seed), 2)
     shapes = jax.eval_shape(new_state, key)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.model))
     say("device", device_name)
-    shape = f"{model.n_layer} layers, {model.n_head} heads, width {model.n_embd}"
-    say("model", f"{parameters:,} parameters: {shape}, {model.dtype}")
+    shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}"
+    say("model", f"{parameters:,} parameters: {shape}, {model_config.dtype}")
 
     # ---- Where the run stands: at its newest checkpoint, or at the beginning.
     open_folder(config)
     checkpoints = Checkpoints(config.out / "checkpoints")
-    now = Progress(0, 0, 0, B, T, config.steps, identity(config, data.fingerprint, model.dtype))
+    now = Progress(0, 0, 0, B, T, config.steps, identity(config, data.fingerprint, model_config.dtype))
     start = checkpoints.latest()
     if start is None:
         start, state = 0, new_state(key)
@@ -77,9 +76,7 @@ def train(config: TrainConfig) -> None:
             if getattr(saved, name) != getattr(now, name):
                 say("note", f"--{name} was {getattr(saved, name)} and is {getattr(now, name)} from here on")
         if saved.steps != now.steps and (config.schedule != "constant" or config.warmup_ratio):
-            say(
-                "note", f"--steps was {saved.steps:,} and is {now.steps:,}: the learning rate now follows that schedule"
-            )
+            say("note", f"--steps was {saved.steps:,} and is {now.steps:,}: the learning rate follows the new schedule")
         fits = saved.position + B * T + 1 <= len(data.tokens)  # always, but where B or T has grown
         now = dataclasses.replace(now, position=saved.position if fits else 0, tokens_seen=saved.tokens_seen)
     write_config(config, device_name, data)
@@ -120,8 +117,9 @@ def open_folder(config: TrainConfig) -> None:
         with (config.out / "log.jsonl").open("ab"):
             pass
         if config.fresh:
-            (config.out / "log.jsonl").unlink()
-            shutil.rmtree(config.out / "checkpoints", ignore_errors=True)
+            (config.out / "log.jsonl").write_bytes(b"")
+            if (config.out / "checkpoints").exists():
+                shutil.rmtree(config.out / "checkpoints")
     except OSError as error:
         raise UsageError(f"--out {config.out}: {error.strerror}; choose a folder that can be written") from None
 
@@ -129,16 +127,9 @@ def open_folder(config: TrainConfig) -> None:
 def write_config(config: TrainConfig, device_name: str, data: corpus.Corpus) -> None:
     """config.json: every flag, and the versions, device and corpus that go with them."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tiktoken")
-    content: dict[str, Any] = {name: value for name, value in vars(config).items() if name != "out"}
-    content |= {
-        "out": str(config.out),
-        "device_name": device_name,
-        "corpus": data.name,
-        "fingerprint": data.fingerprint,
-    }
-    content["versions"] = {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in packages
-    }
+    versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    content = vars(config) | {"out": str(config.out), "device_name": device_name, "versions": versions}
+    content |= {"corpus": data.name, "fingerprint": data.fingerprint}
     temporary = config.out / ".config.json.tmp"
     temporary.write_text(json.dumps(content, indent=2) + "\n")
     temporary.replace(config.out / "config.json")

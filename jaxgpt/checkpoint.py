@@ -62,7 +62,8 @@ class Checkpoints:
             "state": ocp.args.StandardSave(state),
             "progress": ocp.args.JsonSave(dataclasses.asdict(progress)),
         }
-        self._writing(self._manager.save, progress.step, args=ocp.args.Composite(**arguments))
+        with jax.transfer_guard("allow"):  # the copy to the host is asked for, here
+            self._writing(self._manager.save, progress.step, args=ocp.args.Composite(**arguments))
 
     def __enter__(self) -> "Checkpoints":
         return self

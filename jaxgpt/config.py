@@ -128,8 +128,9 @@ class TrainConfig(Preset):
     """Largest global norm of the gradient; longer ones are scaled down to it. 0: no clipping."""
 
     def __post_init__(self):
-        for name in ("B", "T", "steps"):
+        for name in ("B", "T"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(1 <= self.steps <= 10**8, "steps", self.steps, "from 1 to 100,000,000")
         for name in ("save_every", "seed"):
             _require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
         for name in ("lr", "eps"):

@@ -185,7 +185,7 @@ def test_batch_shape_and_length_may_change_at_a_resume(text, tmp_path, capsys):
     assert run(*words, "--B", 2, "--T", 40, "--steps", 6) == 0
     printed = capsys.readouterr().out
     assert "--B was 1 and is 2 from here on" in printed and "--T was 30 and is 40" in printed
-    assert "--steps was 4 and is 6: the learning rate now follows that schedule" in printed
+    assert "--steps was 4 and is 6: the learning rate follows the new schedule" in printed
     assert [row["position"] for row in rows(tmp_path / "out")] == [0, 30, 60, 90, 0, 80]  # at 120 no 81 tokens are left
     assert [row["tokens_seen"] for row in rows(tmp_path / "out")] == [30, 60, 90, 120, 200, 280]
 
