@@ -32,7 +32,7 @@ class Progress:
     B: int
     T: int
     steps: int
-    identity: dict[str, Any]
+    identity: dict
 
 
 class Checkpoints:
@@ -45,7 +45,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         self.folder = folder.absolute()
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax also warns of what it raises
+        if self.folder.exists() and not self.folder.is_dir():
+            raise CheckpointError(f"{folder}: not a folder; choose another --out")
         try:
             options = ocp.CheckpointManagerOptions(max_to_keep=3, enable_async_checkpointing=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
@@ -62,24 +63,36 @@ class Checkpoints:
             "state": ocp.args.StandardSave(state),
             "progress": ocp.args.JsonSave(dataclasses.asdict(progress)),
         }
-        with jax.transfer_guard("allow"):  # the copy to the host is asked for, here
+        with jax.transfer_guard_device_to_host("allow"):  # the copy is asked for, here
             self._writing(self._manager.save, progress.step, args=ocp.args.Composite(**arguments))
 
     def __enter__(self) -> "Checkpoints":
+        # Orbax tells of a failure many times: it is raised, which becomes our one line, and it is logged; and the tasks
+        # that it abandons then print tracebacks of their own, now or when they are collected.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        self._hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, failure: type | None, *_: object) -> None:
         """Wait until what was saved is on the disk, also where the run ends in an error."""
         self._writing(self._manager.wait_until_finished)
         self._manager.close()
+        if failure is None:
+            sys.unraisablehook = self._hook
 
     def progress(self, step: int) -> Progress:
         """The JSON of a checkpoint."""
         content = self._read(step, progress=ocp.args.JsonRestore())["progress"]
         try:
-            return Progress(**content)
+            progress = Progress(**content)
+            for field in dataclasses.fields(Progress):
+                if not isinstance(getattr(progress, field.name), field.type):
+                    raise TypeError(f"{field.name} is {getattr(progress, field.name)!r}")
         except TypeError as error:
             raise self._unreadable(step, error) from error
+        return progress
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state of a checkpoint, bit for bit.
@@ -93,17 +106,10 @@ class Checkpoints:
         return self._read(step, state=ocp.args.StandardRestore(abstract))["state"]
 
     def _read(self, step: int, **items: Any) -> Any:
-        # When one array can't be read, orbax abandons those still coming in, each of which would print a traceback or
-        # a warning, now or when it is collected. So silence begins here, and ends only if all goes well.
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
-            content = self._manager.restore(step, args=ocp.args.Composite(**items))
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:  # orbax raises KeyError, ValueError, OSError and bare Exception for damaged files
-            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             raise self._unreadable(step, error) from error
-        sys.unraisablehook = hook
-        return content
 
     def _unreadable(self, step: int, error: Exception) -> CheckpointError:
         return CheckpointError(

@@ -3,13 +3,14 @@
 import contextlib
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn, TypeVar
 
 import tyro
 
-from jaxgpt.errors import JaxgptError, UsageError
+from jaxgpt.errors import CheckpointError, JaxgptError, UsageError
 
 Config = TypeVar("Config")
 
@@ -52,17 +53,51 @@ def _message(box: str) -> str:
     return " ".join(words).rstrip(". ")
 
 
-def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Call `main(argv)` and return the exit code; an error that the user can mend is one line on stderr."""
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Within this context, SIGINT (Ctrl-C) and SIGTERM are wishes, kept in the list that it gives.
+
+    Whoever runs a loop grants them where it can stop without losing work. A second one ends the process at once.
+    """
+    received: list[int] = []
+
+    def receive(number: int, frame: object) -> None:
+        received.append(number)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+        os.write(2, b"stopping after this step; once more stops at once\n")  # print is not allowed in a handler
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        main(argv)
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
+    """Call `main(argv)` and return its exit code; an error that the user can mend is one line on stderr."""
+    try:
+        return main(argv)
     except JaxgptError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 128 + 2
+        return _complain(str(error), error.exit_code)
     except BrokenPipeError:  # whoever read our output has left: `python train.py | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
-    return 0
+    except OSError as error:  # of what no room foresaw, such as an output that can't take more
+        return _complain(f"{error.filename or 'output'}: {error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted before the first step", 128 + signal.SIGINT)
+
+
+def _complain(message: str, exit_code: int) -> int:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return exit_code
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the process. After a failed save orbax's threads never end; they are not waited for."""
+    if exit_code == CheckpointError.exit_code:
+        sys.stdout.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)

@@ -75,7 +75,7 @@ class Preset:
 class TrainConfig(Preset):
     """Train GPT-2 on a text.
 
-    The same command again goes on from the newest checkpoint in --out, to the bit.
+    The same command again goes on from the newest checkpoint in --out.
     """
 
     B: int = 4
@@ -85,13 +85,13 @@ class TrainConfig(Preset):
     steps: int = 50
     """Length of the run, in optimizer steps, those before a resume included."""
     data: str = "auto"
-    """A UTF-8 text, a .bin token file, or shakespeare; auto: shakespeare, or offline the text of Python's help."""
+    """A UTF-8 text, a .bin token file, shakespeare, or python: the text of its help; auto: one of those two."""
     out: Path = Path("runs/default")
     """Run folder: config.json, log.jsonl, checkpoints/."""
     save_every: int = 1000
     """Steps between checkpoints; the last step is always saved. 0: only the last."""
     fresh: bool = False
-    """Start over: delete the run in --out first."""
+    """Start over: delete the checkpoints and the log of the run in --out first."""
     seed: int = 0
     """Seed of the initial weights."""
     device: Literal["auto", "gpu", "cpu"] = "auto"
@@ -152,6 +152,11 @@ class TrainConfig(Preset):
         """The defaults that go with a size and a recipe."""
         recipe = {"lr": GPT3_LR[preset.size], **GPT3_RECIPE} if preset.recipe == "gpt3" else {}
         return cls(size=preset.size, recipe=preset.recipe, **SIZES[preset.size], **recipe)
+
+    @property
+    def lr_depends_on_steps(self) -> bool:
+        """Whether a longer run has other learning rates from its first step on."""
+        return self.schedule != "constant" or self.warmup_ratio > 0
 
     def model(self, **compute: Any) -> GPT2Config:
         """The model's own part of the flags; `compute` is what the device decides: dtype, attention, unroll."""

@@ -8,6 +8,7 @@ import os
 import re
 import struct
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -50,16 +51,18 @@ def load(data: str = "auto", cache: Path | None = None) -> Corpus:
     """Open a corpus.
 
     Args:
-      data: a path (`.bin`: token file; anything else: UTF-8 text), "shakespeare", or "auto": Shakespeare if it is
-        cached or can be fetched within seconds, else the text that every Python carries.
+      data: a path (`.bin`: token file; anything else: UTF-8 text); "shakespeare"; "python", the text behind Python's
+        help(); or "auto": Shakespeare if it is cached or can be fetched within seconds, else Python's text.
       cache: where downloads and the tokens of texts are kept; by default $JAXGPT_CACHE or ~/.cache/jaxgpt.
 
     Raises:
       DataError: with one line that says what is wrong with which file, and what to do.
     """
-    cache = cache or Path(os.environ.get("JAXGPT_CACHE") or Path.home() / ".cache" / "jaxgpt")
+    cache = cache or _cache_folder()
     if data == "shakespeare":
         return _shakespeare(cache)
+    if data == "python":
+        return _python_reference(cache)
     if data == "auto":
         try:
             return _shakespeare(cache)
@@ -72,6 +75,15 @@ def load(data: str = "auto", cache: Path | None = None) -> Corpus:
         raise DataError(f"{data}: no such file; --data takes a UTF-8 text, a .bin token file, or shakespeare") from None
     except OSError as error:
         raise DataError(f"{data}: {error.strerror}; --data must name a file that can be read") from None
+
+
+def _cache_folder() -> Path:
+    if "JAXGPT_CACHE" in os.environ:
+        return Path(os.environ["JAXGPT_CACHE"])
+    try:
+        return Path.home() / ".cache" / "jaxgpt"
+    except RuntimeError:  # a user without a home, as in some containers
+        return Path(tempfile.gettempdir()) / "jaxgpt"
 
 
 # ---- Text ----------------------------------------------------------------------------------------------------------
@@ -191,7 +203,7 @@ def _shakespeare(cache: Path) -> Corpus:
     return _text("tiny Shakespeare", content, cache)
 
 
-def _python_reference(cache: Path, note: str) -> Corpus:
+def _python_reference(cache: Path, note: str = "") -> Corpus:
     from pydoc_data.topics import topics  # the language reference behind help(), about 480,000 characters
 
     name = f"the Python {sys.version_info.major}.{sys.version_info.minor} language reference"

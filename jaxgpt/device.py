@@ -1,14 +1,16 @@
 """The one door to devices: which platform a run takes, and the explicit transfer of each batch."""
 
+import contextlib
 import ctypes
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from jaxgpt.errors import UsageError
+from jaxgpt.errors import TryAgainError, UsageError
 
 
 def nvidia_gpus() -> int:
@@ -70,7 +72,19 @@ def _start() -> tuple[jax.Device | None, str]:
     return first, "".join(f"JAX can't use the GPU: {str(c).splitlines()[0]}" for c in complaints[:1] if str(c))
 
 
-def compute(dtype: Literal["auto", "float32", "bfloat16"], n_layer: int, head_size: int) -> dict[str, Any]:
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Within this context, running out of memory, on the host or the device, is one line: TryAgainError."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        first_line = (str(error).splitlines() or ["of the host"])[0]
+        if isinstance(error, jax.errors.JaxRuntimeError) and "out of memory" not in str(error).lower():
+            raise
+        raise TryAgainError(f"out of memory: {first_line}; a smaller --B, --T or --size takes less") from None
+
+
+def compute(dtype: Literal["auto", "float32", "bfloat16"], n_layer: int, head_size: int, T: int) -> dict[str, Any]:
     """What the selected device decides of a GPT2Config: dtype, attention and unroll.
 
     One loop-free program is one CUDA graph, so a GPU gets its layers unrolled; on a CPU that only costs compile time.
@@ -80,7 +94,7 @@ def compute(dtype: Literal["auto", "float32", "bfloat16"], n_layer: int, head_si
     ampere = on_gpu and float(first.compute_capability) >= 8.0  # the first with bfloat16, and with flash attention
     if dtype == "auto":
         dtype = "bfloat16" if ampere else "float32"
-    cudnn = ampere and dtype == "bfloat16" and head_size % 8 == 0 and head_size <= 128
+    cudnn = ampere and dtype == "bfloat16" and head_size % 8 == 0 and head_size <= 128 and T % 2 == 0
     return {"dtype": dtype, "attention": "cudnn" if cudnn else "xla", "unroll": n_layer if on_gpu else 1}
 
 

@@ -28,6 +28,12 @@ class CheckpointError(JaxgptError):
     exit_code = 4
 
 
+class TryAgainError(JaxgptError):
+    """Nothing is wrong but the moment or the size: out of memory, or the run folder is in use."""
+
+    exit_code = 75
+
+
 class NumericsError(JaxgptError):
     """The loss is no longer a finite number."""
 

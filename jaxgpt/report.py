@@ -1,5 +1,6 @@
 """What a run tells: a row a step on the terminal, the same in log.jsonl, and a progress line."""
 
+import contextlib
 import json
 import math
 import time
@@ -52,7 +53,8 @@ class Report:
 
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
-        self._log.close()
+        with contextlib.suppress(OSError):  # every row was flushed; what could not be written has been reported
+            self._log.close()
 
     def add(self, facts: dict[str, Any], tokens: int, metrics: dict[str, jax.Array]) -> None:
         """Take a step that was just dispatched, and write the one before it.
@@ -88,7 +90,7 @@ class Report:
         if not all(math.isfinite(value) for value in values.values()):
             raise NumericsError(
                 f"step {facts['step']}: loss {values['loss']}, gradient norm {values['grad_norm']}: not finite; "
-                "nothing was saved since. Start over (--fresh) with a lower --lr, a --warmup-ratio or --grad-clip 1"
+                "the run ends here. Start over (--fresh) with a lower --lr, a --warmup-ratio or --grad-clip 1"
             )
         speed = {"step_ms": round(step_ms, 3), "tokens_per_s": round(1000 * tokens / step_ms, 1)}
         row = {"step": facts["step"], "loss": values["loss"], **values, **facts, **speed}
@@ -108,10 +110,14 @@ class Report:
         self._log.seek(0)
         end = 0
         for line in self._log:
-            try:
-                if not line.endswith(b"\n") or json.loads(line)["step"] >= start:
-                    break
-            except (ValueError, TypeError, KeyError):
+            if not line.endswith(b"\n") or _step(line) >= start:
                 break
             end += len(line)
         self._log.truncate(end)
+
+
+def _step(line: bytes) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return -1  # a line that is not ours, or damaged: it stays

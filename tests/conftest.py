@@ -18,7 +18,7 @@ from jaxgpt.config import GPT2Config
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch, request):
+def no_network(monkeypatch):
     """Only tests that start a server of their own may connect, and only to it."""
     import socket
 

@@ -1,7 +1,10 @@
 import functools
+import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -85,13 +88,13 @@ tiny, tx = GPT2Config(61, 16, 3, 2, 20), make_optimizer(lr_schedule(1e-2, 10))
 for folder in sys.argv[1:]:
     config = dataclasses.replace(tiny, n_embd=24) if "another_shape" in folder else tiny
     like = jax.eval_shape(functools.partial(init_state, config=config, tx=tx), jax.random.key(0))
-    with Checkpoints(Path(folder)) as checkpoints:
-        try:
+    try:
+        with Checkpoints(Path(folder)) as checkpoints:
             checkpoints.progress(1)
             checkpoints.restore(1, like)
             print("restored")
-        except CheckpointError as error:
-            print(error)
+    except CheckpointError as error:
+        print(error)
 """
 
 
@@ -118,7 +121,48 @@ def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path, new):
         assert error.endswith("; delete that folder to go on from the checkpoint before it, or start over with --fresh")
 
 
+@pytest.mark.parametrize("changes", [{"position": "64"}, {"step": None}, {"identity": []}], ids=str)
+def test_progress_of_the_wrong_types_is_an_error(tmp_path, new, changes):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(new(jax.random.key(0)), progress(1))
+    path = tmp_path / "1" / "progress" / "metadata"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    message = f"can't be read .*{next(iter(changes))} is"
+    with Checkpoints(tmp_path) as again, pytest.raises(CheckpointError, match=message):
+        again.progress(1)
+
+
+def test_a_save_may_copy_to_the_host_under_the_transfer_guard(tmp_path):
+    """On a CPU only arrays of less than a byte an element are really copied, so one of those stands for a GPU's."""
+    state = {"a": jax.numpy.arange(8).astype("int4")}
+    with jax.transfer_guard("disallow"), Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, progress(1))
+    assert (tmp_path / "1").exists()
+
+
+FULL = """
+import resource, sys
+import train
+from jaxgpt import cli
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))  # as on a full disk: no file may grow larger
+cli.leave(cli.run(train.main, sys.argv[1:]))
+"""
+
+
+def test_a_save_that_fails_is_one_line_and_the_end(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be " * 50)
+    words = ["--size", "tiny", "--data", text, "--out", tmp_path / "out", "--steps", "2", "--B", "1", "--T", "16"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-c", FULL, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1 and "the checkpoint could not be written" in done.stderr
+
+
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="choose another --out"):
         Checkpoints(tmp_path / "file" / "checkpoints")
+    with pytest.raises(CheckpointError, match="not a folder; choose another --out"):
+        Checkpoints(tmp_path / "file")

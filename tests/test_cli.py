@@ -1,6 +1,8 @@
 import dataclasses
 import io
+import os
 import re
+import signal
 
 import pytest
 
@@ -43,16 +45,29 @@ def test_help_has_every_flag_with_its_meaning_and_default(capsys, monkeypatch):
 
 
 def test_errors_become_a_line_and_an_exit_code(capsys):
-    def fail(_):
-        raise DataError("a.txt: two\n  lines")
+    def raising(error):
+        def main(_):
+            raise error
 
-    assert cli.run(fail, []) == 3
+        return main
+
+    assert cli.run(raising(DataError("a.txt: two\n  lines")), []) == 3
     assert capsys.readouterr() == ("", "error: a.txt: two lines\n")
-    assert cli.run(lambda argv: print(*argv), ["x"]) == 0
-
-    def interrupt(_):
-        raise KeyboardInterrupt
-
-    assert cli.run(interrupt, []) == 130
+    assert cli.run(raising(OSError(28, "No space left on device", "log.jsonl")), []) == 1
+    assert capsys.readouterr() == ("", "error: log.jsonl: No space left on device\n")
+    assert cli.run(raising(KeyboardInterrupt()), []) == 130
+    assert cli.run(lambda argv: len(argv), ["x"] * 7) == 7
     with pytest.raises(ZeroDivisionError):  # a bug of ours stays loud
-        cli.run(lambda _: 1 / 0, [])
+        cli.run(raising(ZeroDivisionError()), [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_a_wish_once(number, capfd):
+    before = signal.getsignal(number)
+    with cli.stop_signals() as stopping:
+        assert not stopping
+        os.kill(os.getpid(), number)
+        assert stopping == [number]
+        assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(number) == before
+    assert "stopping after this step" in capfd.readouterr().err

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxgpt import device
+from jaxgpt.errors import TryAgainError
 
 
 def test_put_moves_exactly_what_it_is_given():
@@ -76,24 +77,33 @@ def test_where_a_run_goes_without_a_gpu(flag, gpus, platforms, expected):
 
 
 @pytest.mark.parametrize(
-    "platform, capability, dtype, head_size, expected",
+    "platform, capability, dtype, head_size, T, expected",
     [
-        ("cpu", None, "auto", 64, ("float32", "xla", 1)),
-        ("cpu", None, "bfloat16", 64, ("bfloat16", "xla", 1)),
-        ("gpu", "9.0", "auto", 64, ("bfloat16", "cudnn", 12)),
-        ("gpu", "8.0", "auto", 64, ("bfloat16", "cudnn", 12)),
-        ("gpu", "9.0", "float32", 64, ("float32", "xla", 12)),
-        ("gpu", "9.0", "bfloat16", 20, ("bfloat16", "xla", 12)),  # cuDNN wants a multiple of 8
-        ("gpu", "9.0", "bfloat16", 256, ("bfloat16", "xla", 12)),
-        ("gpu", "7.5", "auto", 64, ("float32", "xla", 12)),  # Turing has no bfloat16
-        ("gpu", "10.0", "auto", 64, ("bfloat16", "cudnn", 12)),
+        ("cpu", None, "auto", 64, 32, ("float32", "xla", 1)),
+        ("cpu", None, "bfloat16", 64, 32, ("bfloat16", "xla", 1)),
+        ("gpu", "9.0", "auto", 64, 32, ("bfloat16", "cudnn", 12)),
+        ("gpu", "8.0", "auto", 64, 32, ("bfloat16", "cudnn", 12)),
+        ("gpu", "9.0", "float32", 64, 32, ("float32", "xla", 12)),
+        ("gpu", "9.0", "bfloat16", 20, 32, ("bfloat16", "xla", 12)),  # cuDNN wants a multiple of 8
+        ("gpu", "9.0", "bfloat16", 256, 32, ("bfloat16", "xla", 12)),
+        ("gpu", "9.0", "auto", 64, 33, ("bfloat16", "xla", 12)),  # cuDNN has no backward pass for an odd T
+        ("gpu", "7.5", "auto", 64, 32, ("float32", "xla", 12)),  # Turing has no bfloat16
+        ("gpu", "10.0", "auto", 64, 32, ("bfloat16", "cudnn", 12)),
     ],
 )
-def test_what_the_device_decides(monkeypatch, platform, capability, dtype, head_size, expected):
+def test_what_the_device_decides(monkeypatch, platform, capability, dtype, head_size, T, expected):
     class Device:
         pass
 
     Device.platform, Device.compute_capability = platform, capability
     monkeypatch.setattr(jax, "devices", lambda: [Device()])
-    decided = device.compute(dtype, 12, head_size)
+    decided = device.compute(dtype, 12, head_size, T)
     assert (decided["dtype"], decided["attention"], decided["unroll"]) == expected
+
+
+def test_running_out_of_memory_is_one_line():
+    message = r"out of memory: .*; a smaller --B, --T or --size takes less"
+    with pytest.raises(TryAgainError, match=message), device.memory_errors():
+        jax.numpy.zeros((2**22, 2**22)).block_until_ready()
+    with pytest.raises(ZeroDivisionError), device.memory_errors():
+        raise ZeroDivisionError

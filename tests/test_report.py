@@ -54,13 +54,16 @@ def test_the_summary_of_a_single_step(tmp_path):
     assert report.summary().startswith("loss 7.0000, ")
 
 
-@pytest.mark.parametrize("tail", ["", '{"step": 2, "lo', "not json\n", "[]\n", "{}\n"])
-def test_rows_of_a_killed_run_are_cut_off(tmp_path, tail):
+@pytest.mark.parametrize("damage", ["", "not json\n", "[]\n", "{}\n", '{"step": null}\n', "\xff\n"])
+@pytest.mark.parametrize("tail", ["", '{"step": 2, "lo', '{"step": 2}\n{"step": 3}\n'])
+def test_rows_of_a_killed_run_are_cut_off(tmp_path, damage, tail):
+    """What comes after the checkpoint goes, half a row too; a damaged row before it harms no other."""
     rows = [json.dumps({"step": step, "loss": 1.0}) + "\n" for step in range(4)]
-    (tmp_path / "log.jsonl").write_text("".join(rows[:2]) + tail)
+    kept = rows[0] + damage + rows[1]
+    (tmp_path / "log.jsonl").write_text(kept + tail)
     with Report(tmp_path / "log.jsonl", 2, 9):
         pass
-    assert (tmp_path / "log.jsonl").read_text() == "".join(rows[:2])
+    assert (tmp_path / "log.jsonl").read_text() == kept
     (tmp_path / "log.jsonl").write_text("".join(rows))
     with Report(tmp_path / "log.jsonl", 3, 9) as report:
         report.add(facts(3), 128, metrics(5.0))

@@ -5,8 +5,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -75,7 +77,7 @@ def saved_bits(out, step):
 
 
 def tree_bytes(folder):
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
 # ---- A run
@@ -85,7 +87,7 @@ def test_what_a_run_prints_and_leaves(text, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(*TINY, "--data", text, "--out", out, "--steps", 7, "--save-every", 3) == 0
     printed = capsys.readouterr().out
-    assert f"corpus    {text}: 165 tokens, 5 batches per epoch of B*T = 2*16\n" in printed
+    assert f"corpus    {text}: 165 tokens, 5 batches per epoch of 2*16\n" in printed
     assert "device    CPU, " in printed
     assert "model     3,318,592 parameters: 2 layers, 2 heads, width 64, float32\n" in printed
     assert len([line for line in printed.splitlines() if line.count("|") == 5]) == 1 + 7
@@ -126,6 +128,14 @@ def test_without_network_it_trains_on_the_text_of_python(tmp_path, capsys):
     assert "could not be fetched" in note and "Training on the Python 3" in note
 
 
+def test_the_command_to_go_on_names_the_corpus_in_use(tmp_path, capsys):
+    assert run(*TINY, "--out", tmp_path / "out", "--steps", 1) == 0
+    (go_on,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("go on"))
+    assert "--data python" in go_on
+    assert run(*shlex.split(go_on)[4:]) == 0
+    assert [row["step"] for row in rows(tmp_path / "out")] == [0, 1]
+
+
 def test_only_put_moves_data_to_the_device(text, tmp_path, monkeypatch):
     monkeypatch.setattr(device, "put", lambda *arrays: arrays)
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
@@ -136,9 +146,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(text, tmp_path,
     words = [*TINY, "--data", text, "--out", tmp_path / "out", "--lr", "1e30", "--steps", 4, "--save-every", 1]
     assert run(*words) == 5
     assert capsys.readouterr().err.startswith("error: step ")
-    assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == [
-        "1"
-    ]  # its loss was the last good one
+    assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["1"]  # behind the last finite loss
 
 
 # ---- Resume
@@ -158,25 +166,65 @@ def test_k_steps_and_k_more_in_a_new_process_are_2k_steps_to_the_bit(text, tmp_p
     assert len(whole) > 40 and whole == parts
 
 
+def at_step(patch, step, action):
+    """Do something just before the transfer of that step."""
+    real, calls = device.put, []
+
+    def put(*arrays):
+        if len(calls) == step:
+            action()
+        calls.append(step)
+        return real(*arrays)
+
+    patch.setattr(device, "put", put)
+
+
 def test_a_run_that_died_goes_on_from_its_checkpoint(text, tmp_path, monkeypatch):
     """Dies between checkpoints, having logged steps that are then done again."""
     words = [*TINY, "--data", text, "--save-every", 2, "--steps", 6, "--recipe", "gpt3"]
     assert run(*words, "--out", tmp_path / "whole") == 0
-    real, calls = device.put, []
-
-    def dies(*arrays):
-        calls.append(1)
-        if len(calls) == 6:
-            raise KeyboardInterrupt
-        return real(*arrays)
-
-    monkeypatch.setattr(device, "put", dies)
-    assert run(*words, "--out", tmp_path / "parts") == 130
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        at_step(patch, 5, lambda: 1 / 0)
+        run(*words, "--out", tmp_path / "parts")
     assert [row["step"] for row in rows(tmp_path / "parts")] == [0, 1, 2, 3]
-    monkeypatch.setattr(device, "put", real)
     assert run(*words, "--out", tmp_path / "parts") == 0
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
     assert saved_bits(tmp_path / "parts", 6) == saved_bits(tmp_path / "whole", 6)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(text, tmp_path, monkeypatch, capsys, number):
+    words = [*TINY, "--data", text, "--steps", 6]
+    assert run(*words, "--out", tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        at_step(patch, 2, lambda: os.kill(os.getpid(), number))
+        assert run(*words, "--out", tmp_path / "parts", "--fresh") == 128 + number
+    stopped, go_on = capsys.readouterr().out.splitlines()[-2:]
+    assert stopped == f"stopped   after 3 of 6 steps, saved in {tmp_path / 'parts'}/checkpoints/3"
+    python, script, *next_words = shlex.split(go_on.removeprefix("go on"))
+    assert (python, script) == ("python", "train.py") and "--fresh" not in next_words
+    assert run(*next_words) == 0
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    assert saved_bits(tmp_path / "parts", 6) == saved_bits(tmp_path / "whole", 6)
+
+
+def test_an_interrupt_at_any_moment_is_no_traceback_and_loses_nothing(text, tmp_path):
+    """Real processes, each stopped a little later in its step or save than the one before; all save at every step."""
+    words = [*TINY, "--data", text, "--steps", 10**6, "--save-every", 1, "--out", tmp_path / "out"]
+    command, reached = [sys.executable, str(SCRIPT), *map(str, words)], 0
+    for trial in range(5):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            while not re.match(r" +\d+ \|", process.stdout.readline()):
+                pass
+            time.sleep(0.07 * trial)
+            process.send_signal(signal.SIGINT)
+            out, error = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert error == "stopping after this step; once more stops at once\n"
+        (saved,) = re.findall(r"^stopped .*/checkpoints/(\d+)$", out, re.MULTILINE)
+        assert int(saved) > reached
+        reached = int(saved)
+    assert [row["step"] for row in rows(tmp_path / "out")] == list(range(reached))
 
 
 def test_batch_shape_and_length_may_change_at_a_resume(text, tmp_path, capsys):
@@ -185,7 +233,8 @@ def test_batch_shape_and_length_may_change_at_a_resume(text, tmp_path, capsys):
     assert run(*words, "--B", 2, "--T", 40, "--steps", 6) == 0
     printed = capsys.readouterr().out
     assert "--B was 1 and is 2 from here on" in printed and "--T was 30 and is 40" in printed
-    assert "--steps was 4 and is 6: the learning rate follows the new schedule" in printed
+    assert "--steps was 4, is 6: the learning rate follows the new schedule" in printed
+    assert "goes on from step 4, position 0, to 6 steps" in printed
     assert [row["position"] for row in rows(tmp_path / "out")] == [0, 30, 60, 90, 0, 80]  # at 120 no 81 tokens are left
     assert [row["tokens_seen"] for row in rows(tmp_path / "out")] == [30, 60, 90, 120, 200, 280]
 

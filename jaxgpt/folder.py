@@ -1,0 +1,83 @@
+"""The run folder: held by one process at a time, emptied where the run starts over, described by config.json."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxgpt.errors import TryAgainError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: there, two runs in one folder are not noticed
+    fcntl = None
+
+
+@contextlib.contextmanager
+def open_run(out: Path, fresh: bool) -> Iterator[None]:
+    """Make the folder of a run and hold it: a context. The system lets go of it when the process ends, however it ends.
+
+    Args:
+      out: the folder.
+      fresh: delete the checkpoints and the log that a run has left there.
+
+    Raises:
+      UsageError: the folder can't be written, or `fresh` would delete what no run has made.
+      TryAgainError: another process holds it.
+    """
+    with contextlib.ExitStack() as stack:
+        with _writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((out / ".lock").open("a+"))
+            if fcntl:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    lock.seek(0)
+                    raise TryAgainError(
+                        f"{out}: another run is at work there ({lock.read().strip()}); wait or choose another --out"
+                    ) from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            lock.flush()
+            if fresh:
+                _start_over(out)
+            with (out / "log.jsonl").open("ab"):  # what can't be written shall show now, not after the first step
+                pass
+        yield
+
+
+def _start_over(out: Path) -> None:
+    checkpoints = out / "checkpoints"
+    if checkpoints.exists():
+        if not (out / "config.json").exists():
+            raise UsageError(
+                f"--fresh: {out} has checkpoints/ but no config.json: not a run of ours; choose another --out"
+            )
+        for child in checkpoints.iterdir():
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+    (out / "log.jsonl").write_bytes(b"")
+
+
+def write_config(out: Path, facts: dict[str, Any]) -> None:
+    """Write config.json: `facts`, and the versions that go with them."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tiktoken")
+    versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    temporary = out / ".config.json.tmp"
+    with _writing(out):
+        temporary.write_text(json.dumps(facts | {"versions": versions}, indent=2, default=str) + "\n")
+        temporary.replace(out / "config.json")
+
+
+@contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error.strerror or error}; choose a folder that can be written") from None
