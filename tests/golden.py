@@ -103,6 +103,7 @@ def pytorch() -> dict[str, np.ndarray]:
             losses.append(loss.item())
         out[f"losses:{recipe}"] = np.array(losses)
         out[f"grad_norms:{recipe}"] = np.array(norms)
+        out |= {f"after:{recipe}:{name}": value.detach().numpy() for name, value in model.named_parameters()}
     return out
 
 
