@@ -74,7 +74,7 @@ def test_ten_steps_of_adamw(reference, model, recipe):
     for (path, ours), theirs in leaves:
         name, (ours, theirs) = jax.tree_util.keystr(path), (np.array(ours), np.array(theirs))
         if "c_attn.bias" in name:
-            # A bias of the keys shifts a row of scores alike, which softmax ignores: its gradient is 0 but for rounding,
+            # A bias of the keys shifts a row of scores alike, which softmax ignores: its gradient is 0 plus rounding,
             # and Adam makes full steps of that. So the middle third has no defined value.
             keys = slice(golden.CONFIG.n_embd, 2 * golden.CONFIG.n_embd)
             ours[:, keys] = theirs[:, keys] = 0
