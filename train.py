@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from jaxgpt import cli, corpus
 from jaxgpt.config import Preset, TrainConfig, command, identity, require_same
 from jaxgpt.errors import DataError
+from jaxgpt.folder import open_run, start_over, write_config
 from jaxgpt.loader import batches_per_epoch, next_batch
 
 
 def main(argv: Sequence[str]) -> int:
     config = cli.parse(TrainConfig, argv, default=TrainConfig.from_preset(cli.parse_some(Preset, argv)))
     data = load_corpus(config)
-    with cli.stop_signals() as stopping:
+    with open_run(config.out), cli.stop_signals() as stopping:
         return train(config, data, stopping)
 
 
@@ -32,12 +33,11 @@ def load_corpus(config: TrainConfig) -> corpus.Corpus:
 
 def train(config: TrainConfig, data: corpus.Corpus, stopping: list[int]) -> int:
     """Train until config.steps are done or `stopping` holds a signal, and return the exit code."""
-    # Here and not above: a wrong flag or file is refused before JAX is imported, within a second.
+    # Imported here and not above, so that a wrong flag, file or folder is refused within a second.
     import jax
 
     from jaxgpt import device
     from jaxgpt.checkpoint import Checkpoints, Progress
-    from jaxgpt.folder import open_run, write_config
     from jaxgpt.optimizer import lr_schedule, make_optimizer
     from jaxgpt.report import Report
     from jaxgpt.step import init_state, loss_fn, train_step
@@ -61,7 +61,9 @@ def train(config: TrainConfig, data: corpus.Corpus, stopping: list[int]) -> int:
     say("model", f"{parameters:,} parameters: {shape}, {model_config.dtype}")
 
     out, log = config.out, config.out / "log.jsonl"
-    with open_run(out, config.fresh), device.memory_errors(), Checkpoints(out / "checkpoints") as checkpoints:
+    if config.fresh:
+        start_over(out)
+    with device.memory_errors(), Checkpoints(out / "checkpoints") as checkpoints:
         # ---- Where the run stands: at its newest checkpoint, or at the beginning.
         now = Progress(0, 0, 0, B, T, config.steps, identity(config, data.fingerprint, model_config.dtype))
         newest = checkpoints.latest()

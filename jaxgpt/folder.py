@@ -20,15 +20,11 @@ except ImportError:  # Windows has no such locks: there, two runs in one folder 
 
 
 @contextlib.contextmanager
-def open_run(out: Path, fresh: bool) -> Iterator[None]:
+def open_run(out: Path) -> Iterator[None]:
     """Make the folder of a run and hold it: a context. The system lets go of it when the process ends, however it ends.
 
-    Args:
-      out: the folder.
-      fresh: delete the checkpoints and the log that a run has left there.
-
     Raises:
-      UsageError: the folder can't be written, or `fresh` would delete what no run has made.
+      UsageError: the folder can't be written.
       TryAgainError: another process holds it.
     """
     with contextlib.ExitStack() as stack:
@@ -46,23 +42,24 @@ def open_run(out: Path, fresh: bool) -> Iterator[None]:
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             lock.flush()
-            if fresh:
-                _start_over(out)
             with (out / "log.jsonl").open("ab"):  # what can't be written shall show now, not after the first step
                 pass
         yield
 
 
-def _start_over(out: Path) -> None:
+def start_over(out: Path) -> None:
+    """Delete the checkpoints and the log that a run has left in its folder, and nothing else.
+
+    Raises:
+      UsageError: there are checkpoints, but no config.json that says that they are a run's.
+    """
     checkpoints = out / "checkpoints"
-    if checkpoints.exists():
-        if not (out / "config.json").exists():
-            raise UsageError(
-                f"--fresh: {out} has checkpoints/ but no config.json: not a run of ours; choose another --out"
-            )
-        for child in checkpoints.iterdir():
+    if checkpoints.exists() and not (out / "config.json").exists():
+        raise UsageError(f"--fresh: {out} has checkpoints/ but no config.json: not a run of ours; choose another --out")
+    with _writing(out):
+        for child in checkpoints.iterdir() if checkpoints.exists() else ():
             shutil.rmtree(child) if child.is_dir() else child.unlink()
-    (out / "log.jsonl").write_bytes(b"")
+        (out / "log.jsonl").write_bytes(b"")
 
 
 def write_config(out: Path, facts: dict[str, Any]) -> None:
