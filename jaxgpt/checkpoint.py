@@ -1,9 +1,11 @@
 """Save and restore a TrainState and a small JSON beside it, with orbax."""
 
+import contextlib
 import dataclasses
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +65,8 @@ class Checkpoints:
             "state": ocp.args.StandardSave(state),
             "progress": ocp.args.JsonSave(dataclasses.asdict(progress)),
         }
-        with jax.transfer_guard_device_to_host("allow"):  # the copy is asked for, here
-            self._writing(self._manager.save, progress.step, args=ocp.args.Composite(**arguments))
+        with self._writing(), jax.transfer_guard_device_to_host("allow"):  # the copy is asked for, here
+            self._manager.save(progress.step, args=ocp.args.Composite(**arguments))
 
     def __enter__(self) -> "Checkpoints":
         # Orbax tells of a failure many times: it is raised, which becomes our one line, and it is logged; and the tasks
@@ -77,8 +79,9 @@ class Checkpoints:
 
     def __exit__(self, failure: type | None, *_: object) -> None:
         """Wait until what was saved is on the disk, also where the run ends in an error."""
-        self._writing(self._manager.wait_until_finished)
-        self._manager.close()
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.close()
         if failure is None:
             sys.unraisablehook = self._hook
 
@@ -117,13 +120,14 @@ class Checkpoints:
             "delete that folder to go on from the checkpoint before it, or start over with --fresh"
         )
 
-    def _writing(self, write, *args: Any, **kwargs: Any) -> None:
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            write(*args, **kwargs)
+            yield
         except Exception as error:
             raise CheckpointError(
                 f"{self.folder}: the checkpoint could not be written ({_brief(error)}); "
-                "make room or mend the folder, then run the same command again"
+                "make room or mend the folder, then run the same command again, without --fresh"
             ) from error
 
 
