@@ -52,7 +52,7 @@ def train(config: TrainConfig, data: corpus.Corpus, stopping: list[int]) -> int:
     )
     new_state = jax.jit(functools.partial(init_state, config=model_config, tx=tx))
     step_fn = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx), donate_argnums=0)
-    # One stream a purpose, from one seed: 0 is kept for randomness in steps, 1 for the order of data, 2 is the init.
+    # fold_in(seed, n) is a key for each purpose: 2 for the initial weights; 0 and 1 are kept for dropout and shuffling.
     key = jax.random.fold_in(jax.random.key(config.seed), 2)
     shapes = jax.eval_shape(new_state, key)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.model))
@@ -61,24 +61,28 @@ def train(config: TrainConfig, data: corpus.Corpus, stopping: list[int]) -> int:
     say("model", f"{parameters:,} parameters: {shape}, {model_config.dtype}")
 
     out, log = config.out, config.out / "log.jsonl"
-    if config.fresh:
-        start_over(out)
+    if stopping:
+        say("stopped", "before the first step; nothing was changed")
+        return 128 + stopping[0]
+    if config.fresh and start_over(out):
+        say("note", f"--fresh: deleted the run that was in {out}")
     with device.memory_errors(), Checkpoints(out / "checkpoints") as checkpoints:
         # ---- Where the run stands: at its newest checkpoint, or at the beginning.
-        now = Progress(0, 0, 0, B, T, config.steps, identity(config, data.fingerprint, model_config.dtype))
+        same = identity(config, data.fingerprint, model_config.dtype)
+        now = Progress(step=0, position=0, tokens_seen=0, B=B, T=T, steps=config.steps, identity=same)
         newest = checkpoints.latest()
         if newest is None:
             state = new_state(key)
             say("run", f"{out}: {config.steps:,} steps")
         else:
             saved = checkpoints.progress(newest)
-            require_same(saved.identity, now.identity, checkpoints.folder / str(newest))
+            require_same(saved.identity, same, checkpoints.folder / str(newest))
             if saved.step >= config.steps:
-                say("run", f"{out}: already done, {saved.step:,} of {config.steps:,} steps")
-                say_next(config, data)
+                say("run", f"{out}: already has {saved.step:,} steps, and {config.steps:,} were asked for")
+                say_next(config, data, saved.step)
                 return 0
             state = checkpoints.restore(newest, shapes)
-            fits = saved.position + B * T + 1 <= len(data.tokens)  # always, but where B or T has grown
+            fits = saved.position + B * T + 1 <= len(data.tokens)  # unless B or T has grown
             position = saved.position if fits else 0
             now = dataclasses.replace(now, step=saved.step, position=position, tokens_seen=saved.tokens_seen)
             say("run", f"{out}: goes on from step {now.step:,}, position {position:,}, to {config.steps:,} steps")
@@ -118,7 +122,7 @@ def train(config: TrainConfig, data: corpus.Corpus, stopping: list[int]) -> int:
         return 128 + stopping[0]
     say("done", report.summary())
     say("saved", f"{out}/checkpoints/{now.step}; every step's numbers in {log}")
-    say_next(config, data)
+    say_next(config, data, now.step)
     return 0
 
 
@@ -126,11 +130,11 @@ def say(label: str, text: str) -> None:
     print(f"{label:<9} {text}", flush=True)
 
 
-def say_next(config: TrainConfig, data: corpus.Corpus) -> None:
+def say_next(config: TrainConfig, data: corpus.Corpus, done: int) -> None:
     """The commands that come next; where the default corpus was not to be had, they name the one in use."""
     corpus_flag = {"data": "python"} if data.note else {}
-    if not config.lr_depends_on_steps:  # else a longer run is another run, from its first step
-        say("go on", command(config, steps=2 * config.steps, **corpus_flag))
+    if not config.lr_depends_on_steps:  # else the learning rate would leap up to the longer schedule
+        say("go on", command(config, steps=2 * done, **corpus_flag))
     say("fresh", command(config, fresh=True, **corpus_flag))
 
 

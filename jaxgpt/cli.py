@@ -55,9 +55,9 @@ def _message(box: str) -> str:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Within this context, SIGINT (Ctrl-C) and SIGTERM are wishes, kept in the list that it gives.
+    """Within this context, SIGINT (Ctrl-C) and SIGTERM do no more than enter the list that it gives.
 
-    Whoever runs a loop grants them where it can stop without losing work. A second one ends the process at once.
+    A loop looks there where it can stop without losing work. A second signal ends the process at once.
     """
     received: list[int] = []
 
@@ -65,7 +65,9 @@ def stop_signals() -> Iterator[list[int]]:
         received.append(number)
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
-        os.write(2, b"stopping after this step; once more stops at once\n")  # print is not allowed in a handler
+        os.write(
+            2, b"stopping after the step in progress; once more quits at once\n"
+        )  # print is not allowed in a handler
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -68,7 +68,7 @@ class Preset:
     size: Literal["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "tiny"] = "gpt2"
     """Model: sets --n-layer, --n-head, --n-embd. 124M, 355M, 774M and 1,558M parameters; tiny is for tests."""
     recipe: Literal["chapter", "gpt3"] = "chapter"
-    """Sets the defaults of --lr and of all flags below it: PyTorch's AdamW at 3e-4, or the GPT-3 paper's training."""
+    """Sets --lr to --grad-clip: chapter is PyTorch's AdamW at 3e-4; gpt3 is that paper's training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +83,13 @@ class TrainConfig(Preset):
     T: int = 32
     """Sequence length, in tokens; at most --block-size."""
     steps: int = 50
-    """Length of the run, in optimizer steps, those before a resume included."""
+    """Length of the run in optimizer steps, those of earlier starts included."""
     data: str = "auto"
-    """A UTF-8 text, a .bin token file, shakespeare, or python: the text of its help; auto: one of those two."""
+    """A UTF-8 text, a .bin token file, shakespeare, or python (its language reference); auto: one of the two."""
     out: Path = Path("runs/default")
     """Run folder: config.json, log.jsonl, checkpoints/."""
     save_every: int = 1000
-    """Steps between checkpoints; the last step is always saved. 0: only the last."""
+    """Steps between checkpoints; the last step is always saved, and Ctrl-C saves too. 0: only then."""
     fresh: bool = False
     """Start over: delete the checkpoints and the log of the run in --out first."""
     seed: int = 0
@@ -111,7 +111,7 @@ class TrainConfig(Preset):
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up: held, or a cosine down to --min-lr-ratio at the last step."""
     warmup_ratio: float = 0.0
-    """Share of --steps in which the learning rate rises linearly from near 0, 0 to 1."""
+    """Share of --steps, 0 to 1, in which the learning rate rises linearly to --lr."""
     min_lr_ratio: float = 0.1
     """Where the cosine ends, as a share of --lr, 0 to 1."""
     beta1: float = 0.9
@@ -179,10 +179,10 @@ def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path) -> Non
     """Refuse to go on from a checkpoint of another identity, naming every difference."""
     names = sorted(name for name in {*saved, *now} if saved.get(name) != now.get(name))
     if names:
-        differing = ", ".join(f"{name} {saved.get(name)} there and {now.get(name)} here" for name in names)
+        differing = ", ".join(f"{name} {saved.get(name)!s:.16} there and {now.get(name)!s:.16} here" for name in names)
         raise CheckpointError(
             f"{where} is a checkpoint of another configuration: {differing}; "
-            "use the flags it was made with, another --out, or --fresh to start over"
+            "use the flags and the text it was made with, another --out, or --fresh to start over"
         )
 
 

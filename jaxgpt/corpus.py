@@ -72,7 +72,9 @@ def load(data: str = "auto", cache: Path | None = None) -> Corpus:
     try:
         return _token_file(path) if path.suffix == ".bin" else _text(data, path.read_bytes(), cache)
     except FileNotFoundError:
-        raise DataError(f"{data}: no such file; --data takes a UTF-8 text, a .bin token file, or shakespeare") from None
+        raise DataError(
+            f"{data}: no such file; --data takes a UTF-8 text, a .bin token file, shakespeare or python"
+        ) from None
     except OSError as error:
         raise DataError(f"{data}: {error.strerror}; --data must name a file that can be read") from None
 

@@ -47,8 +47,8 @@ def open_run(out: Path) -> Iterator[None]:
         yield
 
 
-def start_over(out: Path) -> None:
-    """Delete the checkpoints and the log that a run has left in its folder, and nothing else.
+def start_over(out: Path) -> bool:
+    """Delete the checkpoints and the log that a run has left in its folder, and nothing else. False if there were none.
 
     Raises:
       UsageError: there are checkpoints, but no config.json that says that they are a run's.
@@ -57,9 +57,11 @@ def start_over(out: Path) -> None:
     if checkpoints.exists() and not (out / "config.json").exists():
         raise UsageError(f"--fresh: {out} has checkpoints/ but no config.json: not a run of ours; choose another --out")
     with _writing(out):
-        for child in checkpoints.iterdir() if checkpoints.exists() else ():
+        old = list(checkpoints.iterdir()) if checkpoints.exists() else []
+        for child in old:
             shutil.rmtree(child) if child.is_dir() else child.unlink()
         (out / "log.jsonl").write_bytes(b"")
+    return bool(old)
 
 
 def write_config(out: Path, facts: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What a run tells: a row a step on the terminal, the same in log.jsonl, and a progress line."""
 
+import collections
 import contextlib
 import json
 import math
@@ -32,6 +33,7 @@ class Report:
         self._cut(start)
         self._pending: tuple[dict[str, Any], int, dict[str, jax.Array]] | None = None
         self._rows = 0
+        self._losses: collections.deque[float] = collections.deque(maxlen=10)
         self._bar = rich.progress.Progress(
             rich.progress.MofNCompleteColumn(),
             rich.progress.BarColumn(),
@@ -79,9 +81,10 @@ class Report:
             self._write(*before)
 
     def summary(self) -> str:
-        """The final loss, and the mean speed without the first row, in which the step was compiled."""
-        step_ms = self._ms / max(self._rows - 1, 1)
-        return f"loss {self._loss:.4f}, {step_ms:,.1f} ms a step, {1000 * self._tokens / self._ms:,.0f} tokens/s"
+        """The loss over the last ten rows, and the mean speed without the first row, in which the step was compiled."""
+        step_ms, loss = self._ms / max(self._rows - 1, 1), sum(self._losses) / len(self._losses)
+        speed = f"{step_ms:,.1f} ms a step, {1000 * self._tokens / self._ms:,.0f} tokens/s"
+        return f"loss {loss:.4f} (mean of the last {len(self._losses)} steps), {speed}"
 
     def _write(self, facts: dict[str, Any], tokens: int, metrics: dict[str, jax.Array]) -> None:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
@@ -102,7 +105,7 @@ class Report:
         if self._rows <= 1:  # the first row counts only while it is the only one
             self._ms = self._tokens = 0
         self._rows, self._ms, self._tokens = self._rows + 1, self._ms + step_ms, self._tokens + tokens
-        self._loss = row["loss"]
+        self._losses.append(row["loss"])
         print(ROW.format(**row), flush=True)
         self._bar.update(self._task, completed=row["step"] + 1)
 

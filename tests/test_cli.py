@@ -62,7 +62,7 @@ def test_errors_become_a_line_and_an_exit_code(capsys):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_a_wish_once(number, capfd):
+def test_a_signal_is_only_noted_once(number, capfd):
     before = signal.getsignal(number)
     with cli.stop_signals() as stopping:
         assert not stopping
@@ -70,4 +70,4 @@ def test_a_signal_is_a_wish_once(number, capfd):
         assert stopping == [number]
         assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert signal.getsignal(number) == before
-    assert "stopping after this step" in capfd.readouterr().err
+    assert "stopping after the step in progress" in capfd.readouterr().err

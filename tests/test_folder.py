@@ -42,7 +42,7 @@ def test_fresh_deletes_the_run_and_nothing_else(tmp_path):
         start_over(out)
     assert (elsewhere / "3").exists() and (out / "log.jsonl").read_text() == "rows"
     (out / "config.json").write_text("{}")
-    start_over(out)
+    assert start_over(out) and not start_over(out)
     assert list(elsewhere.iterdir()) == [] and (out / "log.jsonl").read_text() == ""
     assert (out / "mine.txt").read_text() == "kept" and (out / "checkpoints").is_symlink()
 

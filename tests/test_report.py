@@ -43,7 +43,7 @@ def test_the_summary_leaves_out_the_row_that_compiled(tmp_path):
         report.flush()
         _, *rest = (json.loads(line)["step_ms"] for line in (tmp_path / "log.jsonl").read_text().splitlines())
     mean = sum(rest) / 2
-    assert report.summary().startswith("loss 5.0000, ")
+    assert report.summary().startswith("loss 6.0000 (mean of the last 3 steps), ")
     assert f"{mean:,.1f} ms a step" in report.summary()
 
 
@@ -51,7 +51,7 @@ def test_the_summary_of_a_single_step(tmp_path):
     with Report(tmp_path / "log.jsonl", 0, 1) as report:
         report.add(facts(0), 128, metrics(7))
         report.flush()
-    assert report.summary().startswith("loss 7.0000, ")
+    assert report.summary().startswith("loss 7.0000 (mean of the last 1 steps), ")
 
 
 @pytest.mark.parametrize("damage", ["", "not json\n", "[]\n", "{}\n", '{"step": null}\n', "\xff\n"])

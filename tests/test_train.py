@@ -110,7 +110,7 @@ def test_a_finished_run_says_so_and_changes_nothing(text, tmp_path, capsys):
     before = tree_bytes(tmp_path / "out")
     capsys.readouterr()
     assert run(*words) == 0
-    assert "already done, 2 of 2 steps" in capsys.readouterr().out
+    assert "already has 2 steps, and 2 were asked for" in capsys.readouterr().out
     assert tree_bytes(tmp_path / "out") == before
 
 
@@ -220,7 +220,7 @@ def test_an_interrupt_at_any_moment_is_no_traceback_and_loses_nothing(text, tmp_
             process.send_signal(signal.SIGINT)
             out, error = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert error == "stopping after this step; once more stops at once\n"
+        assert error == "stopping after the step in progress; once more quits at once\n"
         (saved,) = re.findall(r"^stopped .*/checkpoints/(\d+)$", out, re.MULTILINE)
         assert int(saved) > reached
         reached = int(saved)
