@@ -36,7 +36,7 @@ class GPT2Config:
     """The shape of a GPT-2, and how it is computed. The defaults are GPT-2 124M."""
 
     vocab_size: int = 50257
-    """V: rows of the token embedding."""
+    """V: how many token ids there are."""
     block_size: int = 1024
     """The longest context, in tokens: rows of the position embedding."""
     n_layer: int = 12
@@ -45,6 +45,8 @@ class GPT2Config:
     """H: attention heads a block."""
     n_embd: int = 768
     """C: width of the residual stream."""
+    pad_vocab_to_multiple_of: int = 1
+    """The token embedding gets rows up to a multiple of this, which no token uses; 128 suits a GPU's matrix units."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype. Parameters, logits and the loss are float32 always."""
     attention: Literal["xla", "cudnn"] = "xla"
@@ -53,12 +55,17 @@ class GPT2Config:
     """Blocks per turn of the layer scan; n_layer leaves no loop: fewer GPU kernels, a longer compilation."""
 
     def __post_init__(self):
-        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "unroll"):
+        for name in ("vocab_size", "pad_vocab_to_multiple_of", "block_size", "n_layer", "n_head", "n_embd", "unroll"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         if self.n_embd % self.n_head:
             raise UsageError(
                 f"--n-embd {self.n_embd} can't be split over --n-head {self.n_head} heads: use a multiple of the heads"
             )
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the token embedding."""
+        return -(-self.vocab_size // self.pad_vocab_to_multiple_of) * self.pad_vocab_to_multiple_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +113,8 @@ class TrainConfig(Preset):
     """Width of the model; a multiple of --n-head."""
     block_size: int = GPT2Config.block_size
     """The longest context the model can take, in tokens."""
+    pad_vocab_to_multiple_of: int = GPT2Config.pad_vocab_to_multiple_of
+    """Rows of the token embedding: 50257, rounded up to a multiple of this; the same losses, and 128 suits a GPU."""
     lr: float = 3e-4
     """Learning rate; with a schedule, its peak."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -160,9 +169,8 @@ class TrainConfig(Preset):
 
     def model(self, **compute: Any) -> GPT2Config:
         """The model's own part of the flags; `compute` is what the device decides: dtype, attention, unroll."""
-        return GPT2Config(
-            block_size=self.block_size, n_layer=self.n_layer, n_head=self.n_head, n_embd=self.n_embd, **compute
-        )
+        shape = ("pad_vocab_to_multiple_of", "block_size", "n_layer", "n_head", "n_embd")
+        return GPT2Config(**{name: getattr(self, name) for name in shape}, **compute)
 
 
 # A run may go on with other values of these; every other flag decides what its numbers are, and must stay.
@@ -177,6 +185,9 @@ def identity(config: TrainConfig, corpus: str, dtype: str) -> dict[str, Any]:
 
 def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path) -> None:
     """Refuse to go on from a checkpoint of another identity, naming every difference."""
+    # A flag that is younger than the checkpoint has had its default's effect.
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in now}
+    saved = defaults | saved
     names = sorted(name for name in {*saved, *now} if saved.get(name) != now.get(name))
     if names:
         differing = ", ".join(f"{name} {saved.get(name)!s:.16} there and {now.get(name)!s:.16} here" for name in names)

@@ -4,6 +4,7 @@ Radford et al. (2019), "Language Models are Unsupervised Multitask Learners".
 Letters: B batch, T time, C embedding width, H heads, D head size, L layers, V vocabulary.
 """
 
+import contextlib
 import math
 
 import jax
@@ -25,7 +26,7 @@ class GPT2(nnx.Module):
     def __init__(self, config: GPT2Config, key: jax.Array):
         rngs = nnx.Rngs(key)
         self.config = config
-        self.wte = nnx.Embed(config.vocab_size, config.n_embd, embedding_init=normal(0.02), rngs=rngs)  # (V, C)
+        self.wte = nnx.Embed(config.padded_vocab_size, config.n_embd, embedding_init=vocabulary(config), rngs=rngs)
         self.wpe = nnx.Embed(config.block_size, config.n_embd, embedding_init=normal(0.02), rngs=rngs)
         self.h = jax.vmap(lambda rngs: Block(config, rngs=rngs))(rngs.split(config.n_layer))  # every leaf (L, ...)
         self.ln_f = layer_norm(config, rngs)
@@ -37,21 +38,37 @@ class GPT2(nnx.Module):
           idx: int (B, T), T at most block_size.
 
         Returns:
-          float32 (B, T, V). Position t sees the tokens up to t alone.
+          float32 (B, T, V), V padded. Position t sees the tokens up to t alone. Padded ids have logit -inf.
         """
         T = idx.shape[1]
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens are more than the model's block_size of {self.config.block_size}")
-        dtype = jnp.dtype(self.config.dtype)
-        # float32 shall mean float32: without this, a GPU multiplies it in TF32.
-        with jax.default_matmul_precision("highest" if dtype == jnp.float32 else "default"):
-            # The gather is from the float32 table, so that its gradient is summed in float32.
-            x = (self.wte(idx) + self.wpe(jnp.arange(T))[None]).astype(dtype)  # (B, T, C)
+        with matmul_precision(self.config):
+            x = embed(self, idx, jnp.arange(T)[None])  # (B, T, C)
             x, _ = jax.lax.scan(lambda x, block: (block(x), None), x, self.h, unroll=self.config.unroll)
-            x = self.ln_f(x)
-            with jax.named_scope("head"):  # tied: the output matrix is the token embedding
-                logits = x @ self.wte.embedding[...].T.astype(dtype)  # (B, T, V)
-        return logits.astype(jnp.float32)
+            return unembed(self, x)
+
+
+def embed(model: GPT2, idx: jax.Array, positions: jax.Array) -> jax.Array:
+    """Token plus position embedding: int (B, T), and int (B, T) or (1, T), to (B, T, C)."""
+    # The gather is from the float32 table, so that its gradient is summed in float32.
+    return (model.wte(idx) + model.wpe(positions)).astype(model.config.dtype)
+
+
+@jax.named_scope("head")
+def unembed(model: GPT2, x: jax.Array) -> jax.Array:
+    """Logits, float32 (..., V), of the residual stream (..., C). Tied: the output matrix is the token embedding."""
+    logits = (model.ln_f(x) @ model.wte.embedding[...].T.astype(model.config.dtype)).astype(jnp.float32)
+    if model.config.padded_vocab_size == model.config.vocab_size:
+        return logits
+    # Probability 0: for the loss and for a sampler the padded ids do not exist, and their rows get no gradient.
+    ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    return jnp.where(ids < model.config.vocab_size, logits, -jnp.inf)
+
+
+def matmul_precision(config: GPT2Config) -> contextlib.AbstractContextManager:
+    # float32 shall mean float32: without this, a GPU multiplies it in TF32.
+    return jax.default_matmul_precision("highest" if config.dtype == "float32" else "default")
 
 
 class Block(nnx.Module):
@@ -79,11 +96,14 @@ class Attention(nnx.Module):
 
     @jax.named_scope("attention")
     def __call__(self, x: jax.Array) -> jax.Array:
+        y = jax.nn.dot_product_attention(*self.qkv(x), is_causal=True, implementation=self.implementation)
+        return self.c_proj(y.reshape(x.shape))
+
+    def qkv(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values, each (B, T, H, D), of (B, T, C)."""
         B, T, C = x.shape
         q, k, v = jnp.split(self.c_attn(x), 3, axis=-1)  # (B, T, C) each
-        q, k, v = (z.reshape(B, T, self.n_head, C // self.n_head) for z in (q, k, v))  # (B, T, H, D)
-        y = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=self.implementation)
-        return self.c_proj(y.reshape(B, T, C))
+        return tuple(z.reshape(B, T, self.n_head, C // self.n_head) for z in (q, k, v))
 
 
 class MLP(nnx.Module):
@@ -103,6 +123,15 @@ class MLP(nnx.Module):
 
 def normal(std: float) -> nnx.Initializer:
     return nnx.initializers.normal(std)
+
+
+def vocabulary(config: GPT2Config) -> nnx.Initializer:
+    # The rows of the padding are 0 and stay 0. The others are drawn as if they were alone: padding changes no weight.
+    def init(key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype) -> jax.Array:
+        rows = normal(0.02)(key, (config.vocab_size, shape[1]), dtype)
+        return jnp.pad(rows, ((0, shape[0] - config.vocab_size), (0, 0)))
+
+    return init
 
 
 def linear(config: GPT2Config, n_in: int, n_out: int, rngs: nnx.Rngs, residual: bool = False) -> nnx.Linear:

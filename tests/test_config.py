@@ -36,6 +36,7 @@ def test_sizes_and_recipes_set_defaults_that_flags_override():
 @pytest.mark.parametrize(
     "flags",
     [{name: value} for name in ("B", "T", "steps", "n_layer", "n_head", "n_embd", "block_size") for value in (0, -1)]
+    + [{"pad_vocab_to_multiple_of": value} for value in (0, -1)]
     + [{name: value} for name in ("lr", "eps") for value in (0.0, -1.0, math.nan, math.inf)]
     + [{name: value} for name in ("weight_decay", "grad_clip") for value in (-0.1, math.nan, math.inf)]
     + [{name: value} for name in ("warmup_ratio", "min_lr_ratio") for value in (-0.1, 1.1, math.nan)]
@@ -74,6 +75,14 @@ def test_identity_is_what_decides_the_numbers():
     for words in ("corpus abc there and def", "dtype float32 there", "lr 0.0003 there and 0.001", "seed 0 there and 5"):
         assert words in str(error.value)
     assert "n_layer" not in str(error.value)
+
+
+def test_a_checkpoint_older_than_a_flag_has_its_default():
+    saved = identity(TrainConfig(), "abc", "float32")
+    del saved["pad_vocab_to_multiple_of"]
+    require_same(saved, identity(TrainConfig(), "abc", "float32"), Path("runs/x"))
+    with pytest.raises(CheckpointError, match="pad_vocab_to_multiple_of 1 there and 128 here"):
+        require_same(saved, identity(TrainConfig(pad_vocab_to_multiple_of=128), "abc", "float32"), Path("runs/x"))
 
 
 @given(

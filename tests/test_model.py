@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import math
 
 import jax
@@ -8,6 +9,8 @@ import pytest
 
 from jaxgpt.config import GPT2Config
 from jaxgpt.model import GPT2
+from jaxgpt.optimizer import lr_schedule, make_optimizer
+from jaxgpt.step import init_state, loss_fn, mean_loss, train_step
 
 
 def make(config, seed=0):
@@ -126,6 +129,50 @@ def matrix_products(jaxpr):
             yield equation
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
             yield from matrix_products(getattr(inner, "jaxpr", inner)) if hasattr(inner, "eqns") else ()
+
+
+# ---- Padded vocabulary: rows that no token uses, and that nothing notices
+
+
+def padded(config, multiple=128):
+    return dataclasses.replace(config, pad_vocab_to_multiple_of=multiple)
+
+
+@pytest.mark.parametrize("multiple, rows", [(1, 61), (61, 61), (128, 128), (7, 63)])
+def test_padding_adds_rows_of_zeros_and_changes_no_other_weight(tiny, multiple, rows):
+    plain, wide = make(tiny), make(padded(tiny, multiple))
+    assert wide.wte.embedding[...].shape == (rows, 20)
+    for (name, a), b in zip(parameters(plain).items(), jax.tree.leaves(wide), strict=True):
+        assert np.array_equal(a, b[:61] if "wte" in name else b), name
+    assert not np.asarray(wide.wte.embedding[61:]).any()
+
+
+def test_padding_changes_no_loss_and_no_gradient(tiny, batch):
+    losses = jax.jit(jax.value_and_grad(lambda model: mean_loss(model, batch, loss_fn)))
+    (plain, grads), (wide, wide_grads) = losses(make(tiny)), losses(make(padded(tiny)))
+    np.testing.assert_allclose(wide, plain, rtol=1e-6)
+    for (name, a), b in zip(parameters(grads).items(), jax.tree.leaves(wide_grads), strict=True):
+        np.testing.assert_allclose(b[:61] if "wte" in name else b, a, atol=1e-7, err_msg=name)
+    assert not np.asarray(wide_grads.wte.embedding[61:]).any()
+
+
+def test_padded_ids_have_no_probability(tiny, batch):
+    logits = make(padded(tiny))(batch[0])
+    assert logits.shape == (2, 12, 128)
+    assert np.isneginf(logits[..., 61:]).all() and np.isfinite(logits[..., :61]).all()
+    np.testing.assert_allclose(logits[..., :61], make(tiny)(batch[0]), atol=1e-6)
+
+
+def test_padded_rows_stay_zero_while_training(tiny, batch):
+    """Under decay of everything, clipping, and Adam, which would make a full step of any gradient but 0."""
+    tx = make_optimizer(lr_schedule(1e-2, 20), weight_decay=0.1, grad_clip=1.0)
+    step = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx))
+    plain, wide = (init_state(jax.random.key(0), config=config, tx=tx) for config in (tiny, padded(tiny)))
+    for _ in range(20):
+        (plain, a), (wide, b) = step(plain, batch), step(wide, batch)
+        np.testing.assert_allclose([b["loss"], b["grad_norm"]], [a["loss"], a["grad_norm"]], rtol=1e-4)
+    assert a["loss"] < 2
+    assert not np.asarray(wide.model.wte.embedding[61:]).any()
 
 
 def test_a_context_too_long_is_an_error(tiny):
