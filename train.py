@@ -2,21 +2,28 @@
 
 import dataclasses
 import functools
+import shlex
 import sys
 from collections.abc import Sequence
 
 from jaxgpt import cli, corpus
-from jaxgpt.config import Preset, TrainConfig, command, identity, require_same
+from jaxgpt.config import Preset, TrainConfig, command, identity, require_same, require_shape
 from jaxgpt.errors import DataError
 from jaxgpt.folder import open_run, start_over, write_config
 from jaxgpt.loader import batches_per_epoch, next_batch
+from jaxgpt.source import Source, find
 
 
 def main(argv: Sequence[str]) -> int:
-    config = cli.parse(TrainConfig, argv, default=TrainConfig.from_preset(cli.parse_some(Preset, argv)))
+    preset = cli.parse_some(Preset, argv)
+    weights = find(preset.init_from) if preset.init_from else None
+    defaults = TrainConfig.from_preset(preset, weights and weights.config)
+    config = cli.parse(TrainConfig, argv, default=defaults)
+    if weights:
+        require_shape(config, weights.config)
     data = load_corpus(config)
     with open_run(config.out), cli.stop_signals() as stopping:
-        return train(config, data, stopping)
+        return train(config, data, weights, stopping)
 
 
 def load_corpus(config: TrainConfig) -> corpus.Corpus:
@@ -31,21 +38,26 @@ def load_corpus(config: TrainConfig) -> corpus.Corpus:
     return data
 
 
-def train(config: TrainConfig, data: corpus.Corpus, stopping: list[int]) -> int:
-    """Train until config.steps are done or `stopping` holds a signal, and return the exit code."""
+def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stopping: list[int]) -> int:
+    """Train until config.steps are done or `stopping` holds a signal, and return the exit code.
+
+    The first state has these weights; None: random ones.
+    """
     # Imported here and not above, so that a wrong flag, file or folder is refused within a second.
     import jax
 
     from jaxgpt import device
     from jaxgpt.checkpoint import Checkpoints, Progress
     from jaxgpt.optimizer import lr_schedule, make_optimizer
+    from jaxgpt.pretrained import load
     from jaxgpt.report import Report
-    from jaxgpt.step import init_state, loss_fn, train_step
+    from jaxgpt.step import init_state, loss_fn, state_of, train_step
 
     # ---- What is static: device, model, optimizer.
     B, T = config.B, config.T
     device_name = device.select(config.device)
-    model_config = config.model(**device.compute(config.dtype, config.n_layer, config.n_embd // config.n_head, T))
+    compute = device.compute(config.dtype, config.n_layer, config.n_embd // config.n_head, T)
+    model_config = config.model(**compute)
     schedule = lr_schedule(config.lr, config.steps, config.schedule, config.warmup_ratio, config.min_lr_ratio)
     tx = make_optimizer(
         schedule, config.beta1, config.beta2, config.eps, config.weight_decay, config.decay, config.grad_clip
@@ -73,8 +85,12 @@ def train(config: TrainConfig, data: corpus.Corpus, stopping: list[int]) -> int:
         now = Progress(step=0, position=0, tokens_seen=0, B=B, T=T, steps=config.steps, identity=same)
         newest = checkpoints.latest()
         if newest is None:
-            state = new_state(key)
-            say("run", f"{out}: {config.steps:,} steps")
+            if weights is None:
+                state = new_state(key)
+            else:
+                model = load(weights, pad_vocab_to_multiple_of=config.pad_vocab_to_multiple_of, **compute)
+                state = jax.jit(functools.partial(state_of, tx=tx), donate_argnums=0)(model)
+            say("run", f"{out}: {config.steps:,} steps" + (f" from the weights of {weights.name}" if weights else ""))
         else:
             saved = checkpoints.progress(newest)
             require_same(saved.identity, same, checkpoints.folder / str(newest))
@@ -136,7 +152,7 @@ def say_next(config: TrainConfig, data: corpus.Corpus, done: int) -> None:
     corpus_flag = {"data": "python"} if data.note else {}
     if not config.lr_depends_on_steps:  # else the learning rate would leap up to the longer schedule
         say("go on", command(config, steps=2 * done, **corpus_flag))
-    say("fresh", command(config, fresh=True, **corpus_flag))
+    say("sample", shlex.join(["python", "-m", "jaxgpt.sample", str(config.out), "--prompt", "Once upon a time"]))
 
 
 if __name__ == "__main__":

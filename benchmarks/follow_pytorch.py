@@ -8,6 +8,7 @@ python benchmarks/follow_pytorch.py --init pytorch   # PyTorch alone, from its o
 import dataclasses
 import functools
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -18,16 +19,14 @@ import torch
 import transformers
 import tyro
 
-ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import golden  # noqa: E402 -- the names of Hugging Face
-
-from jaxgpt import corpus  # noqa: E402
-from jaxgpt.config import GPT2Config  # noqa: E402
-from jaxgpt.loader import next_batch  # noqa: E402
-from jaxgpt.optimizer import lr_schedule, make_optimizer  # noqa: E402
-from jaxgpt.step import TrainState, init_state, loss_fn, train_step  # noqa: E402
+from jaxgpt import corpus
+from jaxgpt.config import GPT2Config
+from jaxgpt.loader import next_batch
+from jaxgpt.optimizer import lr_schedule, make_optimizer
+from jaxgpt.pretrained import save_hf
+from jaxgpt.step import TrainState, init_state, loss_fn, train_step
 
 TX = make_optimizer(lr_schedule(3e-4, 50))
 Row = tuple[float, float]  # loss, gradient norm
@@ -71,24 +70,11 @@ def theirs(model: torch.nn.Module, steps: int) -> Iterator[Row]:
         yield loss.item(), norm.item()
 
 
-def to_pytorch(state: TrainState, model: torch.nn.Module) -> None:
-    """Copy jaxgpt's parameters into Hugging Face's GPT-2, every one of them."""
-    tensors = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state.model):
-        if jax.tree_util.keystr(path).startswith(".h."):
-            tensors |= {golden.hugging_face_name(path, layer): value for layer, value in enumerate(np.array(leaf))}
-        else:
-            tensors[golden.hugging_face_name(path)] = np.array(leaf)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():  # the tied head is listed once, as wte
-            parameter.copy_(torch.tensor(tensors.pop(name)))
-    assert not tensors
-
-
 def main(flags: Flags) -> None:
-    torch.manual_seed(flags.seed)
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
+    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     if flags.init == "pytorch":
+        torch.manual_seed(flags.seed)
+        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**no_dropout))
         losses = [loss for loss, _ in theirs(model, flags.steps)]
         print(
             f"PyTorch, seed {flags.seed}: first loss {losses[0]:.4f}, mean of the last ten {np.mean(losses[-10:]):.4f}"
@@ -96,7 +82,9 @@ def main(flags: Flags) -> None:
         return
     key = jax.random.fold_in(jax.random.key(flags.seed), 2)  # as train.py has it
     state = jax.jit(functools.partial(init_state, config=GPT2Config(), tx=TX))(key)
-    to_pytorch(state, model)
+    with tempfile.TemporaryDirectory() as folder:
+        save_hf(state.model, Path(folder) / "weights")
+        model = transformers.GPT2LMHeadModel.from_pretrained(Path(folder) / "weights", **no_dropout)
     print(" step | loss: jaxgpt |  PyTorch | difference | grad norm: jaxgpt |  PyTorch")
     rows = list(zip(ours(state, flags.steps), theirs(model, flags.steps), strict=True))
     for step, ((loss, norm), (their_loss, their_norm)) in enumerate(rows):

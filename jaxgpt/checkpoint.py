@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import sys
 import warnings
@@ -13,6 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxgpt.errors import CheckpointError
+from jaxgpt.model import GPT2
 from jaxgpt.step import TrainState
 
 
@@ -69,11 +71,7 @@ class Checkpoints:
             self._manager.save(progress.step, args=ocp.args.Composite(**arguments))
 
     def __enter__(self) -> "Checkpoints":
-        # Orbax tells of a failure many times: it is raised, which becomes our one line, and it is logged; and the tasks
-        # that it abandons then print tracebacks of their own, now or when they are collected.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        _silence_orbax()
         self._hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         return self
 
@@ -129,6 +127,49 @@ class Checkpoints:
                 f"{self.folder}: the checkpoint could not be written ({_brief(error)}); "
                 "make room or mend the folder, then run the same command again, without --fresh"
             ) from error
+
+
+def restore_weights(folder: Path, like: GPT2) -> GPT2:
+    """The model of the newest checkpoint of a run, without its optimizer, which is twice as large and is not read.
+
+    Nothing is written, so that the run may be at work meanwhile.
+
+    Args:
+      folder: of the run.
+      like: shapes and dtypes.
+    """
+    _silence_orbax()
+    checkpoints = (folder / "checkpoints").absolute()
+    manager = ocp.CheckpointManager(checkpoints, options=ocp.CheckpointManagerOptions(read_only=True))
+    step = manager.latest_step()
+    if step is None:
+        raise CheckpointError(f"{checkpoints}: no checkpoint there yet; a run writes one at its end, or on Ctrl-C")
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    leaves, tree = jax.tree_util.tree_flatten_with_path(like)
+    wanted: dict[str, Any] = {}  # a part of a checkpoint is asked for as dicts in dicts
+    for path, leaf in leaves:
+        *parents, last = (key.name for key in path)
+        functools.reduce(lambda at, name: at.setdefault(name, {}), parents, wanted)[last] = jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=here
+        )
+    arguments = ocp.args.PyTreeRestore(
+        {"model": wanted},
+        restore_args=ocp.checkpoint_utils.construct_restore_args({"model": wanted}),
+        partial_restore=True,
+    )
+    try:
+        found = manager.restore(step, args=ocp.args.Composite(state=arguments))["state"]["model"]
+    except Exception as error:  # as in Checkpoints._read
+        raise CheckpointError(f"{checkpoints / str(step)} can't be read ({_brief(error)})") from error
+    return jax.tree.unflatten(tree, [functools.reduce(lambda at, key: at[key.name], path, found) for path, _ in leaves])
+
+
+def _silence_orbax() -> None:
+    # Orbax tells of a failure many times: it is raised, which becomes our one line, and it is logged; and the tasks
+    # that it abandons then print tracebacks of their own, now or when they are collected.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 def _brief(error: Exception) -> str:

@@ -3,9 +3,11 @@
 import contextlib
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import tyro
@@ -13,6 +15,11 @@ import tyro
 from jaxgpt.errors import CheckpointError, JaxgptError, UsageError
 
 Config = TypeVar("Config")
+
+
+def place(name: str) -> tuple[object, ...]:
+    """Markers of a field that is given by its place and not by a flag: `run: Annotated[str, *cli.place("RUN")]`."""
+    return tyro.conf.Positional, tyro.conf.arg(metavar=name)
 
 
 def parse(config: type[Config], argv: Sequence[str], default: Config | None = None) -> Config:
@@ -34,15 +41,24 @@ def _tyro(config, argv, **options):
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            return tyro.cli(config, args=list(argv), **options)
+            return tyro.cli(config, args=list(argv), prog=_program(), **options)
     except SystemExit as exit:
         if exit.code in (0, None):  # --help
             raise
         raise UsageError(f"{_message(box.getvalue())}; --help lists the flags") from None
 
 
+def _program() -> str:
+    """The command as the user writes it."""
+    script = Path(sys.argv[0])
+    return f"python -m jaxgpt.{script.stem}" if script.parent.name == "jaxgpt" else f"python {script.name}"
+
+
 def _message(box: str) -> str:
     """What tyro's box says between its title and the first rule; the frame is Unicode or, elsewhere, dashes."""
+    if "Missing from" in box:  # then it lists the arguments, each with the whole of its help
+        arguments = re.split("───|---", box[box.index("Missing from") :])[0]
+        return "not given: " + ", ".join(re.findall(r"^[│ ] {5}(\S.*?) *│?$", arguments, re.MULTILINE))
     words: list[str] = []
     for line in box.splitlines()[1:]:
         text = line.strip("╭╮╰╯│─ ")
@@ -89,7 +105,7 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     except OSError as error:  # of what no room foresaw, such as an output that can't take more
         return _complain(f"{error.filename or 'output'}: {error.strerror or error}", 1)
     except KeyboardInterrupt:
-        return _complain("interrupted before the first step", 128 + signal.SIGINT)
+        return _complain("interrupted", 128 + signal.SIGINT)
 
 
 def _complain(message: str, exit_code: int) -> int:

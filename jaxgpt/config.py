@@ -30,6 +30,8 @@ GPT3_RECIPE = {
 }
 GPT3_LR = {"tiny": 6e-4, "gpt2": 6e-4, "gpt2-medium": 3e-4, "gpt2-large": 2.5e-4, "gpt2-xl": 2e-4}
 
+SHAPE = ("block_size", "n_layer", "n_head", "n_embd")  # of a model, as far as it is a matter of flags
+
 
 @dataclasses.dataclass(frozen=True)
 class GPT2Config:
@@ -56,7 +58,7 @@ class GPT2Config:
 
     def __post_init__(self):
         for name in ("vocab_size", "pad_vocab_to_multiple_of", "block_size", "n_layer", "n_head", "n_embd", "unroll"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         if self.n_embd % self.n_head:
             raise UsageError(
                 f"--n-embd {self.n_embd} can't be split over --n-head {self.n_head} heads: use a multiple of the heads"
@@ -70,12 +72,14 @@ class GPT2Config:
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """The two flags that set the defaults of others."""
+    """The flags that set the defaults of others."""
 
     size: Literal["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "tiny"] = "gpt2"
     """Model: sets --n-layer, --n-head, --n-embd. 124M, 355M, 774M and 1,558M parameters; tiny is for tests."""
     recipe: Literal["chapter", "gpt3"] = "chapter"
     """Sets --lr to --grad-clip: chapter is PyTorch's AdamW at 3e-4; gpt3 is that paper's training."""
+    init_from: str | None = None
+    """Begin with these weights, which set the model's shape: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,18 +142,18 @@ class TrainConfig(Preset):
 
     def __post_init__(self):
         for name in ("B", "T"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(1 <= self.steps <= 10**8, "steps", self.steps, "from 1 to 100,000,000")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(1 <= self.steps <= 10**8, "steps", self.steps, "from 1 to 100,000,000")
         for name in ("save_every", "seed"):
-            _require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
+            require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
         for name in ("lr", "eps"):
-            _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a finite number above 0")
+            require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a finite number above 0")
         for name in ("weight_decay", "grad_clip"):
-            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a finite number, 0 or above")
+            require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a finite number, 0 or above")
         for name in ("warmup_ratio", "min_lr_ratio"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
         for name in ("beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "from 0 to below 1")
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "from 0 to below 1")
         self.model()
         if self.T > self.block_size:
             raise UsageError(
@@ -157,10 +161,12 @@ class TrainConfig(Preset):
             )
 
     @classmethod
-    def from_preset(cls, preset: Preset) -> "TrainConfig":
-        """The defaults that go with a size and a recipe."""
+    def from_preset(cls, preset: Preset, weights: GPT2Config | None = None) -> "TrainConfig":
+        """The defaults that go with a size, a recipe, and the shape of the weights to begin with."""
         recipe = {"lr": GPT3_LR[preset.size], **GPT3_RECIPE} if preset.recipe == "gpt3" else {}
-        return cls(size=preset.size, recipe=preset.recipe, **SIZES[preset.size], **recipe)
+        shape = {name: getattr(weights, name) for name in SHAPE} if weights else SIZES[preset.size]
+        T = min(cls.T, shape.get("block_size", cls.T))
+        return cls(**vars(preset), **recipe, **shape, T=T)
 
     @property
     def lr_depends_on_steps(self) -> bool:
@@ -169,8 +175,8 @@ class TrainConfig(Preset):
 
     def model(self, **compute: Any) -> GPT2Config:
         """The model's own part of the flags; `compute` is what the device decides: dtype, attention, unroll."""
-        shape = ("pad_vocab_to_multiple_of", "block_size", "n_layer", "n_head", "n_embd")
-        return GPT2Config(**{name: getattr(self, name) for name in shape}, **compute)
+        shape = {name: getattr(self, name) for name in ("pad_vocab_to_multiple_of", *SHAPE)}
+        return GPT2Config(**shape, **compute)
 
 
 # A run may go on with other values of these; every other flag decides what its numbers are, and must stay.
@@ -197,10 +203,28 @@ def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path) -> Non
         )
 
 
+def require_shape(config: TrainConfig, weights: GPT2Config) -> None:
+    """Refuse flags that don't fit the weights of --init-from."""
+    if weights.vocab_size != GPT2Config.vocab_size:
+        raise CheckpointError(
+            f"--init-from {config.init_from}: {weights.vocab_size:,} token ids, "
+            f"and GPT-2's tokenizer, which reads the texts, has {GPT2Config.vocab_size:,}"
+        )
+    for name in SHAPE:
+        value, there = getattr(config, name), getattr(weights, name)
+        if value != there:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} {value}: --init-from {config.init_from} has {there}; leave {flag} out")
+    if config.size != Preset.size:
+        raise UsageError(f"--size {config.size}: --init-from {config.init_from} sets the size; leave --size out")
+
+
 def command(config: TrainConfig, **changes: Any) -> str:
     """A short command line that gives `config` with these changes."""
     wanted = vars(config) | {"fresh": False} | changes
     default = vars(TrainConfig.from_preset(Preset(config.size, config.recipe))) | vars(Preset())
+    if config.init_from:
+        default |= {name: wanted[name] for name in SHAPE}
     words = ["python", "train.py"]
     for name, value in wanted.items():
         if name in ("B", "T") or value != default[name]:
@@ -209,6 +233,7 @@ def command(config: TrainConfig, **changes: Any) -> str:
     return shlex.join(words)
 
 
-def _require(holds: bool, name: str, value: Any, allowed: str) -> None:
+def require(holds: bool, name: str, value: Any, allowed: str) -> None:
+    """Refuse a flag's value; `name` is its field, `allowed` says what it may be."""
     if not holds:
         raise UsageError(f"--{name.replace('_', '-')} {value} is out of range: it must be {allowed}")

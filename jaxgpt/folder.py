@@ -1,4 +1,4 @@
-"""The run folder: held by one process at a time, emptied where the run starts over, described by config.json."""
+"""Folders: a run's, held by one process at a time and described by config.json, and new ones for what is exported."""
 
 import contextlib
 import importlib.metadata
@@ -62,6 +62,21 @@ def start_over(out: Path) -> bool:
             shutil.rmtree(child) if child.is_dir() else child.unlink()
         (out / "log.jsonl").write_bytes(b"")
     return bool(old)
+
+
+def make_new(folder: Path) -> None:
+    """Make a folder for files that shall not meet others.
+
+    Raises:
+      UsageError: there are files in it, or it can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        used = any(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror or error}; choose a folder that can be written") from None
+    if used:
+        raise UsageError(f"{folder}: there are files in it already; choose a new folder")
 
 
 def write_config(out: Path, facts: dict[str, Any]) -> None:

@@ -66,6 +66,16 @@ def unembed(model: GPT2, x: jax.Array) -> jax.Array:
     return jnp.where(ids < model.config.vocab_size, logits, -jnp.inf)
 
 
+def with_config(model: GPT2, config: GPT2Config) -> GPT2:
+    """The same weights in a model of another dtype, attention, unroll or padding of the vocabulary."""
+    V, like = config.vocab_size, jax.eval_shape(lambda: GPT2(config, jax.random.key(0)))
+    leaves = [
+        leaf if leaf.shape == to.shape else jnp.pad(leaf[:V], ((0, to.shape[0] - V), (0, 0)))
+        for leaf, to in zip(jax.tree.leaves(model), jax.tree.leaves(like), strict=True)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
 def matmul_precision(config: GPT2Config) -> contextlib.AbstractContextManager:
     # float32 shall mean float32: without this, a GPU multiplies it in TF32.
     return jax.default_matmul_precision("highest" if config.dtype == "float32" else "default")

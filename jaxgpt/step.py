@@ -31,7 +31,11 @@ class TrainState:
 
 def init_state(key: jax.Array, *, config: GPT2Config, tx: optax.GradientTransformation) -> TrainState:
     """The state before the first step; jit it, or ask jax.eval_shape for its shapes alone."""
-    model = GPT2(config, key)
+    return state_of(GPT2(config, key), tx=tx)
+
+
+def state_of(model: GPT2, *, tx: optax.GradientTransformation) -> TrainState:
+    """The state before the first step from given weights."""
     return TrainState(jnp.zeros((), jnp.int32), model, tx.init(model))
 
 

@@ -13,10 +13,12 @@ import numpy as np
 
 from jaxgpt.config import GPT2Config
 from jaxgpt.model import GPT2
+from jaxgpt.pretrained import hf_names
 
 STORED = Path(__file__).with_name("golden.npz")
 CONFIG = GPT2Config(vocab_size=131, block_size=24, n_layer=3, n_head=3, n_embd=36)
 B, T, STEPS = 3, 20, 10
+NEEDS_PYTORCH = "PyTorch's own run needs torch and transformers"
 # The two recipes of train.py. The second: warm-up over 2 steps, a cosine to a tenth, decay on matrices, clipping.
 RECIPES = {
     "chapter": {"lr": 3e-3, "schedule": "constant", "warmup_ratio": 0.0, "min_lr_ratio": 0.1}
@@ -32,32 +34,35 @@ def batches() -> list[tuple[np.ndarray, np.ndarray]]:
     return [(rows[:, :-1], rows[:, 1:]) for rows in ids]
 
 
+def pytorch_model(config: GPT2Config, seed: int = 0, spread: float = 0.1):
+    """GPT-2 as transformers makes it, with every parameter moved, so that each one's place in the formulas shows."""
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    model = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=config.vocab_size,
+            n_positions=config.block_size,
+            n_embd=config.n_embd,
+            n_layer=config.n_layer,
+            n_head=config.n_head,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    ).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(spread * torch.randn_like(parameter))
+    return model
+
+
 def pytorch() -> dict[str, np.ndarray]:
     """Weights, and the logits, gradients and losses that PyTorch computes from them, by name."""
     import torch
-    from transformers import GPT2Config as HFConfig
-    from transformers import GPT2LMHeadModel
-
-    hf = HFConfig(
-        vocab_size=CONFIG.vocab_size,
-        n_positions=CONFIG.block_size,
-        n_embd=CONFIG.n_embd,
-        n_layer=CONFIG.n_layer,
-        n_head=CONFIG.n_head,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-
-    def new():
-        torch.manual_seed(0)
-        model = GPT2LMHeadModel(hf)
-        with torch.no_grad():  # every parameter away from its init, so that each one's place in the formulas shows
-            for parameter in model.parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
-        return model
 
     def loss_of(model, x, y):
         logits = model(torch.tensor(x, dtype=torch.long)).logits
@@ -65,7 +70,7 @@ def pytorch() -> dict[str, np.ndarray]:
             logits.flatten(0, 1), torch.tensor(y, dtype=torch.long).flatten()
         ), logits
 
-    model, (x, y) = new(), batches()[0]
+    model, (x, y) = pytorch_model(CONFIG), batches()[0]
     out = {f"weight:{name}": value.detach().numpy().copy() for name, value in model.named_parameters()}
     loss, logits = loss_of(model, x, y)
     loss.backward()
@@ -73,7 +78,7 @@ def pytorch() -> dict[str, np.ndarray]:
     out["logits"] = logits.detach().numpy()
 
     for recipe, flags in RECIPES.items():
-        model = new()
+        model = pytorch_model(CONFIG)
         matrices = [p for p in model.parameters() if p.dim() >= 2]
         others = [p for p in model.parameters() if p.dim() < 2]
         decay = flags["weight_decay"]
@@ -107,21 +112,12 @@ def pytorch() -> dict[str, np.ndarray]:
     return out
 
 
-def hugging_face_name(path: tuple, layer: int | None = None) -> str:
-    """`.h.attn.c_attn.kernel.value` of layer 2 -> `transformer.h.2.attn.c_attn.weight`."""
-    name = jax.tree_util.keystr(path).strip(".").removesuffix(".value")
-    for ours in ("kernel", "scale", "embedding"):
-        name = name.replace(ours, "weight")
-    return "transformer." + (name if layer is None else name.replace("h.", f"h.{layer}.", 1))
-
-
 def from_hugging_face(tensors: dict[str, np.ndarray]) -> GPT2:
     """A model of CONFIG with these parameters: renamed and stacked, not transposed."""
 
     def leaf(path, like):
-        if jax.tree_util.keystr(path).startswith(".h."):
-            return jnp.stack([tensors[hugging_face_name(path, layer)] for layer in range(CONFIG.n_layer)])
-        return jnp.asarray(tensors[hugging_face_name(path)])
+        values = [tensors[name] for name in hf_names(path, CONFIG.n_layer)]
+        return jnp.array(values if like.shape[1:] == values[0].shape else values[0])
 
     return jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(lambda: GPT2(CONFIG, jax.random.key(0))))
 

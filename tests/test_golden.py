@@ -20,8 +20,8 @@ from jaxgpt.step import TrainState, loss_fn, mean_loss, train_step
 def reference(request):
     if request.param == "stored":
         return dict(np.load(golden.STORED))
-    pytest.importorskip("torch", reason="PyTorch's own run needs torch and transformers")
-    pytest.importorskip("transformers", reason="PyTorch's own run needs torch and transformers")
+    pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
+    pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
     return golden.pytorch()
 
 

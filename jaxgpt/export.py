@@ -1,0 +1,41 @@
+"""Write a run's model for `transformers`: `python -m jaxgpt.export runs/default folder`."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from jaxgpt import cli
+from jaxgpt.folder import make_new
+from jaxgpt.source import find
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """Write the newest checkpoint of a run as a folder that `transformers` loads: config.json, model.safetensors."""
+
+    run: Annotated[str, *cli.place("RUN")]
+    """A run folder of train.py."""
+    folder: Annotated[Path, *cli.place("FOLDER")]
+    """Where to write; a new folder, or an empty one."""
+
+
+def main(argv: Sequence[str]) -> int:
+    config = cli.parse(ExportConfig, argv)
+    source = find(config.run)
+    make_new(config.folder)
+
+    from jaxgpt import device
+    from jaxgpt.pretrained import load, save_hf
+
+    device.select("cpu")
+    with device.memory_errors():
+        save_hf(load(source), config.folder)
+    print(f"exported  {config.folder}, from the newest checkpoint of {config.run}")
+    print(f"load it   transformers.GPT2LMHeadModel.from_pretrained({str(config.folder)!r})")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.leave(cli.run(main, sys.argv[1:]))

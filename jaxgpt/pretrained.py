@@ -1,0 +1,200 @@
+"""GPT-2's weights in and out in Hugging Face's layout: config.json and safetensors, renamed and stacked."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jaxgpt.checkpoint import restore_weights
+from jaxgpt.errors import CheckpointError
+from jaxgpt.folder import make_new
+from jaxgpt.model import GPT2, with_config
+from jaxgpt.source import NAMES, ONLY, Source, find
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PREFIX = "transformer."  # of every name that transformers writes; the files of OpenAI's models are without
+MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that old versions of transformers kept as weights
+HEAD = "lm_head.weight"  # the tied head; transformers itself leaves it out
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def load(source: Source, **changes: Any) -> GPT2:
+    """The weights of a source, float32, on the default device.
+
+    Args:
+      changes: fields of GPT2Config that are not the weights' own: dtype, attention, unroll, pad_vocab_to_multiple_of.
+
+    Raises:
+      CheckpointError: a file is missing or damaged, or its tensors are not the model's; it names the first of them.
+    """
+    like = jax.eval_shape(lambda: GPT2(source.config, jax.random.key(0)))
+    model = (restore_weights if source.is_run else _read)(source.fetch(), like)
+    return with_config(model, dataclasses.replace(source.config, **changes))
+
+
+def load_hf(name_or_folder: str | Path, **changes: Any) -> GPT2:
+    """A model in Hugging Face's layout: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a folder. Else as `load`."""
+    source = find(name_or_folder)
+    if source.is_run:
+        raise CheckpointError(f"{name_or_folder}: a run of train.py, not a model in Hugging Face's layout")
+    return load(source, **changes)
+
+
+def save_hf(model: GPT2, folder: str | Path) -> None:
+    """Write config.json and model.safetensors, float32, for `transformers` and for `load_hf`; without padding.
+
+    Raises:
+      UsageError: the folder has files in it already.
+      CheckpointError: it can't be written.
+    """
+    folder, tensors = Path(folder), {}
+    model = with_config(model, dataclasses.replace(model.config, pad_vocab_to_multiple_of=1))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model):
+        values = np.asarray(leaf)
+        tensors |= zip(hf_names(path, model.config.n_layer), values if _stacked(path) else [values], strict=True)
+    config = {theirs: getattr(model.config, ours) for theirs, ours in NAMES.items()}
+    config |= {name: allowed[0] for name, allowed in ONLY.items()}
+    end = 50256 if model.config.vocab_size > 50256 else None  # <|endoftext|>
+    config |= {"architectures": ["GPT2LMHeadModel"], "bos_token_id": end, "eos_token_id": end, "dtype": "float32"}
+    make_new(folder)
+    try:
+        safetensors.numpy.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{folder}: the model could not be written ({error}); make room or mend it") from None
+
+
+def hf_names(path: tuple, n_layer: int) -> list[str]:
+    """What Hugging Face calls a leaf of GPT2, by its path in the tree: one name, or one for each layer of a stack.
+
+    `.wpe.embedding.value` -> `transformer.wpe.weight`; `.h.ln_1.scale.value` -> `transformer.h.0.ln_1.weight`, ...
+    """
+    name = jax.tree_util.keystr(path).strip(".").removesuffix(".value")
+    name = PREFIX + re.sub(r"\b(kernel|scale|embedding)$", "weight", name)
+    return [name.replace(".h.", f".h.{layer}.") for layer in range(n_layer)] if _stacked(path) else [name]
+
+
+def _stacked(path: tuple) -> bool:
+    return jax.tree_util.keystr(path).startswith(".h.")
+
+
+# ---- Reading, a tensor at a time: it takes no more memory than the model and one tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tensor:
+    """A tensor in a file, not read yet."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    def read(self) -> np.ndarray:
+        # A file is opened for each of its tensors because the pages of one that stays open stay in memory.
+        with _opened(self.file) as tensors:
+            return tensors.get_tensor(self.name)
+
+
+def _read(folder: Path, like: GPT2) -> GPT2:
+    n_layer, tensors = like.config.n_layer, _tensors(folder)
+    _check(folder, tensors, like)
+
+    def leaf(path: tuple, like: jax.ShapeDtypeStruct) -> jax.Array:
+        values, names = _buffer(like.shape), hf_names(path, n_layer)
+        for place, name in zip(values if _stacked(path) else [values], names, strict=True):
+            place[:] = tensors[name].read()
+        return jax.device_put(values)
+
+    return jax.tree_util.tree_map_with_path(leaf, like)
+
+
+def _buffer(shape: tuple[int, ...]) -> np.ndarray:
+    """Memory for float32 of this shape, aligned as XLA wants it: a CPU takes it over and does not copy it."""
+    size = math.prod(shape) * 4
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(np.float32).reshape(shape)
+
+
+def _tensors(folder: Path) -> dict[str, _Tensor]:
+    """The tensors of a folder, by the names that transformers gives them now."""
+    tensors = {}
+    for file in _files(folder):
+        with _opened(file) as content:
+            for stored in content.keys():  # noqa: SIM118 -- it is no dict
+                part = content.get_slice(stored)
+                name = stored.removeprefix(PREFIX)
+                if not MASKS.fullmatch(name):
+                    name = name if name == HEAD else PREFIX + name
+                    tensors[name] = _Tensor(file, stored, tuple(part.get_shape()), part.get_dtype())
+    return tensors
+
+
+def _files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).exists():
+        try:
+            return sorted({folder / file for file in json.loads((folder / INDEX).read_text())["weight_map"].values()})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{folder / INDEX}: no index of safetensors files ({error!r}); write it again"
+            ) from None
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt"))
+    if pickles:
+        raise CheckpointError(
+            f"{folder}: no {WEIGHTS} there, and {pickles[0]} is a pickle, which can run any code when it is read; "
+            "convert it where you trust it, with save_pretrained of transformers"
+        )
+    raise CheckpointError(f"{folder}: no {WEIGHTS} there, nor {INDEX}; save_pretrained of transformers writes it")
+
+
+def _check(folder: Path, tensors: dict[str, _Tensor], like: GPT2) -> None:
+    """Every tensor is there, has its shape, and there is no other."""
+    shapes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(like):
+        for name in hf_names(path, like.config.n_layer):
+            shapes[name] = leaf.shape[1:] if _stacked(path) else leaf.shape
+    missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys() - {HEAD})
+    if missing:
+        raise CheckpointError(
+            f"{folder}: tensor {missing[0]} is missing{_and_more(missing)}; copy the whole model again"
+        )
+    if extra:
+        raise CheckpointError(f"{folder}: tensor {extra[0]} is not GPT-2's{_and_more(extra)}; it is another model's")
+    for name, tensor in tensors.items():
+        if tensor.shape != (expected := shapes.get(name, tensor.shape)):
+            raise CheckpointError(
+                f"{tensor.file}: tensor {tensor.name} has shape {tensor.shape}, and by config.json it has {expected}"
+            )
+        if tensor.dtype not in FLOATS:
+            raise CheckpointError(
+                f"{tensor.file}: tensor {tensor.name} is {tensor.dtype}; {', '.join(FLOATS)} are read"
+            )
+    tied = f"{PREFIX}wte.weight"
+    if HEAD in tensors and not np.array_equal(tensors[HEAD].read(), tensors[tied].read()):
+        raise CheckpointError(f"{folder}: tensor {HEAD} differs from {tied}, and GPT-2's head is its token embedding")
+
+
+def _and_more(names: list[str]) -> str:
+    return f", and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[safetensors.safe_open]:
+    try:
+        with safetensors.safe_open(file, framework="numpy") as tensors:
+            yield tensors
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{file}: damaged, or no safetensors file ({reason}); copy it again") from None

@@ -1,0 +1,139 @@
+"""Where trained weights are: a run of ours, a folder in Hugging Face's layout, or one of OpenAI's models by name."""
+
+import dataclasses
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from jaxgpt.config import SIZES, GPT2Config
+from jaxgpt.errors import CheckpointError, UsageError
+
+# OpenAI's four models on huggingface.co, each at one commit, so that a name means the same weights for ever.
+HUB = {
+    "gpt2": "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+    "gpt2-medium": "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
+    "gpt2-large": "32b71b12589c2f8d625668d2335a01cac3249519",
+    "gpt2-xl": "15ea56dee5df4983c59b2538573817e1667135e2",
+}
+OWNER = "openai-community"
+NAMES = {  # our name for each number of a config.json
+    "vocab_size": "vocab_size",
+    "n_positions": "block_size",
+    "n_layer": "n_layer",
+    "n_head": "n_head",
+    "n_embd": "n_embd",
+}
+ONLY: dict[str, tuple] = {  # what else decides a GPT-2's numbers, and the values that jaxgpt.model computes
+    "model_type": ("gpt2",),
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "layer_norm_epsilon": (1e-5,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "tie_word_embeddings": (True,),
+    "add_cross_attention": (False,),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Weights that have been found, and not been read.
+
+    Attributes:
+      name: what the user calls them.
+      config: the model's shape.
+      is_run: whether train.py made them; else they are in Hugging Face's layout.
+      folder: where they are; None for a model on the hub.
+    """
+
+    name: str
+    config: GPT2Config
+    is_run: bool
+    folder: Path | None
+
+    def fetch(self) -> Path:
+        """The folder of the weights; a model on the hub is downloaded into Hugging Face's cache, once."""
+        return self.folder or _download(self.name)
+
+
+def find(name_or_folder: str | Path) -> Source:
+    """Find weights: a folder, or one of OpenAI's models by its name. A folder of that name comes first.
+
+    Raises:
+      CheckpointError: there are none, or they are not a GPT-2's.
+    """
+    name, folder = str(name_or_folder), Path(name_or_folder)
+    if not folder.is_dir():
+        if name in HUB:
+            return Source(name, GPT2Config(**SIZES[name]), is_run=False, folder=None)
+        found = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise CheckpointError(
+            f"{name}: {found}; weights have the name of a run folder, of a folder with config.json and "
+            f"model.safetensors, or {', '.join(HUB)}"
+        )
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder}: no config.json there: neither a run of train.py nor a model in Hugging Face's layout"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: can't be read ({error}); write it again") from None
+    is_run = (folder / "checkpoints").is_dir()
+    return Source(name, _of_run(path, content) if is_run else _of_hugging_face(path, content), is_run, folder)
+
+
+def _of_run(path: Path, content: dict[str, Any]) -> GPT2Config:
+    # Names that are not there are younger than the run, and had their default's effect.
+    names = [*NAMES.values(), "pad_vocab_to_multiple_of"]
+    return _checked(path, {name: content[name] for name in names if name in content})
+
+
+def _of_hugging_face(path: Path, content: dict[str, Any]) -> GPT2Config:
+    for name, allowed in ONLY.items():
+        value = content.get(name, None if name == "model_type" else allowed[0])
+        if value not in allowed:
+            raise CheckpointError(f"{path}: {name} is {value!r}: not GPT-2's architecture, where it is {allowed[0]!r}")
+    missing = [name for name in NAMES if name not in content]
+    if missing:
+        raise CheckpointError(f"{path}: no {', '.join(missing)}; a GPT-2's shape is {', '.join(NAMES)}")
+    config = _checked(path, {ours: content[theirs] for theirs, ours in NAMES.items()})
+    if content.get("n_inner") not in (None, 4 * config.n_embd):
+        raise CheckpointError(f"{path}: n_inner is {content['n_inner']!r}: not GPT-2's, which is 4 * n_embd")
+    return config
+
+
+def _checked(path: Path, shape: dict[str, Any]) -> GPT2Config:
+    for name, value in shape.items():
+        if type(value) is not int:
+            raise CheckpointError(f"{path}: {name} is {value!r}, and must be a whole number")
+    try:
+        return GPT2Config(**shape)
+    except UsageError as error:
+        raise CheckpointError(f"{path}: {str(error).replace('--', '')}") from None
+
+
+def _download(name: str) -> Path:
+    """The folder of one of OpenAI's models in Hugging Face's cache; a download that broke off goes on."""
+    import huggingface_hub
+    import huggingface_hub.errors
+
+    where = {"repo_id": f"{OWNER}/{name}", "filename": "model.safetensors", "revision": HUB[name]}
+    try:
+        return Path(huggingface_hub.hf_hub_download(**where, local_files_only=True)).parent
+    except huggingface_hub.errors.LocalEntryNotFoundError:
+        hub = huggingface_hub.constants.ENDPOINT
+        print(f"note: fetching {OWNER}/{name} from {hub}", file=sys.stderr, flush=True)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tries again, and would tell of each time
+    try:
+        return Path(huggingface_hub.hf_hub_download(**where)).parent
+    except Exception as error:  # of the network, the hub, the disk: OSError, HfHubHTTPError, httpx's and others
+        reason = str(error.__cause__ or error).split(". ")[0][:200]
+        raise CheckpointError(
+            f"{name} could not be fetched ({reason}); try again, it goes on where it stopped; "
+            "or bring its config.json and model.safetensors here by other means, and name their folder"
+        ) from None

@@ -1,0 +1,164 @@
+import http.server
+import json
+import re
+import threading
+
+import pytest
+
+from jaxgpt import source
+from jaxgpt.config import SIZES, GPT2Config
+from jaxgpt.errors import CheckpointError
+from jaxgpt.source import find
+
+GPT2 = {"model_type": "gpt2", "vocab_size": 97, "n_positions": 64, "n_layer": 2, "n_head": 3, "n_embd": 33}
+
+
+def folder(path, config, *, run=False):
+    path.mkdir()
+    (path / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    if run:
+        (path / "checkpoints").mkdir()
+    return path
+
+
+def test_a_folder_in_hugging_faces_layout(tmp_path):
+    found = find(folder(tmp_path / "hf", GPT2 | {"n_inner": 132, "attn_pdrop": 0.1, "layer_norm_epsilon": 1e-05}))
+    assert (found.is_run, found.fetch()) == (False, tmp_path / "hf")
+    assert found.config == GPT2Config(vocab_size=97, block_size=64, n_layer=2, n_head=3, n_embd=33)
+
+
+def test_a_run(tmp_path):
+    flags = {"B": 4, "block_size": 64, "n_layer": 2, "n_head": 3, "n_embd": 33, "pad_vocab_to_multiple_of": 128}
+    found = find(folder(tmp_path / "run", flags, run=True))
+    assert (found.is_run, found.fetch()) == (True, tmp_path / "run")
+    assert found.config == GPT2Config(50257, 64, 2, 3, 33, pad_vocab_to_multiple_of=128)
+    del flags["pad_vocab_to_multiple_of"]  # as in a run older than that flag
+    assert find(folder(tmp_path / "old", flags, run=True)).config == GPT2Config(50257, 64, 2, 3, 33)
+
+
+def test_names_are_known_without_the_network_and_a_folder_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, size in SIZES.items():
+        if name != "tiny":
+            assert find(name).config == GPT2Config(**size)
+    folder(tmp_path / "gpt2", GPT2)
+    assert find("gpt2").config.n_layer == 2
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ("{", "config.json: can't be read (Expecting property name"),
+        ("[]", "config.json: can't be read (it holds no object)"),
+        ({}, "model_type is None: not GPT-2's architecture"),
+        (GPT2 | {"model_type": "llama"}, "model_type is 'llama': not GPT-2's architecture, where it is 'gpt2'"),
+        (GPT2 | {"activation_function": "relu"}, "activation_function is 'relu'"),
+        (GPT2 | {"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06"),
+        (GPT2 | {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
+        (GPT2 | {"tie_word_embeddings": False}, "tie_word_embeddings is False"),
+        (GPT2 | {"n_inner": 64}, "n_inner is 64: not GPT-2's, which is 4 * n_embd"),
+        ({name: GPT2[name] for name in GPT2 if name != "n_head"}, "no n_head"),
+        (GPT2 | {"n_layer": "2"}, "n_layer is '2', and must be a whole number"),
+        (GPT2 | {"n_layer": 0}, "n-layer 0 is out of range"),
+        (GPT2 | {"n_head": 2}, "n-embd 33 can't be split over n-head 2 heads"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_gpt2_is_refused(tmp_path, config, message):
+    path = folder(tmp_path / "hf", config)
+    with pytest.raises(CheckpointError, match=re.escape(message)) as error:
+        find(path)
+    assert str(path / "config.json") in str(error.value)
+
+
+def test_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"gpt5: no such folder; weights have the name of a run folder.* gpt2-xl"):
+        find("gpt5")
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: is a file, not a folder"):
+        find(tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"no config\.json there: neither a run"):
+        find(tmp_path)
+
+
+# ---- The hub, played by a local server
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Serves one file, breaking off the first time in the middle; heeds Range, as the real one does."""
+
+    content = bytes(range(256)) * 4000
+    log: list
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, body):
+        if "/resolve/" not in self.path:  # the library also asks for other things, which it can do without
+            return self.send_error(404)
+        start = int(self.headers.get("Range", "bytes=0-").split("=")[1].split("-")[0])
+        self.log.append((self.command, self.path, start))
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", '"abc"')
+        self.send_header("X-Repo-Commit", source.HUB["gpt2"])
+        self.send_header("Content-Length", str(len(self.content) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+        self.end_headers()
+        if body:
+            first = sum(command == "GET" for command, *_ in self.log) == 1
+            self.wfile.write(self.content[start : len(self.content) // 2 if first else None])
+            self.close_connection = True
+
+    def log_message(self, *_):
+        pass
+
+
+def serve_from(monkeypatch, endpoint):
+    """What HF_ENDPOINT does when huggingface_hub is imported."""
+    import huggingface_hub.constants as constants
+
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, endpoint)
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The requests that a local server gets in the place of huggingface.co."""
+    import huggingface_hub.constants
+
+    requests = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Hub,), {"log": requests}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    serve_from(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)  # of whole chunks it keeps a part
+    yield requests
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_of_the_hub_is_fetched_once_at_its_pinned_commit(hub, capfd):
+    path = find("gpt2").fetch()
+    assert (path / "model.safetensors").read_bytes() == Hub.content
+    assert {path for _, path, _ in hub} == {f"/openai-community/gpt2/resolve/{source.HUB['gpt2']}/model.safetensors"}
+    gets = [start for command, _, start in hub if command == "GET"]
+    assert gets[0] == 0 and 0 < gets[-1] < len(Hub.content)  # it broke off, and went on from there
+    assert "note: fetching openai-community/gpt2 from http://127.0.0.1" in capfd.readouterr().err
+    hub.clear()
+    assert find("gpt2").fetch() == path
+    assert hub == []  # the second time without the network
+    assert capfd.readouterr().err == ""
+
+
+def test_a_hub_that_is_not_there_is_one_line(hub, monkeypatch):
+    import huggingface_hub.utils._http as http
+
+    serve_from(monkeypatch, "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
+    with pytest.raises(CheckpointError, match=r"gpt2 could not be fetched .* try again, it goes on where it stopped"):
+        find("gpt2").fetch()
