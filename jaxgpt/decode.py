@@ -1,0 +1,102 @@
+"""GPT-2 with a key-value cache: each token is computed once, and the next one looks its keys and values up."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxgpt.config import GPT2Config
+from jaxgpt.model import GPT2, Block, embed, matmul_precision, unembed
+
+READ = 128  # columns of the cache that attention reads at a time: it stops where the text ends, not the cache
+
+Cache = tuple[tuple[jax.Array, jax.Array], ...]  # keys and values of each layer, (B, H, S, D)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """A GPT2 as decoding wants it: layers one by one, because slices of a stack would be copied for every token."""
+
+    wte: object
+    wpe: object
+    layers: tuple[Block, ...]
+    ln_f: object
+    config: GPT2Config = dataclasses.field(metadata={"static": True})
+
+
+def prepare(model: GPT2, B: int) -> tuple[Decoder, Cache]:
+    """A decoder of the model and an empty cache for B texts; jit it with B static.
+
+    The cache has a column for each of block_size tokens, S of them when rounded up to a whole number of reads.
+    """
+    config = model.config
+    layers = tuple(jax.tree.map(lambda leaf, layer=layer: leaf[layer], model.h) for layer in range(config.n_layer))
+    shape = (B, config.n_head, -(-config.block_size // READ) * READ, config.n_embd // config.n_head)
+    cache = tuple((jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in layers)
+    return Decoder(model.wte, model.wpe, layers, model.ln_f, config), cache
+
+
+def forward(
+    decoder: Decoder, cache: Cache, idx: jax.Array, column: jax.Array, start: jax.Array
+) -> tuple[jax.Array, Cache]:
+    """Logits of the token after the last of `idx`, and the cache with the keys and values of `idx`.
+
+    Texts stand right-aligned in the columns of the cache, so that all of them end in the same one.
+
+    Args:
+      cache: filled for the columns before `column`.
+      idx: int (B, T), the tokens of columns column, ..., column + T - 1.
+      column: int ().
+      start: int (B,), the column of each text's first token; what stands before it is not seen.
+
+    Returns:
+      float32 (B, V) logits, V padded, and the new cache.
+    """
+    with matmul_precision(decoder.config):
+        columns = column + jnp.arange(idx.shape[1])
+        positions = jnp.clip(columns[None] - start[:, None], 0, decoder.config.block_size - 1)  # (B, T)
+        x, filled = embed(decoder, idx, positions), []
+        for block, (keys, values) in zip(decoder.layers, cache, strict=True):
+            q, k, v = (z.swapaxes(1, 2) for z in block.attn.qkv(block.ln_1(x)))  # (B, H, T, D)
+            keys = jax.lax.dynamic_update_slice_in_dim(keys, k, column, axis=2)
+            values = jax.lax.dynamic_update_slice_in_dim(values, v, column, axis=2)
+            y = attend(q, keys, values, columns, start).swapaxes(1, 2)  # (B, T, H, D)
+            x = x + block.attn.c_proj(y.reshape(x.shape))
+            x = x + block.mlp(block.ln_2(x))
+            filled.append((keys, values))
+        return unembed(decoder, x[:, -1]), tuple(filled)
+
+
+@jax.named_scope("attention")
+def attend(q: jax.Array, keys: jax.Array, values: jax.Array, columns: jax.Array, start: jax.Array) -> jax.Array:
+    """Causal attention to the cache, READ columns at a time, as many as the text is long.
+
+    The softmax is built up as in Milakov & Gimelshein (2018), "Online normalizer calculation for softmax".
+
+    Args:
+      q: (B, H, T, D). keys, values: (B, H, S, D).
+      columns: int (T,), of each query; it sees those from start to its own.
+      start: int (B,).
+
+    Returns:
+      (B, H, T, D)
+    """
+    scale = q.shape[-1] ** -0.5
+
+    def read(i: jax.Array, so_far: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        highest, total, y = so_far
+        k, v = (jax.lax.dynamic_slice_in_dim(z, i * READ, READ, axis=2) for z in (keys, values))
+        at = (i * READ + jnp.arange(READ))[None, None]  # (1, 1, READ)
+        seen = (at <= columns[None, :, None]) & (at >= start[:, None, None])  # (B, T, READ)
+        scores = jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=jnp.float32) * scale
+        scores = jnp.where(seen[:, None], scores, -jnp.inf)
+        higher = jnp.maximum(highest, scores.max(-1, keepdims=True))
+        weights, shrink = jnp.exp(scores - higher), jnp.exp(highest - higher)
+        mix = jnp.einsum("bhts,bhsd->bhtd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+        return higher, total * shrink + weights.sum(-1, keepdims=True), y * shrink + mix
+
+    lowest = jnp.full((*q.shape[:3], 1), jnp.finfo(jnp.float32).min)
+    nothing = (lowest, jnp.zeros_like(lowest), jnp.zeros(q.shape, jnp.float32))
+    _, total, y = jax.lax.fori_loop(0, columns[-1] // READ + 1, read, nothing)
+    return (y / jnp.maximum(total, 1e-30)).astype(q.dtype)  # total is 0 in columns before a text, which nobody looks at

@@ -1,0 +1,146 @@
+"""Write text with a trained model: `python -m jaxgpt.sample runs/default --prompt "Once upon a time"`."""
+
+import codecs
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+from jaxgpt import cli
+from jaxgpt.config import require
+from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.source import find
+from jaxgpt.tokenizer import VOCAB_SIZE, gpt2
+
+
+def __getattr__(name: str) -> Any:
+    # `from jaxgpt.sample import generate` works, and a wrong flag is still refused before JAX is imported.
+    if name != "generate":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from jaxgpt.generate import generate
+
+    return generate
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleConfig:
+    """Write text with a trained model: a prompt and what follows it.
+
+    A text ends with its document or after --max-new-tokens. One that outgrows the model's context loses the older half
+    of it, as often as it is full, and goes on from the rest.
+    """
+
+    model: Annotated[str, *cli.place("MODEL")]
+    """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
+    prompt: str
+    """The text to go on from; - reads it from stdin. <|endoftext|> in it is the token that ends a document."""
+    n: int = 1
+    """How many texts. They are made at the same time; the first is shown meanwhile, the others after it."""
+    max_new_tokens: int = 100
+    """The longest that each may get, in tokens, without the prompt."""
+    temperature: float = 0.8
+    """Below 1, likely tokens become likelier still; 0 takes the likeliest always (greedy)."""
+    top_k: int = 50
+    """Draw among the k likeliest tokens alone; 0: among all."""
+    top_p: float = 1.0
+    """Draw among the fewest likeliest tokens that have this probability together; 1: among all."""
+    seed: int = 0
+    """Seed of the draws: the same seed writes the same texts."""
+    device: Literal["auto", "gpu", "cpu"] = "auto"
+    """Where to run; auto takes an NVIDIA GPU if there is a usable one."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute dtype; auto is bfloat16 on a GPU that has it, else float32."""
+
+    def __post_init__(self):
+        if not self.prompt:
+            raise UsageError("--prompt is empty: give it some text; '<|endoftext|>' begins a document from nothing")
+        for name in ("n", "max_new_tokens"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(0 <= self.temperature < float("inf"), "temperature", self.temperature, "a finite number, 0 or above")
+        require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, and at most 1")
+        for name in ("top_k", "seed"):
+            require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
+
+
+def main(argv: Sequence[str]) -> int:
+    config = cli.parse(SampleConfig, argv)
+    prompt = read_stdin() if config.prompt == "-" else config.prompt
+    ids = gpt2().encode(prompt, allowed_special="all")
+    source = find(config.model)
+    V, context = source.config.vocab_size, source.config.block_size
+    if V != VOCAB_SIZE:
+        raise CheckpointError(
+            f"{config.model}: {V:,} token ids, and GPT-2's tokenizer has {VOCAB_SIZE:,}; "
+            "jaxgpt.generate takes and gives ids for any vocabulary"
+        )
+    if len(ids) > context:
+        raise UsageError(f"--prompt has {len(ids):,} tokens, more than the model's context of {context:,}; shorten it")
+
+    import jax
+
+    from jaxgpt import device
+    from jaxgpt.generate import stream
+    from jaxgpt.pretrained import load
+
+    where = device.select(config.device)
+    compute = device.compute(config.dtype, source.config.n_layer, source.config.n_embd // source.config.n_head, context)
+    note(
+        f"{config.model}: {source.config.n_layer} layers, width {source.config.n_embd}, {compute['dtype']}, on {where}"
+    )
+    if len(ids) + config.max_new_tokens > context:
+        note(f"longer than the model's context of {context:,} tokens: when it is full, its older half is forgotten")
+    with device.memory_errors():
+        new = stream(
+            load(source, **compute),
+            [ids] * config.n,
+            config.max_new_tokens,
+            jax.random.key(config.seed),
+            config.temperature,
+            config.top_k,
+            config.top_p,
+            stop=gpt2().eot_token,
+            every=1,
+        )
+        show(prompt, new, config.n)
+    return 0
+
+
+def read_stdin() -> str:
+    """The prompt that stands in stdin, without the newline at its end."""
+    content = sys.stdin.buffer.read().removesuffix(b"\n")
+    if not content:
+        raise UsageError("--prompt -: there was nothing in stdin; give it some text")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"--prompt -: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}"
+        ) from None
+
+
+def show(prompt: str, new: Iterator[list[list[int]]], n: int) -> None:
+    """Print n texts as their tokens come: the first at once, the others when it has ended, with a rule between them.
+
+    A character whose bytes are spread over several tokens is printed when it is whole.
+    """
+    sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ? for what it can't
+    decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in range(n)]
+    others = [[prompt] for _ in range(n - 1)]
+    print(prompt, end="", flush=True)
+    for tokens in new:
+        texts = [decoder.decode(gpt2().decode_bytes(ids)) for decoder, ids in zip(decoders, tokens, strict=True)]
+        print(texts[0], end="", flush=True)
+        for other, text in zip(others, texts[1:], strict=True):
+            other.append(text)
+    ends = [decoder.decode(b"", final=True) for decoder in decoders]
+    print(ends[0])
+    for other, end in zip(others, ends[1:], strict=True):
+        print("-" * 80, "".join(other) + end, sep="\n")
+
+
+def note(text: str) -> None:
+    print("note:", text, file=sys.stderr, flush=True)  # stdout is the text alone
+
+
+if __name__ == "__main__":
+    cli.leave(cli.run(main, sys.argv[1:]))

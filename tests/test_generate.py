@@ -1,0 +1,279 @@
+import dataclasses
+
+import golden
+import jax
+import jax.monitoring
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxgpt.config import GPT2Config
+from jaxgpt.errors import UsageError
+from jaxgpt.generate import Settings, draw, generate, heaviest, stream
+from jaxgpt.model import GPT2, with_config
+
+CONFIG = GPT2Config(vocab_size=61, block_size=16, n_layer=2, n_head=2, n_embd=20)
+
+
+def make(config, seed=0, spread=0.3):
+    """A model whose parameters are so large that it has clear preferences, and long texts without a loop."""
+    model = jax.jit(lambda key: GPT2(config, key))(jax.random.key(seed))
+    keys = iter(jax.random.split(jax.random.key(seed + 1), 100))
+    return jax.tree.map(lambda leaf: leaf + spread * jax.random.normal(next(keys), leaf.shape), model)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make(CONFIG)
+
+
+PROMPTS = [[5], [1, 2, 3], [60, 0, 7, 7, 9, 30, 31], list(range(16))]
+
+
+def greedy(model, prompt, max_new_tokens):
+    """One token at a time, the whole context anew for each; a full one loses its older half."""
+    room, context, new = model.config.block_size, list(prompt), []
+    apply = jax.jit(lambda m, x: m(x))
+    for _ in range(max_new_tokens):
+        if len(context) > room:
+            context = context[-(room // 2) :]
+        new.append(int(jnp.argmax(apply(model, jnp.array([context]))[0, -1])))
+        context.append(new[-1])
+    return new
+
+
+def joined(parts):
+    return [[token for part in parts for token in part[row]] for row in range(4)]
+
+
+# ---- Greedy
+
+
+def test_greedy_is_the_likeliest_token_again_and_again(model):
+    """40 tokens through a context of 16: it is full several times, at another token for each prompt."""
+    expected = [greedy(model, prompt, 40) for prompt in PROMPTS]
+    assert len({tuple(text) for text in expected}) == 4 and min(len(set(text)) for text in expected) > 3
+    assert [generate(model, [prompt], 40, temperature=0)[0] for prompt in PROMPTS] == expected  # one by one
+    assert generate(model, PROMPTS, 40, temperature=0) == expected  # all at once
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 200])
+def test_any_context_is_filled_and_gone_beyond(room):
+    model = make(dataclasses.replace(CONFIG, block_size=room))
+    prompt = [token % 61 for token in range(room - min(room - 1, 3))]
+    if room == 1:  # half of it is nothing; the last token stays
+        last = [7]
+        for _ in range(9):
+            last.append(int(jnp.argmax(model(jnp.array([last[-1:]]))[0, -1])))
+        assert generate(model, [[7]], 9, temperature=0) == [last[1:]]
+    else:
+        assert generate(model, [prompt], 9, temperature=0) == [greedy(model, prompt, 9)]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_greedy_text_is_that_of_transformers(seed, tmp_path):
+    torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
+    from jaxgpt.pretrained import load_hf
+
+    shape = [(1, 33, 331), (3, 39, 997), (4, 64, 1543)][seed]
+    config = GPT2Config(vocab_size=shape[2], block_size=256, n_layer=1 + seed, n_head=shape[0], n_embd=shape[1])
+    theirs = golden.pytorch_model(config, seed, spread=0.25)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = load_hf(tmp_path / "theirs")
+    prompts = np.random.default_rng(seed).integers(0, config.vocab_size, (3, 20))
+    text = theirs.generate(
+        torch.tensor(prompts),
+        attention_mask=torch.ones((3, 20), dtype=torch.long),
+        max_new_tokens=200,
+        min_new_tokens=200,
+        do_sample=False,
+        pad_token_id=0,
+    )[:, 20:].tolist()
+    assert min(len(set(row)) for row in text) > 10
+    # min_new_tokens forbids them id 0, the end of a text to transformers; ours may not want it either
+    assert not any(0 in row for row in generate(ours, prompts.tolist(), 200, temperature=0))
+    assert generate(ours, prompts.tolist(), 200, temperature=0) == text
+
+
+def test_the_stop_token_ends_a_text_and_is_left_out(model):
+    free = generate(model, PROMPTS, 30, temperature=0)
+    stop = free[1][4]
+    for every in (None, 1, 7):
+        parts = list(stream(model, PROMPTS, 30, temperature=0, stop=stop, every=every))
+        texts = joined(parts)
+        assert texts == [text[: text.index(stop)] if stop in text else text for text in free]
+    assert len(list(stream(model, PROMPTS[1:2], 30, temperature=0, stop=stop, every=1))) <= 5  # nothing after the end
+
+
+@pytest.mark.parametrize("every", [1, 2, 7, 1000])
+def test_a_stream_gives_the_same_in_pieces(model, every):
+    whole = generate(model, PROMPTS, 33, jax.random.key(3), temperature=0.9, top_k=9)
+    parts = list(stream(model, PROMPTS, 33, jax.random.key(3), temperature=0.9, top_k=9, every=every))
+    assert joined(parts) == whole
+    assert max(len(part[0]) for part in parts) <= every
+
+
+# ---- Draws
+
+
+def probabilities(logits, temperature, top_k, top_p):
+    """By sorting, in float64."""
+    x = np.asarray(logits, np.float64) / temperature
+    order = np.argsort(-x, kind="stable")
+    p = np.exp(x - x.max())
+    if top_k:
+        p[order[top_k:]] = 0
+    p /= p.sum()
+    if top_p < 1:
+        kept = int(np.searchsorted(np.cumsum(p[order]), top_p)) + 1
+        p[order[kept:]] = 0
+    return p / p.sum()
+
+
+def settings(temperature=1.0, top_k=0, top_p=1.0):
+    return Settings(
+        np.float32(temperature), np.float32(top_k or np.inf), np.float32(top_p if top_p < 1 else np.inf), -1
+    )
+
+
+CHOICES = [
+    {},
+    {"temperature": 0.5},
+    {"temperature": 2.0},
+    {"top_k": 5},
+    {"top_p": 0.7},
+    {"temperature": 1.5, "top_k": 10, "top_p": 0.8},
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=str)
+def test_draws_have_the_right_probabilities(choice):
+    rows, logits = 20_000, np.random.default_rng(0).normal(size=40).astype(np.float32) * 2
+    draws = jax.jit(draw)(jnp.tile(logits, (rows, 1)), settings(**choice), jax.random.key(1), 5)
+    expected = probabilities(logits, **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} | choice)) * rows
+    counts = np.bincount(draws, minlength=40)
+    assert not counts[expected == 0].any()
+    many = expected > 5
+    observed = [*counts[many], counts[~many].sum()]
+    wanted = [*expected[many], expected[~many].sum()]
+    if wanted[-1] == 0:
+        observed, wanted = observed[:-1], wanted[:-1]
+    assert len(wanted) >= 5
+    assert scipy.stats.chisquare(observed, wanted).pvalue > 1e-3
+
+
+def test_generated_tokens_have_the_models_probabilities(model):
+    """Through the cache: 4,000 texts of the same prompt, the first token and the second given the first."""
+    n, prompt = 4000, [3, 1, 4, 1, 5]
+    texts = generate(model, [prompt] * n, 2, jax.random.key(0), temperature=0.8, top_k=6)
+    first, count = np.unique([text[0] for text in texts], return_counts=True)
+    p = probabilities(model(jnp.array([prompt]))[0, -1], 0.8, 6, 1.0)
+    assert set(first) == set(np.flatnonzero(p))
+    assert scipy.stats.chisquare(count, n * p[first]).pvalue > 1e-3
+    often = int(first[count.argmax()])
+    second = [text[1] for text in texts if text[0] == often]
+    p = probabilities(model(jnp.array([[*prompt, often]]))[0, -1], 0.8, 6, 1.0)
+    seen, count = np.unique(second, return_counts=True)
+    assert set(seen) <= set(np.flatnonzero(p))
+    assert (
+        scipy.stats.chisquare([np.sum(np.equal(second, i)) for i in np.flatnonzero(p)], len(second) * p[p > 0]).pvalue
+        > 1e-3
+    )
+
+
+def test_a_text_depends_on_key_and_row_alone(model):
+    """Not on how many others there are, how long they are, nor in what pieces it is made."""
+    key = jax.random.key(7)
+    together = generate(model, PROMPTS, 20, key, temperature=1.2)
+    assert together[:2] == generate(model, PROMPTS[:2], 20, key, temperature=1.2)
+    assert together != generate(model, PROMPTS, 20, jax.random.key(8), temperature=1.2)
+    same = generate(model, [PROMPTS[1]] * 3, 20, key, temperature=1.2)
+    assert len({tuple(text) for text in same}) == 3  # each row draws for itself
+
+
+def test_a_temperature_near_0_is_greedy_and_does_not_overflow(model):
+    logits = jnp.array([[1e4, 1e4 - 1, -1e4, 3.0]] * 2)
+    for temperature in (0.0, 1e-45, 1e-6, 1e-3):
+        assert draw(logits, settings(temperature), jax.random.key(0), 0).tolist() == [0, 0]
+
+
+def test_the_heaviest_are_those_that_sorting_finds():
+    rng, jitted = np.random.default_rng(0), jax.jit(heaviest)
+    for _ in range(100):
+        x = rng.choice([-np.inf, -3.5, -0.0, 1e-30, 2.0, 1e30], size=12) if rng.random() < 0.5 else rng.normal(size=12)
+        x = x.astype(np.float32) + np.float32(0)  # no -0, which equals 0
+        weights = rng.random(12).astype(np.float32)
+        target = np.float32(rng.choice([0.1, 1.0, weights.sum() * rng.random(), 100.0]))
+        order = np.argsort(-x, kind="stable")
+        enough = np.flatnonzero(np.cumsum(weights[order], dtype=np.float64) >= target)
+        lowest = x[order[enough[0]]] if len(enough) else -np.inf
+        kept = jitted(jnp.array([x]), jnp.array([weights]), target)
+        assert np.array_equal(kept[0], x >= lowest), (x, weights, target)
+
+
+@pytest.mark.parametrize("choice", [{"temperature": 0}, {"temperature": 3.0}, {"temperature": 3.0, "top_p": 0.9}])
+def test_padded_ids_are_never_written_and_change_nothing(model, choice):
+    padded = with_config(model, dataclasses.replace(CONFIG, pad_vocab_to_multiple_of=128))
+    key = jax.random.key(0)
+    texts = generate(padded, PROMPTS * 20, 15, key, **choice)
+    assert max(map(max, texts)) < 61
+    assert texts == generate(model, PROMPTS * 20, 15, key, **choice)
+
+
+# ---- One program
+
+
+def compiled(action):
+    """How many programs were compiled, or read from the compilation cache, while it ran."""
+    events = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        action()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return len(events)
+
+
+def test_all_lengths_and_settings_have_two_programs():
+    model, key = make(dataclasses.replace(CONFIG, block_size=150)), jax.random.key(0)
+
+    def ten_lengths():
+        for length in (1, 2, 3, 31, 32, 33, 64, 100, 149, 150):
+            generate(model, [[1] * length], 10 + length, key, temperature=length % 3, top_k=length % 5, stop=length)
+
+    assert compiled(ten_lengths) == 2
+    assert compiled(ten_lengths) == 0
+    assert compiled(lambda: list(stream(model, [[1, 2]], 9, key, top_p=0.5, every=2))) == 0
+    assert compiled(lambda: generate(model, [[1, 2]] * 2, 9, key)) == 2  # another number of texts
+
+
+# ---- Wrong arguments
+
+
+@pytest.mark.parametrize(
+    "prompts, options, message",
+    [
+        ([], {}, "no prompt was given"),
+        ([[1], []], {}, "a prompt of 0 tokens: the model takes 1 to 16, its context"),
+        ([[1] * 17], {}, "a prompt of 17 tokens"),
+        ([[61]], {}, "a token beyond the model's vocabulary, ids 0 to 60"),
+        ([[-1]], {}, "a token beyond"),
+        ([[1]], {"max_new_tokens": 0}, "max_new_tokens 0 is out of range"),
+        ([[1]], {"temperature": -0.1}, "temperature -0.1 is out of range"),
+        ([[1]], {"temperature": float("nan")}, "temperature nan is out of range"),
+        ([[1]], {"top_k": -1}, "top_k -1 is out of range"),
+        ([[1]], {"top_p": 0.0}, "top_p 0.0 is out of range"),
+        ([[1]], {"top_p": 1.1}, "top_p 1.1 is out of range"),
+        ([[1]], {"key": None}, "a temperature above 0 needs a key"),
+    ],
+)
+def test_a_wrong_argument_is_named(model, prompts, options, message):
+    arguments = {"max_new_tokens": 3, "key": jax.random.key(0)} | options
+    with pytest.raises(UsageError, match=message):
+        generate(model, prompts, **arguments)
