@@ -18,9 +18,14 @@ import orbax.checkpoint as ocp
 import pytest
 
 import train
-from jaxgpt import cli, device
+from jaxgpt import cli, corpus, device, sample
 from jaxgpt.checkpoint import Checkpoints
 from jaxgpt.config import Preset, TrainConfig
+from jaxgpt.loader import next_batch
+from jaxgpt.model import GPT2
+from jaxgpt.pretrained import load, save_hf
+from jaxgpt.source import find
+from jaxgpt.step import eval_step, loss_fn
 
 SCRIPT = Path(train.__file__)
 TINY = ["--size", "tiny", "--block-size", "32", "--B", "2", "--T", "16"]
@@ -237,6 +242,84 @@ def test_batch_shape_and_length_may_change_at_a_resume(text, tmp_path, capsys):
     assert "goes on from step 4, position 0, to 6 steps" in printed
     assert [row["position"] for row in rows(tmp_path / "out")] == [0, 30, 60, 90, 0, 80]  # at 120 no 81 tokens are left
     assert [row["tokens_seen"] for row in rows(tmp_path / "out")] == [30, 60, 90, 120, 200, 280]
+
+
+# ---- From given weights
+
+
+@pytest.mark.parametrize("kind", ["run", "hugging face"])
+def test_a_run_may_begin_with_the_weights_of_another(finished, text, tmp_path, capsys, kind):
+    """Its first loss is that of those weights, its optimizer and its corpus position are new."""
+    source = finished / "out"
+    if kind == "hugging face":
+        save_hf(load(find(finished / "out")), tmp_path / "hf")
+        source = tmp_path / "hf"
+    words = ["--B", "2", "--T", "16", "--data", text, "--init-from", source, "--out", tmp_path / "out"]
+    assert run(*words, "--steps", 1) == 0
+    printed = capsys.readouterr().out
+    assert f"run       {tmp_path}/out: 1 steps from the weights of {source}\n" in printed
+    assert "3,318,592 parameters: 2 layers, 2 heads, width 64" in printed  # no --size, no --block-size
+    (row,) = rows(tmp_path / "out")
+    x, y, _ = next_batch(corpus.load(str(text)).tokens, 0, 2, 16)
+    expected = eval_step(load(find(finished / "out")), (x, y), loss_fn=loss_fn)
+    assert (row["step"], row["position"]) == (0, 0)
+    assert abs(row["loss"] - expected) < 1e-5
+    assert row["loss"] < rows(finished / "out")[0]["loss"] - 0.1  # what the first step has learnt is there
+    moments = saved_bits(tmp_path / "out", 1)
+    assert np.frombuffer(next(bits for name, bits in moments.items() if "count" in name), np.int32) == 1
+
+
+def test_a_run_from_weights_goes_on_to_the_bit(finished, text, tmp_path):
+    words = [
+        "--B",
+        "2",
+        "--T",
+        "16",
+        "--data",
+        text,
+        "--init-from",
+        finished / "out",
+        "--pad-vocab-to-multiple-of",
+        128,
+    ]
+    assert run(*words, "--out", tmp_path / "whole", "--steps", 4) == 0
+    for steps in (2, 4):
+        assert run(*words, "--out", tmp_path / "parts", "--steps", steps) == 0
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    assert saved_bits(tmp_path / "parts", 4) == saved_bits(tmp_path / "whole", 4)
+
+
+def test_the_commands_that_a_run_prints_are_understood(finished, text, tmp_path, capsys):
+    words = ["--B", "2", "--T", "16", "--data", text, "--init-from", finished / "out", "--out", tmp_path / "out"]
+    assert run(*words, "--steps", 1) == 0
+    go_on, sample_it = (shlex.split(line.split(maxsplit=1)[1]) for line in capsys.readouterr().out.splitlines()[-2:])
+    assert sample_it[:3] == ["python", "-m", "jaxgpt.sample"]
+    assert cli.run(sample.main, [*sample_it[3:], "--max-new-tokens", "3"]) == 0
+    assert capsys.readouterr().out.startswith("Once upon a time")
+    assert run(*go_on[go_on.index("train.py") + 1 :]) == 0
+    assert "goes on from step 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, code, message",
+    [
+        (["--n-layer", "3"], 2, "--n-layer 3: --init-from {source} has 2; leave --n-layer out"),
+        (["--block-size", "64"], 2, "--block-size 64: --init-from {source} has 32"),
+        (["--size", "tiny"], 2, "--size tiny: --init-from {source} sets the size; leave --size out"),
+        (["--T", "33"], 2, "--T 33 is above the model's longest context: use --T 32"),
+        (["--init-from", "{source}/nowhere"], 4, "{source}/nowhere: no such folder"),
+        (["--init-from", "{other}"], 4, "--init-from {other}: 61 token ids, and GPT-2's tokenizer, which reads the"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_flags_that_do_not_fit_the_weights_are_one_line(finished, tiny, tmp_path, capsys, words, code, message):
+    save_hf(GPT2(tiny, jax.random.key(0)), tmp_path / "other")
+    names = {"source": str(finished / "out"), "other": str(tmp_path / "other")}
+    base = ["--T", "8", "--init-from", finished / "out", "--out", tmp_path / "out"]
+    assert run(*base, *[word.format(**names) for word in words]) == code
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and message.format(**names) in error
+    assert not (tmp_path / "out").exists()
 
 
 # ---- Wrong input: one line on stderr, an exit code, nothing lost
