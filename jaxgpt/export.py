@@ -9,11 +9,12 @@ from typing import Annotated
 from jaxgpt import cli
 from jaxgpt.folder import make_new
 from jaxgpt.source import find
+from jaxgpt.tokenizer import hugging_face_files
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
-    """Write the newest checkpoint of a run as a folder that `transformers` loads: config.json, model.safetensors."""
+    """Write the newest checkpoint of a run as a folder that `transformers` loads: the model and GPT-2's tokenizer."""
 
     run: Annotated[str, *cli.place("RUN")]
     """A run folder of train.py."""
@@ -32,8 +33,10 @@ def main(argv: Sequence[str]) -> int:
     device.select("cpu")
     with device.memory_errors():
         save_hf(load(source), config.folder)
+    for name, content in hugging_face_files().items():
+        (config.folder / name).write_text(content, encoding="utf-8")
     print(f"exported  {config.folder}, from the newest checkpoint of {config.run}")
-    print(f"load it   transformers.GPT2LMHeadModel.from_pretrained({str(config.folder)!r})")
+    print(f"use it    transformers.pipeline('text-generation', {str(config.folder)!r})")
     return 0
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def save_hf(model: GPT2, folder: str | Path) -> None:
     try:
         safetensors.numpy.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        shutil.copymode(folder / "config.json", folder / WEIGHTS)  # safetensors makes it its owner's alone
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{folder}: the model could not be written ({error}); make room or mend it") from None
 

@@ -1,6 +1,8 @@
 """Text <-> GPT-2 token ids, with no network: the ranks are in this package."""
 
 import functools
+import itertools
+import json
 import os
 from pathlib import Path
 
@@ -36,3 +38,42 @@ def gpt2() -> tiktoken.Encoding:
         special_tokens={ENDOFTEXT: VOCAB_SIZE - 1},
         explicit_n_vocab=VOCAB_SIZE,
     )
+
+
+def hugging_face_files() -> dict[str, str]:
+    """The same encoding as the files of `transformers`' GPT2Tokenizer, by name: OpenAI's own two, and a short config.
+
+    There, each byte is written as a printable character, and the ranks are a list of merges: which two tokens a longer
+    one was made of (Sennrich et al., 2016).
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("\u00a1"), ord("\u00ac") + 1), *range(ord("\u00ae"), 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    characters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+
+    def written(token: bytes) -> str:
+        return "".join(characters[byte] for byte in token)
+
+    ranks = {gpt2().decode_single_token_bytes(i): i for i in range(VOCAB_SIZE - 1)}
+    merges = [" ".join(map(written, _halves(token, ranks))) for token in ranks if len(token) > 1]
+    vocabulary = {written(token): rank for token, rank in ranks.items()} | {ENDOFTEXT: VOCAB_SIZE - 1}
+    config = {
+        "tokenizer_class": "GPT2Tokenizer",
+        "bos_token": ENDOFTEXT,
+        "eos_token": ENDOFTEXT,
+        "unk_token": ENDOFTEXT,
+    }
+    return {
+        "vocab.json": json.dumps(vocabulary),
+        "merges.txt": "\n".join(["#version: 0.2", *merges, ""]),
+        "tokenizer_config.json": json.dumps(config),
+    }
+
+
+def _halves(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
+    """The two tokens that a token is merged from: what byte-pair encoding makes of it without its own rank."""
+    parts = [token[i : i + 1] for i in range(len(token))]
+    while len(parts) > 2:
+        pairs = [ranks.get(a + b, VOCAB_SIZE) for a, b in itertools.pairwise(parts)]
+        i = min(range(len(pairs)), key=pairs.__getitem__)
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+    return parts

@@ -1,5 +1,6 @@
 import json
 
+import golden
 import jax
 import numpy as np
 import pytest
@@ -7,8 +8,12 @@ from safetensors.numpy import load_file
 
 import train
 from jaxgpt import cli, export
+from jaxgpt.generate import generate
 from jaxgpt.pretrained import load, load_hf
 from jaxgpt.source import find
+from jaxgpt.tokenizer import gpt2
+
+FILES = ["config.json", "merges.txt", "model.safetensors", "tokenizer_config.json", "vocab.json"]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,7 @@ def run(tmp_path_factory):
 def test_a_run_becomes_a_folder_for_transformers(run, tmp_path, capsys):
     assert cli.run(export.main, [str(run), str(tmp_path / "hf")]) == 0
     assert f"exported  {tmp_path}/hf, from the newest checkpoint of {run}\n" in capsys.readouterr().out
-    assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == FILES
     tensors = load_file(tmp_path / "hf" / "model.safetensors")
     assert tensors["transformer.wte.weight"].shape == (50257, 64)
     ours, theirs = load(find(run)), load_hf(tmp_path / "hf")
@@ -32,6 +37,16 @@ def test_a_run_becomes_a_folder_for_transformers(run, tmp_path, capsys):
     apply = jax.jit(lambda model, x: model(x))
     np.testing.assert_allclose(apply(ours, x)[..., :50257], apply(theirs, x), atol=1e-6)
     assert json.loads((tmp_path / "hf" / "config.json").read_text())["eos_token_id"] == 50256
+
+
+def test_transformers_writes_text_with_the_folder_alone(run, tmp_path):
+    transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
+    pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
+    assert cli.run(export.main, [str(run), str(tmp_path / "hf")]) == 0
+    write = transformers.pipeline("text-generation", str(tmp_path / "hf"), device="cpu")
+    (theirs,) = write("word word", max_new_tokens=8, do_sample=False)
+    (ids,) = generate(load(find(run)), [gpt2().encode("word word")], 8, temperature=0)
+    assert theirs["generated_text"] == "word word" + gpt2().decode(ids)
 
 
 def test_wrong_folders_are_one_line(run, tmp_path, capsys):

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 import train
-from jaxgpt import cli, corpus, device, sample
+from jaxgpt import cli, corpus, device, export, sample
 from jaxgpt.checkpoint import Checkpoints
 from jaxgpt.config import Preset, TrainConfig
 from jaxgpt.loader import next_batch
@@ -416,3 +416,8 @@ def test_the_commands_of_the_readme_are_understood():
         words = shlex.split(words.split("`")[0])
         if words not in (["--help"], []):
             cli.parse(TrainConfig, words, TrainConfig.from_preset(cli.parse_some(Preset, words)))
+    for room, config in (("sample", sample.SampleConfig), ("export", export.ExportConfig)):
+        commands = re.findall(rf"^python -m jaxgpt\.{room}(.*)", text, re.MULTILINE)
+        assert commands
+        for words in commands:
+            cli.parse(config, shlex.split(words))
