@@ -1,7 +1,9 @@
 """Tests run on the CPU, without the network, and with JAX's strictest settings."""
 
+import importlib.util
 import os
 import tempfile
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX starts, here and in the processes that tests start
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
@@ -51,3 +53,21 @@ def batch():
     """(x, y) of shape (2, 12) for `tiny`."""
     ids = np.random.default_rng(0).integers(0, 61, (2, 13), dtype=np.int32)
     return jax.device_put((ids[:, :-1], ids[:, 1:]))
+
+
+@pytest.fixture
+def h100():
+    """Describes arguments, arrays or shapes, on an H100: what is lowered for them compiles for it, without one."""
+    if not (importlib.util.find_spec("jax_plugins") and importlib.util.find_spec("jax_plugins.xla_cuda12")):
+        pytest.skip("needs JAX's CUDA plug-in (Linux: pip install 'jax[cuda12]'); no GPU is needed")
+    from jax.experimental import topologies
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    target = Path(__file__).with_name("h100_sxm.txtpb").read_text()
+    topology = topologies.get_topology_desc(platform="cuda", target_config=target, topology="1x1x1")
+    sharding = NamedSharding(topologies.make_mesh(topology, (1,), ("data",)), PartitionSpec())
+
+    def described(tree):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+    return described

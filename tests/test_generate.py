@@ -9,8 +9,9 @@ import pytest
 import scipy.stats
 
 from jaxgpt.config import GPT2Config
+from jaxgpt.decode import prepare
 from jaxgpt.errors import UsageError
-from jaxgpt.generate import Settings, draw, generate, heaviest, stream
+from jaxgpt.generate import Settings, Texts, advance, draw, generate, heaviest, stream
 from jaxgpt.model import GPT2, with_config
 
 CONFIG = GPT2Config(vocab_size=61, block_size=16, n_layer=2, n_head=2, n_embd=20)
@@ -251,6 +252,24 @@ def test_all_lengths_and_settings_have_two_programs():
     assert compiled(ten_lengths) == 0
     assert compiled(lambda: list(stream(model, [[1, 2]], 9, key, top_p=0.5, every=2))) == 0
     assert compiled(lambda: generate(model, [[1, 2]] * 2, 9, key)) == 2  # another number of texts
+
+
+def test_the_gpu_program(h100):
+    """For an H100, in bfloat16: it compiles, writes the cache in place, and does not sort the vocabulary."""
+    config, B = GPT2Config(n_layer=2, n_head=2, n_embd=128, dtype="bfloat16", unroll=2), 4
+    decoder, cache = jax.eval_shape(lambda: prepare(GPT2(config, jax.random.key(0)), B))
+
+    def shape(*sizes, dtype=jnp.int32):
+        return jax.ShapeDtypeStruct(sizes, dtype)
+
+    texts = Texts(shape(B, 1025), shape(B), shape(), shape(), shape(), shape(B, dtype=jnp.bool))
+    drawing = Settings(*[shape(dtype=jnp.float32)] * 3, shape())
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    arguments = h100((decoder, cache, texts, drawing, key, shape()))
+    program = jax.jit(advance, donate_argnames="cache").lower(*arguments).compile()
+    cache_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
+    assert program.memory_analysis().alias_size_in_bytes >= cache_bytes == 2 * 2 * B * 2 * 1024 * 64 * 2
+    assert " sort(" not in program.as_text()
 
 
 # ---- Wrong arguments
