@@ -79,7 +79,7 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
         return 128 + stopping[0]
     if config.fresh and start_over(out):
         say("note", f"--fresh: deleted the run that was in {out}")
-    with device.memory_errors(), Checkpoints(out / "checkpoints") as checkpoints:
+    with device.memory_errors("use a smaller --B, --T or --size"), Checkpoints(out / "checkpoints") as checkpoints:
         # ---- Where the run stands: at its newest checkpoint, or at the beginning.
         same = identity(config, data.fingerprint, model_config.dtype)
         now = Progress(step=0, position=0, tokens_seen=0, B=B, T=T, steps=config.steps, identity=same)

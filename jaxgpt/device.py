@@ -73,7 +73,7 @@ def _start() -> tuple[jax.Device | None, str]:
 
 
 @contextlib.contextmanager
-def memory_errors() -> Iterator[None]:
+def memory_errors(what_takes_less: str) -> Iterator[None]:
     """Within this context, running out of memory, on the host or the device, is one line: TryAgainError."""
     try:
         yield
@@ -81,7 +81,7 @@ def memory_errors() -> Iterator[None]:
         first_line = (str(error).splitlines() or ["of the host"])[0]
         if isinstance(error, jax.errors.JaxRuntimeError) and "out of memory" not in str(error).lower():
             raise
-        raise TryAgainError(f"out of memory: {first_line}; a smaller --B, --T or --size takes less") from None
+        raise TryAgainError(f"out of memory: {first_line}; {what_takes_less}") from None
 
 
 def compute(dtype: Literal["auto", "float32", "bfloat16"], n_layer: int, head_size: int, T: int) -> dict[str, Any]:

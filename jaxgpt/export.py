@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     from jaxgpt.pretrained import load, save_hf
 
     device.select("cpu")
-    with device.memory_errors():
+    with device.memory_errors("it takes the memory of the model twice"):
         save_hf(load(source), config.folder)
     for name, content in hugging_face_files().items():
         (config.folder / name).write_text(content, encoding="utf-8")

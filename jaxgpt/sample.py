@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
     )
     if len(ids) + config.max_new_tokens > context:
         note(f"longer than the model's context of {context:,} tokens: when it is full, its older half is forgotten")
-    with device.memory_errors():
+    with device.memory_errors("use a smaller --n"):
         new = stream(
             load(source, **compute),
             [ids] * config.n,
@@ -107,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
 
 def read_stdin() -> str:
     """The prompt that stands in stdin, without the newline at its end."""
-    content = sys.stdin.buffer.read().removesuffix(b"\n")
+    content = sys.stdin.buffer.read().removesuffix(b"\n") if sys.stdin else b""  # None: closed
     if not content:
         raise UsageError("--prompt -: there was nothing in stdin; give it some text")
     try:
