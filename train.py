@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from jaxgpt import cli, corpus
 from jaxgpt.config import Preset, TrainConfig, command, identity, require_same, require_shape
-from jaxgpt.errors import DataError
+from jaxgpt.errors import DataError, UsageError
 from jaxgpt.folder import open_run, start_over, write_config
 from jaxgpt.loader import batches_per_epoch, next_batch
 from jaxgpt.source import Source, find
@@ -16,11 +16,13 @@ from jaxgpt.source import Source, find
 
 def main(argv: Sequence[str]) -> int:
     preset = cli.parse_some(Preset, argv)
-    weights = find(preset.init_from) if preset.init_from else None
+    weights = None if preset.init_from is None else find(preset.init_from)
     defaults = TrainConfig.from_preset(preset, weights and weights.config)
     config = cli.parse(TrainConfig, argv, default=defaults)
     if weights:
         require_shape(config, weights.config)
+        if weights.folder and weights.folder.resolve() == config.out.resolve():
+            raise UsageError(f"--out {config.out} is the folder of --init-from, which shall stay; choose another --out")
     data = load_corpus(config)
     with open_run(config.out), cli.stop_signals() as stopping:
         return train(config, data, weights, stopping)
@@ -86,11 +88,12 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
         newest = checkpoints.latest()
         if newest is None:
             if weights is None:
-                state = new_state(key)
+                state, origin = new_state(key), ""
             else:
                 model = load(weights, pad_vocab_to_multiple_of=config.pad_vocab_to_multiple_of, **compute)
                 state = jax.jit(functools.partial(state_of, tx=tx), donate_argnums=0)(model)
-            say("run", f"{out}: {config.steps:,} steps" + (f" from the weights of {weights.name}" if weights else ""))
+                origin = f" from the weights of {weights.name}"
+            say("run", f"{out}: {config.steps:,} steps{origin}")
         else:
             saved = checkpoints.progress(newest)
             require_same(saved.identity, same, checkpoints.folder / str(newest))

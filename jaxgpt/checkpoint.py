@@ -140,10 +140,12 @@ def restore_weights(folder: Path, like: GPT2) -> GPT2:
     """
     _silence_orbax()
     checkpoints = (folder / "checkpoints").absolute()
+    if not checkpoints.is_dir():
+        raise _no_checkpoint(folder)
     manager = ocp.CheckpointManager(checkpoints, options=ocp.CheckpointManagerOptions(read_only=True))
     step = manager.latest_step()
     if step is None:
-        raise CheckpointError(f"{checkpoints}: no checkpoint there yet; a run writes one at its end, or on Ctrl-C")
+        raise _no_checkpoint(folder)
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     leaves, tree = jax.tree_util.tree_flatten_with_path(like)
     wanted: dict[str, Any] = {}  # a part of a checkpoint is asked for as dicts in dicts
@@ -160,8 +162,16 @@ def restore_weights(folder: Path, like: GPT2) -> GPT2:
     try:
         found = manager.restore(step, args=ocp.args.Composite(state=arguments))["state"]["model"]
     except Exception as error:  # as in Checkpoints._read
-        raise CheckpointError(f"{checkpoints / str(step)} can't be read ({_brief(error)})") from error
+        raise CheckpointError(
+            f"{checkpoints / str(step)} can't be read ({_brief(error)}); delete that folder to take the one before it"
+        ) from error
     return jax.tree.unflatten(tree, [functools.reduce(lambda at, key: at[key.name], path, found) for path, _ in leaves])
+
+
+def _no_checkpoint(folder: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{folder}: no checkpoint there yet; a run writes one every --save-every steps, at its end, and on Ctrl-C"
+    )
 
 
 def _silence_orbax() -> None:

@@ -51,7 +51,7 @@ def _tyro(config, argv, **options):
 def _program() -> str:
     """The command as the user writes it."""
     script = Path(sys.argv[0])
-    return f"python -m jaxgpt.{script.stem}" if script.parent.name == "jaxgpt" else f"python {script.name}"
+    return f"python -m jaxgpt.{script.stem}" if script.parent == Path(__file__).parent else f"python {script.name}"
 
 
 def _message(box: str) -> str:
@@ -95,6 +95,11 @@ def stop_signals() -> Iterator[list[int]]:
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     """Call `main(argv)` and return its exit code; an error that the user can mend is one line on stderr."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(getattr(sys, name), io.TextIOWrapper):  # shows ? for what a terminal that is not UTF-8 can't
+            getattr(sys, name).reconfigure(errors="replace")
     try:
         return main(argv)
     except JaxgptError as error:

@@ -141,6 +141,12 @@ class TrainConfig(Preset):
     """Largest global norm of the gradient; longer ones are scaled down to it. 0: no clipping."""
 
     def __post_init__(self):
+        require(
+            1 <= self.pad_vocab_to_multiple_of <= 2**16,
+            "pad_vocab_to_multiple_of",
+            self.pad_vocab_to_multiple_of,
+            "from 1 to 65,536",
+        )
         for name in ("B", "T"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(1 <= self.steps <= 10**8, "steps", self.steps, "from 1 to 100,000,000")
@@ -163,8 +169,13 @@ class TrainConfig(Preset):
     @classmethod
     def from_preset(cls, preset: Preset, weights: GPT2Config | None = None) -> "TrainConfig":
         """The defaults that go with a size, a recipe, and the shape of the weights to begin with."""
+        if weights:
+            shape = {name: getattr(weights, name) for name in SHAPE}
+            named = (name for name, size in SIZES.items() if size.items() <= shape.items())
+            preset = dataclasses.replace(preset, size=next(named, Preset.size))
+        else:
+            shape = SIZES[preset.size]
         recipe = {"lr": GPT3_LR[preset.size], **GPT3_RECIPE} if preset.recipe == "gpt3" else {}
-        shape = {name: getattr(weights, name) for name in SHAPE} if weights else SIZES[preset.size]
         T = min(cls.T, shape.get("block_size", cls.T))
         return cls(**vars(preset), **recipe, **shape, T=T)
 
@@ -215,7 +226,7 @@ def require_shape(config: TrainConfig, weights: GPT2Config) -> None:
         if value != there:
             flag = "--" + name.replace("_", "-")
             raise UsageError(f"{flag} {value}: --init-from {config.init_from} has {there}; leave {flag} out")
-    if config.size != Preset.size:
+    if config.size != TrainConfig.from_preset(Preset(), weights).size:
         raise UsageError(f"--size {config.size}: --init-from {config.init_from} sets the size; leave --size out")
 
 
@@ -224,7 +235,7 @@ def command(config: TrainConfig, **changes: Any) -> str:
     wanted = vars(config) | {"fresh": False} | changes
     default = vars(TrainConfig.from_preset(Preset(config.size, config.recipe))) | vars(Preset())
     if config.init_from:
-        default |= {name: wanted[name] for name in SHAPE}
+        default |= {name: wanted[name] for name in ("size", *SHAPE)}
     words = ["python", "train.py"]
     for name, value in wanted.items():
         if name in ("B", "T") or value != default[name]:

@@ -25,21 +25,18 @@ class Settings:
     stop: jax.typing.ArrayLike
 
 
-def draw(logits: jax.Array, settings: Settings, key: jax.Array | None, made: jax.Array) -> jax.Array:
+def draw(logits: jax.Array, settings: Settings, key: jax.Array, made: jax.Array) -> jax.Array:
     """The next token of each text, int32 (B,), from float32 logits (B, V)."""
-    likeliest = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    if key is None:
-        return likeliest
 
     def sample() -> jax.Array:
         # The highest is 0, so that no temperature can overflow.
-        x = (logits - logits.max(-1, keepdims=True)) / jnp.maximum(settings.temperature, 1e-6)
+        x = (logits - logits.max(-1, keepdims=True)) / settings.temperature
         x = jnp.where(heaviest(x, jnp.ones_like(x), settings.top_k), x, -jnp.inf)
         x = jnp.where(heaviest(x, jax.nn.softmax(x), settings.top_p), x, -jnp.inf)
         keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row), made))(jnp.arange(len(x)))
         return jax.vmap(jax.random.categorical)(keys, x).astype(jnp.int32)
 
-    return jax.lax.cond(settings.temperature > 0, sample, lambda: likeliest)
+    return jax.lax.cond(settings.temperature > 0, sample, lambda: jnp.argmax(logits, axis=-1).astype(jnp.int32))
 
 
 def heaviest(x: jax.Array, weights: jax.Array, target: jax.Array) -> jax.Array:

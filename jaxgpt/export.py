@@ -1,5 +1,6 @@
 """Write a run's model for `transformers`: `python -m jaxgpt.export runs/default folder`."""
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from jaxgpt import cli
+from jaxgpt.errors import CheckpointError
 from jaxgpt.folder import make_new
 from jaxgpt.source import find
 from jaxgpt.tokenizer import hugging_face_files
@@ -25,14 +27,20 @@ class ExportConfig:
 def main(argv: Sequence[str]) -> int:
     config = cli.parse(ExportConfig, argv)
     source = find(config.run)
+    if not source.is_run:
+        raise CheckpointError(f"{config.run}: not a run of train.py; what is exported is a run's newest checkpoint")
     make_new(config.folder)
 
     from jaxgpt import device
     from jaxgpt.pretrained import load, save_hf
 
     device.select("cpu")
-    with device.memory_errors("it takes the memory of the model twice"):
-        save_hf(load(source), config.folder)
+    try:
+        with device.memory_errors("it takes the memory of the model twice"):
+            save_hf(load(source), config.folder)
+    finally:
+        with contextlib.suppress(OSError):
+            config.folder.rmdir()  # which only an empty one lets happen: nothing came of it
     for name, content in hugging_face_files().items():
         (config.folder / name).write_text(content, encoding="utf-8")
     print(f"exported  {config.folder}, from the newest checkpoint of {config.run}")

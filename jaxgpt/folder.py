@@ -70,6 +70,8 @@ def make_new(folder: Path) -> None:
     Raises:
       UsageError: there are files in it, or it can't be written.
     """
+    if folder.is_file():
+        raise UsageError(f"{folder}: is a file, not a folder; choose a new folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         used = any(folder.iterdir())

@@ -20,7 +20,7 @@ class Texts:
     """B texts in the making.
 
     Attributes:
-      tokens: int32 (B, block_size + 1), right-aligned: each text ends in the same column.
+      tokens: int32 (B, S + 1), right-aligned: each text ends in the same column. S is the cache's, and one is to come.
       start: int32 (B,), the column of each text's first token.
       column: int32 (), of the newest tokens, which are not in the cache yet.
       read: int32 (), how many columns of `tokens` are in the cache.
@@ -87,25 +87,41 @@ def stream(
     """As `generate`, but yields the new tokens of each prompt whenever there are `every` more of them."""
     _check(model, prompts, max_new_tokens, key, temperature, top_k, top_p)
     everything = np.float32(np.inf)
-    settings = Settings(
-        temperature=np.float32(temperature),
+    settings = Settings(  # the bounds are those of a float32
+        temperature=np.float32(min(temperature, 1e30)),
         top_k=np.float32(top_k) if top_k else everything,
-        top_p=np.float32(top_p) if top_p < 1 else everything,
+        top_p=np.float32(max(top_p, 1e-30)) if top_p < 1 else everything,
         stop=np.int32(-1 if stop is None else stop),
     )
+    # Greedy needs no key, but the program takes one; made of numpy's numbers, it is no program itself.
+    key = jax.random.wrap_key_data(np.zeros(2, np.uint32), impl="threefry2x32") if key is None else key
     decoder, cache = _prepare(model, len(prompts))
-    room, made, done = model.config.block_size, 0, np.zeros(len(prompts), bool)
+    return _stream(decoder, cache, prompts, max_new_tokens, settings, key, every or max_new_tokens)
+
+
+def _stream(
+    decoder: Decoder,
+    cache: Cache,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    settings: Settings,
+    key: jax.Array,
+    every: int,
+) -> Iterator[list[list[int]]]:
+    room, made, done = decoder.config.block_size, 0, np.zeros(len(prompts), bool)
     context, texts = [list(prompt) for prompt in prompts], None
     while made < max_new_tokens and not done.all():
         if texts is None or texts.column == room:  # the beginning, or the end of the window
+            # Of a text that is done the last token is enough: a long one would fill the window for all.
+            context = [text[-1:] if over else text for text, over in zip(context, done, strict=True)]
             context = [text if len(text) <= room else text[-max(room // 2, 1) :] for text in context]
             texts = _align(context, width=cache[0][0].shape[2] + 1, made=made, done=done)
-        until = made + min(every or max_new_tokens, max_new_tokens - made, room - int(texts.column))
+        until = made + min(every, max_new_tokens - made, room - int(texts.column))
         texts, cache = _advance(decoder, cache, texts, settings, key, np.int32(until))
         tokens, column = np.asarray(texts.tokens), int(texts.column)
         first = column + 1 - (int(texts.made) - made)
         new = [
-            [] if over else _before(stop, row[first : column + 1].tolist())
+            [] if over else _before(settings.stop, row[first : column + 1].tolist())
             for row, over in zip(tokens, done, strict=True)
         ]
         for text, more in zip(context, new, strict=True):
@@ -123,12 +139,12 @@ def _align(texts: list[list[int]], width: int, made: int, done: np.ndarray) -> T
     return Texts(tokens, start, np.int32(end - 1), np.int32(0), np.int32(made), done)
 
 
-def _before(stop: int | None, tokens: list[int]) -> list[int]:
+def _before(stop: int, tokens: list[int]) -> list[int]:
     return tokens[: tokens.index(stop)] if stop in tokens else tokens
 
 
 def advance(
-    decoder: Decoder, cache: Cache, texts: Texts, settings: Settings, key: jax.Array | None, until: jax.Array
+    decoder: Decoder, cache: Cache, texts: Texts, settings: Settings, key: jax.Array, until: jax.Array
 ) -> tuple[Texts, Cache]:
     """Read what of the texts is not in the cache, then add tokens: until `until` are made, or all texts are done."""
 
@@ -172,7 +188,7 @@ def _check(
     top_k: int,
     top_p: float,
 ) -> None:
-    if not prompts:
+    if len(prompts) == 0:
         raise UsageError("no prompt was given; generate needs one at least")
     V, room = model.config.vocab_size, model.config.block_size
     for prompt in prompts:

@@ -101,10 +101,14 @@ class _Tensor:
     shape: tuple[int, ...]
     dtype: str
 
-    def read(self) -> np.ndarray:
+    def read(self, to: np.ndarray) -> None:
         # A file is opened for each of its tensors because the pages of one that stays open stay in memory.
         with _opened(self.file) as tensors:
-            return tensors.get_tensor(self.name)
+            values = tensors.get_tensor(self.name)
+        with np.errstate(over="ignore"):  # of float64; the next line sees it
+            to[:] = values
+        if not np.isfinite(to.sum(dtype=np.float64)):  # finite float32 numbers can't reach float64's infinity
+            raise CheckpointError(f"{self.file}: tensor {self.name} has numbers that are not finite; it is of no use")
 
 
 def _read(folder: Path, like: GPT2) -> GPT2:
@@ -114,7 +118,7 @@ def _read(folder: Path, like: GPT2) -> GPT2:
     def leaf(path: tuple, like: jax.ShapeDtypeStruct) -> jax.Array:
         values, names = _buffer(like.shape), hf_names(path, n_layer)
         for place, name in zip(values if _stacked(path) else [values], names, strict=True):
-            place[:] = tensors[name].read()
+            tensors[name].read(place)
         return jax.device_put(values)
 
     return jax.tree_util.tree_map_with_path(leaf, like)
@@ -130,7 +134,7 @@ def _buffer(shape: tuple[int, ...]) -> np.ndarray:
 
 def _tensors(folder: Path) -> dict[str, _Tensor]:
     """The tensors of a folder, by the names that transformers gives them now."""
-    tensors = {}
+    tensors: dict[str, _Tensor] = {}
     for file in _files(folder):
         with _opened(file) as content:
             for stored in content.keys():  # noqa: SIM118 -- it is no dict
@@ -138,6 +142,8 @@ def _tensors(folder: Path) -> dict[str, _Tensor]:
                 name = stored.removeprefix(PREFIX)
                 if not MASKS.fullmatch(name):
                     name = name if name == HEAD else PREFIX + name
+                    if name in tensors:
+                        raise CheckpointError(f"{folder}: tensor {stored} is there twice; copy the whole model again")
                     tensors[name] = _Tensor(file, stored, tuple(part.get_shape()), part.get_dtype())
     return tensors
 
@@ -147,8 +153,11 @@ def _files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     if (folder / INDEX).exists():
         try:
-            return sorted({folder / file for file in json.loads((folder / INDEX).read_text())["weight_map"].values()})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            names = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
+            if not all(re.fullmatch(r"[\w.-]+", name) for name in names):
+                raise ValueError(f"{names} are not all names of files beside it")
+            return [folder / name for name in sorted(names)]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(
                 f"{folder / INDEX}: no index of safetensors files ({error!r}); write it again"
             ) from None
@@ -173,9 +182,12 @@ def _check(folder: Path, tensors: dict[str, _Tensor], like: GPT2) -> None:
             f"{folder}: tensor {missing[0]} is missing{_and_more(missing)}; copy the whole model again"
         )
     if extra:
-        raise CheckpointError(f"{folder}: tensor {extra[0]} is not GPT-2's{_and_more(extra)}; it is another model's")
+        raise CheckpointError(
+            f"{folder}: tensor {tensors[extra[0]].name} is not GPT-2's{_and_more(extra)}; it is another model's"
+        )
+    shapes[HEAD] = shapes[f"{PREFIX}wte.weight"]
     for name, tensor in tensors.items():
-        if tensor.shape != (expected := shapes.get(name, tensor.shape)):
+        if tensor.shape != (expected := shapes[name]):
             raise CheckpointError(
                 f"{tensor.file}: tensor {tensor.name} has shape {tensor.shape}, and by config.json it has {expected}"
             )
@@ -183,9 +195,15 @@ def _check(folder: Path, tensors: dict[str, _Tensor], like: GPT2) -> None:
             raise CheckpointError(
                 f"{tensor.file}: tensor {tensor.name} is {tensor.dtype}; {', '.join(FLOATS)} are read"
             )
-    tied = f"{PREFIX}wte.weight"
-    if HEAD in tensors and not np.array_equal(tensors[HEAD].read(), tensors[tied].read()):
-        raise CheckpointError(f"{folder}: tensor {HEAD} differs from {tied}, and GPT-2's head is its token embedding")
+    if HEAD in tensors:
+        embedding = tensors[f"{PREFIX}wte.weight"]
+        head, tied = np.empty(embedding.shape, np.float32), np.empty(embedding.shape, np.float32)
+        tensors[HEAD].read(head)
+        embedding.read(tied)
+        if not np.array_equal(head, tied):
+            raise CheckpointError(
+                f"{folder}: tensor {HEAD} differs from {embedding.name}, and GPT-2's head is its token embedding"
+            )
 
 
 def _and_more(names: list[str]) -> str:

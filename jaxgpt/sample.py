@@ -2,6 +2,7 @@
 
 import codecs
 import dataclasses
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
@@ -54,8 +55,10 @@ class SampleConfig:
     def __post_init__(self):
         if not self.prompt:
             raise UsageError("--prompt is empty: give it some text; '<|endoftext|>' begins a document from nothing")
+        if any("\ud800" <= character <= "\udfff" for character in self.prompt):  # what Python makes of other bytes
+            raise UsageError("--prompt is not UTF-8; set the terminal to UTF-8, or convert the text with iconv")
         for name in ("n", "max_new_tokens"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(1 <= getattr(self, name) <= 10**6, name, getattr(self, name), "from 1 to 1,000,000")
         require(0 <= self.temperature < float("inf"), "temperature", self.temperature, "a finite number, 0 or above")
         require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, and at most 1")
         for name in ("top_k", "seed"):
@@ -64,15 +67,18 @@ class SampleConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = cli.parse(SampleConfig, argv)
-    prompt = read_stdin() if config.prompt == "-" else config.prompt
-    ids = gpt2().encode(prompt, allowed_special="all")
     source = find(config.model)
+    prompt = read_stdin() if config.prompt == "-" else config.prompt
     V, context = source.config.vocab_size, source.config.block_size
     if V != VOCAB_SIZE:
         raise CheckpointError(
             f"{config.model}: {V:,} token ids, and GPT-2's tokenizer has {VOCAB_SIZE:,}; "
             "jaxgpt.generate takes and gives ids for any vocabulary"
         )
+    try:
+        ids = gpt2().encode(prompt, allowed_special="all")
+    except ValueError:  # its pattern has no room for a million spaces in a row
+        raise UsageError("--prompt can't be read: one word or blank in it is too long; shorten it") from None
     if len(ids) > context:
         raise UsageError(f"--prompt has {len(ids):,} tokens, more than the model's context of {context:,}; shorten it")
 
@@ -89,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
     )
     if len(ids) + config.max_new_tokens > context:
         note(f"longer than the model's context of {context:,} tokens: when it is full, its older half is forgotten")
-    with device.memory_errors("use a smaller --n"):
+    with device.memory_errors("use a smaller --n"), cli.stop_signals() as stopping:
         new = stream(
             load(source, **compute),
             [ids] * config.n,
@@ -101,13 +107,14 @@ def main(argv: Sequence[str]) -> int:
             stop=gpt2().eot_token,
             every=1,
         )
-        show(prompt, new, config.n)
-    return 0
+        show(prompt, itertools.takewhile(lambda _: not stopping, new), config.n)
+    return 128 + stopping[0] if stopping else 0
 
 
 def read_stdin() -> str:
     """The prompt that stands in stdin, without the newline at its end."""
-    content = sys.stdin.buffer.read().removesuffix(b"\n") if sys.stdin else b""  # None: closed
+    content = sys.stdin.buffer.read() if sys.stdin else b""  # None: closed
+    content = content.removesuffix(b"\n").removesuffix(b"\r")
     if not content:
         raise UsageError("--prompt -: there was nothing in stdin; give it some text")
     try:
@@ -123,7 +130,6 @@ def show(prompt: str, new: Iterator[list[list[int]]], n: int) -> None:
 
     A character whose bytes are spread over several tokens is printed when it is whole.
     """
-    sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ? for what it can't
     decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in range(n)]
     others = [[prompt] for _ in range(n - 1)]
     print(prompt, end="", flush=True)

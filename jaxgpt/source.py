@@ -64,13 +64,13 @@ def find(name_or_folder: str | Path) -> Source:
       CheckpointError: there are none, or they are not a GPT-2's.
     """
     name, folder = str(name_or_folder), Path(name_or_folder)
-    if not folder.is_dir():
+    if not name or not folder.is_dir():
         if name in HUB:
             return Source(name, GPT2Config(**SIZES[name]), is_run=False, folder=None)
-        found = "is a file, not a folder" if folder.exists() else "no such folder"
+        found = "is a file, not a folder" if name and folder.exists() else "no such folder"
         raise CheckpointError(
-            f"{name}: {found}; weights have the name of a run folder, of a folder with config.json and "
-            f"model.safetensors, or {', '.join(HUB)}"
+            f"{name or 'an empty name'}: {found}; weights have the name of a run folder, "
+            f"of a folder with config.json and model.safetensors, or {', '.join(HUB)}"
         )
     path = folder / "config.json"
     try:
@@ -78,12 +78,14 @@ def find(name_or_folder: str | Path) -> Source:
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{folder}: no config.json there: neither a run of train.py nor a model in Hugging Face's layout"
-        ) from None
-    except (OSError, ValueError) as error:
+        begun = (folder / "checkpoints").is_dir()
+        what = (
+            "a run that is just starting; wait for it" if begun else "no run, nor Hugging Face's layout; name another"
+        )
+        raise CheckpointError(f"{folder}: no config.json there: {what}") from None
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: can't be read ({error}); write it again") from None
-    is_run = (folder / "checkpoints").is_dir()
+    is_run = (folder / "checkpoints").is_dir() or "block_size" in content
     return Source(name, _of_run(path, content) if is_run else _of_hugging_face(path, content), is_run, folder)
 
 
@@ -109,8 +111,8 @@ def _of_hugging_face(path: Path, content: dict[str, Any]) -> GPT2Config:
 
 def _checked(path: Path, shape: dict[str, Any]) -> GPT2Config:
     for name, value in shape.items():
-        if type(value) is not int:
-            raise CheckpointError(f"{path}: {name} is {value!r}, and must be a whole number")
+        if type(value) is not int or not 1 <= value < 2**24:
+            raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be a whole number, from 1 to 2**24 - 1")
     try:
         return GPT2Config(**shape)
     except UsageError as error:

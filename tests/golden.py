@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxgpt.config import GPT2Config
 from jaxgpt.model import GPT2
@@ -36,9 +37,8 @@ def batches() -> list[tuple[np.ndarray, np.ndarray]]:
 
 def pytorch_model(config: GPT2Config, seed: int = 0, spread: float = 0.1):
     """GPT-2 as transformers makes it, with every parameter moved, so that each one's place in the formulas shows."""
-    import torch
-    import transformers
-
+    torch = pytest.importorskip("torch", reason=NEEDS_PYTORCH)
+    transformers = pytest.importorskip("transformers", reason=NEEDS_PYTORCH)
     torch.manual_seed(seed)
     model = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxgpt import cli
-from jaxgpt.config import SIZES, GPT2Config, Preset, TrainConfig, command, identity, require_same
+from jaxgpt.config import SIZES, GPT2Config, Preset, TrainConfig, command, identity, require_same, require_shape
 from jaxgpt.errors import CheckpointError, UsageError
 
 
@@ -33,10 +33,21 @@ def test_sizes_and_recipes_set_defaults_that_flags_override():
     assert tuple(SIZES) == get_args(get_type_hints(Preset)["size"])
 
 
+def test_weights_to_begin_with_set_the_shape_and_what_goes_with_it():
+    medium, odd = GPT2Config(**SIZES["gpt2-medium"]), GPT2Config(block_size=16, n_layer=1, n_head=1, n_embd=8)
+    config = TrainConfig.from_preset(Preset(recipe="gpt3", init_from="x"), medium)
+    assert (config.size, config.n_layer, config.n_embd, config.lr) == ("gpt2-medium", 24, 1024, 3e-4)
+    assert command(config) == "python train.py --recipe gpt3 --init-from x --B 4 --T 32"
+    require_shape(config, medium)
+    config = TrainConfig.from_preset(Preset(init_from="x"), odd)
+    assert (config.n_layer, config.block_size, config.T) == (1, 16, 16)  # the default of T must fit
+    require_shape(config, odd)
+
+
 @pytest.mark.parametrize(
     "flags",
     [{name: value} for name in ("B", "T", "steps", "n_layer", "n_head", "n_embd", "block_size") for value in (0, -1)]
-    + [{"pad_vocab_to_multiple_of": value} for value in (0, -1)]
+    + [{"pad_vocab_to_multiple_of": value} for value in (0, -1, 10**12)]
     + [{name: value} for name in ("lr", "eps") for value in (0.0, -1.0, math.nan, math.inf)]
     + [{name: value} for name in ("weight_decay", "grad_clip") for value in (-0.1, math.nan, math.inf)]
     + [{name: value} for name in ("warmup_ratio", "min_lr_ratio") for value in (-0.1, 1.1, math.nan)]

@@ -9,7 +9,8 @@ from safetensors.numpy import load_file
 import train
 from jaxgpt import cli, export
 from jaxgpt.generate import generate
-from jaxgpt.pretrained import load, load_hf
+from jaxgpt.model import GPT2
+from jaxgpt.pretrained import load, load_hf, save_hf
 from jaxgpt.source import find
 from jaxgpt.tokenizer import gpt2
 
@@ -49,20 +50,28 @@ def test_transformers_writes_text_with_the_folder_alone(run, tmp_path):
     assert theirs["generated_text"] == "word word" + gpt2().decode(ids)
 
 
-def test_wrong_folders_are_one_line(run, tmp_path, capsys):
+def test_wrong_folders_are_one_line(run, tiny, tmp_path, capsys):
     complaints = []
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "mine.txt").write_text("kept")
     (tmp_path / "file").touch()
+    (tmp_path / "starting").mkdir()  # a run without a checkpoint
+    (tmp_path / "starting" / "config.json").write_text((run / "config.json").read_text())
+    save_hf(GPT2(tiny, jax.random.key(0)), tmp_path / "model")
     for words, code in (
         ([tmp_path / "nowhere", tmp_path / "hf"], 4),
         ([run, tmp_path / "used"], 2),
         ([run, tmp_path / "file" / "hf"], 2),
+        ([run, tmp_path / "file"], 2),
+        ([tmp_path / "starting", tmp_path / "hf"], 4),
+        ([tmp_path / "model", tmp_path / "hf"], 4),
         ([run], 2),
     ):
         assert cli.run(export.main, [str(word) for word in words]) == code
         complaints.append(capsys.readouterr().err)
     assert all(complaint.count("\n") == 1 for complaint in complaints)
     assert "no such folder" in complaints[0] and "there are files in it already" in complaints[1]
-    assert "choose a folder that can be written" in complaints[2] and "not given: FOLDER" in complaints[3]
+    assert "choose a folder that can be written" in complaints[2] and "is a file, not a folder" in complaints[3]
+    assert "no checkpoint there yet" in complaints[4] and "not a run of train.py" in complaints[5]
+    assert "not given: FOLDER" in complaints[6]
     assert [path.name for path in (tmp_path / "used").iterdir()] == ["mine.txt"] and not (tmp_path / "hf").exists()

@@ -9,6 +9,7 @@ import pytest
 import scipy.stats
 from test_draw import probabilities
 
+import jaxgpt.generate
 from jaxgpt.config import GPT2Config
 from jaxgpt.decode import prepare
 from jaxgpt.draw import Settings
@@ -109,6 +110,39 @@ def test_the_stop_token_ends_a_text_and_is_left_out(model):
     assert len(list(stream(model, PROMPTS[1:2], 30, temperature=0, stop=stop, every=1))) <= 5  # nothing after the end
 
 
+def test_a_text_that_is_done_costs_the_others_nothing(model, monkeypatch):
+    """The full context of a text that ends at once is not read again and again."""
+    calls = []
+    advance = jaxgpt.generate._advance
+    monkeypatch.setattr(jaxgpt.generate, "_advance", lambda *words: calls.append(words) or advance(*words))
+    (alone,) = generate(model, PROMPTS[:1], 100, temperature=0)
+    full = [[(first + i) % 61 for i in range(16)] for first in range(61)]
+    ends = [text[0] for text in generate(model, full, 1, temperature=0)]
+    prompt, stop = next((prompt, end) for prompt, end in zip(full, ends, strict=True) if end not in alone)
+    calls.clear()
+    assert generate(model, [PROMPTS[0], prompt], 100, temperature=0, stop=stop) == [alone, []]
+    assert len(calls) < 20
+
+
+def test_it_ends_when_all_texts_have(model):
+    """On the device: the last call does not go on to what it was asked for."""
+    free = generate(model, PROMPTS[1:2], 10, temperature=0)[0]
+    decoder, cache = prepare(model, 1)
+    texts = Texts(np.array([[*PROMPTS[1], *[0] * 126]], np.int32), np.zeros(1, np.int32), 2, 0, 0, np.zeros(1, bool))
+    settings = Settings(np.float32(0), np.float32(np.inf), np.float32(np.inf), np.int32(free[4]))
+    texts, _ = jax.jit(advance)(decoder, cache, texts, settings, jax.random.key(0), 10)
+    assert int(texts.made) == free.index(free[4]) + 1
+
+
+@pytest.mark.parametrize("choice", [{"top_p": 1e-50}, {"top_p": 1e-20}, {"top_k": 1}, {"temperature": 1e-9}])
+def test_the_narrowest_choice_is_greedy(model, choice):
+    assert generate(model, PROMPTS, 8, jax.random.key(0), **choice) == generate(model, PROMPTS, 8, temperature=0)
+
+
+def test_the_highest_temperature_is_a_number(model):
+    assert len(set(generate(model, [[1]], 15, jax.random.key(0), temperature=1e300)[0])) > 8
+
+
 @pytest.mark.parametrize("every", [1, 2, 7, 1000])
 def test_a_stream_gives_the_same_in_pieces(model, every):
     whole = generate(model, PROMPTS, 33, jax.random.key(3), temperature=0.9, top_k=9)
@@ -187,6 +221,7 @@ def test_all_lengths_and_settings_have_two_programs():
     assert compiled(ten_lengths) == 2
     assert compiled(ten_lengths) == 0
     assert compiled(lambda: list(stream(model, [[1, 2]], 9, key, top_p=0.5, every=2))) == 0
+    assert compiled(lambda: generate(model, np.array([[1, 2]]), 9, temperature=0)) == 0  # without a key, too
     assert compiled(lambda: generate(model, [[1, 2]] * 2, 9, key)) == 2  # another number of texts
 
 
@@ -222,6 +257,7 @@ def test_the_gpu_program(h100):
         ([[1]], {"max_new_tokens": 0}, "max_new_tokens 0 is out of range"),
         ([[1]], {"temperature": -0.1}, "temperature -0.1 is out of range"),
         ([[1]], {"temperature": float("nan")}, "temperature nan is out of range"),
+        (np.empty((0, 3), int), {}, "no prompt was given"),
         ([[1]], {"top_k": -1}, "top_k -1 is out of range"),
         ([[1]], {"top_p": 0.0}, "top_p 0.0 is out of range"),
         ([[1]], {"top_p": 1.1}, "top_p 1.1 is out of range"),
@@ -231,4 +267,4 @@ def test_the_gpu_program(h100):
 def test_a_wrong_argument_is_named(model, prompts, options, message):
     arguments = {"max_new_tokens": 3, "key": jax.random.key(0)} | options
     with pytest.raises(UsageError, match=message):
-        generate(model, prompts, **arguments)
+        stream(model, prompts, **arguments)  # at once, not at the first token

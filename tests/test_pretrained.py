@@ -80,7 +80,7 @@ def test_the_older_layout_is_read_too(saved):
     assert equal(load_hf(folder), model)
     old["lm_head.weight"] = old["wte.weight"] + 1
     write(folder, old)
-    with pytest.raises(CheckpointError, match=r"lm_head\.weight differs from transformer\.wte\.weight"):
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight differs from wte\.weight"):
         load_hf(folder)
 
 
@@ -97,9 +97,16 @@ def test_shards_with_an_index(saved):
     (folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"model-00002-of-00002.safetensors: damaged, or no safetensors file"):
         load_hf(folder)
-    (folder / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"index.json: no index of safetensors files"):
-        load_hf(folder)
+    for content in (
+        "{}",
+        "[" * 10**5,
+        '{"weight_map": {"a": "../x"}}',
+        '{"weight_map": {"a": 1}}',
+        '{"weight_map": 3}',
+    ):
+        (folder / "model.safetensors.index.json").write_text(content)
+        with pytest.raises(CheckpointError, match=r"index.json: no index of safetensors files"):
+            load_hf(folder)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
@@ -159,8 +166,11 @@ def test_a_run_gives_the_model_of_its_newest_checkpoint(tiny, tmp_path, multiple
 def test_a_run_without_a_checkpoint(tiny, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(tiny)))
-    with pytest.raises(CheckpointError, match="no checkpoint there yet"):
-        load(find(tmp_path))
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="no checkpoint there yet; a run writes one every --save-every steps"):
+            load(find(tmp_path))
+        if (tmp_path / "checkpoints").exists():
+            (tmp_path / "checkpoints").rmdir()  # as where somebody has deleted them
 
 
 # ---- Wrong files
@@ -173,7 +183,16 @@ def test_a_run_without_a_checkpoint(tiny, tmp_path):
         (lambda t: [t.pop(n) for n in list(t) if "h.2." in n], "h.2.attn.c_attn.bias is missing, and 11 more"),
         (
             lambda t: t.update({"score.weight": np.ones(3, np.float32)}),
-            "tensor transformer.score.weight is not GPT-2's",
+            "tensor score.weight is not GPT-2's",
+        ),
+        (lambda t: t.update({"wpe.weight": t["transformer.wpe.weight"]}), "wpe.weight is there twice"),
+        (
+            lambda t: t.update({"transformer.h.1.ln_1.bias": np.full(20, np.nan, np.float32)}),
+            "model.safetensors: tensor transformer.h.1.ln_1.bias has numbers that are not finite",
+        ),
+        (
+            lambda t: t.update({"transformer.h.0.ln_1.bias": np.full(20, 1e200)}),
+            "tensor transformer.h.0.ln_1.bias has numbers that are not finite",
         ),
         (
             lambda t: t.update({"transformer.wpe.weight": np.ones((17, 20), np.float32)}),
@@ -289,14 +308,14 @@ def test_logits_gradients_and_ten_steps_are_pytorchs(config, tmp_path):
     theirs.zero_grad()
     optimizer, tx = torch.optim.AdamW(theirs.parameters(), lr=1e-3), make_optimizer(lr_schedule(1e-3, 10))
     step, state, losses = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx)), state_of(ours, tx=tx), []
-    for rows in batches:
+    for rows in batches[[0, 1] * 5]:
         loss = pytorch_loss(theirs, rows[:, :-1], rows[:, 1:])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         state, metrics = step(state, (rows[:, :-1], rows[:, 1:]))
         losses.append((float(metrics["loss"]), loss.item()))
-    assert losses[-1][1] < losses[0][1] - 0.05
+    assert losses[-2][1] < losses[0][1] - 0.01
     np.testing.assert_allclose(*zip(*losses, strict=True), atol=1e-4)
 
 

@@ -5,11 +5,11 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
 import jax
-import numpy as np
 import pytest
 
 from jaxgpt import cli, device, sample
@@ -67,6 +67,9 @@ def test_a_prompt_from_stdin(folder, capsys, monkeypatch):
     assert capsys.readouterr().out.startswith("caf\u00e9\n")  # one newline at the end is not of the prompt
     assert read(b"") == 2 and read(b"\n") == 2
     assert capsys.readouterr().err.count("--prompt -: there was nothing in stdin") == 2
+    monkeypatch.setattr(sys, "stdin", None)  # closed
+    assert run(folder, "--prompt", "-") == 2
+    assert "there was nothing in stdin" in capsys.readouterr().err
     assert read(b"caf\xe9") == 2
     assert "not UTF-8: byte 0xe9 at offset 3" in capsys.readouterr().err
 
@@ -96,9 +99,6 @@ class Terminal(io.StringIO):
         self.pieces.append(text)
         return len(text)
 
-    def reconfigure(self, **_):
-        pass
-
 
 def test_no_character_is_printed_in_parts(monkeypatch):
     text = "na\u00efve \U0001f642\U0001f680 \u65e5\u672c\u8a9e \u0451\U0001f926\U0001f3fd"
@@ -109,10 +109,7 @@ def test_no_character_is_printed_in_parts(monkeypatch):
     first, second = "".join(terminal.pieces).split("\n" + "-" * 80 + "\n")
     assert first == "> " + text and second == "> " + text + "\n"
     assert "\ufffd" not in "".join(terminal.pieces)
-    shown = [piece for piece in terminal.pieces if piece]
-    assert len(shown) > 12  # it came in pieces
-    for piece in shown:
-        assert piece.encode("utf-8", "strict").decode() == piece
+    assert len([piece for piece in terminal.pieces if piece]) > 12  # it came in pieces
 
 
 def test_a_text_that_ends_within_a_character_says_so(monkeypatch):
@@ -136,6 +133,8 @@ def test_a_text_that_ends_within_a_character_says_so(monkeypatch):
         (["--prompt", "x", "--n", "0"], 2, "--n 0 is out of range"),
         (["--prompt", "x", "--max-new-tokens", "0"], 2, "--max-new-tokens 0 is out of range"),
         (["--prompt", "x " * 40], 2, "--prompt has 41 tokens, more than the model's context of 32; shorten it"),
+        (["--prompt", "a" + " " * 10**6 + "b"], 2, "one word or blank in it is too long; shorten it"),
+        (["--prompt", "caf\udce9"], 2, "--prompt is not UTF-8"),
         (["--prompt", "x", "--device", "gpu"], 2, "--device gpu: no usable NVIDIA GPU"),
         ([], 2, "not given: --prompt STR; --help lists the flags"),
     ],
@@ -159,7 +158,7 @@ def test_wrong_weights_are_one_line(folder, tmp_path, capsys):
 
     assert complaint(tmp_path / "nowhere").startswith(f"{tmp_path}/nowhere: no such folder; weights have the name of")
     (tmp_path / "empty").mkdir()
-    assert complaint(tmp_path / "empty").startswith(f"{tmp_path}/empty: no config.json there: neither a run")
+    assert complaint(tmp_path / "empty").startswith(f"{tmp_path}/empty: no config.json there: no run")
     config = json.loads((folder / "config.json").read_text())
     for name, change, message in (
         ("bert", {"model_type": "bert"}, "model_type is 'bert': not GPT-2's architecture"),
@@ -192,9 +191,39 @@ def test_a_damaged_run_is_one_line_and_the_process_ends(tmp_path):
 
 def test_a_wrong_flag_is_refused_before_jax_is_imported():
     code = "import sys; from jaxgpt import cli, sample\n"
-    code += "print(cli.run(sample.main, ['gpt2', '--prompt', '']), sorted({'jax', 'numpy.ma'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=os.environ)
-    assert done.stdout == "2 []\n"
+    code += (
+        "codes = [cli.run(sample.main, words) for words in (['gpt2', '--prompt', ''], ['nowhere', '--prompt', 'x'])]\n"
+    )
+    code += "print(codes, sorted({'jax', 'numpy.ma'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[2, 4] []\n"
+
+
+def test_a_terminal_that_is_not_utf8_shows_question_marks(folder):
+    command = [sys.executable, "-m", "jaxgpt.sample", str(folder), "--prompt", "na\u00efve", "--max-new-tokens", "1"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, timeout=120, env=environment)
+    assert done.returncode == 0 and done.stdout.startswith(b"na?ve")
+
+
+def test_closed_outputs_are_no_traceback(folder):
+    command = f"{sys.executable} -m jaxgpt.sample {folder} --prompt x --max-new-tokens 1"
+    done = subprocess.run(command + " >&-", shell=True, capture_output=True, timeout=120)
+    assert done.returncode == 0 and done.stderr.count(b"\n") == 1
+    done = subprocess.run(command + " 2>&-", shell=True, capture_output=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.startswith(b"x") and b"note" not in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_text_after_a_token(folder, number):
+    command = [sys.executable, "-m", "jaxgpt.sample", str(folder), "--prompt", "x", "--max-new-tokens", "100000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(20)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert out.endswith(b"\n") and b"Traceback" not in err
+    assert b"stopping after the step in progress; once more quits at once" in err
 
 
 def test_a_reader_that_leaves_is_no_traceback(folder):
@@ -207,6 +236,4 @@ def test_a_reader_that_leaves_is_no_traceback(folder):
 
 
 def test_the_module_has_no_other_names():
-    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
-        sample.nonsense  # noqa: B018
-    assert np.isscalar(sample.VOCAB_SIZE)
+    assert not hasattr(sample, "nonsense")

@@ -54,12 +54,17 @@ def test_names_are_known_without_the_network_and_a_folder_comes_first(tmp_path, 
         (GPT2 | {"model_type": "llama"}, "model_type is 'llama': not GPT-2's architecture, where it is 'gpt2'"),
         (GPT2 | {"activation_function": "relu"}, "activation_function is 'relu'"),
         (GPT2 | {"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06"),
-        (GPT2 | {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
-        (GPT2 | {"tie_word_embeddings": False}, "tie_word_embeddings is False"),
+        *[
+            (GPT2 | {name: not allowed[0]}, f"{name} is {not allowed[0]}")
+            for name, allowed in list(source.ONLY.items())[3:]
+        ],
+        ("[" * 10**5, "can't be read (maximum recursion depth"),
+        (GPT2 | {"n_embd": 2**62}, "n_embd is 4611686018427387904, and must be a whole number, from 1 to"),
+        (GPT2 | {"n_layer": True}, "n_layer is True, and must be a whole number"),
         (GPT2 | {"n_inner": 64}, "n_inner is 64: not GPT-2's, which is 4 * n_embd"),
         ({name: GPT2[name] for name in GPT2 if name != "n_head"}, "no n_head"),
         (GPT2 | {"n_layer": "2"}, "n_layer is '2', and must be a whole number"),
-        (GPT2 | {"n_layer": 0}, "n-layer 0 is out of range"),
+        (GPT2 | {"n_layer": 0}, "n_layer is 0, and must be a whole number, from 1"),
         (GPT2 | {"n_head": 2}, "n-embd 33 can't be split over n-head 2 heads"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -77,8 +82,13 @@ def test_what_is_not_there_is_refused(tmp_path):
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(CheckpointError, match=r"model\.safetensors: is a file, not a folder"):
         find(tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"no config\.json there: neither a run"):
+    with pytest.raises(CheckpointError, match=r"no config\.json there: no run, nor Hugging Face's layout"):
         find(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match=r"no config\.json there: a run that is just starting"):
+        find(tmp_path)
+    with pytest.raises(CheckpointError, match="an empty name: no such folder"):
+        find("")
 
 
 # ---- The hub, played by a local server

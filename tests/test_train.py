@@ -305,8 +305,11 @@ def test_the_commands_that_a_run_prints_are_understood(finished, text, tmp_path,
     [
         (["--n-layer", "3"], 2, "--n-layer 3: --init-from {source} has 2; leave --n-layer out"),
         (["--block-size", "64"], 2, "--block-size 64: --init-from {source} has 32"),
-        (["--size", "tiny"], 2, "--size tiny: --init-from {source} sets the size; leave --size out"),
+        (["--size", "gpt2-medium"], 2, "--size gpt2-medium: --init-from {source} sets the size; leave --size out"),
         (["--T", "33"], 2, "--T 33 is above the model's longest context: use --T 32"),
+        (["--init-from", ""], 4, "an empty name: no such folder"),
+        (["--out", "{source}", "--fresh"], 2, "--out {source} is the folder of --init-from, which shall stay"),
+        (["--out", "{source}/../out"], 2, "/../out is the folder of --init-from, which shall stay"),
         (["--init-from", "{source}/nowhere"], 4, "{source}/nowhere: no such folder"),
         (["--init-from", "{other}"], 4, "--init-from {other}: 61 token ids, and GPT-2's tokenizer, which reads the"),
     ],
@@ -315,11 +318,14 @@ def test_the_commands_that_a_run_prints_are_understood(finished, text, tmp_path,
 def test_flags_that_do_not_fit_the_weights_are_one_line(finished, tiny, tmp_path, capsys, words, code, message):
     save_hf(GPT2(tiny, jax.random.key(0)), tmp_path / "other")
     names = {"source": str(finished / "out"), "other": str(tmp_path / "other")}
-    base = ["--T", "8", "--init-from", finished / "out", "--out", tmp_path / "out"]
+    base, before = (
+        ["--T", "8", "--init-from", finished / "out", "--out", tmp_path / "out"],
+        tree_bytes(finished / "out"),
+    )
     assert run(*base, *[word.format(**names) for word in words]) == code
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message.format(**names) in error
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and tree_bytes(finished / "out") == before
 
 
 # ---- Wrong input: one line on stderr, an exit code, nothing lost
