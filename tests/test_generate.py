@@ -35,14 +35,16 @@ def model():
 PROMPTS = [[5], [1, 2, 3], [60, 0, 7, 7, 9, 30, 31], list(range(16))]
 
 
+uncached = jax.jit(lambda model, idx: model(idx))
+
+
 def greedy(model, prompt, max_new_tokens):
     """One token at a time, the whole context anew for each; a full one loses its older half."""
     room, context, new = model.config.block_size, list(prompt), []
-    apply = jax.jit(lambda m, x: m(x))
     for _ in range(max_new_tokens):
         if len(context) > room:
             context = context[-(room // 2) :]
-        new.append(int(jnp.argmax(apply(model, jnp.array([context]))[0, -1])))
+        new.append(int(jnp.argmax(uncached(model, np.array([context]))[0, -1])))
         context.append(new[-1])
     return new
 
