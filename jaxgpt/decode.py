@@ -1,6 +1,7 @@
 """GPT-2 with a key-value cache: each token is computed once, and the next one looks its keys and values up."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,17 @@ Cache = tuple[tuple[jax.Array, jax.Array], ...]  # keys and values of each layer
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """A GPT2 as decoding wants it: layers one by one, because slices of a stack would be copied for every token."""
+    """A GPT2 as decoding wants it: layers one by one, because slices of a stack would be copied for every token.
 
-    wte: object
-    wpe: object
+    Attributes:
+      wte, wpe, ln_f, config: the model's own.
+      layers: each of its blocks.
+    """
+
+    wte: Any
+    wpe: Any
     layers: tuple[Block, ...]
-    ln_f: object
+    ln_f: Any
     config: GPT2Config = dataclasses.field(metadata={"static": True})
 
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgpt.errors import UsageError
+
 SIGN = np.uint32(1 << 31)  # of a float32
 
 
@@ -23,6 +25,26 @@ class Settings:
     top_k: jax.typing.ArrayLike
     top_p: jax.typing.ArrayLike
     stop: jax.typing.ArrayLike
+
+
+def settings(temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, stop: int | None = None) -> Settings:
+    """Settings with the meaning that `generate` gives these numbers.
+
+    Raises:
+      UsageError: one of them is out of range.
+    """
+    if not 0 <= temperature < float("inf"):
+        raise UsageError(f"temperature {temperature} is out of range: it must be a finite number, 0 or above")
+    if top_k < 0:
+        raise UsageError(f"top_k {top_k} is out of range: it must be at least 0")
+    if not 0 < top_p <= 1:
+        raise UsageError(f"top_p {top_p} is out of range: it must be above 0 and at most 1")
+    return Settings(  # a float32 can't hold what is beyond these bounds
+        temperature=np.float32(min(temperature, 1e30)),
+        top_k=np.float32(top_k or np.inf),
+        top_p=np.float32(max(top_p, 1e-30) if top_p < 1 else np.inf),
+        stop=np.int32(-1 if stop is None else stop),
+    )
 
 
 def draw(logits: jax.Array, settings: Settings, key: jax.Array, made: jax.Array) -> jax.Array:
@@ -43,7 +65,7 @@ def heaviest(x: jax.Array, weights: jax.Array, target: jax.Array) -> jax.Array:
     """Mask of the fewest highest entries of each row whose weights sum to `target` or more; equal ones stay together.
 
     All entries where no sum is enough. The lowest value that is kept is found bit by bit, from the highest bit down:
-    32 sums, where sorting the 50,257 logits of a row would take twenty times as long on a CPU.
+    32 sums, where a CPU would sort the 50,257 logits of a row for much longer.
 
     Args:
       x, weights: float32 (B, V).

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxgpt.decode import Cache, Decoder, forward, prepare
-from jaxgpt.draw import Settings, draw
+from jaxgpt.draw import Settings, draw, settings
 from jaxgpt.errors import UsageError
 from jaxgpt.model import GPT2
 
@@ -66,8 +66,9 @@ def generate(
     Raises:
       UsageError: an argument is out of range, a prompt is empty or longer than block_size.
     """
+    chosen = settings(temperature, top_k, top_p, stop)
     texts: list[list[int]] = [[] for _ in prompts]
-    for new in stream(model, prompts, max_new_tokens, key, temperature, top_k, top_p, stop):
+    for new in stream(model, prompts, max_new_tokens, chosen, key):
         for text, tokens in zip(texts, new, strict=True):
             text += tokens
     return texts
@@ -77,26 +78,18 @@ def stream(
     model: GPT2,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
+    chosen: Settings,
     key: jax.Array | None = None,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    stop: int | None = None,
     every: int | None = None,
 ) -> Iterator[list[list[int]]]:
-    """As `generate`, but yields the new tokens of each prompt whenever there are `every` more of them."""
-    _check(model, prompts, max_new_tokens, key, temperature, top_k, top_p)
-    everything = np.float32(np.inf)
-    settings = Settings(  # the bounds are those of a float32
-        temperature=np.float32(min(temperature, 1e30)),
-        top_k=np.float32(top_k) if top_k else everything,
-        top_p=np.float32(max(top_p, 1e-30)) if top_p < 1 else everything,
-        stop=np.int32(-1 if stop is None else stop),
-    )
+    """As `generate`, with settings made before, but yields each prompt's new tokens whenever there are `every` more."""
+    _check(model, prompts, max_new_tokens)
+    if key is None and chosen.temperature > 0:
+        raise UsageError("a temperature above 0 needs a key")
     # Greedy needs no key, but the program takes one; made of numpy's numbers, it is no program itself.
     key = jax.random.wrap_key_data(np.zeros(2, np.uint32), impl="threefry2x32") if key is None else key
     decoder, cache = _prepare(model, len(prompts))
-    return _stream(decoder, cache, prompts, max_new_tokens, settings, key, every or max_new_tokens)
+    return _stream(decoder, cache, prompts, max_new_tokens, chosen, key, every or max_new_tokens)
 
 
 def _stream(
@@ -104,7 +97,7 @@ def _stream(
     cache: Cache,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
-    settings: Settings,
+    chosen: Settings,
     key: jax.Array,
     every: int,
 ) -> Iterator[list[list[int]]]:
@@ -117,11 +110,11 @@ def _stream(
             context = [text if len(text) <= room else text[-max(room // 2, 1) :] for text in context]
             texts = _align(context, width=cache[0][0].shape[2] + 1, made=made, done=done)
         until = made + min(every, max_new_tokens - made, room - int(texts.column))
-        texts, cache = _advance(decoder, cache, texts, settings, key, np.int32(until))
+        texts, cache = _advance(decoder, cache, texts, chosen, key, np.int32(until))
         tokens, column = np.asarray(texts.tokens), int(texts.column)
         first = column + 1 - (int(texts.made) - made)
         new = [
-            [] if over else _before(settings.stop, row[first : column + 1].tolist())
+            [] if over else _before(chosen.stop, row[first : column + 1].tolist())
             for row, over in zip(tokens, done, strict=True)
         ]
         for text, more in zip(context, new, strict=True):
@@ -144,7 +137,7 @@ def _before(stop: int, tokens: list[int]) -> list[int]:
 
 
 def advance(
-    decoder: Decoder, cache: Cache, texts: Texts, settings: Settings, key: jax.Array, until: jax.Array
+    decoder: Decoder, cache: Cache, texts: Texts, chosen: Settings, key: jax.Array, until: jax.Array
 ) -> tuple[Texts, Cache]:
     """Read what of the texts is not in the cache, then add tokens: until `until` are made, or all texts are done."""
 
@@ -159,13 +152,13 @@ def advance(
         texts, cache = carry
         idx = jax.lax.dynamic_slice_in_dim(texts.tokens, texts.column, 1, axis=1)
         logits, cache = forward(decoder, cache, idx, texts.column, texts.start)
-        new = draw(logits[:, : decoder.config.vocab_size], settings, key, texts.made)
+        new = draw(logits[:, : decoder.config.vocab_size], chosen, key, texts.made)
         return dataclasses.replace(
             texts,
             tokens=jax.lax.dynamic_update_slice_in_dim(texts.tokens, new[:, None], texts.column + 1, axis=1),
             column=texts.column + 1,
             made=texts.made + 1,
-            done=texts.done | (new == settings.stop),
+            done=texts.done | (new == chosen.stop),
         ), cache
 
     texts, cache = jax.lax.while_loop(lambda carry: carry[0].read < carry[0].column, read, (texts, cache))
@@ -179,15 +172,7 @@ _prepare = jax.jit(prepare, static_argnums=1)
 _advance = jax.jit(advance, donate_argnames="cache")  # the cache is written in place
 
 
-def _check(
-    model: GPT2,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    key: jax.Array | None,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-) -> None:
+def _check(model: GPT2, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
     if len(prompts) == 0:
         raise UsageError("no prompt was given; generate needs one at least")
     V, room = model.config.vocab_size, model.config.block_size
@@ -198,11 +183,3 @@ def _check(
             raise UsageError(f"a prompt has a token beyond the model's vocabulary, ids 0 to {V - 1:,}")
     if max_new_tokens < 1:
         raise UsageError(f"max_new_tokens {max_new_tokens} is out of range: it must be at least 1")
-    if not 0 <= temperature < float("inf"):
-        raise UsageError(f"temperature {temperature} is out of range: it must be a finite number, 0 or above")
-    if top_k < 0:
-        raise UsageError(f"top_k {top_k} is out of range: it must be at least 0")
-    if not 0 < top_p <= 1:
-        raise UsageError(f"top_p {top_p} is out of range: it must be above 0 and at most 1")
-    if key is None and temperature > 0:
-        raise UsageError("a temperature above 0 needs a key")

@@ -85,6 +85,7 @@ def main(argv: Sequence[str]) -> int:
     import jax
 
     from jaxgpt import device
+    from jaxgpt.draw import settings
     from jaxgpt.generate import stream
     from jaxgpt.pretrained import load
 
@@ -100,11 +101,8 @@ def main(argv: Sequence[str]) -> int:
             load(source, **compute),
             [ids] * config.n,
             config.max_new_tokens,
+            settings(config.temperature, config.top_k, config.top_p, stop=gpt2().eot_token),
             jax.random.key(config.seed),
-            config.temperature,
-            config.top_k,
-            config.top_p,
-            stop=gpt2().eot_token,
             every=1,
         )
         show(prompt, itertools.takewhile(lambda _: not stopping, new), config.n)

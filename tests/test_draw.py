@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxgpt.draw import Settings, draw, heaviest
+from jaxgpt.draw import draw, heaviest, settings
 
 
 def probabilities(logits, temperature, top_k, top_p):
@@ -19,12 +19,6 @@ def probabilities(logits, temperature, top_k, top_p):
         kept = int(np.searchsorted(np.cumsum(p[order]), top_p)) + 1
         p[order[kept:]] = 0
     return p / p.sum()
-
-
-def settings(temperature=1.0, top_k=0, top_p=1.0):
-    return Settings(
-        np.float32(temperature), np.float32(top_k or np.inf), np.float32(top_p if top_p < 1 else np.inf), -1
-    )
 
 
 CHOICES = [

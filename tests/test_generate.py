@@ -12,7 +12,7 @@ from test_draw import probabilities
 import jaxgpt.generate
 from jaxgpt.config import GPT2Config
 from jaxgpt.decode import prepare
-from jaxgpt.draw import Settings
+from jaxgpt.draw import Settings, settings
 from jaxgpt.errors import UsageError
 from jaxgpt.generate import Texts, advance, generate, stream
 from jaxgpt.model import GPT2, with_config
@@ -106,10 +106,10 @@ def test_the_stop_token_ends_a_text_and_is_left_out(model):
     free = generate(model, PROMPTS, 30, temperature=0)
     stop = free[1][4]
     for every in (None, 1, 7):
-        parts = list(stream(model, PROMPTS, 30, temperature=0, stop=stop, every=every))
+        parts = list(stream(model, PROMPTS, 30, settings(0, stop=stop), every=every))
         texts = joined(parts)
         assert texts == [text[: text.index(stop)] if stop in text else text for text in free]
-    assert len(list(stream(model, PROMPTS[1:2], 30, temperature=0, stop=stop, every=1))) <= 5  # nothing after the end
+    assert len(list(stream(model, PROMPTS[1:2], 30, settings(0, stop=stop), every=1))) <= 5  # nothing after the end
 
 
 def test_a_text_that_is_done_costs_the_others_nothing(model, monkeypatch):
@@ -131,8 +131,7 @@ def test_it_ends_when_all_texts_have(model):
     free = generate(model, PROMPTS[1:2], 10, temperature=0)[0]
     decoder, cache = prepare(model, 1)
     texts = Texts(np.array([[*PROMPTS[1], *[0] * 126]], np.int32), np.zeros(1, np.int32), 2, 0, 0, np.zeros(1, bool))
-    settings = Settings(np.float32(0), np.float32(np.inf), np.float32(np.inf), np.int32(free[4]))
-    texts, _ = jax.jit(advance)(decoder, cache, texts, settings, jax.random.key(0), 10)
+    texts, _ = jax.jit(advance)(decoder, cache, texts, settings(0, stop=free[4]), jax.random.key(0), 10)
     assert int(texts.made) == free.index(free[4]) + 1
 
 
@@ -148,7 +147,7 @@ def test_the_highest_temperature_is_a_number(model):
 @pytest.mark.parametrize("every", [1, 2, 7, 1000])
 def test_a_stream_gives_the_same_in_pieces(model, every):
     whole = generate(model, PROMPTS, 33, jax.random.key(3), temperature=0.9, top_k=9)
-    parts = list(stream(model, PROMPTS, 33, jax.random.key(3), temperature=0.9, top_k=9, every=every))
+    parts = list(stream(model, PROMPTS, 33, settings(0.9, top_k=9), jax.random.key(3), every=every))
     assert joined(parts) == whole
     assert max(len(part[0]) for part in parts) <= every
 
@@ -222,7 +221,7 @@ def test_all_lengths_and_settings_have_two_programs():
 
     assert compiled(ten_lengths) == 2
     assert compiled(ten_lengths) == 0
-    assert compiled(lambda: list(stream(model, [[1, 2]], 9, key, top_p=0.5, every=2))) == 0
+    assert compiled(lambda: list(stream(model, [[1, 2]], 9, settings(top_p=0.5), key, every=2))) == 0
     assert compiled(lambda: generate(model, np.array([[1, 2]]), 9, temperature=0)) == 0  # without a key, too
     assert compiled(lambda: generate(model, [[1, 2]] * 2, 9, key)) == 2  # another number of texts
 
@@ -269,4 +268,9 @@ def test_the_gpu_program(h100):
 def test_a_wrong_argument_is_named(model, prompts, options, message):
     arguments = {"max_new_tokens": 3, "key": jax.random.key(0)} | options
     with pytest.raises(UsageError, match=message):
-        stream(model, prompts, **arguments)  # at once, not at the first token
+        generate(model, prompts, **arguments)
+
+
+def test_wrong_prompts_are_refused_at_once_and_not_at_the_first_token(model):
+    with pytest.raises(UsageError, match="a prompt of 17 tokens"):
+        stream(model, [[1] * 17], 3, settings(0))
