@@ -6,10 +6,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from jaxgpt import cli, corpus
+from jaxgpt import allocator, cli, corpus
 from jaxgpt.config import Preset, TrainConfig, command, identity, require_same, require_shape
 from jaxgpt.errors import DataError, UsageError
-from jaxgpt.folder import open_run, start_over, write_config
+from jaxgpt.folder import cache_folder, open_run, start_over, write_config
 from jaxgpt.loader import batches_per_epoch, next_batch
 from jaxgpt.source import Source, find
 
@@ -33,10 +33,11 @@ def load_corpus(config: TrainConfig) -> corpus.Corpus:
     if data.note:
         say("note", f"{data.note}. Training on {data.name} instead")
     try:
-        per_epoch = batches_per_epoch(data.tokens, config.B, config.T)
+        per_epoch = batches_per_epoch(data.tokens, config.B * config.accumulate, config.T)
     except ValueError as error:
-        raise DataError(f"{data.name}: {error}; use a longer text, or a smaller --B or --T") from None
-    say("corpus", f"{data.name}: {len(data.tokens):,} tokens, {per_epoch:,} batches per epoch of {config.B}*{config.T}")
+        raise DataError(f"{data.name}: {error}; use a longer text, or smaller --B, --accumulate or --T") from None
+    rows = f"{config.accumulate}*{config.B}" if config.accumulate > 1 else f"{config.B}"
+    say("corpus", f"{data.name}: {len(data.tokens):,} tokens, {per_epoch:,} batches per epoch of {rows}*{config.T}")
     return data
 
 
@@ -54,18 +55,21 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
     from jaxgpt.pretrained import load
     from jaxgpt.report import Report
     from jaxgpt.step import init_state, loss_fn, state_of, train_step
+    from jaxgpt.trace import Trace
 
     # ---- What is static: device, model, optimizer.
-    B, T = config.B, config.T
+    B, T = config.B * config.accumulate, config.T  # of one optimizer step
+    allocator.use_one_heap()
     device_name = device.select(config.device)
-    compute = device.compute(config.dtype, config.n_layer, config.n_embd // config.n_head, T)
+    device.keep_compiled(cache_folder() / "compiled")
+    compute = device.compute(config.dtype, config.n_layer, config.n_embd // config.n_head, T, config.remat)
     model_config = config.model(**compute)
-    schedule = lr_schedule(config.lr, config.steps, config.schedule, config.warmup_ratio, config.min_lr_ratio)
-    tx = make_optimizer(
-        schedule, config.beta1, config.beta2, config.eps, config.weight_decay, config.decay, config.grad_clip
-    )
+    schedule = lr_schedule(**config.learning_rate())
+    tx = make_optimizer(schedule, **config.adamw())
     new_state = jax.jit(functools.partial(init_state, config=model_config, tx=tx))
-    step_fn = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx), donate_argnums=0)
+    step_fn = jax.jit(
+        functools.partial(train_step, loss_fn=loss_fn, tx=tx, accumulate=config.accumulate), donate_argnums=0
+    )
     # fold_in(seed, n) is a key for each purpose: 2 for the initial weights; 0 and 1 are kept for dropout and shuffling.
     # That it is 2 was chosen for the losses that seeds 0, 1 and 2 end with (README); any other would do as well.
     key = jax.random.fold_in(jax.random.key(config.seed), 2)
@@ -81,10 +85,12 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
         return 128 + stopping[0]
     if config.fresh and start_over(out):
         say("note", f"--fresh: deleted the run that was in {out}")
-    with device.memory_errors("use a smaller --B, --T or --size"), Checkpoints(out / "checkpoints") as checkpoints:
+    less = "use a smaller --B (and --accumulate), --T or --size, or --remat full"
+    with device.memory_errors(less), Checkpoints(out / "checkpoints") as checkpoints:
         # ---- Where the run stands: at its newest checkpoint, or at the beginning.
         same = identity(config, data.fingerprint, model_config.dtype)
-        now = Progress(step=0, position=0, tokens_seen=0, B=B, T=T, steps=config.steps, identity=same)
+        flags = {name: getattr(config, name) for name in ("B", "T", "accumulate", "steps")}
+        now = Progress(step=0, position=0, tokens_seen=0, **flags, identity=same)
         newest = checkpoints.latest()
         if newest is None:
             if weights is None:
@@ -106,7 +112,7 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
             position = saved.position if fits else 0
             now = dataclasses.replace(now, step=saved.step, position=position, tokens_seen=saved.tokens_seen)
             say("run", f"{out}: goes on from step {now.step:,}, position {position:,}, to {config.steps:,} steps")
-            for name in ("B", "T"):
+            for name in ("B", "T", "accumulate"):
                 if getattr(saved, name) != getattr(now, name):
                     say("note", f"--{name} was {getattr(saved, name)} and is {getattr(now, name)} from here on")
             if saved.steps != config.steps and config.lr_depends_on_steps:
@@ -119,10 +125,19 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
         )
 
         # ---- The loop. Nothing but device.put may move data to the device.
+        x = y = jax.ShapeDtypeStruct((B, T), "int32")
+        step_fn = step_fn.lower(state, (x, y)).compile()
+        if jax.default_backend() == "cpu":
+            allocator.keep_what_is_freed()
         start = now.step
         lrs = jax.device_get(jax.vmap(schedule)(jax.numpy.arange(start, config.steps)))
-        with Report(log, start, config.steps) as report, jax.transfer_guard("disallow"):
+        with (
+            Report(log, start, config.steps) as report,
+            Trace(out / "profile", config.profile) as trace,
+            jax.transfer_guard("disallow"),
+        ):
             while now.step < config.steps:
+                trace.before(now.step - start, state)
                 x, y, next_position = next_batch(data.tokens, now.position, B, T)
                 state, metrics = step_fn(state, device.put(x, y))
                 facts = {"step": now.step, "lr": float(lrs[now.step - start]), "position": now.position}
@@ -136,6 +151,9 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
                 if ending:
                     break
 
+    if config.profile:
+        said = f"{trace.files}: open the .trace.json.gz in ui.perfetto.dev, or the folder in TensorBoard"
+        say("profile", said if trace.files else "no step was traced: the fourth of a start is the first that is")
     if now.step < config.steps:
         say("stopped", f"after {now.step:,} of {config.steps:,} steps, saved in {out}/checkpoints/{now.step}")
         say("go on", command(config))

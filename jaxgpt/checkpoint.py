@@ -26,7 +26,7 @@ class Progress:
       step: optimizer steps done.
       position: where in the corpus the next batch starts; the loader's whole state.
       tokens_seen: tokens trained on.
-      B, T, steps: the flags of that run which a resume may change.
+      B, T, accumulate, steps: the flags of that run which a resume may change.
       identity: everything that it may not, as config.identity gives it.
     """
 
@@ -37,6 +37,7 @@ class Progress:
     T: int
     steps: int
     identity: dict
+    accumulate: int = 1
 
 
 class Checkpoints:

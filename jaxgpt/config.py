@@ -50,11 +50,13 @@ class GPT2Config:
     pad_vocab_to_multiple_of: int = 1
     """The token embedding gets rows up to a multiple of this, which no token uses; 128 suits a GPU's matrix units."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Compute dtype. Parameters, logits and the loss are float32 always."""
+    """Compute dtype. Parameters, softmax and the loss are float32 always."""
     attention: Literal["xla", "cudnn"] = "xla"
-    """Implementation of jax.nn.dot_product_attention; cudnn needs an NVIDIA GPU and bfloat16."""
+    """xla writes the formula out; cudnn is flash attention, for an NVIDIA GPU and bfloat16."""
     unroll: int = 1
-    """Blocks per turn of the layer scan; n_layer leaves no loop: fewer GPU kernels, a longer compilation."""
+    """Blocks per turn of the layer scan; n_layer leaves no loop: a faster program, a longer compilation."""
+    remat: Literal["none", "dots", "full"] = "none"
+    """What the backward pass computes again: nothing; all but the linear layers; each block from its input."""
 
     def __post_init__(self):
         for name in ("vocab_size", "pad_vocab_to_multiple_of", "block_size", "n_layer", "n_head", "n_embd", "unroll"):
@@ -93,6 +95,8 @@ class TrainConfig(Preset):
     """Batch size, in sequences per step."""
     T: int = 32
     """Sequence length, in tokens; at most --block-size."""
+    accumulate: int = 1
+    """Batches of B that an optimizer step adds up, in the memory of one: it equals the step of a B this much larger."""
     steps: int = 50
     """Length of the run in optimizer steps, those of earlier starts included."""
     data: str = "auto"
@@ -119,6 +123,10 @@ class TrainConfig(Preset):
     """The longest context the model can take, in tokens."""
     pad_vocab_to_multiple_of: int = GPT2Config.pad_vocab_to_multiple_of
     """Rows of the token embedding: 50257, rounded up to a multiple of this; the same losses, and 128 suits a GPU."""
+    remat: Literal["none", "dots", "full"] = "none"
+    """Saves memory: the backward pass computes again nothing; all but the linear layers; each block."""
+    profile: int = 0
+    """Trace this many steps, from the fourth on, into --out/profile; 0: none."""
     lr: float = 3e-4
     """Learning rate; with a schedule, its peak."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -147,10 +155,10 @@ class TrainConfig(Preset):
             self.pad_vocab_to_multiple_of,
             "from 1 to 65,536",
         )
-        for name in ("B", "T"):
+        for name in ("B", "T", "accumulate"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(1 <= self.steps <= 10**8, "steps", self.steps, "from 1 to 100,000,000")
-        for name in ("save_every", "seed"):
+        for name in ("save_every", "seed", "profile"):
             require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
         for name in ("lr", "eps"):
             require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a finite number above 0")
@@ -184,14 +192,24 @@ class TrainConfig(Preset):
         """Whether a longer run has other learning rates from its first step on."""
         return self.schedule != "constant" or self.warmup_ratio > 0
 
+    def learning_rate(self) -> dict[str, Any]:
+        """The arguments of optimizer.lr_schedule."""
+        return {name: getattr(self, name) for name in ("lr", "steps", "schedule", "warmup_ratio", "min_lr_ratio")}
+
+    def adamw(self) -> dict[str, Any]:
+        """The arguments of optimizer.make_optimizer, but for the schedule."""
+        names = ("beta1", "beta2", "eps", "weight_decay", "decay", "grad_clip")
+        return {name: getattr(self, name) for name in names}
+
     def model(self, **compute: Any) -> GPT2Config:
-        """The model's own part of the flags; `compute` is what the device decides: dtype, attention, unroll."""
+        """The model's own part of the flags; `compute` is what the device decides: dtype, attention, unroll, remat."""
         shape = {name: getattr(self, name) for name in ("pad_vocab_to_multiple_of", *SHAPE)}
         return GPT2Config(**shape, **compute)
 
 
 # A run may go on with other values of these; every other flag decides what its numbers are, and must stay.
-FREE = ("size", "recipe", "B", "T", "steps", "data", "out", "save_every", "fresh", "device")
+FREE = ("size", "recipe", "B", "T", "accumulate", "steps", "data", "out", "save_every", "fresh", "device")
+FREE += ("remat", "profile")
 
 
 def identity(config: TrainConfig, corpus: str, dtype: str) -> dict[str, Any]:
@@ -232,7 +250,7 @@ def require_shape(config: TrainConfig, weights: GPT2Config) -> None:
 
 def command(config: TrainConfig, **changes: Any) -> str:
     """A short command line that gives `config` with these changes."""
-    wanted = vars(config) | {"fresh": False} | changes
+    wanted = vars(config) | {"fresh": False, "profile": 0} | changes
     default = vars(TrainConfig.from_preset(Preset(config.size, config.recipe))) | vars(Preset())
     if config.init_from:
         default |= {name: wanted[name] for name in ("size", *SHAPE)}

@@ -8,7 +8,6 @@ import os
 import re
 import struct
 import sys
-import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgpt.errors import DataError
+from jaxgpt.folder import cache_folder
 from jaxgpt.tokenizer import VOCAB_SIZE, gpt2
 
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -58,7 +58,7 @@ def load(data: str = "auto", cache: Path | None = None) -> Corpus:
     Raises:
       DataError: with one line that says what is wrong with which file, and what to do.
     """
-    cache = cache or _cache_folder()
+    cache = cache or cache_folder()
     if data == "shakespeare":
         return _shakespeare(cache)
     if data == "python":
@@ -77,15 +77,6 @@ def load(data: str = "auto", cache: Path | None = None) -> Corpus:
         ) from None
     except OSError as error:
         raise DataError(f"{data}: {error.strerror}; --data must name a file that can be read") from None
-
-
-def _cache_folder() -> Path:
-    if "JAXGPT_CACHE" in os.environ:
-        return Path(os.environ["JAXGPT_CACHE"])
-    try:
-        return Path.home() / ".cache" / "jaxgpt"
-    except RuntimeError:  # a user without a home, as in some containers
-        return Path(tempfile.gettempdir()) / "jaxgpt"
 
 
 # ---- Text ----------------------------------------------------------------------------------------------------------

@@ -60,18 +60,19 @@ def forward(
       float32 (B, V) logits, V padded, and the new cache.
     """
     with matmul_precision(decoder.config):
-        columns = column + jnp.arange(idx.shape[1])
+        B, T = idx.shape
+        columns = column + jnp.arange(T)
         positions = jnp.clip(columns[None] - start[:, None], 0, decoder.config.block_size - 1)  # (B, T)
-        x, filled = embed(decoder, idx, positions), []
+        x, filled = embed(decoder, idx, positions).reshape(B * T, -1), []  # (B*T, C)
         for block, (keys, values) in zip(decoder.layers, cache, strict=True):
-            q, k, v = (z.swapaxes(1, 2) for z in block.attn.qkv(block.ln_1(x)))  # (B, H, T, D)
+            q, k, v = (z.swapaxes(1, 2) for z in block.attn.qkv(block.ln_1(x), T))  # (B, H, T, D)
             keys = jax.lax.dynamic_update_slice_in_dim(keys, k, column, axis=2)
             values = jax.lax.dynamic_update_slice_in_dim(values, v, column, axis=2)
             y = attend(q, keys, values, columns, start).swapaxes(1, 2)  # (B, T, H, D)
             x = x + block.attn.c_proj(y.reshape(x.shape))
             x = x + block.mlp(block.ln_2(x))
             filled.append((keys, values))
-        return unembed(decoder, x[:, -1]), tuple(filled)
+        return unembed(decoder, decoder.ln_f(x[T - 1 :: T])), tuple(filled)
 
 
 @jax.named_scope("attention")

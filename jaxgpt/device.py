@@ -5,12 +5,15 @@ import ctypes
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from jaxgpt.errors import TryAgainError, UsageError
+
+MEMORY_SHARE = 0.9  # of a GPU's memory, which JAX takes at its start
 
 
 def nvidia_gpus() -> int:
@@ -40,6 +43,8 @@ def select(device: Literal["auto", "gpu", "cpu"]) -> str:
         gpus = nvidia_gpus()
         jax.config.update("jax_platforms", "cuda,cpu" if gpus else "cpu")
         reason = "" if gpus else "no usable NVIDIA GPU: its driver was not found or lists none"
+    if jax.config.jax_platforms != "cpu":
+        os.environ.update(gpu_settings())  # read when JAX starts, which is now
     first, complaint = _start()
     reason = reason or complaint
     if device == "gpu" and (first is None or first.platform != "gpu"):
@@ -84,18 +89,55 @@ def memory_errors(what_takes_less: str) -> Iterator[None]:
         raise TryAgainError(f"out of memory: {first_line}; {what_takes_less}") from None
 
 
-def compute(dtype: Literal["auto", "float32", "bfloat16"], n_layer: int, head_size: int, T: int) -> dict[str, Any]:
-    """What the selected device decides of a GPT2Config: dtype, attention and unroll.
+def compute(
+    dtype: Literal["auto", "float32", "bfloat16"],
+    n_layer: int,
+    head_size: int,
+    T: int,
+    remat: Literal["none", "dots", "full"] = "none",
+    first: jax.Device | None = None,
+) -> dict[str, Any]:
+    """What a device, by default the selected one, decides of a GPT2Config: dtype, attention, unroll and remat.
 
-    One loop-free program is one CUDA graph, so a GPU gets its layers unrolled; on a CPU that only costs compile time.
+    The layers are unrolled: that spares copies of their weights and gradients, and on a GPU one loop-free program is
+    one CUDA graph. But only in a loop does XLA's CPU backend compute again what it is not to keep.
     """
-    first = jax.devices()[0]
+    first = first or jax.devices()[0]
     on_gpu = first.platform == "gpu"
     ampere = on_gpu and float(first.compute_capability) >= 8.0  # the first with bfloat16, and with flash attention
     if dtype == "auto":
         dtype = "bfloat16" if ampere else "float32"
     cudnn = ampere and dtype == "bfloat16" and head_size % 8 == 0 and head_size <= 128 and T % 2 == 0
-    return {"dtype": dtype, "attention": "cudnn" if cudnn else "xla", "unroll": n_layer if on_gpu else 1}
+    unroll = n_layer if on_gpu or remat == "none" else 1
+    return {"dtype": dtype, "attention": "cudnn" if cudnn else "xla", "unroll": unroll, "remat": remat}
+
+
+def gpu_settings() -> dict[str, str]:
+    """The environment that programs for a GPU get where the user has not decided otherwise."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    # cuBLAS, which adds biases and GELU as it goes; the other way, Triton, splits the small products and adds up after.
+    wanted = ["--xla_gpu_enable_triton_gemm=false"]
+    if jax.__version_info__ < (0, 12):  # else an embedding's gradient is summed by compare and swap
+        wanted.append("--xla_backend_extra_options=-nvptx-allow-ftz-atomics")
+    missing = [flag for flag in wanted if flag.split("=")[0] not in flags]
+    settings = {"XLA_FLAGS": " ".join([flags, *missing]).strip()}
+    if not any("CLIENT_MEM_FRACTION" in name for name in os.environ):  # it has two names; JAX itself takes 0.75
+        settings["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(MEMORY_SHARE)
+    return settings
+
+
+def keep_compiled(folder: Path) -> None:
+    """Keep compiled programs in a folder, so that the next start need not compile; the user's JAX_... settings win.
+
+    A folder that can't be written costs the next start some seconds, nothing else.
+    """
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if jax.config.jax_compilation_cache_dir or not os.access(folder, os.W_OK | os.X_OK):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def put(*arrays: np.ndarray) -> tuple[jax.Array, ...]:

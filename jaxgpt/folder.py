@@ -1,4 +1,4 @@
-"""Folders: a run's, held by one process at a time and described by config.json, and new ones for what is exported."""
+"""Folders: a run's, held by one process at a time and described by config.json; new ones for exports; the cache."""
 
 import contextlib
 import importlib.metadata
@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,16 @@ try:
     import fcntl
 except ImportError:  # Windows has no such locks: there, two runs in one folder are not noticed
     fcntl = None
+
+
+def cache_folder() -> Path:
+    """$JAXGPT_CACHE, or ~/.cache/jaxgpt: downloads, the tokens of texts, compiled programs. It may not exist yet."""
+    if "JAXGPT_CACHE" in os.environ:
+        return Path(os.environ["JAXGPT_CACHE"])
+    try:
+        return Path.home() / ".cache" / "jaxgpt"
+    except RuntimeError:  # a user without a home, as in some containers
+        return Path(tempfile.gettempdir()) / "jaxgpt"
 
 
 @contextlib.contextmanager

@@ -5,13 +5,17 @@ Letters: B batch, T time, C embedding width, H heads, D head size, L layers, V v
 """
 
 import contextlib
+import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxgpt.config import GPT2Config
+from jaxgpt.matmul import matmul
 
 __all__ = ["GPT2", "GPT2Config"]
 
@@ -19,8 +23,8 @@ __all__ = ["GPT2", "GPT2Config"]
 class GPT2(nnx.Module):
     """GPT-2: token ids in, next-token logits out.
 
-    The L blocks are one Block whose parameters have a leading axis of length L, and one scan runs them: what XLA
-    compiles does not grow with the depth. The module is a pytree that nothing changes after it is made.
+    The L blocks are one Block whose parameters have a leading axis of length L, and one scan runs them, rolled or
+    unrolled as config.unroll has it. The module is a pytree that nothing changes after it is made.
     """
 
     def __init__(self, config: GPT2Config, key: jax.Array):
@@ -40,13 +44,20 @@ class GPT2(nnx.Module):
         Returns:
           float32 (B, T, V), V padded. Position t sees the tokens up to t alone. Padded ids have logit -inf.
         """
-        T = idx.shape[1]
+        with matmul_precision(self.config):
+            return unembed(self, self.hidden(idx))
+
+    def hidden(self, idx: jax.Array) -> jax.Array:
+        """What the head reads: int (B, T) to (B, T, C)."""
+        B, T = idx.shape
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens are more than the model's block_size of {self.config.block_size}")
         with matmul_precision(self.config):
             x = embed(self, idx, jnp.arange(T)[None])  # (B, T, C)
-            x, _ = jax.lax.scan(lambda x, block: (block(x), None), x, self.h, unroll=self.config.unroll)
-            return unembed(self, x)
+            # The stream is a matrix: of three axes, XLA on a GPU would pick an order that it must transpose again.
+            run = remat(lambda x, block: (block(x, T), None), self.config.remat)
+            x, _ = jax.lax.scan(run, x.reshape(B * T, -1), self.h, unroll=self.config.unroll)
+            return self.ln_f(x).reshape(B, T, -1)
 
 
 def embed(model: GPT2, idx: jax.Array, positions: jax.Array) -> jax.Array:
@@ -57,8 +68,8 @@ def embed(model: GPT2, idx: jax.Array, positions: jax.Array) -> jax.Array:
 
 @jax.named_scope("head")
 def unembed(model: GPT2, x: jax.Array) -> jax.Array:
-    """Logits, float32 (..., V), of the residual stream (..., C). Tied: the output matrix is the token embedding."""
-    logits = (model.ln_f(x) @ model.wte.embedding[...].T.astype(model.config.dtype)).astype(jnp.float32)
+    """Logits, float32 (..., V), of what the head reads, (..., C). Tied: the output matrix is the token embedding."""
+    logits = (x @ model.wte.embedding[...].T.astype(x.dtype)).astype(jnp.float32)
     if model.config.padded_vocab_size == model.config.vocab_size:
         return logits
     # Probability 0: for the loss and for a sampler the padded ids do not exist, and their rows get no gradient.
@@ -81,6 +92,17 @@ def matmul_precision(config: GPT2Config) -> contextlib.AbstractContextManager:
     return jax.default_matmul_precision("highest" if config.dtype == "float32" else "default")
 
 
+def remat(run: Callable, what: str) -> Callable:
+    """`run` that keeps for the backward pass what it likes, its linear layers' outputs ("dots") or its input ("full").
+
+    What is not kept is computed again (Chen et al., 2016, "Training Deep Nets with Sublinear Memory Cost").
+    """
+    if what == "none":
+        return run
+    linear = jax.checkpoint_policies.save_only_these_names("linear")
+    return jax.checkpoint(run, policy=linear if what == "dots" else None)
+
+
 class Block(nnx.Module):
     """Pre-LayerNorm transformer block: attention, then a perceptron, each added to the residual stream."""
 
@@ -90,9 +112,9 @@ class Block(nnx.Module):
         self.ln_2 = layer_norm(config, rngs)
         self.mlp = MLP(config, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))  # (B, T, C)
+    def __call__(self, x: jax.Array, T: int) -> jax.Array:
+        x = x + self.attn(self.ln_1(x), T)
+        return x + self.mlp(self.ln_2(x))  # (B*T, C)
 
 
 class Attention(nnx.Module):
@@ -101,31 +123,61 @@ class Attention(nnx.Module):
     def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
         self.n_head = config.n_head
         self.implementation = config.attention
-        self.c_attn = linear(config, config.n_embd, 3 * config.n_embd, rngs)
-        self.c_proj = linear(config, config.n_embd, config.n_embd, rngs, residual=True)
+        self.c_attn = Linear(config, config.n_embd, 3 * config.n_embd, rngs)
+        self.c_proj = Linear(config, config.n_embd, config.n_embd, rngs, residual=True)
 
     @jax.named_scope("attention")
-    def __call__(self, x: jax.Array) -> jax.Array:
-        y = jax.nn.dot_product_attention(*self.qkv(x), is_causal=True, implementation=self.implementation)
+    def __call__(self, x: jax.Array, T: int) -> jax.Array:
+        q, k, v = self.qkv(x, T)
+        if self.implementation == "cudnn":
+            y = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="cudnn")
+        else:
+            y = causal_attention(q, k, v)
         return self.c_proj(y.reshape(x.shape))
 
-    def qkv(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Queries, keys and values, each (B, T, H, D), of (B, T, C)."""
-        B, T, C = x.shape
-        q, k, v = jnp.split(self.c_attn(x), 3, axis=-1)  # (B, T, C) each
-        return tuple(z.reshape(B, T, self.n_head, C // self.n_head) for z in (q, k, v))
+    def qkv(self, x: jax.Array, T: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values, each (B, T, H, D), of (B*T, C)."""
+        D = x.shape[-1] // self.n_head
+        return tuple(z.reshape(-1, T, self.n_head, D) for z in jnp.split(self.c_attn(x), 3, axis=-1))
+
+
+def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """softmax(q k^T / sqrt(D)) v over the positions up to each one's own; all (B, T, H, D). Softmax in float32."""
+    T, D = q.shape[1], q.shape[3]
+    q, k, v = (z.swapaxes(1, 2) for z in (q, k, v))  # (B, H, T, D)
+    scores = jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=jnp.float32) / math.sqrt(D)
+    seen = jnp.tril(jnp.ones((T, T), bool))[None, None]
+    weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf)).astype(v.dtype)
+    y = jnp.einsum("bhts,bhsd->bhtd", weights, v, preferred_element_type=jnp.float32)
+    return y.swapaxes(1, 2).astype(v.dtype)
 
 
 class MLP(nnx.Module):
     """Four times wider, GELU in the tanh form, and back."""
 
     def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
-        self.c_fc = linear(config, config.n_embd, 4 * config.n_embd, rngs)
-        self.c_proj = linear(config, 4 * config.n_embd, config.n_embd, rngs, residual=True)
+        self.c_fc = Linear(config, config.n_embd, 4 * config.n_embd, rngs)
+        self.c_proj = Linear(config, 4 * config.n_embd, config.n_embd, rngs, residual=True)
 
     @jax.named_scope("mlp")
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.c_proj(jax.nn.gelu(self.c_fc(x), approximate=True))
+        # Its derivative is cheaper to compute again from its input than to keep in memory: a checkpoint of its own.
+        gelu = jax.checkpoint(functools.partial(jax.nn.gelu, approximate=True))
+        return self.c_proj(gelu(self.c_fc(x)))
+
+
+class Linear(nnx.Linear):
+    """x @ kernel + bias in x's dtype."""
+
+    def __init__(self, config: GPT2Config, n_in: int, n_out: int, rngs: nnx.Rngs, residual: bool = False):
+        # 2L projections add to the residual stream; this keeps its variance at init independent of the depth
+        # (section 2.3).
+        std = 0.02 / math.sqrt(2 * config.n_layer) if residual else 0.02
+        super().__init__(n_in, n_out, kernel_init=normal(std), rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = matmul(x, self.kernel[...]) + self.bias[...][None].astype(x.dtype)
+        return checkpoint_name(y, "linear")
 
 
 # Flax's own defaults are not GPT-2's: initializers, LayerNorm's epsilon and its one-pass variance are set here by hand.
@@ -142,12 +194,6 @@ def vocabulary(config: GPT2Config) -> nnx.Initializer:
         return jnp.pad(rows, ((0, shape[0] - config.vocab_size), (0, 0)))
 
     return init
-
-
-def linear(config: GPT2Config, n_in: int, n_out: int, rngs: nnx.Rngs, residual: bool = False) -> nnx.Linear:
-    # 2L projections add to the residual stream; this keeps its variance at init independent of the depth (section 2.3).
-    std = 0.02 / math.sqrt(2 * config.n_layer) if residual else 0.02
-    return nnx.Linear(n_in, n_out, kernel_init=normal(std), dtype=jnp.dtype(config.dtype), rngs=rngs)
 
 
 def layer_norm(config: GPT2Config, rngs: nnx.Rngs) -> nnx.LayerNorm:

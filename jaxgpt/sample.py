@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from jaxgpt import cli
 from jaxgpt.config import require
 from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.folder import cache_folder
 from jaxgpt.source import find
 from jaxgpt.tokenizer import VOCAB_SIZE, gpt2
 
@@ -90,6 +91,7 @@ def main(argv: Sequence[str]) -> int:
     from jaxgpt.pretrained import load
 
     where = device.select(config.device)
+    device.keep_compiled(cache_folder() / "compiled")
     compute = device.compute(config.dtype, source.config.n_layer, source.config.n_embd // source.config.n_head, context)
     note(
         f"{config.model}: {source.config.n_layer} layers, width {source.config.n_embd}, {compute['dtype']}, on {where}"

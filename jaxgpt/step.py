@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgpt.loss import cross_entropy
 from jaxgpt.model import GPT2, GPT2Config
 
 Loss = Callable[..., tuple[jax.Array, jax.Array]]
@@ -49,28 +50,56 @@ def loss_fn(model: GPT2, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Arr
     Returns:
       The sum over the B*T tokens in nats, and their count, both float32 (): what the mean over any batches is made of.
     """
-    logits = model(x)  # (B, T, V)
+    x = model.hidden(x)  # (B, T, C)
     with jax.named_scope("loss"):
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)  # (B, T)
-    return losses.sum(), jnp.float32(losses.size)
+        total = cross_entropy(x, model.wte.embedding[...], y, model.config.vocab_size)
+    return total, jnp.float32(y.size)
 
 
 def train_step(
-    state: TrainState, batch: tuple[jax.Array, ...], *, loss_fn: Loss, tx: optax.GradientTransformation
+    state: TrainState,
+    batch: tuple[jax.Array, ...],
+    *,
+    loss_fn: Loss,
+    tx: optax.GradientTransformation,
+    accumulate: int = 1,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimizer step on one batch.
 
     Bind what is static before compiling, and give the old state's memory to the new one:
     `jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx), donate_argnums=0)`.
 
+    Args:
+      batch: arrays whose first axis is the sequences; `accumulate` divides their number.
+      accumulate: parts that the batch is computed in, one after the other, in the memory of one part and a gradient.
+
     Returns:
       The next state, and float32 () metrics: `loss`, the mean over the batch before the update; `grad_norm`, the global
       norm of its gradient before clipping.
     """
-    loss, grads = jax.value_and_grad(mean_loss)(state.model, batch, loss_fn)
-    updates, opt_state = tx.update(grads, state.opt_state, state.model)
-    model = optax.apply_updates(state.model, updates)
-    return TrainState(state.step + 1, model, opt_state), {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+    total, count, grads = sums(state.model, batch, loss_fn, accumulate)
+    grads = jax.tree.map(lambda g: g / count, grads)
+    with jax.named_scope("optimizer"):
+        updates, opt_state = tx.update(grads, state.opt_state, state.model)
+        model = optax.apply_updates(state.model, updates)
+    metrics = {"loss": total / count, "grad_norm": optax.tree.norm(grads)}
+    return TrainState(state.step + 1, model, opt_state), metrics
+
+
+def sums(
+    model: Any, batch: tuple[jax.Array, ...], loss_fn: Loss, accumulate: int = 1
+) -> tuple[jax.Array, jax.Array, Any]:
+    """The loss, the count and the gradient of the loss, each summed over the batch."""
+
+    def part(batch: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, Any]:
+        (total, count), grads = jax.value_and_grad(loss_fn, has_aux=True)(model, *batch)
+        return total, count, grads
+
+    if accumulate == 1:
+        return part(batch)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]), batch)
+    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(part, jax.tree.map(lambda leaf: leaf[0], parts)))
+    return jax.lax.scan(lambda so_far, batch: (jax.tree.map(jnp.add, so_far, part(batch)), None), zero, parts)[0]
 
 
 def eval_step(model: GPT2, batch: tuple[jax.Array, ...], *, loss_fn: Loss) -> jax.Array:

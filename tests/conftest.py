@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import tempfile
-from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX starts, here and in the processes that tests start
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
@@ -16,7 +15,10 @@ import jax
 import numpy as np
 import pytest
 
+from jaxgpt import aot, device
 from jaxgpt.config import GPT2Config
+
+os.environ.update(device.gpu_settings())  # JAX starts later: programs for an H100 are those of a run on one
 
 
 @pytest.fixture(autouse=True)
@@ -60,12 +62,7 @@ def h100():
     """Describes arguments, arrays or shapes, on an H100: what is lowered for them compiles for it, without one."""
     if not (importlib.util.find_spec("jax_plugins") and importlib.util.find_spec("jax_plugins.xla_cuda12")):
         pytest.skip("needs JAX's CUDA plug-in (Linux: pip install 'jax[cuda12]'); no GPU is needed")
-    from jax.experimental import topologies
-    from jax.sharding import NamedSharding, PartitionSpec
-
-    target = Path(__file__).with_name("h100_sxm.txtpb").read_text()
-    topology = topologies.get_topology_desc(platform="cuda", target_config=target, topology="1x1x1")
-    sharding = NamedSharding(topologies.make_mesh(topology, (1,), ("data",)), PartitionSpec())
+    sharding = jax.sharding.SingleDeviceSharding(aot.described("h100")[0])
 
     def described(tree):
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

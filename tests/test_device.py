@@ -79,8 +79,8 @@ def test_where_a_run_goes_without_a_gpu(flag, gpus, platforms, expected):
 @pytest.mark.parametrize(
     "platform, capability, dtype, head_size, T, expected",
     [
-        ("cpu", None, "auto", 64, 32, ("float32", "xla", 1)),
-        ("cpu", None, "bfloat16", 64, 32, ("bfloat16", "xla", 1)),
+        ("cpu", None, "auto", 64, 32, ("float32", "xla", 12)),
+        ("cpu", None, "bfloat16", 64, 32, ("bfloat16", "xla", 12)),
         ("gpu", "9.0", "auto", 64, 32, ("bfloat16", "cudnn", 12)),
         ("gpu", "8.0", "auto", 64, 32, ("bfloat16", "cudnn", 12)),
         ("gpu", "9.0", "float32", 64, 32, ("float32", "xla", 12)),
@@ -99,6 +99,41 @@ def test_what_the_device_decides(monkeypatch, platform, capability, dtype, head_
     monkeypatch.setattr(jax, "devices", lambda: [Device()])
     decided = device.compute(dtype, 12, head_size, T)
     assert (decided["dtype"], decided["attention"], decided["unroll"]) == expected
+
+
+def test_on_a_cpu_layers_whose_activations_are_computed_again_stay_in_a_loop():
+    assert device.compute("auto", 12, 64, 32, remat="full") == {
+        "dtype": "float32",
+        "attention": "xla",
+        "unroll": 1,
+        "remat": "full",
+    }
+
+
+def test_settings_for_a_gpu_leave_what_the_user_has_set(monkeypatch):
+    monkeypatch.setattr(jax, "__version_info__", (0, 11, 0))
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
+    assert device.gpu_settings() == {
+        "XLA_FLAGS": "--xla_gpu_enable_triton_gemm=false --xla_backend_extra_options=-nvptx-allow-ftz-atomics",
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9",
+    }
+    monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
+    assert device.gpu_settings()["XLA_FLAGS"] == "--xla_gpu_enable_triton_gemm=false"
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_enable_triton_gemm=true --xla_gpu_autotune_level=0")
+    monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "0.5")
+    assert device.gpu_settings() == {"XLA_FLAGS": "--xla_gpu_enable_triton_gemm=true --xla_gpu_autotune_level=0"}
+
+
+def test_compiled_programs_are_kept_only_where_they_can_be(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(jax.config, "update", lambda name, value: kept.append(value))
+    monkeypatch.setattr(type(jax.config), "jax_compilation_cache_dir", None, raising=False)
+    (tmp_path / "file").write_text("")
+    device.keep_compiled(tmp_path / "file" / "compiled")
+    assert not kept
+    device.keep_compiled(tmp_path / "new" / "compiled")
+    assert kept[0] == str(tmp_path / "new" / "compiled")
 
 
 def test_running_out_of_memory_is_one_line():

@@ -7,9 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgpt.config import GPT2Config
 from jaxgpt.optimizer import lr_schedule, make_optimizer
-from jaxgpt.step import TrainState, eval_step, init_state, loss_fn, train_step
+from jaxgpt.step import TrainState, eval_step, init_state, loss_fn, sums, train_step
 
 TX = make_optimizer(lr_schedule(1e-2, 10))
 
@@ -106,18 +105,31 @@ def test_is_pure(tiny, batch):
         assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_the_gpu_program(dtype, h100):
-    attention = "cudnn" if dtype == "bfloat16" else "xla"
-    config = GPT2Config(n_layer=2, n_head=2, n_embd=128, dtype=dtype, attention=attention, unroll=2)
-    state = jax.eval_shape(functools.partial(init_state, config=config, tx=TX), jax.random.key(0))
-    x = jax.ShapeDtypeStruct((4, 32), jnp.int32)
-    program = compiled_step().lower(h100(state), h100((x, x))).compile()
-    text = program.as_text()
-    assert program.memory_analysis().alias_size_in_bytes >= state_bytes(state)  # donated
-    assert "while(" not in text  # one loop-free program
-    calls = (text.count('custom_call_target="__cudnn$fmhaSoftmax"'), text.count("__cudnn$fmhaSoftmaxBackward"))
-    assert calls == ((2, 2) if dtype == "bfloat16" else (0, 0))
-    if dtype == "float32":  # no TF32
-        products = [line for line in text.splitlines() if " dot(" in line]
-        assert products and all("operand_precision={highest,highest}" in line for line in products)
+def test_an_accumulated_step_is_that_of_the_whole_batch(tiny):
+    numbers = np.random.default_rng(0)
+    batch = tuple(jnp.asarray(numbers.integers(0, 61, (4, 12), dtype=np.int32)) for _ in range(2))
+    whole, _, grads = sums(new_state(tiny).model, batch, loss_fn)
+    for parts in (2, 4):
+        total, count, summed = jax.jit(functools.partial(sums, loss_fn=loss_fn, accumulate=parts))(
+            new_state(tiny).model, batch
+        )
+        assert count == 48
+        np.testing.assert_allclose(total / count, whole / count, rtol=1e-6)
+        for a, b in zip(jax.tree.leaves(summed), jax.tree.leaves(grads), strict=True):
+            np.testing.assert_allclose(a / count, b / count, atol=1e-6)
+
+
+def test_parts_with_unequal_counts_weigh_what_they_count(tiny):
+    """As where some tokens have no loss: the mean over all tokens is not the mean of the parts' means."""
+
+    def masked(model, x, y):
+        total, _ = loss_fn(model, x, jnp.where(x < 20, y, -1))
+        return total, (x < 20).sum().astype(jnp.float32)
+
+    numbers = np.random.default_rng(1)
+    batch = tuple(jnp.asarray(numbers.integers(0, 61, (4, 12), dtype=np.int32)) for _ in range(2))
+    step = functools.partial(train_step, loss_fn=masked, tx=TX)
+    once, parts = (
+        jax.jit(functools.partial(step, accumulate=accumulate))(new_state(tiny), batch)[1] for accumulate in (1, 4)
+    )
+    np.testing.assert_allclose([parts["loss"], parts["grad_norm"]], [once["loss"], once["grad_norm"]], rtol=1e-6)

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 import train
-from jaxgpt import cli, corpus, device, export, sample
+from jaxgpt import cli, corpus, device, export, fit, sample
 from jaxgpt.checkpoint import Checkpoints
 from jaxgpt.config import Preset, TrainConfig
 from jaxgpt.loader import next_batch
@@ -422,8 +422,55 @@ def test_the_commands_of_the_readme_are_understood():
         words = shlex.split(words.split("`")[0])
         if words not in (["--help"], []):
             cli.parse(TrainConfig, words, TrainConfig.from_preset(cli.parse_some(Preset, words)))
-    for room, config in (("sample", sample.SampleConfig), ("export", export.ExportConfig)):
+    rooms = {"sample": sample.SampleConfig, "export": export.ExportConfig, "fit": fit.FitConfig}
+    for room, config in rooms.items():
         commands = re.findall(rf"^python -m jaxgpt\.{room}(.*)", text, re.MULTILINE)
         assert commands
         for words in commands:
             cli.parse(config, shlex.split(words))
+
+
+# ---- Speed, and what it must not change
+
+
+def test_parts_of_a_batch_make_the_steps_of_the_whole(text, tmp_path):
+    whole = [*TINY[:-4], "--T", 16, "--data", text, "--steps", 8]
+    assert run(*whole, "--B", 4, "--out", tmp_path / "whole") == 0
+    assert run(*whole, "--B", 1, "--accumulate", 4, "--out", tmp_path / "parts") == 0
+    for one, other in zip(numbers(tmp_path / "whole"), numbers(tmp_path / "parts"), strict=True):
+        assert one.pop("loss") == pytest.approx(other.pop("loss"), rel=1e-6)
+        assert one.pop("grad_norm") == pytest.approx(other.pop("grad_norm"), rel=1e-4)
+        assert one == other  # positions and tokens too
+
+
+def test_a_run_may_go_on_with_other_parts(text, tmp_path):
+    flags = [*TINY[:-4], "--T", 16, "--data", text, "--out", tmp_path / "out"]
+    assert run(*flags, "--B", 2, "--steps", 3) == 0
+    assert run(*flags, "--B", 1, "--accumulate", 2, "--steps", 6) == 0
+    positions = [row["position"] for row in rows(tmp_path / "out")]
+    assert positions == [32 * (step % 5) for step in range(6)]
+
+
+def test_a_second_start_compiles_nothing(text, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMPILATION")}
+    environment |= {"JAXGPT_CACHE": str(tmp_path / "cache"), "JAX_LOG_COMPILES": "1"}
+    command = [sys.executable, str(SCRIPT), *TINY, "--data", str(text), "--steps", "1"]
+    kept = []
+    for name in ("one", "two"):
+        done = subprocess.run(
+            [*command, "--out", str(tmp_path / name)], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        kept.append(sorted(path.name for path in (tmp_path / "cache" / "compiled").glob("*-cache")))
+    assert any("train_step" in name for name in kept[0])
+    assert kept[0] == kept[1]
+    assert "Persistent compilation cache hit for 'jit_train_step'" in done.stderr
+    assert numbers(tmp_path / "one") == numbers(tmp_path / "two")
+
+
+def test_a_profile_is_of_the_steps_asked_for(text, tmp_path, capsys):
+    assert run(*TINY, "--data", text, "--out", tmp_path / "out", "--steps", 8, "--profile", 2) == 0
+    printed = capsys.readouterr().out
+    folder = re.search(r"^profile +(\S+): open", printed, re.MULTILINE)[1]
+    assert list(Path(folder).glob("*.trace.json.gz")) and list(Path(folder).glob("*.xplane.pb"))
+    assert "--profile" not in re.search(r"^go on .*", printed, re.MULTILINE)[0]

@@ -1,0 +1,106 @@
+"""What a training step takes of a GPU's memory, and how large B may be: `python -m jaxgpt.fit --gpu h100 --T 1024`.
+
+Nothing is trained: the step is compiled, and XLA says what memory it has planned.
+"""
+
+import dataclasses
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import rich.console
+import rich.table
+
+from jaxgpt import cli
+from jaxgpt.config import Preset, TrainConfig
+from jaxgpt.errors import UsageError
+
+if TYPE_CHECKING:
+    from jaxgpt.aot import Memory
+
+COLUMNS = ("--remat", "parameters", "optimizer", "activations", "other temporaries", "all", "largest B")
+ATTEMPTS = 8  # compilations in search of the largest B, each some ten seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig(TrainConfig):
+    """What a training step takes of a GPU's memory without and with --remat, and the largest B that fits.
+
+    The other flags are those of train.py.
+    """
+
+    gpu: Literal["auto", "h100"] = "auto"
+    """Whose memory: auto is the NVIDIA GPU of this machine; h100 is described in the package and need not be there."""
+
+
+def main(argv: Sequence[str]) -> int:
+    preset = cli.parse_some(Preset, argv)
+    if preset.init_from:
+        raise UsageError("--init-from: what fits depends on the shape alone; name it by --size, or --n-layer and so on")
+    config = cli.parse(FitConfig, argv, default=FitConfig.from_preset(preset))
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA warns of plans that need too much: that is the question
+    from jaxgpt import aot, device
+
+    if config.gpu == "auto":
+        if not device.nvidia_gpus():
+            raise UsageError("no usable NVIDIA GPU here; name one that need not be there: --gpu h100")
+        device.select("gpu")
+        on, limit = aot.present()
+    else:
+        os.environ.update(device.gpu_settings())
+        device.select("cpu")
+        on, limit = aot.described(config.gpu)
+
+    errors = rich.console.Console(stderr=True)
+    title = f"B={config.B}, T={config.T} on {on.device_kind}: GB, of {limit / 1e9:.1f} that a run takes"
+    table = rich.table.Table(*COLUMNS, title=title)
+    for remat in ("none", "dots", "full"):
+
+        def measure(B: int, remat: str = remat) -> "Memory | None":
+            with errors.status(f"compiling --remat {remat} --B {B}"):
+                return aot.memory(dataclasses.replace(config, B=B, remat=remat), on)
+
+        here, twice = measure(config.B), measure(2 * config.B)
+        best = largest(measure, {config.B: here, 2 * config.B: twice}, limit)
+        parts = ["-"] * 5
+        if here and twice:
+            activations = min(here.temporary, twice.temporary - here.temporary)  # what grows with B
+            sizes = here.parameters, here.optimizer, activations, here.temporary - activations, here.total
+            parts = [f"{size / 1e9:.2f}" for size in sizes]
+        table.add_row(remat, *parts, f"{best:,}" if best else "none")
+    rich.console.Console(width=None if sys.stdout.isatty() else 120).print(table)
+    return 0
+
+
+def largest(measure: Callable[[int], "Memory | None"], known: dict[int, "Memory | None"], limit: int) -> int:
+    """A B whose step fits into `limit` bytes, the largest to within two in a hundred; 0 if one sequence does not fit.
+
+    What a step takes grows with B nearly along a line: each attempt is where the line through the nearest two that are
+    known meets the limit.
+
+    Args:
+      measure: what a step with this B takes; None: too much for a plan.
+      known: that of two values of B.
+    """
+    known = {B: memory.total if memory else math.inf for B, memory in known.items()}
+    for _ in range(ATTEMPTS):
+        fits = max((B for B, total in known.items() if total <= limit), default=0)
+        too_large = min((B for B, total in known.items() if total > limit), default=math.inf)
+        if too_large - fits <= max(1, fits // 50):
+            break
+        if known.get(too_large) == math.inf:
+            B = (fits + too_large) // 2
+        else:
+            a, b = sorted(sorted(known, key=lambda B: abs(known[B] - limit))[:2])
+            slope = max(1, (known[b] - known[a]) / (b - a))
+            B = min(max(fits + 1, int(a + (limit - known[a]) / slope)), too_large - 1)
+        memory = measure(B)
+        known[B] = memory.total if memory else math.inf
+    return max((B for B, total in known.items() if total <= limit), default=0)
+
+
+if __name__ == "__main__":
+    cli.leave(cli.run(main, sys.argv[1:]))
