@@ -1,0 +1,159 @@
+"""What the parts of a run around the training step cost, each beside a step of the main job: 124M, B=4, T=32.
+
+python benchmarks/parts.py
+python benchmarks/parts.py --B 64 --T 1024    # on a GPU
+
+The loader: one call of next_batch. The tokenizer: a whole text, on all cores. A row: Report.add for a step that is
+done, the line in log.jsonl included. A save: how long Checkpoints.save keeps the loop from its next step, by how much
+that step is longer because the state is still being written, and how long until all is on the disk (1.5 GB, deleted
+after each).
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import tyro
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import jax
+
+from jaxgpt import corpus, device
+from jaxgpt.checkpoint import Checkpoints, Progress
+from jaxgpt.config import TrainConfig
+from jaxgpt.loader import next_batch
+from jaxgpt.optimizer import lr_schedule, make_optimizer
+from jaxgpt.report import Report
+from jaxgpt.step import TrainState, init_state, loss_fn, train_step
+from jaxgpt.tokenizer import gpt2
+
+ROWS = 500
+
+
+@dataclasses.dataclass
+class Flags:
+    """Time the parts of a run around the training step."""
+
+    B: int = 4
+    """Batch size of the step that all is compared with."""
+    T: int = 32
+    """Its sequence length."""
+    rounds: int = 5
+    """Repetitions; medians are told."""
+
+
+def seconds(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def median(action: Callable[[], object], rounds: int) -> float:
+    action()
+    return statistics.median(seconds(action) for _ in range(rounds))
+
+
+def rows(folder: Path, metrics: dict[str, jax.Array]) -> float:
+    """Seconds a row."""
+    facts = {"lr": 3e-4, "position": 0, "tokens_seen": 0}
+    with Report(folder / "log.jsonl", 0, ROWS) as report:
+        start = time.perf_counter()
+        for step in range(ROWS):
+            report.add({"step": step, **facts}, 128, metrics)
+        report.flush()
+        return (time.perf_counter() - start) / ROWS
+
+
+@contextlib.contextmanager
+def stdout_to(terminal: bool) -> Iterator[None]:
+    """Send what is printed nowhere: through a terminal that someone reads, or to the null device."""
+    if not terminal:
+        with open(os.devnull, "w") as file, contextlib.redirect_stdout(file):
+            yield
+        return
+    import pty
+
+    reader, writer = pty.openpty()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # the other end was closed
+            while os.read(reader, 65536):
+                pass
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    with os.fdopen(writer, "w") as file, contextlib.redirect_stdout(file):
+        yield
+    thread.join()
+    os.close(reader)
+
+
+def save(folder: Path, state: Callable[[], TrainState], step: Callable[[], None]) -> tuple[float, float, float]:
+    """Seconds of the call, of the step after it, and from the call until the disk has all."""
+    progress = Progress(step=1, position=0, tokens_seen=0, B=4, T=32, steps=1, identity={})
+    with Checkpoints(folder) as checkpoints:
+        start = time.perf_counter()
+        call = seconds(lambda: checkpoints.save(state(), progress))
+        after = seconds(step)
+    return call, after, time.perf_counter() - start
+
+
+def main(flags: Flags) -> None:
+    B, T, rounds = flags.B, flags.T, flags.rounds
+    name = device.select("auto")
+    config = TrainConfig(B=B, T=T)
+    model = config.model(**device.compute("auto", config.n_layer, config.n_embd // config.n_head, config.T))
+    tx = make_optimizer(lr_schedule(3e-4, 50))
+    state = jax.jit(functools.partial(init_state, config=model, tx=tx))(jax.random.key(0))
+    step_fn = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx), donate_argnums=0)
+    data = corpus.load()
+    x, y, _ = next_batch(data.tokens, 0, B, T)
+
+    def step() -> None:
+        nonlocal state, metrics
+        state, metrics = jax.block_until_ready(step_fn(state, device.put(x, y)))
+
+    metrics: dict[str, jax.Array] = {}
+    step_s = median(step, rounds)
+    print(f"GPT-2 124M, {model.dtype}, {name}; medians of {rounds}\n\n| | | of a step |\n|---|---|---|")
+
+    def tell(label: str, value: str, cost: float) -> None:
+        print(f"| {label} | {value} | {cost / step_s:.2%} |", flush=True)
+
+    tell(f"step, {B} x {T}", f"{1000 * step_s:,.1f} ms", step_s)
+    for shape in ((4, 32), (64, 1024)):
+        cost = median(lambda shape=shape: next_batch(data.tokens, 0, *shape), 1000)
+        tell(f"next_batch, {shape[0]} x {shape[1]}", f"{1e6 * cost:,.0f} µs", cost)
+    text = gpt2().decode(data.tokens.tolist())
+    cost, size = median(lambda: corpus.tokenize(text), rounds), len(text.encode()) / 1e6
+    tell(f"tokenize {data.name}, {size:.1f} MB", f"{size / cost:,.1f} MB/s", cost)
+    with tempfile.TemporaryDirectory() as folder:
+        for terminal in (False, True) if os.name == "posix" else (False,):
+            with stdout_to(terminal):
+                cost = statistics.median(rows(Path(folder), metrics) for _ in range(rounds))
+            tell(
+                "row, on a terminal with its progress line" if terminal else "row, to a file",
+                f"{1e6 * cost:,.0f} µs",
+                cost,
+            )
+    costs = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            costs.append(save(Path(folder) / "checkpoints", lambda: state, step))
+    call, after, whole = (statistics.median(values) for values in zip(*costs, strict=True))
+    tell("save: the call", f"{1000 * call:,.0f} ms", call)
+    tell("save: the next step is longer by", f"{1000 * (after - step_s):,.0f} ms", after - step_s)
+    tell("save: until it is on the disk", f"{whole:,.1f} s", whole)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Flags))
