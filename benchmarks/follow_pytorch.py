@@ -81,7 +81,7 @@ def main(flags: Flags) -> None:
         )
         return
     key = jax.random.fold_in(jax.random.key(flags.seed), 2)  # as train.py has it
-    state = jax.jit(functools.partial(init_state, config=GPT2Config(), tx=TX))(key)
+    state = jax.jit(functools.partial(init_state, config=GPT2Config(unroll=12), tx=TX))(key)  # likewise
     with tempfile.TemporaryDirectory() as folder:
         save_hf(state.model, Path(folder) / "weights")
         model = transformers.GPT2LMHeadModel.from_pretrained(Path(folder) / "weights", **no_dropout)
