@@ -127,7 +127,8 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
         # ---- The loop. Nothing but device.put may move data to the device.
         x = y = jax.ShapeDtypeStruct((B, T), "int32")
         step_fn = step_fn.lower(state, (x, y)).compile()
-        if jax.default_backend() == "cpu":
+        on_cpu = jax.default_backend() == "cpu"
+        if on_cpu:
             allocator.keep_what_is_freed()
         start = now.step
         lrs = jax.device_get(jax.vmap(schedule)(jax.numpy.arange(start, config.steps)))
@@ -143,6 +144,9 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
                 facts = {"step": now.step, "lr": float(lrs[now.step - start]), "position": now.position}
                 tokens_seen = now.tokens_seen + B * T
                 report.add(facts | {"tokens_seen": tokens_seen}, B * T, metrics)
+                if on_cpu:  # there, a second step in flight gains nothing and takes the memory of one
+                    report.flush()
+                    allocator.wait_until_freed()
                 now = dataclasses.replace(now, step=now.step + 1, position=next_position, tokens_seen=tokens_seen)
                 ending = bool(stopping) or now.step == config.steps
                 if ending or (config.save_every and now.step % config.save_every == 0):

@@ -41,15 +41,19 @@ def jaxgpt(B: int, T: int, dtype: Any) -> Side:
     state = jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(0))
     step = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx), donate_argnums=0)
     data = batches(B, T)
+    first = jax.devices()[0]
+    on_gpu = first.platform == "gpu"
 
     def advance(steps: int) -> None:
         nonlocal state
         for _ in range(steps):
             state, metrics = step(state, device.put(*next(data)))
+            if not on_gpu:  # as train.py does
+                jax.device_get(metrics)
+                allocator.wait_until_freed()
         jax.device_get(metrics)
 
-    first = jax.devices()[0]
-    return advance, lambda: first.memory_stats()["peak_bytes_in_use"] if first.platform == "gpu" else peak_memory()
+    return advance, lambda: first.memory_stats()["peak_bytes_in_use"] if on_gpu else peak_memory()
 
 
 def pytorch(B: int, T: int, dtype: str, compiled: bool) -> Side:

@@ -7,6 +7,7 @@ the environment says how malloc shall work, nothing is changed.
 
 import ctypes
 import os
+import time
 
 # Of malloc.h. They are calls and not environment variables because those count only from before Python starts.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -24,6 +25,14 @@ def keep_what_is_freed() -> None:
     """
     _set(M_MMAP_MAX, 0)
     _set(M_TRIM_THRESHOLD, -1)  # never
+
+
+def wait_until_freed() -> None:
+    """Wait for a step's temporary memory, so that the next step takes the same and not as much again.
+
+    XLA frees it a moment after it has handed out the results, and tells nobody when.
+    """
+    time.sleep(0.001)
 
 
 def _set(parameter: int, value: int) -> None:

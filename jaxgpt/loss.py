@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxgpt.matmul import product, transposed
+from jaxgpt.matmul import product, times_transposed, transposed
 
 CHUNK = 16384  # tokens whose logits exist at a time, 1.6 GB in bfloat16: as fast on a GPU as all of them at once
 
@@ -87,7 +87,7 @@ def _chunks(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _logits(x: jax.Array, table: jax.Array, vocab_size: int) -> jax.Array:
-    logits = product(x.reshape(-1, x.shape[-1]), transposed(table)).astype(x.dtype)  # (N, V)
+    logits = times_transposed(x.reshape(-1, x.shape[-1]), table)  # (N, V)
     if table.shape[0] == vocab_size:
         return logits
     ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)

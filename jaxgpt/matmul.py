@@ -1,4 +1,4 @@
-"""The matrix product of GPT-2's layers, forward and backward, in the form that XLA computes fastest."""
+"""The linear layer of GPT-2, forward and backward, in the form that XLA computes fastest."""
 
 import functools
 
@@ -31,7 +31,7 @@ def _forward(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ja
 
 def _backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, w = saved
-    return product(g, transposed(w)).astype(x.dtype), product(transposed(x), g)
+    return times_transposed(g, w), product(transposed(x), g)
 
 
 matmul.defvjp(_forward, _backward)
@@ -60,3 +60,38 @@ def transposed(x: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(
         x, cpu=lambda x: with_layout_constraint(x.T, Layout(major_to_minor=(0, 1))), default=lambda x: x.T
     )
+
+
+def times_transposed(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a @ b.T in their dtype, summed in float32: (N, I) and (M, I) to (N, M).
+
+    A CPU in bfloat16 lays out in memory what is smaller: b, or else a and the result.
+    """
+    N, (M, inner) = a.shape[0], b.shape
+
+    def plain(a: jax.Array, b: jax.Array) -> jax.Array:
+        return product(a, transposed(b)).astype(a.dtype)
+
+    def turned(a: jax.Array, b: jax.Array) -> jax.Array:
+        return transposed(product(b, transposed(a)).astype(a.dtype))
+
+    if a.dtype == jnp.float32 or N * (inner + M) >= M * inner:
+        return plain(a, b)
+    return jax.lax.platform_dependent(a, b, cpu=turned, default=plain)
+
+
+@jax.custom_vjp
+def add_bias(y: jax.Array, b: jax.Array) -> jax.Array:
+    """y + b of (N, O) and float32 (O,), in y's dtype; b's gradient is summed in float32."""
+    return y + b[None].astype(y.dtype)
+
+
+def _add_bias_backward(_: None, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # XLA's CPU backend sums columns slowly, in bfloat16 by way of a float32 copy; it multiplies by ones fast.
+    ones = jnp.ones((1, g.shape[0]), g.dtype)
+    return g, jax.lax.platform_dependent(
+        g, cpu=lambda g: product(ones, g)[0], default=lambda g: g.astype(jnp.float32).sum(0)
+    )
+
+
+add_bias.defvjp(lambda y, b: (add_bias(y, b), None), _add_bias_backward)

@@ -15,7 +15,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxgpt.config import GPT2Config
-from jaxgpt.matmul import matmul
+from jaxgpt.matmul import add_bias, matmul
 
 __all__ = ["GPT2", "GPT2Config"]
 
@@ -176,7 +176,7 @@ class Linear(nnx.Linear):
         super().__init__(n_in, n_out, kernel_init=normal(std), rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = matmul(x, self.kernel[...]) + self.bias[...][None].astype(x.dtype)
+        y = add_bias(matmul(x, self.kernel[...]), self.bias[...])
         return checkpoint_name(y, "linear")
 
 

@@ -78,11 +78,12 @@ def train_step(
       norm of its gradient before clipping.
     """
     total, count, grads = sums(state.model, batch, loss_fn, accumulate)
+    grad_norm = optax.tree.norm(grads) / count  # not of the mean: XLA would keep its squares for AdamW, a copy of all
     grads = jax.tree.map(lambda g: g / count, grads)
     with jax.named_scope("optimizer"):
         updates, opt_state = tx.update(grads, state.opt_state, state.model)
         model = optax.apply_updates(state.model, updates)
-    metrics = {"loss": total / count, "grad_norm": optax.tree.norm(grads)}
+    metrics = {"loss": total / count, "grad_norm": grad_norm}
     return TrainState(state.step + 1, model, opt_state), metrics
 
 
