@@ -119,6 +119,8 @@ def gpu_settings() -> dict[str, str]:
     wanted = ["--xla_gpu_enable_triton_gemm=false"]
     if jax.__version_info__ < (0, 12):  # else an embedding's gradient is summed by compare and swap
         wanted.append("--xla_backend_extra_options=-nvptx-allow-ftz-atomics")
+    else:  # else half of the products read their layer's weights in place, and for the others they are copied once more
+        wanted.append("--xla_gpu_enable_dynamic_slice_fusion=false")
     missing = [flag for flag in wanted if flag.split("=")[0] not in flags]
     settings = {"XLA_FLAGS": " ".join([flags, *missing]).strip()}
     if not any("CLIENT_MEM_FRACTION" in name for name in os.environ):  # it has two names; JAX itself takes 0.75

@@ -119,10 +119,13 @@ def test_settings_for_a_gpu_leave_what_the_user_has_set(monkeypatch):
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9",
     }
     monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
-    assert device.gpu_settings()["XLA_FLAGS"] == "--xla_gpu_enable_triton_gemm=false"
-    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_enable_triton_gemm=true --xla_gpu_autotune_level=0")
+    assert device.gpu_settings()["XLA_FLAGS"] == (
+        "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_dynamic_slice_fusion=false"
+    )
+    ours = "--xla_gpu_enable_triton_gemm=true --xla_gpu_enable_dynamic_slice_fusion=true"
+    monkeypatch.setenv("XLA_FLAGS", ours)
     monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "0.5")
-    assert device.gpu_settings() == {"XLA_FLAGS": "--xla_gpu_enable_triton_gemm=true --xla_gpu_autotune_level=0"}
+    assert device.gpu_settings() == {"XLA_FLAGS": ours}
 
 
 def test_compiled_programs_are_kept_only_where_they_can_be(tmp_path, monkeypatch):
