@@ -51,6 +51,7 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
 
     from jaxgpt import device
     from jaxgpt.checkpoint import Checkpoints, Progress
+    from jaxgpt.fingerprint import combined
     from jaxgpt.optimizer import lr_schedule, make_optimizer
     from jaxgpt.pretrained import load
     from jaxgpt.report import Report
@@ -60,7 +61,7 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
     # ---- What is static: device, model, optimizer.
     B, T = config.B * config.accumulate, config.T  # of one optimizer step
     allocator.use_one_heap()
-    device_name = device.select(config.device)
+    device_name = device.select(config.device, config.deterministic)
     device.keep_compiled(cache_folder() / "compiled")
     compute = device.compute(config.dtype, config.n_layer, config.n_embd // config.n_head, T, config.remat)
     model_config = config.model(**compute)
@@ -133,7 +134,7 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
         start = now.step
         lrs = jax.device_get(jax.vmap(schedule)(jax.numpy.arange(start, config.steps)))
         with (
-            Report(log, start, config.steps) as report,
+            Report(log, start, config.steps, config.skip_bad_steps) as report,
             Trace(out / "profile", config.profile) as trace,
             jax.transfer_guard("disallow"),
         ):
@@ -141,6 +142,8 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
                 trace.before(now.step - start, state)
                 x, y, next_position = next_batch(data.tokens, now.position, B, T)
                 state, metrics = step_fn(state, device.put(x, y))
+                if config.hash_every and (now.step + 1) % config.hash_every == 0:
+                    metrics["state"] = combined(state)
                 facts = {"step": now.step, "lr": float(lrs[now.step - start]), "position": now.position}
                 tokens_seen = now.tokens_seen + B * T
                 report.add(facts | {"tokens_seen": tokens_seen}, B * T, metrics)

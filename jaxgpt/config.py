@@ -105,6 +105,12 @@ class TrainConfig(Preset):
     """Run folder: config.json, log.jsonl, checkpoints/."""
     save_every: int = 1000
     """Steps between checkpoints; the last step is always saved, and Ctrl-C saves too. 0: only then."""
+    skip_bad_steps: int = 0
+    """Pass over up to this many steps in a row whose loss or gradient is not finite; the weights stay as they were."""
+    hash_every: int = 0
+    """Steps between fingerprints of the whole state in log.jsonl, by which two runs can be compared; 0: none."""
+    deterministic: bool = False
+    """On a GPU, only operations that repeat to the bit; slower. On a CPU all of them do."""
     fresh: bool = False
     """Start over: delete the checkpoints and the log of the run in --out first."""
     seed: int = 0
@@ -158,7 +164,7 @@ class TrainConfig(Preset):
         for name in ("B", "T", "accumulate"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(1 <= self.steps <= 10**8, "steps", self.steps, "from 1 to 100,000,000")
-        for name in ("save_every", "seed", "profile"):
+        for name in ("save_every", "seed", "profile", "skip_bad_steps", "hash_every"):
             require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
         for name in ("lr", "eps"):
             require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a finite number above 0")
@@ -209,7 +215,7 @@ class TrainConfig(Preset):
 
 # A run may go on with other values of these; every other flag decides what its numbers are, and must stay.
 FREE = ("size", "recipe", "B", "T", "accumulate", "steps", "data", "out", "save_every", "fresh", "device")
-FREE += ("remat", "profile")
+FREE += ("remat", "profile", "skip_bad_steps", "hash_every", "deterministic")
 
 
 def identity(config: TrainConfig, corpus: str, dtype: str) -> dict[str, Any]:

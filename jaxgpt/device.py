@@ -28,10 +28,10 @@ def nvidia_gpus() -> int:
     return count.value
 
 
-def select(device: Literal["auto", "gpu", "cpu"]) -> str:
+def select(device: Literal["auto", "gpu", "cpu"], deterministic: bool = False) -> str:
     """Settle where this process runs, start JAX there, and describe it in a few words.
 
-    A JAX_PLATFORMS that the user has set decides for "auto".
+    A JAX_PLATFORMS that the user has set decides for "auto". `deterministic` has a GPU repeat its results to the bit.
 
     Raises:
       UsageError: "gpu" was demanded, and there is none that JAX can use; or JAX_PLATFORMS names what is not there.
@@ -44,7 +44,7 @@ def select(device: Literal["auto", "gpu", "cpu"]) -> str:
         jax.config.update("jax_platforms", "cuda,cpu" if gpus else "cpu")
         reason = "" if gpus else "no usable NVIDIA GPU: its driver was not found or lists none"
     if jax.config.jax_platforms != "cpu":
-        os.environ.update(gpu_settings())  # read when JAX starts, which is now
+        os.environ.update(gpu_settings(deterministic))  # read when JAX starts, which is now
     first, complaint = _start()
     reason = reason or complaint
     if device == "gpu" and (first is None or first.platform != "gpu"):
@@ -112,7 +112,7 @@ def compute(
     return {"dtype": dtype, "attention": "cudnn" if cudnn else "xla", "unroll": unroll, "remat": remat}
 
 
-def gpu_settings() -> dict[str, str]:
+def gpu_settings(deterministic: bool = False) -> dict[str, str]:
     """The environment that programs for a GPU get where the user has not decided otherwise."""
     flags = os.environ.get("XLA_FLAGS", "")
     # cuBLAS, which adds biases and GELU as it goes; the other way, Triton, splits the small products and adds up after.
@@ -121,6 +121,8 @@ def gpu_settings() -> dict[str, str]:
         wanted.append("--xla_backend_extra_options=-nvptx-allow-ftz-atomics")
     else:  # else half of the products read their layer's weights in place, and for the others they are copied once more
         wanted.append("--xla_gpu_enable_dynamic_slice_fusion=false")
+    if deterministic:  # the sums of scatters and of attention's backward pass in one order
+        wanted.append("--xla_gpu_deterministic_ops=true")
     missing = [flag for flag in wanted if flag.split("=")[0] not in flags]
     settings = {"XLA_FLAGS": " ".join([flags, *missing]).strip()}
     if not any("CLIENT_MEM_FRACTION" in name for name in os.environ):  # it has two names; JAX itself takes 0.75

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -45,8 +46,29 @@ def make_optimizer(
       grad_clip: largest global norm; 0 is no clipping.
     """
     mask = matrices if decay == "matrices" else None
-    adamw = optax.adamw(schedule, b1=beta1, b2=beta2, eps=eps, weight_decay=weight_decay, mask=mask)
+    adamw = optax.chain(
+        adam(beta1, beta2, eps), optax.add_decayed_weights(weight_decay, mask), optax.scale_by_learning_rate(schedule)
+    )
     return optax.chain(optax.clip_by_global_norm(grad_clip), adamw) if grad_clip else adamw
+
+
+def adam(beta1: float, beta2: float, eps: float) -> optax.GradientTransformationExtraArgs:
+    """optax.scale_by_adam (Kingma & Ba, 2015, algorithm 1) that can pass over a step and leave the moments as they are.
+
+    Its update takes `good`, bool (): False for a step that is passed over. The choice is made here, on the new moments
+    alone: after optax's own, XLA would keep the old ones in a copy.
+    """
+
+    def update(grads: Any, state: optax.ScaleByAdamState, params: Any = None, *, good: Any = True, **_: Any) -> Any:
+        def moment(old: Any, decay: float, power: int) -> Any:
+            return jax.tree.map(lambda m, g: jnp.where(good, (1 - decay) * g**power + decay * m, m), old, grads)
+
+        mu, nu, count = moment(state.mu, beta1, 1), moment(state.nu, beta2, 2), state.count + 1
+        mu_hat, nu_hat = optax.tree.bias_correction(mu, beta1, count), optax.tree.bias_correction(nu, beta2, count)
+        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu_hat, nu_hat)
+        return updates, optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformationExtraArgs(optax.scale_by_adam().init, update)
 
 
 def matrices(params: Any) -> Any:

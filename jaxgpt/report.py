@@ -26,9 +26,11 @@ class Report:
       log: the log.jsonl of the run; rows of steps from `start` on, left by a run that was killed, are cut off.
       start: the first step of this process.
       steps: the length of the run.
+      skip: how many steps in a row may have a loss or gradient norm that is not finite.
     """
 
-    def __init__(self, log: Path, start: int, steps: int):
+    def __init__(self, log: Path, start: int, steps: int, skip: int = 0):
+        self._skip, self._bad = skip, 0
         self._path, self._log = log, open(log, "a+b")  # noqa: SIM115 -- closed in __exit__
         self._cut(start)
         self._pending: tuple[dict[str, Any], int, dict[str, jax.Array]] | None = None
@@ -64,10 +66,10 @@ class Report:
         Args:
           facts: what the host knows of the step: step, lr, position, tokens_seen.
           tokens: how many it trains on.
-          metrics: the device's part: loss, grad_norm.
+          metrics: the device's part: loss, grad_norm; at times state, a fingerprint.
 
         Raises:
-          NumericsError: the loss or gradient norm of the step before is not finite.
+          NumericsError: the loss or gradient norm of the step before is not finite, and that of `skip` before it.
           CheckpointError: the log can't be written.
         """
         before, self._pending = self._pending, (facts, tokens, metrics)
@@ -82,31 +84,37 @@ class Report:
 
     def summary(self) -> str:
         """The loss over the last ten rows, and the mean speed without the first row, in which the step was compiled."""
-        step_ms, loss = self._ms / max(self._rows - 1, 1), sum(self._losses) / len(self._losses)
+        step_ms, loss = self._ms / max(self._rows - 1, 1), sum(self._losses) / max(len(self._losses), 1)
         speed = f"{step_ms:,.1f} ms a step, {1000 * self._tokens / self._ms:,.0f} tokens/s"
         return f"loss {loss:.4f} (mean of the last {len(self._losses)} steps), {speed}"
 
     def _write(self, facts: dict[str, Any], tokens: int, metrics: dict[str, jax.Array]) -> None:
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        state = {"state": f"{values.pop('state'):08x}"} if "state" in values else {}
         now = time.perf_counter()
         step_ms, self._clock = 1000 * (now - self._clock), now
-        if not all(math.isfinite(value) for value in values.values()):
+        good = all(math.isfinite(value) for value in values.values())
+        self._bad = 0 if good else self._bad + 1
+        if self._bad > self._skip:
             raise NumericsError(
                 f"step {facts['step']}: loss {values['loss']}, gradient norm {values['grad_norm']}: not finite; "
-                "the run ends here. Start over (--fresh) with a lower --lr, a --warmup-ratio or --grad-clip 1"
+                "the run ends here. Start over (--fresh) with a lower --lr, a --warmup-ratio or --grad-clip 1, "
+                f"or go on past such steps with --skip-bad-steps {self._skip + 1}"
             )
         speed = {"step_ms": round(step_ms, 3), "tokens_per_s": round(1000 * tokens / step_ms, 1)}
-        row = {"step": facts["step"], "loss": values["loss"], **values, **facts, **speed}
+        row = {"step": facts["step"], "loss": values["loss"], **values, **facts, **speed, **state}
+        numbers = row if good else row | {name: None for name in values} | {"skipped": True}  # JSON knows no NaN
         try:
-            self._log.write(json.dumps(row).encode() + b"\n")
+            self._log.write(json.dumps(numbers).encode() + b"\n")
             self._log.flush()
         except OSError as error:
             raise CheckpointError(f"{self._path}: {error.strerror}; mend it and run the same command again") from error
         if self._rows <= 1:  # the first row counts only while it is the only one
             self._ms = self._tokens = 0
         self._rows, self._ms, self._tokens = self._rows + 1, self._ms + step_ms, self._tokens + tokens
-        self._losses.append(row["loss"])
-        print(ROW.format(**row), flush=True)
+        if good:
+            self._losses.append(row["loss"])
+        print(ROW.format(**row) + ("" if good else "  not finite: skipped"), flush=True)
         self._bar.update(self._task, completed=row["step"] + 1)
 
     def _cut(self, start: int) -> None:

@@ -75,16 +75,27 @@ def train_step(
 
     Returns:
       The next state, and float32 () metrics: `loss`, the mean over the batch before the update; `grad_norm`, the global
-      norm of its gradient before clipping.
+      norm of its gradient before clipping. Where one of them is not finite, the state is the old one but for its
+      counters, if `tx` is of optimizer.make_optimizer; with another, its moments see a gradient of 0.
     """
     total, count, grads = sums(state.model, batch, loss_fn, accumulate)
-    grad_norm = optax.tree.norm(grads) / count  # not of the mean: XLA would keep its squares for AdamW, a copy of all
-    grads = jax.tree.map(lambda g: g / count, grads)
+    grad_norm = global_norm(grads) / count  # not of the mean: XLA would keep its squares for AdamW, a copy of all
+    good = jnp.isfinite(total) & jnp.isfinite(grad_norm)
+    grads = jax.tree.map(lambda g: jnp.where(good, g / count, 0), grads)
     with jax.named_scope("optimizer"):
-        updates, opt_state = tx.update(grads, state.opt_state, state.model)
-        model = optax.apply_updates(state.model, updates)
+        tx = optax.with_extra_args_support(tx)
+        updates, opt_state = tx.update(grads, state.opt_state, state.model, good=good)
+        model = jax.tree.map(lambda p, u: jnp.where(good, p + u, p), state.model, updates)
     metrics = {"loss": total / count, "grad_norm": grad_norm}
     return TrainState(state.step + 1, model, opt_state), metrics
+
+
+def global_norm(tree: Any) -> jax.Array:
+    """The root of the sum of all squares, float32 ()."""
+    leaves = jax.tree.leaves(tree)
+    small = [leaf.ravel() for leaf in leaves if leaf.size < 2**16]  # biases: one vector of all spares a GPU ten kernels
+    large = [leaf for leaf in leaves if leaf.size >= 2**16]
+    return optax.tree.norm([*large, jnp.concatenate(small)] if small else large)
 
 
 def sums(

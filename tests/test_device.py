@@ -118,6 +118,7 @@ def test_settings_for_a_gpu_leave_what_the_user_has_set(monkeypatch):
         "XLA_FLAGS": "--xla_gpu_enable_triton_gemm=false --xla_backend_extra_options=-nvptx-allow-ftz-atomics",
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9",
     }
+    assert device.gpu_settings(deterministic=True)["XLA_FLAGS"].endswith(" --xla_gpu_deterministic_ops=true")
     monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
     assert device.gpu_settings()["XLA_FLAGS"] == (
         "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_dynamic_slice_fusion=false"

@@ -71,6 +71,27 @@ def test_rows_of_a_killed_run_are_cut_off(tmp_path, damage, tail):
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [0, 1, 2, 3]
 
 
+def test_steps_that_are_not_finite_may_be_skipped_but_not_more_in_a_row_than_was_said(tmp_path, capsys):
+    losses = [7.0, float("nan"), float("inf"), 6.0, float("nan"), float("nan"), float("nan")]
+    with Report(tmp_path / "log.jsonl", 0, 9, skip=2) as report:
+        for step, value in enumerate(losses):
+            report.add(facts(step), 128, metrics(value))
+        with pytest.raises(NumericsError, match=r"step 6: .*--skip-bad-steps 3"):
+            report.flush()
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["loss"] for row in rows] == [7.0, None, None, 6.0, None, None]
+    assert [row.get("skipped", False) for row in rows] == [False, True, True, False, True, True]
+    assert capsys.readouterr().out.count("not finite: skipped") == 4
+    assert report.summary().startswith("loss 6.5000 (mean of the last 2 steps)")
+
+
+def test_a_fingerprint_is_written_as_hexadecimal_digits(tmp_path):
+    with Report(tmp_path / "log.jsonl", 0, 1) as report:
+        report.add(facts(0), 128, metrics(7) | {"state": jnp.uint32(0xBEEF)})
+        report.flush()
+    assert json.loads((tmp_path / "log.jsonl").read_text())["state"] == "0000beef"
+
+
 @pytest.mark.parametrize("values", [(float("nan"), 1.0), (float("inf"), 1.0), (1.0, float("nan"))])
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, values):
     with Report(tmp_path / "log.jsonl", 0, 3) as report:

@@ -133,3 +133,52 @@ def test_parts_with_unequal_counts_weigh_what_they_count(tiny):
         jax.jit(functools.partial(step, accumulate=accumulate))(new_state(tiny), batch)[1] for accumulate in (1, 4)
     )
     np.testing.assert_allclose([parts["loss"], parts["grad_norm"]], [once["loss"], once["grad_norm"]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize("of", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_changes_nothing_but_the_counters(tiny, batch, of, bad, clip):
+    tx = make_optimizer(lr_schedule(1e-2, 10, warmup_ratio=0.5), grad_clip=clip)
+
+    def spoilt(model, x, y, spoil):
+        total, count = loss_fn(model, x, y)
+        scale = model.ln_f.bias[...][0]
+        return total + spoil * (1.0 if of == "loss" else scale), count  # the bias is 0 at first, its slope is not
+
+    step = jax.jit(functools.partial(train_step, loss_fn=spoilt, tx=tx))
+    state = jax.jit(functools.partial(init_state, config=tiny, tx=tx))(jax.random.key(0))
+    if of == "loss":
+        state, _ = step(state, (*batch, jnp.float32(0)))
+    after, metrics = step(state, (*batch, jnp.float32(bad)))
+    assert not math.isfinite(metrics["loss"] if of == "loss" else metrics["grad_norm"])
+    floats = [leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state)]
+    for old, new, is_float in zip(jax.tree.leaves(state), jax.tree.leaves(after), floats, strict=True):
+        assert np.array_equal(new, old if is_float else old + 1)
+    good, metrics = step(after, (*batch, jnp.float32(0)))
+    assert math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good))
+
+
+def test_adam_is_optaxs_to_the_bit(tiny, batch):
+    """Moments, counters and parameters, over steps of changing gradients."""
+    state, theirs = new_state(tiny), optax.adamw(lr_schedule(1e-2, 10), weight_decay=0.01)
+    model, opt_state = state.model, theirs.init(state.model)
+    assert jax.tree.structure(opt_state) == jax.tree.structure(state.opt_state)
+
+    @jax.jit
+    def step(model, opt_state, grads):
+        updates, opt_state = theirs.update(grads, opt_state, model)
+        return optax.apply_updates(model, updates), opt_state
+
+    @jax.jit
+    def ours(model, opt_state, grads):
+        updates, opt_state = TX.update(grads, opt_state, model)
+        return optax.apply_updates(model, updates), opt_state
+
+    mine = (state.model, state.opt_state)
+    for seed in range(3):
+        grads = jax.tree.map(lambda x, s=seed: jax.random.normal(jax.random.key(s), x.shape), state.model)
+        (model, opt_state), mine = step(model, opt_state, grads), ours(*mine, grads)
+    for a, b in zip(jax.tree.leaves((model, opt_state)), jax.tree.leaves(mine), strict=True):
+        assert np.array_equal(a, b)

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 import train
-from jaxgpt import cli, corpus, device, export, fit, sample
+from jaxgpt import cli, corpus, device, export, fit, sample, step
 from jaxgpt.checkpoint import Checkpoints
 from jaxgpt.config import Preset, TrainConfig
 from jaxgpt.loader import next_batch
@@ -152,6 +152,36 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(text, tmp_path,
     assert run(*words) == 5
     assert capsys.readouterr().err.startswith("error: step ")
     assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["1"]  # behind the last finite loss
+
+
+def test_a_bad_batch_is_skipped_where_that_was_asked_for(text, tmp_path, monkeypatch, capsys):
+    """The loss of the third batch of the text is NaN: it changes nothing, and what follows is without it."""
+    third = int(next_batch(corpus.load(str(text)).tokens, 64, 2, 16)[0].sum())
+
+    def spoilt(model, x, y):
+        total, count = loss_fn(model, x, y)
+        return jax.numpy.where(x.sum() == third, jax.numpy.nan, total), count
+
+    monkeypatch.setattr(step, "loss_fn", spoilt)
+    words = [*TINY, "--data", text, "--steps", 5, "--hash-every", 1, "--save-every", 2]
+    assert run(*words, "--out", tmp_path / "stopped") == 5
+    assert "error: step 2: loss nan" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "stopped" / "checkpoints").iterdir()] == ["2"]
+    assert run(*words, "--out", tmp_path / "stopped", "--skip-bad-steps", 1) == 0  # and a stopped run may go on
+    assert run(*words, "--out", tmp_path / "whole", "--skip-bad-steps", 1) == 0
+    assert numbers(tmp_path / "stopped") == numbers(tmp_path / "whole")
+    assert [row["loss"] is None for row in rows(tmp_path / "whole")] == [False, False, True, False, False]
+    assert len({row["state"] for row in rows(tmp_path / "whole")}) == 5  # a skipped step is counted
+    assert saved_bits(tmp_path / "stopped", 5) == saved_bits(tmp_path / "whole", 5)
+
+
+def test_the_fingerprints_of_two_runs_tell_where_they_part(text, tmp_path):
+    words = [*TINY, "--data", text, "--steps", 4, "--hash-every", 2]
+    for name, lr in (("a", 1e-3), ("b", 1e-3), ("c", 2e-3)):
+        assert run(*words, "--lr", lr, "--out", tmp_path / name) == 0
+    a, b, c = ([row.get("state") for row in rows(tmp_path / name)] for name in "abc")
+    assert a == b and [x is None for x in a] == [True, False, True, False]
+    assert not {a[1], a[3]} & {c[1], c[3]}
 
 
 # ---- Resume
