@@ -50,10 +50,11 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
     import jax
 
     from jaxgpt import device
-    from jaxgpt.checkpoint import Checkpoints, Progress
+    from jaxgpt.checkpoint import Checkpoints
     from jaxgpt.fingerprint import combined
     from jaxgpt.optimizer import lr_schedule, make_optimizer
     from jaxgpt.pretrained import load
+    from jaxgpt.progress import Progress
     from jaxgpt.report import Report
     from jaxgpt.step import init_state, loss_fn, state_of, train_step
     from jaxgpt.trace import Trace
@@ -92,8 +93,12 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
         same = identity(config, data.fingerprint, model_config.dtype)
         flags = {name: getattr(config, name) for name in ("B", "T", "accumulate", "steps")}
         now = Progress(step=0, position=0, tokens_seen=0, **flags, identity=same)
-        newest = checkpoints.latest()
-        if newest is None:
+        found = checkpoints.newest(
+            shapes,
+            allow=lambda saved, where: require_same(saved.identity, same, where, config.allow_other_data),
+            tell=lambda damage: say("note", f"{damage}; looking at the one before it"),
+        )
+        if found is None:
             if weights is None:
                 state, origin = new_state(key), ""
             else:
@@ -102,13 +107,11 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
                 origin = f" from the weights of {weights.name}"
             say("run", f"{out}: {config.steps:,} steps{origin}")
         else:
-            saved = checkpoints.progress(newest)
-            require_same(saved.identity, same, checkpoints.folder / str(newest))
+            saved, state = found
             if saved.step >= config.steps:
                 say("run", f"{out}: already has {saved.step:,} steps, and {config.steps:,} were asked for")
                 say_next(config, data, saved.step)
                 return 0
-            state = checkpoints.restore(newest, shapes)
             fits = saved.position + B * T + 1 <= len(data.tokens)  # unless B or T has grown
             position = saved.position if fits else 0
             now = dataclasses.replace(now, step=saved.step, position=position, tokens_seen=saved.tokens_seen)
@@ -121,6 +124,8 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
                     "note",
                     f"--steps was {saved.steps:,}, is {config.steps:,}: the learning rate follows the new schedule",
                 )
+        if room := checkpoints.require_space(shapes):
+            say("note", room)
         write_config(
             out, vars(config) | {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint}
         )
@@ -151,8 +156,11 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
                     report.flush()
                     allocator.wait_until_freed()
                 now = dataclasses.replace(now, step=now.step + 1, position=next_position, tokens_seen=tokens_seen)
+                if problem := checkpoints.failure():
+                    say("note", f"no checkpoint could be saved ({problem}); the run goes on and tries again")
                 ending = bool(stopping) or now.step == config.steps
-                if ending or (config.save_every and now.step % config.save_every == 0):
+                due = config.save_every and now.step % config.save_every == 0
+                if ending or due or checkpoints.retry():
                     report.flush()  # no state is saved behind a loss that is not finite
                     checkpoints.save(state, now)
                 if ending:

@@ -28,10 +28,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import jax
 
 from jaxgpt import corpus, device
-from jaxgpt.checkpoint import Checkpoints, Progress
+from jaxgpt.checkpoint import Checkpoints
 from jaxgpt.config import TrainConfig
 from jaxgpt.loader import next_batch
 from jaxgpt.optimizer import lr_schedule, make_optimizer
+from jaxgpt.progress import Progress
 from jaxgpt.report import Report
 from jaxgpt.step import TrainState, init_state, loss_fn, train_step
 from jaxgpt.tokenizer import gpt2

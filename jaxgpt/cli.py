@@ -6,13 +6,14 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import tyro
 
-from jaxgpt.errors import CheckpointError, JaxgptError, UsageError
+from jaxgpt.errors import JaxgptError, UsageError
 
 Config = TypeVar("Config")
 
@@ -119,8 +120,8 @@ def _complain(message: str, exit_code: int) -> int:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """End the process. After a failed save orbax's threads never end; they are not waited for."""
-    if exit_code == CheckpointError.exit_code:
+    """End the process. After a failed save or restore orbax's threads never end; they are not waited for."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         sys.stdout.flush()
         os._exit(exit_code)
     sys.exit(exit_code)

@@ -109,6 +109,8 @@ class TrainConfig(Preset):
     """Pass over up to this many steps in a row whose loss or gradient is not finite; the weights stay as they were."""
     hash_every: int = 0
     """Steps between fingerprints of the whole state in log.jsonl, by which two runs can be compared; 0: none."""
+    allow_other_data: bool = False
+    """Go on from a checkpoint of another text: from the same position in this one."""
     deterministic: bool = False
     """On a GPU, only operations that repeat to the bit; slower. On a CPU all of them do."""
     fresh: bool = False
@@ -215,7 +217,7 @@ class TrainConfig(Preset):
 
 # A run may go on with other values of these; every other flag decides what its numbers are, and must stay.
 FREE = ("size", "recipe", "B", "T", "accumulate", "steps", "data", "out", "save_every", "fresh", "device")
-FREE += ("remat", "profile", "skip_bad_steps", "hash_every", "deterministic")
+FREE += ("remat", "profile", "skip_bad_steps", "hash_every", "deterministic", "allow_other_data")
 
 
 def identity(config: TrainConfig, corpus: str, dtype: str) -> dict[str, Any]:
@@ -224,17 +226,18 @@ def identity(config: TrainConfig, corpus: str, dtype: str) -> dict[str, Any]:
     return {**flags, "dtype": dtype, "corpus": corpus}
 
 
-def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path) -> None:
-    """Refuse to go on from a checkpoint of another identity, naming every difference."""
+def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path, other_data: bool = False) -> None:
+    """Refuse to go on from a checkpoint of another identity, naming every difference. `other_data`: the text may."""
     # A flag that is younger than the checkpoint has had its default's effect.
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in now}
-    saved = defaults | saved
+    saved = defaults | saved | ({"corpus": now["corpus"]} if other_data else {})
     names = sorted(name for name in {*saved, *now} if saved.get(name) != now.get(name))
     if names:
         differing = ", ".join(f"{name} {saved.get(name)!s:.16} there and {now.get(name)!s:.16} here" for name in names)
         raise CheckpointError(
             f"{where} is a checkpoint of another configuration: {differing}; "
-            "use the flags and the text it was made with, another --out, or --fresh to start over"
+            "use the flags and the text it was made with (or --allow-other-data), another --out, "
+            "or --fresh to start over"
         )
 
 

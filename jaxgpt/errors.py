@@ -28,6 +28,10 @@ class CheckpointError(JaxgptError):
     exit_code = 4
 
 
+class DamagedError(CheckpointError):
+    """A checkpoint that is incomplete, unreadable, or not what was saved."""
+
+
 class TryAgainError(JaxgptError):
     """Nothing is wrong but the moment or the size: out of memory, or the run folder is in use."""
 

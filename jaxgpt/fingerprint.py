@@ -33,7 +33,8 @@ def by_name(tree: Any) -> dict[str, str]:
 
 
 def _of(x: jax.Array) -> jax.Array:
-    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}")).astype(jnp.uint32)
+    width = (jnp.finfo if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.iinfo)(x.dtype).bits
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{width}")).astype(jnp.uint32)
     place = jnp.zeros(
         x.shape, jnp.uint32
     )  # in row-major order; made by axis, so that a sharded array stays where it is

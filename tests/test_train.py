@@ -9,12 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 import train
@@ -26,6 +24,7 @@ from jaxgpt.model import GPT2
 from jaxgpt.pretrained import load, save_hf
 from jaxgpt.source import find
 from jaxgpt.step import eval_step, loss_fn
+from tests.kill import numbers, saved_bits, survive
 
 SCRIPT = Path(train.__file__)
 TINY = ["--size", "tiny", "--block-size", "32", "--B", "2", "--T", "16"]
@@ -64,23 +63,6 @@ def rows(out):
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def numbers(out):
-    """The part of the log that does not depend on the clock."""
-    return [
-        {name: value for name, value in row.items() if "_ms" not in name and "per_s" not in name} for row in rows(out)
-    ]
-
-
-def saved_bits(out, step):
-    """Every byte of the arrays of a checkpoint, read with orbax alone."""
-    with warnings.catch_warnings(), ocp.PyTreeCheckpointer() as checkpointer:
-        warnings.filterwarnings("ignore", "Sharding info not provided")
-        tree = checkpointer.restore((out / "checkpoints" / str(step) / "state").absolute())
-    return {
-        jax.tree_util.keystr(path): np.asarray(x).tobytes() for path, x in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
 def tree_bytes(folder):
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 
@@ -106,7 +88,8 @@ def test_what_a_run_prints_and_leaves(text, tmp_path, capsys):
     config = json.loads((out / "config.json").read_text())
     assert (config["steps"], config["lr"], config["n_embd"], config["seed"]) == (7, 3e-4, 64, 0)
     assert config["versions"]["jax"] == jax.__version__ and config["device_name"].startswith("CPU")
-    assert Checkpoints(out / "checkpoints").progress(7).position == 64
+    with Checkpoints(out / "checkpoints") as checkpoints:
+        assert checkpoints.progress(7).position == 64
 
 
 def test_a_finished_run_says_so_and_changes_nothing(text, tmp_path, capsys):
@@ -225,6 +208,11 @@ def test_a_run_that_died_goes_on_from_its_checkpoint(text, tmp_path, monkeypatch
     assert run(*words, "--out", tmp_path / "parts") == 0
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
     assert saved_bits(tmp_path / "parts", 6) == saved_bits(tmp_path / "whole", 6)
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path):
+    """SIGKILL at random moments of real processes; `python tests/kill.py --kills 30` is the long form."""
+    assert survive(tmp_path, kills=5)["kills"] == 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
