@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -260,6 +261,99 @@ def test_batch_shape_and_length_may_change_at_a_resume(text, tmp_path, capsys):
     assert "goes on from step 4, position 0, to 6 steps" in printed
     assert [row["position"] for row in rows(tmp_path / "out")] == [0, 30, 60, 90, 0, 80]  # at 120 no 81 tokens are left
     assert [row["tokens_seen"] for row in rows(tmp_path / "out")] == [30, 60, 90, 120, 200, 280]
+
+
+# ---- Faults
+
+
+def test_a_full_disk_is_told_and_the_run_saves_when_there_is_room_again(text, tmp_path, monkeypatch, capsys):
+    """From the third step to the sixth no file may grow larger than 1 MB."""
+    words = [*TINY, "--data", text, "--steps", 9, "--save-every", 2]
+    assert run(*words, "--out", tmp_path / "whole") == 0
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    real, calls = device.put, []
+
+    def put(*arrays):
+        if len(calls) in (2, 6):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]) if len(calls) == 2 else before)
+        calls.append(None)
+        return real(*arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "put", put)
+        try:
+            assert run(*words, "--out", tmp_path / "parts") == 0
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "no checkpoint could be saved (" in capsys.readouterr().out
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    assert saved_bits(tmp_path / "parts", 9) == saved_bits(tmp_path / "whole", 9)
+    assert not list((tmp_path / "parts" / "checkpoints").glob("*tmp*"))
+
+
+def test_checkpoints_that_vanish_meanwhile_are_written_anew(text, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        at_step(patch, 3, lambda: shutil.rmtree(tmp_path / "out" / "checkpoints"))
+        assert run(*TINY, "--data", text, "--steps", 6, "--save-every", 2, "--out", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "checkpoints" / "6").exists()
+
+
+def test_a_damaged_checkpoint_is_said_and_the_run_ends_as_if_it_were_whole(text, tmp_path, capsys):
+    """Of the newest checkpoint one byte is changed, and its time is set back by fifty years."""
+    words = [*TINY, "--data", text, "--recipe", "gpt3", "--steps", 8, "--save-every", 2]
+    assert run(*words, "--out", tmp_path / "whole") == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    newest = tmp_path / "parts" / "checkpoints" / "8"
+    largest = max(newest.rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    os.utime(newest, (0, 0))
+    capsys.readouterr()
+    assert run(*words, "--out", tmp_path / "parts") == 0
+    printed = capsys.readouterr().out
+    assert (
+        f"note      {newest} is damaged and can't be used (" in printed and "; looking at the one before it" in printed
+    )
+    assert "goes on from step 6" in printed
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    assert saved_bits(tmp_path / "parts", 8) == saved_bits(tmp_path / "whole", 8)
+    assert [path.name for path in (tmp_path / "parts" / "damaged").iterdir()] == ["8"]
+
+
+def test_another_text_is_refused_with_both_hashes_unless_that_is_allowed(text, tmp_path, capsys):
+    words = [*TINY, "--data", text, "--out", tmp_path / "out"]
+    assert run(*words, "--steps", 2) == 0
+    before = corpus.load(str(text)).fingerprint
+    text.write_text(TEXT.replace("word3", "word4"))
+    after = corpus.load(str(text)).fingerprint
+    capsys.readouterr()
+    assert run(*words, "--steps", 3) == 4
+    error = capsys.readouterr().err
+    assert f"corpus {before[:16]} there and {after[:16]} here" in error and "--allow-other-data" in error
+    assert run(*words, "--steps", 3, "--allow-other-data") == 0
+    assert [row["position"] for row in rows(tmp_path / "out")] == [0, 32, 64]
+
+
+@pytest.mark.parametrize("when", ["compiling", "stepping", "saving"])
+def test_sigterm_ends_a_run_within_ten_seconds_at_any_moment(text, tmp_path, when):
+    out = tmp_path / "out"
+    words = [*TINY, "--data", text, "--steps", 10**6, "--save-every", 1 if when == "saving" else 0, "--out", out]
+    command = [sys.executable, str(SCRIPT), *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        sign = {"compiling": "run       ", "stepping": "    5 |", "saving": "    3 |"}[when]
+        while not process.stdout.readline().startswith(sign):
+            pass
+        if when == "saving":
+            while not list((out / "checkpoints").glob("*tmp*")):
+                pass
+        process.send_signal(signal.SIGTERM)
+        start = time.monotonic()
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 143 and time.monotonic() - start < 10
+    (saved,) = re.findall(r"^stopped .*/checkpoints/(\d+)$", printed, re.MULTILINE)
+    assert run(*words, "--steps", int(saved) + 1) == 0
+    assert [row["step"] for row in rows(out)] == list(range(int(saved) + 1))
 
 
 # ---- From given weights
