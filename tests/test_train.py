@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import train
-from jaxgpt import cli, corpus, device, export, fit, sample, step
+from jaxgpt import cli, corpus, device, export, fit, sample, step, verify
 from jaxgpt.checkpoint import Checkpoints
 from jaxgpt.config import Preset, TrainConfig
 from jaxgpt.loader import next_batch
@@ -535,6 +535,7 @@ def test_the_commands_of_the_readme_are_understood():
         if words not in (["--help"], []):
             cli.parse(TrainConfig, words, TrainConfig.from_preset(cli.parse_some(Preset, words)))
     rooms = {"sample": sample.SampleConfig, "export": export.ExportConfig, "fit": fit.FitConfig}
+    rooms |= {"verify": verify.VerifyConfig}
     for room, config in rooms.items():
         commands = re.findall(rf"^python -m jaxgpt\.{room}(.*)", text, re.MULTILINE)
         assert commands
