@@ -96,7 +96,7 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
         found = checkpoints.newest(
             shapes,
             allow=lambda saved, where: require_same(saved.identity, same, where, config.allow_other_data),
-            tell=lambda damage: say("note", f"{damage}; looking at the one before it"),
+            tell=lambda damage: say("note", f"{damage}; it is passed over"),
         )
         if found is None:
             if weights is None:
@@ -116,6 +116,8 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
             position = saved.position if fits else 0
             now = dataclasses.replace(now, step=saved.step, position=position, tokens_seen=saved.tokens_seen)
             say("run", f"{out}: goes on from step {now.step:,}, position {position:,}, to {config.steps:,} steps")
+            if saved.identity.get("corpus") != same["corpus"]:
+                say("note", "the text is another one from here on")
             for name in ("B", "T", "accumulate"):
                 if getattr(saved, name) != getattr(now, name):
                     say("note", f"--{name} was {getattr(saved, name)} and is {getattr(now, name)} from here on")
@@ -124,11 +126,13 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
                     "note",
                     f"--steps was {saved.steps:,}, is {config.steps:,}: the learning rate follows the new schedule",
                 )
-        if room := checkpoints.require_space(shapes):
-            say("note", room)
         write_config(
             out, vars(config) | {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint}
         )
+
+        saves = 1 + (config.steps - now.step) // (config.save_every or config.steps)
+        if lack := checkpoints.require_space(shapes, saves):
+            say("note", lack)
 
         # ---- The loop. Nothing but device.put may move data to the device.
         x = y = jax.ShapeDtypeStruct((B, T), "int32")
@@ -156,12 +160,12 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
                     report.flush()
                     allocator.wait_until_freed()
                 now = dataclasses.replace(now, step=now.step + 1, position=next_position, tokens_seen=tokens_seen)
-                if problem := checkpoints.failure():
-                    say("note", f"no checkpoint could be saved ({problem}); the run goes on and tries again")
+                if problem := checkpoints.problem():
+                    say("note", f"{problem}; the run goes on")
                 ending = bool(stopping) or now.step == config.steps
                 due = config.save_every and now.step % config.save_every == 0
-                if ending or due or checkpoints.retry():
-                    report.flush()  # no state is saved behind a loss that is not finite
+                if ending or due or checkpoints.retry(now.step):
+                    report.flush()  # which ends a run whose loss is not finite, before that state is saved
                     checkpoints.save(state, now)
                 if ending:
                     break

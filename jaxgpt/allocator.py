@@ -28,9 +28,9 @@ def keep_what_is_freed() -> None:
 
 
 def wait_until_freed() -> None:
-    """Wait for a step's temporary memory, so that the next step takes the same and not as much again.
+    """Give XLA a millisecond to free a step's temporary memory: else the next step takes as much again.
 
-    XLA frees it a moment after it has handed out the results, and tells nobody when.
+    It is freed a moment after the results are there, and nobody is told when.
     """
     time.sleep(0.001)
 

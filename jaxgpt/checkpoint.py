@@ -1,6 +1,7 @@
 """Save and restore a TrainState and a small JSON beside it, with orbax."""
 
 import contextlib
+import errno
 import functools
 import itertools
 import logging
@@ -20,6 +21,9 @@ from jaxgpt.progress import Progress, brief, damaged, from_json, require_fingerp
 from jaxgpt.step import TrainState
 
 KEEP = 3  # checkpoints of a run
+
+# Errors of the system that say nothing about the files themselves.
+NOT_NOW = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
 
 
 class Checkpoints:
@@ -44,8 +48,9 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         except OSError as error:
             raise CheckpointError(f"{folder}: {error.strerror}; choose another --out") from None
-        self._failure, self._told = "", True
-        self._pause = self._pause_before = self._until_retry = 0  # in steps; a pause of 0: the last save has not failed
+        self._step, self._in_flight = 0, False  # of the save that was begun last
+        self._failures = 0  # saves in a row that failed
+        self._problems: list[str] = []  # that nobody was told of yet
 
     def __enter__(self) -> "Checkpoints":
         _silence_orbax()
@@ -59,62 +64,68 @@ class Checkpoints:
             self._manager.close()
         if failure is None:
             sys.unraisablehook = self._hook
-            if self._pause:
+            if self._failures:
+                left = f"the newest is that of step {self.steps()[0]:,}" if self.steps() else "there is none"
                 raise CheckpointError(
-                    f"{self.folder}: the checkpoint could not be written ({self._failure}); "
+                    f"{self.folder}: {self.problem() or 'the last checkpoint could not be saved'}; {left}; "
                     "make room or mend the folder, then run the same command again, without --fresh"
                 )
 
     # ---- Writing
 
-    def require_space(self, state: TrainState) -> str:
-        """Refuse a disk that can't take a checkpoint of this state, arrays or shapes; a note if it takes too few."""
+    def require_space(self, state: TrainState, saves: int) -> str:
+        """Refuse a disk that can't take a checkpoint of this state; a note if it can't take what `saves` need."""
         size, free = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)), self._free()
         if free < size:
             raise CheckpointError(
                 f"{self.folder}: a checkpoint takes {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free; "
                 "make room, or choose an --out on another disk"
             )
-        missing = (KEEP + 1 - len(self.steps())) * size - free  # the oldest goes when the newest is whole
-        return f"{free / 1e9:.2f} GB are free, and the checkpoints will take {missing / 1e9:.2f} GB more" * (
-            missing > 0
-        )
+        missing = min(saves, KEEP + 1 - len(self.steps())) * size - free  # the oldest goes when the newest is whole
+        return f"{missing / 1e9:.2f} GB are missing for the checkpoints: {free / 1e9:.2f} GB are free" * (missing > 0)
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Begin to save a state as folder/<steps done>. What fails is not raised: see `failure` and `retry`."""
+        """Begin to save a state as folder/<steps done>. What fails is not raised: see `problem` and `retry`."""
         self.wait()
+        self._step = progress.step
         with jax.transfer_guard_device_to_host("allow"):  # the copy is asked for, here
             content = to_json(progress, state, {"jax": jax.__version__, "orbax-checkpoint": ocp.__version__})
             arguments = {"state": ocp.args.StandardSave(state), "progress": ocp.args.JsonSave(content)}
-            self._pause_before, self._pause = self._pause, 0
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._manager.save(progress.step, args=ocp.args.Composite(**arguments), force=True)
+                self._in_flight = True
             except Exception as error:  # orbax raises OSError, ValueError and its own
                 self._failed(error)
 
-    def failure(self) -> str:
-        """What went wrong with the last save, told once, when it is known; "" if nothing. Doesn't wait."""
+    def problem(self) -> str:
+        """What went wrong with saves since this was last asked, as far as it is known; "" if nothing. Doesn't wait."""
         if not self._manager.is_saving_in_progress():
             self.wait()
-        said, self._told = self._failure * bool(self._pause and not self._told), True
-        return said
+        problems, self._problems = self._problems, []
+        return "; ".join(problems)
 
-    def retry(self) -> bool:
-        """Whether to try a failed save again; to be asked once a step. It is: 1, 2, 4, ... steps after each failure."""
-        self._until_retry -= 1
-        return bool(self._pause) and self._until_retry <= 0
+    def retry(self, step: int) -> bool:
+        """Whether to try a failed save again at this step: exponential backoff, of 1, 2, 4, ... up to 1,024 steps."""
+        return self._failures > 0 and step >= self._step + 2 ** min(self._failures - 1, 10)
 
     def wait(self) -> None:
         """Wait for the save in progress."""
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:  # as in save
-            self._failed(error)
+        if self._in_flight:
+            self._in_flight = False
+            try:
+                self._manager.wait_until_finished()
+                self._failures = 0
+            except Exception as error:  # as in save
+                self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        self._failure, self._told = brief(error), False
-        self._pause = self._until_retry = min(2 * self._pause_before or 1, 1024)
+        if (self.folder / str(self._step)).exists():  # orbax deletes the oldest when the newest has its name
+            self._failures = 0
+            self._problems.append(f"an old checkpoint could not be deleted ({brief(error)})")
+        else:
+            self._failures += 1
+            self._problems.append(f"the checkpoint of step {self._step:,} could not be saved ({brief(error)})")
         with contextlib.suppress(OSError):
             self._clear()  # the room that it took
         with contextlib.suppress(Exception):
@@ -138,7 +149,7 @@ class Checkpoints:
     ) -> tuple[Progress, TrainState] | None:
         """The newest checkpoint that is whole; None if there is none at all.
 
-        Newer ones that are not are told of, and set aside beside the folder, in damaged/, once a whole one is found.
+        Newer ones that are not are told of, and get the name <step>.damaged once a whole one is found.
 
         Args:
           like: shapes and dtypes of the state.
@@ -162,7 +173,9 @@ class Checkpoints:
                 self._set_aside(each)
             return progress, state
         if broken:
-            raise CheckpointError(f"{self.folder}: no checkpoint there is whole; start over with --fresh")
+            raise CheckpointError(
+                f"{self.folder}: no checkpoint there is whole, and nothing was changed; start over with --fresh"
+            )
         return None
 
     def progress(self, step: int) -> Progress:
@@ -194,13 +207,12 @@ class Checkpoints:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:  # orbax raises KeyError, ValueError, OSError and bare Exception for damaged files
-            raise damaged(self.folder / str(step), error) from error
+            raise _unreadable(self.folder / str(step), error) from error
 
     def _set_aside(self, step: int) -> None:
-        aside = self.folder.parent / "damaged"
-        aside.mkdir(exist_ok=True)
-        name = next(name for n in itertools.count() if not (aside / (name := f"{step}" + n * "+")).exists())
-        (self.folder / str(step)).rename(aside / name)
+        names = (f"{step}.damaged" + n * "+" for n in itertools.count())
+        path = next(path for name in names if not (path := self.folder / name).exists())
+        (self.folder / str(step)).rename(path)
         self._manager.reload()
 
 
@@ -248,7 +260,7 @@ def _weights(checkpoints: Path, step: int, like: GPT2) -> GPT2:
     try:
         found = manager.restore(step, args=ocp.args.Composite(state=arguments, progress=ocp.args.JsonRestore()))
     except Exception as error:  # as in Checkpoints._read
-        raise damaged(where, error) from error
+        raise _unreadable(where, error) from error
     _, fingerprint = from_json(found["progress"], where)
     arrays = [functools.reduce(lambda at, key: at[key.name], path, found["state"]["model"]) for path, _ in leaves]
     model = jax.tree.unflatten(tree, arrays)
@@ -259,6 +271,17 @@ def _weights(checkpoints: Path, step: int, like: GPT2) -> GPT2:
 def _steps(folder: Path) -> list[int]:
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted((int(name) for name in names if name.isdecimal() and str(int(name)) == name), reverse=True)
+
+
+def _unreadable(where: Path, error: Exception) -> Exception:
+    """What a failure to read means: that the checkpoint is damaged, or that the machine can't read now."""
+    if isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
+        return error
+    if isinstance(error, OSError) and error.errno in NOT_NOW:
+        return CheckpointError(
+            f"{where} can't be read ({brief(error)}); mend that, or move it away to go on from the one before it"
+        )
+    return damaged(where, error)
 
 
 def _silence_orbax() -> None:

@@ -234,10 +234,10 @@ def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path, other_
     names = sorted(name for name in {*saved, *now} if saved.get(name) != now.get(name))
     if names:
         differing = ", ".join(f"{name} {saved.get(name)!s:.16} there and {now.get(name)!s:.16} here" for name in names)
+        allowed = " (--allow-other-data takes this text)" if "corpus" in names else ""
         raise CheckpointError(
             f"{where} is a checkpoint of another configuration: {differing}; "
-            "use the flags and the text it was made with (or --allow-other-data), another --out, "
-            "or --fresh to start over"
+            f"use the flags and the text it was made with{allowed}, another --out, or --fresh to start over"
         )
 
 

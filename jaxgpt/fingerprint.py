@@ -28,7 +28,8 @@ def combined(tree: Any) -> jax.Array:
 def by_name(tree: Any) -> dict[str, str]:
     """The fingerprint of each leaf under its path, as eight hexadecimal digits."""
     numbers = jax.device_get(fingerprint(tree))
-    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    paths = [jax.tree_util.keystr(path).removesuffix(".value") for path, _ in leaves]  # which is Flax's affair
     return {path: f"{number:08x}" for path, number in zip(paths, numbers, strict=True)}
 
 

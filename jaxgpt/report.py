@@ -84,7 +84,8 @@ class Report:
 
     def summary(self) -> str:
         """The loss over the last ten rows, and the mean speed without the first row, in which the step was compiled."""
-        step_ms, loss = self._ms / max(self._rows - 1, 1), sum(self._losses) / max(len(self._losses), 1)
+        step_ms = self._ms / max(self._rows - 1, 1)
+        loss = sum(self._losses) / len(self._losses) if self._losses else math.nan
         speed = f"{step_ms:,.1f} ms a step, {1000 * self._tokens / self._ms:,.0f} tokens/s"
         return f"loss {loss:.4f} (mean of the last {len(self._losses)} steps), {speed}"
 
@@ -103,7 +104,8 @@ class Report:
             )
         speed = {"step_ms": round(step_ms, 3), "tokens_per_s": round(1000 * tokens / step_ms, 1)}
         row = {"step": facts["step"], "loss": values["loss"], **values, **facts, **speed, **state}
-        numbers = row if good else row | {name: None for name in values} | {"skipped": True}  # JSON knows no NaN
+        unknown = {name: None for name, value in values.items() if not math.isfinite(value)}  # JSON knows no NaN
+        numbers = row if good else row | unknown | {"skipped": True}
         try:
             self._log.write(json.dumps(numbers).encode() + b"\n")
             self._log.flush()
@@ -124,6 +126,7 @@ class Report:
             if not line.endswith(b"\n") or _step(line) >= start:
                 break
             end += len(line)
+            self._bad = self._bad + 1 if b'"skipped": true' in line else 0
         self._log.truncate(end)
 
 

@@ -1,3 +1,4 @@
+import errno
 import functools
 import json
 import os
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from jaxgpt.checkpoint import Checkpoints
@@ -202,15 +204,41 @@ def test_the_checkpoint_before_a_damaged_one_is_used_and_that_is_said(two, new, 
     (found, state), (said,) = read(folder, jax.eval_shape(new, jax.random.key(0)))
     assert found == progress(1) and bits(state) == states[0]
     assert said.startswith(f"{folder / '2'} is damaged and can't be used (")
-    assert sorted(path.name for path in folder.iterdir()) == ["1"]
-    assert [path.name for path in (folder.parent / "damaged").iterdir()] == ["2"]  # nothing is lost
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2.damaged"]  # nothing is lost
+    assert read(folder, jax.eval_shape(new, jax.random.key(0)))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (PermissionError(errno.EACCES, "no"), CheckpointError),
+        (OSError(errno.EMFILE, "many"), CheckpointError),
+        (MemoryError(), MemoryError),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), jax.errors.JaxRuntimeError),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_checkpoint_that_cannot_be_read_now_is_not_damaged(two, new, monkeypatch, error, raised):
+    def fail(*_, **__):
+        raise error
+
+    folder, states = two
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "restore", fail)
+        with pytest.raises(raised) as caught:
+            read(folder, jax.eval_shape(new, jax.random.key(0)))
+    assert not isinstance(caught.value, DamagedError)
+    (found, state), said = read(folder, jax.eval_shape(new, jax.random.key(0)))
+    assert found == progress(2) and bits(state) == states[1] and said == []
 
 
 def test_without_a_whole_checkpoint_nothing_is_moved_and_nothing_begins(two, new):
     folder, _ = two
     for done in "12":
         shutil.rmtree(folder / done / "state")
-    with pytest.raises(CheckpointError, match="no checkpoint there is whole; start over with --fresh"):
+    with pytest.raises(
+        CheckpointError, match="no checkpoint there is whole, and nothing was changed; start over with --fresh"
+    ):
         read(folder, jax.eval_shape(new, jax.random.key(0)))
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
 
@@ -241,12 +269,12 @@ def test_a_save_that_fails_is_told_once_and_tried_again(two, new):
         folder.write_text("in the way")
         attempts = []
         for done in range(10, 20):
-            if done == 10 or checkpoints.retry():
+            if done == 10 or checkpoints.retry(done):
                 attempts.append(done)
                 checkpoints.save(state, progress(done))
                 checkpoints.wait()
-                assert checkpoints.failure() != ""
-                assert checkpoints.failure() == ""
+                assert checkpoints.problem().startswith(f"the checkpoint of step {done} could not be saved (")
+                assert checkpoints.problem() == ""
         assert attempts == [10, 11, 13, 17]
         folder.unlink()
         away.rename(folder)
@@ -254,19 +282,52 @@ def test_a_save_that_fails_is_told_once_and_tried_again(two, new):
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "20"]
 
 
+def test_a_failure_that_shows_in_the_next_save_is_told_too(two, new, monkeypatch):
+    folder, _ = two
+    state, wait = new(jax.random.key(0)), ocp.CheckpointManager.wait_until_finished
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(state, progress(3))
+        checkpoints._manager.wait_until_finished()
+        shutil.rmtree(folder / "3")
+
+        def fail(self):
+            monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", wait)
+            raise OSError(errno.ENOSPC, "full")
+
+        monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", fail)
+        checkpoints.save(state, progress(4))
+        assert "the checkpoint of step 3 could not be saved (OSError" in checkpoints.problem()
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "4"]
+
+
+def test_an_old_checkpoint_that_cannot_be_deleted_is_no_failed_save(two, new, monkeypatch):
+    def fail(*_):
+        raise PermissionError(errno.EPERM, "not yours")
+
+    folder, _ = two
+    with Checkpoints(folder) as checkpoints:
+        monkeypatch.setattr(checkpoints._manager._checkpoint_deleter, "delete_steps", fail)
+        checkpoints.save(new(jax.random.key(0)), progress(3))
+        checkpoints.wait()
+        assert checkpoints.problem().startswith("an old checkpoint could not be deleted (PermissionError")
+        assert not checkpoints.retry(10)
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
+
+
 def test_the_room_for_checkpoints_is_known_before_they_are_needed(two, new, monkeypatch):
     folder, _ = two
     state = jax.eval_shape(new, jax.random.key(0))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     with Checkpoints(folder) as checkpoints:
-        assert checkpoints.require_space(state) == ""
+        assert checkpoints.require_space(state, 9) == ""
         for free, enough in ((2 * size, True), (2 * size - 1, False), (size, False), (size - 1, None)):
             monkeypatch.setattr(Checkpoints, "_free", lambda self, free=free: free)
             if enough is None:
                 with pytest.raises(CheckpointError, match=r"a checkpoint takes .* GB, and .* GB are free; make room"):
-                    checkpoints.require_space(state)
+                    checkpoints.require_space(state, 9)
             else:  # two of four are there: the newest three and the one that is being written
-                assert (checkpoints.require_space(state) == "") == enough
+                assert (checkpoints.require_space(state, 9) == "") == enough
+                assert checkpoints.require_space(state, 1) == ""
 
 
 def test_a_save_may_copy_to_the_host_under_the_transfer_guard(tmp_path):
@@ -294,7 +355,7 @@ def test_a_save_that_fails_is_one_line_and_the_end(tmp_path):
     command = [sys.executable, "-c", FULL, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 4
-    assert done.stderr.count("\n") == 1 and "the checkpoint could not be written" in done.stderr
+    assert done.stderr.count("\n") == 1 and "the checkpoint of step 2 could not be saved" in done.stderr
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):

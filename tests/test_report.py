@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import jax.numpy as jnp
@@ -83,6 +84,17 @@ def test_steps_that_are_not_finite_may_be_skipped_but_not_more_in_a_row_than_was
     assert [row.get("skipped", False) for row in rows] == [False, True, True, False, True, True]
     assert capsys.readouterr().out.count("not finite: skipped") == 4
     assert report.summary().startswith("loss 6.5000 (mean of the last 2 steps)")
+
+
+def test_a_new_start_counts_the_skipped_steps_before_it(tmp_path):
+    with Report(tmp_path / "log.jsonl", 0, 9, skip=2) as report:
+        for step, value in enumerate([7.0, math.nan, math.nan]):
+            report.add(facts(step), 128, metrics(value))
+        report.flush()
+    with Report(tmp_path / "log.jsonl", 3, 9, skip=2) as report:
+        report.add(facts(3), 128, metrics(math.inf))
+        with pytest.raises(NumericsError, match="step 3"):
+            report.flush()
 
 
 def test_a_fingerprint_is_written_as_hexadecimal_digits(tmp_path):
