@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         with tempfile.TemporaryDirectory(prefix="jaxgpt-verify-") as folder:
             prove_resume(flags, config.resume, Path(folder))
     if damaged:
-        raise CheckpointError(f"{config.run}: {damaged} damaged; train.py goes on from the newest whole one")
+        raise CheckpointError(f"{config.run}: {damaged} damaged; train.py goes on from the newest whole one, if any")
     return 0
 
 

@@ -37,7 +37,7 @@ def test_a_damaged_one_is_named_and_the_code_is_4(trained, tmp_path, capsys):
     assert run(verify.main, tmp_path / "run") == 4
     out, error = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["damaged", "whole"]
-    assert error == f"error: {tmp_path}/run: 1 damaged; train.py goes on from the newest whole one\n"
+    assert error == f"error: {tmp_path}/run: 1 damaged; train.py goes on from the newest whole one, if any\n"
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["3", "6"]  # nothing is moved
 
 
