@@ -41,9 +41,10 @@ def survive(folder: Path, kills: int, seed: int = 0) -> dict[str, int]:
     """Run train.py to its end with and without kills, and assert that the results are the same.
 
     Returns:
-      `kills`, and of these: `starting`, before the first step of the process; `saving`, with a checkpoint half written.
+      `kills`, and of these: `starting`, before the first step of the process; `saving`, with a checkpoint half written;
+      `further`, with a newer checkpoint than the kill before.
     """
-    draw, count = random.Random(seed), {"kills": 0, "starting": 0, "saving": 0}
+    draw, count = random.Random(seed), {"kills": 0, "starting": 0, "saving": 0, "further": 0}
     text, steps = folder / "text.txt", 40 * kills
     text.write_text(TEXT)
     words = ["--size", "tiny", "--block-size", 32, "--B", 2, "--T", 16, "--data", text, "--device", "cpu"]
@@ -51,14 +52,21 @@ def survive(folder: Path, kills: int, seed: int = 0) -> dict[str, int]:
     command = [sys.executable, str(SCRIPT), *map(str, words), "--out"]
     done = subprocess.run([*command, str(folder / "whole")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    checkpoints, newest = folder / "killed" / "checkpoints", 0
     while count["kills"] < kills:
         with subprocess.Popen([*command, str(folder / "killed")], stdout=subprocess.PIPE, text=True) as process:
             starting = draw.random() < 0.15
-            while not starting and not re.match(r" +\d+ \|", line := process.stdout.readline()):
+            rows = 0 if starting else draw.randint(1, 20)  # in which up to ten checkpoints are begun
+            while rows:
+                line = process.stdout.readline()
                 assert line, f"the run ended after {count['kills']} kills"
-            time.sleep(draw.uniform(0, 3 if starting else 0.4))
-            half = list((folder / "killed" / "checkpoints").glob("*orbax-checkpoint-tmp*"))
+                rows -= bool(re.match(r" +\d+ \|", line))
+            time.sleep(draw.uniform(0, 3 if starting else 0.1))
+            half = list(checkpoints.glob("*orbax-checkpoint-tmp*"))
             process.kill()
+        steps_saved = [int(path.name) for path in checkpoints.glob("*") if path.name.isdecimal()]
+        before, newest = newest, max(steps_saved, default=0)
+        count["further"] += newest > before
         count["kills"] += 1
         count["starting"] += starting
         count["saving"] += bool(half)
