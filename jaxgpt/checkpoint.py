@@ -42,6 +42,7 @@ class Checkpoints:
         self.folder = folder.absolute()
         if self.folder.exists() and not self.folder.is_dir():
             raise CheckpointError(f"{folder}: not a folder; choose another --out")
+        _silence_orbax()  # also of what a kill has left half deleted
         options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=True)
         try:
             self._clear()
@@ -53,7 +54,6 @@ class Checkpoints:
         self._problems: list[str] = []  # that nobody was told of yet
 
     def __enter__(self) -> "Checkpoints":
-        _silence_orbax()
         self._hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         return self
 
