@@ -1,6 +1,6 @@
 """How glibc's malloc serves XLA on a CPU: the memory of one training step is kept for the next.
 
-XLA takes and frees the temporary memory of a step at each step, 0.7 GB at B=4, T=32. By default malloc maps so much
+XLA takes and frees the temporary memory of a step at each step, 0.6 GB at B=4, T=32. By default malloc maps so much
 anew each time, and the system clears it page by page (docs/performance.md has both). Where there is no glibc, or where
 the environment says how malloc shall work, nothing is changed.
 """
