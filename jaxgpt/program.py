@@ -268,7 +268,7 @@ def _bytes(op: _Instruction) -> int:
             elements = x.elements
             if i == 0 and inner.opcode == "dynamic-update-slice":
                 elements = needed[inner] - _updated(inner)
-            elif elements == inner.elements or (i == 0 and inner.opcode in SLICES):
+            elif elements == inner.elements or (i == 0 and inner.opcode in SLICES | {"pad"}):
                 elements = needed[inner]
             needed[x] = min(x.elements, needed[x] + elements)
     inputs = [x for x in body if x.opcode == "parameter"] if op.opcode == "fusion" else set(op.operands)

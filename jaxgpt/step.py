@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgpt.loss import cross_entropy
-from jaxgpt.model import GPT2, GPT2Config
+from jaxgpt.model import GPT2, GPT2Config, aligned
 
 Loss = Callable[..., tuple[jax.Array, jax.Array]]
 
@@ -50,6 +50,7 @@ def loss_fn(model: GPT2, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Arr
     Returns:
       The sum over the B*T tokens in nats, and their count, both float32 (): what the mean over any batches is made of.
     """
+    model = aligned(model)
     x = model.hidden(x)  # (B, T, C)
     with jax.named_scope("loss"):
         total = cross_entropy(x, model.wte.embedding[...], y, model.config.vocab_size)

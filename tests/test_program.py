@@ -157,6 +157,15 @@ STACK = """
   ROOT %convert.3 = bf16[128,64]{1,0} convert(%bitcast.5)
 }
 
+%fused_gather_of_padded (p0: f32[50257,64], p1: s32[128]) -> f32[128,1,64] {
+  %p0 = f32[50257,64]{1,0} parameter(0)
+  %zero = f32[] constant(0)
+  %pad.1 = f32[50264,64]{1,0} pad(%p0, %zero), padding=0_7x0_0
+  %p1 = s32[128]{0} parameter(1)
+  %bitcast.4 = s32[128,1]{1,0} bitcast(%p1)
+  ROOT %gather.2 = f32[128,1,64]{2,1,0} gather(%pad.1, %bitcast.4), offset_dims={1,2}, slice_sizes={1,64}
+}
+
 %add (lhs: f32[], rhs: f32[]) -> f32[] {
   %lhs = f32[] parameter(0)
   %rhs = f32[] parameter(1)
@@ -185,6 +194,7 @@ LAYER, ROWS = 768 * 64, 128 * 64
 SLICE = "%s = (bf16[768,64]{1,0}, bf16[768,64]{1,0}) fusion(%stack), kind=kLoop, calls=%fused_slice"
 UPDATE = "%u = f32[12,768,64]{2,1,0} fusion(%stack, %i, %layer), kind=kLoop, calls=%fused_update"
 GATHER = "%g = bf16[128,64]{1,0} fusion(%wte, %ids), kind=kLoop, calls=%fused_gather"
+PADDED = "%gp = f32[128,1,64]{2,1,0} fusion(%wte, %ids), kind=kLoop, calls=%fused_gather_of_padded"
 SCATTER = "%sc = f32[50257,64]{1,0} fusion(%wte, %ids, %rows), kind=kInput, calls=%fused_scatter"
 
 
@@ -194,6 +204,7 @@ SCATTER = "%sc = f32[50257,64]{1,0} fusion(%wte, %ids, %rows), kind=kInput, call
         (SLICE, "elementwise", 2 * LAYER * (4 + 2)),
         (UPDATE, "elementwise", LAYER * (2 + 4) + 4),
         (GATHER, "elementwise", ROWS * (4 + 2) + 128 * 4),
+        (PADDED, "copy", ROWS * (4 + 4) + 128 * 4),
         (SCATTER, "scatter", ROWS * (2 + 4 + 4) + 128 * 4),  # a sum is read before it is written
         ("%c = f32[12,768,64]{0,2,1} copy(%stack)", "copy", 2 * 12 * LAYER * 4),
         ("%d = f32[1,768,64]{2,1,0} dynamic-slice(%stack, %i, %i, %i)", "copy", 2 * LAYER * 4 + 4),
