@@ -182,8 +182,18 @@ class MLP(nnx.Module):
     @jax.named_scope("mlp")
     def __call__(self, x: jax.Array) -> jax.Array:
         # Its derivative is cheaper to compute again from its input than to keep in memory: a checkpoint of its own.
-        gelu = jax.checkpoint(functools.partial(jax.nn.gelu, approximate=True))
-        return self.c_proj(gelu(self.c_fc(x)))
+        return self.c_proj(jax.checkpoint(gelu)(self.c_fc(x)))
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """GELU (Hendrycks & Gimpel, 2016) in the tanh form."""
+    tanh_form = functools.partial(jax.nn.gelu, approximate=True)
+    if x.dtype == jnp.float32:
+        return tanh_form(x)
+    # A CPU would round after each operation, which takes most of the time; a GPU does this at the end of a product.
+    return jax.lax.platform_dependent(
+        x, cpu=lambda x: tanh_form(x.astype(jnp.float32)).astype(x.dtype), default=tanh_form
+    )
 
 
 class Linear(nnx.Linear):
