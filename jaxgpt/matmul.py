@@ -38,13 +38,13 @@ matmul.defvjp(_forward, _backward)
 
 
 def product(a: jax.Array, b: jax.Array, written: jnp.dtype | None = None) -> jax.Array:
-    """a @ b of two matrices of one dtype, summed in float32, as float32 (N, M).
+    """a @ b of matrices of one dtype, summed in float32, as float32 (..., N, M).
 
     A GPU rounds the sums to `written` on their way to memory, which by default is the operands' dtype; a CPU does not.
     """
     # float32 shall mean float32: without this, a GPU multiplies it in TF32.
     precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
-    dot = functools.partial(jnp.dot, precision=precision)
+    dot = functools.partial(jnp.matmul, precision=precision)
     return jax.lax.platform_dependent(
         a,
         b,
@@ -53,13 +53,15 @@ def product(a: jax.Array, b: jax.Array, written: jnp.dtype | None = None) -> jax
     )
 
 
-def transposed(x: jax.Array) -> jax.Array:
-    """x.T of a matrix; on a CPU in bfloat16 it is laid out in memory, elsewhere the product reads it as it is."""
-    if x.dtype == jnp.float32:
-        return x.T
-    return jax.lax.platform_dependent(
-        x, cpu=lambda x: with_layout_constraint(x.T, Layout(major_to_minor=(0, 1))), default=lambda x: x.T
-    )
+def transposed(x: jax.Array, float32_too: bool = False) -> jax.Array:
+    """Matrices transposed: on a CPU, in bfloat16, laid out in memory; elsewhere the product reads them as they are."""
+
+    def laid_out(x: jax.Array) -> jax.Array:
+        return with_layout_constraint(x.mT, Layout(major_to_minor=tuple(range(x.ndim))))
+
+    if x.dtype == jnp.float32 and not float32_too:
+        return x.mT
+    return jax.lax.platform_dependent(x, cpu=laid_out, default=lambda x: x.mT)
 
 
 def times_transposed(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
+from jaxgpt.attention import causal_attention
 from jaxgpt.config import GPT2Config
 from jaxgpt.matmul import add_bias, matmul
 
@@ -159,17 +160,6 @@ class Attention(nnx.Module):
         """Queries, keys and values, each (B, T, H, D), of (B*T, C)."""
         D = x.shape[-1] // self.n_head
         return tuple(z.reshape(-1, T, self.n_head, D) for z in jnp.split(self.c_attn(x), 3, axis=-1))
-
-
-def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """softmax(q k^T / sqrt(D)) v over the positions up to each one's own; all (B, T, H, D). Softmax in float32."""
-    T, D = q.shape[1], q.shape[3]
-    q, k, v = (z.swapaxes(1, 2) for z in (q, k, v))  # (B, H, T, D)
-    scores = jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=jnp.float32) / math.sqrt(D)
-    seen = jnp.tril(jnp.ones((T, T), bool))[None, None]
-    weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf)).astype(v.dtype)
-    y = jnp.einsum("bhts,bhsd->bhtd", weights, v, preferred_element_type=jnp.float32)
-    return y.swapaxes(1, 2).astype(v.dtype)
 
 
 class MLP(nnx.Module):

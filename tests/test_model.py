@@ -119,7 +119,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(tiny, batch)
     assert rough.dtype == jnp.float32
     assert 0 < np.abs(exact - rough).max() < 0.03 * np.abs(exact).max()
     dots = list(matrix_products(jax.make_jaxpr(low.__call__)(batch[0]).jaxpr))
-    assert len(dots) == 2 * 4 + 2 + 1  # four kernels, for a CPU and for others; two in attention; the head
+    assert len(dots) == 2 * (4 + 2) + 1  # four kernels and two in attention, for a CPU and for others; the head
     assert {operand.aval.dtype for dot in dots for operand in dot.invars} == {jnp.dtype("bfloat16")}
 
 

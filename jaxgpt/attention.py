@@ -1,0 +1,47 @@
+"""Causal attention with its softmax in memory, for where there is no flash attention, and its gradient."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxgpt.matmul import product, transposed
+
+
+def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """softmax(q k^T / sqrt(D)) v over the positions up to each one's own; all (B, T, H, D). Softmax in float32."""
+    B, T, H, D = q.shape
+    y = _attend(*(z.swapaxes(1, 2).reshape(B * H, T, D) for z in (q, k, v)))
+    return y.reshape(B, H, T, D).swapaxes(1, 2)
+
+
+@jax.custom_vjp
+def _attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """The same of one head a row, all (N, T, D).
+
+    The gradient is written out so that in bfloat16 its products are bfloat16 as well: the scores are float32, and
+    automatic differentiation multiplies their gradient, T x T, in float32. What is saved for it is T x T once.
+    """
+    return _forward(q, k, v)[0]
+
+
+def _forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    T, D = q.shape[1:]
+    scores = product(q, transposed(k), jnp.float32) / math.sqrt(D)  # (N, T, T)
+    seen = jnp.tril(jnp.ones((T, T), bool))[None]
+    weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf)).astype(v.dtype)
+    y = product(weights, v).astype(v.dtype)
+    return y, (q, k, v, weights, y)
+
+
+def _backward(saved: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array, ...]:
+    q, k, v, weights, y = saved
+    slopes = product(g, transposed(v), jnp.float32)  # by the weights
+    # Softmax's gradient takes off their mean under the weights, which is g . y (FlashAttention, Dao et al., 2022, B.2).
+    mean = (g.astype(jnp.float32) * y.astype(jnp.float32)).sum(-1, keepdims=True)
+    slopes = (weights.astype(jnp.float32) * (slopes - mean) / math.sqrt(q.shape[-1])).astype(q.dtype)  # by the scores
+    dk, dv = (product(transposed(z, float32_too=True), x) for z, x in ((slopes, q), (weights, g)))
+    return tuple(gradient.astype(q.dtype) for gradient in (product(slopes, k), dk, dv))
+
+
+_attend.defvjp(_forward, _backward)
