@@ -1,14 +1,13 @@
 """Train GPT-2: `python train.py --B 4 --T 32`. `--help` lists the flags."""
 
 import dataclasses
-import functools
 import shlex
 import sys
 from collections.abc import Sequence
 
 from jaxgpt import allocator, cli, corpus
 from jaxgpt.config import Preset, TrainConfig, command, identity, require_same, require_shape
-from jaxgpt.errors import DataError, UsageError
+from jaxgpt.errors import CheckpointError, DataError, UsageError
 from jaxgpt.folder import cache_folder, open_run, start_over, write_config
 from jaxgpt.loader import batches_per_epoch, next_batch
 from jaxgpt.source import Source, find
@@ -52,34 +51,22 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
     from jaxgpt import device
     from jaxgpt.checkpoint import Checkpoints
     from jaxgpt.fingerprint import combined
-    from jaxgpt.optimizer import lr_schedule, make_optimizer
-    from jaxgpt.pretrained import load
     from jaxgpt.progress import Progress
     from jaxgpt.report import Report
-    from jaxgpt.step import init_state, loss_fn, state_of, train_step
     from jaxgpt.trace import Trace
+    from jaxgpt.training import training
 
     # ---- What is static: device, model, optimizer.
     B, T = config.B * config.accumulate, config.T  # of one optimizer step
     allocator.use_one_heap()
     device_name = device.select(config.device, config.deterministic)
     device.keep_compiled(cache_folder() / "compiled")
-    compute = device.compute(config.dtype, config.n_layer, config.n_embd // config.n_head, T, config.remat)
-    model_config = config.model(**compute)
-    schedule = lr_schedule(**config.learning_rate())
-    tx = make_optimizer(schedule, **config.adamw())
-    new_state = jax.jit(functools.partial(init_state, config=model_config, tx=tx))
-    step_fn = jax.jit(
-        functools.partial(train_step, loss_fn=loss_fn, tx=tx, accumulate=config.accumulate), donate_argnums=0
-    )
-    # fold_in(seed, n) is a key for each purpose: 2 for the initial weights; 0 and 1 are kept for dropout and shuffling.
-    # That it is 2 was chosen for the losses that seeds 0, 1 and 2 end with (README); any other would do as well.
-    key = jax.random.fold_in(jax.random.key(config.seed), 2)
-    shapes = jax.eval_shape(new_state, key)
+    static = training(config)
+    shapes = static.shapes()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.model))
     shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}"
     say("device", device_name)
-    say("model", f"{parameters:,} parameters: {shape}, {model_config.dtype}")
+    say("model", f"{parameters:,} parameters: {shape}, {static.model.dtype}")
 
     out, log = config.out, config.out / "log.jsonl"
     if stopping:
@@ -90,7 +77,7 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
     less = "use a smaller --B (and --accumulate), --T or --size, or --remat full"
     with device.memory_errors(less), Checkpoints(out / "checkpoints") as checkpoints:
         # ---- Where the run stands: at its newest checkpoint, or at the beginning.
-        same = identity(config, data.fingerprint, model_config.dtype)
+        same = identity(config, data.fingerprint, static.model.dtype)
         flags = {name: getattr(config, name) for name in ("B", "T", "accumulate", "steps")}
         now = Progress(step=0, position=0, tokens_seen=0, **flags, identity=same)
         found = checkpoints.newest(
@@ -99,12 +86,8 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
             tell=lambda damage: say("note", f"{damage}; it is passed over"),
         )
         if found is None:
-            if weights is None:
-                state, origin = new_state(key), ""
-            else:
-                model = load(weights, pad_vocab_to_multiple_of=config.pad_vocab_to_multiple_of, **compute)
-                state = jax.jit(functools.partial(state_of, tx=tx), donate_argnums=0)(model)
-                origin = f" from the weights of {weights.name}"
+            state = static.first_state(config.seed, weights)
+            origin = f" from the weights of {weights.name}" if weights else ""
             say("run", f"{out}: {config.steps:,} steps{origin}")
         else:
             saved, state = found
@@ -136,12 +119,13 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
 
         # ---- The loop. Nothing but device.put may move data to the device.
         x = y = jax.ShapeDtypeStruct((B, T), "int32")
-        step_fn = step_fn.lower(state, (x, y)).compile()
+        step_fn = static.step.lower(state, (x, y)).compile()
+        device.require_memory(step_fn.memory_analysis(), less)
         on_cpu = jax.default_backend() == "cpu"
         if on_cpu:
             allocator.keep_what_is_freed()
         start = now.step
-        lrs = jax.device_get(jax.vmap(schedule)(jax.numpy.arange(start, config.steps)))
+        lrs = jax.device_get(jax.vmap(static.schedule)(jax.numpy.arange(start, config.steps)))
         with (
             Report(log, start, config.steps, config.skip_bad_steps) as report,
             Trace(out / "profile", config.profile) as trace,
@@ -170,6 +154,8 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
                 if ending:
                     break
 
+    if report.lost:
+        raise CheckpointError(report.lost)
     if config.profile:
         said = f"{trace.files}: open the .trace.json.gz in ui.perfetto.dev, or the folder in TensorBoard"
         say("profile", said if trace.files else "no step was traced: the fourth of a start is the first that is")

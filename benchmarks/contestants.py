@@ -5,7 +5,6 @@ GPT2LMHeadModel of transformers without dropout and cache, fused AdamW, bfloat16
 """
 
 import contextlib
-import functools
 import importlib.util
 import os
 import re
@@ -31,16 +30,12 @@ def jaxgpt(B: int, T: int, dtype: Any) -> Side:
 
     from jaxgpt import device
     from jaxgpt.config import TrainConfig
-    from jaxgpt.optimizer import lr_schedule, make_optimizer
-    from jaxgpt.step import init_state, loss_fn, train_step
+    from jaxgpt.training import training
 
     device.select("auto")
-    flags = TrainConfig(B=B, T=T, dtype=dtype)
-    config = flags.model(**device.compute(dtype, flags.n_layer, flags.n_embd // flags.n_head, T))
-    tx = make_optimizer(lr_schedule(3e-4, 50))
-    state = jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(0))
-    step = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx), donate_argnums=0)
-    step = step.lower(state, 2 * (jax.ShapeDtypeStruct((B, T), "int32"),)).compile()
+    static = training(TrainConfig(B=B, T=T, dtype=dtype))
+    state = static.first_state(seed=0)
+    step = static.step.lower(state, 2 * (jax.ShapeDtypeStruct((B, T), "int32"),)).compile()
     data = batches(B, T)
     first = jax.devices()[0]
     on_gpu = first.platform == "gpu"

@@ -11,7 +11,6 @@ after each).
 
 import contextlib
 import dataclasses
-import functools
 import os
 import statistics
 import sys
@@ -31,11 +30,11 @@ from jaxgpt import corpus, device
 from jaxgpt.checkpoint import Checkpoints
 from jaxgpt.config import TrainConfig
 from jaxgpt.loader import next_batch
-from jaxgpt.optimizer import lr_schedule, make_optimizer
 from jaxgpt.progress import Progress
 from jaxgpt.report import Report
-from jaxgpt.step import TrainState, init_state, loss_fn, train_step
+from jaxgpt.step import TrainState
 from jaxgpt.tokenizer import gpt2
+from jaxgpt.training import training
 
 ROWS = 500
 
@@ -111,11 +110,8 @@ def save(folder: Path, state: Callable[[], TrainState], step: Callable[[], None]
 def main(flags: Flags) -> None:
     B, T, rounds = flags.B, flags.T, flags.rounds
     name = device.select("auto")
-    config = TrainConfig(B=B, T=T)
-    model = config.model(**device.compute("auto", config.n_layer, config.n_embd // config.n_head, config.T))
-    tx = make_optimizer(lr_schedule(3e-4, 50))
-    state = jax.jit(functools.partial(init_state, config=model, tx=tx))(jax.random.key(0))
-    step_fn = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx), donate_argnums=0)
+    static = training(TrainConfig(B=B, T=T))
+    state, step_fn = static.first_state(seed=0), static.step
     data = corpus.load()
     x, y, _ = next_batch(data.tokens, 0, B, T)
 
@@ -125,7 +121,7 @@ def main(flags: Flags) -> None:
 
     metrics: dict[str, jax.Array] = {}
     step_s = median(step, rounds)
-    print(f"GPT-2 124M, {model.dtype}, {name}; medians of {rounds}\n\n| | | of a step |\n|---|---|---|")
+    print(f"GPT-2 124M, {static.model.dtype}, {name}; medians of {rounds}\n\n| | | of a step |\n|---|---|---|")
 
     def tell(label: str, value: str, cost: float) -> None:
         print(f"| {label} | {value} | {cost / step_s:.2%} |", flush=True)

@@ -1,7 +1,6 @@
 """The train step compiled ahead of time for a GPU, which need not be there: the program can be read, and its plan."""
 
 import dataclasses
-import functools
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -9,10 +8,9 @@ from typing import Any, Literal
 import jax
 
 from jaxgpt.config import TrainConfig
-from jaxgpt.device import MEMORY_SHARE, compute
+from jaxgpt.device import MEMORY_SHARE
 from jaxgpt.errors import UsageError
-from jaxgpt.optimizer import lr_schedule, make_optimizer
-from jaxgpt.step import TrainState, init_state, loss_fn, train_step
+from jaxgpt.training import training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,15 +61,14 @@ def present() -> tuple[jax.Device, int]:
 
 def compiled_step(config: TrainConfig, on: jax.Device) -> jax.stages.Compiled:
     """The train step that train.py makes of these flags, compiled for a device."""
-    step = functools.partial(train_step, loss_fn=loss_fn, tx=_optimizer(config), accumulate=config.accumulate)
+    static = training(config, on)
     tokens = jax.ShapeDtypeStruct((config.B * config.accumulate, config.T), "int32")
-    arguments = _placed((abstract_state(config, on), (tokens, tokens)), on)
-    return jax.jit(step, donate_argnums=0).lower(*arguments).compile()
+    return static.step.lower(*_placed((static.shapes(), (tokens, tokens)), on)).compile()
 
 
 def memory(config: TrainConfig, on: jax.Device) -> Memory | None:
     """What that step takes; None if XLA finds no plan for it."""
-    state = abstract_state(config, on)
+    state = training(config, on).shapes()
     parameters, optimizer = (
         sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(part)) for part in (state.model, state.opt_state)
     )
@@ -82,17 +79,6 @@ def memory(config: TrainConfig, on: jax.Device) -> Memory | None:
             raise
         return None
     return Memory(parameters, optimizer, plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes)
-
-
-def abstract_state(config: TrainConfig, on: jax.Device) -> TrainState:
-    """The shapes and dtypes of the state that train.py makes of these flags on a device."""
-    decided = compute(config.dtype, config.n_layer, config.n_embd // config.n_head, config.T, config.remat, on)
-    init = functools.partial(init_state, config=config.model(**decided), tx=_optimizer(config))
-    return jax.eval_shape(init, jax.random.key(0))
-
-
-def _optimizer(config: TrainConfig) -> Any:
-    return make_optimizer(lr_schedule(**config.learning_rate()), **config.adamw())
 
 
 def _placed(tree: Any, on: jax.Device) -> Any:

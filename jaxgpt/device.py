@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import logging
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,41 @@ def memory_errors(what_takes_less: str) -> Iterator[None]:
         if isinstance(error, jax.errors.JaxRuntimeError) and "out of memory" not in str(error).lower():
             raise
         raise TryAgainError(f"out of memory: {first_line}; {what_takes_less}") from None
+
+
+def require_memory(plan: Any, what_takes_less: str) -> None:
+    """Refuse a compiled program, by its `memory_analysis()`, that takes more memory than is free beside its arguments.
+
+    On a CPU the system would end the process without a word.
+
+    Raises:
+      TryAgainError: with what it takes, what is free, and the flags.
+    """
+    needed = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    free = free_memory()
+    if needed > free:
+        raise TryAgainError(
+            f"out of memory: a step takes {needed / 1e9:.2f} GB beside the weights and moments, "
+            f"and {free / 1e9:.2f} GB are free; {what_takes_less}"
+        )
+
+
+def free_memory() -> float:
+    """Bytes that the selected device has left; infinite where nobody tells."""
+    first = jax.devices()[0]
+    if first.platform == "gpu":
+        memory = first.memory_stats()
+        return memory["bytes_limit"] - memory["bytes_in_use"]
+    found = [math.inf]
+    with contextlib.suppress(OSError, ValueError, KeyError):  # Linux
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+        found.append(1024 * (kilobytes["MemAvailable"] + kilobytes["SwapFree"]))
+    with contextlib.suppress(OSError, ValueError):  # the limit of a container, where there is one
+        group = Path("/sys/fs/cgroup")
+        used = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        found.append(int((group / "memory.max").read_text()) - int(used["anon"]))
+    return min(found)
 
 
 def compute(

@@ -1,9 +1,9 @@
 """What a run tells: a row a step on the terminal, the same in log.jsonl, and a progress line."""
 
 import collections
-import contextlib
 import json
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import jax
 import rich.progress
 
-from jaxgpt.errors import CheckpointError, NumericsError
+from jaxgpt.errors import NumericsError
 
+NEWLINE = b"\n"
 HEADER = " step |     loss | grad norm |       lr |       ms |  tokens/s"
 ROW = "{step:5d} | {loss:8.4f} | {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} | {tokens_per_s:9,.0f}"
 
@@ -20,7 +21,8 @@ ROW = "{step:5d} | {loss:8.4f} | {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} |
 class Report:
     """A context for the training loop. It reads the metrics of a step when the next one has been dispatched.
 
-    That way the device always has work while the host waits, formats and prints.
+    That way the device always has work while the host waits, formats and prints. Rows that the log can't take now, on a
+    full disk for one, are kept and written with a later one; leaving the context is the last time to try.
 
     Args:
       log: the log.jsonl of the run; rows of steps from `start` on, left by a run that was killed, are cut off.
@@ -31,7 +33,9 @@ class Report:
 
     def __init__(self, log: Path, start: int, steps: int, skip: int = 0):
         self._skip, self._bad = skip, 0
-        self._path, self._log = log, open(log, "a+b")  # noqa: SIM115 -- closed in __exit__
+        self._path, self._log = log, open(log, "ab", buffering=0)  # noqa: SIM115 -- closed in __exit__
+        self._waiting, self._told = b"", False  # rows that the log could not take yet; whether that was said
+        self.lost = ""  # what is to be said, after the context, of rows that it never took
         self._cut(start)
         self._pending: tuple[dict[str, Any], int, dict[str, jax.Array]] | None = None
         self._rows = 0
@@ -57,8 +61,9 @@ class Report:
 
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
-        with contextlib.suppress(OSError):  # every row was flushed; what could not be written has been reported
-            self._log.close()
+        if problem := self._append(b""):
+            self.lost = f"{self._path}: {problem}; rows are lost: the last {self._waiting.count(NEWLINE):,}"
+        self._log.close()
 
     def add(self, facts: dict[str, Any], tokens: int, metrics: dict[str, jax.Array]) -> None:
         """Take a step that was just dispatched, and write the one before it.
@@ -70,7 +75,6 @@ class Report:
 
         Raises:
           NumericsError: the loss or gradient norm of the step before is not finite, and that of `skip` before it.
-          CheckpointError: the log can't be written.
         """
         before, self._pending = self._pending, (facts, tokens, metrics)
         if before:
@@ -106,11 +110,9 @@ class Report:
         row = {"step": facts["step"], "loss": values["loss"], **values, **facts, **speed, **state}
         unknown = {name: None for name, value in values.items() if not math.isfinite(value)}  # JSON knows no NaN
         numbers = row if good else row | unknown | {"skipped": True}
-        try:
-            self._log.write(json.dumps(numbers).encode() + b"\n")
-            self._log.flush()
-        except OSError as error:
-            raise CheckpointError(f"{self._path}: {error.strerror}; mend it and run the same command again") from error
+        if (problem := self._append(json.dumps(numbers).encode() + NEWLINE)) and not self._told:
+            print(f"note      {self._path}: {problem}; its rows are kept and tried again", flush=True)
+        self._told = bool(problem)
         if self._rows <= 1:  # the first row counts only while it is the only one
             self._ms = self._tokens = 0
         self._rows, self._ms, self._tokens = self._rows + 1, self._ms + step_ms, self._tokens + tokens
@@ -119,14 +121,30 @@ class Report:
         print(ROW.format(**row) + ("" if good else "  not finite: skipped"), flush=True)
         self._bar.update(self._task, completed=row["step"] + 1)
 
+    def _append(self, row: bytes) -> str:
+        """Write what waits and this row; what went wrong, or ""."""
+        self._waiting += row
+        try:
+            if (
+                self._waiting and os.fstat(self._log.fileno()).st_nlink == 0
+            ):  # the file was deleted: nobody would see it
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                old, self._log = self._log, open(self._path, "ab", buffering=0)  # noqa: SIM115
+                old.close()
+            while self._waiting:
+                self._waiting = self._waiting[self._log.write(self._waiting) :]
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
+
     def _cut(self, start: int) -> None:
-        self._log.seek(0)
         end = 0
-        for line in self._log:
-            if not line.endswith(b"\n") or _step(line) >= start:
-                break
-            end += len(line)
-            self._bad = self._bad + 1 if b'"skipped": true' in line else 0
+        with self._path.open("rb") as log:
+            for line in log:
+                if not line.endswith(b"\n") or _step(line) >= start:
+                    break
+                end += len(line)
+                self._bad = self._bad + 1 if b'"skipped": true' in line else 0
         self._log.truncate(end)
 
 

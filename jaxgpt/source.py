@@ -1,13 +1,16 @@
 """Where trained weights are: a run of ours, a folder in Hugging Face's layout, or one of OpenAI's models by name."""
 
 import dataclasses
+import hashlib
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.config import SIZES, GPT2Config
+from jaxgpt import cli
+from jaxgpt.config import SIZES, GPT2Config, TrainConfig
 from jaxgpt.errors import CheckpointError, UsageError
 
 # OpenAI's four models on huggingface.co, each at one commit, so that a name means the same weights for ever.
@@ -64,29 +67,61 @@ def find(name_or_folder: str | Path) -> Source:
       CheckpointError: there are none, or they are not a GPT-2's.
     """
     name, folder = str(name_or_folder), Path(name_or_folder)
-    if not name or not folder.is_dir():
+    if not name or not os.path.isdir(
+        folder
+    ):  # where Path.is_dir would raise an error, for a name too long, it is False
         if name in HUB:
             return Source(name, GPT2Config(**SIZES[name]), is_run=False, folder=None)
-        found = "is a file, not a folder" if name and folder.exists() else "no such folder"
+        found = "is a file, not a folder" if name and os.path.exists(folder) else "no such folder"
         raise CheckpointError(
             f"{name or 'an empty name'}: {found}; weights have the name of a run folder, "
             f"of a folder with config.json and model.safetensors, or {', '.join(HUB)}"
         )
     path = folder / "config.json"
+    content = _read(path)
+    if content is None:
+        begun = (folder / "checkpoints").is_dir()
+        what = (
+            "a run that is just starting; wait for it" if begun else "no run, nor Hugging Face's layout; name another"
+        )
+        raise CheckpointError(f"{folder}: no config.json there: {what}")
+    is_run = (folder / "checkpoints").is_dir() or "block_size" in content
+    return Source(name, _of_run(path, content) if is_run else _of_hugging_face(path, content), is_run, folder)
+
+
+def last_start(run: Path) -> tuple[TrainConfig, str]:
+    """The flags that a run was last started with, and the fingerprint of its corpus then.
+
+    Raises:
+      CheckpointError: it is no run's folder, or what its config.json says can't be.
+    """
+    path = run / "config.json"
+    content = _read(path)
+    if content is None or not (isinstance(content.get("fingerprint"), str) and (run / "checkpoints").is_dir()):
+        raise CheckpointError(f"{run}: no run that has begun; give the folder of a run of train.py")
+    there = {field.name: content.get(field.name) for field in dataclasses.fields(TrainConfig)}
+    words = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
+        for name, value in there.items()
+        if value is not None and value is not False  # what is not there is younger than the run
+    ]
+    try:
+        return dataclasses.replace(cli.parse(TrainConfig, words), out=run), content["fingerprint"]
+    except UsageError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A config.json; None if there is none."""
     try:
         content = json.loads(path.read_text())
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
     except FileNotFoundError:
-        begun = (folder / "checkpoints").is_dir()
-        what = (
-            "a run that is just starting; wait for it" if begun else "no run, nor Hugging Face's layout; name another"
-        )
-        raise CheckpointError(f"{folder}: no config.json there: {what}") from None
+        return None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: can't be read ({error}); write it again") from None
-    is_run = (folder / "checkpoints").is_dir() or "block_size" in content
-    return Source(name, _of_run(path, content) if is_run else _of_hugging_face(path, content), is_run, folder)
+    return content
 
 
 def _of_run(path: Path, content: dict[str, Any]) -> GPT2Config:
@@ -132,10 +167,27 @@ def _download(name: str) -> Path:
         print(f"note: fetching {OWNER}/{name} from {hub}", file=sys.stderr, flush=True)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tries again, and would tell of each time
     try:
-        return Path(huggingface_hub.hf_hub_download(**where)).parent
+        offered = huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(**where), retry_on_errors=True)
+        largest = _largest_file(GPT2Config(**SIZES[name]))
+        if not 0 < (offered.size or 0) <= largest:
+            raise ValueError(f"it offers a file of {offered.size} bytes, and the model takes up to {largest}")
+        path = Path(huggingface_hub.hf_hub_download(**where))
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != offered.etag:  # of a large file the hub's ETag is the SHA-256
+            path.resolve().unlink()  # else it would be taken for whole the next time
+            path.unlink(missing_ok=True)
+            raise ValueError(f"what came has the SHA-256 {found}, and {offered.etag} was announced")
+        return path.parent
     except Exception as error:  # of the network, the hub, the disk: OSError, HfHubHTTPError, httpx's and others
         reason = str(error.__cause__ or error).split(". ")[0][:200]
         raise CheckpointError(
             f"{name} could not be fetched ({reason}); try again, it goes on where it stopped; "
             "or bring its config.json and model.safetensors here by other means, and name their folder"
         ) from None
+
+
+def _largest_file(config: GPT2Config) -> int:
+    """Bytes of a model's float32 weights, with the masks that old versions of transformers kept, and a header."""
+    L, T, C = config.n_layer, config.block_size, config.n_embd
+    return 4 * ((config.vocab_size + T + 2) * C + L * (12 * C**2 + 13 * C + T**2)) + 2**20

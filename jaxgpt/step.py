@@ -115,6 +115,21 @@ def sums(
     return jax.lax.scan(lambda so_far, batch: (jax.tree.map(jnp.add, so_far, part(batch)), None), zero, parts)[0]
 
 
+def token_losses(model: GPT2, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Next-token cross-entropy of each token, in nats, float32 (B, T); a sequence at a time, in the memory of one.
+
+    Args:
+      x: int32 (B, T), tokens.
+      y: int32 (B, T), the token that follows each.
+    """
+
+    def of_sequence(sequence: tuple[jax.Array, jax.Array]) -> jax.Array:
+        x, y = sequence
+        return optax.softmax_cross_entropy_with_integer_labels(model(x[None])[0], y)
+
+    return jax.lax.map(of_sequence, (x, y))
+
+
 def eval_step(model: GPT2, batch: tuple[jax.Array, ...], *, loss_fn: Loss) -> jax.Array:
     """The mean loss of one batch, float32 ()."""
     return mean_loss(model, batch, loss_fn)

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 from jaxgpt import cli
 from jaxgpt.config import TrainConfig, command
-from jaxgpt.errors import CheckpointError, DamagedError, JaxgptError, NumericsError, UsageError
+from jaxgpt.errors import CheckpointError, DamagedError, NumericsError, UsageError
 from jaxgpt.folder import open_run
+from jaxgpt.source import last_start
 
 CLOCK = ("step_ms", "tokens_per_s")  # what two rows of equal steps may differ in
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     config = cli.parse(VerifyConfig, argv)
     if config.resume < 0:
         raise UsageError(f"--resume {config.resume} is out of range: it must be 0 or above")
-    flags = flags_of(config.run)
+    flags, _ = last_start(config.run)
     with open_run(config.run):
         damaged = check(config.run, flags)
     if config.resume:
@@ -45,30 +46,16 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def flags_of(run: Path) -> TrainConfig:
-    """The flags that a run was last started with."""
-    try:
-        there = json.loads((run / "config.json").read_text())
-        names = {field.name for field in dataclasses.fields(TrainConfig)}
-        return TrainConfig(**{name: there[name] for name in names & there.keys()} | {"out": run})
-    except (OSError, ValueError, TypeError, AttributeError, JaxgptError) as error:
-        raise CheckpointError(f"{run}/config.json: {error}; give the folder of a run of train.py") from None
-
-
 def check(run: Path, flags: TrainConfig) -> int:
     """Print what holds for each checkpoint, and return how many are damaged."""
-    import functools
-
     import jax
 
     from jaxgpt import device
     from jaxgpt.checkpoint import Checkpoints
-    from jaxgpt.optimizer import lr_schedule, make_optimizer
-    from jaxgpt.step import init_state
+    from jaxgpt.training import training
 
     device.select("cpu")  # the bits are the same anywhere
-    tx = make_optimizer(lr_schedule(**flags.learning_rate()), **flags.adamw())
-    like = jax.eval_shape(functools.partial(init_state, config=flags.model(), tx=tx), jax.random.key(0))
+    like = training(flags).shapes()
     damaged = 0
     with Checkpoints(run / "checkpoints") as checkpoints:
         if not checkpoints.steps():

@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -138,6 +139,16 @@ def test_compiled_programs_are_kept_only_where_they_can_be(tmp_path, monkeypatch
     assert not kept
     device.keep_compiled(tmp_path / "new" / "compiled")
     assert kept[0] == str(tmp_path / "new" / "compiled")
+
+
+def test_free_memory_is_what_the_system_or_the_gpu_says(monkeypatch):
+    megabyte, free = 2**20, device.free_memory()
+    assert 100 * megabyte < free < 2**50
+    kept = np.ones(300 * megabyte, np.uint8)
+    assert device.free_memory() < free - 100 * megabyte or not kept.all()
+    gpu = types.SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 900, "bytes_in_use": 250})
+    monkeypatch.setattr(jax, "devices", lambda: [gpu])
+    assert device.free_memory() == 650
 
 
 def test_running_out_of_memory_is_one_line():

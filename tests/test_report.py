@@ -1,6 +1,9 @@
+import contextlib
 import json
 import math
 import re
+import resource
+import shutil
 
 import jax.numpy as jnp
 import pytest
@@ -112,3 +115,50 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, values):
         with pytest.raises(NumericsError, match=r"step 1: loss .*not finite; .*lower --lr"):
             report.flush()
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+
+
+@contextlib.contextmanager
+def no_file_may_grow():
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def steps(log):
+    return [json.loads(line)["step"] for line in log.read_text().splitlines()]
+
+
+def test_rows_that_the_log_cannot_take_are_written_when_it_can(tmp_path, capsys):
+    log = tmp_path / "log.jsonl"
+    with Report(log, 0, 9) as report:
+        with no_file_may_grow():  # of the first row, ten bytes are written
+            for step in range(4):
+                report.add(facts(step), 128, metrics(7))
+        assert len(log.read_bytes()) == 10
+        report.flush()
+    assert steps(log) == [0, 1, 2, 3] and not report.lost
+    assert capsys.readouterr().out.count(f"note      {log}: File too large; its rows are kept and tried again") == 1
+
+
+def test_rows_that_it_never_took_are_told(tmp_path, capsys):
+    log = tmp_path / "log.jsonl"
+    with no_file_may_grow(), Report(log, 0, 9) as report:
+        for step in range(4):
+            report.add(facts(step), 128, metrics(7))
+        report.flush()
+    assert report.lost == f"{log}: File too large; rows are lost: the last 4"
+
+
+def test_a_log_that_was_deleted_begins_anew(tmp_path):
+    log = tmp_path / "run" / "log.jsonl"
+    log.parent.mkdir()
+    with Report(log, 0, 9) as report:
+        for step in range(4):
+            report.add(facts(step), 128, metrics(7))
+            if step == 2:
+                shutil.rmtree(log.parent)
+        report.flush()
+    assert steps(log) == [2, 3]

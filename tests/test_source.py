@@ -1,3 +1,4 @@
+import hashlib
 import http.server
 import json
 import re
@@ -6,9 +7,9 @@ import threading
 import pytest
 
 from jaxgpt import source
-from jaxgpt.config import SIZES, GPT2Config
+from jaxgpt.config import SIZES, GPT2Config, TrainConfig
 from jaxgpt.errors import CheckpointError
-from jaxgpt.source import find
+from jaxgpt.source import find, last_start
 
 GPT2 = {"model_type": "gpt2", "vocab_size": 97, "n_positions": 64, "n_layer": 2, "n_head": 3, "n_embd": 33}
 
@@ -91,6 +92,35 @@ def test_what_is_not_there_is_refused(tmp_path):
         find("")
 
 
+def run_folder(tmp_path, **changes):
+    flags = vars(TrainConfig(B=3, lr=0.5, decay="matrices", fresh=True, data="a.txt")) | {"out": "elsewhere"}
+    (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    config = {name: value for name, value in (flags | {"fingerprint": "f00d"} | changes).items() if value != "gone"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def test_the_last_start_of_a_run_is_its_flags_and_its_text(tmp_path):
+    config, fingerprint = last_start(run_folder(tmp_path, seed="gone"))  # as a run from before there was a seed
+    assert config == TrainConfig(B=3, lr=0.5, decay="matrices", fresh=True, data="a.txt", out=tmp_path)
+    assert fingerprint == "f00d"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fingerprint": "gone"}, "no run that has begun"),
+        ({"B": "many"}, "config.json: .*--B"),
+        ({"B": 0}, "config.json: --B 0 is out of range"),
+        ({"device": "tpu"}, "config.json: .*tpu"),
+        ({"data": "--help", "lr": True}, "config.json: .*--lr"),
+    ],
+)
+def test_a_last_start_that_cannot_have_been_is_refused(tmp_path, changes, message):
+    with pytest.raises(CheckpointError, match=message):
+        last_start(run_folder(tmp_path, **changes))
+
+
 # ---- The hub, played by a local server
 
 
@@ -99,6 +129,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     content = bytes(range(256)) * 4000
     log: list
+    etag, size = "", 0  # other ones than the content's
 
     def do_HEAD(self):
         self.answer(body=False)
@@ -112,8 +143,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
         start = int(self.headers.get("Range", "bytes=0-").split("=")[1].split("-")[0])
         self.log.append((self.command, self.path, start))
         self.send_response(206 if start else 200)
-        self.send_header("ETag", '"abc"')
+        self.send_header("ETag", f'"{self.etag or hashlib.sha256(self.content).hexdigest()}"')
         self.send_header("X-Repo-Commit", source.HUB["gpt2"])
+        self.send_header("X-Linked-Size", str(self.size or len(self.content)))
         self.send_header("Content-Length", str(len(self.content) - start))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
@@ -137,12 +169,13 @@ def serve_from(monkeypatch, endpoint):
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
+def hub(tmp_path, monkeypatch, request):
     """The requests that a local server gets in the place of huggingface.co."""
     import huggingface_hub.constants
 
     requests = []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Hub,), {"log": requests}))
+    handler = type("Handler", (Hub,), {"log": requests} | getattr(request, "param", {}))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     serve_from(monkeypatch, f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -163,6 +196,21 @@ def test_a_model_of_the_hub_is_fetched_once_at_its_pinned_commit(hub, capfd):
     assert find("gpt2").fetch() == path
     assert hub == []  # the second time without the network
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("hub", "message"),
+    [
+        ({"etag": 64 * "0"}, r"what came has the SHA-256 \w{64}, and 0{64} was announced"),
+        ({"size": 10**12}, r"offers a file of 1000000000000 bytes, and the model takes up to 549\d{6}"),
+    ],
+    indirect=["hub"],
+)
+def test_what_is_not_what_was_announced_or_too_large_is_not_kept(hub, message, tmp_path):
+    with pytest.raises(CheckpointError, match=message):
+        find("gpt2").fetch()
+    assert not [path for path in (tmp_path / "hub").rglob("*") if path.is_file() and path.stat().st_size > 10**4]
+    assert "GET" in {command for command, *_ in hub} or "offers" in message
 
 
 def test_a_hub_that_is_not_there_is_one_line(hub, monkeypatch):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import train
-from jaxgpt import cli, corpus, device, export, fit, sample, step, verify
+from jaxgpt import cli, corpus, device, export, fit, replay, sample, step, verify
 from jaxgpt.checkpoint import Checkpoints
 from jaxgpt.config import Preset, TrainConfig
 from jaxgpt.loader import next_batch
@@ -267,7 +267,7 @@ def test_batch_shape_and_length_may_change_at_a_resume(text, tmp_path, capsys):
 
 
 def test_a_full_disk_is_told_and_the_run_saves_when_there_is_room_again(text, tmp_path, monkeypatch, capsys):
-    """From the third step to the sixth no file may grow larger than 1 MB."""
+    """From the third step to the sixth no file may grow, the log included."""
     words = [*TINY, "--data", text, "--steps", 9, "--save-every", 2]
     assert run(*words, "--out", tmp_path / "whole") == 0
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -275,7 +275,7 @@ def test_a_full_disk_is_told_and_the_run_saves_when_there_is_room_again(text, tm
 
     def put(*arrays):
         if len(calls) in (2, 6):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]) if len(calls) == 2 else before)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]) if len(calls) == 2 else before)
         calls.append(None)
         return real(*arrays)
 
@@ -285,10 +285,56 @@ def test_a_full_disk_is_told_and_the_run_saves_when_there_is_room_again(text, tm
             assert run(*words, "--out", tmp_path / "parts") == 0
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert " could not be saved (" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert " could not be saved (" in printed and "log.jsonl: File too large; its rows are kept and tried " in printed
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
     assert saved_bits(tmp_path / "parts", 9) == saved_bits(tmp_path / "whole", 9)
     assert not list((tmp_path / "parts" / "checkpoints").glob("*tmp*"))
+
+
+READ_ONLY = """
+import sys
+from pathlib import Path
+import train
+from jaxgpt import cli, device
+
+out, calls, real = Path(sys.argv[-1]), [], device.put
+
+def put(*arrays):
+    calls.append(None)
+    if len(calls) in (3, 7):
+        for folder in (out, out / "checkpoints"):
+            folder.chmod(0o555 if len(calls) == 3 else 0o755)
+    return real(*arrays)
+
+device.put = put
+cli.leave(cli.run(train.main, sys.argv[1:]))
+"""
+
+
+WITHOUT_RIGHTS_OF_ROOT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE: from the next program on; root alone may
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_a_folder_made_read_only_meanwhile_is_told_and_the_run_saves_when_it_is_not(text, tmp_path):
+    words = [*TINY, "--data", text, "--steps", 9, "--save-every", 2]
+    assert run(*words, "--out", tmp_path / "whole") == 0
+    command = [sys.executable, "-c", WITHOUT_RIGHTS_OF_ROOT, "-c", READ_ONLY, *words, "--out", tmp_path / "parts"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120, cwd=SCRIPT.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"note      the checkpoint of step \d could not be saved \(.*Permission denied", done.stdout), done
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    assert saved_bits(tmp_path / "parts", 9) == saved_bits(tmp_path / "whole", 9)
+
+
+def test_a_run_whose_whole_folder_vanishes_goes_on_in_a_new_one(text, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        at_step(patch, 3, lambda: (tmp_path / "out").rename(tmp_path / "gone"))
+        assert run(*TINY, "--data", text, "--steps", 6, "--save-every", 2, "--out", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "checkpoints" / "6").exists()
 
 
 def test_checkpoints_that_vanish_meanwhile_are_written_anew(text, tmp_path, monkeypatch):
@@ -534,7 +580,7 @@ def test_the_commands_of_the_readme_are_understood():
         if words not in (["--help"], []):
             cli.parse(TrainConfig, words, TrainConfig.from_preset(cli.parse_some(Preset, words)))
     rooms = {"sample": sample.SampleConfig, "export": export.ExportConfig, "fit": fit.FitConfig}
-    rooms |= {"verify": verify.VerifyConfig}
+    rooms |= {"verify": verify.VerifyConfig, "replay": replay.ReplayConfig}
     for room, config in rooms.items():
         commands = re.findall(rf"^python -m jaxgpt\.{room}(.*)", text, re.MULTILINE)
         assert commands
@@ -578,6 +624,17 @@ def test_a_second_start_compiles_nothing(text, tmp_path):
     assert kept[0] == kept[1]
     assert "Persistent compilation cache hit for 'jit_train_step'" in done.stderr
     assert numbers(tmp_path / "one") == numbers(tmp_path / "two")
+
+
+def test_a_step_that_cannot_fit_is_refused_with_what_it_takes_before_the_first(text, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(device, "free_memory", lambda: 1_000_000)
+    assert run(*TINY, "--data", text, "--out", tmp_path / "out", "--steps", 2) == 75
+    assert re.fullmatch(
+        r"error: out of memory: a step takes 0\.\d\d GB beside the weights and moments, and 0\.00 GB are free; "
+        r"use a smaller --B .*\n",
+        capsys.readouterr().err,
+    )
+    assert rows(tmp_path / "out") == []
 
 
 def test_a_profile_is_of_the_steps_asked_for(text, tmp_path, capsys):

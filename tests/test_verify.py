@@ -63,7 +63,7 @@ def test_runs_that_differ_are_told_apart(trained, tmp_path):
     ("words", "code", "message"),
     [
         ([], 2, "not given: RUN"),
-        (["nowhere"], 4, "nowhere/config.json: .*give the folder of a run"),
+        (["nowhere"], 4, "nowhere: no run that has begun; give the folder of a run"),
         (["nowhere", "--resume", "-1"], 2, "--resume -1 is out of range"),
     ],
 )
