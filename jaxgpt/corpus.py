@@ -27,6 +27,7 @@ CONNECT_SECONDS, TRANSFER_SECONDS = 2.5, 10.0  # then a download is given up: no
 
 HEADER_BYTES = 1024  # the token file of llm.c: 256 int32, of which the first three are magic, version, token count
 HEADER_MAGIC, HEADER_VERSION = 20240520, 1
+DIGEST_BYTES = slice(64, 96)  # of the header: in our cache the SHA-256 of the tokens; llm.c leaves it empty
 TOKEN = np.dtype("<u2")
 
 
@@ -75,8 +76,9 @@ def load(data: str = "auto", cache: Path | None = None) -> Corpus:
         raise DataError(
             f"{data}: no such file; --data takes a UTF-8 text, a .bin token file, shakespeare or python"
         ) from None
-    except OSError as error:
-        raise DataError(f"{data}: {error.strerror}; --data must name a file that can be read") from None
+    except (OSError, ValueError) as error:  # ValueError: no name of a file, such as one with a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{data}: {reason}; --data must name a file that can be read") from None
 
 
 # ---- Text ----------------------------------------------------------------------------------------------------------
@@ -86,10 +88,10 @@ def _text(name: str, content: bytes, cache: Path, note: str = "") -> Corpus:
     if not content:
         raise DataError(f"{name}: the file is empty; a corpus needs text")
     cached = cache / "tokens" / f"gpt2-{hashlib.sha256(content).hexdigest()}.bin"
-    try:
-        return _checked(name, _read_tokens(cached), note)
-    except (OSError, DataError):
-        pass  # not cached yet, or damaged: make it anew
+    with contextlib.suppress(OSError, DataError), cached.open("rb") as file:  # not there, or damaged: make it anew
+        found = _checked(name, _read_tokens(cached), note)
+        if file.read(HEADER_BYTES)[DIGEST_BYTES] == bytes.fromhex(found.fingerprint):
+            return found
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -98,11 +100,12 @@ def _text(name: str, content: bytes, cache: Path, note: str = "") -> Corpus:
             "convert it first, for example: iconv -f latin1 -t utf-8"
         ) from None
     tokens = tokenize(text)
+    found = _checked(name, tokens, note)
     with contextlib.suppress(OSError):  # a cache that can't be written costs the next start a second, nothing else
-        header = np.zeros(HEADER_BYTES // 4, "<i4")
-        header[:3] = HEADER_MAGIC, HEADER_VERSION, len(tokens)
-        _write_whole(cached, header.tobytes() + tokens.tobytes())
-    return _checked(name, tokens, note)
+        header = bytearray(struct.pack(f"<3i{HEADER_BYTES - 12}x", HEADER_MAGIC, HEADER_VERSION, len(tokens)))
+        header[DIGEST_BYTES] = bytes.fromhex(found.fingerprint)
+        _write_whole(cached, header + tokens.tobytes())
+    return found
 
 
 def tokenize(text: str, piece_chars: int = 1 << 20) -> np.ndarray:

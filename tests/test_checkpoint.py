@@ -131,9 +131,6 @@ def test_progress_of_the_wrong_types_is_an_error(tmp_path, new, changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with Checkpoints(tmp_path) as again, pytest.raises(DamagedError, match="its JSON is not what was saved"):
         again.progress(1)
-    path.write_text(json.dumps(vars(progress(1)) | changes))  # from before there was a hash
-    with Checkpoints(tmp_path) as again, pytest.raises(DamagedError, match=f"{next(iter(changes))} is"):
-        again.progress(1)
 
 
 def read(folder, like):
@@ -251,13 +248,6 @@ def test_files_of_others_and_what_a_kill_has_left_do_not_count(two, new):
     (found, state), said = read(folder, jax.eval_shape(new, jax.random.key(0)))
     assert found == progress(2) and bits(state) == states[1] and said == []
     assert sorted(path.name for path in folder.iterdir()) == ["07", "1", "2", "notes.txt"]
-
-
-def test_a_checkpoint_from_before_fingerprints_is_taken(two, new):
-    folder, states = two
-    (folder / "2" / "progress" / "metadata").write_text(json.dumps(vars(progress(2))))
-    (found, state), said = read(folder, jax.eval_shape(new, jax.random.key(0)))
-    assert found == progress(2) and bits(state) == states[1] and said == []
 
 
 def test_a_save_that_fails_is_told_once_and_tried_again(two, new):

@@ -52,7 +52,9 @@ def test_a_damaged_cache_is_made_anew(tmp_path, cache):
     (tmp_path / "a.txt").write_text(TEXT)
     first = corpus.load(str(tmp_path / "a.txt"))
     (kept,) = (cache / "tokens").iterdir()
-    for damage in (b"", kept.read_bytes()[:-1], kept.read_bytes()[:100]):
+    whole = kept.read_bytes()
+    flipped = whole[:1030] + bytes([whole[1030] ^ 1]) + whole[1031:]  # another token, in a file that is well formed
+    for damage in (b"", whole[:-1], whole[:100], flipped):
         kept.write_bytes(damage)
         assert np.array_equal(corpus.load(str(tmp_path / "a.txt")).tokens, first.tokens)
 

@@ -44,9 +44,3 @@ def test_the_first_array_that_differs_is_named(content, tmp_path):
 def test_another_json_is_refused(foreign, tmp_path):
     with pytest.raises(DamagedError):
         from_json(foreign, tmp_path)
-
-
-def test_one_from_before_fingerprints_holds_arrays_to_nothing(tmp_path):
-    progress, fingerprint = from_json(vars(PROGRESS), tmp_path)
-    assert progress == PROGRESS and fingerprint == {}
-    require_fingerprint(STATE, fingerprint, tmp_path)
