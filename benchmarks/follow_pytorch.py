@@ -2,11 +2,11 @@
 
 pip install torch transformers
 python benchmarks/follow_pytorch.py                  # from jaxgpt's initial weights: both losses, step by step
+python benchmarks/follow_pytorch.py --other nudged   # beside itself, one weight changed in its last bit
 python benchmarks/follow_pytorch.py --init pytorch   # PyTorch alone, from its own initial weights
 """
 
 import dataclasses
-import functools
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,19 +22,19 @@ import tyro
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from jaxgpt import corpus
-from jaxgpt.config import GPT2Config
+from jaxgpt.config import TrainConfig
 from jaxgpt.loader import next_batch
-from jaxgpt.optimizer import lr_schedule, make_optimizer
+from jaxgpt.model import GPT2
 from jaxgpt.pretrained import save_hf
-from jaxgpt.step import TrainState, init_state, loss_fn, train_step
+from jaxgpt.training import Training, training
 
-TX = make_optimizer(lr_schedule(3e-4, 50))
+NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 Row = tuple[float, float]  # loss, gradient norm
 
 
 @dataclasses.dataclass
 class Flags:
-    """Train GPT-2 124M as the main job does, beside PyTorch."""
+    """Train GPT-2 124M as the main job does, beside PyTorch or beside itself."""
 
     seed: int = 0
     """Of the initial weights, as in train.py."""
@@ -42,6 +42,8 @@ class Flags:
     """Optimizer steps."""
     init: Literal["jaxgpt", "pytorch"] = "jaxgpt"
     """Whose initial weights."""
+    other: Literal["pytorch", "nudged"] = "pytorch"
+    """Beside what: nudged is jaxgpt itself, from weights of which one is the next larger float32."""
 
 
 def batches(steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -51,11 +53,22 @@ def batches(steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield x, y
 
 
-def ours(state: TrainState, steps: int) -> Iterator[Row]:
-    step = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=TX), donate_argnums=0)
+def ours(static: Training, seed: int, steps: int, nudge: bool = False) -> Iterator[Row]:
+    state = static.first_state(seed)
+    if nudge:
+        (wpe,) = (leaf for leaf in jax.tree.leaves(state.model) if leaf.shape == (1024, 768))  # every batch reads it
+        nudged = wpe.at[0, 0].set(np.nextafter(wpe[0, 0], np.float32(np.inf)))
+        model = jax.tree.map(lambda leaf: nudged if leaf is wpe else leaf, state.model)
+        state = dataclasses.replace(state, model=model)
     for batch in batches(steps):
-        state, metrics = step(state, batch)
+        state, metrics = static.step(state, batch)
         yield float(metrics["loss"]), float(metrics["grad_norm"])
+
+
+def in_pytorch(model: GPT2) -> torch.nn.Module:
+    with tempfile.TemporaryDirectory() as folder:
+        save_hf(model, Path(folder) / "weights")
+        return transformers.GPT2LMHeadModel.from_pretrained(Path(folder) / "weights", **NO_DROPOUT)
 
 
 def theirs(model: torch.nn.Module, steps: int) -> Iterator[Row]:
@@ -71,22 +84,21 @@ def theirs(model: torch.nn.Module, steps: int) -> Iterator[Row]:
 
 
 def main(flags: Flags) -> None:
-    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     if flags.init == "pytorch":
         torch.manual_seed(flags.seed)
-        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**no_dropout))
+        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**NO_DROPOUT))
         losses = [loss for loss, _ in theirs(model, flags.steps)]
         print(
             f"PyTorch, seed {flags.seed}: first loss {losses[0]:.4f}, mean of the last ten {np.mean(losses[-10:]):.4f}"
         )
         return
-    key = jax.random.fold_in(jax.random.key(flags.seed), 2)  # as train.py has it
-    state = jax.jit(functools.partial(init_state, config=GPT2Config(unroll=12), tx=TX))(key)  # likewise
-    with tempfile.TemporaryDirectory() as folder:
-        save_hf(state.model, Path(folder) / "weights")
-        model = transformers.GPT2LMHeadModel.from_pretrained(Path(folder) / "weights", **no_dropout)
-    print(" step | loss: jaxgpt |  PyTorch | difference | grad norm: jaxgpt |  PyTorch")
-    rows = list(zip(ours(state, flags.steps), theirs(model, flags.steps), strict=True))
+    static = training(TrainConfig(device="cpu"))
+    if flags.other == "pytorch":
+        others = theirs(in_pytorch(static.first_state(flags.seed).model), flags.steps)
+    else:
+        others = ours(static, flags.seed, flags.steps, nudge=True)
+    print(f" step | loss: jaxgpt | {flags.other:>8} | difference | grad norm: jaxgpt | {flags.other:>8}")
+    rows = list(zip(ours(static, flags.seed, flags.steps), others, strict=True))
     for step, ((loss, norm), (their_loss, their_norm)) in enumerate(rows):
         losses = f"{loss:12.5f} | {their_loss:8.5f} | {loss - their_loss:10.1e}"
         print(f"{step:5d} | {losses} | {norm:17.4f} | {their_norm:8.4f}")
