@@ -1,9 +1,11 @@
 """Train GPT-2: `python train.py --B 4 --T 32`. `--help` lists the flags."""
 
+import contextlib
 import dataclasses
+import functools
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jaxgpt import allocator, cli, corpus
 from jaxgpt.config import Preset, TrainConfig, command, identity, require_same, require_shape
@@ -23,8 +25,8 @@ def main(argv: Sequence[str]) -> int:
         if weights.folder and weights.folder.resolve() == config.out.resolve():
             raise UsageError(f"--out {config.out} is the folder of --init-from, which shall stay; choose another --out")
     data = load_corpus(config)
-    with open_run(config.out), cli.stop_signals() as stopping:
-        return train(config, data, weights, stopping)
+    with open_run(config.out) as hold_again, cli.stop_signals() as stopping:
+        return train(config, data, weights, hold_again, stopping)
 
 
 def load_corpus(config: TrainConfig) -> corpus.Corpus:
@@ -40,10 +42,16 @@ def load_corpus(config: TrainConfig) -> corpus.Corpus:
     return data
 
 
-def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stopping: list[int]) -> int:
+def train(
+    config: TrainConfig,
+    data: corpus.Corpus,
+    weights: Source | None,
+    hold_again: Callable[[], bool],
+    stopping: list[int],
+) -> int:
     """Train until config.steps are done or `stopping` holds a signal, and return the exit code.
 
-    The first state has these weights; None: random ones.
+    The first state has these weights; None: random ones. `hold_again` is of folder.open_run.
     """
     # Imported here and not above, so that a wrong flag, file or folder is refused within a second.
     import jax
@@ -72,10 +80,22 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
     if stopping:
         say("stopped", "before the first step; nothing was changed")
         return 128 + stopping[0]
-    if config.fresh and start_over(out):
-        say("note", f"--fresh: deleted the run that was in {out}")
     less = "use a smaller --B (and --accumulate), --T or --size, or --remat full"
-    with device.memory_errors(less), Checkpoints(out / "checkpoints") as checkpoints:
+
+    def compiled_step(more: int = 0) -> jax.stages.Compiled:
+        x = y = jax.ShapeDtypeStruct((B, T), "int32")
+        step = static.step.lower(shapes, (x, y)).compile()
+        device.require_memory(step.memory_analysis(), more, less)
+        return step
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(device.memory_errors(less))
+        if config.fresh:  # what can't run shall not delete what has run
+            step_fn = compiled_step(more=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)))
+            if start_over(out):
+                say("note", f"--fresh: deleted the run that was in {out}")
+        checkpoints = stack.enter_context(Checkpoints(out / "checkpoints"))
+
         # ---- Where the run stands: at its newest checkpoint, or at the beginning.
         same = identity(config, data.fingerprint, static.model.dtype)
         flags = {name: getattr(config, name) for name in ("B", "T", "accumulate", "steps")}
@@ -109,18 +129,20 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
                     "note",
                     f"--steps was {saved.steps:,}, is {config.steps:,}: the learning rate follows the new schedule",
                 )
-        write_config(
-            out, vars(config) | {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint}
-        )
-
         saves = 1 + (config.steps - now.step) // (config.save_every or config.steps)
         if lack := checkpoints.require_space(shapes, saves):
             say("note", lack)
 
         # ---- The loop. Nothing but device.put may move data to the device.
-        x = y = jax.ShapeDtypeStruct((B, T), "int32")
-        step_fn = static.step.lower(state, (x, y)).compile()
-        device.require_memory(step_fn.memory_analysis(), less)
+        if not config.fresh:
+            step_fn = compiled_step()
+        describe = functools.partial(
+            write_config,
+            out,
+            vars(config) | {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint},
+            start={"step": now.step, **flags, "dtype": static.model.dtype, "fingerprint": data.fingerprint},
+        )
+        describe()
         on_cpu = jax.default_backend() == "cpu"
         if on_cpu:
             allocator.keep_what_is_freed()
@@ -143,6 +165,10 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
                 if on_cpu:  # there, a second step in flight gains nothing and takes the memory of one
                     report.flush()
                     allocator.wait_until_freed()
+                with contextlib.suppress(UsageError):  # a new folder can't be made now: what can't be saved is told
+                    if hold_again():
+                        say("note", f"{out} was moved or deleted; the run goes on in a new one")
+                        describe()
                 now = dataclasses.replace(now, step=now.step + 1, position=next_position, tokens_seen=tokens_seen)
                 if problem := checkpoints.problem():
                     say("note", f"{problem}; the run goes on")
@@ -154,8 +180,6 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
                 if ending:
                     break
 
-    if report.lost:
-        raise CheckpointError(report.lost)
     if config.profile:
         said = f"{trace.files}: open the .trace.json.gz in ui.perfetto.dev, or the folder in TensorBoard"
         say("profile", said if trace.files else "no step was traced: the fourth of a start is the first that is")
@@ -166,6 +190,8 @@ def train(config: TrainConfig, data: corpus.Corpus, weights: Source | None, stop
     say("done", report.summary())
     say("saved", f"{out}/checkpoints/{now.step}; every step's numbers in {log}")
     say_next(config, data, now.step)
+    if report.lost:
+        raise CheckpointError(f"{report.lost}; the checkpoint is whole: make room before the run goes on")
     return 0
 
 

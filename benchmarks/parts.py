@@ -99,7 +99,7 @@ def stdout_to(terminal: bool) -> Iterator[None]:
 
 def save(folder: Path, state: Callable[[], TrainState], step: Callable[[], None]) -> tuple[float, float, float]:
     """Seconds of the call, of the step after it, and from the call until the disk has all."""
-    progress = Progress(step=1, position=0, tokens_seen=0, B=4, T=32, steps=1, identity={})
+    progress = Progress(step=1, position=0, tokens_seen=0, B=4, T=32, steps=1, accumulate=1, identity={})
     with Checkpoints(folder) as checkpoints:
         start = time.perf_counter()
         call = seconds(lambda: checkpoints.save(state(), progress))

@@ -28,20 +28,20 @@ def _attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 def _forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     T, D = q.shape[1:]
     scores = product(q, transposed(k), jnp.float32) / math.sqrt(D)  # (N, T, T)
-    seen = jnp.tril(jnp.ones((T, T), bool))[None]
-    weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf)).astype(v.dtype)
+    mask = jnp.tril(jnp.ones((T, T), bool))[None]
+    weights = jax.nn.softmax(jnp.where(mask, scores, -jnp.inf)).astype(v.dtype)
     y = product(weights, v).astype(v.dtype)
     return y, (q, k, v, weights, y)
 
 
 def _backward(saved: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array, ...]:
     q, k, v, weights, y = saved
-    slopes = product(g, transposed(v), jnp.float32)  # by the weights
+    dweights = product(g, transposed(v), jnp.float32)
     # Softmax's gradient takes off their mean under the weights, which is g . y (FlashAttention, Dao et al., 2022, B.2).
-    mean = (g.astype(jnp.float32) * y.astype(jnp.float32)).sum(-1, keepdims=True)
-    slopes = (weights.astype(jnp.float32) * (slopes - mean) / math.sqrt(q.shape[-1])).astype(q.dtype)  # by the scores
-    dk, dv = (product(transposed(z, float32_too=True), x) for z, x in ((slopes, q), (weights, g)))
-    return tuple(gradient.astype(q.dtype) for gradient in (product(slopes, k), dk, dv))
+    delta = (g.astype(jnp.float32) * y.astype(jnp.float32)).sum(-1, keepdims=True)
+    dscores = (weights.astype(jnp.float32) * (dweights - delta) / math.sqrt(q.shape[-1])).astype(q.dtype)
+    dk, dv = (product(transposed(z, in_float32_too=True), x) for z, x in ((dscores, q), (weights, g)))
+    return tuple(gradient.astype(q.dtype) for gradient in (product(dscores, k), dk, dv))
 
 
 _attend.defvjp(_forward, _backward)

@@ -115,7 +115,9 @@ class Checkpoints:
             self._in_flight = False
             try:
                 self._manager.wait_until_finished()
-                self._failures = 0
+                if self._failures:
+                    self._failures = 0
+                    self._clear()  # what those saves have written after they were given up
             except Exception as error:  # as in save
                 self._failed(error)
 

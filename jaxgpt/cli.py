@@ -16,6 +16,7 @@ import tyro
 from jaxgpt.errors import JaxgptError, UsageError
 
 Config = TypeVar("Config")
+HELP = "; --help lists the flags"  # the end of an error of a flag
 
 
 def place(name: str) -> tuple[object, ...]:
@@ -46,7 +47,7 @@ def _tyro(config, argv, **options):
     except SystemExit as exit:
         if exit.code in (0, None):  # --help
             raise
-        raise UsageError(f"{_message(box.getvalue())}; --help lists the flags") from None
+        raise UsageError(_message(box.getvalue()) + HELP) from None
 
 
 def _program() -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxgpt.errors import TryAgainError, UsageError
 
+ROOT = Path("/")  # of the files in which the system says how much memory there is
 MEMORY_SHARE = 0.9  # of a GPU's memory, which JAX takes at its start
 
 
@@ -90,20 +91,23 @@ def memory_errors(what_takes_less: str) -> Iterator[None]:
         raise TryAgainError(f"out of memory: {first_line}; {what_takes_less}") from None
 
 
-def require_memory(plan: Any, what_takes_less: str) -> None:
-    """Refuse a compiled program, by its `memory_analysis()`, that takes more memory than is free beside its arguments.
+def require_memory(plan: Any, more: int, what_takes_less: str) -> None:
+    """Refuse a compiled program that takes more memory than is free. On a CPU the system would kill it without a word.
 
-    On a CPU the system would end the process without a word.
+    Args:
+      plan: its `memory_analysis()`, of which the arguments that it takes over are not counted.
+      more: bytes of what else is yet to be made.
 
     Raises:
       TryAgainError: with what it takes, what is free, and the flags.
     """
-    needed = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    if plan is None:
+        return
+    needed = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes + more
     free = free_memory()
     if needed > free:
         raise TryAgainError(
-            f"out of memory: a step takes {needed / 1e9:.2f} GB beside the weights and moments, "
-            f"and {free / 1e9:.2f} GB are free; {what_takes_less}"
+            f"out of memory: {needed / 1e9:.2f} GB are needed, and {free / 1e9:.2f} GB are free; {what_takes_less}"
         )
 
 
@@ -111,15 +115,15 @@ def free_memory() -> float:
     """Bytes that the selected device has left; infinite where nobody tells."""
     first = jax.devices()[0]
     if first.platform == "gpu":
-        memory = first.memory_stats()
-        return memory["bytes_limit"] - memory["bytes_in_use"]
+        memory = first.memory_stats() or {}  # an allocator of the user's choice may not count
+        return memory.get("bytes_limit", math.inf) - memory.get("bytes_in_use", 0)
     found = [math.inf]
     with contextlib.suppress(OSError, ValueError, KeyError):  # Linux
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = (ROOT / "proc/meminfo").read_text().splitlines()
         kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
         found.append(1024 * (kilobytes["MemAvailable"] + kilobytes["SwapFree"]))
-    with contextlib.suppress(OSError, ValueError):  # the limit of a container, where there is one
-        group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # a container's limit (cgroup v2)
+        group = ROOT / "sys/fs/cgroup"
         used = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         found.append(int((group / "memory.max").read_text()) - int(used["anon"]))
     return min(found)

@@ -8,9 +8,9 @@ import platform
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from jaxgpt.errors import TryAgainError, UsageError
 
@@ -31,31 +31,65 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def open_run(out: Path) -> Iterator[None]:
+def open_run(out: Path) -> Iterator[Callable[[], bool]]:
     """Make the folder of a run and hold it: a context. The system lets go of it when the process ends, however it ends.
+
+    It gives a function that makes and holds the folder again if it was moved or deleted, and says whether it was.
 
     Raises:
       UsageError: the folder can't be written.
       TryAgainError: another process holds it.
     """
     with contextlib.ExitStack() as stack:
-        with _writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((out / ".lock").open("a+"))
-            if fcntl:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    lock.seek(0)
-                    raise TryAgainError(
-                        f"{out}: another run is at work there ({lock.read().strip()}); wait or choose another --out"
-                    ) from None
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            lock.flush()
-            with (out / "log.jsonl").open("ab"):  # what can't be written shall show now, not after the first step
-                pass
-        yield
+        lock = stack.enter_context(_lock(out))
+
+        def hold_again() -> bool:
+            nonlocal lock
+            if is_at(lock.fileno(), out / ".lock"):
+                return False
+            lock = stack.enter_context(_lock(out))
+            return True
+
+        yield hold_again
+
+
+def _lock(out: Path) -> TextIO:
+    with _writing(out), contextlib.ExitStack() as if_it_fails:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = if_it_fails.enter_context((out / ".lock").open("a+"))
+        if fcntl:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                holder = lock.read().strip()
+                raise TryAgainError(
+                    f"{out}: another run is at work there ({holder}); wait for it or use another folder"
+                ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        with (out / "log.jsonl").open("ab"):  # what can't be written shall show now, not after the first step
+            pass
+        if_it_fails.pop_all()
+        return lock
+
+
+def is_at(file: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except OSError:
+        return False
+
+
+def row_of(line: bytes) -> dict[str, Any] | None:
+    """A row of log.jsonl; None for a line that is none: damaged, or not ours."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and type(row.get("step")) is int else None
 
 
 def start_over(out: Path) -> bool:
@@ -65,7 +99,7 @@ def start_over(out: Path) -> bool:
       UsageError: there are checkpoints, but no config.json that says that they are a run's.
     """
     checkpoints = out / "checkpoints"
-    if checkpoints.exists() and not (out / "config.json").exists():
+    if checkpoints.is_dir() and any(checkpoints.iterdir()) and not (out / "config.json").exists():
         raise UsageError(f"--fresh: {out} has checkpoints/ but no config.json: not a run of ours; choose another --out")
     with _writing(out):
         old = list(checkpoints.iterdir()) if checkpoints.exists() else []
@@ -92,8 +126,19 @@ def make_new(folder: Path) -> None:
         raise UsageError(f"{folder}: there are files in it already; choose a new folder")
 
 
-def write_config(out: Path, facts: dict[str, Any]) -> None:
-    """Write config.json: `facts`, and the versions that go with them."""
+def write_config(out: Path, facts: dict[str, Any], start: dict[str, Any]) -> None:
+    """Write config.json: `facts`, the versions that go with them, and the starts of the run, of which this is the last.
+
+    Args:
+      start: of this process: `step`, its first, and what is not the same at each start.
+    """
+    try:
+        before = [
+            each for each in json.loads((out / "config.json").read_text())["starts"] if each["step"] < start["step"]
+        ]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # the first start, or a file that was damaged
+        before = []
+    facts = facts | {"starts": [*before, start]}
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tiktoken")
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
     temporary = out / ".config.json.tmp"
@@ -107,4 +152,4 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"--out {out}: {error.strerror or error}; choose a folder that can be written") from None
+        raise UsageError(f"{out}: {error.strerror or error}; choose a folder that can be written") from None

@@ -53,13 +53,13 @@ def product(a: jax.Array, b: jax.Array, written: jnp.dtype | None = None) -> jax
     )
 
 
-def transposed(x: jax.Array, float32_too: bool = False) -> jax.Array:
-    """Matrices transposed: on a CPU, in bfloat16, laid out in memory; elsewhere the product reads them as they are."""
+def transposed(x: jax.Array, in_float32_too: bool = False) -> jax.Array:
+    """Matrices transposed. Where that is faster they are laid out in memory: on a CPU, in bfloat16 or if so asked."""
 
     def laid_out(x: jax.Array) -> jax.Array:
         return with_layout_constraint(x.mT, Layout(major_to_minor=tuple(range(x.ndim))))
 
-    if x.dtype == jnp.float32 and not float32_too:
+    if x.dtype == jnp.float32 and not in_float32_too:
         return x.mT
     return jax.lax.platform_dependent(x, cpu=laid_out, default=lambda x: x.mT)
 

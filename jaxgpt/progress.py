@@ -18,7 +18,7 @@ class Progress:
       step: optimizer steps done.
       position: where in the corpus the next batch starts; the loader's whole state.
       tokens_seen: tokens trained on.
-      B, T, accumulate, steps: the flags of that run which a resume may change.
+      B, T, steps, accumulate: the flags of that run which a resume may change.
       identity: everything that it may not, as config.identity gives it.
     """
 
@@ -28,8 +28,8 @@ class Progress:
     B: int
     T: int
     steps: int
+    accumulate: int
     identity: dict
-    accumulate: int = 1
 
 
 def to_json(progress: Progress, state: Any, versions: dict[str, str]) -> dict[str, Any]:
@@ -46,7 +46,9 @@ def from_json(content: Any, where: Path) -> tuple[Progress, dict[str, str]]:
     """
     try:
         rest = dict(content)
-        if rest.pop("sha256", None) != _sha256(rest):
+        if "sha256" not in rest:
+            raise ValueError("its JSON has no SHA-256: it is not whole, or of an older version")
+        if rest.pop("sha256") != _sha256(rest):
             raise ValueError("its JSON is not what was saved")
         fingerprint = rest["fingerprint"]
         return Progress(**{name: rest[name] for name in rest if name not in ("fingerprint", "versions")}), fingerprint

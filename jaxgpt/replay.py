@@ -1,7 +1,6 @@
 """Look at what a step was trained on: `python -m jaxgpt.replay runs/default --step 47`."""
 
 import dataclasses
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -12,15 +11,14 @@ import numpy as np
 
 from jaxgpt import cli, corpus
 from jaxgpt.config import TrainConfig, require
-from jaxgpt.errors import CheckpointError, DamagedError
-from jaxgpt.folder import cache_folder, open_run
+from jaxgpt.errors import CheckpointError, DamagedError, DataError
+from jaxgpt.folder import cache_folder, open_run, row_of
 from jaxgpt.loader import next_batch
 from jaxgpt.source import find, last_start
 from jaxgpt.tokenizer import gpt2
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.step import TrainState
-    from jaxgpt.training import Training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,66 +26,112 @@ class ReplayConfig:
     """Show the batch of a step: its text, the loss of each token before that step's update, the gradient's norm.
 
     The batch is cut from the corpus at the position that log.jsonl has for the step. The weights are those of that
-    moment: the run is trained again up to there, from the checkpoint before it or from its beginning. Nothing of it is
-    changed.
+    moment: the run is trained again up to there, from the checkpoint before it or from its beginning. The run's own
+    checkpoints and log stay as they are.
     """
 
     run: Annotated[Path, *cli.place("RUN")]
     """A run folder of train.py."""
     step: int
     """Which step, from 0, as the rows count them."""
-    B: int | None = None
-    """Batch size of that step, if the run has changed it since."""
-    T: int | None = None
-    """Sequence length of that step, if the run has changed it since."""
-    accumulate: int | None = None
-    """Batches of that step, if the run has changed it since."""
-    device: Literal["auto", "gpu", "cpu"] = "auto"
-    """Where to compute; the numbers are the log's to the bit only where the run was trained."""
+    data: str | None = None
+    """The text, if it has another name than at the run's last start."""
+    device: Literal["auto", "gpu", "cpu"] | None = None
+    """Where to compute, if not where the run does; the log's numbers come out to the bit only there."""
 
     def __post_init__(self):
         require(0 <= self.step < 2**31, "step", self.step, "from 0 to 2**31 - 1")
 
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What is known of a run without JAX.
+
+    Attributes:
+      flags: of its last start.
+      starts: what was not the same at each, in order of their steps.
+      rows: of its log, by step.
+      data: the corpus.
+    """
+
+    flags: TrainConfig
+    starts: list[dict[str, Any]]
+    rows: dict[int, dict[str, Any]]
+    data: corpus.Corpus
+
+    def flags_at(self, step: int) -> TrainConfig:
+        """The flags that a step was trained with, the dtype as it was decided."""
+        starts = [each for each in self.starts if each["step"] <= step]
+        if not starts:
+            raise CheckpointError(f"{self.flags.out}/config.json knows of no start at or before step {step:,}")
+        start = starts[-1]
+        if start["fingerprint"] != self.data.fingerprint:
+            raise CheckpointError(
+                f"step {step:,} of {self.flags.out} was trained on another text than {self.data.name}: its hash was "
+                f"{start['fingerprint']:.16}, and is {self.data.fingerprint:.16}; name that text with --data"
+            )
+        return dataclasses.replace(self.flags, **{name: start[name] for name in ("B", "T", "accumulate", "dtype")})
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The (x, y) of a step."""
+        flags, row, before = self.flags_at(step), self.rows.get(step), self.rows.get(step - 1)
+        tokens = flags.B * flags.accumulate * flags.T
+        if row is None:
+            raise CheckpointError(
+                f"{flags.out}/log.jsonl has no row of step {step:,}, which comes before the one asked"
+            )
+        seen = 0 if step == 0 else before and before["tokens_seen"]
+        if seen is not None and row["tokens_seen"] - seen != tokens:
+            raise CheckpointError(
+                f"{flags.out}/log.jsonl: the rows before step {step + 1:,} are not those of {tokens:,} tokens"
+            )
+        if not 0 <= row["position"] < len(self.data.tokens) - tokens:
+            raise CheckpointError(
+                f"{flags.out}/log.jsonl: step {step:,} has position {row['position']:,}, outside of the text"
+            )
+        return next_batch(self.data.tokens, row["position"], flags.B * flags.accumulate, flags.T)[:2]
+
+
 def main(argv: Sequence[str]) -> int:
     config = cli.parse(ReplayConfig, argv)
-    flags, fingerprint = last_start(config.run)
-    given = {name: getattr(config, name) for name in ("B", "T", "accumulate") if getattr(config, name) is not None}
-    flags = dataclasses.replace(flags, device=config.device, **given)
+    flags, starts = last_start(config.run)
     rows = rows_of(config.run / "log.jsonl")
     if config.step not in rows:
         there = f"those of {min(rows):,} to {max(rows):,}" if rows else "none"
         raise CheckpointError(f"{config.run}/log.jsonl has no row of step {config.step:,}; it has {there}")
-    data = corpus.load(flags.data)
-    if data.fingerprint != fingerprint:
-        raise CheckpointError(
-            f"{config.run} was trained on another text than {data.name}: its hash was {fingerprint!s:.16} and is "
-            f"{data.fingerprint:.16}; bring that text back"
-        )
+    flags = dataclasses.replace(flags, device=config.device or flags.device)
+    data = find_text(config.data or flags.data, starts[-1]["fingerprint"])
+    run = Run(flags, sorted(starts, key=lambda start: start["step"]), rows, data)
+    run.flags_at(config.step)
     with open_run(config.run):
-        replay(config, flags, rows, data)
+        replay(run, config.step)
     return 0
 
 
 def rows_of(log: Path) -> dict[int, dict[str, Any]]:
-    """The rows of a log by their steps; what is no row is left out."""
-    rows = {}
+    """The rows of a log by their steps; what is none is left out."""
     try:
-        lines = log.read_bytes().splitlines()
+        found = [row_of(line) for line in log.read_bytes().splitlines()]
     except OSError as error:
         raise CheckpointError(f"{log}: {error.strerror}; give the folder of a run of train.py") from None
-    for line in lines:
+    numbers = ("position", "tokens_seen")
+    return {row["step"]: row for row in found if row and all(type(row.get(name)) is int for name in numbers)}
+
+
+def find_text(data: str, fingerprint: str) -> corpus.Corpus:
+    """The corpus of that name; of the two that "auto" may be, the one with this fingerprint."""
+    for name in ("shakespeare", "python") if data == "auto" else ():
         try:
-            row = json.loads(line)
-            step, _, _ = (int(row[name]) for name in ("step", "position", "tokens_seen"))
-        except (ValueError, TypeError, KeyError, RecursionError):
+            found = corpus.load(name)
+        except DataError:
             continue
-        rows[step] = row
-    return rows
+        if found.fingerprint == fingerprint:
+            return found
+    return corpus.load(data)
 
 
-def replay(config: ReplayConfig, flags: TrainConfig, rows: dict[int, dict[str, Any]], data: corpus.Corpus) -> None:
-    """Train again up to the step, and print what the run had before it there."""
+def replay(run: Run, asked: int) -> None:
+    """Train again up to the step that is asked for, and print what the run had there."""
     import jax
 
     from jaxgpt import allocator, device
@@ -95,79 +139,63 @@ def replay(config: ReplayConfig, flags: TrainConfig, rows: dict[int, dict[str, A
     from jaxgpt.training import training
 
     allocator.use_one_heap()
-    where = device.select(flags.device, flags.deterministic)
+    where = device.select(run.flags.device, run.flags.deterministic)
     device.keep_compiled(cache_folder() / "compiled")
-    static = training(flags)
     with device.memory_errors("the run itself takes as much; wait until it is free, or use --device cpu"):
-        first, state, origin = state_before(config, flags, static)
-        note(f"step {config.step:,} of {config.run}, on {where}: {config.step - first:,} steps again from {origin}")
-        told = False
-        for step in range(first, config.step + 1):
-            x, y = batch_of(step, config, flags, rows, data)
+        first, state, origin = state_before(run, asked)
+        note(f"step {asked:,} of {run.flags.out}, on {where}, trained again from step {first:,} on, {origin}")
+        flags, differs = None, False
+        for step in range(first, asked + 1):
+            x, y = run.batch(step)
+            if flags != run.flags_at(step):
+                flags = run.flags_at(step)
+                static = training(flags)
             batch = device.put(x, y)
-            if step == config.step:
+            if step == asked:
                 losses = jax.device_get(jax.jit(token_losses)(state.model, *batch))
             state, metrics = static.step(state, batch)
             found = {name: metrics[name].item() for name in ("loss", "grad_norm")}
-            logged = {name: rows[step].get(name) for name in found}
-            if not told and logged != {name: x if math.isfinite(x) else None for name, x in found.items()}:
-                told = True
+            logged = {name: run.rows[step].get(name) for name in found}
+            same = logged == {name: value if math.isfinite(value) else None for name, value in found.items()}
+            if not same and not differs:
                 note(f"from step {step:,} on the numbers are not those of the log: {found} here, {logged} there")
-    show(np.column_stack([x, y[:, -1]]), losses, rows[config.step]["position"])
-    print(f"\nstep {config.step}: loss {found['loss']:.6f}, gradient norm {found['grad_norm']:.6f}", end="")
-    print("" if told else ", as in the log")
+            differs |= not same
+    show(np.column_stack([x, y[:, -1]]), losses, run.rows[asked]["position"])
+    verdict = "not what the log has: another device, or other versions" if differs else "as in the log"
+    print(f"step {asked}: loss {found['loss']:.6f}, gradient norm {found['grad_norm']:.6f}, {verdict}")
 
 
-def state_before(config: ReplayConfig, flags: TrainConfig, static: "Training") -> tuple[int, "TrainState", str]:
-    """The latest state that there is at or before the step, the step it is of, and where it comes from."""
+def state_before(run: Run, asked: int) -> tuple[int, "TrainState", str]:
+    """The latest state that there is at or before a step, the step it is of, and where it comes from."""
     from jaxgpt.checkpoint import Checkpoints
+    from jaxgpt.training import training
 
-    with Checkpoints(config.run / "checkpoints") as checkpoints:
+    static = training(run.flags_at(asked))
+    with Checkpoints(run.flags.out / "checkpoints") as checkpoints:
         for step in checkpoints.steps():
-            if step <= config.step:
+            if step <= asked:
                 try:
                     return step, checkpoints.restore(step, static.shapes()), f"its checkpoint {step}"
                 except DamagedError as error:
                     note(str(error))
-    weights = None if flags.init_from is None else find(flags.init_from)
-    return 0, static.first_state(flags.seed, weights), f"the {weights.name if weights else 'random'} weights of step 0"
-
-
-def batch_of(
-    step: int, config: ReplayConfig, flags: TrainConfig, rows: dict[int, dict[str, Any]], data: corpus.Corpus
-) -> tuple[np.ndarray, np.ndarray]:
-    """The (x, y) of a step, by its row.
-
-    Raises:
-      CheckpointError: there is no row, or it is of another batch size than the flags'.
-    """
-    if step not in rows:
-        raise CheckpointError(f"{config.run}/log.jsonl has no row of step {step:,}, which comes before {config.step:,}")
-    row, before = rows[step], rows.get(step - 1, {"tokens_seen": 0} if step == 0 else rows[step])
-    B, T = flags.B * flags.accumulate, flags.T
-    count = row["tokens_seen"] - before["tokens_seen"]
-    if count not in (0, B * T) or not 0 <= row["position"] < len(data.tokens) - B * T:
-        raise CheckpointError(
-            f"step {step:,} of {config.run} took {count:,} tokens from {row['position']:,} on, and the flags of its "
-            f"last start take {B * T:,}; give the --B, --T and --accumulate of that time"
-        )
-    return next_batch(data.tokens, row["position"], B, T)[:2]
+    weights = None if run.flags.init_from is None else find(run.flags.init_from)
+    return 0, static.first_state(run.flags.seed, weights), f"the {weights.name if weights else 'random'} weights"
 
 
 def show(tokens: np.ndarray, losses: np.ndarray, position: int) -> None:
-    """Print each sequence, then its tokens but for the first, which nothing predicts: place in the corpus, loss, token.
+    """Print each sequence, then its tokens but for the first, which nothing predicts: place, loss, id and text.
 
     Args:
       tokens: (B, T + 1).
       losses: (B, T), in nats.
-      position: of the batch.
+      position: of the batch in the corpus.
     """
     B, T = losses.shape
     for i in range(B):
-        start = position + i * T
-        print(f"--- sequence {i + 1} of {B}, loss {losses[i].mean():.4f}\n{gpt2().decode(tokens[i].tolist())}\n")
+        text = gpt2().decode(tokens[i].tolist())
+        print(f"--- sequence {i + 1} of {B}, loss {losses[i].mean():.4f}", *text.split("\n"), sep="\n| ")
         for t, (token, loss) in enumerate(zip(tokens[i, 1:].tolist(), losses[i], strict=True), 1):
-            print(f"{start + t:>12} {loss:9.4f}  {gpt2().decode([token])!r}")
+            print(f"{position + i * T + t:>12} {loss:9.4f} {token:>6}  {gpt2().decode([token])!r}")
 
 
 def note(text: str) -> None:

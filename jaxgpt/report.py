@@ -3,7 +3,6 @@
 import collections
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import jax
 import rich.progress
 
 from jaxgpt.errors import NumericsError
+from jaxgpt.folder import is_at, row_of
 
-NEWLINE = b"\n"
 HEADER = " step |     loss | grad norm |       lr |       ms |  tokens/s"
 ROW = "{step:5d} | {loss:8.4f} | {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} | {tokens_per_s:9,.0f}"
 
@@ -34,7 +33,9 @@ class Report:
     def __init__(self, log: Path, start: int, steps: int, skip: int = 0):
         self._skip, self._bad = skip, 0
         self._path, self._log = log, open(log, "ab", buffering=0)  # noqa: SIM115 -- closed in __exit__
-        self._waiting, self._told = b"", False  # rows that the log could not take yet; whether that was said
+        self._waiting: list[bytes] = []  # rows that the log could not take yet
+        self._written = 0  # bytes of the first of them that it took
+        self._told = False  # whether that was said
         self.lost = ""  # what is to be said, after the context, of rows that it never took
         self._cut(start)
         self._pending: tuple[dict[str, Any], int, dict[str, jax.Array]] | None = None
@@ -61,8 +62,9 @@ class Report:
 
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
-        if problem := self._append(b""):
-            self.lost = f"{self._path}: {problem}; rows are lost: the last {self._waiting.count(NEWLINE):,}"
+        if problem := self._write_rows():
+            self.lost = f"{self._path}: {problem}; rows are lost: the last {len(self._waiting):,}"
+            print(f"note      {self.lost}", flush=True)
         self._log.close()
 
     def add(self, facts: dict[str, Any], tokens: int, metrics: dict[str, jax.Array]) -> None:
@@ -110,7 +112,8 @@ class Report:
         row = {"step": facts["step"], "loss": values["loss"], **values, **facts, **speed, **state}
         unknown = {name: None for name, value in values.items() if not math.isfinite(value)}  # JSON knows no NaN
         numbers = row if good else row | unknown | {"skipped": True}
-        if (problem := self._append(json.dumps(numbers).encode() + NEWLINE)) and not self._told:
+        self._waiting.append(json.dumps(numbers).encode() + b"\n")
+        if (problem := self._write_rows()) and not self._told:
             print(f"note      {self._path}: {problem}; its rows are kept and tried again", flush=True)
         self._told = bool(problem)
         if self._rows <= 1:  # the first row counts only while it is the only one
@@ -121,35 +124,33 @@ class Report:
         print(ROW.format(**row) + ("" if good else "  not finite: skipped"), flush=True)
         self._bar.update(self._task, completed=row["step"] + 1)
 
-    def _append(self, row: bytes) -> str:
-        """Write what waits and this row; what went wrong, or ""."""
-        self._waiting += row
+    def _write_rows(self) -> str:
+        """Write the rows that wait; what went wrong, or ""."""
         try:
-            if (
-                self._waiting and os.fstat(self._log.fileno()).st_nlink == 0
-            ):  # the file was deleted: nobody would see it
+            if self._waiting and not is_at(self._log.fileno(), self._path):  # moved or deleted: nobody would find them
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 old, self._log = self._log, open(self._path, "ab", buffering=0)  # noqa: SIM115
                 old.close()
+                self._written = 0
             while self._waiting:
-                self._waiting = self._waiting[self._log.write(self._waiting) :]
+                self._written += self._log.write(self._waiting[0][self._written :])
+                if self._written == len(self._waiting[0]):
+                    del self._waiting[0]
+                    self._written = 0
         except OSError as error:
             return error.strerror or str(error)
         return ""
 
     def _cut(self, start: int) -> None:
-        end = 0
+        end, last = 0, -1
         with self._path.open("rb") as log:
             for line in log:
-                if not line.endswith(b"\n") or _step(line) >= start:
+                row = row_of(line)
+                if not line.endswith(b"\n") or (row and row["step"] >= start):
                     break
                 end += len(line)
-                self._bad = self._bad + 1 if b'"skipped": true' in line else 0
+                last = row["step"] if row else last
+                self._bad = self._bad + 1 if row and row.get("skipped") else 0
         self._log.truncate(end)
-
-
-def _step(line: bytes) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, TypeError, KeyError):
-        return -1  # a line that is not ours, or damaged: it stays
+        if last != start - 1:
+            print(f"note      {self._path} has no rows of the steps from {last + 1:,} to {start - 1:,}", flush=True)

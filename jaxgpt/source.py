@@ -67,9 +67,7 @@ def find(name_or_folder: str | Path) -> Source:
       CheckpointError: there are none, or they are not a GPT-2's.
     """
     name, folder = str(name_or_folder), Path(name_or_folder)
-    if not name or not os.path.isdir(
-        folder
-    ):  # where Path.is_dir would raise an error, for a name too long, it is False
+    if not name or not os.path.isdir(folder):  # Path.is_dir raises an error for a name that is too long
         if name in HUB:
             return Source(name, GPT2Config(**SIZES[name]), is_run=False, folder=None)
         found = "is a file, not a folder" if name and os.path.exists(folder) else "no such folder"
@@ -89,15 +87,16 @@ def find(name_or_folder: str | Path) -> Source:
     return Source(name, _of_run(path, content) if is_run else _of_hugging_face(path, content), is_run, folder)
 
 
-def last_start(run: Path) -> tuple[TrainConfig, str]:
-    """The flags that a run was last started with, and the fingerprint of its corpus then.
+def last_start(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
+    """The flags that a run was last started with, and the starts of which it is made, as folder.write_config has them.
 
     Raises:
       CheckpointError: it is no run's folder, or what its config.json says can't be.
     """
     path = run / "config.json"
     content = _read(path)
-    if content is None or not (isinstance(content.get("fingerprint"), str) and (run / "checkpoints").is_dir()):
+    starts = None if content is None else content.get("starts")
+    if not starts or not isinstance(starts, list) or not all(map(_is_start, starts)):
         raise CheckpointError(f"{run}: no run that has begun; give the folder of a run of train.py")
     there = {field.name: content.get(field.name) for field in dataclasses.fields(TrainConfig)}
     words = [
@@ -106,9 +105,18 @@ def last_start(run: Path) -> tuple[TrainConfig, str]:
         if value is not None and value is not False  # what is not there is younger than the run
     ]
     try:
-        return dataclasses.replace(cli.parse(TrainConfig, words), out=run), content["fingerprint"]
+        return dataclasses.replace(cli.parse(TrainConfig, words), out=run), starts
     except UsageError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        raise CheckpointError(f"{path}: {str(error).removesuffix(cli.HELP)}; write it again") from None
+
+
+def _is_start(start: Any) -> bool:
+    numbers, texts = ("step", "B", "T", "accumulate"), ("dtype", "fingerprint")
+    return (
+        isinstance(start, dict)
+        and all(type(start.get(name)) is int and 0 <= start[name] < 2**31 for name in numbers)
+        and all(isinstance(start.get(name), str) for name in texts)
+    )
 
 
 def _read(path: Path) -> dict[str, Any] | None:

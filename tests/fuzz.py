@@ -48,6 +48,7 @@ from jaxgpt.tokenizer import gpt2
 from jaxgpt.verify import VerifyConfig
 
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak. Zürich, 東京, 🙂\n" * 3
+START = {"step": 0, "B": 2, "T": 16, "accumulate": 1, "dtype": "float32", "fingerprint": 64 * "0"}
 Target = Callable[[st.DataObject, Path], bool]  # tries one input in an empty folder; whether it was taken
 
 
@@ -159,17 +160,17 @@ def names(data: st.DataObject, folder: Path) -> bool:
 
 
 def run_configs(data: st.DataObject, folder: Path) -> bool:
-    flags = vars(TrainConfig(B=2, T=16, init_from="gpt2")) | {"out": "out", "fingerprint": 64 * "0", "versions": {}}
+    flags = vars(TrainConfig(B=2, T=16, init_from="gpt2")) | {"out": "out", "starts": [START], "versions": {}}
     (folder / "checkpoints").mkdir()
     (folder / "config.json").write_bytes(data.draw(changed(flags)))
     with contextlib.suppress(CheckpointError):
         assert find(folder).config.n_layer == json.loads((folder / "config.json").read_text()).get("n_layer", 12)
     try:
-        config, fingerprint = last_start(folder)
+        config, starts = last_start(folder)
     except CheckpointError:
         return False
     there = json.loads((folder / "config.json").read_text())
-    assert fingerprint == there["fingerprint"]
+    assert starts == there["starts"]
     for name in vars(config).keys() - {"out"}:
         if there.get(name) is not None:
             assert str(getattr(config, name)) == str(there[name]), name
@@ -177,7 +178,9 @@ def run_configs(data: st.DataObject, folder: Path) -> bool:
 
 
 def checkpoint_json(data: st.DataObject, folder: Path) -> bool:
-    now = progress.Progress(step=3, position=96, tokens_seen=96, B=2, T=16, steps=9, identity={"lr": 1e-3, "seed": 0})
+    now = progress.Progress(
+        step=3, position=96, tokens_seen=96, B=2, T=16, steps=9, accumulate=1, identity={"lr": 1e-3, "seed": 0}
+    )
     state = {"a": np.arange(3.0, dtype=np.float32), "b": np.zeros((), np.int32)}
     saved = progress.to_json(now, state, {"jax": "1"})
     content = data.draw(changed(saved) | st.just(json.dumps(saved).encode()))
@@ -195,8 +198,10 @@ def checkpoint_json(data: st.DataObject, folder: Path) -> bool:
 
 def logs(data: st.DataObject, folder: Path) -> bool:
     """At resume: what stays is the log's beginning, of steps before the resumed one."""
-    rows = [json.dumps({"step": n, "loss": 2.5, "position": 32 * n, "tokens_seen": 32 * n + 32}) for n in range(6)]
-    content = data.draw(damaged("".join(row + "\n" for row in rows).encode()))
+    rows = [{"step": n, "loss": 2.5, "position": 32 * n, "tokens_seen": 32 * n + 32} for n in range(6)]
+    lines, which = [json.dumps(row).encode() + b"\n" for row in rows], data.draw(st.integers(0, 5))
+    lines[which] = data.draw(changed(rows[which])) + b"\n"
+    content = data.draw(damaged(b"".join(lines)) | st.just(b"".join(lines)))
     log, start = folder / "log.jsonl", data.draw(st.integers(0, 7))
     log.write_bytes(content)
     there = replay.rows_of(log)
@@ -206,6 +211,14 @@ def logs(data: st.DataObject, folder: Path) -> bool:
     assert content.startswith(kept) and (not kept or kept.endswith(b"\n"))
     assert all(step < start for step in replay.rows_of(log))
     assert [step for step in replay.rows_of(log) if there[step] != replay.rows_of(log)[step]] == []
+
+    tokens = np.arange(150, dtype=np.uint16)
+    run = replay.Run(TrainConfig(B=2, T=16), [START], there, corpus.Corpus("a text", tokens, START["fingerprint"]))
+    for step in there:
+        with contextlib.suppress(CheckpointError):
+            x, y = run.batch(step)
+            assert x.ravel().tolist() == list(range(there[step]["position"], there[step]["position"] + 32))
+            assert (y == x + 1).all()
     return bool(kept)
 
 

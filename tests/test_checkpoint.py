@@ -23,7 +23,9 @@ TX = make_optimizer(lr_schedule(1e-2, 10))
 
 
 def progress(step):
-    return Progress(step, position=24 * step, tokens_seen=24 * step, B=2, T=12, steps=9, identity={"seed": 0})
+    return Progress(
+        step, position=24 * step, tokens_seen=24 * step, B=2, T=12, steps=9, accumulate=1, identity={"seed": 0}
+    )
 
 
 @pytest.fixture

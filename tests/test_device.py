@@ -141,14 +141,38 @@ def test_compiled_programs_are_kept_only_where_they_can_be(tmp_path, monkeypatch
     assert kept[0] == str(tmp_path / "new" / "compiled")
 
 
-def test_free_memory_is_what_the_system_or_the_gpu_says(monkeypatch):
-    megabyte, free = 2**20, device.free_memory()
-    assert 100 * megabyte < free < 2**50
-    kept = np.ones(300 * megabyte, np.uint8)
-    assert device.free_memory() < free - 100 * megabyte or not kept.all()
-    gpu = types.SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 900, "bytes_in_use": 250})
-    monkeypatch.setattr(jax, "devices", lambda: [gpu])
-    assert device.free_memory() == 650
+def test_free_memory_is_the_least_of_what_the_system_and_the_container_leave(monkeypatch, tmp_path):
+    monkeypatch.setattr(device, "ROOT", tmp_path)
+    assert device.free_memory() == float("inf")  # nobody tells
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable: 700 kB\nSwapFree:       50 kB\n")
+    assert device.free_memory() == 750 * 1024
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.stat").write_text("anon 300000\nfile 9000000\n")
+    (group / "memory.max").write_text("max\n")
+    assert device.free_memory() == 750 * 1024
+    (group / "memory.max").write_text("400000\n")
+    assert device.free_memory() == 100_000
+
+
+@pytest.mark.parametrize("stats, free", [({"bytes_limit": 900, "bytes_in_use": 250}, 650), (None, float("inf"))])
+def test_free_memory_of_a_gpu_is_what_it_says(monkeypatch, stats, free):
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(platform="gpu", memory_stats=lambda: stats)])
+    assert device.free_memory() == free
+
+
+def test_a_program_takes_its_temporary_memory_and_the_outputs_that_are_not_donated(monkeypatch):
+    step = jax.jit(lambda state, x: (state + x.sum(), x[None] * x[:, None]), donate_argnums=0)
+    x = jax.ShapeDtypeStruct((1000,), "float32")
+    plan = step.lower(x, x).compile().memory_analysis()
+    assert plan.alias_size_in_bytes == 4000
+    needed = 4_000_000 + plan.temp_size_in_bytes + 123
+    monkeypatch.setattr(device, "free_memory", lambda: needed + 64)  # of the tuple's pointers
+    device.require_memory(plan, 123, "use less")
+    monkeypatch.setattr(device, "free_memory", lambda: needed - 1)
+    with pytest.raises(TryAgainError, match=r"0.00 GB are needed, and 0.00 GB are free; use less"):
+        device.require_memory(plan, 123, "use less")
 
 
 def test_running_out_of_memory_is_one_line():

@@ -150,7 +150,7 @@ def test_a_run_gives_the_model_of_its_newest_checkpoint(tiny, tmp_path, multiple
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         for step in (1, 2):
             state = init_state(jax.random.key(step), config=config, tx=tx)
-            checkpoints.save(state, Progress(step, 0, 0, 1, 1, 1, {}))
+            checkpoints.save(state, Progress(step, 0, 0, 1, 1, 1, 1, {}))
     (tmp_path / "run" / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
     before = {str(path) for path in tmp_path.rglob("*")}
     model = load(find(tmp_path / "run"))

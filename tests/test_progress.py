@@ -6,7 +6,7 @@ import pytest
 from jaxgpt.errors import DamagedError
 from jaxgpt.progress import Progress, from_json, require_fingerprint, to_json
 
-PROGRESS = Progress(7, 448, 448, 2, 32, 9, {"seed": 0, "lr": 3e-4, "corpus": "ab", "dtype": "float32"}, accumulate=2)
+PROGRESS = Progress(7, 448, 448, 2, 32, 9, 2, {"seed": 0, "lr": 3e-4, "corpus": "ab", "dtype": "float32"})
 STATE = {"a": jnp.arange(5.0), "b": jnp.ones((2, 3))}
 
 

@@ -27,7 +27,7 @@ def train_on(folder, *words):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of 3 steps of 2 * 16 tokens and of 3 of 16, with checkpoints in the middle and at the end."""
+    """A run of 3 steps of 2 * 16 tokens, then of 3 of 16, with checkpoints 3 and 6."""
     folder = tmp_path_factory.mktemp("replay")
     (folder / "text.txt").write_text(" ".join(f"word{n % 7}" for n in range(82)))
     train_on(folder, "--B", 2, "--steps", 3)
@@ -45,9 +45,15 @@ def files(run):
 
 def shown(out):
     """The place, loss and token of each line, and each sequence's text."""
-    lines = re.findall(r"^ +(\d+) +(\d+\.\d+)  (.*)$", out, re.MULTILINE)
-    texts = re.findall(r"^--- sequence .*\n(.*)\n\n", out, re.MULTILINE)
-    return [int(n) for n, _, _ in lines], [float(x) for _, x, _ in lines], [eval(s) for *_, s in lines], texts
+    lines = re.findall(r"^ +(\d+) +(\d+\.\d+) +(\d+)  (.*)$", out, re.MULTILINE)
+    texts = re.findall(r"^\| (.*)$", out, re.MULTILINE)
+    assert all(gpt2().decode([int(token)]) == eval(text) for *_, token, text in lines)
+    return (
+        [int(place) for place, *_ in lines],
+        [float(loss) for _, loss, *_ in lines],
+        [int(t) for *_, t, _ in lines],
+        texts,
+    )
 
 
 def test_it_shows_the_batch_and_the_losses_of_the_weights_before_the_step(trained, capfd):
@@ -56,7 +62,7 @@ def test_it_shows_the_batch_and_the_losses_of_the_weights_before_the_step(traine
     out, notes = capfd.readouterr()
     row = logged(trained)[3]
     assert out.endswith(f"\nstep 3: loss {row['loss']:.6f}, gradient norm {row['grad_norm']:.6f}, as in the log\n")
-    assert "0 steps again from its checkpoint 3\n" in notes
+    assert "trained again from step 3 on, its checkpoint 3\n" in notes
     assert files(trained) == before
 
     # The same another way: from the checkpoint, with numpy.
@@ -70,7 +76,7 @@ def test_it_shows_the_batch_and_the_losses_of_the_weights_before_the_step(traine
     places, printed, pieces, texts = shown(out)
     assert places == list(range(row["position"] + 1, row["position"] + 17))
     np.testing.assert_allclose(printed, losses, atol=1e-4)
-    assert pieces == [gpt2().decode([token]) for token in y[0].tolist()]
+    assert pieces == y[0].tolist()
     assert texts == [gpt2().decode([*x[0].tolist(), y[0, -1].item()])]
 
 
@@ -79,29 +85,21 @@ def test_it_trains_again_from_the_checkpoint_before_the_step(trained, capfd):
     out, notes = capfd.readouterr()
     assert out.endswith(f"step 5: loss {logged(trained)[5]['loss']:.6f}, gradient norm "
                         f"{logged(trained)[5]['grad_norm']:.6f}, as in the log\n")  # fmt: skip
-    assert "2 steps again from its checkpoint 3\n" in notes
+    assert "trained again from step 3 on, its checkpoint 3\n" in notes
 
 
-def test_or_from_the_beginning_with_the_batch_size_of_that_time(trained, capfd):
-    assert run(replay.main, trained, "--step", 2) == 4
-    assert re.search(
-        r"step 0 of .*run took 32 tokens from 0 on, and the flags of its last start take 16; "
-        r"give the --B, --T and --accumulate of that time\n",
-        capfd.readouterr().err,
-    )
-    assert run(replay.main, trained, "--step", 2, "--B", 2) == 0
-    out, notes = capfd.readouterr()
-    assert "2 steps again from the random weights of step 0\n" in notes
-    assert "--- sequence 2 of 2, loss " in out and "as in the log" in out
-    places, losses, _, _ = shown(out)
-    assert places == list(range(65, 97)) and abs(np.mean(losses) - logged(trained)[2]["loss"]) < 1e-4
-
-
-def test_a_damaged_checkpoint_is_passed_over_and_left(trained, tmp_path, capfd):
+def test_or_from_the_beginning_past_a_damaged_checkpoint_each_step_with_the_flags_of_its_time(trained, tmp_path, capfd):
     folder = shutil.copytree(trained, tmp_path / "run")
     shutil.rmtree(folder / "checkpoints" / "3" / "state")
-    assert run(replay.main, folder, "--step", 3, "--B", 2) == 4  # step 3 itself had another size
-    assert "checkpoints/3 is damaged" in capfd.readouterr().err
+    for step, B in ((2, 2), (5, 1)):
+        assert run(replay.main, folder, "--step", step) == 0
+        out, notes = capfd.readouterr()
+        assert "trained again from step 0 on, the random weights\n" in notes and "not those of the log" not in notes
+        assert ("checkpoints/3 is damaged" in notes) == (step == 5)
+        row = logged(trained)[step]
+        places, losses, _, _ = shown(out)
+        assert places == list(range(row["position"] + 1, row["position"] + 1 + 16 * B))
+        assert abs(np.mean(losses) - row["loss"]) < 1e-4 and out.endswith(", as in the log\n")
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["3", "6"]
 
 
@@ -112,7 +110,7 @@ def test_numbers_that_differ_from_the_log_are_told(trained, tmp_path, capfd):
     assert run(replay.main, folder, "--step", 4) == 0
     out, notes = capfd.readouterr()
     assert "from step 4 on the numbers are not those of the log: {'loss': " in notes
-    assert re.search(r"step 4: loss \d+\.\d+, gradient norm \d+\.\d+\n\Z", out)
+    assert out.endswith(", not what the log has: another device, or other versions\n")
 
 
 def test_a_step_that_was_skipped_is_shown_as_well(trained, tmp_path, capfd):
@@ -131,7 +129,7 @@ def test_a_step_that_was_skipped_is_shown_as_well(trained, tmp_path, capfd):
         (["nowhere", "--step", "1"], 4, "nowhere: no run that has begun; give the folder of a run"),
         (["RUN", "--step", "-1"], 2, "--step -1 is out of range"),
         (["RUN", "--step", "6"], 4, r"run/log.jsonl has no row of step 6; it has those of 0 to 5"),
-        (["RUN", "--step", "5", "--T", "40"], 2, "--T 40 is above the model's longest context"),
+        (["RUN", "--step", "5", "--data", "nothing.txt"], 3, "nothing.txt: no such file"),
     ],
 )
 def test_wrong_input_is_one_line(words, code, message, trained, capfd):
@@ -140,13 +138,41 @@ def test_wrong_input_is_one_line(words, code, message, trained, capfd):
 
 
 def test_another_text_is_refused(trained, tmp_path, capfd):
-    shutil.copytree(trained.parent, tmp_path / "moved")
-    folder = tmp_path / "moved" / "run"
-    (tmp_path / "moved" / "text.txt").write_text("other words " * 90)
-    config = folder / "config.json"
-    config.write_text(config.read_text().replace(str(trained.parent), str(tmp_path / "moved")))
+    """By what it is; a name may change."""
+    text = tmp_path / "moved.txt"
+    text.write_bytes((trained.parent / "text.txt").read_bytes())
+    assert run(replay.main, trained, "--step", 5, "--data", text) == 0
+    text.write_text("other words " * 90)
+    capfd.readouterr()
+    assert run(replay.main, trained, "--step", 5, "--data", text) == 4
+    assert re.search(
+        r"step 5 of .* was trained on another text than .*moved.txt: its hash was \w{16}, and is \w{16}; name that",
+        capfd.readouterr().err,
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("position", 10**9, "step 4 has position 1,000,000,000, outside of the text"),
+        ("position", -1, "step 4 has position -1, outside"),
+        ("position", "64", "no row of step 4, which comes before"),
+        ("tokens_seen", 7, "the rows before step 5 are not those of 16 tokens"),
+        ("step", 1e999, "no row of step 4"),
+    ],
+)
+def test_a_log_that_cannot_be_is_refused(trained, tmp_path, capfd, field, value, message):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    rows = logged(trained)
+    rows[4][field] = value
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert run(replay.main, folder, "--step", 5) == 4
-    assert re.search(r"trained on another text than .*text.txt: its hash was \w{16} and is", capfd.readouterr().err)
+    assert message in capfd.readouterr().err
+
+
+def test_the_two_texts_that_auto_may_be_are_told_apart(trained, monkeypatch):
+    assert replay.find_text("auto", corpus.load("python").fingerprint).name.startswith("the Python")
+    assert replay.find_text("auto", "unknown").note  # as train.py would
 
 
 def test_its_tokens_losses_are_those_of_the_loss(trained):

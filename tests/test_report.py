@@ -150,6 +150,22 @@ def test_rows_that_it_never_took_are_told(tmp_path, capsys):
             report.add(facts(step), 128, metrics(7))
         report.flush()
     assert report.lost == f"{log}: File too large; rows are lost: the last 4"
+    assert f"note      {report.lost}\n" in capsys.readouterr().out
+    with Report(log, 4, 9):  # half of the first is there
+        pass
+    assert f"note      {log} has no rows of the steps from 0 to 3\n" in capsys.readouterr().out and steps(log) == []
+
+
+def test_a_row_that_was_half_written_when_the_log_was_deleted_is_written_whole(tmp_path, capsys):
+    log = tmp_path / "log.jsonl"
+    with Report(log, 0, 9) as report:
+        report.add(facts(0), 128, metrics(7))
+        with no_file_may_grow():
+            report.add(facts(1), 128, metrics(7))
+        assert len(log.read_bytes()) == 10
+        log.unlink()
+        report.flush()
+    assert steps(log) == [0, 1]
 
 
 def test_a_log_that_was_deleted_begins_anew(tmp_path):

@@ -92,24 +92,28 @@ def test_what_is_not_there_is_refused(tmp_path):
         find("")
 
 
+START = {"step": 0, "B": 3, "T": 32, "accumulate": 1, "dtype": "float32", "fingerprint": "f00d"}
+
+
 def run_folder(tmp_path, **changes):
     flags = vars(TrainConfig(B=3, lr=0.5, decay="matrices", fresh=True, data="a.txt")) | {"out": "elsewhere"}
     (tmp_path / "checkpoints").mkdir(exist_ok=True)
-    config = {name: value for name, value in (flags | {"fingerprint": "f00d"} | changes).items() if value != "gone"}
+    config = {name: value for name, value in (flags | {"starts": [START]} | changes).items() if value != "gone"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     return tmp_path
 
 
 def test_the_last_start_of_a_run_is_its_flags_and_its_text(tmp_path):
-    config, fingerprint = last_start(run_folder(tmp_path, seed="gone"))  # as a run from before there was a seed
+    config, starts = last_start(run_folder(tmp_path, seed="gone"))  # as a run from before there was a seed
     assert config == TrainConfig(B=3, lr=0.5, decay="matrices", fresh=True, data="a.txt", out=tmp_path)
-    assert fingerprint == "f00d"
+    assert starts == [START]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fingerprint": "gone"}, "no run that has begun"),
+        ({"starts": "gone"}, "no run that has begun"),
+        ({"starts": [START | {"step": 1.5}]}, "no run that has begun"),
         ({"B": "many"}, "config.json: .*--B"),
         ({"B": 0}, "config.json: --B 0 is out of range"),
         ({"device": "tpu"}, "config.json: .*tpu"),

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import train
-from jaxgpt import cli, corpus, device, export, fit, replay, sample, step, verify
+from jaxgpt import cli, corpus, device, export, fit, replay, sample, training, verify
 from jaxgpt.checkpoint import Checkpoints
 from jaxgpt.config import Preset, TrainConfig
 from jaxgpt.loader import next_batch
@@ -53,6 +53,10 @@ def finished(tmp_path_factory):
 def run(*words):
     """train.py in this process: its exit code."""
     return cli.run(train.main, [str(word) for word in words])
+
+
+def run_verify(*words):
+    return cli.run(verify.main, [str(word) for word in words])
 
 
 def run_in_a_new_process(*words):
@@ -146,7 +150,7 @@ def test_a_bad_batch_is_skipped_where_that_was_asked_for(text, tmp_path, monkeyp
         total, count = loss_fn(model, x, y)
         return jax.numpy.where(x.sum() == third, jax.numpy.nan, total), count
 
-    monkeypatch.setattr(step, "loss_fn", spoilt)
+    monkeypatch.setattr(training, "loss_fn", spoilt)
     words = [*TINY, "--data", text, "--steps", 5, "--hash-every", 1, "--save-every", 2]
     assert run(*words, "--out", tmp_path / "stopped") == 5
     assert "error: step 2: loss nan" in capsys.readouterr().err
@@ -330,11 +334,18 @@ def test_a_folder_made_read_only_meanwhile_is_told_and_the_run_saves_when_it_is_
     assert saved_bits(tmp_path / "parts", 9) == saved_bits(tmp_path / "whole", 9)
 
 
-def test_a_run_whose_whole_folder_vanishes_goes_on_in_a_new_one(text, tmp_path, monkeypatch):
+def test_a_run_whose_whole_folder_vanishes_goes_on_in_a_new_one(text, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         at_step(patch, 3, lambda: (tmp_path / "out").rename(tmp_path / "gone"))
         assert run(*TINY, "--data", text, "--steps", 6, "--save-every", 2, "--out", tmp_path / "out") == 0
-    assert (tmp_path / "out" / "checkpoints" / "6").exists()
+    assert (
+        f"note      {tmp_path / 'out'} was moved or deleted; the run goes on in a new one\n" in capsys.readouterr().out
+    )
+    assert [row["step"] for row in rows(tmp_path / "gone")] + [row["step"] for row in rows(tmp_path / "out")] == [
+        *range(6)
+    ]
+    assert run_verify(tmp_path / "out") == 0  # and every other command takes it for a run
+    assert run(*TINY, "--data", text, "--steps", 7, "--out", tmp_path / "out") == 0
 
 
 def test_checkpoints_that_vanish_meanwhile_are_written_anew(text, tmp_path, monkeypatch):
@@ -499,7 +510,7 @@ def test_flags_that_do_not_fit_the_weights_are_one_line(finished, tiny, tmp_path
         (["--bs", "4"], 2, "Unrecognized options: --bs, 4; --help lists the flags"),
         (["--size", "gpt5"], 2, "invalid choice 'gpt5' for argument '--size'"),
         (["--device", "gpu"], 2, "--device gpu: no usable NVIDIA GPU"),
-        (["--out", "{file}/out"], 2, "--out {file}/out: Not a directory; choose a folder that can be written"),
+        (["--out", "{file}/out"], 2, "{file}/out: Not a directory; choose a folder that can be written"),
         (["--data", "{missing}"], 3, "{missing}: no such file"),
         (["--data", "{empty}"], 3, "{empty}: the file is empty"),
         (["--data", "{short}"], 3, "{short}: 3 tokens are too few for one batch: B*T + 1 = 2*16 + 1 = 33 are needed"),
@@ -627,14 +638,18 @@ def test_a_second_start_compiles_nothing(text, tmp_path):
 
 
 def test_a_step_that_cannot_fit_is_refused_with_what_it_takes_before_the_first(text, tmp_path, monkeypatch, capsys):
+    words = [*TINY, "--data", text, "--out", tmp_path / "out", "--steps", 2]
+    assert run(*words) == 0
+    before = tree_bytes(tmp_path / "out")
     monkeypatch.setattr(device, "free_memory", lambda: 1_000_000)
-    assert run(*TINY, "--data", text, "--out", tmp_path / "out", "--steps", 2) == 75
-    assert re.fullmatch(
-        r"error: out of memory: a step takes 0\.\d\d GB beside the weights and moments, and 0\.00 GB are free; "
-        r"use a smaller --B .*\n",
-        capsys.readouterr().err,
-    )
-    assert rows(tmp_path / "out") == []
+    capsys.readouterr()
+    for more in (["--steps", 3], ["--fresh"]):  # which deletes nothing, then
+        assert run(*words, *more, "--B", 1) == 75
+        assert re.fullmatch(
+            r"error: out of memory: 0\.\d\d GB are needed, and 0\.00 GB are free; use a smaller --B .*\n",
+            capsys.readouterr().err,
+        )
+        assert tree_bytes(tmp_path / "out") == before
 
 
 def test_a_profile_is_of_the_steps_asked_for(text, tmp_path, capsys):
