@@ -167,7 +167,7 @@ def train(
                     allocator.wait_until_freed()
                 with contextlib.suppress(UsageError):  # a new folder can't be made now: what can't be saved is told
                     if hold_again():
-                        say("note", f"{out} was moved or deleted; the run goes on in a new one")
+                        say("note", f"{out} was moved or deleted, with all in it; the run goes on in a new one")
                         describe()
                 now = dataclasses.replace(now, step=now.step + 1, position=next_position, tokens_seen=tokens_seen)
                 if problem := checkpoints.problem():

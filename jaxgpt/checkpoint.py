@@ -176,7 +176,8 @@ class Checkpoints:
             return progress, state
         if broken:
             raise CheckpointError(
-                f"{self.folder}: no checkpoint there is whole, and nothing was changed; start over with --fresh"
+                f"{self.folder}: no checkpoint there is whole, and none was changed; "
+                "choose another --out, or start over with --fresh"
             )
         return None
 

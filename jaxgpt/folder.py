@@ -152,4 +152,5 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{out}: {error.strerror or error}; choose a folder that can be written") from None
+        where = error.filename or out
+        raise UsageError(f"{where}: {error.strerror or error}; choose a folder that can be written") from None

@@ -63,14 +63,19 @@ class Run:
         """The flags that a step was trained with, the dtype as it was decided."""
         starts = [each for each in self.starts if each["step"] <= step]
         if not starts:
-            raise CheckpointError(f"{self.flags.out}/config.json knows of no start at or before step {step:,}")
+            raise CheckpointError(
+                f"{self.flags.out}/config.json was written anew at step {self.starts[0]['step']:,} and knows nothing "
+                f"of the flags of step {step:,}; ask for a later step with a checkpoint before it"
+            )
         start = starts[-1]
         if start["fingerprint"] != self.data.fingerprint:
             raise CheckpointError(
                 f"step {step:,} of {self.flags.out} was trained on another text than {self.data.name}: its hash was "
                 f"{start['fingerprint']:.16}, and is {self.data.fingerprint:.16}; name that text with --data"
             )
-        return dataclasses.replace(self.flags, **{name: start[name] for name in ("B", "T", "accumulate", "dtype")})
+        return dataclasses.replace(
+            self.flags, **{name: start[name] for name in ("B", "T", "accumulate", "steps", "dtype")}
+        )
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """The (x, y) of a step."""
@@ -161,7 +166,7 @@ def replay(run: Run, asked: int) -> None:
                 note(f"from step {step:,} on the numbers are not those of the log: {found} here, {logged} there")
             differs |= not same
     show(np.column_stack([x, y[:, -1]]), losses, run.rows[asked]["position"])
-    verdict = "not what the log has: another device, or other versions" if differs else "as in the log"
+    verdict = "not what the log has: see the note" if differs else "as in the log"
     print(f"step {asked}: loss {found['loss']:.6f}, gradient norm {found['grad_norm']:.6f}, {verdict}")
 
 

@@ -107,11 +107,13 @@ def last_start(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
     try:
         return dataclasses.replace(cli.parse(TrainConfig, words), out=run), starts
     except UsageError as error:
-        raise CheckpointError(f"{path}: {str(error).removesuffix(cli.HELP)}; write it again") from None
+        raise CheckpointError(
+            f"{path}: {str(error).removesuffix(cli.HELP)}; it is written anew when the run goes on"
+        ) from None
 
 
 def _is_start(start: Any) -> bool:
-    numbers, texts = ("step", "B", "T", "accumulate"), ("dtype", "fingerprint")
+    numbers, texts = ("step", "B", "T", "accumulate", "steps"), ("dtype", "fingerprint")
     return (
         isinstance(start, dict)
         and all(type(start.get(name)) is int and 0 <= start[name] < 2**31 for name in numbers)
@@ -128,7 +130,9 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: can't be read ({error}); write it again") from None
+        raise CheckpointError(
+            f"{path}: can't be read ({error}); a run's is written anew when the run goes on"
+        ) from None
     return content
 
 

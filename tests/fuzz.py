@@ -48,7 +48,7 @@ from jaxgpt.tokenizer import gpt2
 from jaxgpt.verify import VerifyConfig
 
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak. Zürich, 東京, 🙂\n" * 3
-START = {"step": 0, "B": 2, "T": 16, "accumulate": 1, "dtype": "float32", "fingerprint": 64 * "0"}
+START = {"step": 0, "B": 2, "T": 16, "accumulate": 1, "steps": 9, "dtype": "float32", "fingerprint": 64 * "0"}
 Target = Callable[[st.DataObject, Path], bool]  # tries one input in an empty folder; whether it was taken
 
 

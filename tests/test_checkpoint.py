@@ -236,7 +236,7 @@ def test_without_a_whole_checkpoint_nothing_is_moved_and_nothing_begins(two, new
     for done in "12":
         shutil.rmtree(folder / done / "state")
     with pytest.raises(
-        CheckpointError, match="no checkpoint there is whole, and nothing was changed; start over with --fresh"
+        CheckpointError, match="no checkpoint there is whole, and none was changed; choose another --out, or start"
     ):
         read(folder, jax.eval_shape(new, jax.random.key(0)))
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]

@@ -103,6 +103,19 @@ def test_or_from_the_beginning_past_a_damaged_checkpoint_each_step_with_the_flag
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["3", "6"]
 
 
+def test_a_step_has_the_learning_rate_of_its_time(tmp_path, capfd):
+    """--steps has changed since, and with it the schedule."""
+    (tmp_path / "text.txt").write_text(" ".join(f"word{n % 7}" for n in range(82)))
+    train_on(tmp_path, "--B", 2, "--recipe", "gpt3", "--steps", 3)
+    train_on(tmp_path, "--B", 2, "--recipe", "gpt3", "--steps", 5)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "3")
+    assert logged(tmp_path / "run")[4]["lr"] != logged(tmp_path / "run")[2]["lr"]
+    capfd.readouterr()
+    assert run(replay.main, tmp_path / "run", "--step", 4) == 0
+    out, notes = capfd.readouterr()
+    assert "from step 0 on" in notes and out.endswith(", as in the log\n")
+
+
 def test_numbers_that_differ_from_the_log_are_told(trained, tmp_path, capfd):
     folder = shutil.copytree(trained, tmp_path / "run")
     log = folder / "log.jsonl"
@@ -110,7 +123,7 @@ def test_numbers_that_differ_from_the_log_are_told(trained, tmp_path, capfd):
     assert run(replay.main, folder, "--step", 4) == 0
     out, notes = capfd.readouterr()
     assert "from step 4 on the numbers are not those of the log: {'loss': " in notes
-    assert out.endswith(", not what the log has: another device, or other versions\n")
+    assert out.endswith(", not what the log has: see the note\n")
 
 
 def test_a_step_that_was_skipped_is_shown_as_well(trained, tmp_path, capfd):

@@ -92,7 +92,7 @@ def test_what_is_not_there_is_refused(tmp_path):
         find("")
 
 
-START = {"step": 0, "B": 3, "T": 32, "accumulate": 1, "dtype": "float32", "fingerprint": "f00d"}
+START = {"step": 0, "B": 3, "T": 32, "accumulate": 1, "steps": 9, "dtype": "float32", "fingerprint": "f00d"}
 
 
 def run_folder(tmp_path, **changes):

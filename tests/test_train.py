@@ -339,7 +339,8 @@ def test_a_run_whose_whole_folder_vanishes_goes_on_in_a_new_one(text, tmp_path, 
         at_step(patch, 3, lambda: (tmp_path / "out").rename(tmp_path / "gone"))
         assert run(*TINY, "--data", text, "--steps", 6, "--save-every", 2, "--out", tmp_path / "out") == 0
     assert (
-        f"note      {tmp_path / 'out'} was moved or deleted; the run goes on in a new one\n" in capsys.readouterr().out
+        f"note      {tmp_path / 'out'} was moved or deleted, with all in it; the run goes on in a new one\n"
+        in capsys.readouterr().out
     )
     assert [row["step"] for row in rows(tmp_path / "gone")] + [row["step"] for row in rows(tmp_path / "out")] == [
         *range(6)
