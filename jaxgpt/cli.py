@@ -72,20 +72,19 @@ def _message(box: str) -> str:
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[list[int]]:
+def stop_signals(in_progress: str = "step") -> Iterator[list[int]]:
     """Within this context, SIGINT (Ctrl-C) and SIGTERM do no more than enter the list that it gives.
 
     A loop looks there where it can stop without losing work. A second signal ends the process at once.
     """
     received: list[int] = []
+    message = f"\nstopping after the {in_progress} in progress; once more quits at once\n".encode()
 
     def receive(number: int, frame: object) -> None:
         received.append(number)
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
-        os.write(
-            2, b"stopping after the step in progress; once more quits at once\n"
-        )  # print is not allowed in a handler
+        os.write(2, message)  # print is not allowed in a handler
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

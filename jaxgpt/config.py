@@ -235,6 +235,9 @@ def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path, other_
     if names:
         differing = ", ".join(f"{name} {saved.get(name)!s:.16} there and {now.get(name)!s:.16} here" for name in names)
         allowed = " (--allow-other-data takes this text)" if "corpus" in names else ""
+        presets = {"--recipe": ("lr", *GPT3_RECIPE), "--size": SHAPE}
+        forgotten = [flag for flag, sets in presets.items() if any(name in sets for name in names)]
+        differing += f" (what {' and '.join(forgotten)} would set)" if forgotten else ""
         raise CheckpointError(
             f"{where} is a checkpoint of another configuration: {differing}; "
             f"use the flags and the text it was made with{allowed}, another --out, or --fresh to start over"

@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
     )
     if len(ids) + config.max_new_tokens > context:
         note(f"longer than the model's context of {context:,} tokens: when it is full, its older half is forgotten")
-    with device.memory_errors("use a smaller --n"), cli.stop_signals() as stopping:
+    with device.memory_errors("use a smaller --n"), cli.stop_signals("token") as stopping:
         new = stream(
             load(source, **compute),
             [ids] * config.n,

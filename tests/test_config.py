@@ -85,7 +85,9 @@ def test_identity_is_what_decides_the_numbers():
         require_same(same, changed, Path("runs/x"))
     for words in ("corpus abc there and def", "dtype float32 there", "lr 0.0003 there and 0.001", "seed 0 there and 5"):
         assert words in str(error.value)
-    assert "n_layer" not in str(error.value)
+    assert "n_layer" not in str(error.value) and "(what --recipe would set)" in str(error.value)
+    with pytest.raises(CheckpointError, match=r"n_layer 12 there and 2 here \(what --size would set\); use the flags"):
+        require_same(same, same | {"n_layer": 2}, Path("runs/x"))
 
 
 def test_a_checkpoint_older_than_a_flag_has_its_default():

@@ -223,7 +223,7 @@ def test_a_signal_ends_the_text_after_a_token(folder, number):
         out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert out.endswith(b"\n") and b"Traceback" not in err
-    assert b"stopping after the step in progress; once more quits at once" in err
+    assert b"\nstopping after the token in progress; once more quits at once" in err
 
 
 def test_a_reader_that_leaves_is_no_traceback(folder):

@@ -248,7 +248,7 @@ def test_an_interrupt_at_any_moment_is_no_traceback_and_loses_nothing(text, tmp_
             process.send_signal(signal.SIGINT)
             out, error = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert error == "stopping after the step in progress; once more quits at once\n"
+        assert error == "\nstopping after the step in progress; once more quits at once\n"
         (saved,) = re.findall(r"^stopped .*/checkpoints/(\d+)$", out, re.MULTILINE)
         assert int(saved) > reached
         reached = int(saved)
