@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import gc
 import itertools
 import logging
 import shutil
@@ -52,6 +53,7 @@ class Checkpoints:
         self._step, self._in_flight = 0, False  # of the save that was begun last
         self._failures = 0  # saves in a row that failed
         self._problems: list[str] = []  # that nobody was told of yet
+        self._met_damage = False
 
     def __enter__(self) -> "Checkpoints":
         self._hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
@@ -62,6 +64,8 @@ class Checkpoints:
         self.wait()
         with contextlib.suppress(Exception):  # a save that failed is told of below
             self._manager.close()
+        if self._met_damage:
+            gc.collect()  # tasks that orbax abandoned complain when they are collected: now, while nobody listens
         if failure is None:
             sys.unraisablehook = self._hook
             if self._failures:
@@ -210,6 +214,7 @@ class Checkpoints:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:  # orbax raises KeyError, ValueError, OSError and bare Exception for damaged files
+            self._met_damage = True
             raise _unreadable(self.folder / str(step), error) from error
 
     def _set_aside(self, step: int) -> None:
