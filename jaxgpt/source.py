@@ -98,12 +98,13 @@ def last_start(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
     starts = None if content is None else content.get("starts")
     if not starts or not isinstance(starts, list) or not all(map(_is_start, starts)):
         raise CheckpointError(f"{run}: no run that has begun; give the folder of a run of train.py")
-    there = {field.name: content.get(field.name) for field in dataclasses.fields(TrainConfig)}
-    words = [
-        f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
-        for name, value in there.items()
-        if value is not None and value is not False  # what is not there is younger than the run
-    ]
+    words = []
+    for field in dataclasses.fields(TrainConfig):  # what is not there is younger than the run
+        value, flag = content.get(field.name, field.default), f"--{field.name.replace('_', '-')}"
+        if type(value) is type(field.default) is bool:
+            words += [flag] if value else []
+        elif value is not None or field.default is not None:
+            words.append(f"{flag}={value}")
     try:
         return dataclasses.replace(cli.parse(TrainConfig, words), out=run), starts
     except UsageError as error:

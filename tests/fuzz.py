@@ -43,7 +43,7 @@ from jaxgpt.pretrained import load, save_hf
 from jaxgpt.replay import ReplayConfig
 from jaxgpt.report import Report
 from jaxgpt.sample import SampleConfig
-from jaxgpt.source import find, last_start
+from jaxgpt.source import HUB, find, last_start
 from jaxgpt.tokenizer import gpt2
 from jaxgpt.verify import VerifyConfig
 
@@ -152,9 +152,8 @@ def names(data: st.DataObject, folder: Path) -> bool:
         except refused as error:
             assert str(error)
         else:
-            assert name in (f"{folder}/text.txt", f"{folder}/./text.txt", "python", "auto") or Path(name).is_file(), (
-                name
-            )
+            known = (f"{folder}/text.txt", f"{folder}/./text.txt", "python", "auto", *HUB)
+            assert name in known or Path(name).is_file(), name
             return True
     return False
 
@@ -257,7 +256,7 @@ def flags(data: st.DataObject, folder: Path) -> bool:
         assert error.getvalue().startswith("error: ") and error.getvalue().count("\n") == 1, error.getvalue()
         return False
     assert not error.getvalue()
-    if kind is TrainConfig:
+    if kind is TrainConfig and found[0].init_from is None:  # else the weights, which are not there, set the shape
         again = shlex.split(command(found[0]))[2:]
         preset = cli.parse_some(Preset, again)
         assert cli.parse(TrainConfig, again, default=TrainConfig.from_preset(preset)) == dataclasses.replace(

@@ -116,6 +116,8 @@ def test_the_last_start_of_a_run_is_its_flags_and_its_text(tmp_path):
         ({"starts": [START | {"step": 1.5}]}, "no run that has begun"),
         ({"B": "many"}, "config.json: .*--B"),
         ({"B": 0}, "config.json: --B 0 is out of range"),
+        ({"B": False}, "config.json: .*--B"),
+        ({"T": None}, "config.json: .*--T"),
         ({"device": "tpu"}, "config.json: .*tpu"),
         ({"data": "--help", "lr": True}, "config.json: .*--lr"),
     ],
