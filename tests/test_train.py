@@ -377,6 +377,37 @@ def test_a_damaged_checkpoint_is_said_and_the_run_ends_as_if_it_were_whole(text,
     assert (tmp_path / "parts" / "checkpoints" / "8.damaged").exists()
 
 
+def emptied(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+DAMAGES = {  # of the checkpoints of steps 2 and 4, and from which the run goes on
+    "all emptied": (emptied, 0),
+    "half of one deleted": (lambda folder: shutil.rmtree(folder / "4" / "state"), 2),
+    "an empty step": (lambda folder: emptied(folder / "4"), 2),
+    "a cut JSON": (lambda folder: os.truncate(folder / "4" / "progress" / "metadata", 99), 2),
+    "a foreign file": (lambda folder: (folder / "5").write_text("mine"), 4),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_run_with_damaged_checkpoints_ends_as_if_they_were_whole(text, tmp_path, capsys, damage):
+    words = [*TINY, "--data", text, "--recipe", "gpt3", "--save-every", 2]
+    assert run(*words, "--steps", 6, "--out", tmp_path / "whole") == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    checkpoints, (harm, first) = tmp_path / "parts" / "checkpoints", DAMAGES[damage]
+    shutil.rmtree(checkpoints / "6")
+    harm(checkpoints)
+    capsys.readouterr()
+    assert run(*words, "--steps", 6, "--out", tmp_path / "parts") == 0
+    printed = capsys.readouterr().out
+    assert (f"goes on from step {first}," in printed) == (first > 0)
+    assert ("checkpoints/4 is damaged and can't be used (" in printed) == (first == 2)
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    assert saved_bits(tmp_path / "parts", 6) == saved_bits(tmp_path / "whole", 6)
+
+
 def test_another_text_is_refused_with_both_hashes_unless_that_is_allowed(text, tmp_path, capsys):
     words = [*TINY, "--data", text, "--out", tmp_path / "out"]
     assert run(*words, "--steps", 2) == 0
