@@ -3,7 +3,9 @@
 import numpy as np
 
 
-def next_batch(tokens: np.ndarray, position: int, B: int, T: int) -> tuple[np.ndarray, np.ndarray, int]:
+def next_batch(
+    tokens: np.ndarray, position: int, B: int, T: int, rows: slice = slice(None)
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Cut one batch out of the token stream and say where the next one starts.
 
     The "data loader lite" of Karpathy's build-nanogpt, without its hidden state: same arguments, same result.
@@ -13,9 +15,11 @@ def next_batch(tokens: np.ndarray, position: int, B: int, T: int) -> tuple[np.nd
       position: where the batch starts, 0 <= position <= N - (B*T + 1).
       B: sequences per batch.
       T: tokens per sequence.
+      rows: which sequences are wanted, side by side; by default all B. Nothing else of the answer depends on it, so
+        that several hosts can each cut their own part of one batch.
 
     Returns:
-      x: int32 (B, T), the tokens from `position` on.
+      x: int32 (B, T), the tokens from `position` on; of `rows` alone.
       y: int32 (B, T), for every token of x the one that follows it.
       next_position: position + B*T, or 0 where no whole window of B*T + 1 tokens is left there.
 
@@ -26,11 +30,12 @@ def next_batch(tokens: np.ndarray, position: int, B: int, T: int) -> tuple[np.nd
     stride, window = B * T, B * T + 1
     if not 0 <= position <= len(tokens) - window:
         raise ValueError(f"position {position} leaves no window of {window:,} tokens in {len(tokens):,}")
-    ids = np.asarray(tokens[position : position + window], dtype=np.int32)  # (B*T + 1,)
+    first, end, _ = rows.indices(B)
+    ids = np.asarray(tokens[position + first * T : position + end * T + 1], dtype=np.int32)  # (B*T + 1,)
     next_position = position + stride
     if next_position + window > len(tokens):
         next_position = 0
-    return ids[:-1].reshape(B, T), ids[1:].reshape(B, T), next_position
+    return ids[:-1].reshape(-1, T), ids[1:].reshape(-1, T), next_position
 
 
 def batches_per_epoch(tokens: np.ndarray, B: int, T: int) -> int:

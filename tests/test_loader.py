@@ -97,3 +97,15 @@ def test_a_position_without_a_window_is_an_error(position):
 def test_a_batch_of_nothing_is_an_error(B, T):
     with pytest.raises(ValueError, match="at least 1"):
         next_batch(np.zeros(200, np.uint16), 0, B, T)
+
+
+@given(shapes(), st.data())
+def test_each_host_cuts_its_own_sequences_of_the_same_batch(shape, data):
+    N, B, T = shape
+    tokens = np.random.default_rng(N).integers(0, 50257, N).astype(np.uint16)
+    hosts = data.draw(st.sampled_from([n for n in range(1, B + 1) if B % n == 0]))
+    x, y, next_position = next_batch(tokens, 0, B, T)
+    parts = [next_batch(tokens, 0, B, T, slice(i * B // hosts, (i + 1) * B // hosts)) for i in range(hosts)]
+    assert np.array_equal(np.concatenate([part[0] for part in parts]), x)
+    assert np.array_equal(np.concatenate([part[1] for part in parts]), y)
+    assert {part[2] for part in parts} == {next_position}
