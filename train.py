@@ -59,21 +59,27 @@ def train(
     from jaxgpt import device
     from jaxgpt.checkpoint import Checkpoints
     from jaxgpt.fingerprint import combined
+    from jaxgpt.mesh import own_rows, said, sequences
     from jaxgpt.progress import Progress
     from jaxgpt.report import Report
     from jaxgpt.trace import Trace
-    from jaxgpt.training import training
+    from jaxgpt.training import mesh_of, training
 
     # ---- What is static: device, model, optimizer.
     B, T = config.B * config.accumulate, config.T  # of one optimizer step
     allocator.use_one_heap()
     device_name = device.select(config.device, config.deterministic)
     device.keep_compiled(cache_folder() / "compiled")
-    static = training(config)
-    shapes = static.shapes()
+    mesh = mesh_of(config)
+    static, rows = training(config, mesh), sequences(mesh)
+    here = own_rows(rows, B)
+    shapes = static.shapes
     parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.model))
     shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}"
-    say("device", device_name)
+    say("device", device_name + (f": {mesh.size} as {said(mesh.shape)}" if mesh.size > 1 else ""))
+    if mesh.size < jax.device_count() and config.axes is None:
+        more = f"--B {config.B} can't be shared equally by more; use a multiple of {jax.device_count()} for all"
+        say("note", f"{mesh.size} of {jax.device_count()} devices are used: {more}")
     say("model", f"{parameters:,} parameters: {shape}, {static.model.dtype}")
 
     out, log = config.out, config.out / "log.jsonl"
@@ -83,7 +89,7 @@ def train(
     less = "use a smaller --B (and --accumulate), --T or --size, or --remat full"
 
     def compiled_step(more: int = 0) -> jax.stages.Compiled:
-        x = y = jax.ShapeDtypeStruct((B, T), "int32")
+        x = y = jax.ShapeDtypeStruct((B, T), "int32", sharding=rows)
         step = static.step.lower(shapes, (x, y)).compile()
         device.require_memory(step.memory_analysis(), more, less)
         return step
@@ -155,8 +161,8 @@ def train(
         ):
             while now.step < config.steps:
                 trace.before(now.step - start, state)
-                x, y, next_position = next_batch(data.tokens, now.position, B, T)
-                state, metrics = step_fn(state, device.put(x, y))
+                x, y, next_position = next_batch(data.tokens, now.position, B, T, here)
+                state, metrics = step_fn(state, device.put(x, y, to=rows))
                 if config.hash_every and (now.step + 1) % config.hash_every == 0:
                     metrics["state"] = combined(state)
                 facts = {"step": now.step, "lr": float(lrs[now.step - start]), "position": now.position}

@@ -1,15 +1,18 @@
 """The train step compiled ahead of time for a GPU, which need not be there: the program can be read, and its plan."""
 
 import dataclasses
+import math
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
+from jax.sharding import Mesh
 
 from jaxgpt.config import TrainConfig
 from jaxgpt.device import MEMORY_SHARE
 from jaxgpt.errors import UsageError
+from jaxgpt.mesh import device_bytes, make, said, sequences
 from jaxgpt.training import training
 
 
@@ -31,8 +34,11 @@ class Memory:
         return self.parameters + self.optimizer + self.temporary
 
 
-def described(gpu: Literal["h100"]) -> tuple[jax.Device, int]:
-    """A GPU that programs can be compiled for, and how many bytes of its memory a run takes.
+PER_HOST = 8  # GPUs of a host
+
+
+def described(gpu: Literal["h100"], axes: dict[str, int] | None = None) -> tuple[Mesh, int]:
+    """A mesh of GPUs that programs can be compiled for, and how many bytes of the memory of one a run takes.
 
     device.gpu_settings belong into the environment before JAX starts.
 
@@ -42,36 +48,41 @@ def described(gpu: Literal["h100"]) -> tuple[jax.Device, int]:
     from jax.experimental import topologies  # which takes half a second, and is needed here alone
 
     description = Path(__file__).with_name(f"{gpu}_sxm.txtpb").read_text()
+    size = math.prod((axes or {}).values())
+    hosts = -(-size // PER_HOST)
+    if size % hosts:
+        raise UsageError(
+            f"--mesh {said(axes)}: {size} GPUs can't be on hosts of {PER_HOST}; use a multiple of {PER_HOST}"
+        )
     try:
-        topology = topologies.get_topology_desc(platform="cuda", target_config=description, topology="1x1x1")
+        topology = topologies.get_topology_desc(
+            platform="cuda", target_config=description, topology=f"1x{hosts}x{size // hosts}"
+        )
     except (NotImplementedError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
             f"{gpu}: no CUDA plug-in of JAX ({reason}) to compile for it; pip install 'jax[cuda12]'"
         ) from None
     memory = int(re.search(r"device_memory_size: (\d+)", description)[1])
-    return topology.devices[0], int(MEMORY_SHARE * memory)
+    return make(axes or {}, topology.devices), int(MEMORY_SHARE * memory)
 
 
-def present() -> tuple[jax.Device, int]:
-    """The selected device, and how many bytes of its memory a run takes."""
-    first = jax.devices()[0]
-    return first, first.memory_stats()["bytes_limit"]
+def present(axes: dict[str, int] | None = None) -> tuple[Mesh, int]:
+    """A mesh of the devices of this machine, and how many bytes of the memory of one a run takes."""
+    return make(axes or {}, jax.devices()), jax.devices()[0].memory_stats()["bytes_limit"]
 
 
-def compiled_step(config: TrainConfig, on: jax.Device) -> jax.stages.Compiled:
-    """The train step that train.py makes of these flags, compiled for a device."""
+def compiled_step(config: TrainConfig, on: Mesh) -> jax.stages.Compiled:
+    """The train step that train.py makes of these flags, compiled for a mesh."""
     static = training(config, on)
-    tokens = jax.ShapeDtypeStruct((config.B * config.accumulate, config.T), "int32")
-    return static.step.lower(*_placed((static.shapes(), (tokens, tokens)), on)).compile()
+    tokens = jax.ShapeDtypeStruct((config.B * config.accumulate, config.T), "int32", sharding=sequences(on))
+    return static.step.lower(static.shapes, (tokens, tokens)).compile()
 
 
-def memory(config: TrainConfig, on: jax.Device) -> Memory | None:
-    """What that step takes; None if XLA finds no plan for it."""
-    state = training(config, on).shapes()
-    parameters, optimizer = (
-        sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(part)) for part in (state.model, state.opt_state)
-    )
+def memory(config: TrainConfig, on: Mesh) -> Memory | None:
+    """What that step takes of one device; None if XLA finds no plan for it."""
+    state = training(config, on).shapes
+    parameters, optimizer = (device_bytes(part) for part in (state.model, state.opt_state))
     try:
         plan = compiled_step(config, on).memory_analysis()
     except jax.errors.JaxRuntimeError as error:
@@ -79,8 +90,3 @@ def memory(config: TrainConfig, on: jax.Device) -> Memory | None:
             raise
         return None
     return Memory(parameters, optimizer, plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes)
-
-
-def _placed(tree: Any, on: jax.Device) -> Any:
-    here = jax.sharding.SingleDeviceSharding(on)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree)

@@ -158,7 +158,7 @@ class Checkpoints:
         Newer ones that are not are told of, and get the name <step>.damaged once a whole one is found.
 
         Args:
-          like: shapes and dtypes of the state.
+          like: shapes, dtypes and shardings of the state.
           allow: raises an error if a run may not go on from a checkpoint, given its JSON and its folder.
           tell: takes a line for each that is damaged.
 
@@ -194,15 +194,13 @@ class Checkpoints:
 
         Args:
           step: which one.
-          like: shapes and dtypes, as jax.eval_shape gives them for init_state.
+          like: shapes, dtypes and shardings, which may have been others when it was saved; without, the default device.
 
         Raises:
           DamagedError: it can't be read, or the bits are not those that were saved.
         """
         _, fingerprint = self._json(step)
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
-        state = self._read(step, state=ocp.args.StandardRestore(abstract))["state"]
+        state = self._read(step, state=ocp.args.StandardRestore(jax.tree.map(_somewhere, like)))["state"]
         require_fingerprint(state, fingerprint, self.folder / str(step))
         return state
 
@@ -232,7 +230,7 @@ def restore_weights(folder: Path, like: GPT2) -> GPT2:
 
     Args:
       folder: of the run.
-      like: shapes and dtypes.
+      like: shapes, dtypes and shardings, as in Checkpoints.restore.
     """
     _silence_orbax()
     checkpoints = (folder / "checkpoints").absolute()
@@ -251,14 +249,11 @@ def restore_weights(folder: Path, like: GPT2) -> GPT2:
 
 def _weights(checkpoints: Path, step: int, like: GPT2) -> GPT2:
     manager = ocp.CheckpointManager(checkpoints, options=ocp.CheckpointManagerOptions(read_only=True))
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     leaves, tree = jax.tree_util.tree_flatten_with_path(like)
     wanted: dict[str, Any] = {}  # a part of a checkpoint is asked for as dicts in dicts
     for path, leaf in leaves:
         *parents, last = (key.name for key in path)
-        functools.reduce(lambda at, name: at.setdefault(name, {}), parents, wanted)[last] = jax.ShapeDtypeStruct(
-            leaf.shape, leaf.dtype, sharding=here
-        )
+        functools.reduce(lambda at, name: at.setdefault(name, {}), parents, wanted)[last] = _somewhere(leaf)
     arguments = ocp.args.PyTreeRestore(
         {"model": wanted},
         restore_args=ocp.checkpoint_utils.construct_restore_args({"model": wanted}),
@@ -274,6 +269,12 @@ def _weights(checkpoints: Path, step: int, like: GPT2) -> GPT2:
     model = jax.tree.unflatten(tree, arrays)
     require_fingerprint(model, {name.removeprefix(".model"): value for name, value in fingerprint.items()}, where)
     return model
+
+
+def _somewhere(like: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """On the default device, if it says nothing else."""
+    here = like.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=here)
 
 
 def _steps(folder: Path) -> list[int]:

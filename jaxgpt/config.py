@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import shlex
 from pathlib import Path
 from typing import Any, Literal
@@ -119,6 +120,8 @@ class TrainConfig(Preset):
     """Seed of the initial weights."""
     device: Literal["auto", "gpu", "cpu"] = "auto"
     """Where to run; auto takes an NVIDIA GPU if there is a usable one."""
+    mesh: str = "auto"
+    """Many devices: data=8, fsdp=8 (each holds a share of the state), data=2,fsdp=4; auto: data, or fsdp to fit."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute dtype; auto is bfloat16 on a GPU that has it, else float32. Parameters are float32 always."""
     n_layer: int = GPT2Config.n_layer
@@ -177,6 +180,8 @@ class TrainConfig(Preset):
         for name in ("beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "from 0 to below 1")
         self.model()
+        if self.axes is not None:
+            require_mesh(self, self.axes)
         if self.T > self.block_size:
             raise UsageError(
                 f"--T {self.T} is above the model's longest context: use --T {self.block_size} or a larger --block-size"
@@ -194,6 +199,17 @@ class TrainConfig(Preset):
         recipe = {"lr": GPT3_LR[preset.size], **GPT3_RECIPE} if preset.recipe == "gpt3" else {}
         T = min(cls.T, shape.get("block_size", cls.T))
         return cls(**vars(preset), **recipe, **shape, T=T)
+
+    @property
+    def axes(self) -> dict[str, int] | None:
+        """--mesh as sizes by axis; None: auto."""
+        if self.mesh == "auto":
+            return None
+        found = re.fullmatch(r"(data|fsdp)=([1-9]\d{0,5})(?:,(?!\1)(data|fsdp)=([1-9]\d{0,5}))?", self.mesh)
+        if not found:
+            raise UsageError(f"--mesh {self.mesh}: not a mesh; use auto, data=8, fsdp=8, data=2,fsdp=4 or the like")
+        names, sizes = found.groups()[::2], found.groups()[1::2]
+        return {name: int(size) for name, size in zip(names, sizes, strict=True) if name}
 
     @property
     def lr_depends_on_steps(self) -> bool:
@@ -216,7 +232,7 @@ class TrainConfig(Preset):
 
 
 # A run may go on with other values of these; every other flag decides what its numbers are, and must stay.
-FREE = ("size", "recipe", "B", "T", "accumulate", "steps", "data", "out", "save_every", "fresh", "device")
+FREE = ("size", "recipe", "B", "T", "accumulate", "steps", "data", "out", "save_every", "fresh", "device", "mesh")
 FREE += ("remat", "profile", "skip_bad_steps", "hash_every", "deterministic", "allow_other_data")
 
 
@@ -258,6 +274,18 @@ def require_shape(config: TrainConfig, weights: GPT2Config) -> None:
             raise UsageError(f"{flag} {value}: --init-from {config.init_from} has {there}; leave {flag} out")
     if config.size != TrainConfig.from_preset(Preset(), weights).size:
         raise UsageError(f"--size {config.size}: --init-from {config.init_from} sets the size; leave --size out")
+
+
+def require_mesh(config: TrainConfig, axes: dict[str, int]) -> None:
+    """Refuse a mesh that can't share the sequences of a batch, or the width of the model, equally."""
+    devices, fsdp = math.prod(axes.values()), axes.get("fsdp", 1)
+    mesh = "--mesh " + ",".join(f"{name}={size}" for name, size in axes.items())
+    if config.B % devices:
+        raise UsageError(
+            f"--B {config.B} can't be shared equally by the {devices} devices of {mesh}: use a multiple of {devices}"
+        )
+    if config.n_embd % fsdp:
+        raise UsageError(f"--n-embd {config.n_embd} can't be shared equally by {mesh}: use one that divides it")
 
 
 def command(config: TrainConfig, **changes: Any) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxgpt.errors import TryAgainError, UsageError
 
 ROOT = Path("/")  # of the files in which the system says how much memory there is
+COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter")
 MEMORY_SHARE = 0.9  # of a GPU's memory, which JAX takes at its start
 
 
@@ -113,6 +114,13 @@ def require_memory(plan: Any, more: int, what_takes_less: str) -> None:
         )
 
 
+def memory_limit() -> float:
+    """Bytes of a selected GPU that JAX may take; infinite on a CPU, whose devices have one memory in common."""
+    first = jax.local_devices()[0]
+    stats = first.memory_stats() if first.platform == "gpu" else None
+    return (stats or {}).get("bytes_limit", math.inf)
+
+
 def free_memory() -> float:
     """Bytes that the selected device has left; infinite where nobody tells."""
     first = jax.devices()[0]
@@ -165,6 +173,8 @@ def gpu_settings(deterministic: bool = False) -> dict[str, str]:
         wanted.append("--xla_gpu_enable_dynamic_slice_fusion=false")
     if deterministic:  # the sums of scatters and of attention's backward pass in one order
         wanted.append("--xla_gpu_deterministic_ops=true")
+    # Many GPUs: sums of gradients that are not put together are moved one by one, each while the next is computed.
+    wanted += [f"--xla_gpu_{kind}_combine_threshold_bytes=1000000" for kind in COLLECTIVES]
     missing = [flag for flag in wanted if flag.split("=")[0] not in flags]
     settings = {"XLA_FLAGS": " ".join([flags, *missing]).strip()}
     if not any("CLIENT_MEM_FRACTION" in name for name in os.environ):  # it has two names; JAX itself takes 0.75
@@ -186,6 +196,14 @@ def keep_compiled(folder: Path) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def put(*arrays: np.ndarray) -> tuple[jax.Array, ...]:
-    """Move host arrays to the device: the run's only host-to-device transfer, once per step."""
-    return jax.device_put(arrays)
+def put(*arrays: np.ndarray, to: jax.sharding.Sharding | None = None) -> tuple[jax.Array, ...]:
+    """Move host arrays to the device: the run's only host-to-device transfer, once per step.
+
+    Args:
+      to: which devices, and what of it each gets; None: the default device. Where they are of several processes, each
+        process gives the part that is its own devices'.
+    """
+    if to is None or to.is_fully_addressable:
+        return jax.device_put(arrays, to)
+    with jax.transfer_guard_host_to_device("allow"):  # JAX does not count this as asked for; it is
+        return tuple(jax.make_array_from_process_local_data(to, array) for array in arrays)

@@ -14,10 +14,12 @@ import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
+from jax.sharding import Mesh
 
 from jaxgpt.checkpoint import restore_weights
 from jaxgpt.errors import CheckpointError
 from jaxgpt.folder import make_new
+from jaxgpt.mesh import alone, placed
 from jaxgpt.model import GPT2, with_config
 from jaxgpt.source import NAMES, ONLY, Source, find
 
@@ -28,16 +30,17 @@ HEAD = "lm_head.weight"  # the tied head; transformers itself leaves it out
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
-def load(source: Source, **changes: Any) -> GPT2:
-    """The weights of a source, float32, on the default device.
+def load(source: Source, mesh: Mesh | None = None, **changes: Any) -> GPT2:
+    """The weights of a source, float32.
 
     Args:
+      mesh: where; None: on the default device.
       changes: fields of GPT2Config that are not the weights' own: dtype, attention, unroll, pad_vocab_to_multiple_of.
 
     Raises:
       CheckpointError: a file is missing or damaged, or its tensors are not the model's; it names the first of them.
     """
-    like = jax.eval_shape(lambda: GPT2(source.config, jax.random.key(0)))
+    like = placed(jax.eval_shape(lambda: GPT2(source.config, jax.random.key(0))), mesh or alone())
     model = (restore_weights if source.is_run else _read)(source.fetch(), like)
     return with_config(model, dataclasses.replace(source.config, **changes))
 
@@ -119,7 +122,7 @@ def _read(folder: Path, like: GPT2) -> GPT2:
         values, names = _buffer(like.shape), hf_names(path, n_layer)
         for place, name in zip(values if _stacked(path) else [values], names, strict=True):
             tensors[name].read(place)
-        return jax.device_put(values)
+        return jax.make_array_from_callback(like.shape, like.sharding, lambda index: values[index])
 
     return jax.tree_util.tree_map_with_path(leaf, like)
 

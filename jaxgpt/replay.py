@@ -180,7 +180,7 @@ def state_before(run: Run, asked: int) -> tuple[int, "TrainState", str]:
         for step in checkpoints.steps():
             if step <= asked:
                 try:
-                    return step, checkpoints.restore(step, static.shapes()), f"its checkpoint {step}"
+                    return step, checkpoints.restore(step, static.shapes), f"its checkpoint {step}"
                 except DamagedError as error:
                     note(str(error))
     weights = None if run.flags.init_from is None else find(run.flags.init_from)

@@ -57,6 +57,22 @@ def loss_fn(model: GPT2, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Arr
     return total, jnp.float32(y.size)
 
 
+def sums(
+    model: Any, batch: tuple[jax.Array, ...], loss_fn: Loss, accumulate: int = 1
+) -> tuple[jax.Array, jax.Array, Any]:
+    """The loss, the count and the gradient of the loss, each summed over the batch."""
+
+    def part(batch: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, Any]:
+        (total, count), grads = jax.value_and_grad(loss_fn, has_aux=True)(model, *batch)
+        return total, count, grads
+
+    if accumulate == 1:
+        return part(batch)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]), batch)
+    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(part, jax.tree.map(lambda leaf: leaf[0], parts)))
+    return jax.lax.scan(lambda so_far, batch: (jax.tree.map(jnp.add, so_far, part(batch)), None), zero, parts)[0]
+
+
 def train_step(
     state: TrainState,
     batch: tuple[jax.Array, ...],
@@ -64,6 +80,7 @@ def train_step(
     loss_fn: Loss,
     tx: optax.GradientTransformation,
     accumulate: int = 1,
+    sums: Callable = sums,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimizer step on one batch.
 
@@ -73,6 +90,7 @@ def train_step(
     Args:
       batch: arrays whose first axis is the sequences; `accumulate` divides their number.
       accumulate: parts that the batch is computed in, one after the other, in the memory of one part and a gradient.
+      sums: the loss, the count and the gradient of a batch; mesh.summed gives those of many devices.
 
     Returns:
       The next state, and float32 () metrics: `loss`, the mean over the batch before the update; `grad_norm`, the global
@@ -97,22 +115,6 @@ def global_norm(tree: Any) -> jax.Array:
     small = [leaf.ravel() for leaf in leaves if leaf.size < 2**16]  # biases: one vector of all spares a GPU ten kernels
     large = [leaf for leaf in leaves if leaf.size >= 2**16]
     return optax.tree.norm([*large, jnp.concatenate(small)] if small else large)
-
-
-def sums(
-    model: Any, batch: tuple[jax.Array, ...], loss_fn: Loss, accumulate: int = 1
-) -> tuple[jax.Array, jax.Array, Any]:
-    """The loss, the count and the gradient of the loss, each summed over the batch."""
-
-    def part(batch: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, Any]:
-        (total, count), grads = jax.value_and_grad(loss_fn, has_aux=True)(model, *batch)
-        return total, count, grads
-
-    if accumulate == 1:
-        return part(batch)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]), batch)
-    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(part, jax.tree.map(lambda leaf: leaf[0], parts)))
-    return jax.lax.scan(lambda so_far, batch: (jax.tree.map(jnp.add, so_far, part(batch)), None), zero, parts)[0]
 
 
 def token_losses(model: GPT2, x: jax.Array, y: jax.Array) -> jax.Array:

@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import jax
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgpt.config import GPT2Config, TrainConfig
-from jaxgpt.device import compute
+from jaxgpt.device import compute, memory_limit
+from jaxgpt.mesh import alone, choose, make, placed, shardings, summed
 from jaxgpt.optimizer import lr_schedule, make_optimizer
 from jaxgpt.source import Source
-from jaxgpt.step import TrainState, init_state, loss_fn, state_of, train_step
+from jaxgpt.step import TrainState, init_state, loss_fn, state_of, sums, train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Training:
       model: the shape, and how the device computes it.
       schedule: the learning rate by step.
       tx: the optimizer.
+      shapes: shapes, dtypes and shardings of the state.
       step: `step.train_step` of one batch of accumulate * B sequences, compiled when it is called; it takes over the
         memory of the state.
     """
@@ -29,35 +32,43 @@ class Training:
     model: GPT2Config
     schedule: optax.Schedule
     tx: optax.GradientTransformation
+    shapes: TrainState
     step: Callable
 
     def first_state(self, seed: int, weights: Source | None = None) -> TrainState:
-        """The state before the first step, from random weights or from given ones."""
+        """The state before the first step, from random weights or from given ones; no device ever holds another's."""
+        there = shardings(self.shapes)
         if weights is None:
-            return self._new_state(_key(seed))
+            return jax.jit(lambda: init_state(_key(seed), config=self.model, tx=self.tx), out_shardings=there)()
         from jaxgpt.pretrained import load  # which brings orbax: only here
 
         names = ("dtype", "attention", "unroll", "remat", "pad_vocab_to_multiple_of")
-        model = load(weights, **{name: getattr(self.model, name) for name in names})
-        return jax.jit(functools.partial(state_of, tx=self.tx), donate_argnums=0)(model)
-
-    def shapes(self) -> TrainState:
-        """Shapes and dtypes of the state."""
-        return jax.eval_shape(self._new_state, _key(0))
-
-    @functools.cached_property
-    def _new_state(self) -> Callable[[jax.Array], TrainState]:
-        return jax.jit(functools.partial(init_state, config=self.model, tx=self.tx))
+        changes = {name: getattr(self.model, name) for name in names}
+        model = load(weights, self.shapes.step.sharding.mesh, **changes)
+        return jax.jit(functools.partial(state_of, tx=self.tx), donate_argnums=0, out_shardings=there)(model)
 
 
-def training(flags: TrainConfig, on: jax.Device | None = None) -> Training:
-    """What train.py makes of these flags on a device, by default the selected one."""
+def training(flags: TrainConfig, mesh: Mesh | None = None) -> Training:
+    """What train.py makes of these flags on a mesh; by default that of the selected device alone."""
+    mesh = mesh or alone()
     head_size = flags.n_embd // flags.n_head
-    model = flags.model(**compute(flags.dtype, flags.n_layer, head_size, flags.T, flags.remat, on))
+    model = flags.model(
+        **compute(flags.dtype, flags.n_layer, head_size, flags.T, flags.remat, first=mesh.devices.flat[0])
+    )
     schedule = lr_schedule(**flags.learning_rate())
     tx = make_optimizer(schedule, **flags.adamw())
-    step = functools.partial(train_step, loss_fn=loss_fn, tx=tx, accumulate=flags.accumulate)
-    return Training(model, schedule, tx, jax.jit(step, donate_argnums=0))
+    shapes = placed(jax.eval_shape(lambda: init_state(_key(0), config=model, tx=tx)), mesh)
+    step = functools.partial(
+        train_step, loss_fn=loss_fn, tx=tx, accumulate=flags.accumulate, sums=summed(sums, mesh, model.dtype)
+    )
+    result = shardings(shapes), NamedSharding(mesh, PartitionSpec())
+    return Training(model, schedule, tx, shapes, jax.jit(step, donate_argnums=0, out_shardings=result))
+
+
+def mesh_of(flags: TrainConfig) -> Mesh:
+    """The mesh that --mesh makes of all devices."""
+    devices = jax.devices()
+    return make(choose(flags, training(flags).shapes, devices, memory_limit()), devices)
 
 
 def _key(seed: int) -> jax.Array:

@@ -55,7 +55,7 @@ def check(run: Path, flags: TrainConfig) -> int:
     from jaxgpt.training import training
 
     device.select("cpu")  # the bits are the same anywhere
-    like = training(flags).shapes()
+    like = training(flags).shapes
     damaged = 0
     with Checkpoints(run / "checkpoints") as checkpoints:
         if not checkpoints.steps():

@@ -62,7 +62,7 @@ def h100():
     """Describes arguments, arrays or shapes, on an H100: what is lowered for them compiles for it, without one."""
     if not (importlib.util.find_spec("jax_plugins") and importlib.util.find_spec("jax_plugins.xla_cuda12")):
         pytest.skip("needs JAX's CUDA plug-in (Linux: pip install 'jax[cuda12]'); no GPU is needed")
-    sharding = jax.sharding.SingleDeviceSharding(aot.described("h100")[0])
+    sharding = jax.sharding.SingleDeviceSharding(aot.described("h100")[0].devices.flat[0])
 
     def described(tree):
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

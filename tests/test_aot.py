@@ -56,7 +56,7 @@ def test_the_step_is_one_graph_of_bfloat16_products_and_flash_attention(regime):
 
 def test_the_state_is_donated(regime):
     config, compiled, _, _ = regime
-    state = training(config, aot.described("h100")[0]).shapes()
+    state = training(config, aot.described("h100")[0]).shapes
     bytes_ = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     assert compiled.memory_analysis().alias_size_in_bytes == bytes_
 

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import re
 import shlex
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -66,6 +67,28 @@ def test_values_must_fit_each_other():
         TrainConfig(T=1025)
     with pytest.raises(UsageError, match="--n-embd 768 can't be split over --n-head 7"):
         TrainConfig(n_head=7)
+
+
+def test_a_mesh_is_sizes_by_axis():
+    assert TrainConfig().axes is None
+    assert TrainConfig(B=8, mesh="fsdp=4,data=2").axes == {"fsdp": 4, "data": 2}
+    assert TrainConfig(B=8, mesh="data=8").axes == {"data": 8}
+
+
+@pytest.mark.parametrize(
+    "mesh, says",
+    [(text, "not a mesh; use auto") for text in ("", "8", "data", "data=0", "data=-1", "data=2,data=2", "tensor=2")]
+    + [("data=8", "--B 4 can't be shared equally by the 8 devices of --mesh data=8: use a multiple of 8")]
+    + [("data=2,fsdp=3", "--B 4 can't be shared equally by the 6 devices of --mesh data=2,fsdp=3")],
+)
+def test_a_mesh_that_cannot_be(mesh, says):
+    with pytest.raises(UsageError, match=re.escape(says)):
+        TrainConfig(B=4, mesh=mesh)
+
+
+def test_a_width_that_a_mesh_cannot_share():
+    with pytest.raises(UsageError, match="--n-embd 30 can't be shared equally by --mesh data=1,fsdp=4"):
+        TrainConfig(B=4, n_embd=30, n_head=1, mesh="data=1,fsdp=4")
 
 
 def test_identity_is_what_decides_the_numbers():

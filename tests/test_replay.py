@@ -70,7 +70,7 @@ def test_it_shows_the_batch_and_the_losses_of_the_weights_before_the_step(traine
     tokens = corpus.load(flags.data).tokens
     x, y, _ = next_batch(tokens, row["position"], 1, 16)
     with Checkpoints(trained / "checkpoints") as checkpoints:
-        state = checkpoints.restore(3, training(flags).shapes())
+        state = checkpoints.restore(3, training(flags).shapes)
     logits = np.asarray(state.model(x), np.float64)[0]
     losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(16), y[0]]
     places, printed, pieces, texts = shown(out)

@@ -18,7 +18,7 @@ def test_what_the_flags_make():
     assert (static.model.n_embd, static.model.dtype, static.model.attention) == (8, "bfloat16", "xla")
     np.testing.assert_allclose([static.schedule(0), static.schedule(4)], [0.5, 0.05])
     state = static.first_state(seed=0)
-    leaves, like = jax.tree.leaves(state), jax.tree.leaves(static.shapes())
+    leaves, like = jax.tree.leaves(state), jax.tree.leaves(static.shapes)
     assert [(leaf.shape, leaf.dtype) for leaf in leaves] == [(leaf.shape, leaf.dtype) for leaf in like]
     x, y, _ = next_batch(np.arange(40, dtype=np.uint16), 0, 2, 16)  # accumulate * B sequences
     before = state.model.wte.embedding[...].copy()

@@ -1,0 +1,170 @@
+"""Many devices: the mesh, what each device holds of the state and of a batch, and how a step adds up over all of them.
+
+Each device runs the model on its own sequences, as if it were alone; what they owe each other is written down here.
+A mesh has two axes. Along `data` the devices hold the same parameters; along `fsdp` each holds a share of them and of
+the optimizer's moments (ZeRO: Rajbhandari et al., 2020). The sequences of a batch are divided over both.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxgpt.config import TrainConfig, require_mesh
+from jaxgpt.errors import UsageError
+
+AXES = ("data", "fsdp")
+
+# By the end of a parameter's name: which of its axes the devices of an fsdp group share, and whether the shares travel
+# in the compute dtype, in which products read them, or as they are. What is not named is small and whole everywhere:
+# biases and LayerNorm, 0.1 % of GPT-2 124M. The moments of AdamW have the names of their parameters.
+RULES = {
+    "kernel": (1, "compute"),  # (L, in, out): of a layer, rows, which come together in one piece
+    "embedding": (1, "float32"),  # (V, C): V is odd; the lookup is from float32, the head's copy is made after
+}
+
+
+def choose(flags: TrainConfig, state: Any, devices: Sequence[jax.Device], memory: float) -> dict[str, int]:
+    """The axes of --mesh; of auto: all devices on data, or on fsdp where state and gradient don't fit into one.
+
+    A single process leaves out devices that can't have an equal share of B.
+
+    Args:
+      state: shapes and dtypes.
+      memory: bytes of a device.
+    """
+    if flags.axes is not None:
+        return flags.axes
+    needed = sum(leaf.size * leaf.dtype.itemsize for part in (state, state.model) for leaf in jax.tree.leaves(part))
+    size = len(devices) if jax.process_count() > 1 else math.gcd(len(devices), flags.B)
+    axes = {"data" if needed <= memory else "fsdp": size}
+    require_mesh(flags, axes)
+    return axes
+
+
+def make(axes: dict[str, int], devices: Sequence[jax.Device]) -> Mesh:
+    """A mesh of the first of these devices; those of a process are next to each other.
+
+    Raises:
+      UsageError: there are not so many, or several processes have more.
+    """
+    shape = tuple(axes.get(name, 1) for name in AXES)
+    wanted, found = math.prod(shape), len(devices)
+    if wanted > found or (wanted < found and jax.process_count() > 1):
+        raise UsageError(f"--mesh {said(axes)} is of {wanted} devices, and there are {found}; use data={found}, say")
+    return Mesh(np.array(devices[:wanted]).reshape(shape), AXES)
+
+
+def alone() -> Mesh:
+    """The mesh of the selected device."""
+    return make({}, jax.local_devices()[:1])
+
+
+def said(axes: dict[str, int]) -> str:
+    """data=2,fsdp=4"""
+    return ",".join(f"{name}={size}" for name, size in axes.items())
+
+
+def placed(tree: Any, mesh: Mesh) -> Any:
+    """Shapes and dtypes of a state or a part of it, each leaf with the NamedSharding that RULES gives it."""
+
+    def place(path: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, _spec(path, mesh)))
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def shardings(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.sharding, tree)
+
+
+def device_bytes(tree: Any) -> int:
+    """What one device holds of arrays, or of what `placed` gives."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def sequences(mesh: Mesh) -> NamedSharding:
+    """Where the sequences of a batch are, (B, ...): in equal parts on all devices, in their order."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def own_rows(sharding: NamedSharding, B: int) -> slice:
+    """Which of B sequences are those of this process's devices."""
+    index = [rows for rows, *_ in sharding.addressable_devices_indices_map((B,)).values()]
+    bounds = [rows.indices(B)[:2] for rows in index]
+    return slice(min(first for first, _ in bounds), max(end for _, end in bounds))
+
+
+def summed(sums: Callable, mesh: Mesh, dtype: str) -> Callable:
+    """step.sums over a mesh: each device's of its own sequences, added up.
+
+    Parameters come together before, and gradients are added after all parts of the batch: each crosses the wires once a
+    step, however many parts there are. Those of a layer go alone, so that XLA can move them while it computes others.
+
+    Args:
+      sums: step.sums.
+      dtype: the compute dtype.
+    """
+    if mesh.size == 1:
+        return sums
+
+    def over_mesh(model: Any, batch: tuple[jax.Array, ...], loss_fn: Callable, accumulate: int = 1) -> tuple:
+        def of_device(model: Any, batch: tuple[jax.Array, ...]) -> tuple:
+            total, count, grads = sums(_each(_whole, model, mesh, dtype), batch, loss_fn, accumulate)
+            total, count = jax.lax.psum((total, count), AXES)
+            return total, count, _each(_added, grads, mesh, dtype)
+
+        specs = jax.tree_util.tree_map_with_path(lambda path, _: _spec(path, mesh), model)
+        nowhere, rows = PartitionSpec(), PartitionSpec(AXES)
+        run = jax.shard_map(
+            of_device, mesh=mesh, in_specs=(specs, rows), out_specs=(nowhere, nowhere, specs), check_vma=False
+        )
+        return run(model, batch)
+
+    return over_mesh
+
+
+def _rule(path: tuple) -> tuple[int, str] | None:
+    name = jax.tree_util.keystr(path).removesuffix(".value").rpartition(".")[2]  # `.value` is Flax's affair
+    return RULES.get(name)
+
+
+def _spec(path: tuple, mesh: Mesh) -> PartitionSpec:
+    rule = _rule(path)
+    if rule is None or mesh.shape["fsdp"] == 1:
+        return PartitionSpec()
+    return PartitionSpec(*[None] * rule[0], "fsdp")
+
+
+def _each(do: Callable, tree: Any, mesh: Mesh, dtype: str) -> Any:
+    """`do` of every leaf, and of every layer of a stack of kernels."""
+
+    def leaf(path: tuple, x: jax.Array) -> jax.Array:
+        axis, travels = _rule(path) or (None, "float32")
+        do_here = functools.partial(do, mesh=mesh, dtype=dtype if travels == "compute" else travels)
+        if x.ndim == 3:  # kernels, (L, in, out)
+            return jnp.stack([do_here(layer, axis=axis - 1) for layer in x])
+        return do_here(x, axis=axis)
+
+    return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def _whole(x: jax.Array, *, axis: int | None, mesh: Mesh, dtype: str) -> jax.Array:
+    """A parameter of which each device of an fsdp group has a share, in its own dtype, rounded to `dtype`."""
+    if axis is None or mesh.shape["fsdp"] == 1:
+        return x
+    return jax.lax.all_gather(x.astype(dtype), "fsdp", axis=axis, tiled=True).astype(x.dtype)
+
+
+def _added(gradient: jax.Array, *, axis: int | None, mesh: Mesh, dtype: str) -> jax.Array:
+    """The sum of all devices' gradients, in float32, of which a device gets its share."""
+    if axis is None or mesh.shape["fsdp"] == 1:
+        return jax.lax.psum(gradient, AXES)
+    share = jax.lax.psum_scatter(gradient, "fsdp", scatter_dimension=axis, tiled=True)
+    return jax.lax.psum(share, "data")

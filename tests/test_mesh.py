@@ -1,0 +1,166 @@
+"""Eight devices of one CPU, in a process of their own: JAX has to be told of them before it starts."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from jaxgpt import aot
+from jaxgpt.config import TrainConfig
+from jaxgpt.errors import UsageError
+from jaxgpt.mesh import choose, device_bytes, make, own_rows, placed, sequences
+from jaxgpt.training import training
+
+MESHES = ("data=1", "data=8", "fsdp=8", "data=2,fsdp=4")
+FLAGS = ["--size", "tiny", "--B", "8", "--T", "16", "--lr", "1e-3", "--data", "text.txt", "--hash-every", "20"]
+
+EIGHT = """
+import contextlib, io, json, sys
+sys.path.insert(0, sys.argv[1])
+import jax, numpy as np, train
+from jaxgpt import cli, device
+from jaxgpt.fingerprint import combined
+from jaxgpt.mesh import make
+from jaxgpt.config import Preset, TrainConfig
+from jaxgpt.training import training
+
+real, seen = device.put, []
+def put(x, y, to):
+    seen.append(x.tobytes().hex())
+    return real(x, y, to=to)
+device.put = put
+
+def run(*words):
+    seen.clear()
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = cli.run(train.main, words)
+    return {"code": code, "out": out.getvalue(), "seen": list(seen)}
+
+found = {}
+flags = json.loads(sys.argv[2])
+for mesh in json.loads(sys.argv[3]):
+    found[mesh] = run(*flags, "--mesh", mesh, "--out", mesh, "--steps", "20")
+    config = TrainConfig.from_preset(Preset("tiny"))
+    axes = {name: int(size) for name, size in (part.split("=") for part in mesh.split(","))}
+    state = training(config, make(axes, jax.devices())).first_state(seed=0)
+    first = jax.devices()[0]
+    held = [s.data.nbytes for x in jax.tree.leaves(state.model) for s in x.addressable_shards if s.device == first]
+    found[mesh] |= {"bytes": sum(held), "state": int(combined(state))}
+for steps, mesh in ((5, "data=1"), (10, "fsdp=8"), (15, "data=2"), (20, "data=1")):
+    found[f"elastic {steps}"] = run(*flags, "--mesh", mesh, "--out", "elastic", "--steps", str(steps))
+parts = ["--B", "4", "--accumulate", "2", "--mesh", "data=2,fsdp=2", "--out", "parts", "--steps", "20"]
+found["parts"] = run(*flags, *parts)
+found["auto"] = run(*flags, "--B", "6", "--out", "auto", "--steps", "1")
+found["weights"] = run(*flags, "--init-from", "data=1", "--mesh", "fsdp=8", "--out", "weights", "--steps", "2")
+found["more"] = run(*flags, "--init-from", "data=1", "--mesh", "data=1", "--out", "more", "--steps", "2")
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    """What train.py prints and logs on eight devices, by --mesh and for some other runs."""
+    folder = tmp_path_factory.mktemp("eight")
+    (folder / "text.txt").write_text(" ".join(f"word{n % 37} and {n}" for n in range(1200)))
+    code = [sys.executable, "-c", EIGHT, os.getcwd(), json.dumps(FLAGS), json.dumps(MESHES)]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "PYTHONPATH": os.getcwd(), "JAXGPT_CACHE": str(folder)}
+    done = subprocess.run(code, capture_output=True, text=True, cwd=folder, env=environment, timeout=500)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    for name, run in found.items():
+        assert run["code"] == 0, run["out"]
+        log = folder / name.split()[0] / "log.jsonl"
+        run["rows"] = [json.loads(line) for line in log.read_text().splitlines()]
+    return found
+
+
+def same_curve(rows, others):
+    assert len(rows) == len(others)
+    for row, other in zip(rows, others, strict=True):
+        assert [row[name] for name in ("step", "position")] == [other[name] for name in ("step", "position")]
+        assert row["loss"] == pytest.approx(other["loss"], abs=1e-5)
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize("mesh", MESHES[1:])
+def test_a_mesh_changes_neither_the_tokens_nor_the_losses(eight, mesh):
+    one = eight["data=1"]
+    assert eight[mesh]["state"] == one["state"]  # before the first step, to the bit
+    assert eight[mesh]["seen"] == one["seen"]
+    same_curve(eight[mesh]["rows"], one["rows"])
+    assert one["rows"][-1]["loss"] < one["rows"][0]["loss"] - 0.5  # they had something to differ in
+
+
+def test_parameters_on_a_device_are_its_share(eight):
+    vectors = 4 * (2 * 13 * 64 + 2 * 64)  # biases and LayerNorm, which are whole everywhere
+    whole = eight["data=1"]["bytes"] - vectors
+    assert {mesh: eight[mesh]["bytes"] - vectors for mesh in MESHES} == {
+        "data=1": whole,
+        "data=8": whole,
+        "fsdp=8": whole // 8,
+        "data=2,fsdp=4": whole // 4,
+    }
+
+
+def test_a_run_goes_on_with_other_numbers_of_devices(eight):
+    """1 -> 8 -> 2 -> 1 devices."""
+    parts = [eight[f"elastic {steps}"] for steps in (5, 10, 15, 20)]
+    assert [x for part in parts for x in part["seen"]] == eight["data=1"]["seen"]
+    same_curve(parts[-1]["rows"], eight["data=1"]["rows"])
+    assert "goes on from step 15, position 1,920, to 20 steps" in parts[-1]["out"]
+
+
+def test_parts_of_a_batch_on_a_mesh_are_the_batch(eight):
+    same_curve(eight["parts"]["rows"], eight["data=1"]["rows"])
+
+
+def test_given_weights_are_placed_and_are_the_same(eight):
+    same_curve(eight["weights"]["rows"], eight["more"]["rows"])
+
+
+def test_by_default_as_many_devices_as_can_share_a_batch(eight):
+    out = eight["auto"]["out"]
+    assert ": 2 as data=2" in out
+    assert "2 of 8 devices are used: --B 6 can't be shared equally by more; use a multiple of 8 for all" in out
+
+
+def test_all_devices_are_on_data_unless_the_state_does_not_fit():
+    flags = TrainConfig(B=16, n_layer=2)
+    shapes = training(flags).shapes
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.model))
+    needed = 4 * 4 * parameters  # parameters, two moments, gradient
+    assert choose(flags, shapes, range(8), memory=1.01 * needed) == {"data": 8}
+    assert choose(flags, shapes, range(8), memory=0.99 * needed) == {"fsdp": 8}
+    assert choose(TrainConfig(B=16, mesh="data=2"), shapes, range(8), memory=0) == {"data": 2}
+
+
+def test_more_devices_than_there_are():
+    with pytest.raises(UsageError, match="--mesh data=2,fsdp=4 is of 8 devices, and there are 1; use data=1"):
+        make({"data": 2, "fsdp": 4}, jax.devices())
+
+
+def test_the_last_devices_are_not_used_where_fewer_are_asked_for(h100):
+    devices = list(aot.described("h100", {"data": 8})[0].devices.flat)
+    assert list(make({"fsdp": 4}, devices).devices.flat) == devices[:4]
+
+
+def test_moments_are_where_their_parameters_are(h100):
+    mesh = aot.described("h100", {"data": 2, "fsdp": 4})[0]
+    state = training(TrainConfig(B=8, n_layer=1), mesh).shapes
+    model, (adam, *_) = state.model, state.opt_state
+    for moment in (adam.mu, adam.nu):
+        assert [x.sharding for x in jax.tree.leaves(moment)] == [x.sharding for x in jax.tree.leaves(model)]
+    (wte,), (mlp,), (bias,) = map(jax.tree.leaves, (model.wte, model.h.mlp.c_proj.kernel, model.h.mlp.c_proj.bias))
+    assert wte.sharding.shard_shape(wte.shape) == (50257, 192)
+    assert mlp.sharding.shard_shape(mlp.shape) == (1, 768, 768)
+    assert bias.sharding.is_fully_replicated
+    assert device_bytes(state.model) < device_bytes(placed(state.model, make({}, mesh.devices.flat))) / 3.9
+
+
+def test_sequences_of_this_process():
+    rows = sequences(make({}, jax.devices()))
+    assert own_rows(rows, 12) == slice(0, 12)
