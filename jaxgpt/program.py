@@ -1,25 +1,12 @@
-"""What a compiled GPU program does, counted from its optimised HLO text: kernels, bytes, FLOPs. Nothing has to run.
-
-The text, `jax.jit(f).lower(...).compile().as_text()`, is a list of computations; ENTRY, the last, is the program. A
-computation is a list of instructions, each below those that it reads. One of them, ROOT, is the result:
-
-    %fused_add (p0: f32[8,16], p1: f32[8,16]) -> f32[8,16] {
-      %p0 = f32[8,16]{1,0} parameter(0)
-      %p1 = f32[8,16]{1,0} parameter(1)
-      ROOT %sum = f32[8,16]{1,0} add(%p0, %p1)
-    }
-
-An instruction is `%name = dtype[dimensions]{layout} opcode(%operands), attributes`; a tuple has the types of its parts
-in parentheses. In ENTRY each is one kernel: `fusion(%x, %y), calls=%fused_add` reads x and y, writes the sum, and keeps
-what is between in registers. But parameters, tuples and the like run nothing. `while` runs its `body=` as often as its
-`known_trip_count` says, `call` and `async-start` run another computation once. `x-start` is x, and `x-done` awaits it.
-"""
+"""What a compiled GPU program does, counted from its optimised HLO text: kernels, bytes, FLOPs. Nothing has to run."""
 
 import math
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from jaxgpt.hlo import Instruction, entry, read_shapes
 
 NOT_A_KERNEL = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "conditional"}
 SLICES = {"slice", "dynamic-slice", "gather"}
@@ -77,17 +64,16 @@ def kernels(hlo: str) -> list[Kernel]:
     """
     found = []
 
-    def walk(computation: list[_Instruction], times: int, loop: str) -> None:
+    def walk(computation: list[Instruction], times: int, loop: str) -> None:
         for op in computation:
             if op.opcode == "while":
-                trips = re.search(r'"known_trip_count": ?\{"n": ?"(\d+)"', op.attributes)
-                walk(op.body, times * int(trips[1] if trips else 1), loop or op.name)
+                walk(op.body, times * op.trips, loop or op.name)
             elif op.opcode in ("call", "async"):
                 walk(op.body, times, loop)
             elif op.opcode not in NOT_A_KERNEL and not op.opcode.endswith(("-done", "-update")):
                 found.append(_kernel(op, times, loop))
 
-    walk(_entry(hlo), 1, "")
+    walk(entry(hlo), 1, "")
     return found
 
 
@@ -116,7 +102,7 @@ def transposes(program: list[Kernel]) -> list[str]:
 
 def results(program: list[Kernel], dtype: str, elements: int) -> list[str]:
     """Kernels that write an array of this dtype ('f32') and size, whatever its shape: the whole logits, for one."""
-    return [k.name for k in program if any((s.dtype, s.elements) == (dtype, elements) for s in _shapes(k.result))]
+    return [k.name for k in program if any((s.dtype, s.elements) == (dtype, elements) for s in read_shapes(k.result))]
 
 
 def products_not_in(program: list[Kernel], dtype: str) -> list[str]:
@@ -124,87 +110,10 @@ def products_not_in(program: list[Kernel], dtype: str) -> list[str]:
     return [f"{k.name}: {product}" for k in program for product in k.products if product != f"{dtype} x {dtype}"]
 
 
-# The text
-
-
-@dataclass(frozen=True)
-class _Shape:
-    text: str
-    dtype: str
-    dims: tuple[int, ...]
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.dims)
-
-    @property
-    def bytes(self) -> int:
-        bits = re.search(r"\d+", self.dtype.replace("pred", "u8"))
-        return math.ceil(self.elements * int(bits[0]) / 8) if bits else 0  # a token has none
-
-
-@dataclass(frozen=True, eq=False)
-class _Instruction:
-    name: str
-    opcode: str
-    shapes: tuple[_Shape, ...]
-    operands: tuple["_Instruction", ...]
-    body: list["_Instruction"] | None
-    """The computation that it runs, fuses or applies."""
-    attributes: str
-    root: bool
-
-    @property
-    def elements(self) -> int:
-        return sum(s.elements for s in self.shapes)
-
-    def bytes(self, elements: int) -> int:
-        """Of that many elements of the result."""
-        return sum(s.bytes for s in self.shapes) * elements // max(self.elements, 1)
-
-    @property
-    def target(self) -> str:
-        """The function that a custom call calls."""
-        return re.search(r'custom_call_target="([^"]*)"|$', self.attributes)[1] or ""
-
-
-def _shapes(text: str) -> list[_Shape]:
-    found = re.finditer(r"(\w+)\[([\d,]*)\](\{[^}]*\})?", text)
-    return [_Shape(m[0], m[1], tuple(int(n) for n in m[2].split(",") if n)) for m in found]
-
-
-def _entry(hlo: str) -> list[_Instruction]:
-    """The instructions of ENTRY, with those of other computations hanging from them."""
-    computations, scope = {}, None
-    for line in hlo.splitlines():
-        if header := re.match(r"(ENTRY )?%(\S+) \(.*\{$", line):
-            scope, ops = {}, []
-            computations["ENTRY" if header[1] else header[2]] = ops
-        elif line.startswith("}"):
-            scope = None
-        elif scope is not None:
-            m = re.match(r"\s+(ROOT )?%(\S+) = (.*?) ([a-z][a-z0-9-]*)\(([^)]*)\)(.*)", line)
-            if m is None:
-                raise ValueError(f"not an HLO instruction: {line.strip()[:200]}")
-            operands = tuple(scope[name] for name in re.findall(r"%([^\s,]+)", m[5]))
-            opcode, shapes = m[4].removesuffix("-start"), _shapes(m[3])
-            if opcode != m[4] and opcode != "all-reduce":  # the type lists operands, results, scalars to wait for
-                shapes = [s for s in shapes[len(operands) :] if s.text != "u32[]"]
-            if opcode == "custom-call" and len(shapes) > 1:
-                shapes = [s for s in shapes if s.dtype not in ("s8", "u8")]  # the workspace
-            called = re.search(r"\b(?:calls|body|to_apply)=%([^\s,]+)", m[6])
-            body = computations[called[1]] if called else None
-            scope[m[2]] = _Instruction(m[2], opcode, tuple(shapes), operands, body, m[6], bool(m[1]))
-            ops.append(scope[m[2]])
-    if "ENTRY" not in computations:
-        raise ValueError("not the text of an HLO program: it has no ENTRY")
-    return computations["ENTRY"]
-
-
 # One kernel
 
 
-def _kernel(op: _Instruction, times: int, loop: str) -> Kernel:
+def _kernel(op: Instruction, times: int, loop: str) -> Kernel:
     inside = list(_inside(op))
     operations = frozenset(inner.opcode for inner in inside) - NOT_A_KERNEL
     products = tuple(" x ".join(x.shapes[0].dtype for x in p.operands[:2]) for p in inside if _is_product(p))
@@ -214,14 +123,14 @@ def _kernel(op: _Instruction, times: int, loop: str) -> Kernel:
     return Kernel(op.name, kind, result, _bytes(op), flops, times, loop, operations, products)
 
 
-def _inside(op: _Instruction) -> Iterator[_Instruction]:
+def _inside(op: Instruction) -> Iterator[Instruction]:
     for inner in op.body if op.opcode == "fusion" else ():
         yield from _inside(inner)
     if op.opcode != "fusion":
         yield op
 
 
-def _kind(op: _Instruction, operations: frozenset[str], product: bool) -> str:
+def _kind(op: Instruction, operations: frozenset[str], product: bool) -> str:
     if op.opcode.startswith(("all-", "collective-", "reduce-scatter")):
         return "collective"
     if "__cudnn$fmha" in op.target:
@@ -236,11 +145,11 @@ def _kind(op: _Instruction, operations: frozenset[str], product: bool) -> str:
     return "copy" if operations <= MOVES else "elementwise"
 
 
-def _is_product(op: _Instruction) -> bool:
+def _is_product(op: Instruction) -> bool:
     return op.opcode == "dot" or op.target.startswith(("__cublas$gemm", "__cublas$lt$matmul"))
 
 
-def _flops(op: _Instruction) -> int:
+def _flops(op: Instruction) -> int:
     if _is_product(op):  # a dot writes {1}, cuBLAS ["1"]
         contracted = re.search(r'lhs_contracting_dim(?:s=\{|ensions": ?\[)([^}\]]*)', op.attributes)[1]
         lhs = op.operands[0].shapes[0].dims
@@ -252,7 +161,7 @@ def _flops(op: _Instruction) -> int:
     return 0
 
 
-def _bytes(op: _Instruction) -> int:
+def _bytes(op: Instruction) -> int:
     """Bytes read and written. From its results backwards: how many elements of each instruction are needed?"""
     body, root = (op.body, next(x for x in op.body if x.root)) if op.opcode == "fusion" else ([op], op)
     needed, total = Counter(), 0
@@ -275,7 +184,7 @@ def _bytes(op: _Instruction) -> int:
     return total + sum(x.bytes(needed[x]) for x in inputs)
 
 
-def _updated(op: _Instruction) -> int:
+def _updated(op: Instruction) -> int:
     """Elements that are written into the first operand, whose memory the result takes over; 0 where it does not."""
     update = {"dynamic-update-slice": 1, "scatter": -1}.get(op.opcode)
     return min(op.elements, op.operands[update].elements) if update else 0
