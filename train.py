@@ -4,15 +4,21 @@ import contextlib
 import dataclasses
 import functools
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jaxgpt import allocator, cli, corpus
+from jaxgpt import allocator, cli, corpus, processes
 from jaxgpt.config import Preset, TrainConfig, command, identity, require_same, require_shape
 from jaxgpt.errors import CheckpointError, DataError, UsageError
 from jaxgpt.folder import cache_folder, open_run, start_over, write_config
 from jaxgpt.loader import batches_per_epoch, next_batch
 from jaxgpt.source import Source, find
+
+if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
+    from jaxgpt.progress import Progress
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,9 +30,11 @@ def main(argv: Sequence[str]) -> int:
         require_shape(config, weights.config)
         if weights.folder and weights.folder.resolve() == config.out.resolve():
             raise UsageError(f"--out {config.out} is the folder of --init-from, which shall stay; choose another --out")
-    data = load_corpus(config)
-    with open_run(config.out) as hold_again, cli.stop_signals() as stopping:
-        return train(config, data, weights, hold_again, stopping)
+    here = processes.place(config.coordinator, config.num_processes, config.process_id)
+    with processes.joined(here, config.out) as own:
+        data = load_corpus(config)
+        with open_run(own) as hold_again, cli.stop_signals() as stopping:
+            return train(config, own, data, weights, hold_again, stopping)
 
 
 def load_corpus(config: TrainConfig) -> corpus.Corpus:
@@ -44,6 +52,7 @@ def load_corpus(config: TrainConfig) -> corpus.Corpus:
 
 def train(
     config: TrainConfig,
+    own: Path,
     data: corpus.Corpus,
     weights: Source | None,
     hold_again: Callable[[], bool],
@@ -51,7 +60,8 @@ def train(
 ) -> int:
     """Train until config.steps are done or `stopping` holds a signal, and return the exit code.
 
-    The first state has these weights; None: random ones. `hold_again` is of folder.open_run.
+    The first state has these weights; None: random ones. `own` is the folder for what this process alone writes, as
+    processes.joined gives it; `hold_again` is of folder.open_run.
     """
     # Imported here and not above, so that a wrong flag, file or folder is refused within a second.
     import jax
@@ -59,7 +69,7 @@ def train(
     from jaxgpt import device
     from jaxgpt.checkpoint import Checkpoints
     from jaxgpt.fingerprint import combined
-    from jaxgpt.mesh import own_rows, said, sequences
+    from jaxgpt.mesh import described, device_bytes, own_rows, sequences
     from jaxgpt.progress import Progress
     from jaxgpt.report import Report
     from jaxgpt.trace import Trace
@@ -74,16 +84,16 @@ def train(
     static, rows = training(config, mesh), sequences(mesh)
     here = own_rows(rows, B)
     shapes = static.shapes
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.model))
-    shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}"
-    say("device", device_name + (f": {mesh.size} as {said(mesh.shape)}" if mesh.size > 1 else ""))
+    say("device", device_name + (f": {described(mesh)}" if mesh.size > 1 else ""))
     if mesh.size < jax.device_count() and config.axes is None:
         more = f"--B {config.B} can't be shared equally by more; use a multiple of {jax.device_count()} for all"
         say("note", f"{mesh.size} of {jax.device_count()} devices are used: {more}")
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.model))
+    shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}"
     say("model", f"{parameters:,} parameters: {shape}, {static.model.dtype}")
 
-    out, log = config.out, config.out / "log.jsonl"
-    if stopping:
+    out, log = config.out, own / "log.jsonl"
+    if stopping and jax.process_count() == 1:  # several stop together, after a step
         say("stopped", "before the first step; nothing was changed")
         return 128 + stopping[0]
     less = "use a smaller --B (and --accumulate), --T or --size, or --remat full"
@@ -91,20 +101,22 @@ def train(
     def compiled_step(more: int = 0) -> jax.stages.Compiled:
         x = y = jax.ShapeDtypeStruct((B, T), "int32", sharding=rows)
         step = static.step.lower(shapes, (x, y)).compile()
-        device.require_memory(step.memory_analysis(), more, less)
+        device.require_memory(step.memory_analysis(), more, less, len(mesh.local_devices))
         return step
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(device.memory_errors(less))
         if config.fresh:  # what can't run shall not delete what has run
-            step_fn = compiled_step(more=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)))
-            if start_over(out):
+            step_fn = compiled_step(more=device_bytes(shapes))
+            if start_over(own):
                 say("note", f"--fresh: deleted the run that was in {out}")
+            processes.all_agree(True)  # that it is deleted
         checkpoints = stack.enter_context(Checkpoints(out / "checkpoints"))
 
         # ---- Where the run stands: at its newest checkpoint, or at the beginning.
         same = identity(config, data.fingerprint, static.model.dtype)
         flags = {name: getattr(config, name) for name in ("B", "T", "accumulate", "steps")}
+        processes.require_alike({**same, **flags, "mesh": dict(mesh.shape), "save_every": config.save_every})
         now = Progress(step=0, position=0, tokens_seen=0, **flags, identity=same)
         found = checkpoints.newest(
             shapes,
@@ -121,20 +133,7 @@ def train(
                 say("run", f"{out}: already has {saved.step:,} steps, and {config.steps:,} were asked for")
                 say_next(config, data, saved.step)
                 return 0
-            fits = saved.position + B * T + 1 <= len(data.tokens)  # unless B or T has grown
-            position = saved.position if fits else 0
-            now = dataclasses.replace(now, step=saved.step, position=position, tokens_seen=saved.tokens_seen)
-            say("run", f"{out}: goes on from step {now.step:,}, position {position:,}, to {config.steps:,} steps")
-            if saved.identity.get("corpus") != same["corpus"]:
-                say("note", "the text is another one from here on")
-            for name in ("B", "T", "accumulate"):
-                if getattr(saved, name) != getattr(now, name):
-                    say("note", f"--{name} was {getattr(saved, name)} and is {getattr(now, name)} from here on")
-            if saved.steps != config.steps and config.lr_depends_on_steps:
-                say(
-                    "note",
-                    f"--steps was {saved.steps:,}, is {config.steps:,}: the learning rate follows the new schedule",
-                )
+            now = gone_on(config, data, saved, now)
         saves = 1 + (config.steps - now.step) // (config.save_every or config.steps)
         if lack := checkpoints.require_space(shapes, saves):
             say("note", lack)
@@ -144,7 +143,7 @@ def train(
             step_fn = compiled_step()
         describe = functools.partial(
             write_config,
-            out,
+            own,
             vars(config) | {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint},
             start={"step": now.step, **flags, "dtype": static.model.dtype, "fingerprint": data.fingerprint},
         )
@@ -153,10 +152,11 @@ def train(
         if on_cpu:
             allocator.keep_what_is_freed()
         start = now.step
+        vote = processes.votes()
         lrs = jax.device_get(jax.vmap(static.schedule)(jax.numpy.arange(start, config.steps)))
         with (
             Report(log, start, config.steps, config.skip_bad_steps) as report,
-            Trace(out / "profile", config.profile) as trace,
+            Trace(own / "profile", config.profile) as trace,
             jax.transfer_guard("disallow"),
         ):
             while now.step < config.steps:
@@ -178,7 +178,7 @@ def train(
                 now = dataclasses.replace(now, step=now.step + 1, position=next_position, tokens_seen=tokens_seen)
                 if problem := checkpoints.problem():
                     say("note", f"{problem}; the run goes on")
-                ending = bool(stopping) or now.step == config.steps
+                ending = vote(bool(stopping)) or now.step == config.steps
                 due = config.save_every and now.step % config.save_every == 0
                 if ending or due or checkpoints.retry(now.step):
                     report.flush()  # which ends a run whose loss is not finite, before that state is saved
@@ -192,13 +192,28 @@ def train(
     if now.step < config.steps:
         say("stopped", f"after {now.step:,} of {config.steps:,} steps, saved in {out}/checkpoints/{now.step}")
         say("go on", command(config))
-        return 128 + stopping[0]
+        return 128 + (stopping or [signal.SIGTERM])[0]  # or the signal was another process's
     say("done", report.summary())
     say("saved", f"{out}/checkpoints/{now.step}; every step's numbers in {log}")
     say_next(config, data, now.step)
     if report.lost:
         raise CheckpointError(f"{report.lost}; the checkpoint is whole: make room before the run goes on")
     return 0
+
+
+def gone_on(config: TrainConfig, data: corpus.Corpus, saved: "Progress", now: "Progress") -> "Progress":
+    """The progress of a run that goes on from a saved one as `now`, told with what is another from here on."""
+    window = config.B * config.accumulate * config.T + 1
+    position = saved.position if saved.position + window <= len(data.tokens) else 0  # B or T may have grown
+    say("run", f"{config.out}: goes on from step {saved.step:,}, position {position:,}, to {config.steps:,} steps")
+    if saved.identity.get("corpus") != now.identity["corpus"]:
+        say("note", "the text is another one from here on")
+    for name in ("B", "T", "accumulate"):
+        if getattr(saved, name) != getattr(now, name):
+            say("note", f"--{name} was {getattr(saved, name)} and is {getattr(now, name)} from here on")
+    if saved.steps != config.steps and config.lr_depends_on_steps:
+        say("note", f"--steps was {saved.steps:,}, is {config.steps:,}: the learning rate follows the new schedule")
+    return dataclasses.replace(now, step=saved.step, position=position, tokens_seen=saved.tokens_seen)
 
 
 def say(label: str, text: str) -> None:

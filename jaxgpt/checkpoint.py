@@ -16,12 +16,14 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from jaxgpt.errors import CheckpointError, DamagedError
+from jaxgpt.errors import CheckpointError, DamagedError, JaxgptError
 from jaxgpt.model import GPT2
+from jaxgpt.processes import all_agree, of_the_first
 from jaxgpt.progress import Progress, brief, damaged, from_json, require_fingerprint, to_json
 from jaxgpt.step import TrainState
 
 KEEP = 3  # checkpoints of a run
+PATIENCE_S = 120  # in which all processes must have written their part of a checkpoint
 
 # Errors of the system that say nothing about the files themselves.
 NOT_NOW = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
@@ -44,10 +46,15 @@ class Checkpoints:
         if self.folder.exists() and not self.folder.is_dir():
             raise CheckpointError(f"{folder}: not a folder; choose another --out")
         _silence_orbax()  # also of what a kill has left half deleted
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEEP,
+            enable_async_checkpointing=True,
+            async_options=ocp.options.AsyncOptions(timeout_secs=PATIENCE_S),
+        )
         try:
             self._clear()
             self._manager = ocp.CheckpointManager(self.folder, options=options)
+            self._reader = _reader(self.folder) if jax.process_count() > 1 else self._manager
         except OSError as error:
             raise CheckpointError(f"{folder}: {error.strerror}; choose another --out") from None
         self._step, self._in_flight = 0, False  # of the save that was begun last
@@ -61,6 +68,8 @@ class Checkpoints:
 
     def __exit__(self, failure: type | None, *_: object) -> None:
         """Wait until what was saved is on the disk, also where the run ends in an error."""
+        if jax.process_count() > 1 and failure and not issubclass(failure, JaxgptError):
+            return  # another process is gone, and its part of what is half written will never come
         self.wait()
         with contextlib.suppress(Exception):  # a save that failed is told of below
             self._manager.close()
@@ -126,6 +135,11 @@ class Checkpoints:
                 self._failed(error)
 
     def _failed(self, error: Exception) -> None:
+        if jax.process_count() > 1:  # they can't try again together: what one can't write the others don't know
+            raise CheckpointError(
+                f"{self.folder}: the checkpoint of step {self._step:,} could not be saved by all processes "
+                f"({brief(error.__context__ or error)}); mend that, then start the same command again in all of them"
+            ) from None
         if (self.folder / str(self._step)).exists():  # orbax deletes the oldest when the newest has its name
             self._failures = 0
             self._problems.append(f"an old checkpoint could not be deleted ({brief(error)})")
@@ -138,6 +152,8 @@ class Checkpoints:
             self._manager.reload()
 
     def _clear(self) -> None:
+        if jax.process_index() > 0:
+            return
         for folder in self.folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -166,7 +182,7 @@ class Checkpoints:
           CheckpointError: there are checkpoints, and none of them is whole.
         """
         broken = []
-        for step in self.steps():
+        while (step := of_the_first(next((n for n in self.steps() if n not in broken), -1))) >= 0:
             try:
                 progress = self.progress(step)
                 allow(progress, self.folder / str(step))
@@ -209,16 +225,23 @@ class Checkpoints:
         return from_json(content, self.folder / str(step))
 
     def _read(self, step: int, **items: Any) -> Any:
+        """Read by every process, and found whole by all of them or by none."""
+        found = damage = None
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(**items))
+            found = self._reader.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:  # orbax raises KeyError, ValueError, OSError and bare Exception for damaged files
-            self._met_damage = True
-            raise _unreadable(self.folder / str(step), error) from error
+            self._met_damage, damage = True, error
+        if all_agree(damage is None):
+            return found
+        damage = damage or OSError("another process can't read its part")
+        raise _unreadable(self.folder / str(step), damage) from damage
 
     def _set_aside(self, step: int) -> None:
         names = (f"{step}.damaged" + n * "+" for n in itertools.count())
         path = next(path for name in names if not (path := self.folder / name).exists())
-        (self.folder / str(step)).rename(path)
+        if jax.process_index() == 0:
+            (self.folder / str(step)).rename(path)
+        all_agree(True)  # that it is done
         self._manager.reload()
 
 
@@ -248,7 +271,7 @@ def restore_weights(folder: Path, like: GPT2) -> GPT2:
 
 
 def _weights(checkpoints: Path, step: int, like: GPT2) -> GPT2:
-    manager = ocp.CheckpointManager(checkpoints, options=ocp.CheckpointManagerOptions(read_only=True))
+    manager = _reader(checkpoints)
     leaves, tree = jax.tree_util.tree_flatten_with_path(like)
     wanted: dict[str, Any] = {}  # a part of a checkpoint is asked for as dicts in dicts
     for path, leaf in leaves:
@@ -269,6 +292,16 @@ def _weights(checkpoints: Path, step: int, like: GPT2) -> GPT2:
     model = jax.tree.unflatten(tree, arrays)
     require_fingerprint(model, {name.removeprefix(".model"): value for name, value in fingerprint.items()}, where)
     return model
+
+
+def _reader(folder: Path) -> ocp.CheckpointManager:
+    """A manager that reads alone: by default, one process that can't read would have all others wait for ever."""
+    alone = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:
+        me = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(me, {me}, barrier_sync_key_prefix=f"process-{me}")
+    options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
+    return ocp.CheckpointManager(folder, options=options)
 
 
 def _somewhere(like: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -84,8 +84,12 @@ def stop_signals(in_progress: str = "step") -> Iterator[list[int]]:
         received.append(number)
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
-        os.write(2, message)  # print is not allowed in a handler
+        os.write(stderr, message)  # print is not allowed in a handler
 
+    try:
+        stderr = sys.stderr.fileno()
+    except OSError:  # it is no file
+        stderr = 2
     before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
@@ -120,8 +124,14 @@ def _complain(message: str, exit_code: int) -> int:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """End the process. After a failed save or restore orbax's threads never end; they are not waited for."""
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        sys.stdout.flush()
+    """End the process. Nobody is waited for who may never come.
+
+    That are orbax's threads after a failed save or restore, and after an error other processes of the run, for which
+    JAX would wait at the exit; those learn of it by our absence.
+    """
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if 0 < exit_code < 128 or any(not thread.daemon for thread in others):
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
         os._exit(exit_code)
     sys.exit(exit_code)

@@ -120,6 +120,12 @@ class TrainConfig(Preset):
     """Seed of the initial weights."""
     device: Literal["auto", "gpu", "cpu"] = "auto"
     """Where to run; auto takes an NVIDIA GPU if there is a usable one."""
+    coordinator: str | None = None
+    """A run of several processes: HOST:PORT at which the first one listens. Under SLURM's srun it is known."""
+    num_processes: int | None = None
+    """How many processes; srun and mpirun say it too."""
+    process_id: int | None = None
+    """Which of them this is, from 0; srun, mpirun and an indexed job of Kubernetes say it too."""
     mesh: str = "auto"
     """Many devices: data=8, fsdp=8 (each holds a share of the state), data=2,fsdp=4; auto: data, or fsdp to fit."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -231,9 +237,11 @@ class TrainConfig(Preset):
         return GPT2Config(**shape, **compute)
 
 
+PROCESS = ("coordinator", "num_processes", "process_id")  # which process of a run this is
+
 # A run may go on with other values of these; every other flag decides what its numbers are, and must stay.
 FREE = ("size", "recipe", "B", "T", "accumulate", "steps", "data", "out", "save_every", "fresh", "device", "mesh")
-FREE += ("remat", "profile", "skip_bad_steps", "hash_every", "deterministic", "allow_other_data")
+FREE += ("remat", "profile", "skip_bad_steps", "hash_every", "deterministic", "allow_other_data", *PROCESS)
 
 
 def identity(config: TrainConfig, corpus: str, dtype: str) -> dict[str, Any]:

@@ -92,12 +92,13 @@ def memory_errors(what_takes_less: str) -> Iterator[None]:
         raise TryAgainError(f"out of memory: {first_line}; {what_takes_less}") from None
 
 
-def require_memory(plan: Any, more: int, what_takes_less: str) -> None:
+def require_memory(plan: Any, more: int, what_takes_less: str, devices: int = 1) -> None:
     """Refuse a compiled program that takes more memory than is free. On a CPU the system would kill it without a word.
 
     Args:
       plan: its `memory_analysis()`, of which the arguments that it takes over are not counted.
       more: bytes of what else is yet to be made.
+      devices: of this process; those of a CPU have one memory in common.
 
     Raises:
       TryAgainError: with what it takes, what is free, and the flags.
@@ -106,7 +107,7 @@ def require_memory(plan: Any, more: int, what_takes_less: str) -> None:
         return
     needed = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes + more
     if jax.default_backend() == "cpu":
-        needed *= 1.1  # the buffers of the libraries that multiply are not in the plan
+        needed *= 1.1 * devices  # the buffers of the libraries that multiply are not in the plan
     free = free_memory()
     if needed > free:
         raise TryAgainError(

@@ -5,7 +5,6 @@ A mesh has two axes. Along `data` the devices hold the same parameters; along `f
 the optimizer's moments (ZeRO: Rajbhandari et al., 2020). The sequences of a batch are divided over both.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,13 +19,13 @@ from jaxgpt.errors import UsageError
 
 AXES = ("data", "fsdp")
 
-# By the end of a parameter's name: which of its axes the devices of an fsdp group share, and whether the shares travel
-# in the compute dtype, in which products read them, or as they are. What is not named is small and whole everywhere:
-# biases and LayerNorm, 0.1 % of GPT-2 124M. The moments of AdamW have the names of their parameters.
+# By the last word of a parameter's name: which of its axes the devices of an fsdp group share, and whether the shares
+# travel in the compute dtype, in which products read them, or as they are. The moments of AdamW have the same names.
 RULES = {
-    "kernel": (1, "compute"),  # (L, in, out): of a layer, rows, which come together in one piece
-    "embedding": (1, "float32"),  # (V, C): V is odd; the lookup is from float32, the head's copy is made after
+    "kernel": (-2, "compute"),  # (L, in, out): a layer's rows, which come together in one piece
+    "embedding": (-1, "float32"),  # (V, C): V is odd; tokens are looked up in float32
 }
+WHOLE = (None, "float32")  # all else: biases and LayerNorm, 0.1 % of GPT-2 124M
 
 
 def choose(flags: TrainConfig, state: Any, devices: Sequence[jax.Device], memory: float) -> dict[str, int]:
@@ -70,11 +69,16 @@ def said(axes: dict[str, int]) -> str:
     return ",".join(f"{name}={size}" for name, size in axes.items())
 
 
+def described(mesh: Mesh) -> str:
+    several = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{mesh.size} as {said(mesh.shape)}{several}"
+
+
 def placed(tree: Any, mesh: Mesh) -> Any:
     """Shapes and dtypes of a state or a part of it, each leaf with the NamedSharding that RULES gives it."""
 
     def place(path: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, _spec(path, mesh)))
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, _spec(path, leaf, mesh)))
 
     return jax.tree_util.tree_map_with_path(place, tree)
 
@@ -116,55 +120,62 @@ def summed(sums: Callable, mesh: Mesh, dtype: str) -> Callable:
 
     def over_mesh(model: Any, batch: tuple[jax.Array, ...], loss_fn: Callable, accumulate: int = 1) -> tuple:
         def of_device(model: Any, batch: tuple[jax.Array, ...]) -> tuple:
-            total, count, grads = sums(_each(_whole, model, mesh, dtype), batch, loss_fn, accumulate)
-            total, count = jax.lax.psum((total, count), AXES)
-            return total, count, _each(_added, grads, mesh, dtype)
+            total, count, grads = sums(_together(model, mesh, dtype), batch, loss_fn, accumulate)
+            return *jax.lax.psum((total, count), AXES), _added(grads, mesh)
 
-        specs = jax.tree_util.tree_map_with_path(lambda path, _: _spec(path, mesh), model)
-        nowhere, rows = PartitionSpec(), PartitionSpec(AXES)
-        run = jax.shard_map(
-            of_device, mesh=mesh, in_specs=(specs, rows), out_specs=(nowhere, nowhere, specs), check_vma=False
-        )
-        return run(model, batch)
+        shares = jax.tree_util.tree_map_with_path(lambda path, leaf: _spec(path, leaf, mesh), model)
+        everywhere, rows = PartitionSpec(), PartitionSpec(AXES)
+        inputs, outputs = (shares, rows), (everywhere, everywhere, shares)
+        return jax.shard_map(of_device, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)(model, batch)
 
     return over_mesh
 
 
-def _rule(path: tuple) -> tuple[int, str] | None:
-    name = jax.tree_util.keystr(path).removesuffix(".value").rpartition(".")[2]  # `.value` is Flax's affair
-    return RULES.get(name)
+def _together(model: Any, mesh: Mesh, dtype: str) -> Any:
+    """The whole parameters, of which each device of an fsdp group has a share; what products read is of `dtype`."""
+
+    def whole(x: jax.Array, axis: int | None, travels: str) -> jax.Array:
+        if axis is None:
+            return x
+        share = x.astype(dtype if travels == "compute" else x.dtype)
+        return jax.lax.all_gather(share, "fsdp", axis=axis % x.ndim, tiled=True).astype(x.dtype)
+
+    return model if mesh.shape["fsdp"] == 1 else _by_layer(whole, model)
 
 
-def _spec(path: tuple, mesh: Mesh) -> PartitionSpec:
-    rule = _rule(path)
-    if rule is None or mesh.shape["fsdp"] == 1:
-        return PartitionSpec()
-    return PartitionSpec(*[None] * rule[0], "fsdp")
+def _added(grads: Any, mesh: Mesh) -> Any:
+    """The sums of all devices' gradients, in float32, of which a device gets what it has of the parameter."""
+    if mesh.shape["fsdp"] == 1:
+        return _by_layer(lambda g, axis, travels: jax.lax.psum(g, AXES), grads)
+
+    def share(g: jax.Array, axis: int | None, travels: str) -> jax.Array:
+        if axis is None:
+            return jax.lax.psum(g, AXES)
+        return jax.lax.psum_scatter(g, "fsdp", scatter_dimension=axis % g.ndim, tiled=True)
+
+    def everywhere(path: tuple, g: jax.Array) -> jax.Array:  # not by layer: of shares, few large sums are faster
+        return g if _rule(path) is WHOLE else jax.lax.psum(g, "data")
+
+    return jax.tree_util.tree_map_with_path(everywhere, _by_layer(share, grads))
 
 
-def _each(do: Callable, tree: Any, mesh: Mesh, dtype: str) -> Any:
-    """`do` of every leaf, and of every layer of a stack of kernels."""
+def _by_layer(do: Callable[[jax.Array, int | None, str], jax.Array], tree: Any) -> Any:
+    """`do` of every leaf and its rule; of a stack of kernels, of every layer's."""
 
     def leaf(path: tuple, x: jax.Array) -> jax.Array:
-        axis, travels = _rule(path) or (None, "float32")
-        do_here = functools.partial(do, mesh=mesh, dtype=dtype if travels == "compute" else travels)
-        if x.ndim == 3:  # kernels, (L, in, out)
-            return jnp.stack([do_here(layer, axis=axis - 1) for layer in x])
-        return do_here(x, axis=axis)
+        rule = _rule(path)
+        return jnp.stack([do(layer, *rule) for layer in x]) if x.ndim == 3 else do(x, *rule)
 
     return jax.tree_util.tree_map_with_path(leaf, tree)
 
 
-def _whole(x: jax.Array, *, axis: int | None, mesh: Mesh, dtype: str) -> jax.Array:
-    """A parameter of which each device of an fsdp group has a share, in its own dtype, rounded to `dtype`."""
+def _spec(path: tuple, leaf: Any, mesh: Mesh) -> PartitionSpec:
+    axis, _ = _rule(path)
     if axis is None or mesh.shape["fsdp"] == 1:
-        return x
-    return jax.lax.all_gather(x.astype(dtype), "fsdp", axis=axis, tiled=True).astype(x.dtype)
+        return PartitionSpec()
+    return PartitionSpec(*["fsdp" if n == axis % leaf.ndim else None for n in range(leaf.ndim)])
 
 
-def _added(gradient: jax.Array, *, axis: int | None, mesh: Mesh, dtype: str) -> jax.Array:
-    """The sum of all devices' gradients, in float32, of which a device gets its share."""
-    if axis is None or mesh.shape["fsdp"] == 1:
-        return jax.lax.psum(gradient, AXES)
-    share = jax.lax.psum_scatter(gradient, "fsdp", scatter_dimension=axis, tiled=True)
-    return jax.lax.psum(share, "data")
+def _rule(path: tuple) -> tuple[int | None, str]:
+    name = jax.tree_util.keystr(path).removesuffix(".value").rpartition(".")[2]  # `.value` is Flax's affair
+    return RULES.get(name, WHOLE)

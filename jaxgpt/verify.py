@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from jaxgpt import cli
-from jaxgpt.config import TrainConfig, command
+from jaxgpt.config import PROCESS, TrainConfig, command
 from jaxgpt.errors import CheckpointError, DamagedError, NumericsError, UsageError
 from jaxgpt.folder import open_run
 from jaxgpt.source import last_start
@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
     if config.resume < 0:
         raise UsageError(f"--resume {config.resume} is out of range: it must be 0 or above")
     flags, _ = last_start(config.run)
+    flags = dataclasses.replace(flags, **dict.fromkeys(PROCESS))  # here, one process proves it
     with open_run(config.run):
         damaged = check(config.run, flags)
     if config.resume:

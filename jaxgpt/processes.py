@@ -1,0 +1,218 @@
+"""Several processes of one run, such as one for each host: who takes part, what they agree on, how all of them end.
+
+The work is done by JAX's own distributed runtime. Every process runs the same program on its own devices; the first one
+prints and keeps the log. When one is gone, the others can't go on: they end within HEARTBEAT_S, whatever they do.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import os
+import signal
+import socket
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from jaxgpt.errors import TryAgainError, UsageError
+
+HEARTBEAT_S = 30  # without a sign of life of a process, the others take it for lost
+START_S = 300  # for all processes to appear
+GONE = "another process of this run is gone or hangs; start the same command again in every process"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Which of how many processes this one is.
+
+    Attributes:
+      count: of processes.
+      id: of this one, from 0.
+      coordinator: HOST:PORT at which the first one listens; None: SLURM's, which JAX finds.
+      devices: which of the host's devices are this process's; None: all.
+    """
+
+    count: int = 1
+    id: int = 0
+    coordinator: str | None = None
+    devices: list[int] | None = None
+
+
+def place(
+    coordinator: str | None, count: int | None, id: int | None, environment: Mapping[str, str] = os.environ
+) -> Place:
+    """Of the flags --coordinator, --num-processes and --process-id, and where they say nothing, of the launcher.
+
+    Open MPI and SLURM (srun) say all but Open MPI's coordinator; an indexed job of Kubernetes says the id alone.
+
+    Raises:
+      UsageError: one of them is missing or makes no sense.
+    """
+
+    def number(name: str) -> int | None:
+        return int(environment[name]) if environment.get(name, "").isdecimal() else None
+
+    of_slurm, alone_on_host = False, True
+    found = number("OMPI_COMM_WORLD_SIZE"), number("OMPI_COMM_WORLD_RANK"), number("OMPI_COMM_WORLD_LOCAL_RANK")
+    if None not in found:
+        alone_on_host = number("OMPI_COMM_WORLD_LOCAL_SIZE") == 1
+    else:  # SLURM_STEP_...: of srun; a batch script itself is one process
+        found = number("SLURM_STEP_NUM_TASKS"), number("SLURM_PROCID"), number("SLURM_LOCALID")
+        of_slurm = None not in found
+        alone_on_host = found[0] == number("SLURM_STEP_NUM_NODES")
+    if None in found:
+        found = None, number("JOB_COMPLETION_INDEX"), None
+        alone_on_host = True
+    if count is None and coordinator is None and id is None and found[0] in (None, 1):
+        return Place()
+    count, id = (mine if mine is not None else theirs for mine, theirs in zip((count, id), found[:2], strict=True))
+    missing = [flag for flag, value in (("--num-processes", count), ("--process-id", id)) if value is None]
+    if coordinator is None and not of_slurm:
+        missing.insert(0, "--coordinator HOST:PORT, at which the first process listens")
+    if missing:
+        raise UsageError(f"a run of several processes: {', '.join(missing)} is missing; docs/scaling.md has examples")
+    if not 0 <= id < count:
+        raise UsageError(
+            f"--process-id {id} is out of range: with --num-processes {count} it must be from 0 to {count - 1}"
+        )
+    host, _, port = (coordinator or "host:1").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UsageError(f"--coordinator {coordinator} is not HOST:PORT: use the first process's host and a free port")
+    return Place(count, id, coordinator, None if alone_on_host else [found[2]])
+
+
+@contextlib.contextmanager
+def joined(here: Place, out: Path) -> Iterator[Path]:
+    """A context in which this process is one of the run's. It gives the folder for what this process alone writes.
+
+    That is the run's folder for the first process, and one that is deleted afterwards for the others, which print
+    nothing either but errors. What JAX's runtime says goes to <out>/runtime-<id>.log: it says much, and only when
+    another process was lost.
+
+    Raises:
+      TryAgainError: the processes did not find each other, or one is gone.
+    """
+    if here.count == 1:
+        yield out
+        return
+    import jax
+
+    with contextlib.ExitStack() as stack:
+        own = out if here.id == 0 else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxgpt-")))
+        with contextlib.suppress(OSError):  # a folder that can't be written is told of where it matters
+            out.mkdir(parents=True, exist_ok=True)
+            _end_in_one_line(out / f"runtime-{here.id}.log")
+        if here.id > 0:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        jax.config.update("jax_enable_preemption_service", False)  # which would take SIGTERM from cli.stop_signals
+        if here.id == 0 and here.coordinator:
+            _require_free(here.coordinator)
+        try:
+            jax.distributed.initialize(
+                here.coordinator,
+                here.count,
+                here.id,
+                local_device_ids=here.devices,
+                initialization_timeout=START_S,
+                heartbeat_timeout_seconds=HEARTBEAT_S,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise TryAgainError(f"the processes did not find each other: {str(error).splitlines()[0]}") from None
+        try:
+            yield own
+        except (ValueError, jax.errors.JaxRuntimeError) as error:
+            if not any(sign in str(error) for sign in ("Gloo", "NCCL", "heartbeat", "coordination service")):
+                raise
+            raise TryAgainError(f"{GONE} ({str(error).splitlines()[0]:.200})") from None
+
+
+def _require_free(coordinator: str) -> None:
+    """Refuse a port that is taken, at which JAX's server would crash."""
+    both = {"family": socket.AF_INET6, "dualstack_ipv6": True} if socket.has_dualstack_ipv6() else {}
+    try:
+        socket.create_server(("", int(coordinator.rpartition(":")[2])), **both).close()
+    except OSError as error:
+        raise TryAgainError(
+            f"--coordinator {coordinator}: {os.strerror(error.errno)}; use another port of this host"
+        ) from None
+
+
+def _end_in_one_line(log: Path) -> None:
+    """Have the end that JAX's runtime makes of this process when another is lost be one line and exit code 75.
+
+    It is an abort out of a thread of its own, which no Python code could catch, after some forty lines on stderr.
+    """
+    stderr = os.dup(2)
+    sys.stdout, sys.stderr = (os.fdopen(os.dup(n), "w", buffering=1, errors="replace") for n in (1, 2))
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+    def abort(_: int) -> None:
+        os.write(stderr, f"error: {GONE}; JAX's own words are in {log}\n".encode())
+        os._exit(TryAgainError.exit_code)
+
+    _end_in_one_line.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(abort)  # kept: C code holds no reference
+    ctypes.CDLL(None).signal(int(signal.SIGABRT), ctypes.cast(_end_in_one_line.handler, ctypes.c_void_p))
+
+
+def all_agree(good: bool) -> bool:
+    """Whether this is true in every process. All of them must ask."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(good).all()) if jax.process_count() > 1 else good
+
+
+def require_alike(facts: Mapping[str, object]) -> None:
+    """Refuse processes that were not given the same. All of them must ask.
+
+    Raises:
+      UsageError: it names, in a process other than the first, what is not as there; the first knows only that.
+    """
+    differing = [name for name in facts if of_the_first(_digest(facts[name])) != _digest(facts[name])]
+    if not all_agree(not differing):
+        mine = f": here {', '.join(f'{name} is {facts[name]}' for name in differing)}" * bool(differing)
+        raise UsageError(f"the processes don't have the same flags and text{mine}; start all with the same command")
+
+
+def _digest(fact: object) -> int:
+    return zlib.crc32(repr(fact).encode()) >> 1  # fits into int32
+
+
+def of_the_first(number: int) -> int:
+    """The first process's number. All of them must ask."""
+    import jax
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int64(number))) if jax.process_count() > 1 else number
+
+
+def votes() -> Callable[[bool], bool]:
+    """A function to be called by every process at each step: whether any of them has said True.
+
+    Among several processes it is what was said a step before, so that no device waits for the answer.
+    """
+    import jax
+    import numpy as np
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    from jaxgpt.device import put
+
+    if jax.process_count() == 1:
+        return lambda said: said
+    mesh = Mesh(np.array(jax.devices()), "devices")
+    there = NamedSharding(mesh, PartitionSpec("devices"))
+    any_of = jax.jit(lambda said: said.any(), out_shardings=NamedSharding(mesh, PartitionSpec()))
+    before = None
+
+    def vote(said: bool) -> bool:
+        nonlocal before
+        now = any_of(*put(np.full(jax.local_device_count(), said), to=there))
+        before, answer = now, before
+        return answer is not None and bool(jax.device_get(answer))
+
+    return vote

@@ -1,0 +1,222 @@
+"""Real processes on this machine, with CPU devices and gloo between them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jaxgpt.errors import UsageError
+from jaxgpt.processes import HEARTBEAT_S, Place, place
+
+RUN = """
+import sys
+sys.path.insert(0, {root!r})
+import train
+from jaxgpt import checkpoint, cli, processes
+{prelude}
+cli.leave(cli.run(train.main, sys.argv[1:]))
+"""
+MODEL = ["--n-layer", "1", "--n-head", "1", "--n-embd", "8", "--block-size", "16", "--B", "8", "--T", "16"]
+FLAGS = [*MODEL, "--lr", "1e-2", "--data", "text.txt"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "text.txt").write_text(" ".join(f"word{n % 37}" for n in range(2000)))
+    return tmp_path
+
+
+def start(folder, count, *words, devices=1, preludes=None, only=None):
+    """`count` processes of one run, or those of them in `only`; `preludes` is code that some run first, by id."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAXGPT_CACHE": str(folder / "cache")}
+    started = []
+    for id in range(count) if only is None else only:
+        code = RUN.format(root=os.getcwd(), prelude=(preludes or {}).get(id, ""))
+        where = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", str(count), "--process-id", str(id)]
+        command = [sys.executable, "-c", code, *FLAGS, *words, *(where if count > 1 else [])]
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=folder, env=environment))
+    return started
+
+
+def finish(started):
+    """[(exit code, stdout, stderr)]"""
+    try:
+        said = [process.communicate(timeout=120) for process in started]
+        return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
+    finally:
+        for process in started:
+            process.kill()
+
+
+def run(*arguments, **options):
+    return finish(start(*arguments, **options))
+
+
+def rows(folder, out):
+    return [json.loads(line) for line in (folder / out / "log.jsonl").read_text().splitlines()]
+
+
+def wait_for_rows(folder, out, count):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        log = folder / out / "log.jsonl"
+        if log.exists() and log.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{out} has no {count} rows after a minute")
+
+
+def test_other_numbers_of_processes_go_on_with_the_same_run(folder):
+    """Four processes, then two of two devices, then one: the losses of one process that trains undisturbed."""
+    ((code, _, err),) = run(folder, 1, "--out", "one", "--steps", "12")
+    assert (code, err) == (0, "")
+    four = run(folder, 4, "--out", "run", "--steps", "4", "--mesh", "data=2,fsdp=2")
+    two = run(folder, 2, "--out", "run", "--steps", "8", devices=2)
+    one = run(folder, 1, "--out", "run", "--steps", "12")
+    assert [(code, err) for code, _, err in (*four, *two, *one)] == [(0, "")] * 7
+    assert [bool(out) for _, out, _ in (*four, *two)] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+        False,
+    ]  # the first one prints
+    assert "4 as data=2,fsdp=2 of 4 processes" in four[0][1]
+    assert "4 as data=4,fsdp=1 of 2 processes" in two[0][1]
+    assert "goes on from step 4, position 512, to 8 steps" in two[0][1]
+    assert sorted(path.name for path in (folder / "run" / "checkpoints").iterdir()) == ["12", "4", "8"]
+    for row, other in zip(rows(folder, "run"), rows(folder, "one"), strict=True):
+        assert (row["step"], row["position"]) == (other["step"], other["position"])
+        assert row["loss"] == pytest.approx(other["loss"], abs=1e-5)
+    assert rows(folder, "run")[-1]["loss"] < rows(folder, "run")[0]["loss"] - 0.5
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_is_killed_the_other_ends_and_the_command_goes_on(folder, victim):
+    started = start(folder, 2, "--out", "run", "--steps", "100000", "--save-every", "5")
+    wait_for_rows(folder, "run", 12)
+    started[victim].kill()
+    killed = time.monotonic()
+    ended = finish(started)
+    assert time.monotonic() - killed < HEARTBEAT_S + 15
+    code, _, err = ended[1 - victim]
+    assert code == 75 and err.startswith("error: another process of this run is gone or hangs; start the same command")
+    assert err.count("\n") == 1
+    again = run(folder, 2, "--out", "run", "--steps", str(len(rows(folder, "run")) + 3), "--save-every", "5")
+    assert [(code, err) for code, _, err in again] == [(0, "")] * 2
+    assert "goes on from step " in again[0][1]
+    assert [row["step"] for row in rows(folder, "run")] == list(range(len(rows(folder, "run"))))
+
+
+def test_a_signal_to_one_is_a_stop_of_all(folder):
+    started = start(folder, 2, "--out", "run", "--steps", "100000")
+    wait_for_rows(folder, "run", 3)
+    started[1].send_signal(signal.SIGTERM)
+    (code, out, err), (other_code, _, other_err) = finish(started)
+    assert (code, other_code, err) == (143, 143, "")
+    assert other_err == "\nstopping after the step in progress; once more quits at once\n"
+    steps = len(rows(folder, "run"))
+    assert f"stopped   after {steps} of 100,000 steps, saved in run/checkpoints/{steps}" in out
+    assert (folder / "run" / "checkpoints" / str(steps)).exists()
+
+
+def test_processes_must_have_the_same_flags(folder):
+    other = "sys.argv += ['--seed', '5']"
+    ended = run(folder, 2, "--out", "run", "--steps", "4", preludes={1: other})
+    assert [code for code, _, _ in ended] == [2, 2]
+    assert ended[0][2].startswith("error: the processes don't have the same flags and text; start all with")
+    assert "same flags and text: here seed is 5; start all with the same command" in ended[1][2]
+    assert not (folder / "run" / "checkpoints" / "4").exists()
+
+
+def test_a_part_that_can_not_be_written_or_read(folder):
+    """Process 1 can't write its part; both end. Then a part is damaged, which process 1 alone reads; both fall back."""
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))"
+    preludes = {0: "checkpoint.PATIENCE_S = 5", 1: "checkpoint.PATIENCE_S = 5; " + full}
+    assert [code for code, _, _ in run(folder, 2, "--out", "run", "--steps", "2", "--mesh", "fsdp=2")] == [0, 0]
+    ended = run(folder, 2, "--out", "run", "--steps", "4", "--mesh", "fsdp=2", preludes=preludes)
+    assert [code for code, _, _ in ended] in ([4, 4], [4, 75], [75, 4])
+    for _, _, err in ended:
+        assert err.count("\n") == 1
+    assert "could not be saved by all processes" in "".join(err for _, _, err in ended)
+    assert [code for code, _, _ in run(folder, 2, "--out", "run", "--steps", "4", "--mesh", "fsdp=2")] == [0, 0]
+    parts = (folder / "run" / "checkpoints" / "4" / "state" / "ocdbt.process_1").rglob("d/*")
+    for part in parts:
+        part.write_bytes(part.read_bytes()[:100])
+    ended = run(folder, 2, "--out", "run", "--steps", "6", "--mesh", "fsdp=2")
+    assert [(code, err) for code, _, err in ended] == [(0, "")] * 2
+    assert "checkpoints/4 is damaged and can't be used" in ended[0][1] and "goes on from step 2" in ended[0][1]
+    names = {path.name for path in (folder / "run" / "checkpoints").iterdir()}
+    assert names == {"2", "4.damaged", "6"}
+
+
+def test_a_process_that_never_comes(folder):
+    ((code, _, err),) = run(folder, 2, "--out", "run", only=[0], preludes={0: "processes.START_S = 3"})
+    assert code == 75 and err.startswith("error: another process of this run is gone or hangs")
+    assert "DEADLINE" in (folder / "run" / "runtime-0.log").read_text()
+
+
+def test_a_port_that_is_taken(folder):
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.bind(("::", 0))
+        taken.listen()
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        ((code, _, err),) = run(
+            folder, 2, "--out", "run", only=[0], preludes={0: f"sys.argv += ['--coordinator', {where!r}]"}
+        )
+    assert (code, err) == (75, f"error: --coordinator {where}: Address already in use; use another port of this host\n")
+
+
+OMPI = {"OMPI_COMM_WORLD_SIZE": "16", "OMPI_COMM_WORLD_RANK": "9", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
+SLURM = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "0"}
+
+
+@pytest.mark.parametrize(
+    "flags, environment, expected",
+    [
+        ((None, None, None), {}, Place()),
+        (("a:1", 2, 1), {}, Place(2, 1, "a:1")),
+        (("[::1]:80", 2, 0), {}, Place(2, 0, "[::1]:80")),
+        ((None, None, None), {"SLURM_NTASKS": "16", "SLURM_PROCID": "0"}, Place()),  # a batch script without srun
+        ((None, None, None), SLURM | {"SLURM_STEP_NUM_NODES": "4"}, Place(4, 3, None)),
+        ((None, None, None), SLURM | {"SLURM_STEP_NUM_NODES": "2"}, Place(4, 3, None, [0])),
+        ((None, None, None), SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, Place()),
+        (("a:1", None, None), OMPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "8"}, Place(16, 9, "a:1", [1])),
+        (("a:1", 4, None), {"JOB_COMPLETION_INDEX": "2"}, Place(4, 2, "a:1")),
+        ((None, None, None), {"JOB_COMPLETION_INDEX": "2"}, Place()),  # a job of processes that are each alone
+    ],
+    ids=str,
+)
+def test_which_process_this_is(flags, environment, expected):
+    assert place(*flags, environment) == expected
+
+
+@pytest.mark.parametrize(
+    "flags, environment, says",
+    [
+        (("a:1", None, None), {}, "--num-processes, --process-id is missing"),
+        (("a:1", 4, None), {}, "--process-id is missing"),
+        ((None, 4, 1), {}, "--coordinator HOST:PORT, at which the first process listens is missing"),
+        ((None, None, None), OMPI, "--coordinator HOST:PORT, at which the first process listens is missing"),
+        (("a:1", 4, 4), {}, "--process-id 4 is out of range: with --num-processes 4 it must be from 0 to 3"),
+        (("a:1", 0, 0), {}, "--process-id 0 is out of range"),
+        (("a", 2, 0), {}, "--coordinator a is not HOST:PORT"),
+        (("a:x", 2, 0), {}, "--coordinator a:x is not HOST:PORT"),
+        ((":99999", 2, 0), {}, "--coordinator :99999 is not HOST:PORT"),
+    ],
+    ids=str,
+)
+def test_which_process_this_can_not_be(flags, environment, says):
+    with pytest.raises(UsageError) as error:
+        place(*flags, environment)
+    assert says in str(error.value)
