@@ -10,9 +10,9 @@ import jax
 from jax.sharding import Mesh
 
 from jaxgpt.config import TrainConfig
-from jaxgpt.device import MEMORY_SHARE
+from jaxgpt.device import MEMORY_SHARE, memory_limit
 from jaxgpt.errors import UsageError
-from jaxgpt.mesh import device_bytes, make, said, sequences
+from jaxgpt.mesh import alone, device_bytes, make, said, sequences
 from jaxgpt.training import training
 
 
@@ -67,9 +67,9 @@ def described(gpu: Literal["h100"], axes: dict[str, int] | None = None) -> tuple
     return make(axes or {}, topology.devices), int(MEMORY_SHARE * memory)
 
 
-def present(axes: dict[str, int] | None = None) -> tuple[Mesh, int]:
-    """A mesh of the devices of this machine, and how many bytes of the memory of one a run takes."""
-    return make(axes or {}, jax.devices()), jax.devices()[0].memory_stats()["bytes_limit"]
+def present() -> tuple[Mesh, int]:
+    """The selected device, and how many bytes of its memory a run takes."""
+    return alone(), int(memory_limit())
 
 
 def compiled_step(config: TrainConfig, on: Mesh) -> jax.stages.Compiled:

@@ -1,6 +1,7 @@
-"""What a training step takes of a GPU's memory, and how large B may be: `python -m jaxgpt.fit --gpu h100 --T 1024`.
+"""What a training step takes of a GPU's memory, how large B may be, and how a mesh of GPUs grows.
 
-Nothing is trained: the step is compiled, and XLA says what memory it has planned.
+`python -m jaxgpt.fit --gpu h100 --T 1024`. Nothing is trained: the step is compiled, XLA says what memory it has
+planned, and traffic.py counts what the GPUs send each other.
 """
 
 import dataclasses
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from jaxgpt.aot import Memory
 
 COLUMNS = ("--remat", "parameters", "optimizer", "activations", "other temporaries", "all", "largest B")
+GROWTH = ("GPUs", "--mesh", "GB sent", "compute ms", "links ms", "waited for", "step ms", "M tokens/s", "efficiency")
+SIZES = (8, 64, 256, 1024)  # of meshes
 ATTEMPTS = 8  # compilations in search of the largest B, each some ten seconds
 
 
@@ -28,7 +31,7 @@ ATTEMPTS = 8  # compilations in search of the largest B, each some ten seconds
 class FitConfig(TrainConfig):
     """What a training step takes of a GPU's memory without and with --remat, and the largest B that fits.
 
-    The other flags are those of train.py.
+    With --mesh also how long it takes at best there and on more GPUs. The other flags are those of train.py.
     """
 
     gpu: Literal["auto", "h100"] = "auto"
@@ -45,6 +48,10 @@ def main(argv: Sequence[str]) -> int:
     from jaxgpt import aot, device
 
     if config.gpu == "auto":
+        if config.axes:
+            raise UsageError(
+                "--mesh: the links between GPUs are known for --gpu h100 alone; name it, or leave --mesh out"
+            )
         if not device.nvidia_gpus():
             raise UsageError("no usable NVIDIA GPU here; name one that need not be there: --gpu h100")
         device.select("gpu")
@@ -52,27 +59,59 @@ def main(argv: Sequence[str]) -> int:
     else:
         os.environ.update(device.gpu_settings())
         device.select("cpu")
-        on, limit = aot.described(config.gpu)
+        on, limit = aot.described(config.gpu, config.axes)
 
     errors = rich.console.Console(stderr=True)
-    title = f"B={config.B}, T={config.T} on {on.device_kind}: GB, of {limit / 1e9:.1f} that a run takes"
+    several = f"each of {on.size} " if on.size > 1 else ""
+    gpu = on.devices.flat[0].device_kind
+    title = f"B={config.B}, T={config.T} on {several}{gpu}: GB, of {limit / 1e9:.1f} that a run takes"
     table = rich.table.Table(*COLUMNS, title=title)
     for remat in ("none", "dots", "full"):
 
-        def measure(B: int, remat: str = remat) -> "Memory | None":
-            with errors.status(f"compiling --remat {remat} --B {B}"):
-                return aot.memory(dataclasses.replace(config, B=B, remat=remat), on)
+        def measure(share: int, remat: str = remat) -> "Memory | None":  # of B, for each GPU
+            with errors.status(f"compiling --remat {remat} --B {share * on.size}"):
+                return aot.memory(dataclasses.replace(config, B=share * on.size, remat=remat), on)
 
-        here, twice = measure(config.B), measure(2 * config.B)
-        best = largest(measure, {config.B: here, 2 * config.B: twice}, limit)
+        share = config.B // on.size
+        here, twice = measure(share), measure(2 * share)
+        best = on.size * largest(measure, {share: here, 2 * share: twice}, limit)
         parts = ["-"] * 5
         if here and twice:
             activations = min(here.temporary, twice.temporary - here.temporary)  # what grows with B
             sizes = here.parameters, here.optimizer, activations, here.temporary - activations, here.total
             parts = [f"{size / 1e9:.2f}" for size in sizes]
         table.add_row(remat, *parts, f"{best:,}" if best else "none")
-    rich.console.Console(width=None if sys.stdout.isatty() else 120).print(table)
+    paper = rich.console.Console(width=None if sys.stdout.isatty() else 120)
+    paper.print(table)
+    if config.axes:
+        paper.print(growth(config, config.axes, errors))
     return 0
+
+
+def growth(config: FitConfig, axes: dict[str, int], errors: rich.console.Console) -> rich.table.Table:
+    """The least time of a step on one GPU, on the mesh, and on meshes larger along data, with B in proportion."""
+    from jaxgpt import aot, traffic
+    from jaxgpt.mesh import said
+
+    size = math.prod(axes.values())
+    share = config.B // size  # sequences of a GPU
+    title = f"{share} sequences of {config.T} tokens for each GPU, hosts of {aot.PER_HOST}: at best"
+    table = rich.table.Table(*GROWTH, title=title)
+    meshes = {
+        n: axes | {"data": axes.get("data", 1) * n // size} for n in (size, *SIZES) if n >= size and n % size == 0
+    }
+    alone = 0.0
+    for gpus, mesh in ({1: {"data": 1}} | meshes).items():
+        flags = dataclasses.replace(config, B=share * gpus, mesh=said(mesh))
+        with errors.status(f"compiling --mesh {flags.mesh} --B {flags.B}"):
+            on, _ = aot.described(config.gpu, mesh)
+            step = traffic.step(aot.compiled_step(flags, on).as_text())
+        alone = alone or step.ms
+        times = step.compute_ms, step.communication_ms, step.exposed_ms, step.ms
+        speed = flags.B * flags.T / step.ms / 1e3  # million tokens a second
+        cells = f"{gpus:,}", flags.mesh, f"{step.sent / 1e9:.2f}", *(f"{ms:.1f}" for ms in times), f"{speed:,.1f}"
+        table.add_row(*cells, f"{alone / step.ms:.0%}")
+    return table
 
 
 def largest(measure: Callable[[int], "Memory | None"], known: dict[int, "Memory | None"], limit: int) -> int:

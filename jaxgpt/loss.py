@@ -51,8 +51,9 @@ def _forward(x, table, y, vocab_size):
     def add(so_far, part):
         # A chunk begins when the one before it is done: otherwise XLA may hold the logits of all of them at once.
         so_far, part = jax.lax.optimization_barrier((so_far, part))
-        more, dx = chunk(part)
-        return jax.tree.map(jnp.add, so_far, more), dx
+        (total, dtable), dx = chunk(part)
+        total, dx = jax.lax.optimization_barrier((total, dx))  # dx is part of being done
+        return jax.tree.map(jnp.add, so_far, (total, dtable)), dx
 
     parts = _chunks(x, y)  # (count, ...)
     so_far, dx = chunk(jax.tree.map(lambda part: part[0], parts))

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -121,7 +122,20 @@ def remat(run: Callable, what: str) -> Callable:
     if what == "none":
         return run
     linear = jax.checkpoint_policies.save_only_these_names("linear")
-    return jax.checkpoint(run, policy=linear if what == "dots" else None)
+    return jax.checkpoint(lambda *x: run(*_layer_by_layer(x)), policy=linear if what == "dots" else None)
+
+
+@jax.custom_vjp
+def _layer_by_layer(x: Any) -> Any:
+    """x; its gradients are finished before those of the layers below begin.
+
+    With many GPUs XLA would put off the weights' gradients, to have products beside the sums over the devices, and keep
+    all that was computed again for them.
+    """
+    return x
+
+
+_layer_by_layer.defvjp(lambda x: (x, None), lambda _, g: (jax.lax.optimization_barrier(g),))
 
 
 class Block(nnx.Module):

@@ -70,3 +70,31 @@ def test_without_a_gpu_it_says_how_to_ask_for_one():
 def test_weights_are_refused():
     with pytest.raises(UsageError, match="the shape alone; name it by --size"):
         fit.main(["--gpu", "h100", "--init-from", "gpt2-xl"])
+
+
+def test_how_a_mesh_grows(h100, monkeypatch, capsys):
+    monkeypatch.setattr(fit, "ATTEMPTS", 0)
+    monkeypatch.setattr(fit, "SIZES", (8, 16))
+    flags = ["--gpu", "h100", "--size", "tiny", "--n-layer", "1", "--T", "64", "--B", "64", "--mesh", "data=1,fsdp=4"]
+    assert fit.main(flags) == 0
+    memory, growth = capsys.readouterr().out.split("16 sequences of 64 tokens for each GPU, hosts of 8: at best")
+    assert "B=64, T=64 on each of 4 NVIDIA H100 80GB HBM3" in memory
+    rows = [line.split("│")[1:-1] for line in growth.splitlines() if "│" in line]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    assert [row[:2] for row in cells] == [
+        ["1", "data=1"],
+        ["4", "data=1,fsdp=4"],
+        ["8", "data=2,fsdp=4"],
+        ["16", "data=4,fsdp=4"],
+    ]
+    assert cells[0][2] == "0.00" and cells[0][-1] == "100%"
+    sent = [float(row[2]) for row in cells]
+    assert sent == sorted(sent) and sent[1] > 0
+    for row in cells:
+        compute, _, waited, step = (float(cell) for cell in row[3:7])
+        assert compute + waited == pytest.approx(step, abs=0.11)
+
+
+def test_a_mesh_of_gpus_whose_links_nobody_knows():
+    with pytest.raises(UsageError, match="--mesh: the links between GPUs are known for --gpu h100 alone"):
+        fit.main(["--mesh", "data=4"])
