@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -76,7 +77,10 @@ def compiled_step(config: TrainConfig, on: Mesh) -> jax.stages.Compiled:
     """The train step that train.py makes of these flags, compiled for a mesh."""
     static = training(config, on)
     tokens = jax.ShapeDtypeStruct((config.B * config.accumulate, config.T), "int32", sharding=sequences(on))
-    return static.step.lower(static.shapes, (tokens, tokens)).compile()
+    lowered = static.step.lower(static.shapes, (tokens, tokens))
+    with warnings.catch_warnings():  # JAX's cache keeps what it then can't read for a GPU that is not there
+        warnings.filterwarnings("ignore", "Error reading persistent compilation cache")
+        return lowered.compile()
 
 
 def memory(config: TrainConfig, on: Mesh) -> Memory | None:
