@@ -31,13 +31,13 @@ class Place:
       count: of processes.
       id: of this one, from 0.
       coordinator: HOST:PORT at which the first one listens; None: SLURM's, which JAX finds.
-      devices: which of the host's devices are this process's; None: all.
+      devices: which of the host's GPUs are this process's; none named: all.
     """
 
     count: int = 1
     id: int = 0
     coordinator: str | None = None
-    devices: list[int] | None = None
+    devices: tuple[int, ...] = ()
 
 
 def place(
@@ -80,7 +80,7 @@ def place(
     host, _, port = (coordinator or "host:1").rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UsageError(f"--coordinator {coordinator} is not HOST:PORT: use the first process's host and a free port")
-    return Place(count, id, coordinator, None if alone_on_host else [found[2]])
+    return Place(count, id, coordinator, () if alone_on_host else (found[2],))
 
 
 @contextlib.contextmanager
@@ -114,7 +114,7 @@ def joined(here: Place, out: Path) -> Iterator[Path]:
                 here.coordinator,
                 here.count,
                 here.id,
-                local_device_ids=here.devices,
+                local_device_ids=list(here.devices),  # None would be one for each process
                 initialization_timeout=START_S,
                 heartbeat_timeout_seconds=HEARTBEAT_S,
             )

@@ -31,8 +31,11 @@ def folder(tmp_path):
     return tmp_path
 
 
-def start(folder, count, *words, devices=1, preludes=None, only=None):
-    """`count` processes of one run, or those of them in `only`; `preludes` is code that some run first, by id."""
+def start(folder, count, *words, devices=1, preludes=None, only=None, srun=False):
+    """`count` processes of one run, or those of them in `only`; `preludes` is code that some run first, by id.
+
+    They are told of each other by flags, or by the variables of SLURM's srun.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -41,9 +44,12 @@ def start(folder, count, *words, devices=1, preludes=None, only=None):
     for id in range(count) if only is None else only:
         code = RUN.format(root=os.getcwd(), prelude=(preludes or {}).get(id, ""))
         where = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", str(count), "--process-id", str(id)]
-        command = [sys.executable, "-c", code, *FLAGS, *words, *(where if count > 1 else [])]
-        pipe = subprocess.PIPE
-        started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=folder, env=environment))
+        slurm = {"JOB_ID": port, "STEP_NODELIST": "localhost", "NTASKS": count, "STEP_NUM_TASKS": count}
+        slurm |= {"STEP_NUM_NODES": 1, "PROCID": id, "LOCALID": id}
+        mine = {f"SLURM_{name}": str(value) for name, value in slurm.items()} if srun else {}
+        command = [sys.executable, "-c", code, *FLAGS, *words, *(where if count > 1 and not srun else [])]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, cwd=folder, env=environment | mine, **pipes))
     return started
 
 
@@ -80,7 +86,7 @@ def test_other_numbers_of_processes_go_on_with_the_same_run(folder):
     ((code, _, err),) = run(folder, 1, "--out", "one", "--steps", "12")
     assert (code, err) == (0, "")
     four = run(folder, 4, "--out", "run", "--steps", "4", "--mesh", "data=2,fsdp=2")
-    two = run(folder, 2, "--out", "run", "--steps", "8", devices=2)
+    two = run(folder, 2, "--out", "run", "--steps", "8", devices=2, srun=True)
     one = run(folder, 1, "--out", "run", "--steps", "12")
     assert [(code, err) for code, _, err in (*four, *two, *one)] == [(0, "")] * 7
     assert [bool(out) for _, out, _ in (*four, *two)] == [
@@ -189,9 +195,9 @@ SLURM = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "0"}
         (("[::1]:80", 2, 0), {}, Place(2, 0, "[::1]:80")),
         ((None, None, None), {"SLURM_NTASKS": "16", "SLURM_PROCID": "0"}, Place()),  # a batch script without srun
         ((None, None, None), SLURM | {"SLURM_STEP_NUM_NODES": "4"}, Place(4, 3, None)),
-        ((None, None, None), SLURM | {"SLURM_STEP_NUM_NODES": "2"}, Place(4, 3, None, [0])),
+        ((None, None, None), SLURM | {"SLURM_STEP_NUM_NODES": "2"}, Place(4, 3, None, (0,))),
         ((None, None, None), SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, Place()),
-        (("a:1", None, None), OMPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "8"}, Place(16, 9, "a:1", [1])),
+        (("a:1", None, None), OMPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "8"}, Place(16, 9, "a:1", (1,))),
         (("a:1", 4, None), {"JOB_COMPLETION_INDEX": "2"}, Place(4, 2, "a:1")),
         ((None, None, None), {"JOB_COMPLETION_INDEX": "2"}, Place()),  # a job of processes that are each alone
     ],
