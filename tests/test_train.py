@@ -130,7 +130,7 @@ def test_the_command_to_go_on_names_the_corpus_in_use(tmp_path, capsys):
 
 
 def test_only_put_moves_data_to_the_device(text, tmp_path, monkeypatch):
-    monkeypatch.setattr(device, "put", lambda *arrays: arrays)
+    monkeypatch.setattr(device, "put", lambda *arrays, to: arrays)
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         train.main([*TINY, "--data", str(text), "--out", str(tmp_path / "out"), "--steps", "2"])
 
@@ -193,11 +193,11 @@ def at_step(patch, step, action):
     """Do something just before the transfer of that step."""
     real, calls = device.put, []
 
-    def put(*arrays):
+    def put(*arrays, to):
         if len(calls) == step:
             action()
         calls.append(step)
-        return real(*arrays)
+        return real(*arrays, to=to)
 
     patch.setattr(device, "put", put)
 
@@ -277,11 +277,11 @@ def test_a_full_disk_is_told_and_the_run_saves_when_there_is_room_again(text, tm
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     real, calls = device.put, []
 
-    def put(*arrays):
+    def put(*arrays, to):
         if len(calls) in (2, 6):
             resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]) if len(calls) == 2 else before)
         calls.append(None)
-        return real(*arrays)
+        return real(*arrays, to=to)
 
     with monkeypatch.context() as patch:
         patch.setattr(device, "put", put)
@@ -304,12 +304,12 @@ from jaxgpt import cli, device
 
 out, calls, real = Path(sys.argv[-1]), [], device.put
 
-def put(*arrays):
+def put(*arrays, to):
     calls.append(None)
     if len(calls) in (3, 7):
         for folder in (out, out / "checkpoints"):
             folder.chmod(0o555 if len(calls) == 3 else 0o755)
-    return real(*arrays)
+    return real(*arrays, to=to)
 
 device.put = put
 cli.leave(cli.run(train.main, sys.argv[1:]))
@@ -616,8 +616,11 @@ def test_a_reader_that_leaves_is_no_traceback(text, tmp_path):
 
 def test_the_commands_of_the_readme_are_understood():
     text = (SCRIPT.parent / "README.md").read_text()
-    commands = re.findall(r"python train\.py(.*)", text)
-    assert len(commands) > 4
+    scaling = (SCRIPT.parent / "docs" / "scaling.md").read_text()
+    commands = re.findall(r"python train\.py(.*)", text + scaling)
+    pods = re.search(r"command: \[python, train\.py, (.*?)\]", scaling, re.DOTALL)[1]
+    commands.append(" ".join(word.strip().strip('"') for word in pods.split(",")))
+    assert len(commands) > 8
     for words in commands:
         words = shlex.split(words.split("`")[0])
         if words not in (["--help"], []):
