@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxgpt import allocator, cli, corpus, processes
-from jaxgpt.config import Preset, TrainConfig, command, identity, require_same, require_shape
+from jaxgpt.config import Preset, TrainConfig
 from jaxgpt.errors import CheckpointError, DataError, UsageError
 from jaxgpt.folder import cache_folder, open_run, start_over, write_config
+from jaxgpt.identity import command, identity, require_same, require_shape
 from jaxgpt.loader import batches_per_epoch, next_batch
 from jaxgpt.source import Source, find
 

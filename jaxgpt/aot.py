@@ -10,10 +10,10 @@ from typing import Literal
 import jax
 from jax.sharding import Mesh
 
-from jaxgpt.config import TrainConfig
+from jaxgpt.config import TrainConfig, said
 from jaxgpt.device import MEMORY_SHARE, memory_limit
 from jaxgpt.errors import UsageError
-from jaxgpt.mesh import alone, device_bytes, make, said, sequences
+from jaxgpt.mesh import alone, device_bytes, make, sequences
 from jaxgpt.training import training
 
 

@@ -15,7 +15,7 @@ import rich.console
 import rich.table
 
 from jaxgpt import cli
-from jaxgpt.config import Preset, TrainConfig
+from jaxgpt.config import Preset, TrainConfig, said
 from jaxgpt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ def main(argv: Sequence[str]) -> int:
 def growth(config: FitConfig, axes: dict[str, int], errors: rich.console.Console) -> rich.table.Table:
     """The least time of a step on one GPU, on the mesh, and on meshes larger along data, with B in proportion."""
     from jaxgpt import aot, traffic
-    from jaxgpt.mesh import said
 
     size = math.prod(axes.values())
     share = config.B // size  # sequences of a GPU

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxgpt.config import TrainConfig, require_mesh
+from jaxgpt.config import TrainConfig, require_mesh, said
 from jaxgpt.errors import UsageError
 
 AXES = ("data", "fsdp")
@@ -62,11 +62,6 @@ def make(axes: dict[str, int], devices: Sequence[jax.Device]) -> Mesh:
 def alone() -> Mesh:
     """The mesh of the selected device."""
     return make({}, jax.local_devices()[:1])
-
-
-def said(axes: dict[str, int]) -> str:
-    """data=2,fsdp=4"""
-    return ",".join(f"{name}={size}" for name, size in axes.items())
 
 
 def described(mesh: Mesh) -> str:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from jaxgpt import cli
-from jaxgpt.config import PROCESS, TrainConfig, command
+from jaxgpt.config import PROCESS, TrainConfig
 from jaxgpt.errors import CheckpointError, DamagedError, NumericsError, UsageError
 from jaxgpt.folder import open_run
+from jaxgpt.identity import command
 from jaxgpt.source import last_start
 
 CLOCK = ("step_ms", "tokens_per_s")  # what two rows of equal steps may differ in

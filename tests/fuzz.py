@@ -34,10 +34,11 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from jaxgpt import cli, corpus, progress, replay
-from jaxgpt.config import GPT2Config, Preset, TrainConfig, command
+from jaxgpt.config import GPT2Config, Preset, TrainConfig
 from jaxgpt.errors import CheckpointError, DamagedError, DataError, UsageError
 from jaxgpt.export import ExportConfig
 from jaxgpt.fit import FitConfig
+from jaxgpt.identity import command
 from jaxgpt.model import GPT2
 from jaxgpt.pretrained import load, save_hf
 from jaxgpt.replay import ReplayConfig

@@ -1,0 +1,67 @@
+"""Which run a run is: whether it may go on from a checkpoint or with given weights, and the command that does."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+from jaxgpt.config import GPT3_RECIPE, PROCESS, SHAPE, GPT2Config, Preset, TrainConfig
+from jaxgpt.errors import CheckpointError, UsageError
+
+# A run may go on with other values of these; every other flag decides what its numbers are, and must stay.
+FREE = ("size", "recipe", "B", "T", "accumulate", "steps", "data", "out", "save_every", "fresh", "device", "mesh")
+FREE += ("remat", "profile", "skip_bad_steps", "hash_every", "deterministic", "allow_other_data", *PROCESS)
+
+
+def identity(config: TrainConfig, corpus: str, dtype: str) -> dict[str, Any]:
+    """What makes two runs the same run: the flags that decide the numbers, the corpus's fingerprint, the dtype used."""
+    flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE}
+    return {**flags, "dtype": dtype, "corpus": corpus}
+
+
+def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path, other_data: bool = False) -> None:
+    """Refuse to go on from a checkpoint of another identity, naming every difference. `other_data`: the text may."""
+    # A flag that is younger than the checkpoint has had its default's effect.
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in now}
+    saved = defaults | saved | ({"corpus": now["corpus"]} if other_data else {})
+    names = sorted(name for name in {*saved, *now} if saved.get(name) != now.get(name))
+    if names:
+        differing = ", ".join(f"{name} {saved.get(name)!s:.16} there and {now.get(name)!s:.16} here" for name in names)
+        allowed = " (--allow-other-data takes this text)" if "corpus" in names else ""
+        presets = {"--recipe": ("lr", *GPT3_RECIPE), "--size": SHAPE}
+        forgotten = [flag for flag, sets in presets.items() if any(name in sets for name in names)]
+        differing += f" (what {' and '.join(forgotten)} would set)" if forgotten else ""
+        raise CheckpointError(
+            f"{where} is a checkpoint of another configuration: {differing}; "
+            f"use the flags and the text it was made with{allowed}, another --out, or --fresh to start over"
+        )
+
+
+def require_shape(config: TrainConfig, weights: GPT2Config) -> None:
+    """Refuse flags that don't fit the weights of --init-from."""
+    if weights.vocab_size != GPT2Config.vocab_size:
+        raise CheckpointError(
+            f"--init-from {config.init_from}: {weights.vocab_size:,} token ids, "
+            f"and GPT-2's tokenizer, which reads the texts, has {GPT2Config.vocab_size:,}"
+        )
+    for name in SHAPE:
+        value, there = getattr(config, name), getattr(weights, name)
+        if value != there:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} {value}: --init-from {config.init_from} has {there}; leave {flag} out")
+    if config.size != TrainConfig.from_preset(Preset(), weights).size:
+        raise UsageError(f"--size {config.size}: --init-from {config.init_from} sets the size; leave --size out")
+
+
+def command(config: TrainConfig, **changes: Any) -> str:
+    """A short command line that gives `config` with these changes."""
+    wanted = vars(config) | {"fresh": False, "profile": 0} | changes
+    default = vars(TrainConfig.from_preset(Preset(config.size, config.recipe))) | vars(Preset())
+    if config.init_from:
+        default |= {name: wanted[name] for name in ("size", *SHAPE)}
+    words = ["python", "train.py"]
+    for name, value in wanted.items():
+        if name in ("B", "T") or value != default[name]:
+            flag = "--" + name.replace("_", "-")
+            words += [flag] if value is True else [flag, str(value)]
+    return shlex.join(words)
