@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxgpt import allocator, cli, corpus, processes
-from jaxgpt.config import Preset, TrainConfig
+from jaxgpt.config import PROCESS, Preset, TrainConfig
 from jaxgpt.errors import CheckpointError, DataError, UsageError
 from jaxgpt.folder import cache_folder, open_run, start_over, write_config
 from jaxgpt.identity import command, identity, require_same, require_shape
@@ -80,7 +80,8 @@ def train(
     B, T = config.B * config.accumulate, config.T  # of one optimizer step
     allocator.use_one_heap()
     device_name = device.select(config.device, config.deterministic)
-    device.keep_compiled(cache_folder() / "compiled")
+    if jax.process_count() == 1:  # of several, those that find a program would leave the others alone with tuning it
+        device.keep_compiled(cache_folder() / "compiled")
     mesh = mesh_of(config)
     static, rows = training(config, mesh), sequences(mesh)
     here = own_rows(rows, B)
@@ -93,6 +94,9 @@ def train(
     shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}"
     say("model", f"{parameters:,} parameters: {shape}, {static.model.dtype}")
 
+    same = identity(config, data.fingerprint, static.model.dtype)
+    own_flags = ("out", "data", *PROCESS)  # paths may differ, and the text's fingerprint is in `same`
+    processes.require_alike(same | {name: value for name, value in vars(config).items() if name not in own_flags})
     out, log = config.out, own / "log.jsonl"
     if stopping and jax.process_count() == 1:  # several stop together, after a step
         say("stopped", "before the first step; nothing was changed")
@@ -115,9 +119,7 @@ def train(
         checkpoints = stack.enter_context(Checkpoints(out / "checkpoints"))
 
         # ---- Where the run stands: at its newest checkpoint, or at the beginning.
-        same = identity(config, data.fingerprint, static.model.dtype)
         flags = {name: getattr(config, name) for name in ("B", "T", "accumulate", "steps")}
-        processes.require_alike({**same, **flags, "mesh": dict(mesh.shape), "save_every": config.save_every})
         now = Progress(step=0, position=0, tokens_seen=0, **flags, identity=same)
         found = checkpoints.newest(
             shapes,

@@ -101,9 +101,11 @@ def joined(here: Place, out: Path) -> Iterator[Path]:
 
     with contextlib.ExitStack() as stack:
         own = out if here.id == 0 else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxgpt-")))
-        with contextlib.suppress(OSError):  # a folder that can't be written is told of where it matters
+        try:
             out.mkdir(parents=True, exist_ok=True)
             _end_in_one_line(out / f"runtime-{here.id}.log")
+        except OSError:  # which is told of where it matters
+            _end_in_one_line(Path(tempfile.gettempdir()) / f"jaxgpt-runtime-{here.id}.log")
         if here.id > 0:
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         jax.config.update("jax_enable_preemption_service", False)  # which would take SIGTERM from cli.stop_signals
@@ -144,14 +146,14 @@ def _end_in_one_line(log: Path) -> None:
 
     It is an abort out of a thread of its own, which no Python code could catch, after some forty lines on stderr.
     """
-    stderr = os.dup(2)
-    sys.stdout, sys.stderr = (os.fdopen(os.dup(n), "w", buffering=1, errors="replace") for n in (1, 2))
     with log.open("wb") as file:
+        stderr = os.dup(2)
+        sys.stdout, sys.stderr = (os.fdopen(os.dup(n), "w", buffering=1, errors="replace") for n in (1, 2))
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
 
     def abort(_: int) -> None:
-        os.write(stderr, f"error: {GONE}; JAX's own words are in {log}\n".encode())
+        os.write(stderr, f"error: {GONE}; JAX's own words, which may have another reason, are in {log}\n".encode())
         os._exit(TryAgainError.exit_code)
 
     _end_in_one_line.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(abort)  # kept: C code holds no reference
@@ -172,14 +174,18 @@ def require_alike(facts: Mapping[str, object]) -> None:
     Raises:
       UsageError: it names, in a process other than the first, what is not as there; the first knows only that.
     """
-    differing = [name for name in facts if of_the_first(_digest(facts[name])) != _digest(facts[name])]
+    import jax
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return
+    mine = np.array([zlib.crc32(repr(fact).encode()) >> 1 for fact in facts.values()], np.int32)
+    same = multihost_utils.broadcast_one_to_all(mine) == mine
+    differing = [name for name, alike in zip(facts, same, strict=True) if not alike]
     if not all_agree(not differing):
-        mine = f": here {', '.join(f'{name} is {facts[name]}' for name in differing)}" * bool(differing)
-        raise UsageError(f"the processes don't have the same flags and text{mine}; start all with the same command")
-
-
-def _digest(fact: object) -> int:
-    return zlib.crc32(repr(fact).encode()) >> 1  # fits into int32
+        here = f": here {', '.join(f'{name} is {facts[name]}' for name in differing)}" * bool(differing)
+        raise UsageError(f"the processes don't have the same flags and text{here}; start all with the same command")
 
 
 def of_the_first(number: int) -> int:

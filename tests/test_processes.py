@@ -136,13 +136,13 @@ def test_a_signal_to_one_is_a_stop_of_all(folder):
     assert (folder / "run" / "checkpoints" / str(steps)).exists()
 
 
-def test_processes_must_have_the_same_flags(folder):
-    other = "sys.argv += ['--seed', '5']"
-    ended = run(folder, 2, "--out", "run", "--steps", "4", preludes={1: other})
+@pytest.mark.parametrize("words, says", [(["--seed", "5"], "seed is 5"), (["--fresh"], "fresh is True")])
+def test_processes_must_have_the_same_flags(folder, words, says):
+    ended = run(folder, 2, "--out", "run", "--steps", "4", preludes={1: f"sys.argv += {words}"})
     assert [code for code, _, _ in ended] == [2, 2]
     assert ended[0][2].startswith("error: the processes don't have the same flags and text; start all with")
-    assert "same flags and text: here seed is 5; start all with the same command" in ended[1][2]
-    assert not (folder / "run" / "checkpoints" / "4").exists()
+    assert f"same flags and text: here {says}; start all with the same command" in ended[1][2]
+    assert not (folder / "run" / "checkpoints").exists()
 
 
 def test_a_part_that_can_not_be_written_or_read(folder):
