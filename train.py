@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxgpt import allocator, cli, corpus, processes
-from jaxgpt.config import PROCESS, Preset, TrainConfig
+from jaxgpt.config import PROCESS, Preset, TrainConfig, mesh_flag
 from jaxgpt.errors import CheckpointError, DataError, UsageError
 from jaxgpt.folder import cache_folder, open_run, start_over, write_config
 from jaxgpt.identity import command, identity, require_same, require_shape
@@ -70,7 +70,7 @@ def train(
     from jaxgpt import device
     from jaxgpt.checkpoint import Checkpoints
     from jaxgpt.fingerprint import combined
-    from jaxgpt.mesh import described, device_bytes, own_rows, sequences
+    from jaxgpt.mesh import device_bytes, own_rows, sequences
     from jaxgpt.progress import Progress
     from jaxgpt.report import Report
     from jaxgpt.trace import Trace
@@ -86,7 +86,8 @@ def train(
     static, rows = training(config, mesh), sequences(mesh)
     here = own_rows(rows, B)
     shapes = static.shapes
-    say("device", device_name + (f": {described(mesh)}" if mesh.size > 1 else ""))
+    several = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    say("device", device_name + (f": {mesh.size} as {mesh_flag(mesh.shape)}{several}" if mesh.size > 1 else ""))
     if mesh.size < jax.device_count() and config.axes is None:
         more = f"--B {config.B} can't be shared equally by more; use a multiple of {jax.device_count()} for all"
         say("note", f"{mesh.size} of {jax.device_count()} devices are used: {more}")
@@ -113,9 +114,10 @@ def train(
         stack.enter_context(device.memory_errors(less))
         if config.fresh:  # what can't run shall not delete what has run
             step_fn = compiled_step(more=device_bytes(shapes))
+            processes.all_agree(True)  # all can run
             if start_over(own):
                 say("note", f"--fresh: deleted the run that was in {out}")
-            processes.all_agree(True)  # that it is deleted
+            processes.all_agree(True)  # it is deleted
         checkpoints = stack.enter_context(Checkpoints(out / "checkpoints"))
 
         # ---- Where the run stands: at its newest checkpoint, or at the beginning.
@@ -194,13 +196,14 @@ def train(
         say("profile", said if trace.files else "no step was traced: the fourth of a start is the first that is")
     if now.step < config.steps:
         say("stopped", f"after {now.step:,} of {config.steps:,} steps, saved in {out}/checkpoints/{now.step}")
-        say("go on", command(config))
+        say("go on", again(config))
         return 128 + (stopping or [signal.SIGTERM])[0]  # or the signal was another process's
     say("done", report.summary())
     say("saved", f"{out}/checkpoints/{now.step}; every step's numbers in {log}")
     say_next(config, data, now.step)
-    if report.lost:
-        raise CheckpointError(f"{report.lost}; the checkpoint is whole: make room before the run goes on")
+    if not processes.all_agree(not report.lost):
+        lost = report.lost or "the first process has lost rows"
+        raise CheckpointError(f"{lost}; the checkpoint is whole: make room before the run goes on")
     return 0
 
 
@@ -227,8 +230,14 @@ def say_next(config: TrainConfig, data: corpus.Corpus, done: int) -> None:
     """The commands that come next; where the default corpus was not to be had, they name the one in use."""
     corpus_flag = {"data": "python"} if data.note else {}
     if not config.lr_depends_on_steps:  # else the learning rate would leap up to the longer schedule
-        say("go on", command(config, steps=2 * done, **corpus_flag))
+        say("go on", again(config, steps=2 * done, **corpus_flag))
     say("sample", shlex.join(["python", "-m", "jaxgpt.sample", str(config.out), "--prompt", "Once upon a time"]))
+
+
+def again(config: TrainConfig, **changes: object) -> str:
+    """The command with these changes; what differs from process to process is left to the user."""
+    own = "in every process, with its --coordinator and so on: " if config.coordinator else ""
+    return own + command(config, **changes)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ from typing import Literal
 import jax
 from jax.sharding import Mesh
 
-from jaxgpt.config import TrainConfig, said
+from jaxgpt.config import TrainConfig, mesh_flag
 from jaxgpt.device import MEMORY_SHARE, memory_limit
 from jaxgpt.errors import UsageError
-from jaxgpt.mesh import alone, device_bytes, make, sequences
+from jaxgpt.mesh import device_bytes, make_mesh, sequences, single_device
+from jaxgpt.traffic import Links
 from jaxgpt.training import training
 
 
@@ -35,9 +36,6 @@ class Memory:
         return self.parameters + self.optimizer + self.temporary
 
 
-PER_HOST = 8  # GPUs of a host
-
-
 def described(gpu: Literal["h100"], axes: dict[str, int] | None = None) -> tuple[Mesh, int]:
     """A mesh of GPUs that programs can be compiled for, and how many bytes of the memory of one a run takes.
 
@@ -46,14 +44,14 @@ def described(gpu: Literal["h100"], axes: dict[str, int] | None = None) -> tuple
     Raises:
       UsageError: JAX's CUDA plug-in, which does the compiling, is not installed.
     """
-    from jax.experimental import topologies  # which takes half a second, and is needed here alone
+    from jax.experimental import topologies  # which takes half a second, and is needed here single_device
 
     description = Path(__file__).with_name(f"{gpu}_sxm.txtpb").read_text()
     size = math.prod((axes or {}).values())
-    hosts = -(-size // PER_HOST)
-    if size % hosts:
+    hosts = max(1, size // Links.per_host)
+    if size > Links.per_host and size % Links.per_host:
         raise UsageError(
-            f"--mesh {said(axes)}: {size} GPUs can't be on hosts of {PER_HOST}; use a multiple of {PER_HOST}"
+            f"--mesh {mesh_flag(axes)}: hosts have {Links.per_host} GPUs; use a multiple of {Links.per_host}"
         )
     try:
         topology = topologies.get_topology_desc(
@@ -65,12 +63,12 @@ def described(gpu: Literal["h100"], axes: dict[str, int] | None = None) -> tuple
             f"{gpu}: no CUDA plug-in of JAX ({reason}) to compile for it; pip install 'jax[cuda12]'"
         ) from None
     memory = int(re.search(r"device_memory_size: (\d+)", description)[1])
-    return make(axes or {}, topology.devices), int(MEMORY_SHARE * memory)
+    return make_mesh(axes or {}, topology.devices), int(MEMORY_SHARE * memory)
 
 
 def present() -> tuple[Mesh, int]:
     """The selected device, and how many bytes of its memory a run takes."""
-    return alone(), int(memory_limit())
+    return single_device(), int(memory_limit())
 
 
 def compiled_step(config: TrainConfig, on: Mesh) -> jax.stages.Compiled:

@@ -9,7 +9,7 @@ import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ import orbax.checkpoint as ocp
 
 from jaxgpt.errors import CheckpointError, DamagedError, JaxgptError
 from jaxgpt.model import GPT2
-from jaxgpt.processes import all_agree, of_the_first
+from jaxgpt.processes import all_agree, highest, of_the_first
 from jaxgpt.progress import Progress, brief, damaged, from_json, require_fingerprint, to_json
 from jaxgpt.step import TrainState
 
 KEEP = 3  # checkpoints of a run
-PATIENCE_S = 120  # in which all processes must have written their part of a checkpoint
+PATIENCE_S = 600  # in which all of several processes must have written a checkpoint
 
 # Errors of the system that say nothing about the files themselves.
 NOT_NOW = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
@@ -49,7 +49,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=KEEP,
             enable_async_checkpointing=True,
-            async_options=ocp.options.AsyncOptions(timeout_secs=PATIENCE_S),
+            async_options=ocp.options.AsyncOptions(timeout_secs=PATIENCE_S) if jax.process_count() > 1 else None,
         )
         try:
             self._clear()
@@ -181,8 +181,8 @@ class Checkpoints:
         Raises:
           CheckpointError: there are checkpoints, and none of them is whole.
         """
-        broken = []
-        while (step := of_the_first(next((n for n in self.steps() if n not in broken), -1))) >= 0:
+        broken: list[int] = []
+        while (step := _next(self.folder, broken)) >= 0:
             try:
                 progress = self.progress(step)
                 allow(progress, self.folder / str(step))
@@ -225,16 +225,12 @@ class Checkpoints:
         return from_json(content, self.folder / str(step))
 
     def _read(self, step: int, **items: Any) -> Any:
-        """Read by every process, and found whole by all of them or by none."""
-        found = damage = None
+        arguments = ocp.args.Composite(**items)
         try:
-            found = self._reader.restore(step, args=ocp.args.Composite(**items))
-        except Exception as error:  # orbax raises KeyError, ValueError, OSError and bare Exception for damaged files
-            self._met_damage, damage = True, error
-        if all_agree(damage is None):
-            return found
-        damage = damage or OSError("another process can't read its part")
-        raise _unreadable(self.folder / str(step), damage) from damage
+            return _read_by_all(lambda: self._reader.restore(step, args=arguments), self.folder / str(step))
+        except Exception:
+            self._met_damage = True
+            raise
 
     def _set_aside(self, step: int) -> None:
         names = (f"{step}.damaged" + n * "+" for n in itertools.count())
@@ -257,14 +253,16 @@ def restore_weights(folder: Path, like: GPT2) -> GPT2:
     """
     _silence_orbax()
     checkpoints = (folder / "checkpoints").absolute()
-    steps = _steps(checkpoints)
-    for step in steps:
+    passed: dict[int, DamagedError] = {}
+    while (step := _next(checkpoints, passed)) >= 0:
         try:
             return _weights(checkpoints, step, like)
         except DamagedError as error:
-            if step == steps[-1]:
-                raise
-            print(f"note: {error}", file=sys.stderr)
+            passed[step] = error
+            if _next(checkpoints, passed) >= 0 and jax.process_index() == 0:
+                print(f"note: {error}", file=sys.stderr)
+    if passed:
+        raise passed[min(passed)]
     raise CheckpointError(
         f"{folder}: no checkpoint there yet; a run writes one every --save-every steps, at its end, and on Ctrl-C"
     )
@@ -283,10 +281,8 @@ def _weights(checkpoints: Path, step: int, like: GPT2) -> GPT2:
         partial_restore=True,
     )
     where = checkpoints / str(step)
-    try:
-        found = manager.restore(step, args=ocp.args.Composite(state=arguments, progress=ocp.args.JsonRestore()))
-    except Exception as error:  # as in Checkpoints._read
-        raise _unreadable(where, error) from error
+    both = ocp.args.Composite(state=arguments, progress=ocp.args.JsonRestore())
+    found = _read_by_all(lambda: manager.restore(step, args=both), where)
     _, fingerprint = from_json(found["progress"], where)
     arrays = [functools.reduce(lambda at, key: at[key.name], path, found["state"]["model"]) for path, _ in leaves]
     model = jax.tree.unflatten(tree, arrays)
@@ -308,6 +304,28 @@ def _somewhere(like: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """On the default device, if it says nothing else."""
     here = like.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=here)
+
+
+def _next(folder: Path, passed: Container[int]) -> int:
+    """The newest checkpoint that was not passed over, the same for all processes; -1 if there is none."""
+    return of_the_first(next((step for step in _steps(folder) if step not in passed), -1))
+
+
+def _read_by_all(read: Callable[[], Any], where: Path) -> Any:
+    """What every process reads, found whole by all of them or by none."""
+    found = error = None
+    try:
+        found = read()
+    except Exception as raised:  # orbax raises KeyError, ValueError, OSError and bare Exception for damaged files
+        error = _unreadable(where, raised)
+    kind = highest(0 if error is None else 1 if isinstance(error, DamagedError) else 2)
+    if kind == 2 and isinstance(error, DamagedError | None):
+        error = CheckpointError(f"{where} can't be read by another process, which says why")
+    elif kind == 1 and error is None:
+        error = damaged(where, OSError("another process can't read its part"))
+    if error:
+        raise error
+    return found
 
 
 def _steps(folder: Path) -> list[int]:

@@ -124,14 +124,8 @@ def _complain(message: str, exit_code: int) -> int:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """End the process. Nobody is waited for who may never come.
-
-    That are orbax's threads after a failed save or restore, and after an error other processes of the run, for which
-    JAX would wait at the exit; those learn of it by our absence.
-    """
-    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if 0 < exit_code < 128 or any(not thread.daemon for thread in others):
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+    """End the process. After a failed save or restore orbax's threads never end; they are not waited for."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.stdout.flush()
         os._exit(exit_code)
     sys.exit(exit_code)

@@ -243,7 +243,7 @@ PROCESS = ("coordinator", "num_processes", "process_id")  # which process of a r
 def require_mesh(config: TrainConfig, axes: dict[str, int]) -> None:
     """Refuse a mesh that can't share the sequences of a batch, or the width of the model, equally."""
     devices, fsdp = math.prod(axes.values()), axes.get("fsdp", 1)
-    mesh = f"--mesh {said(axes)}"
+    mesh = f"--mesh {mesh_flag(axes)}"
     if config.B % devices:
         raise UsageError(
             f"--B {config.B} can't be shared equally by the {devices} devices of {mesh}: use a multiple of {devices}"
@@ -252,7 +252,7 @@ def require_mesh(config: TrainConfig, axes: dict[str, int]) -> None:
         raise UsageError(f"--n-embd {config.n_embd} can't be shared equally by {mesh}: use one that divides it")
 
 
-def said(axes: Mapping[str, int]) -> str:
+def mesh_flag(axes: Mapping[str, int]) -> str:
     """A mesh as --mesh has it: data=2,fsdp=4."""
     return ",".join(f"{name}={size}" for name, size in axes.items())
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import socket
 import struct
 import sys
 import threading
@@ -240,7 +241,7 @@ def fetch(url: str, size: int, sha256: str) -> bytes:
 def _write_whole(path: Path, content: bytes) -> None:
     """Write a file such that nobody ever sees a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")  # hosts may share it
     try:
         temporary.write_bytes(content)
         temporary.replace(path)

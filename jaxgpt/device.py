@@ -124,7 +124,7 @@ def memory_limit() -> float:
 
 def free_memory() -> float:
     """Bytes that the selected device has left; infinite where nobody tells."""
-    first = jax.devices()[0]
+    first = jax.local_devices()[0]
     if first.platform == "gpu":
         memory = first.memory_stats() or {}  # an allocator of the user's choice may not count
         return memory.get("bytes_limit", math.inf) - memory.get("bytes_in_use", 0)

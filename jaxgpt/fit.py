@@ -15,7 +15,7 @@ import rich.console
 import rich.table
 
 from jaxgpt import cli
-from jaxgpt.config import Preset, TrainConfig, said
+from jaxgpt.config import PROCESS, Preset, TrainConfig, mesh_flag
 from jaxgpt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ def main(argv: Sequence[str]) -> int:
     if preset.init_from:
         raise UsageError("--init-from: what fits depends on the shape alone; name it by --size, or --n-layer and so on")
     config = cli.parse(FitConfig, argv, default=FitConfig.from_preset(preset))
+
+    if any(getattr(config, name) is not None for name in PROCESS):
+        raise UsageError(
+            "--coordinator, --num-processes, --process-id: one process compiles for all GPUs; leave them out"
+        )
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA warns of plans that need too much: that is the question
     from jaxgpt import aot, device
@@ -94,14 +99,14 @@ def growth(config: FitConfig, axes: dict[str, int], errors: rich.console.Console
 
     size = math.prod(axes.values())
     share = config.B // size  # sequences of a GPU
-    title = f"{share} sequences of {config.T} tokens for each GPU, hosts of {aot.PER_HOST}: at best"
+    title = f"{share} sequences of {config.T} tokens for each GPU, hosts of {traffic.Links.per_host}: at best"
     table = rich.table.Table(*GROWTH, title=title)
     meshes = {
         n: axes | {"data": axes.get("data", 1) * n // size} for n in (size, *SIZES) if n >= size and n % size == 0
     }
     alone = 0.0
     for gpus, mesh in ({1: {"data": 1}} | meshes).items():
-        flags = dataclasses.replace(config, B=share * gpus, mesh=said(mesh))
+        flags = dataclasses.replace(config, B=share * gpus, mesh=mesh_flag(mesh))
         with errors.status(f"compiling --mesh {flags.mesh} --B {flags.B}"):
             on, _ = aot.described(config.gpu, mesh)
             step = traffic.step(aot.compiled_step(flags, on).as_text())

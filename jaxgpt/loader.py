@@ -31,7 +31,7 @@ def next_batch(
     if not 0 <= position <= len(tokens) - window:
         raise ValueError(f"position {position} leaves no window of {window:,} tokens in {len(tokens):,}")
     first, end, _ = rows.indices(B)
-    ids = np.asarray(tokens[position + first * T : position + end * T + 1], dtype=np.int32)  # (B*T + 1,)
+    ids = np.asarray(tokens[position + first * T : position + end * T + 1], dtype=np.int32)  # (rows*T + 1,)
     next_position = position + stride
     if next_position + window > len(tokens):
         next_position = 0

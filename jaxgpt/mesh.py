@@ -2,7 +2,8 @@
 
 Each device runs the model on its own sequences, as if it were alone; what they owe each other is written down here.
 A mesh has two axes. Along `data` the devices hold the same parameters; along `fsdp` each holds a share of them and of
-the optimizer's moments (ZeRO: Rajbhandari et al., 2020). The sequences of a batch are divided over both.
+the optimizer's moments (Rajbhandari et al., 2020, "ZeRO"). Within a step all have the whole parameters, what products
+read in the compute dtype, and with --accumulate the whole gradient. The sequences of a batch are shared by all.
 """
 
 import math
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxgpt.config import TrainConfig, require_mesh, said
+from jaxgpt.config import TrainConfig, mesh_flag, require_mesh
 from jaxgpt.errors import UsageError
 
 AXES = ("data", "fsdp")
@@ -31,7 +32,7 @@ WHOLE = (None, "float32")  # all else: biases and LayerNorm, 0.1 % of GPT-2 124M
 def choose(flags: TrainConfig, state: Any, devices: Sequence[jax.Device], memory: float) -> dict[str, int]:
     """The axes of --mesh; of auto: all devices on data, or on fsdp where state and gradient don't fit into one.
 
-    A single process leaves out devices that can't have an equal share of B.
+    A single process leaves out devices for which there is no equal share.
 
     Args:
       state: shapes and dtypes.
@@ -40,13 +41,15 @@ def choose(flags: TrainConfig, state: Any, devices: Sequence[jax.Device], memory
     if flags.axes is not None:
         return flags.axes
     needed = sum(leaf.size * leaf.dtype.itemsize for part in (state, state.model) for leaf in jax.tree.leaves(part))
-    size = len(devices) if jax.process_count() > 1 else math.gcd(len(devices), flags.B)
-    axes = {"data" if needed <= memory else "fsdp": size}
-    require_mesh(flags, axes)
-    return axes
+    axis = "data" if needed <= memory else "fsdp"
+    size = len(devices)
+    while jax.process_count() == 1 and (flags.B % size or (axis == "fsdp" and flags.n_embd % size)):
+        size -= 1
+    require_mesh(flags, {axis: size})
+    return {axis: size}
 
 
-def make(axes: dict[str, int], devices: Sequence[jax.Device]) -> Mesh:
+def make_mesh(axes: dict[str, int], devices: Sequence[jax.Device]) -> Mesh:
     """A mesh of the first of these devices; those of a process are next to each other.
 
     Raises:
@@ -55,21 +58,18 @@ def make(axes: dict[str, int], devices: Sequence[jax.Device]) -> Mesh:
     shape = tuple(axes.get(name, 1) for name in AXES)
     wanted, found = math.prod(shape), len(devices)
     if wanted > found or (wanted < found and jax.process_count() > 1):
-        raise UsageError(f"--mesh {said(axes)} is of {wanted} devices, and there are {found}; use data={found}, say")
+        raise UsageError(
+            f"--mesh {mesh_flag(axes)} is of {wanted} devices, and there are {found}; use data={found}, say"
+        )
     return Mesh(np.array(devices[:wanted]).reshape(shape), AXES)
 
 
-def alone() -> Mesh:
+def single_device() -> Mesh:
     """The mesh of the selected device."""
-    return make({}, jax.local_devices()[:1])
+    return make_mesh({}, jax.local_devices()[:1])
 
 
-def described(mesh: Mesh) -> str:
-    several = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    return f"{mesh.size} as {said(mesh.shape)}{several}"
-
-
-def placed(tree: Any, mesh: Mesh) -> Any:
+def with_shardings(tree: Any, mesh: Mesh) -> Any:
     """Shapes and dtypes of a state or a part of it, each leaf with the NamedSharding that RULES gives it."""
 
     def place(path: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
@@ -100,7 +100,7 @@ def own_rows(sharding: NamedSharding, B: int) -> slice:
     return slice(min(first for first, _ in bounds), max(end for _, end in bounds))
 
 
-def summed(sums: Callable, mesh: Mesh, dtype: str) -> Callable:
+def sums_over(sums: Callable, mesh: Mesh, dtype: str) -> Callable:
     """step.sums over a mesh: each device's of its own sequences, added up.
 
     Parameters come together before, and gradients are added after all parts of the batch: each crosses the wires once a

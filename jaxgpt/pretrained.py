@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from jaxgpt.checkpoint import restore_weights
 from jaxgpt.errors import CheckpointError
 from jaxgpt.folder import make_new
-from jaxgpt.mesh import alone, placed
+from jaxgpt.mesh import single_device, with_shardings
 from jaxgpt.model import GPT2, with_config
 from jaxgpt.source import NAMES, ONLY, Source, find
 
@@ -40,7 +40,7 @@ def load(source: Source, mesh: Mesh | None = None, **changes: Any) -> GPT2:
     Raises:
       CheckpointError: a file is missing or damaged, or its tensors are not the model's; it names the first of them.
     """
-    like = placed(jax.eval_shape(lambda: GPT2(source.config, jax.random.key(0))), mesh or alone())
+    like = with_shardings(jax.eval_shape(lambda: GPT2(source.config, jax.random.key(0))), mesh or single_device())
     model = (restore_weights if source.is_run else _read)(source.fetch(), like)
     return with_config(model, dataclasses.replace(source.config, **changes))
 

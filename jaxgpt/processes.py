@@ -1,26 +1,29 @@
 """Several processes of one run, such as one for each host: who takes part, what they agree on, how all of them end.
 
 The work is done by JAX's own distributed runtime. Every process runs the same program on its own devices; the first one
-prints and keeps the log. When one is gone, the others can't go on: they end within HEARTBEAT_S, whatever they do.
+prints and keeps the log. When one is gone, the others can't go on: JAX ends them within HEARTBEAT_S, whatever they do.
 """
 
 import contextlib
 import ctypes
 import dataclasses
 import os
+import shutil
 import signal
 import socket
 import sys
 import tempfile
+import traceback
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from jaxgpt import cli
 from jaxgpt.errors import TryAgainError, UsageError
 
 HEARTBEAT_S = 30  # without a sign of life of a process, the others take it for lost
 START_S = 300  # for all processes to appear
-GONE = "another process of this run is gone or hangs; start the same command again in every process"
+GONE = "another process of this run is gone or stands still; start the same command again in every process"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,43 +94,63 @@ def joined(here: Place, out: Path) -> Iterator[Path]:
     nothing either but errors. What JAX's runtime says goes to <out>/runtime-<id>.log: it says much, and only when
     another process was lost.
 
-    Raises:
-      TryAgainError: the processes did not find each other, or one is gone.
+    Where there are several, no error leaves this context: the process does, at once, with the error's line and code.
     """
     if here.count == 1:
         yield out
         return
+    stack = contextlib.ExitStack()
+    try:
+        own = out
+        if here.id > 0:
+            own = Path(tempfile.mkdtemp(prefix="jaxgpt-"))
+            stack.callback(shutil.rmtree, own, ignore_errors=True)
+        _end_in_one_line(out, here.id, stack.close)
+        if here.id > 0:
+            nowhere = stack.enter_context(open(os.devnull, "w"))  # noqa: SIM115 -- the stack closes it
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        _initialize(here)
+        yield own
+    except BaseException as error:
+        # JAX would wait for the others at the exit, and they for us: they learn of it by our absence.
+        stack.close()
+        os._exit(_told(error))
+    stack.close()
+
+
+def _initialize(here: Place) -> None:
     import jax
 
-    with contextlib.ExitStack() as stack:
-        own = out if here.id == 0 else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxgpt-")))
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            _end_in_one_line(out / f"runtime-{here.id}.log")
-        except OSError:  # which is told of where it matters
-            _end_in_one_line(Path(tempfile.gettempdir()) / f"jaxgpt-runtime-{here.id}.log")
-        if here.id > 0:
-            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
-        jax.config.update("jax_enable_preemption_service", False)  # which would take SIGTERM from cli.stop_signals
-        if here.id == 0 and here.coordinator:
-            _require_free(here.coordinator)
-        try:
-            jax.distributed.initialize(
-                here.coordinator,
-                here.count,
-                here.id,
-                local_device_ids=list(here.devices),  # None would be one for each process
-                initialization_timeout=START_S,
-                heartbeat_timeout_seconds=HEARTBEAT_S,
-            )
-        except (RuntimeError, ValueError) as error:
-            raise TryAgainError(f"the processes did not find each other: {str(error).splitlines()[0]}") from None
-        try:
-            yield own
-        except (ValueError, jax.errors.JaxRuntimeError) as error:
-            if not any(sign in str(error) for sign in ("Gloo", "NCCL", "heartbeat", "coordination service")):
-                raise
-            raise TryAgainError(f"{GONE} ({str(error).splitlines()[0]:.200})") from None
+    jax.config.update("jax_enable_preemption_service", False)  # which would take SIGTERM from cli.stop_signals
+    if here.id == 0 and here.coordinator:
+        _require_free(here.coordinator)
+    try:
+        jax.distributed.initialize(
+            here.coordinator,
+            here.count,
+            here.id,
+            local_device_ids=list(here.devices),  # None would be one for each process
+            initialization_timeout=START_S,
+            heartbeat_timeout_seconds=HEARTBEAT_S,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise TryAgainError(f"the processes did not find each other: {str(error).splitlines()[0]}") from None
+
+
+def _told(error: BaseException) -> int:
+    """Print what ends this process, and return its exit code."""
+
+    def again(_: object) -> int:
+        text = str(error)
+        if any(sign in text for sign in ("Gloo", "NCCL", "heartbeat", "coordination service")):
+            raise TryAgainError(f"{GONE} ({text.splitlines()[0]:.200})")
+        raise error
+
+    try:
+        return cli.run(again, [])
+    except BaseException:  # a bug stays loud
+        traceback.print_exc()
+        return 1
 
 
 def _require_free(coordinator: str) -> None:
@@ -141,12 +164,20 @@ def _require_free(coordinator: str) -> None:
         ) from None
 
 
-def _end_in_one_line(log: Path) -> None:
+def _end_in_one_line(out: Path, id: int, before: Callable[[], None]) -> None:
     """Have the end that JAX's runtime makes of this process when another is lost be one line and exit code 75.
 
-    It is an abort out of a thread of its own, which no Python code could catch, after some forty lines on stderr.
+    It is an abort out of a thread of its own, which no Python code could catch, after some forty lines on stderr: these
+    go to <out>/runtime-<id>.log.
     """
-    with log.open("wb") as file:
+    log = out / f"runtime-{id}.log"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = log.open("ab")
+    except OSError:  # which is told of where it matters
+        log = Path(tempfile.gettempdir()) / f"jaxgpt-runtime-{id}.log"
+        file = log.open("ab")
+    with file:
         stderr = os.dup(2)
         sys.stdout, sys.stderr = (os.fdopen(os.dup(n), "w", buffering=1, errors="replace") for n in (1, 2))
         os.dup2(file.fileno(), 1)
@@ -154,25 +185,31 @@ def _end_in_one_line(log: Path) -> None:
 
     def abort(_: int) -> None:
         os.write(stderr, f"error: {GONE}; JAX's own words, which may have another reason, are in {log}\n".encode())
+        before()
         os._exit(TryAgainError.exit_code)
 
     _end_in_one_line.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(abort)  # kept: C code holds no reference
     ctypes.CDLL(None).signal(int(signal.SIGABRT), ctypes.cast(_end_in_one_line.handler, ctypes.c_void_p))
 
 
-def all_agree(good: bool) -> bool:
-    """Whether this is true in every process. All of them must ask."""
+def highest(number: int) -> int:
+    """The highest of all processes' numbers. All of them must ask."""
     import jax
     from jax.experimental import multihost_utils
 
-    return bool(multihost_utils.process_allgather(good).all()) if jax.process_count() > 1 else good
+    return int(multihost_utils.process_allgather(number).max()) if jax.process_count() > 1 else number
+
+
+def all_agree(good: bool) -> bool:
+    """Whether this is true in every process. All of them must ask."""
+    return not highest(not good)
 
 
 def require_alike(facts: Mapping[str, object]) -> None:
     """Refuse processes that were not given the same. All of them must ask.
 
     Raises:
-      UsageError: it names, in a process other than the first, what is not as there; the first knows only that.
+      UsageError: in every process; it names what is not the same, and what it is here.
     """
     import jax
     import numpy as np
@@ -181,11 +218,11 @@ def require_alike(facts: Mapping[str, object]) -> None:
     if jax.process_count() == 1:
         return
     mine = np.array([zlib.crc32(repr(fact).encode()) >> 1 for fact in facts.values()], np.int32)
-    same = multihost_utils.broadcast_one_to_all(mine) == mine
-    differing = [name for name, alike in zip(facts, same, strict=True) if not alike]
-    if not all_agree(not differing):
-        here = f": here {', '.join(f'{name} is {facts[name]}' for name in differing)}" * bool(differing)
-        raise UsageError(f"the processes don't have the same flags and text{here}; start all with the same command")
+    every = multihost_utils.process_allgather(mine)  # (processes, facts)
+    differing = [name for name, same in zip(facts, (every == every[0]).all(0), strict=True) if not same]
+    if differing:
+        here = ", ".join(f"{name} is {facts[name]} here" for name in differing)
+        raise UsageError(f"not all processes have the same flags and text: {here}; start all with the same command")
 
 
 def of_the_first(number: int) -> int:
@@ -194,7 +231,7 @@ def of_the_first(number: int) -> int:
     import numpy as np
     from jax.experimental import multihost_utils
 
-    return int(multihost_utils.broadcast_one_to_all(np.int64(number))) if jax.process_count() > 1 else number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number))) if jax.process_count() > 1 else number
 
 
 def votes() -> Callable[[bool], bool]:

@@ -11,13 +11,15 @@ import numpy as np
 
 from jaxgpt import cli, corpus
 from jaxgpt.config import TrainConfig, require
-from jaxgpt.errors import CheckpointError, DamagedError, DataError
+from jaxgpt.errors import CheckpointError, DamagedError, DataError, UsageError
 from jaxgpt.folder import cache_folder, open_run, row_of
 from jaxgpt.loader import next_batch
 from jaxgpt.source import find, last_start
 from jaxgpt.tokenizer import gpt2
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
+    from jax.sharding import Mesh
+
     from jaxgpt.step import TrainState
 
 
@@ -140,6 +142,7 @@ def replay(run: Run, asked: int) -> None:
     import jax
 
     from jaxgpt import allocator, device
+    from jaxgpt.mesh import sequences, shardings
     from jaxgpt.step import token_losses
     from jaxgpt.training import training
 
@@ -154,11 +157,13 @@ def replay(run: Run, asked: int) -> None:
             x, y = run.batch(step)
             if flags != run.flags_at(step):
                 flags = run.flags_at(step)
-                static = training(flags)
-            batch = device.put(x, y)
+                mesh = mesh_of_run(flags)
+                static = training(flags, mesh)
+                state = jax.device_put(state, shardings(static.shapes))  # B may have changed what can share it
             if step == asked:
-                losses = jax.device_get(jax.jit(token_losses)(state.model, *batch))
-            state, metrics = static.step(state, batch)
+                model = jax.device_put(state.model, shardings(training(flags).shapes.model))  # on one device
+                losses = jax.device_get(jax.jit(token_losses)(model, *device.put(x, y)))
+            state, metrics = static.step(state, device.put(x, y, to=sequences(mesh)))
             found = {name: metrics[name].item() for name in ("loss", "grad_norm")}
             logged = {name: run.rows[step].get(name) for name in found}
             same = logged == {name: value if math.isfinite(value) else None for name, value in found.items()}
@@ -175,7 +180,7 @@ def state_before(run: Run, asked: int) -> tuple[int, "TrainState", str]:
     from jaxgpt.checkpoint import Checkpoints
     from jaxgpt.training import training
 
-    static = training(run.flags_at(asked))
+    static = training(run.flags_at(asked), mesh_of_run(run.flags_at(asked)))
     with Checkpoints(run.flags.out / "checkpoints") as checkpoints:
         for step in checkpoints.steps():
             if step <= asked:
@@ -185,6 +190,18 @@ def state_before(run: Run, asked: int) -> tuple[int, "TrainState", str]:
                     note(str(error))
     weights = None if run.flags.init_from is None else find(run.flags.init_from)
     return 0, static.first_state(run.flags.seed, weights), f"the {weights.name if weights else 'random'} weights"
+
+
+def mesh_of_run(flags: TrainConfig) -> "Mesh":
+    """The mesh that these flags make of the devices here; that of one device where there are too few."""
+    from jaxgpt.mesh import single_device
+    from jaxgpt.training import mesh_of
+
+    try:
+        return mesh_of(flags)
+    except UsageError as error:
+        note(f"{error}: trained again on one device, in another order of sums")
+        return single_device()
 
 
 def show(tokens: np.ndarray, losses: np.ndarray, position: int) -> None:

@@ -12,6 +12,7 @@ import rich.progress
 
 from jaxgpt.errors import NumericsError
 from jaxgpt.folder import is_at, row_of
+from jaxgpt.processes import of_the_first
 
 HEADER = " step |     loss | grad norm |       lr |       ms |  tokens/s"
 ROW = "{step:5d} | {loss:8.4f} | {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} | {tokens_per_s:9,.0f}"
@@ -38,6 +39,7 @@ class Report:
         self._told = False  # whether that was said
         self.lost = ""  # what is to be said, after the context, of rows that it never took
         self._cut(start)
+        self._bad = of_the_first(self._bad)  # which alone has the log, of several processes
         self._pending: tuple[dict[str, Any], int, dict[str, jax.Array]] | None = None
         self._rows = 0
         self._losses: collections.deque[float] = collections.deque(maxlen=10)

@@ -90,7 +90,7 @@ def train_step(
     Args:
       batch: arrays whose first axis is the sequences; `accumulate` divides their number.
       accumulate: parts that the batch is computed in, one after the other, in the memory of one part and a gradient.
-      sums: the loss, the count and the gradient of a batch; mesh.summed gives those of many devices.
+      sums: the loss, the count and the gradient of a batch; mesh.sums_over gives those of many devices.
 
     Returns:
       The next state, and float32 () metrics: `loss`, the mean over the batch before the update; `grad_norm`, the global

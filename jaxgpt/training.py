@@ -5,12 +5,13 @@ import functools
 from collections.abc import Callable
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgpt.config import GPT2Config, TrainConfig
 from jaxgpt.device import compute, memory_limit
-from jaxgpt.mesh import alone, choose, make, placed, shardings, summed
+from jaxgpt.mesh import choose, make_mesh, shardings, single_device, sums_over, with_shardings
 from jaxgpt.optimizer import lr_schedule, make_optimizer
 from jaxgpt.source import Source
 from jaxgpt.step import TrainState, init_state, loss_fn, state_of, sums, train_step
@@ -37,29 +38,38 @@ class Training:
 
     def first_state(self, seed: int, weights: Source | None = None) -> TrainState:
         """The state before the first step, from random weights or from given ones; no device ever holds another's."""
-        there = shardings(self.shapes)
         if weights is None:
-            return jax.jit(lambda: init_state(_key(seed), config=self.model, tx=self.tx), out_shardings=there)()
+            return self.random_state(np.uint32(seed))
         from jaxgpt.pretrained import load  # which brings orbax: only here
 
         names = ("dtype", "attention", "unroll", "remat", "pad_vocab_to_multiple_of")
         changes = {name: getattr(self.model, name) for name in names}
         model = load(weights, self.shapes.step.sharding.mesh, **changes)
+        there = shardings(self.shapes)
         return jax.jit(functools.partial(state_of, tx=self.tx), donate_argnums=0, out_shardings=there)(model)
+
+    @functools.cached_property
+    def random_state(self) -> Callable[[int], TrainState]:
+        """The state before the first step from the random weights of a seed; made where it shall be."""
+
+        def of(seed: jax.Array) -> TrainState:
+            return init_state(_key(seed), config=self.model, tx=self.tx)
+
+        return jax.jit(of, out_shardings=shardings(self.shapes))
 
 
 def training(flags: TrainConfig, mesh: Mesh | None = None) -> Training:
     """What train.py makes of these flags on a mesh; by default that of the selected device alone."""
-    mesh = mesh or alone()
+    mesh = mesh or single_device()
     head_size = flags.n_embd // flags.n_head
     model = flags.model(
         **compute(flags.dtype, flags.n_layer, head_size, flags.T, flags.remat, first=mesh.devices.flat[0])
     )
     schedule = lr_schedule(**flags.learning_rate())
     tx = make_optimizer(schedule, **flags.adamw())
-    shapes = placed(jax.eval_shape(lambda: init_state(_key(0), config=model, tx=tx)), mesh)
+    shapes = with_shardings(jax.eval_shape(lambda: init_state(_key(0), config=model, tx=tx)), mesh)
     step = functools.partial(
-        train_step, loss_fn=loss_fn, tx=tx, accumulate=flags.accumulate, sums=summed(sums, mesh, model.dtype)
+        train_step, loss_fn=loss_fn, tx=tx, accumulate=flags.accumulate, sums=sums_over(sums, mesh, model.dtype)
     )
     result = shardings(shapes), NamedSharding(mesh, PartitionSpec())
     return Training(model, schedule, tx, shapes, jax.jit(step, donate_argnums=0, out_shardings=result))
@@ -68,7 +78,7 @@ def training(flags: TrainConfig, mesh: Mesh | None = None) -> Training:
 def mesh_of(flags: TrainConfig) -> Mesh:
     """The mesh that --mesh makes of all devices."""
     devices = jax.devices()
-    return make(choose(flags, training(flags).shapes, devices, memory_limit()), devices)
+    return make_mesh(choose(flags, training(flags).shapes, devices, memory_limit()), devices)
 
 
 def _key(seed: int) -> jax.Array:

@@ -11,7 +11,7 @@ import pytest
 from jaxgpt import aot
 from jaxgpt.config import TrainConfig
 from jaxgpt.errors import UsageError
-from jaxgpt.mesh import choose, device_bytes, make, own_rows, placed, sequences
+from jaxgpt.mesh import choose, device_bytes, make_mesh, own_rows, sequences, with_shardings
 from jaxgpt.training import training
 
 MESHES = ("data=1", "data=8", "fsdp=8", "data=2,fsdp=4")
@@ -23,7 +23,7 @@ sys.path.insert(0, sys.argv[1])
 import jax, numpy as np, train
 from jaxgpt import cli, device
 from jaxgpt.fingerprint import combined
-from jaxgpt.mesh import make
+from jaxgpt.mesh import make_mesh
 from jaxgpt.config import Preset, TrainConfig
 from jaxgpt.training import training
 
@@ -46,9 +46,9 @@ for mesh in json.loads(sys.argv[3]):
     found[mesh] = run(*flags, "--mesh", mesh, "--out", mesh, "--steps", "20")
     config = TrainConfig.from_preset(Preset("tiny"))
     axes = {name: int(size) for name, size in (part.split("=") for part in mesh.split(","))}
-    state = training(config, make(axes, jax.devices())).first_state(seed=0)
+    state = training(config, make_mesh(axes, jax.devices())).first_state(seed=0)
     first = jax.devices()[0]
-    held = [s.data.nbytes for x in jax.tree.leaves(state.model) for s in x.addressable_shards if s.device == first]
+    held = [s.data.nbytes for x in jax.tree.leaves(state) for s in x.addressable_shards if s.device == first]
     found[mesh] |= {"bytes": sum(held), "state": int(combined(state))}
 for steps, mesh in ((5, "data=1"), (10, "fsdp=8"), (15, "data=2"), (20, "data=1")):
     found[f"elastic {steps}"] = run(*flags, "--mesh", mesh, "--out", "elastic", "--steps", str(steps))
@@ -95,8 +95,8 @@ def test_a_mesh_changes_neither_the_tokens_nor_the_losses(eight, mesh):
     assert one["rows"][-1]["loss"] < one["rows"][0]["loss"] - 0.5  # they had something to differ in
 
 
-def test_parameters_on_a_device_are_its_share(eight):
-    vectors = 4 * (2 * 13 * 64 + 2 * 64)  # biases and LayerNorm, which are whole everywhere
+def test_parameters_and_moments_on_a_device_are_its_share(eight):
+    vectors = 3 * 4 * (2 * 13 * 64 + 2 * 64) + 3 * 4  # biases, LayerNorm and counters, which are whole everywhere
     whole = eight["data=1"]["bytes"] - vectors
     assert {mesh: eight[mesh]["bytes"] - vectors for mesh in MESHES} == {
         "data=1": whole,
@@ -124,8 +124,8 @@ def test_given_weights_are_placed_and_are_the_same(eight):
 
 def test_by_default_as_many_devices_as_can_share_a_batch(eight):
     out = eight["auto"]["out"]
-    assert ": 2 as data=2" in out
-    assert "2 of 8 devices are used: --B 6 can't be shared equally by more; use a multiple of 8 for all" in out
+    assert ": 6 as data=6" in out
+    assert "6 of 8 devices are used: --B 6 can't be shared equally by more; use a multiple of 8 for all" in out
 
 
 def test_all_devices_are_on_data_unless_the_state_does_not_fit():
@@ -135,17 +135,19 @@ def test_all_devices_are_on_data_unless_the_state_does_not_fit():
     needed = 4 * 4 * parameters  # parameters, two moments, gradient
     assert choose(flags, shapes, range(8), memory=1.01 * needed) == {"data": 8}
     assert choose(flags, shapes, range(8), memory=0.99 * needed) == {"fsdp": 8}
+    assert choose(TrainConfig(B=6), shapes, range(8), memory=1.01 * needed) == {"data": 6}
+    assert choose(TrainConfig(B=15), shapes, range(8), memory=0.99 * needed) == {"fsdp": 3}  # of a width of 768
     assert choose(TrainConfig(B=16, mesh="data=2"), shapes, range(8), memory=0) == {"data": 2}
 
 
 def test_more_devices_than_there_are():
     with pytest.raises(UsageError, match="--mesh data=2,fsdp=4 is of 8 devices, and there are 1; use data=1"):
-        make({"data": 2, "fsdp": 4}, jax.devices())
+        make_mesh({"data": 2, "fsdp": 4}, jax.devices())
 
 
 def test_the_last_devices_are_not_used_where_fewer_are_asked_for(h100):
     devices = list(aot.described("h100", {"data": 8})[0].devices.flat)
-    assert list(make({"fsdp": 4}, devices).devices.flat) == devices[:4]
+    assert list(make_mesh({"fsdp": 4}, devices).devices.flat) == devices[:4]
 
 
 def test_moments_are_where_their_parameters_are(h100):
@@ -158,9 +160,22 @@ def test_moments_are_where_their_parameters_are(h100):
     assert wte.sharding.shard_shape(wte.shape) == (50257, 192)
     assert mlp.sharding.shard_shape(mlp.shape) == (1, 768, 768)
     assert bias.sharding.is_fully_replicated
-    assert device_bytes(state.model) < device_bytes(placed(state.model, make({}, mesh.devices.flat))) / 3.9
+    assert device_bytes(state.model) < device_bytes(with_shardings(state.model, make_mesh({}, mesh.devices.flat))) / 3.9
 
 
 def test_sequences_of_this_process():
-    rows = sequences(make({}, jax.devices()))
-    assert own_rows(rows, 12) == slice(0, 12)
+    class OfTheSecondOfThree:
+        def addressable_devices_indices_map(self, shape):
+            share = shape[0] // 6
+            return {device: (slice(device * share, (device + 1) * share),) for device in (3, 2)}
+
+    assert own_rows(OfTheSecondOfThree(), 12) == slice(4, 8)
+    assert own_rows(sequences(make_mesh({}, jax.devices())), 12) == slice(0, 12)
+
+
+def test_the_first_state_is_never_whole_on_a_device(h100):
+    mesh = aot.described("h100", {"data": 1, "fsdp": 8})[0]
+    static = training(TrainConfig(B=8), mesh)
+    plan = static.random_state.lower(0).compile().memory_analysis()
+    assert plan.output_size_in_bytes == pytest.approx(device_bytes(static.shapes), rel=1e-3)
+    assert plan.temp_size_in_bytes < 1.1 * device_bytes(static.shapes)

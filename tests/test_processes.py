@@ -116,7 +116,9 @@ def test_when_one_is_killed_the_other_ends_and_the_command_goes_on(folder, victi
     ended = finish(started)
     assert time.monotonic() - killed < HEARTBEAT_S + 15
     code, _, err = ended[1 - victim]
-    assert code == 75 and err.startswith("error: another process of this run is gone or hangs; start the same command")
+    assert code == 75 and err.startswith(
+        "error: another process of this run is gone or stands still; start the same command"
+    )
     assert err.count("\n") == 1
     again = run(folder, 2, "--out", "run", "--steps", str(len(rows(folder, "run")) + 3), "--save-every", "5")
     assert [(code, err) for code, _, err in again] == [(0, "")] * 2
@@ -140,9 +142,45 @@ def test_a_signal_to_one_is_a_stop_of_all(folder):
 def test_processes_must_have_the_same_flags(folder, words, says):
     ended = run(folder, 2, "--out", "run", "--steps", "4", preludes={1: f"sys.argv += {words}"})
     assert [code for code, _, _ in ended] == [2, 2]
-    assert ended[0][2].startswith("error: the processes don't have the same flags and text; start all with")
-    assert f"same flags and text: here {says}; start all with the same command" in ended[1][2]
+    assert ended[0][2].startswith("error: not all processes have the same flags and text: ")
+    assert f"same flags and text: {says} here; start all with the same command" in ended[1][2]
     assert not (folder / "run" / "checkpoints").exists()
+
+
+BUG = "train.next_batch = lambda *_: 1 / 0"
+NO_READER = "import os; os.close(1); os.open('/dev/full', os.O_WRONLY)"
+
+
+@pytest.mark.parametrize(
+    "id, prelude, code, says",
+    [(1, BUG, 1, "ZeroDivisionError"), (0, BUG, 1, "ZeroDivisionError"), (0, NO_READER, 1, "No space left on device")],
+)
+def test_an_error_of_one_ends_all_and_is_told_by_the_one(folder, id, prelude, code, says):
+    begun = time.monotonic()
+    ended = run(folder, 2, "--out", "run", "--steps", "4", preludes={id: prelude})
+    assert time.monotonic() - begun < HEARTBEAT_S + 30
+    assert (ended[id][0], ended[1 - id][0]) == (code, 75)
+    assert says in ended[id][2]
+    assert (
+        ended[1 - id][2].startswith("error: another process of this run is gone") and ended[1 - id][2].count("\n") == 1
+    )
+
+
+def test_a_loss_that_is_no_number_ends_all(folder):
+    ended = run(folder, 2, "--out", "run", "--steps", "9", "--lr", "1e30", "--save-every", "1")
+    assert [code for code, _, _ in ended] == [5, 5]
+    assert all(err.startswith("error: step ") and err.count("\n") == 1 for _, _, err in ended)
+
+
+def test_weights_of_a_run_and_a_fresh_start(folder):
+    assert [code for code, _, _ in run(folder, 1, "--out", "one", "--steps", "3")] == [0]
+    words = ["--init-from", "one", "--out", "run", "--steps", "2"]
+    assert [code for code, _, _ in run(folder, 1, *words)] == [0]
+    alone = rows(folder, "run")
+    ended = run(folder, 2, *words, "--mesh", "fsdp=2", "--fresh")
+    assert [(code, err) for code, _, err in ended] == [(0, "")] * 2
+    assert "--fresh: deleted the run that was in run" in ended[0][1] and "from the weights of" in ended[0][1]
+    assert [row["loss"] for row in rows(folder, "run")] == pytest.approx([row["loss"] for row in alone], abs=1e-5)
 
 
 def test_a_part_that_can_not_be_written_or_read(folder):
@@ -168,7 +206,7 @@ def test_a_part_that_can_not_be_written_or_read(folder):
 
 def test_a_process_that_never_comes(folder):
     ((code, _, err),) = run(folder, 2, "--out", "run", only=[0], preludes={0: "processes.START_S = 3"})
-    assert code == 75 and err.startswith("error: another process of this run is gone or hangs")
+    assert code == 75 and err.startswith("error: another process of this run is gone or stands still")
     assert "DEADLINE" in (folder / "run" / "runtime-0.log").read_text()
 
 
