@@ -101,9 +101,8 @@ def growth(config: FitConfig, axes: dict[str, int], errors: rich.console.Console
     share = config.B // size  # sequences of a GPU
     title = f"{share} sequences of {config.T} tokens for each GPU, hosts of {traffic.Links.per_host}: at best"
     table = rich.table.Table(*GROWTH, title=title)
-    meshes = {
-        n: axes | {"data": axes.get("data", 1) * n // size} for n in (size, *SIZES) if n >= size and n % size == 0
-    }
+    sizes = [n for n in (size, *SIZES) if n >= size and n % size == 0]
+    meshes = {n: dict(sorted((axes | {"data": axes.get("data", 1) * n // size}).items())) for n in sizes}
     alone = 0.0
     for gpus, mesh in ({1: {"data": 1}} | meshes).items():
         flags = dataclasses.replace(config, B=share * gpus, mesh=mesh_flag(mesh))

@@ -107,19 +107,24 @@ def test_other_numbers_of_processes_go_on_with_the_same_run(folder):
     assert rows(folder, "run")[-1]["loss"] < rows(folder, "run")[0]["loss"] - 0.5
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_when_one_is_killed_the_other_ends_and_the_command_goes_on(folder, victim):
-    started = start(folder, 2, "--out", "run", "--steps", "100000", "--save-every", "5")
+@pytest.mark.parametrize(
+    "victim, number", [(0, signal.SIGKILL), (1, signal.SIGKILL), (0, signal.SIGSTOP), (1, signal.SIGSTOP)]
+)
+def test_when_one_is_lost_the_other_ends_and_the_command_goes_on(folder, victim, number):
+    sooner = "processes.HEARTBEAT_S = 8"
+    words = ["--out", "run", "--steps", "100000", "--save-every", "5"]
+    started = start(folder, 2, *words, preludes={0: sooner, 1: sooner})
     wait_for_rows(folder, "run", 12)
-    started[victim].kill()
-    killed = time.monotonic()
-    ended = finish(started)
-    assert time.monotonic() - killed < HEARTBEAT_S + 15
-    code, _, err = ended[1 - victim]
-    assert code == 75 and err.startswith(
-        "error: another process of this run is gone or stands still; start the same command"
-    )
+    lost, survivor = started[victim], started[1 - victim]
+    lost.send_signal(number)
+    at = time.monotonic()
+    _, err = survivor.communicate(timeout=60)
+    assert time.monotonic() - at < 8 + 15
+    assert survivor.returncode == 75
+    assert err.startswith("error: another process of this run is gone or stands still; start the same command")
     assert err.count("\n") == 1
+    lost.kill()
+    lost.communicate()
     again = run(folder, 2, "--out", "run", "--steps", str(len(rows(folder, "run")) + 3), "--save-every", "5")
     assert [(code, err) for code, _, err in again] == [(0, "")] * 2
     assert "goes on from step " in again[0][1]
