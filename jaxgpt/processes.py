@@ -57,20 +57,18 @@ def place(
     def number(name: str) -> int | None:
         return int(environment[name]) if environment.get(name, "").isdecimal() else None
 
-    of_slurm, alone_on_host = False, True
-    found = number("OMPI_COMM_WORLD_SIZE"), number("OMPI_COMM_WORLD_RANK"), number("OMPI_COMM_WORLD_LOCAL_RANK")
-    if None not in found:
-        alone_on_host = number("OMPI_COMM_WORLD_LOCAL_SIZE") == 1
-    else:  # SLURM_STEP_...: of srun; a batch script itself is one process
-        found = number("SLURM_STEP_NUM_TASKS"), number("SLURM_PROCID"), number("SLURM_LOCALID")
-        of_slurm = None not in found
-        alone_on_host = found[0] == number("SLURM_STEP_NUM_NODES")
-    if None in found:
-        found = None, number("JOB_COMPLETION_INDEX"), None
-        alone_on_host = True
-    if count is None and coordinator is None and id is None and found[0] in (None, 1):
+    launched, local, of_slurm = (None, number("JOB_COMPLETION_INDEX")), None, False
+    if number("OMPI_COMM_WORLD_SIZE") is not None:
+        launched = number("OMPI_COMM_WORLD_SIZE"), number("OMPI_COMM_WORLD_RANK")
+        if number("OMPI_COMM_WORLD_LOCAL_SIZE") != 1:
+            local = number("OMPI_COMM_WORLD_LOCAL_RANK")
+    elif number("SLURM_STEP_NUM_TASKS") is not None:  # of srun; a batch script itself is one process
+        launched, of_slurm = (number("SLURM_STEP_NUM_TASKS"), number("SLURM_PROCID")), True
+        if number("SLURM_STEP_NUM_NODES") != launched[0]:
+            local = number("SLURM_LOCALID")
+    if count is None and coordinator is None and id is None and launched[0] in (None, 1):
         return Place()
-    count, id = (mine if mine is not None else theirs for mine, theirs in zip((count, id), found[:2], strict=True))
+    count, id = (mine if mine is not None else theirs for mine, theirs in zip((count, id), launched, strict=True))
     missing = [flag for flag, value in (("--num-processes", count), ("--process-id", id)) if value is None]
     if coordinator is None and not of_slurm:
         missing.insert(0, "--coordinator HOST:PORT, at which the first process listens")
@@ -83,7 +81,7 @@ def place(
     host, _, port = (coordinator or "host:1").rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UsageError(f"--coordinator {coordinator} is not HOST:PORT: use the first process's host and a free port")
-    return Place(count, id, coordinator, () if alone_on_host else (found[2],))
+    return Place(count, id, coordinator, () if local is None else (local,))
 
 
 @contextlib.contextmanager
