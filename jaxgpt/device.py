@@ -172,10 +172,10 @@ def gpu_settings(deterministic: bool = False) -> dict[str, str]:
         wanted.append("--xla_backend_extra_options=-nvptx-allow-ftz-atomics")
     else:  # else half of the products read their layer's weights in place, and for the others they are copied once more
         wanted.append("--xla_gpu_enable_dynamic_slice_fusion=false")
-    if deterministic:  # the sums of scatters and of attention's backward pass in one order
-        wanted.append("--xla_gpu_deterministic_ops=true")
     # Many GPUs: sums of gradients that are not put together are moved one by one, each while the next is computed.
     wanted += [f"--xla_gpu_{kind}_combine_threshold_bytes=1000000" for kind in COLLECTIVES]
+    if deterministic:  # the sums of scatters and of attention's backward pass in one order
+        wanted.append("--xla_gpu_deterministic_ops=true")
     missing = [flag for flag in wanted if flag.split("=")[0] not in flags]
     settings = {"XLA_FLAGS": " ".join([flags, *missing]).strip()}
     if not any("CLIENT_MEM_FRACTION" in name for name in os.environ):  # it has two names; JAX itself takes 0.75

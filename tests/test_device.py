@@ -115,16 +115,18 @@ def test_settings_for_a_gpu_leave_what_the_user_has_set(monkeypatch):
     monkeypatch.setattr(jax, "__version_info__", (0, 11, 0))
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
-    assert device.gpu_settings() == {
-        "XLA_FLAGS": "--xla_gpu_enable_triton_gemm=false --xla_backend_extra_options=-nvptx-allow-ftz-atomics",
-        "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9",
-    }
+    messages = "".join(
+        f" --xla_gpu_{kind}_combine_threshold_bytes=1000000" for kind in ("all_reduce", "all_gather", "reduce_scatter")
+    )
+    atomics = "--xla_gpu_enable_triton_gemm=false --xla_backend_extra_options=-nvptx-allow-ftz-atomics"
+    assert device.gpu_settings() == {"XLA_FLAGS": atomics + messages, "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9"}
     assert device.gpu_settings(deterministic=True)["XLA_FLAGS"].endswith(" --xla_gpu_deterministic_ops=true")
     monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
     assert device.gpu_settings()["XLA_FLAGS"] == (
-        "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_dynamic_slice_fusion=false"
+        "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_dynamic_slice_fusion=false" + messages
     )
     ours = "--xla_gpu_enable_triton_gemm=true --xla_gpu_enable_dynamic_slice_fusion=true"
+    ours += messages.replace("1000000", "5")
     monkeypatch.setenv("XLA_FLAGS", ours)
     monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "0.5")
     assert device.gpu_settings() == {"XLA_FLAGS": ours}
@@ -158,8 +160,22 @@ def test_free_memory_is_the_least_of_what_the_system_and_the_container_leave(mon
 
 @pytest.mark.parametrize("stats, free", [({"bytes_limit": 900, "bytes_in_use": 250}, 650), (None, float("inf"))])
 def test_free_memory_of_a_gpu_is_what_it_says(monkeypatch, stats, free):
-    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(platform="gpu", memory_stats=lambda: stats)])
+    here = types.SimpleNamespace(platform="gpu", memory_stats=lambda: stats)
+    monkeypatch.setattr(jax, "devices", lambda: [another_process_s()])
+    monkeypatch.setattr(jax, "local_devices", lambda: [here])
     assert device.free_memory() == free
+    assert device.memory_limit() == (stats or {"bytes_limit": float("inf")})["bytes_limit"]
+
+
+def another_process_s():
+    def memory_stats():
+        raise jax.errors.JaxRuntimeError("MemoryStats is only supported for addressable PjRt devices")
+
+    return types.SimpleNamespace(platform="gpu", memory_stats=memory_stats)
+
+
+def test_devices_of_a_cpu_have_one_memory():
+    assert device.memory_limit() == float("inf")
 
 
 def test_a_program_takes_its_temporary_memory_and_the_outputs_that_are_not_donated(monkeypatch):
