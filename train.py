@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxgpt import allocator, cli, corpus, processes
-from jaxgpt.config import PROCESS, Preset, TrainConfig, mesh_flag
+from jaxgpt.config import Preset, TrainConfig, mesh_flag
 from jaxgpt.errors import CheckpointError, DataError, UsageError
 from jaxgpt.folder import cache_folder, open_run, start_over, write_config
 from jaxgpt.identity import command, identity, require_same, require_shape
@@ -87,7 +87,8 @@ def train(
     here = own_rows(rows, B)
     shapes = static.shapes
     several = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    say("device", device_name + (f": {mesh.size} as {mesh_flag(mesh.shape)}{several}" if mesh.size > 1 else ""))
+    axes = {name: size for name, size in mesh.shape.items() if size > 1}
+    say("device", device_name + (f": {mesh.size} devices{several} as {mesh_flag(axes)}" if axes else ""))
     if mesh.size < jax.device_count() and config.axes is None:
         more = f"--B {config.B} can't be shared equally by more; use a multiple of {jax.device_count()} for all"
         say("note", f"{mesh.size} of {jax.device_count()} devices are used: {more}")
@@ -96,8 +97,9 @@ def train(
     say("model", f"{parameters:,} parameters: {shape}, {static.model.dtype}")
 
     same = identity(config, data.fingerprint, static.model.dtype)
-    own_flags = ("out", "data", *PROCESS)  # paths may differ, and the text's fingerprint is in `same`
+    own_flags = ("out", "data", "coordinator", "process_id")  # paths may differ, and the text's hash is in `same`
     processes.require_alike(same | {name: value for name, value in vars(config).items() if name not in own_flags})
+    processes.require_shared(config.out)
     out, log = config.out, own / "log.jsonl"
     if stopping and jax.process_count() == 1:  # several stop together, after a step
         say("stopped", "before the first step; nothing was changed")
@@ -150,7 +152,14 @@ def train(
             write_config,
             own,
             vars(config) | {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint},
-            start={"step": now.step, **flags, "dtype": static.model.dtype, "fingerprint": data.fingerprint},
+            start={
+                "step": now.step,
+                **flags,
+                "dtype": static.model.dtype,
+                "fingerprint": data.fingerprint,
+                "mesh": mesh_flag(mesh.shape),
+                "processes": jax.process_count(),
+            },
         )
         describe()
         on_cpu = jax.default_backend() == "cpu"
@@ -195,7 +204,8 @@ def train(
         said = f"{trace.files}: open the .trace.json.gz in ui.perfetto.dev, or the folder in TensorBoard"
         say("profile", said if trace.files else "no step was traced: the fourth of a start is the first that is")
     if now.step < config.steps:
-        say("stopped", f"after {now.step:,} of {config.steps:,} steps, saved in {out}/checkpoints/{now.step}")
+        why = "" if stopping else ", because another process got a signal"
+        say("stopped", f"after {now.step:,} of {config.steps:,} steps, saved in {out}/checkpoints/{now.step}{why}")
         say("go on", again(config))
         return 128 + (stopping or [signal.SIGTERM])[0]  # or the signal was another process's
     say("done", report.summary())
@@ -235,9 +245,8 @@ def say_next(config: TrainConfig, data: corpus.Corpus, done: int) -> None:
 
 
 def again(config: TrainConfig, **changes: object) -> str:
-    """The command with these changes; what differs from process to process is left to the user."""
-    own = "in every process, with its --coordinator and so on: " if config.coordinator else ""
-    return own + command(config, **changes)
+    """The command with these changes, of the first process."""
+    return command(config, **changes) + "    (the others with their --process-id)" * bool(config.coordinator)
 
 
 if __name__ == "__main__":

@@ -67,9 +67,9 @@ def main(argv: Sequence[str]) -> int:
         on, limit = aot.described(config.gpu, config.axes)
 
     errors = rich.console.Console(stderr=True)
-    several = f"each of {on.size} " if on.size > 1 else ""
     gpu = on.devices.flat[0].device_kind
-    title = f"B={config.B}, T={config.T} on {several}{gpu}: GB, of {limit / 1e9:.1f} that a run takes"
+    of_all = f" of all {on.size} ({config.B // on.size} on each)" if on.size > 1 else ""
+    title = f"B={config.B}{of_all}, T={config.T} on {gpu}: GB on a GPU, of {limit / 1e9:.1f} that a run takes"
     table = rich.table.Table(*COLUMNS, title=title)
     for remat in ("none", "dots", "full"):
 

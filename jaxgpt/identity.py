@@ -55,7 +55,7 @@ def require_shape(config: TrainConfig, weights: GPT2Config) -> None:
 
 def command(config: TrainConfig, **changes: Any) -> str:
     """A short command line that gives `config` with these changes."""
-    wanted = vars(config) | {"fresh": False, "profile": 0} | dict.fromkeys(PROCESS) | changes
+    wanted = vars(config) | {"fresh": False, "profile": 0} | changes
     default = vars(TrainConfig.from_preset(Preset(config.size, config.recipe))) | vars(Preset())
     if config.init_from:
         default |= {name: wanted[name] for name in ("size", *SHAPE)}

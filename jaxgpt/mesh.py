@@ -58,9 +58,8 @@ def make_mesh(axes: dict[str, int], devices: Sequence[jax.Device]) -> Mesh:
     shape = tuple(axes.get(name, 1) for name in AXES)
     wanted, found = math.prod(shape), len(devices)
     if wanted > found or (wanted < found and jax.process_count() > 1):
-        raise UsageError(
-            f"--mesh {mesh_flag(axes)} is of {wanted} devices, and there are {found}; use data={found}, say"
-        )
+        fewer = "" if wanted > found else ", which all have to take part"
+        raise UsageError(f"--mesh {mesh_flag(axes)} is of {wanted} devices, and there are {found}{fewer}")
     return Mesh(np.array(devices[:wanted]).reshape(shape), AXES)
 
 

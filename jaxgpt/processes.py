@@ -19,11 +19,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from jaxgpt import cli
+from jaxgpt.config import require
 from jaxgpt.errors import TryAgainError, UsageError
 
 HEARTBEAT_S = 30  # without a sign of life of a process, the others take it for lost
 START_S = 300  # for all processes to appear
 GONE = "another process of this run is gone or stands still; start the same command again in every process"
+ABSENT = "not all processes came within five minutes; start all of them, and see whether --coordinator is right"
+_ends_with = GONE  # what is said where JAX ends this process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +72,11 @@ def place(
     if count is None and coordinator is None and id is None and launched[0] in (None, 1):
         return Place()
     count, id = (mine if mine is not None else theirs for mine, theirs in zip((count, id), launched, strict=True))
-    missing = [flag for flag, value in (("--num-processes", count), ("--process-id", id)) if value is None]
-    if coordinator is None and not of_slurm:
-        missing.insert(0, "--coordinator HOST:PORT, at which the first process listens")
+    given = {"--coordinator HOST:PORT": coordinator or of_slurm or None, "--num-processes": count, "--process-id": id}
+    missing = [flag for flag, value in given.items() if value is None]
     if missing:
-        raise UsageError(f"a run of several processes: {', '.join(missing)} is missing; docs/scaling.md has examples")
+        raise UsageError(f"a run of several processes needs {', '.join(missing)} as well; docs/scaling.md has examples")
+    require(count >= 1, "num_processes", count, "at least 1")
     if not 0 <= id < count:
         raise UsageError(
             f"--process-id {id} is out of range: with --num-processes {count} it must be from 0 to {count - 1}"
@@ -89,7 +92,7 @@ def joined(here: Place, out: Path) -> Iterator[Path]:
     """A context in which this process is one of the run's. It gives the folder for what this process alone writes.
 
     That is the run's folder for the first process, and one that is deleted afterwards for the others, which print
-    nothing either but errors. What JAX's runtime says goes to <out>/runtime-<id>.log: it says much, and only when
+    nothing either but one line and errors. What JAX's runtime says goes to <out>/runtime-<id>.log: it says much when
     another process was lost.
 
     Where there are several, no error leaves this context: the process does, at once, with the error's line and code.
@@ -104,6 +107,9 @@ def joined(here: Place, out: Path) -> Iterator[Path]:
             own = Path(tempfile.mkdtemp(prefix="jaxgpt-"))
             stack.callback(shutil.rmtree, own, ignore_errors=True)
         _end_in_one_line(out, here.id, stack.close)
+        where = f", which meet at {here.coordinator}" if here.coordinator else ""
+        with contextlib.suppress(OSError):  # an output that takes nothing: a process that has joined ends all at once
+            print(f"process   {here.id} of {here.count}{where}; that of id 0 tells how the run goes", flush=True)
         if here.id > 0:
             nowhere = stack.enter_context(open(os.devnull, "w"))  # noqa: SIM115 -- the stack closes it
             stack.enter_context(contextlib.redirect_stdout(nowhere))
@@ -122,6 +128,8 @@ def _initialize(here: Place) -> None:
     jax.config.update("jax_enable_preemption_service", False)  # which would take SIGTERM from cli.stop_signals
     if here.id == 0 and here.coordinator:
         _require_free(here.coordinator)
+    global _ends_with
+    _ends_with = ABSENT
     try:
         jax.distributed.initialize(
             here.coordinator,
@@ -133,6 +141,7 @@ def _initialize(here: Place) -> None:
         )
     except (RuntimeError, ValueError) as error:
         raise TryAgainError(f"the processes did not find each other: {str(error).splitlines()[0]}") from None
+    _ends_with = GONE
 
 
 def _told(error: BaseException) -> int:
@@ -141,7 +150,8 @@ def _told(error: BaseException) -> int:
     def again(_: object) -> int:
         text = str(error)
         if any(sign in text for sign in ("Gloo", "NCCL", "heartbeat", "coordination service")):
-            raise TryAgainError(f"{GONE} ({text.splitlines()[0]:.200})")
+            os.write(2, f"{text}\n".encode())  # the log of what JAX says
+            raise TryAgainError(GONE)
         raise error
 
     try:
@@ -157,9 +167,8 @@ def _require_free(coordinator: str) -> None:
     try:
         socket.create_server(("", int(coordinator.rpartition(":")[2])), **both).close()
     except OSError as error:
-        raise TryAgainError(
-            f"--coordinator {coordinator}: {os.strerror(error.errno)}; use another port of this host"
-        ) from None
+        reason = f"{os.strerror(error.errno)}; use another port, unless another process has --process-id 0 as well"
+        raise TryAgainError(f"--coordinator {coordinator}: {reason}") from None
 
 
 def _end_in_one_line(out: Path, id: int, before: Callable[[], None]) -> None:
@@ -182,7 +191,9 @@ def _end_in_one_line(out: Path, id: int, before: Callable[[], None]) -> None:
         os.dup2(file.fileno(), 2)
 
     def abort(_: int) -> None:
-        os.write(stderr, f"error: {GONE}; JAX's own words, which may have another reason, are in {log}\n".encode())
+        os.write(
+            stderr, f"error: {_ends_with}; JAX's own words, which may have another reason, are in {log}\n".encode()
+        )
         before()
         os._exit(TryAgainError.exit_code)
 
@@ -221,6 +232,25 @@ def require_alike(facts: Mapping[str, object]) -> None:
     if differing:
         here = ", ".join(f"{name} is {facts[name]} here" for name in differing)
         raise UsageError(f"not all processes have the same flags and text: {here}; start all with the same command")
+
+
+def require_shared(folder: Path) -> None:
+    """Refuse a folder that is not the same one for all processes. All of them must ask."""
+    import jax
+
+    if jax.process_count() == 1:
+        return
+    sign = folder / f".shared-{of_the_first(int.from_bytes(os.urandom(3), 'big'))}"
+    if jax.process_index() == 0:
+        sign.touch()
+    all_agree(True)  # that it is there
+    seen = sign.exists()
+    shared = all_agree(seen)
+    if jax.process_index() == 0:
+        sign.unlink(missing_ok=True)
+    if not shared:
+        where = f" of process {jax.process_index()} is not that of process 0" if not seen else ""
+        raise UsageError(f"--out {folder}{where}: all processes must write to one folder; give one that all can reach")
 
 
 def of_the_first(number: int) -> int:

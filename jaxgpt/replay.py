@@ -1,6 +1,7 @@
 """Look at what a step was trained on: `python -m jaxgpt.replay runs/default --step 47`."""
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Sequence
@@ -75,9 +76,8 @@ class Run:
                 f"step {step:,} of {self.flags.out} was trained on another text than {self.data.name}: its hash was "
                 f"{start['fingerprint']:.16}, and is {self.data.fingerprint:.16}; name that text with --data"
             )
-        return dataclasses.replace(
-            self.flags, **{name: start[name] for name in ("B", "T", "accumulate", "steps", "dtype")}
-        )
+        names = ("B", "T", "accumulate", "steps", "dtype", "mesh")
+        return dataclasses.replace(self.flags, **{name: start[name] for name in names if name in start})
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """The (x, y) of a step."""
@@ -168,7 +168,8 @@ def replay(run: Run, asked: int) -> None:
             logged = {name: run.rows[step].get(name) for name in found}
             same = logged == {name: value if math.isfinite(value) else None for name, value in found.items()}
             if not same and not differs:
-                note(f"from step {step:,} on the numbers are not those of the log: {found} here, {logged} there")
+                both = f"{said(found)} here, {said(logged)} there"
+                note(f"from step {step:,} on the numbers are not those of the log: {both}")
             differs |= not same
     show(np.column_stack([x, y[:, -1]]), losses, run.rows[asked]["position"])
     verdict = "not what the log has: see the note" if differs else "as in the log"
@@ -192,6 +193,11 @@ def state_before(run: Run, asked: int) -> tuple[int, "TrainState", str]:
     return 0, static.first_state(run.flags.seed, weights), f"the {weights.name if weights else 'random'} weights"
 
 
+def said(numbers: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in numbers.items())
+
+
+@functools.cache  # one note is enough
 def mesh_of_run(flags: TrainConfig) -> "Mesh":
     """The mesh that these flags make of the devices here; that of one device where there are too few."""
     from jaxgpt.mesh import single_device
@@ -199,8 +205,8 @@ def mesh_of_run(flags: TrainConfig) -> "Mesh":
 
     try:
         return mesh_of(flags)
-    except UsageError as error:
-        note(f"{error}: trained again on one device, in another order of sums")
+    except UsageError:
+        note(f"there are too few devices for the run's --mesh {flags.mesh}: on one, sums have another order")
         return single_device()
 
 

@@ -119,6 +119,7 @@ def _is_start(start: Any) -> bool:
         isinstance(start, dict)
         and all(type(start.get(name)) is int and 0 <= start[name] < 2**31 for name in numbers)
         and all(isinstance(start.get(name), str) for name in texts)
+        and isinstance(start.get("mesh", ""), str)
     )
 
 

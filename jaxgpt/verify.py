@@ -36,8 +36,9 @@ def main(argv: Sequence[str]) -> int:
     config = cli.parse(VerifyConfig, argv)
     if config.resume < 0:
         raise UsageError(f"--resume {config.resume} is out of range: it must be 0 or above")
-    flags, _ = last_start(config.run)
-    flags = dataclasses.replace(flags, **dict.fromkeys(PROCESS))  # here, one process proves it
+    flags, starts = last_start(config.run)
+    last = {"mesh": starts[-1].get("mesh", flags.mesh)} | dict.fromkeys(PROCESS)  # one process, on as many devices
+    flags = dataclasses.replace(flags, **last)
     with open_run(config.run):
         damaged = check(config.run, flags)
     if config.resume:
@@ -96,7 +97,8 @@ def train(flags: TrainConfig) -> None:
     done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
     if done.returncode:
         complaint = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
-        raise CheckpointError(f"training ended with code {done.returncode}: {complaint}")
+        kind = UsageError if done.returncode == UsageError.exit_code else CheckpointError
+        raise kind(f"training ended with code {done.returncode}: {complaint}")
 
 
 def differences(a: Path, b: Path, step: int) -> str:

@@ -46,7 +46,7 @@ def test_the_table(h100, monkeypatch, capsys):
     monkeypatch.setattr(fit, "ATTEMPTS", 0)
     assert fit.main(["--gpu", "h100", "--size", "tiny", "--n-layer", "1", "--T", "64", "--B", "4096"]) == 0
     table = capsys.readouterr().out
-    assert "B=4096, T=64 on NVIDIA H100 80GB HBM3: GB, of 76.4" in table
+    assert "B=4096, T=64 on NVIDIA H100 80GB HBM3: GB on a GPU, of 76.4" in table
     rows = {line.split("│")[1].strip(): line.split("│")[2:-1] for line in table.splitlines() if "│" in line}
     assert list(rows) == ["none", "dots", "full"]
     totals = []
@@ -78,7 +78,7 @@ def test_how_a_mesh_grows(h100, monkeypatch, capsys):
     flags = ["--gpu", "h100", "--size", "tiny", "--n-layer", "1", "--T", "64", "--B", "64", "--mesh", "data=1,fsdp=4"]
     assert fit.main(flags) == 0
     memory, growth = capsys.readouterr().out.split("16 sequences of 64 tokens for each GPU, hosts of 8: at best")
-    assert "B=64, T=64 on each of 4 NVIDIA H100 80GB HBM3" in memory
+    assert "B=64 of all 4 (16 on each), T=64 on NVIDIA H100 80GB HBM3: GB on a GPU" in memory
     rows = [line.split("│")[1:-1] for line in growth.splitlines() if "│" in line]
     cells = [[cell.strip() for cell in row] for row in rows]
     assert [row[:2] for row in cells] == [

@@ -124,7 +124,7 @@ def test_given_weights_are_placed_and_are_the_same(eight):
 
 def test_by_default_as_many_devices_as_can_share_a_batch(eight):
     out = eight["auto"]["out"]
-    assert ": 6 as data=6" in out
+    assert ": 6 devices as data=6" in out
     assert "6 of 8 devices are used: --B 6 can't be shared equally by more; use a multiple of 8 for all" in out
 
 
@@ -141,7 +141,7 @@ def test_all_devices_are_on_data_unless_the_state_does_not_fit():
 
 
 def test_more_devices_than_there_are():
-    with pytest.raises(UsageError, match="--mesh data=2,fsdp=4 is of 8 devices, and there are 1; use data=1"):
+    with pytest.raises(UsageError, match="--mesh data=2,fsdp=4 is of 8 devices, and there are 1"):
         make_mesh({"data": 2, "fsdp": 4}, jax.devices())
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -89,16 +90,10 @@ def test_other_numbers_of_processes_go_on_with_the_same_run(folder):
     two = run(folder, 2, "--out", "run", "--steps", "8", devices=2, srun=True)
     one = run(folder, 1, "--out", "run", "--steps", "12")
     assert [(code, err) for code, _, err in (*four, *two, *one)] == [(0, "")] * 7
-    assert [bool(out) for _, out, _ in (*four, *two)] == [
-        True,
-        False,
-        False,
-        False,
-        True,
-        False,
-    ]  # the first one prints
-    assert "4 as data=2,fsdp=2 of 4 processes" in four[0][1]
-    assert "4 as data=4,fsdp=1 of 2 processes" in two[0][1]
+    assert [out.count("\n") for _, out, _ in (*four[1:], *two[1:])] == [1] * 4  # the first one prints
+    assert re.fullmatch(r"process   3 of 4, which meet at 127.*:\d+; that of id 0 tells how the run goes\n", four[3][1])
+    assert "4 devices of 4 processes as data=2,fsdp=2" in four[0][1]
+    assert "4 devices of 2 processes as data=4" in two[0][1]
     assert "goes on from step 4, position 512, to 8 steps" in two[0][1]
     assert sorted(path.name for path in (folder / "run" / "checkpoints").iterdir()) == ["12", "4", "8"]
     for row, other in zip(rows(folder, "run"), rows(folder, "one"), strict=True):
@@ -139,11 +134,17 @@ def test_a_signal_to_one_is_a_stop_of_all(folder):
     assert (code, other_code, err) == (143, 143, "")
     assert other_err == "\nstopping after the step in progress; once more quits at once\n"
     steps = len(rows(folder, "run"))
-    assert f"stopped   after {steps} of 100,000 steps, saved in run/checkpoints/{steps}" in out
+    assert (
+        f"stopped   after {steps} of 100,000 steps, saved in run/checkpoints/{steps}, because another process got"
+        in out
+    )
     assert (folder / "run" / "checkpoints" / str(steps)).exists()
 
 
-@pytest.mark.parametrize("words, says", [(["--seed", "5"], "seed is 5"), (["--fresh"], "fresh is True")])
+@pytest.mark.parametrize(
+    "words, says",
+    [(["--seed", "5"], "seed is 5"), (["--fresh"], "fresh is True"), (["--num-processes", "3"], "num_processes is 3")],
+)
 def test_processes_must_have_the_same_flags(folder, words, says):
     ended = run(folder, 2, "--out", "run", "--steps", "4", preludes={1: f"sys.argv += {words}"})
     assert [code for code, _, _ in ended] == [2, 2]
@@ -188,6 +189,16 @@ def test_weights_of_a_run_and_a_fresh_start(folder):
     assert [row["loss"] for row in rows(folder, "run")] == pytest.approx([row["loss"] for row in alone], abs=1e-5)
 
 
+def test_a_folder_that_is_not_the_same_for_all(folder):
+    ended = run(folder, 2, "--out", "run", "--steps", "4", preludes={1: "sys.argv += ['--out', 'elsewhere']"})
+    assert [code for code, _, _ in ended] == [2, 2]
+    assert ended[1][2] == (
+        "error: --out elsewhere of process 1 is not that of process 0: all processes must write to one folder; "
+        "give one that all can reach\n"
+    )
+    assert not list((folder / "run").glob(".shared*")) and not (folder / "run" / "checkpoints").exists()
+
+
 def test_a_part_that_can_not_be_written_or_read(folder):
     """Process 1 can't write its part; both end. Then a part is damaged, which process 1 alone reads; both fall back."""
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))"
@@ -211,7 +222,7 @@ def test_a_part_that_can_not_be_written_or_read(folder):
 
 def test_a_process_that_never_comes(folder):
     ((code, _, err),) = run(folder, 2, "--out", "run", only=[0], preludes={0: "processes.START_S = 3"})
-    assert code == 75 and err.startswith("error: another process of this run is gone or stands still")
+    assert code == 75 and err.startswith("error: not all processes came within five minutes; start all of them")
     assert "DEADLINE" in (folder / "run" / "runtime-0.log").read_text()
 
 
@@ -223,7 +234,8 @@ def test_a_port_that_is_taken(folder):
         ((code, _, err),) = run(
             folder, 2, "--out", "run", only=[0], preludes={0: f"sys.argv += ['--coordinator', {where!r}]"}
         )
-    assert (code, err) == (75, f"error: --coordinator {where}: Address already in use; use another port of this host\n")
+    advice = "use another port, unless another process has --process-id 0 as well"
+    assert (code, err) == (75, f"error: --coordinator {where}: Address already in use; {advice}\n")
 
 
 OMPI = {"OMPI_COMM_WORLD_SIZE": "16", "OMPI_COMM_WORLD_RANK": "9", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
@@ -253,12 +265,12 @@ def test_which_process_this_is(flags, environment, expected):
 @pytest.mark.parametrize(
     "flags, environment, says",
     [
-        (("a:1", None, None), {}, "--num-processes, --process-id is missing"),
-        (("a:1", 4, None), {}, "--process-id is missing"),
-        ((None, 4, 1), {}, "--coordinator HOST:PORT, at which the first process listens is missing"),
-        ((None, None, None), OMPI, "--coordinator HOST:PORT, at which the first process listens is missing"),
+        (("a:1", None, None), {}, "needs --num-processes, --process-id as well"),
+        (("a:1", 4, None), {}, "needs --process-id as well"),
+        ((None, 4, 1), {}, "needs --coordinator HOST:PORT as well"),
+        ((None, None, None), OMPI, "needs --coordinator HOST:PORT as well"),
         (("a:1", 4, 4), {}, "--process-id 4 is out of range: with --num-processes 4 it must be from 0 to 3"),
-        (("a:1", 0, 0), {}, "--process-id 0 is out of range"),
+        (("a:1", 0, 0), {}, "--num-processes 0 is out of range: it must be at least 1"),
         (("a", 2, 0), {}, "--coordinator a is not HOST:PORT"),
         (("a:x", 2, 0), {}, "--coordinator a:x is not HOST:PORT"),
         ((":99999", 2, 0), {}, "--coordinator :99999 is not HOST:PORT"),
