@@ -29,6 +29,15 @@ def test_instructions_hang_together():
     assert done.root and done.operands == (start,) and done.opcode == "reduce-scatter-done"
 
 
+@pytest.mark.parametrize("written", ["f32[8,16]{1,0}", "((f32[8,16]{1,0}), f32[8,16]{1,0})"])
+def test_an_all_reduce_of_any_version_writes_its_result(written):
+    text = TEXT.replace("while(%t)", "while(%a)").replace(
+        "%start = ((f32[8,16]{1,0}), f32[2,16]{1,0}) reduce-scatter-start", f"%start = {written} all-reduce-start"
+    )
+    _, start, *_ = entry(text)
+    assert (start.opcode, start.elements) == ("all-reduce", 8 * 16)
+
+
 def test_half_of_an_instruction_counts_half():
     a, *_ = entry(TEXT.replace("while(%t)", "while(%a)"))
     assert a.bytes(64) == 256
