@@ -88,7 +88,7 @@ def entry(hlo: str) -> list[Instruction]:
                 raise ValueError(f"not an HLO instruction: {line.strip()[:200]}")
             operands = tuple(scope[name] for name in re.findall(r"%([^\s,]+)", m[5]))
             opcode, shapes = m[4].removesuffix("-start"), read_shapes(m[3])
-            # The type lists operands, results, scalars to wait for; that of an all-reduce results alone, before jax 0.12.
+            # The type lists operands, results, scalars to wait for; before jax 0.12 an all-reduce's only results.
             if opcode != m[4] and (opcode != "all-reduce" or len(shapes) > len(operands)):
                 shapes = [s for s in shapes[len(operands) :] if s.text != "u32[]"]
             if opcode == "custom-call" and len(shapes) > 1:
