@@ -1,0 +1,241 @@
+"""A run from its flags to its last checkpoint: where it stands, then step after step, and how it ends."""
+
+import contextlib
+import dataclasses
+import functools
+import shlex
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxgpt import allocator, cli, corpus, processes
+from jaxgpt.config import TrainConfig, mesh_flag
+from jaxgpt.errors import CheckpointError, DataError, UsageError
+from jaxgpt.folder import cache_folder, open_run, start_over, write_config
+from jaxgpt.identity import command, identity, require_same
+from jaxgpt.loader import batches_per_epoch, next_batch
+from jaxgpt.source import Source
+
+if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
+    from jaxgpt.progress import Progress
+
+
+def run(config: TrainConfig, weights: Source | None) -> int:
+    """Train, and return the exit code. The first state has these weights; None: random ones."""
+    here = processes.place(config.coordinator, config.num_processes, config.process_id)
+    with processes.joined(here, config.out) as own:
+        data = load_corpus(config)
+        with open_run(own) as hold_again, cli.stop_signals() as stopping:
+            return train(config, own, data, weights, hold_again, stopping)
+
+
+def load_corpus(config: TrainConfig) -> corpus.Corpus:
+    data = corpus.load(config.data)
+    if data.note:
+        say("note", f"{data.note}. Training on {data.name} instead")
+    try:
+        per_epoch = batches_per_epoch(data.tokens, config.B * config.accumulate, config.T)
+    except ValueError as error:
+        raise DataError(f"{data.name}: {error}; use a longer text, or smaller --B, --accumulate or --T") from None
+    rows = f"{config.accumulate}*{config.B}" if config.accumulate > 1 else f"{config.B}"
+    say("corpus", f"{data.name}: {len(data.tokens):,} tokens, {per_epoch:,} batches per epoch of {rows}*{config.T}")
+    return data
+
+
+def train(
+    config: TrainConfig,
+    own: Path,
+    data: corpus.Corpus,
+    weights: Source | None,
+    hold_again: Callable[[], bool],
+    stopping: list[int],
+) -> int:
+    """Train until config.steps are done or `stopping` holds a signal, and return the exit code.
+
+    The first state has these weights; None: random ones. `own` is the folder for what this process alone writes, as
+    processes.joined gives it; `hold_again` is of folder.open_run.
+    """
+    # Imported here and not above, so that a wrong flag, file or folder is refused within a second.
+    import jax
+
+    from jaxgpt import device
+    from jaxgpt.checkpoint import Checkpoints
+    from jaxgpt.fingerprint import combined
+    from jaxgpt.mesh import device_bytes, own_rows, sequences
+    from jaxgpt.progress import Progress
+    from jaxgpt.report import Report
+    from jaxgpt.trace import Trace
+    from jaxgpt.training import mesh_of, training
+
+    # ---- What is static: device, model, optimizer.
+    B, T = config.B * config.accumulate, config.T  # of one optimizer step
+    allocator.use_one_heap()
+    device_name = device.select(config.device, config.deterministic)
+    if jax.process_count() == 1:  # of several, those that find a program would leave the others alone with tuning it
+        device.keep_compiled(cache_folder() / "compiled")
+    mesh = mesh_of(config)
+    static, rows = training(config, mesh), sequences(mesh)
+    here = own_rows(rows, B)
+    shapes = static.shapes
+    several = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    axes = {name: size for name, size in mesh.shape.items() if size > 1}
+    say("device", device_name + (f": {mesh.size} devices{several} as {mesh_flag(axes)}" if axes else ""))
+    if mesh.size < jax.device_count() and config.axes is None:
+        more = f"--B {config.B} can't be shared equally by more; use a multiple of {jax.device_count()} for all"
+        say("note", f"{mesh.size} of {jax.device_count()} devices are used: {more}")
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.model))
+    shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}"
+    say("model", f"{parameters:,} parameters: {shape}, {static.model.dtype}")
+
+    same = identity(config, data.fingerprint, static.model.dtype)
+    own_flags = ("out", "data", "coordinator", "process_id")  # paths may differ, and the text's hash is in `same`
+    processes.require_alike(same | {name: value for name, value in vars(config).items() if name not in own_flags})
+    processes.require_shared(config.out)
+    out, log = config.out, own / "log.jsonl"
+    if stopping and jax.process_count() == 1:  # several stop together, after a step
+        say("stopped", "before the first step; nothing was changed")
+        return 128 + stopping[0]
+    less = "use a smaller --B (and --accumulate), --T or --size, or --remat full"
+
+    def compiled_step(more: int = 0) -> jax.stages.Compiled:
+        x = y = jax.ShapeDtypeStruct((B, T), "int32", sharding=rows)
+        step = static.step.lower(shapes, (x, y)).compile()
+        device.require_memory(step.memory_analysis(), more, less, len(mesh.local_devices))
+        return step
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(device.memory_errors(less))
+        if config.fresh:  # what can't run shall not delete what has run
+            step_fn = compiled_step(more=device_bytes(shapes))
+            processes.all_agree(True)  # all can run
+            if start_over(own):
+                say("note", f"--fresh: deleted the run that was in {out}")
+            processes.all_agree(True)  # it is deleted
+        checkpoints = stack.enter_context(Checkpoints(out / "checkpoints"))
+
+        # ---- Where the run stands: at its newest checkpoint, or at the beginning.
+        flags = {name: getattr(config, name) for name in ("B", "T", "accumulate", "steps")}
+        now = Progress(step=0, position=0, tokens_seen=0, **flags, identity=same)
+        found = checkpoints.newest(
+            shapes,
+            allow=lambda saved, where: require_same(saved.identity, same, where, config.allow_other_data),
+            tell=lambda damage: say("note", f"{damage}; it is passed over"),
+        )
+        if found is None:
+            state = static.first_state(config.seed, weights)
+            origin = f" from the weights of {weights.name}" if weights else ""
+            say("run", f"{out}: {config.steps:,} steps{origin}")
+        else:
+            saved, state = found
+            if saved.step >= config.steps:
+                say("run", f"{out}: already has {saved.step:,} steps, and {config.steps:,} were asked for")
+                say_next(config, data, saved.step)
+                return 0
+            now = gone_on(config, data, saved, now)
+        saves = 1 + (config.steps - now.step) // (config.save_every or config.steps)
+        if lack := checkpoints.require_space(shapes, saves):
+            say("note", lack)
+
+        # ---- The loop. Nothing but device.put may move data to the device.
+        if not config.fresh:
+            step_fn = compiled_step()
+        describe = functools.partial(
+            write_config,
+            own,
+            vars(config) | {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint},
+            start={
+                "step": now.step,
+                **flags,
+                "dtype": static.model.dtype,
+                "fingerprint": data.fingerprint,
+                "mesh": mesh_flag(mesh.shape),
+                "processes": jax.process_count(),
+            },
+        )
+        describe()
+        on_cpu = jax.default_backend() == "cpu"
+        if on_cpu:
+            allocator.keep_what_is_freed()
+        start = now.step
+        vote = processes.votes()
+        lrs = jax.device_get(jax.vmap(static.schedule)(jax.numpy.arange(start, config.steps)))
+        with (
+            Report(log, start, config.steps, config.skip_bad_steps) as report,
+            Trace(own / "profile", config.profile) as trace,
+            jax.transfer_guard("disallow"),
+        ):
+            while now.step < config.steps:
+                trace.before(now.step - start, state)
+                x, y, next_position = next_batch(data.tokens, now.position, B, T, here)
+                state, metrics = step_fn(state, device.put(x, y, to=rows))
+                if config.hash_every and (now.step + 1) % config.hash_every == 0:
+                    metrics["state"] = combined(state)
+                facts = {"step": now.step, "lr": float(lrs[now.step - start]), "position": now.position}
+                tokens_seen = now.tokens_seen + B * T
+                report.add(facts | {"tokens_seen": tokens_seen}, B * T, metrics)
+                if on_cpu:  # there, a second step in flight gains nothing and takes the memory of one
+                    report.flush()
+                    allocator.wait_until_freed()
+                with contextlib.suppress(UsageError):  # a new folder can't be made now: what can't be saved is told
+                    if hold_again():
+                        say("note", f"{out} was moved or deleted, with all in it; the run goes on in a new one")
+                        describe()
+                now = dataclasses.replace(now, step=now.step + 1, position=next_position, tokens_seen=tokens_seen)
+                if problem := checkpoints.problem():
+                    say("note", f"{problem}; the run goes on")
+                ending = vote(bool(stopping)) or now.step == config.steps
+                due = config.save_every and now.step % config.save_every == 0
+                if ending or due or checkpoints.retry(now.step):
+                    report.flush()  # which ends a run whose loss is not finite, before that state is saved
+                    checkpoints.save(state, now)
+                if ending:
+                    break
+
+    if config.profile:
+        said = f"{trace.files}: open the .trace.json.gz in ui.perfetto.dev, or the folder in TensorBoard"
+        say("profile", said if trace.files else "no step was traced: the fourth of a start is the first that is")
+    if now.step < config.steps:
+        why = "" if stopping else ", because another process got a signal"
+        say("stopped", f"after {now.step:,} of {config.steps:,} steps, saved in {out}/checkpoints/{now.step}{why}")
+        say("go on", again(config))
+        return 128 + (stopping or [signal.SIGTERM])[0]  # or the signal was another process's
+    say("done", report.summary())
+    say("saved", f"{out}/checkpoints/{now.step}; every step's numbers in {log}")
+    say_next(config, data, now.step)
+    if not processes.all_agree(not report.lost):
+        lost = report.lost or "the first process has lost rows"
+        raise CheckpointError(f"{lost}; the checkpoint is whole: make room before the run goes on")
+    return 0
+
+
+def gone_on(config: TrainConfig, data: corpus.Corpus, saved: "Progress", now: "Progress") -> "Progress":
+    """The progress of a run that goes on from a saved one as `now`, told with what is another from here on."""
+    window = config.B * config.accumulate * config.T + 1
+    position = saved.position if saved.position + window <= len(data.tokens) else 0  # B or T may have grown
+    say("run", f"{config.out}: goes on from step {saved.step:,}, position {position:,}, to {config.steps:,} steps")
+    if saved.identity.get("corpus") != now.identity["corpus"]:
+        say("note", "the text is another one from here on")
+    for name in ("B", "T", "accumulate"):
+        if getattr(saved, name) != getattr(now, name):
+            say("note", f"--{name} was {getattr(saved, name)} and is {getattr(now, name)} from here on")
+    if saved.steps != config.steps and config.lr_depends_on_steps:
+        say("note", f"--steps was {saved.steps:,}, is {config.steps:,}: the learning rate follows the new schedule")
+    return dataclasses.replace(now, step=saved.step, position=position, tokens_seen=saved.tokens_seen)
+
+
+def say(label: str, text: str) -> None:
+    print(f"{label:<9} {text}", flush=True)
+
+
+def say_next(config: TrainConfig, data: corpus.Corpus, done: int) -> None:
+    """The commands that come next; where the default corpus was not to be had, they name the one in use."""
+    corpus_flag = {"data": "python"} if data.note else {}
+    if not config.lr_depends_on_steps:  # else the learning rate would leap up to the longer schedule
+        say("go on", again(config, steps=2 * done, **corpus_flag))
+    say("sample", shlex.join(["python", "-m", "jaxgpt.sample", str(config.out), "--prompt", "Once upon a time"]))
+
+
+def again(config: TrainConfig, **changes: object) -> str:
+    """The command with these changes, of the first process."""
+    return command(config, **changes) + "    (the others with their --process-id)" * bool(config.coordinator)
