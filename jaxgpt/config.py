@@ -31,6 +31,8 @@ GPT3_RECIPE = {
 }
 GPT3_LR = {"tiny": 6e-4, "gpt2": 6e-4, "gpt2-medium": 3e-4, "gpt2-large": 2.5e-4, "gpt2-xl": 2e-4}
 
+LINEAR = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")  # the linear layers of a block
+
 SHAPE = ("block_size", "n_layer", "n_head", "n_embd")  # of a model, as far as it is a matter of flags
 
 
@@ -58,6 +60,16 @@ class GPT2Config:
     """Blocks per turn of the layer scan; n_layer leaves no loop: a faster program, a longer compilation."""
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass computes again: nothing; all but the linear layers; each block from its input."""
+    dropout: float = 0.0
+    """In training, the share of the embedding's and of each sublayer's output that is set to 0."""
+    lora: int = 0
+    """Rank of the adapters beside the linear layers that lora_on names; 0: none."""
+    lora_alpha: float = 16.0
+    """What the adapters add is multiplied by lora_alpha / lora."""
+    lora_on: str = "attn.c_attn"
+    """Which linear layers have adapters."""
+    n_labels: int = 0
+    """Classes that a head on the last token tells apart; 0: there is no such head."""
 
     def __post_init__(self):
         for name in ("vocab_size", "pad_vocab_to_multiple_of", "block_size", "n_layer", "n_head", "n_embd", "unroll"):
@@ -71,6 +83,10 @@ class GPT2Config:
     def padded_vocab_size(self) -> int:
         """Rows of the token embedding."""
         return -(-self.vocab_size // self.pad_vocab_to_multiple_of) * self.pad_vocab_to_multiple_of
+
+    def adapts(self, layer: str) -> bool:
+        """Whether this linear layer of every block has an adapter."""
+        return self.lora > 0 and layer in self.lora_on.split(",")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +116,15 @@ class TrainConfig(Preset):
     """Batches of B that an optimizer step adds up, in the memory of one: it equals the step of a B this much larger."""
     steps: int = 50
     """Length of the run in optimizer steps, those of earlier starts included."""
+    epochs: float | None = None
+    """Length of the run in epochs, in place of --steps; examples of the next one fill up the last batch."""
     data: str = "auto"
-    """A UTF-8 text, a .bin token file, shakespeare, or python (its language reference); auto: one of the two."""
+    """A UTF-8 text, a .bin token file, shakespeare, or python (its language reference); auto: one of the two. Examples:
+    .jsonl of {"prompt", "completion"} or {"messages"}; .jsonl, .csv or .tsv of "text" and "label"."""
+    val: str | None = None
+    """What is held out, to measure the loss on: a file like --data, or a fraction, such as 0.1, of its end."""
+    eval_every: int = 0
+    """Steps between measurements of --val; the last step has one always. 0: only there."""
     out: Path = Path("runs/default")
     """Run folder: config.json, log.jsonl, checkpoints/."""
     save_every: int = 1000
@@ -142,6 +165,14 @@ class TrainConfig(Preset):
     """Rows of the token embedding: 50257, rounded up to a multiple of this; the same losses, and 128 suits a GPU."""
     remat: Literal["none", "dots", "full"] = "none"
     """Saves memory: the backward pass computes again nothing; all but the linear layers; each block."""
+    dropout: float = 0.0
+    """In training, the share of the embedding's and of every sublayer's output that is set to 0."""
+    lora: int = 0
+    """Rank of low-rank adapters, which are then trained in place of the weights of --init-from; 0: none."""
+    lora_alpha: float = GPT2Config.lora_alpha
+    """What the adapters add is multiplied by this, over their rank."""
+    lora_on: str = GPT2Config.lora_on
+    """Linear layers with adapters, with commas between: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj."""
     profile: int = 0
     """Trace this many steps, from the fourth on, into --out/profile; 0: none."""
     lr: float = 3e-4
@@ -175,16 +206,23 @@ class TrainConfig(Preset):
         for name in ("B", "T", "accumulate"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(1 <= self.steps <= 10**8, "steps", self.steps, "from 1 to 100,000,000")
-        for name in ("save_every", "seed", "profile", "skip_bad_steps", "hash_every"):
+        require(self.epochs is None or 0 < self.epochs <= 10**6, "epochs", self.epochs, "above 0, up to 1,000,000")
+        for name in ("save_every", "eval_every", "seed", "profile", "skip_bad_steps", "hash_every", "lora"):
             require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
-        for name in ("lr", "eps"):
+        for name in ("lr", "eps", "lora_alpha"):
             require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a finite number above 0")
         for name in ("weight_decay", "grad_clip"):
             require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a finite number, 0 or above")
         for name in ("warmup_ratio", "min_lr_ratio"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
-        for name in ("beta1", "beta2"):
+        for name in ("beta1", "beta2", "dropout"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "from 0 to below 1")
+        if self.eval_every and self.val is None:
+            raise UsageError("--eval-every has nothing to measure; name a file or a fraction with --val")
+        if unknown := set(self.lora_on.split(",")) - set(LINEAR):
+            raise UsageError(f"--lora-on {self.lora_on}: no layer is called {min(unknown)!r}; use {', '.join(LINEAR)}")
+        if self.lora and self.init_from is None:
+            raise UsageError(f"--lora {self.lora}: adapters need weights that they adapt; name them with --init-from")
         self.model()
         if self.axes is not None:
             require_mesh(self, self.axes)
@@ -231,10 +269,10 @@ class TrainConfig(Preset):
         names = ("beta1", "beta2", "eps", "weight_decay", "decay", "grad_clip")
         return {name: getattr(self, name) for name in names}
 
-    def model(self, **compute: Any) -> GPT2Config:
-        """The model's own part of the flags; `compute` is what the device decides: dtype, attention, unroll, remat."""
-        shape = {name: getattr(self, name) for name in ("pad_vocab_to_multiple_of", *SHAPE)}
-        return GPT2Config(**shape, **compute)
+    def model(self, **others: Any) -> GPT2Config:
+        """The model's own part of the flags; the rest is what device (dtype, ...) and data (n_labels) decide."""
+        names = ("pad_vocab_to_multiple_of", "dropout", "lora", "lora_alpha", "lora_on", *SHAPE)
+        return GPT2Config(**{name: getattr(self, name) for name in names}, **others)
 
 
 PROCESS = ("coordinator", "num_processes", "process_id")  # which process of a run this is

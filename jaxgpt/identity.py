@@ -10,7 +10,8 @@ from jaxgpt.errors import CheckpointError, UsageError
 
 # A run may go on with other values of these; every other flag decides what its numbers are, and must stay.
 FREE = ("size", "recipe", "B", "T", "accumulate", "steps", "data", "out", "save_every", "fresh", "device", "mesh")
-FREE += ("remat", "profile", "skip_bad_steps", "hash_every", "deterministic", "allow_other_data", *PROCESS)
+FREE += ("epochs", "val", "eval_every", "remat", "profile", "skip_bad_steps", "hash_every", "deterministic")
+FREE += ("allow_other_data", *PROCESS)
 
 
 def identity(config: TrainConfig, corpus: str, dtype: str) -> dict[str, Any]:
@@ -61,7 +62,10 @@ def command(config: TrainConfig, **changes: Any) -> str:
         default |= {name: wanted[name] for name in ("size", *SHAPE)}
     words = ["python", "train.py"]
     for name, value in wanted.items():
+        if name == "steps" and wanted["epochs"] is not None:  # they follow from these
+            continue
         if name in ("B", "T") or value != default[name]:
             flag = "--" + name.replace("_", "-")
-            words += [flag] if value is True else [flag, str(value)]
+            whole = isinstance(value, float) and value.is_integer()
+            words += [flag] if value is True else [flag, str(int(value) if whole else value)]
     return shlex.join(words)

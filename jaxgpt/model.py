@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxgpt.attention import causal_attention
+from jaxgpt.attention import causal_attention, visible
 from jaxgpt.config import GPT2Config
 from jaxgpt.matmul import add_bias, matmul
 
@@ -37,6 +37,8 @@ class GPT2(nnx.Module):
         self.wpe = nnx.Embed(config.block_size, config.n_embd, embedding_init=normal(0.02), rngs=rngs)
         self.h = jax.vmap(lambda rngs: Block(config, rngs=rngs))(rngs.split(config.n_layer))  # every leaf (L, ...)
         self.ln_f = layer_norm(config, rngs)
+        if config.n_labels:
+            self.score = nnx.Linear(config.n_embd, config.n_labels, use_bias=False, kernel_init=normal(0.02), rngs=rngs)
 
     def __call__(self, idx: jax.Array) -> jax.Array:
         """Logits of the token that follows each position.
@@ -50,17 +52,49 @@ class GPT2(nnx.Module):
         with matmul_precision(self.config):
             return unembed(self, self.hidden(idx))
 
-    def hidden(self, idx: jax.Array) -> jax.Array:
-        """What the head reads: int (B, T) to (B, T, C)."""
+    def hidden(self, idx: jax.Array, positions: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
+        """What the head reads, (B, T, C).
+
+        Args:
+          idx: int (B, T), T at most block_size.
+          positions: int (B, T), where each token stands in its own document, of which a sequence may hold several, one
+            after the other; none sees another. None: each sequence is one document.
+          keys: (B,), of each sequence's dropout; None: no dropout, as outside of training.
+        """
         B, T = idx.shape
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens are more than the model's block_size of {self.config.block_size}")
         with matmul_precision(self.config):
-            x = embed(self, idx, jnp.arange(T)[None])  # (B, T, C)
+            here = jnp.arange(T)[None]
+            first = None if positions is None else here - positions  # that a token may see
+            x = embed(self, idx, here if positions is None else positions)  # (B, T, C)
             # The stream is a matrix: of three axes, XLA on a GPU would pick an order that it must transpose again.
-            run = remat(lambda x, block: (block(x, T), None), self.config.remat)
-            x, _ = jax.lax.scan(run, x.reshape(B * T, -1), self.h, unroll=self.config.unroll)
+            x = dropout(x.reshape(B * T, -1), fold(keys, 0), self.config.dropout)
+            run = remat(lambda x, layer: (layer[0](x, T, first, layer[1]), None), self.config.remat)
+            x, _ = jax.lax.scan(run, x, (self.h, by_layer(keys, self.config.n_layer)), unroll=self.config.unroll)
             return self.ln_f(x).reshape(B, T, -1)
+
+
+def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
+    """x, (B*T, C), with a share of `rate` set to 0 and the rest scaled up (Srivastava et al., 2014); without keys, x.
+
+    A sequence has a key of its own, (B,), so that its mask is the same on any device and in any part of a batch.
+    """
+    if keys is None or rate == 0:
+        return x
+    shape = (x.shape[0] // keys.shape[0], x.shape[1])
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape))(keys).reshape(x.shape)
+    return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
+
+
+def fold(keys: jax.Array | None, number: jax.typing.ArrayLike) -> jax.Array | None:
+    """New keys, one for each of these, (B,)."""
+    return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+
+
+def by_layer(keys: jax.Array | None, n_layer: int) -> jax.Array | None:
+    """Keys of every layer, (L, B)."""
+    return None if keys is None else jax.vmap(lambda layer: fold(keys, layer))(jnp.arange(1, n_layer + 1))
 
 
 def embed(model: GPT2, idx: jax.Array, positions: jax.Array) -> jax.Array:
@@ -142,14 +176,17 @@ class Block(nnx.Module):
     """Pre-LayerNorm transformer block: attention, then a perceptron, each added to the residual stream."""
 
     def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
+        self.dropout = config.dropout
         self.ln_1 = layer_norm(config, rngs)
         self.attn = Attention(config, rngs=rngs)
         self.ln_2 = layer_norm(config, rngs)
         self.mlp = MLP(config, rngs=rngs)
 
-    def __call__(self, x: jax.Array, T: int) -> jax.Array:
-        x = x + self.attn(self.ln_1(x), T)
-        return x + self.mlp(self.ln_2(x))  # (B*T, C)
+    def __call__(
+        self, x: jax.Array, T: int, first: jax.Array | None = None, keys: jax.Array | None = None
+    ) -> jax.Array:
+        x = x + dropout(self.attn(self.ln_1(x), T, first), fold(keys, 0), self.dropout)
+        return x + dropout(self.mlp(self.ln_2(x)), fold(keys, 1), self.dropout)  # (B*T, C)
 
 
 class Attention(nnx.Module):
@@ -158,16 +195,17 @@ class Attention(nnx.Module):
     def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
         self.n_head = config.n_head
         self.implementation = config.attention
-        self.c_attn = Linear(config, config.n_embd, 3 * config.n_embd, rngs)
-        self.c_proj = Linear(config, config.n_embd, config.n_embd, rngs, residual=True)
+        self.c_attn = Linear(config, "attn.c_attn", config.n_embd, 3 * config.n_embd, rngs)
+        self.c_proj = Linear(config, "attn.c_proj", config.n_embd, config.n_embd, rngs, residual=True)
 
     @jax.named_scope("attention")
-    def __call__(self, x: jax.Array, T: int) -> jax.Array:
+    def __call__(self, x: jax.Array, T: int, first: jax.Array | None = None) -> jax.Array:
         q, k, v = self.qkv(x, T)
         if self.implementation == "cudnn":
-            y = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="cudnn")
+            mask = None if first is None else visible(T, first)[:, None]  # (B, 1, T, T)
+            y = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=True, implementation="cudnn")
         else:
-            y = causal_attention(q, k, v)
+            y = causal_attention(q, k, v, first)
         return self.c_proj(y.reshape(x.shape))
 
     def qkv(self, x: jax.Array, T: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -180,8 +218,8 @@ class MLP(nnx.Module):
     """Four times wider, GELU in the tanh form, and back."""
 
     def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
-        self.c_fc = Linear(config, config.n_embd, 4 * config.n_embd, rngs)
-        self.c_proj = Linear(config, 4 * config.n_embd, config.n_embd, rngs, residual=True)
+        self.c_fc = Linear(config, "mlp.c_fc", config.n_embd, 4 * config.n_embd, rngs)
+        self.c_proj = Linear(config, "mlp.c_proj", 4 * config.n_embd, config.n_embd, rngs, residual=True)
 
     @jax.named_scope("mlp")
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -201,17 +239,28 @@ def gelu(x: jax.Array) -> jax.Array:
 
 
 class Linear(nnx.Linear):
-    """x @ kernel + bias in x's dtype."""
+    """x @ kernel + bias in x's dtype; with an adapter, + scale * (x @ lora_a) @ lora_b (LoRA, Hu et al., 2022, 4.1)."""
 
-    def __init__(self, config: GPT2Config, n_in: int, n_out: int, rngs: nnx.Rngs, residual: bool = False):
+    def __init__(self, config: GPT2Config, name: str, n_in: int, n_out: int, rngs: nnx.Rngs, residual: bool = False):
         # 2L projections add to the residual stream; this keeps its variance at init independent of the depth
         # (section 2.3).
         std = 0.02 / math.sqrt(2 * config.n_layer) if residual else 0.02
         super().__init__(n_in, n_out, kernel_init=normal(std), rngs=rngs)
+        self.scale = config.lora_alpha / config.lora if config.adapts(name) else 0.0
+        if self.scale:  # lora_b is 0, so that at the beginning the adapter adds nothing
+            self.lora_a = nnx.Param(uniform(rngs.params(), (n_in, config.lora)))
+            self.lora_b = nnx.Param(jnp.zeros((config.lora, n_out)))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = add_bias(matmul(x, self.kernel[...]), self.bias[...])
+        if self.scale:
+            y = y + (self.scale * matmul(matmul(x, self.lora_a[...]), self.lora_b[...])).astype(y.dtype)
         return checkpoint_name(y, "linear")
+
+
+def uniform(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Between -1 and 1 over the root of the number of inputs, as LoRA's authors have it."""
+    return jax.random.uniform(key, shape, minval=-1, maxval=1) / math.sqrt(shape[0])
 
 
 # Flax's own defaults are not GPT-2's: initializers, LayerNorm's epsilon and its one-pass variance are set here by hand.
