@@ -26,6 +26,7 @@ RULES = {
     "kernel": (-2, "compute"),  # (L, in, out): a layer's rows, which come together in one piece
     "embedding": (-1, "float32"),  # (V, C): V is odd; tokens are looked up in float32
 }
+ROWS = PartitionSpec(AXES)  # of a batch: the sequences, in equal parts
 WHOLE = (None, "float32")  # all else: biases and LayerNorm, 0.1 % of GPT-2 124M
 
 
@@ -89,7 +90,7 @@ def device_bytes(tree: Any) -> int:
 
 def sequences(mesh: Mesh) -> NamedSharding:
     """Where the sequences of a batch are, (B, ...): in equal parts on all devices, in their order."""
-    return NamedSharding(mesh, PartitionSpec(AXES))
+    return NamedSharding(mesh, ROWS)
 
 
 def own_rows(sharding: NamedSharding, B: int) -> slice:
@@ -112,15 +113,39 @@ def sums_over(sums: Callable, mesh: Mesh, dtype: str) -> Callable:
     if mesh.size == 1:
         return sums
 
-    def over_mesh(model: Any, batch: tuple[jax.Array, ...], loss_fn: Callable, accumulate: int = 1) -> tuple:
-        def of_device(model: Any, batch: tuple[jax.Array, ...]) -> tuple:
-            total, count, grads = sums(_together(model, mesh, dtype), batch, loss_fn, accumulate)
+    def over_mesh(
+        model: Any,
+        batch: tuple[jax.Array, ...],
+        loss_fn: Callable,
+        accumulate: int = 1,
+        base: Any = None,
+        keys: jax.Array | None = None,
+    ) -> tuple:
+        def of_device(model: Any, base: Any, batch: tuple[jax.Array, ...], keys: jax.Array | None) -> tuple:
+            model, base = (_together(part, mesh, dtype) for part in (model, base))
+            total, count, grads = sums(model, batch, loss_fn, accumulate, base, keys)
             return *jax.lax.psum((total, count), AXES), _added(grads, mesh)
 
-        shares = jax.tree_util.tree_map_with_path(lambda path, leaf: _spec(path, leaf, mesh), model)
-        everywhere, rows = PartitionSpec(), PartitionSpec(AXES)
-        inputs, outputs = (shares, rows), (everywhere, everywhere, shares)
-        return jax.shard_map(of_device, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)(model, batch)
+        inputs = _specs(model, mesh), _specs(base, mesh), ROWS, ROWS
+        outputs = PartitionSpec(), PartitionSpec(), _specs(model, mesh)
+        run = jax.shard_map(of_device, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
+        return run(model, base, batch, keys)
+
+    return over_mesh
+
+
+def measured_over(measure: Callable, mesh: Mesh, dtype: str) -> Callable:
+    """`measure(model, *batch)`, which gives sums over a batch, over a mesh: each device's of its own, added up."""
+    if mesh.size == 1:
+        return measure
+
+    def over_mesh(model: Any, *batch: jax.Array) -> Any:
+        def of_device(model: Any, *batch: jax.Array) -> Any:
+            return jax.lax.psum(measure(_together(model, mesh, dtype), *batch), AXES)
+
+        inputs = _specs(model, mesh), *[ROWS for _ in batch]
+        run = jax.shard_map(of_device, mesh=mesh, in_specs=inputs, out_specs=PartitionSpec(), check_vma=False)
+        return run(model, *batch)
 
     return over_mesh
 
@@ -161,6 +186,10 @@ def _by_layer(do: Callable[[jax.Array, int | None, str], jax.Array], tree: Any) 
         return jnp.stack([do(layer, *rule) for layer in x]) if x.ndim == 3 else do(x, *rule)
 
     return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def _specs(tree: Any, mesh: Mesh) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: _spec(path, leaf, mesh), tree)
 
 
 def _spec(path: tuple, leaf: Any, mesh: Mesh) -> PartitionSpec:

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgpt.lora import join, split
 from jaxgpt.loss import cross_entropy
-from jaxgpt.model import GPT2, GPT2Config, aligned
+from jaxgpt.model import GPT2, GPT2Config, aligned, matmul_precision, unembed
 
 Loss = Callable[..., tuple[jax.Array, jax.Array]]
 
@@ -30,52 +31,84 @@ class TrainState:
     opt_state: optax.OptState
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """What a step reads and never changes.
+
+    Attributes:
+      base: the weights that are not trained, lora.split's second part; None: all are.
+      key: of dropout; None: there is none.
+    """
+
+    base: GPT2 | None = None
+    key: jax.Array | None = None
+
+
 def init_state(key: jax.Array, *, config: GPT2Config, tx: optax.GradientTransformation) -> TrainState:
     """The state before the first step; jit it, or ask jax.eval_shape for its shapes alone."""
     return state_of(GPT2(config, key), tx=tx)
 
 
 def state_of(model: GPT2, *, tx: optax.GradientTransformation) -> TrainState:
-    """The state before the first step from given weights."""
-    return TrainState(jnp.zeros((), jnp.int32), model, tx.init(model))
+    """The state before the first step from given weights; of a model with adapters, of these alone."""
+    trained, _ = split(model)
+    return TrainState(jnp.zeros((), jnp.int32), trained, tx.init(trained))
 
 
-def loss_fn(model: GPT2, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Next-token cross-entropy.
+def loss_fn(model: GPT2, x: jax.Array, y: jax.Array, keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """Next-token cross-entropy. Other objectives are in objectives.py.
 
     Args:
       x: int32 (B, T), tokens.
       y: int32 (B, T), the token that follows each.
+      keys: (B,), of each sequence's dropout; None: without.
 
     Returns:
       The sum over the B*T tokens in nats, and their count, both float32 (): what the mean over any batches is made of.
     """
     model = aligned(model)
-    x = model.hidden(x)  # (B, T, C)
+    x = model.hidden(x, keys=keys)  # (B, T, C)
     with jax.named_scope("loss"):
         total = cross_entropy(x, model.wte.embedding[...], y, model.config.vocab_size)
     return total, jnp.float32(y.size)
 
 
 def sums(
-    model: Any, batch: tuple[jax.Array, ...], loss_fn: Loss, accumulate: int = 1
+    model: Any,
+    batch: tuple[jax.Array, ...],
+    loss_fn: Loss,
+    accumulate: int = 1,
+    base: Any = None,
+    keys: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, Any]:
-    """The loss, the count and the gradient of the loss, each summed over the batch."""
+    """The loss, the count and the gradient of the loss by `model`, each summed over the batch.
 
-    def part(batch: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, Any]:
-        (total, count), grads = jax.value_and_grad(loss_fn, has_aux=True)(model, *batch)
+    Args:
+      base: the other part of the model, if `model` is one; it has no gradient.
+      keys: (B,), of each sequence's dropout; None: without.
+    """
+    rows = batch, {} if keys is None else {"keys": keys}
+
+    def loss(model: Any, rows: tuple) -> tuple[jax.Array, jax.Array]:
+        batch, draws = rows
+        return loss_fn(join(model, base), *batch, **draws)
+
+    def part(rows: tuple) -> tuple[jax.Array, jax.Array, Any]:
+        (total, count), grads = jax.value_and_grad(loss, has_aux=True)(model, rows)
         return total, count, grads
 
     if accumulate == 1:
-        return part(batch)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]), batch)
+        return part(rows)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]), rows)
     zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(part, jax.tree.map(lambda leaf: leaf[0], parts)))
-    return jax.lax.scan(lambda so_far, batch: (jax.tree.map(jnp.add, so_far, part(batch)), None), zero, parts)[0]
+    return jax.lax.scan(lambda so_far, rows: (jax.tree.map(jnp.add, so_far, part(rows)), None), zero, parts)[0]
 
 
 def train_step(
     state: TrainState,
     batch: tuple[jax.Array, ...],
+    fixed: Fixed = Fixed(),
     *,
     loss_fn: Loss,
     tx: optax.GradientTransformation,
@@ -89,6 +122,8 @@ def train_step(
 
     Args:
       batch: arrays whose first axis is the sequences; `accumulate` divides their number.
+      fixed: what is not trained.
+      loss_fn: of the model and the arrays of a batch, the sum and the count that their mean is made of.
       accumulate: parts that the batch is computed in, one after the other, in the memory of one part and a gradient.
       sums: the loss, the count and the gradient of a batch; mesh.sums_over gives those of many devices.
 
@@ -97,7 +132,8 @@ def train_step(
       norm of its gradient before clipping. Where one of them is not finite, the state is the old one but for its
       counters, if `tx` is of optimizer.make_optimizer; with another, its moments see a gradient of 0.
     """
-    total, count, grads = sums(state.model, batch, loss_fn, accumulate)
+    keys = None if fixed.key is None else sequence_keys(fixed.key, state.step, len(batch[0]))
+    total, count, grads = sums(state.model, batch, loss_fn, accumulate, fixed.base, keys)
     grad_norm = global_norm(grads) / count  # not of the mean: XLA would keep its squares for AdamW, a copy of all
     good = jnp.isfinite(total) & jnp.isfinite(grad_norm)
     grads = jax.tree.map(lambda g: jnp.where(good, g / count, 0), grads)
@@ -109,6 +145,12 @@ def train_step(
     return TrainState(state.step + 1, model, opt_state), metrics
 
 
+def sequence_keys(key: jax.Array, step: jax.Array, B: int) -> jax.Array:
+    """A key for each sequence of a step's batch, (B,), the same on any mesh and in any parts of the batch."""
+    key = jax.random.fold_in(key, step)
+    return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(B))
+
+
 def global_norm(tree: Any) -> jax.Array:
     """The root of the sum of all squares, float32 ()."""
     leaves = jax.tree.leaves(tree)
@@ -117,19 +159,23 @@ def global_norm(tree: Any) -> jax.Array:
     return optax.tree.norm([*large, jnp.concatenate(small)] if small else large)
 
 
-def token_losses(model: GPT2, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Next-token cross-entropy of each token, in nats, float32 (B, T); a sequence at a time, in the memory of one.
+def token_losses(model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array | None = None) -> jax.Array:
+    """Next-token cross-entropy of each token, in nats, float32 (B, T), with the logits of one sequence at a time.
 
     Args:
       x: int32 (B, T), tokens.
-      y: int32 (B, T), the token that follows each.
+      y: int32 (B, T), the token that follows each; the loss of one below 0 is 0.
+      positions: int32 (B, T), where each token stands in its own document; None: each sequence is one.
     """
 
     def of_sequence(sequence: tuple[jax.Array, jax.Array]) -> jax.Array:
-        x, y = sequence
-        return optax.softmax_cross_entropy_with_integer_labels(model(x[None])[0], y)
+        hidden, y = sequence  # (T, C), (T,)
+        with matmul_precision(model.config):
+            logits = unembed(model, hidden)  # (T, V)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(y, 0))
+        return jnp.where(y >= 0, losses, 0)
 
-    return jax.lax.map(of_sequence, (x, y))
+    return jax.lax.map(of_sequence, (model.hidden(x, positions), y))
 
 
 def eval_step(model: GPT2, batch: tuple[jax.Array, ...], *, loss_fn: Loss) -> jax.Array:

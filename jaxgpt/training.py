@@ -11,10 +11,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgpt.config import GPT2Config, TrainConfig
 from jaxgpt.device import compute, memory_limit
-from jaxgpt.mesh import choose, make_mesh, shardings, single_device, sums_over, with_shardings
+from jaxgpt.lora import filled, join, split
+from jaxgpt.mesh import choose, make_mesh, measured_over, shardings, single_device, sums_over, with_shardings
+from jaxgpt.model import GPT2
+from jaxgpt.objectives import Objective, objective_of
 from jaxgpt.optimizer import lr_schedule, make_optimizer
 from jaxgpt.source import Source
-from jaxgpt.step import TrainState, init_state, loss_fn, state_of, sums, train_step
+from jaxgpt.step import Fixed, TrainState, init_state, state_of, sums, train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,62 +29,108 @@ class Training:
       schedule: the learning rate by step.
       tx: the optimizer.
       shapes: shapes, dtypes and shardings of the state.
+      fixed: the same of what a step reads and never changes.
       step: `step.train_step` of one batch of accumulate * B sequences, compiled when it is called; it takes over the
         memory of the state.
+      measure: sums over a batch, `objectives.Objective.measure`, of (state.model, fixed.base, batch).
     """
 
     model: GPT2Config
     schedule: optax.Schedule
     tx: optax.GradientTransformation
     shapes: TrainState
+    fixed: Fixed
     step: Callable
+    measure: Callable
 
     def first_state(self, seed: int, weights: Source | None = None) -> TrainState:
         """The state before the first step, from random weights or from given ones; no device ever holds another's."""
-        if weights is None:
+        if weights is None or self.model.lora:  # what adapters begin with is none of the weights
             return self.random_state(np.uint32(seed))
-        from jaxgpt.pretrained import load  # which brings orbax: only here
 
-        names = ("dtype", "attention", "unroll", "remat", "pad_vocab_to_multiple_of")
-        changes = {name: getattr(self.model, name) for name in names}
-        model = load(weights, self.shapes.step.sharding.mesh, **changes)
+        def of(seed: jax.Array, model: GPT2) -> TrainState:
+            return state_of(filled(GPT2(self.model, _key(seed, WEIGHTS)), model), tx=self.tx)
+
         there = shardings(self.shapes)
-        return jax.jit(functools.partial(state_of, tx=self.tx), donate_argnums=0, out_shardings=there)(model)
+        return jax.jit(of, donate_argnums=1, out_shardings=there)(np.uint32(seed), self._load(weights))
 
     @functools.cached_property
     def random_state(self) -> Callable[[int], TrainState]:
         """The state before the first step from the random weights of a seed; made where it shall be."""
 
         def of(seed: jax.Array) -> TrainState:
-            return init_state(_key(seed), config=self.model, tx=self.tx)
+            return init_state(_key(seed, WEIGHTS), config=self.model, tx=self.tx)
 
         return jax.jit(of, out_shardings=shardings(self.shapes))
 
+    def first_fixed(self, seed: int, weights: Source | None = None) -> Fixed:
+        """What a step reads and never changes, of a run with this seed and these weights."""
+        base = key = None
+        if self.model.lora:
+            base = filled(self.fixed.base, self._load(weights))
+        if self.model.dropout:
+            key = jax.device_put(_key(seed, DROPOUT), self.fixed.key.sharding)
+        return Fixed(base, key)
 
-def training(flags: TrainConfig, mesh: Mesh | None = None) -> Training:
-    """What train.py makes of these flags on a mesh; by default that of the selected device alone."""
+    def _load(self, weights: Source) -> GPT2:
+        from jaxgpt.pretrained import load  # which brings orbax: only here
+
+        names = ("dtype", "attention", "unroll", "remat", "dropout", "pad_vocab_to_multiple_of")
+        changes = {name: getattr(self.model, name) for name in names}
+        return load(weights, self.shapes.step.sharding.mesh, **changes)
+
+
+def training(flags: TrainConfig, mesh: Mesh | None = None, objective: Objective | None = None) -> Training:
+    """What train.py makes of these flags on a mesh; by default that of the selected device alone.
+
+    Args:
+      objective: what it is trained for; None: the next token of a text.
+    """
     mesh = mesh or single_device()
+    objective = objective or objective_of("text")
     head_size = flags.n_embd // flags.n_head
     model = flags.model(
-        **compute(flags.dtype, flags.n_layer, head_size, flags.T, flags.remat, first=mesh.devices.flat[0])
+        **compute(flags.dtype, flags.n_layer, head_size, flags.T, flags.remat, first=mesh.devices.flat[0]),
+        n_labels=objective.n_labels,
     )
     schedule = lr_schedule(**flags.learning_rate())
     tx = make_optimizer(schedule, **flags.adamw())
-    shapes = with_shardings(jax.eval_shape(lambda: init_state(_key(0), config=model, tx=tx)), mesh)
+    shapes, fixed = with_shardings(jax.eval_shape(lambda: _all(model, tx)), mesh)
     step = functools.partial(
-        train_step, loss_fn=loss_fn, tx=tx, accumulate=flags.accumulate, sums=sums_over(sums, mesh, model.dtype)
+        train_step,
+        loss_fn=objective.loss,
+        tx=tx,
+        accumulate=flags.accumulate,
+        sums=sums_over(sums, mesh, model.dtype),
     )
     result = shardings(shapes), NamedSharding(mesh, PartitionSpec())
-    return Training(model, schedule, tx, shapes, jax.jit(step, donate_argnums=0, out_shardings=result))
+    measure = measured_over(objective.measure, mesh, model.dtype)
+    return Training(
+        model,
+        schedule,
+        tx,
+        shapes,
+        fixed,
+        step=jax.jit(step, donate_argnums=0, out_shardings=result),
+        measure=jax.jit(lambda trained, base, batch: measure(join(trained, base), *batch)),
+    )
 
 
-def mesh_of(flags: TrainConfig) -> Mesh:
+def mesh_of(flags: TrainConfig, objective: Objective | None = None) -> Mesh:
     """The mesh that --mesh makes of all devices."""
     devices = jax.devices()
-    return make_mesh(choose(flags, training(flags).shapes, devices, memory_limit()), devices)
+    return make_mesh(choose(flags, training(flags, objective=objective).shapes, devices, memory_limit()), devices)
 
 
-def _key(seed: int) -> jax.Array:
-    # fold_in(seed, n) is a key for each purpose: 2 for the initial weights; 0 and 1 are kept for dropout and shuffling.
-    # That it is 2 was chosen for the losses that seeds 0, 1 and 2 end with (README); any other would do as well.
-    return jax.random.fold_in(jax.random.key(seed), 2)
+def _all(model: GPT2Config, tx: optax.GradientTransformation) -> tuple[TrainState, Fixed]:
+    _, base = split(GPT2(model, _key(0, WEIGHTS)))
+    return init_state(_key(0, WEIGHTS), config=model, tx=tx), Fixed(base, _key(0, DROPOUT) if model.dropout else None)
+
+
+# What the keys of a seed are for. That the weights have 2 was chosen for the losses that seeds 0, 1 and 2 end with
+# (README); any other would do as well.
+DROPOUT, WEIGHTS = 0, 2
+
+
+def _key(seed: int, purpose: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(seed), purpose)
