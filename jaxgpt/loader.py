@@ -1,5 +1,7 @@
 """The batch at a position: a pure function whose whole state is one integer."""
 
+import functools
+
 import numpy as np
 
 
@@ -51,3 +53,30 @@ def batches_per_epoch(tokens: np.ndarray, B: int, T: int) -> int:
             f"{len(tokens):,} tokens are too few for one batch: B*T + 1 = {B}*{T} + 1 = {B * T + 1:,} are needed"
         )
     return (len(tokens) - 1) // (B * T)
+
+
+def next_examples(
+    table: tuple[np.ndarray, ...], position: int, B: int, T: int, seed: int, rows: slice = slice(None)
+) -> tuple[np.ndarray, ...]:
+    """As `next_batch`, of a table of examples: B of its rows in an order of their own in each epoch.
+
+    An epoch is all rows once. A batch may hold the last rows of one and the first of the next: nothing is left out.
+
+    Args:
+      table: arrays whose first axis is the same R rows of T tokens each.
+      position: in tokens: k*T when k rows were seen before.
+      seed: of the orders; epoch e has one that depends on (seed, e) alone.
+      rows: which of the B are wanted.
+
+    Returns:
+      The rows of each array, int32, then the next position, position + B*T.
+    """
+    R = len(table[0])
+    chosen = [epoch_order(R, seed, k // R)[k % R] for k in range(position // T, position // T + B)[rows]]
+    return *(np.asarray(array[chosen], dtype=np.int32) for array in table), position + B * T
+
+
+@functools.lru_cache(maxsize=2)  # a batch may reach into the next epoch
+def epoch_order(R: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of R rows in an epoch: a permutation that depends on the arguments alone."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(R)

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import tiktoken
 import tiktoken.load
 from tiktoken_ext.openai_public import ENDOFTEXT, r50k_pat_str
@@ -77,3 +78,10 @@ def _halves(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
         i = min(range(len(pairs)), key=pairs.__getitem__)
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
     return parts
+
+
+@functools.cache
+def byte_lengths() -> np.ndarray:
+    """How many bytes of text each token is, int32 (50257,); <|endoftext|> is none."""
+    lengths = [len(gpt2().decode_single_token_bytes(token)) for token in range(VOCAB_SIZE - 1)]
+    return np.array([*lengths, 0], np.int32)

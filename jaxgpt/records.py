@@ -1,0 +1,85 @@
+"""Records in a file: JSONL, one JSON object a line, or a table with the names of its fields in the first line."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxgpt.errors import DataError
+
+
+def read(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
+    """The objects of a UTF-8 file, each with the number of its line, from 1; blank lines are skipped.
+
+    Raises:
+      DataError: it can't be read, is empty, or a line is no JSON object; with the line's number.
+    """
+    lines = _content(path).split(b"\n")  # only these end a line: a text may hold U+2028
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        raise DataError(f"{path}: the file is empty; it needs one JSON object a line")
+    return [(number, _record(f"{path}, line {number}", line)) for number, line in numbered]
+
+
+def _content(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; give one with a record a line") from None
+    except (OSError, ValueError) as error:  # ValueError: no name of a file, such as one with a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: {reason}; give a file that can be read") from None
+
+
+def _record(where: str, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line.decode("utf-8"))
+        if b"\\u" in line:
+            json.dumps(record, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: not UTF-8: byte 0x{line[error.start]:02x} at offset {error.start:,} of the line; "
+            "convert the file first, for example: iconv -f latin1 -t utf-8"
+        ) from None
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: a lone surrogate, half of a \\u pair, is no text; write it again") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON ({error.msg}, column {error.colno}); mend or remove the line") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets within brackets
+        raise DataError(f"{where}: can't be read ({error}); mend the line or remove it") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: not a JSON object, {{...}}; mend the line or remove it")
+    return record
+
+
+def table(path: str | Path, delimiter: str) -> list[tuple[int, dict[str, Any]]]:
+    """The rows of a CSV or TSV file by the names in its first line, each with its line.
+
+    With commas, a text that holds one stands in double quotes; with tabs, quotes are part of the text, as in GLUE.
+
+    Raises:
+      DataError: it can't be read, or a row has another number of fields than the first line.
+    """
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    content = _content(path)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: not UTF-8: byte 0x{content[error.start]:02x}; "
+            "convert the file first, for example: iconv -f latin1 -t utf-8"
+        ) from None
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
+    try:
+        numbered = [(rows.line_num, row) for row in rows if row]
+    except csv.Error as error:
+        raise DataError(f"{path}, line {rows.line_num}: {error}; mend the line or remove it") from None
+    if len(numbered) < 2:
+        raise DataError(f"{path}: no record in it: the first has the names of the fields, and each other a record")
+    (_, names), *rest = numbered
+    for line, row in rest:
+        if len(row) != len(names):
+            raise DataError(f"{path}, line {line}: {len(row)} fields, and the first line names {len(names)}; mend it")
+    return [(line, dict(zip(names, row, strict=True))) for line, row in rest]

@@ -1,0 +1,131 @@
+"""What --data and --val name, and that what is held out is measured whole: against PyTorch, window by window."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+import train
+from jaxgpt import cli
+from jaxgpt.config import GPT2Config, TrainConfig
+from jaxgpt.data import load
+from jaxgpt.errors import DataError, UsageError
+from jaxgpt.heldout import measured
+from jaxgpt.model import GPT2
+from jaxgpt.objectives import measure_tokens
+from jaxgpt.pretrained import save_hf
+from jaxgpt.tokenizer import gpt2
+
+TEXT = "Wörter und Wörter, über alles hinaus; 我们 and so on. " * 12
+SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 20, "block_size": 32}
+
+
+def config(tmp_path, **flags):
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    return TrainConfig(**{"data": f"{tmp_path}/text.txt", "T": 16, **SHAPE, **flags})
+
+
+def test_a_fraction_is_the_end_and_is_not_trained_on(tmp_path):
+    whole, nothing = load(config(tmp_path))
+    text, held = load(config(tmp_path, val="0.25"))
+    assert nothing is None and len(held.tokens) == round(len(whole.tokens) / 4)
+    np.testing.assert_array_equal(np.concatenate([text.tokens, held.tokens]), whole.tokens)
+    assert len({whole.fingerprint, text.fingerprint, held.fingerprint}) == 3
+    assert whole.bytes() == len(TEXT.encode()) == text.bytes() + held.bytes()
+
+
+@pytest.mark.parametrize("B, T", [(2, 16), (3, 7), (1, 400)])
+def test_every_token_but_the_first_is_predicted_once(tmp_path, B, T):
+    text, _ = load(config(tmp_path))
+    seen = []
+    for x, y in text.once(B, T):
+        assert x.shape == y.shape == (B, T)
+        for row in range(B):
+            n = int((y[row] >= 0).sum())
+            assert (y[row, n:] == -1).all()
+            if n:  # each window is the token before it and T more
+                np.testing.assert_array_equal(
+                    np.r_[x[row, :n], y[row, n - 1]], text.tokens[len(seen) : len(seen) + n + 1]
+                )
+            seen += y[row, :n].tolist()
+    assert seen == text.tokens[1:].tolist()
+
+
+@pytest.mark.parametrize("scale", [1, 8])  # random weights, and ones that are sure of themselves, as trained ones are
+def test_the_loss_is_that_of_pytorch_with_strided_windows(tmp_path, scale):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    model = jax.tree.map(lambda leaf: scale * leaf, GPT2(GPT2Config(**SHAPE), jax.random.key(0)))
+    save_hf(model, tmp_path / "hf")
+    text, _ = load(config(tmp_path))
+    step = jax.jit(measure_tokens)
+    found = measured((step(model, *batch) for batch in text.once(4, 16)), text.bytes())
+
+    theirs, ids = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "hf").eval(), text.tokens.astype(np.int64)
+    losses = []
+    with torch.no_grad():
+        for start in range(0, len(ids) - 1, 16):
+            window = torch.from_numpy(ids[start : start + 17])
+            logits = theirs(window[None, :-1]).logits[0].double()
+            losses += torch.nn.functional.cross_entropy(logits, window[1:], reduction="none").tolist()
+    assert found["tokens"] == len(losses) == len(gpt2().encode_ordinary(TEXT)) - 1
+    assert found["bytes"] == len(TEXT.encode())
+    np.testing.assert_allclose(found["loss"], np.mean(losses), atol=1e-5)
+    np.testing.assert_allclose(found["loss_stderr"], np.std(losses, ddof=1) / math.sqrt(len(losses)), atol=1e-5)
+    np.testing.assert_allclose(found["bits_per_byte"], sum(losses) / math.log(2) / len(TEXT.encode()), atol=1e-5)
+
+
+def test_a_run_measures_what_is_held_out_and_keeps_its_best(tmp_path, capsys):
+    """The rows have the numbers of the checkpoints' own weights, and the lowest one stays beside the newest three."""
+    flags = config(tmp_path)
+    words = ["--data", flags.data, "--out", f"{tmp_path}/run", "--n-layer", 1, "--n-head", 2, "--n-embd", 20]
+    words += ["--block-size", 32, "--B", 2, "--T", 16, "--steps", 12, "--lr", 0.3, "--val", 0.25, "--eval-every", 2]
+    assert cli.run(train.main, [str(word) for word in [*words, "--save-every", 2]]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    losses = {row["step"] + 1: row["val_loss"] for row in rows if "val_loss" in row}
+    best = min(losses, key=losses.get)
+    assert list(losses) == [2, 4, 6, 8, 10, 12] and best < 8  # the rate is far too high: it gets worse
+    there = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert there == [best, 8, 10, 12]
+    assert (
+        f"best      {tmp_path}/run/checkpoints/{best}, with a held-out loss of {losses[best]:.4f}\n"
+        in capsys.readouterr().out
+    )
+
+    from jaxgpt.pretrained import load as load_weights
+    from jaxgpt.source import find
+
+    _, held = load(config(tmp_path, val="0.25"))
+    model = load_weights(find(tmp_path / "run" / "checkpoints" / str(best)))
+    found = measured((jax.jit(measure_tokens)(model, *batch) for batch in held.once(1, 16)), held.bytes())
+    np.testing.assert_allclose(found["loss"], losses[best], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "flags, error",
+    [
+        ({"val": "1.5"}, "--val 1.5: a fraction must lie between 0 and 1, or name a file"),
+        ({"val": "0.00001"}, "are too few for --val 1e-05; use a file"),
+        ({"val": "nowhere.txt"}, "nowhere.txt: no such file"),
+        ({"val": "nowhere.jsonl"}, "--val nowhere.jsonl: --data is a text, so it must be one too, or a fraction"),
+        ({"data": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
+    ],
+)
+def test_what_can_not_be_held_out_is_one_line(tmp_path, flags, error):
+    with pytest.raises((DataError, UsageError)) as raised:
+        load(config(tmp_path, **flags))
+    assert error in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_examples_want_examples_beside_them(tmp_path):
+    flags = config(tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 5)
+    (tmp_path / "l.csv").write_text("text,label\ngood,1\nbad,0\n")
+    with pytest.raises(UsageError, match="--data has examples, so it must have some too"):
+        load(config(tmp_path, data=f"{tmp_path}/a.jsonl", val=flags.data))
+    with pytest.raises(UsageError, match="l.csv has labels, and --data .*a.jsonl has completions"):
+        load(config(tmp_path, data=f"{tmp_path}/a.jsonl", val=f"{tmp_path}/l.csv"))
+    with pytest.raises(DataError, match="--val 0.01 of 5 examples is 0; both sides need some"):
+        load(config(tmp_path, data=f"{tmp_path}/a.jsonl", val="0.01"))

@@ -1,0 +1,115 @@
+"""Prompts with completions and conversations as arrays."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxgpt.errors import DataError
+from jaxgpt.examples import load
+from jaxgpt.tokenizer import gpt2
+
+END = "<|endoftext|>"
+
+
+def write(path, *records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return str(path)
+
+
+def documents(found):
+    """What each document of a table is: its text, and the text of it that is learned."""
+    x, y, positions = found.table
+    for row in range(len(x)):
+        starts = np.flatnonzero(positions[row] == 0)
+        for start, end in zip(starts, [*starts[1:], found.T], strict=True):
+            learned = y[row, start:end]
+            ids = [*x[row, start:end].tolist(), int(learned[-1]) if learned[-1] >= 0 else 0]
+            if (learned >= 0).any():
+                last = int(np.flatnonzero(learned >= 0)[-1])
+                text = gpt2().decode([*x[row, start : start + last + 1].tolist(), int(learned[last])])
+                yield text, gpt2().decode([int(token) for token in learned if token >= 0])
+
+
+def test_completions_are_learned_and_prompts_are_not(tmp_path):
+    records = [{"prompt": f"What is {n}?", "completion": f" It is {n}, and no more."} for n in range(30)]
+    found = load(write(tmp_path / "a.jsonl", *records), T=40)[0]
+    texts = [(f"What is {n}? It is {n}, and no more.{END}", f" It is {n}, and no more.{END}") for n in range(30)]
+    assert list(documents(found)) == texts
+    assert found.count == 30 and len(found.table[0]) < 15 and not found.notes  # several in a row
+    assert found.bytes() == sum(len(record["completion"]) for record in records)
+    assert str(found) == f"{tmp_path}/a.jsonl: 30 examples of completions, in {len(found.table[0])} rows"
+
+
+def test_a_conversation_follows_the_template(tmp_path):
+    turns = [
+        ("system", "Be brief."),
+        ("user", " Hi! "),
+        ("assistant", "Hello."),
+        ("user", "Bye"),
+        ("assistant", "Bye!"),
+    ]
+    record = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    found = load(write(tmp_path / "a.jsonl", record), T=64)[0]
+    text = f"System: Be brief.\n\nUser: Hi!\n\nAssistant: Hello.{END}\n\nUser: Bye\n\nAssistant: Bye!{END}"
+    assert list(documents(found)) == [(text, f" Hello.{END} Bye!{END}")]
+
+
+def test_what_is_too_long_loses_its_end_and_is_counted(tmp_path):
+    records = [
+        {"prompt": "one two", "completion": " three four five six seven"},
+        {"prompt": "a b c d e f g", "completion": " h"},
+    ]
+    found = load(write(tmp_path / "a.jsonl", *records), T=4)[0]
+    assert list(documents(found)) == [("one two three four five", " three four five")]
+    assert found.notes == (
+        "2 examples are longer than --T 4 and lose their end",
+        "1 of them are left out: their prompts alone fill it",
+    )
+
+
+def test_the_fingerprint_is_of_what_is_learned_from(tmp_path):
+    a = write(tmp_path / "a.jsonl", {"prompt": "a", "completion": "b"})
+    b = write(tmp_path / "b.jsonl", {"completion": "b", "prompt": "a", "source": "other"})
+    c = write(tmp_path / "c.jsonl", {"prompt": "ab", "completion": ""} | {"completion": " "} | {"completion": "b"})
+    assert load(a, 8)[0].fingerprint == load(b, 8)[0].fingerprint != load(c, 8)[0].fingerprint
+    assert load(a, 8)[0].fingerprint != load(a, 9)[0].fingerprint
+
+
+GOOD = {"prompt": "a", "completion": "b"}
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        ({"prompt": "a"}, "line 2: no field 'completion'"),
+        ({"prompt": "a", "completion": 3}, "line 2: 'completion' is 3, and must be a text"),
+        ({"prompt": " ", "completion": "b"}, "line 2: 'prompt' is empty"),
+    ],
+)
+def test_a_bad_record_is_named_by_its_line(tmp_path, bad, message):
+    with pytest.raises(DataError, match=message):
+        load(write(tmp_path / "a.jsonl", GOOD, bad), 8)
+
+
+@pytest.mark.parametrize(
+    "messages, message",
+    [
+        ([], "'messages' must be a list of"),
+        ([{"role": "robot", "content": "x"}], "line 1, message 1: its role must be system, user, assistant"),
+        ([{"role": "user", "content": ""}], "line 1, message 1: 'content' is empty"),
+        ([{"role": "user", "content": "x"}], "line 1: no message of the assistant, and only those are learned"),
+    ],
+)
+def test_a_bad_conversation_is_named_by_its_line(tmp_path, messages, message):
+    with pytest.raises(DataError, match=message):
+        load(write(tmp_path / "a.jsonl", {"messages": messages}), 8)
+
+
+def test_records_of_no_known_kind(tmp_path):
+    with pytest.raises(
+        DataError, match="line 1: an example has the fields prompt and completion, or .* this one question"
+    ):
+        load(write(tmp_path / "a.jsonl", {"question": "x"}), 8)
+    with pytest.raises(DataError, match="the prompts alone fill --T 2 tokens"):
+        load(write(tmp_path / "a.jsonl", {"prompt": "a b c d", "completion": "e"}), 2)
