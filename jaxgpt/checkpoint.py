@@ -9,7 +9,7 @@ import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,18 @@ PATIENCE_S = 600  # in which all of several processes must have written a checkp
 NOT_NOW = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
 
 
+class _Kept(ocp.checkpoint_managers.PreservationPolicy):
+    """Which checkpoints stay: the newest, and the best of those that were measured."""
+
+    best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        old = len(checkpoints) - KEEP
+        return [place >= old or each.step == self.best for place, each in enumerate(checkpoints)]
+
+
 class Checkpoints:
-    """The checkpoints of one run, folder/<steps done>, the newest three of them. A context: it ends when all is saved.
+    """The checkpoints of a run, folder/<steps done>: the newest three and the best. A context, which ends all saved.
 
     Saving is asynchronous: `save` returns when the state is copied to host memory, so that the next step may take over
     the donated buffers, and a thread writes the copy. A folder gets its final name when it is whole, so a kill while
@@ -46,8 +56,9 @@ class Checkpoints:
         if self.folder.exists() and not self.folder.is_dir():
             raise CheckpointError(f"{folder}: not a folder; choose another --out")
         _silence_orbax()  # also of what a kill has left half deleted
+        self._kept = _Kept()
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEEP,
+            preservation_policy=self._kept,
             enable_async_checkpointing=True,
             async_options=ocp.options.AsyncOptions(timeout_secs=PATIENCE_S) if jax.process_count() > 1 else None,
         )
@@ -100,7 +111,7 @@ class Checkpoints:
     def save(self, state: TrainState, progress: Progress) -> None:
         """Begin to save a state as folder/<steps done>. What fails is not raised: see `problem` and `retry`."""
         self.wait()
-        self._step = progress.step
+        self._step, self._kept.best = progress.step, (progress.best or {}).get("step")
         with jax.transfer_guard_device_to_host("allow"):  # the copy is asked for, here
             content = to_json(progress, state, {"jax": jax.__version__, "orbax-checkpoint": ocp.__version__})
             arguments = {"state": ocp.args.StandardSave(state), "progress": ocp.args.JsonSave(content)}
@@ -241,8 +252,8 @@ class Checkpoints:
         self._manager.reload()
 
 
-def restore_weights(folder: Path, like: GPT2) -> GPT2:
-    """The model of the newest whole checkpoint of a run, without its optimizer, which is twice as large and not read.
+def restore_weights(folder: Path, like: GPT2, step: int | None = None) -> tuple[GPT2, Progress]:
+    """The model of the newest whole checkpoint of a run, and its JSON, without the optimizer, which is twice as large.
 
     Nothing is written, so that the run may be at work meanwhile. A newer checkpoint that is damaged is told of on
     stderr.
@@ -250,9 +261,12 @@ def restore_weights(folder: Path, like: GPT2) -> GPT2:
     Args:
       folder: of the run.
       like: shapes, dtypes and shardings, as in Checkpoints.restore.
+      step: of this checkpoint, in place of the newest.
     """
     _silence_orbax()
     checkpoints = (folder / "checkpoints").absolute()
+    if step is not None:
+        return _weights(checkpoints, step, like)
     passed: dict[int, DamagedError] = {}
     while (step := _next(checkpoints, passed)) >= 0:
         try:
@@ -268,7 +282,7 @@ def restore_weights(folder: Path, like: GPT2) -> GPT2:
     )
 
 
-def _weights(checkpoints: Path, step: int, like: GPT2) -> GPT2:
+def _weights(checkpoints: Path, step: int, like: GPT2) -> tuple[GPT2, Progress]:
     manager = _reader(checkpoints)
     leaves, tree = jax.tree_util.tree_flatten_with_path(like)
     wanted: dict[str, Any] = {}  # a part of a checkpoint is asked for as dicts in dicts
@@ -283,11 +297,11 @@ def _weights(checkpoints: Path, step: int, like: GPT2) -> GPT2:
     where = checkpoints / str(step)
     both = ocp.args.Composite(state=arguments, progress=ocp.args.JsonRestore())
     found = _read_by_all(lambda: manager.restore(step, args=both), where)
-    _, fingerprint = from_json(found["progress"], where)
+    progress, fingerprint = from_json(found["progress"], where)
     arrays = [functools.reduce(lambda at, key: at[key.name], path, found["state"]["model"]) for path, _ in leaves]
     model = jax.tree.unflatten(tree, arrays)
     require_fingerprint(model, {name.removeprefix(".model"): value for name, value in fingerprint.items()}, where)
-    return model
+    return model, progress
 
 
 def _reader(folder: Path) -> ocp.CheckpointManager:

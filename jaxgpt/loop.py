@@ -3,58 +3,71 @@
 import contextlib
 import dataclasses
 import functools
+import math
 import shlex
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jaxgpt import allocator, cli, corpus, processes
+from jaxgpt import allocator, cli, heldout, processes
 from jaxgpt.config import TrainConfig, mesh_flag
+from jaxgpt.data import Data, is_examples, load
 from jaxgpt.errors import CheckpointError, DataError, UsageError
 from jaxgpt.folder import cache_folder, open_run, start_over, write_config
 from jaxgpt.identity import command, identity, require_same
-from jaxgpt.loader import batches_per_epoch, next_batch
 from jaxgpt.source import Source
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
+    from jax.sharding import NamedSharding
+
     from jaxgpt.progress import Progress
+    from jaxgpt.step import Fixed, TrainState
+    from jaxgpt.training import Training
 
 
 def run(config: TrainConfig, weights: Source | None) -> int:
     """Train, and return the exit code. The first state has these weights; None: random ones."""
     here = processes.place(config.coordinator, config.num_processes, config.process_id)
     with processes.joined(here, config.out) as own:
-        data = load_corpus(config)
+        data, held = load(config)
+        config = dataclasses.replace(config, steps=introduced(config, data, held))
         with open_run(own) as hold_again, cli.stop_signals() as stopping:
-            return train(config, own, data, weights, hold_again, stopping)
+            return train(config, own, data, held, weights, hold_again, stopping)
 
 
-def load_corpus(config: TrainConfig) -> corpus.Corpus:
-    data = corpus.load(config.data)
+def introduced(config: TrainConfig, data: Data, held: Data | None) -> int:
+    """Say what is trained on; the length of the run in steps."""
+    B, T = config.B * config.accumulate, config.T
     if data.note:
         say("note", f"{data.note}. Training on {data.name} instead")
     try:
-        per_epoch = batches_per_epoch(data.tokens, config.B * config.accumulate, config.T)
+        per_epoch = data.per_epoch(B, T)
     except ValueError as error:
         raise DataError(f"{data.name}: {error}; use a longer text, or smaller --B, --accumulate or --T") from None
     rows = f"{config.accumulate}*{config.B}" if config.accumulate > 1 else f"{config.B}"
-    say("corpus", f"{data.name}: {len(data.tokens):,} tokens, {per_epoch:,} batches per epoch of {rows}*{config.T}")
-    return data
+    say("corpus", f"{data}, {per_epoch:,.10g} batches per epoch of {rows}*{T}")
+    for each in (data, held) if held else (data,):
+        for note in getattr(each, "notes", ()):
+            say("note", f"{each.name}: {note}")
+    if held:
+        say("held out", str(held))
+    return config.steps if config.epochs is None else max(1, math.ceil(config.epochs * per_epoch))
 
 
 def train(
     config: TrainConfig,
     own: Path,
-    data: corpus.Corpus,
+    data: Data,
+    held: Data | None,
     weights: Source | None,
     hold_again: Callable[[], bool],
     stopping: list[int],
 ) -> int:
     """Train until config.steps are done or `stopping` holds a signal, and return the exit code.
 
-    The first state has these weights; None: random ones. `own` is the folder for what this process alone writes, as
-    processes.joined gives it; `hold_again` is of folder.open_run.
+    The first state has these weights; None: random ones. What is `held` out is measured. `own` is the folder for what
+    this process alone writes, as processes.joined gives it; `hold_again` is of folder.open_run.
     """
     # Imported here and not above, so that a wrong flag, file or folder is refused within a second.
     import jax
@@ -63,6 +76,7 @@ def train(
     from jaxgpt.checkpoint import Checkpoints
     from jaxgpt.fingerprint import combined
     from jaxgpt.mesh import device_bytes, own_rows, sequences
+    from jaxgpt.objectives import objective_of
     from jaxgpt.progress import Progress
     from jaxgpt.report import Report
     from jaxgpt.trace import Trace
@@ -74,8 +88,9 @@ def train(
     device_name = device.select(config.device, config.deterministic)
     if jax.process_count() == 1:  # of several, those that find a program would leave the others alone with tuning it
         device.keep_compiled(cache_folder() / "compiled")
-    mesh = mesh_of(config)
-    static, rows = training(config, mesh), sequences(mesh)
+    objective = objective_of(data.kind, len(data.labels))
+    mesh = mesh_of(config, objective)
+    static, rows = training(config, mesh, objective), sequences(mesh)
     here = own_rows(rows, B)
     shapes = static.shapes
     several = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
@@ -84,11 +99,16 @@ def train(
     if mesh.size < jax.device_count() and config.axes is None:
         more = f"--B {config.B} can't be shared equally by more; use a multiple of {jax.device_count()} for all"
         say("note", f"{mesh.size} of {jax.device_count()} devices are used: {more}")
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.model))
+    trained, frozen = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in (shapes.model, static.fixed.base))
     shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}"
-    say("model", f"{parameters:,} parameters: {shape}, {static.model.dtype}")
+    adapters = f"; {trained:,} of them are trained: rank {config.lora} on {config.lora_on}" * bool(config.lora)
+    say("model", f"{trained + frozen:,} parameters: {shape}, {static.model.dtype}{adapters}")
 
-    same = identity(config, data.fingerprint, static.model.dtype)
+    with device.memory_errors("the weights of --init-from alone are too large"):
+        fixed = static.first_fixed(config.seed, weights)
+    more = {} if fixed.base is None else {"base": f"{int(combined(fixed.base)):08x}"}
+    more |= {} if data.kind == "text" else {"T": T, "labels": list(data.labels)}
+    same = identity(config, data.fingerprint, static.model.dtype) | more
     own_flags = ("out", "data", "coordinator", "process_id")  # paths may differ, and the text's hash is in `same`
     processes.require_alike(same | {name: value for name, value in vars(config).items() if name not in own_flags})
     processes.require_shared(config.out)
@@ -99,8 +119,9 @@ def train(
     less = "use a smaller --B (and --accumulate), --T or --size, or --remat full"
 
     def compiled_step(more: int = 0) -> jax.stages.Compiled:
-        x = y = jax.ShapeDtypeStruct((B, T), "int32", sharding=rows)
-        step = static.step.lower(shapes, (x, y)).compile()
+        *batch, _ = data.batch(0, B, T, slice(1))  # of all sequences one, for the shapes
+        batch = tuple(jax.ShapeDtypeStruct((B, *array.shape[1:]), "int32", sharding=rows) for array in batch)
+        step = static.step.lower(shapes, batch, fixed).compile()
         device.require_memory(step.memory_analysis(), more, less, len(mesh.local_devices))
         return step
 
@@ -143,7 +164,9 @@ def train(
         describe = functools.partial(
             write_config,
             own,
-            vars(config) | {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint},
+            vars(config)
+            | {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint}
+            | {"objective": data.kind, "labels": list(data.labels)},
             start={
                 "step": now.step,
                 **flags,
@@ -167,13 +190,20 @@ def train(
         ):
             while now.step < config.steps:
                 trace.before(now.step - start, state)
-                x, y, next_position = next_batch(data.tokens, now.position, B, T, here)
-                state, metrics = step_fn(state, device.put(x, y, to=rows))
+                *batch, next_position = data.batch(now.position, B, T, here)
+                state, metrics = step_fn(state, device.put(*batch, to=rows), fixed)
                 if config.hash_every and (now.step + 1) % config.hash_every == 0:
                     metrics["state"] = combined(state)
                 facts = {"step": now.step, "lr": float(lrs[now.step - start]), "position": now.position}
                 tokens_seen = now.tokens_seen + B * T
-                report.add(facts | {"tokens_seen": tokens_seen}, B * T, metrics)
+                best, numbers = now.best, {}
+                if held and evaluates(config, now.step + 1):
+                    jax.block_until_ready(metrics)
+                    with report.aside():
+                        numbers = measure(static, state, fixed, held, config.B, T, rows)
+                    if best is None or numbers["loss"] < best["loss"]:
+                        best = {"step": now.step + 1, "loss": numbers["loss"]}
+                report.add(facts | {"tokens_seen": tokens_seen}, B * T, metrics, numbers)
                 if on_cpu:  # there, a second step in flight gains nothing and takes the memory of one
                     report.flush()
                     allocator.wait_until_freed()
@@ -181,12 +211,15 @@ def train(
                     if hold_again():
                         say("note", f"{out} was moved or deleted, with all in it; the run goes on in a new one")
                         describe()
-                now = dataclasses.replace(now, step=now.step + 1, position=next_position, tokens_seen=tokens_seen)
+                better = best != now.best
+                now = dataclasses.replace(
+                    now, step=now.step + 1, position=next_position, tokens_seen=tokens_seen, best=best
+                )
                 if problem := checkpoints.problem():
                     say("note", f"{problem}; the run goes on")
                 ending = vote(bool(stopping)) or now.step == config.steps
                 due = config.save_every and now.step % config.save_every == 0
-                if ending or due or checkpoints.retry(now.step):
+                if ending or due or better or checkpoints.retry(now.step):
                     report.flush()  # which ends a run whose loss is not finite, before that state is saved
                     checkpoints.save(state, now)
                 if ending:
@@ -202,6 +235,8 @@ def train(
         return 128 + (stopping or [signal.SIGTERM])[0]  # or the signal was another process's
     say("done", report.summary())
     say("saved", f"{out}/checkpoints/{now.step}; every step's numbers in {log}")
+    if best := now.best:
+        say("best", f"{out}/checkpoints/{best['step']}, with a held-out loss of {best['loss']:.4f}")
     say_next(config, data, now.step)
     if not processes.all_agree(not report.lost):
         lost = report.lost or "the first process has lost rows"
@@ -209,10 +244,31 @@ def train(
     return 0
 
 
-def gone_on(config: TrainConfig, data: corpus.Corpus, saved: "Progress", now: "Progress") -> "Progress":
+def evaluates(config: TrainConfig, step: int) -> bool:
+    """Whether what is held out is measured after so many steps."""
+    return step == config.steps or (config.eval_every > 0 and step % config.eval_every == 0)
+
+
+def measure(
+    static: "Training", state: "TrainState", fixed: "Fixed", held: Data, B: int, T: int, rows: "NamedSharding"
+) -> dict[str, float]:
+    """The numbers of heldout.measured, of the model that a state is."""
+    import jax
+
+    from jaxgpt import device
+    from jaxgpt.mesh import own_rows
+
+    def sums() -> Iterator[dict[str, Any]]:
+        for batch in held.once(B, T):
+            mine = device.put(*(array[own_rows(rows, B)] for array in batch), to=rows)
+            yield jax.device_get(static.measure(state.model, fixed.base, mine))
+
+    return heldout.measured(sums(), held.bytes())
+
+
+def gone_on(config: TrainConfig, data: Data, saved: "Progress", now: "Progress") -> "Progress":
     """The progress of a run that goes on from a saved one as `now`, told with what is another from here on."""
-    window = config.B * config.accumulate * config.T + 1
-    position = saved.position if saved.position + window <= len(data.tokens) else 0  # B or T may have grown
+    position = data.position(saved.position, config.B * config.accumulate, config.T)
     say("run", f"{config.out}: goes on from step {saved.step:,}, position {position:,}, to {config.steps:,} steps")
     if saved.identity.get("corpus") != now.identity["corpus"]:
         say("note", "the text is another one from here on")
@@ -221,19 +277,25 @@ def gone_on(config: TrainConfig, data: corpus.Corpus, saved: "Progress", now: "P
             say("note", f"--{name} was {getattr(saved, name)} and is {getattr(now, name)} from here on")
     if saved.steps != config.steps and config.lr_depends_on_steps:
         say("note", f"--steps was {saved.steps:,}, is {config.steps:,}: the learning rate follows the new schedule")
-    return dataclasses.replace(now, step=saved.step, position=position, tokens_seen=saved.tokens_seen)
+    return dataclasses.replace(now, step=saved.step, position=position, tokens_seen=saved.tokens_seen, best=saved.best)
 
 
 def say(label: str, text: str) -> None:
     print(f"{label:<9} {text}", flush=True)
 
 
-def say_next(config: TrainConfig, data: corpus.Corpus, done: int) -> None:
+def say_next(config: TrainConfig, data: Data, done: int) -> None:
     """The commands that come next; where the default corpus was not to be had, they name the one in use."""
     corpus_flag = {"data": "python"} if data.note else {}
     if not config.lr_depends_on_steps:  # else the learning rate would leap up to the longer schedule
-        say("go on", again(config, steps=2 * done, **corpus_flag))
-    say("sample", shlex.join(["python", "-m", "jaxgpt.sample", str(config.out), "--prompt", "Once upon a time"]))
+        longer = {"steps": 2 * done} if config.epochs is None else {"epochs": 2 * config.epochs}
+        say("go on", again(config, **longer, **corpus_flag))
+    if data.labels:
+        held_out = config.val if config.val and is_examples(config.val) else config.data
+        words = ["python", "-m", "jaxgpt.classify", "eval", str(config.out), "--data", held_out]
+        say("evaluate", shlex.join(words))
+    else:
+        say("sample", shlex.join(["python", "-m", "jaxgpt.sample", str(config.out), "--prompt", "Once upon a time"]))
 
 
 def again(config: TrainConfig, **changes: object) -> str:

@@ -18,7 +18,9 @@ from jax.sharding import Mesh
 
 from jaxgpt.checkpoint import restore_weights
 from jaxgpt.errors import CheckpointError
+from jaxgpt.fingerprint import combined
 from jaxgpt.folder import make_new
+from jaxgpt.lora import filled, join, merge, split
 from jaxgpt.mesh import single_device, with_shardings
 from jaxgpt.model import GPT2, with_config
 from jaxgpt.source import NAMES, ONLY, Source, find
@@ -37,12 +39,33 @@ def load(source: Source, mesh: Mesh | None = None, **changes: Any) -> GPT2:
       mesh: where; None: on the default device.
       changes: fields of GPT2Config that are not the weights' own: dtype, attention, unroll, pad_vocab_to_multiple_of.
 
+    Of a run with adapters they are those that the adapters are merged into. A head for labels is part of them.
+
     Raises:
       CheckpointError: a file is missing or damaged, or its tensors are not the model's; it names the first of them.
     """
     like = with_shardings(jax.eval_shape(lambda: GPT2(source.config, jax.random.key(0))), mesh or single_device())
-    model = (restore_weights if source.is_run else _read)(source.fetch(), like)
-    return with_config(model, dataclasses.replace(source.config, **changes))
+    if source.is_run:
+        trained, frozen = split(like)
+        model, progress = restore_weights(source.fetch(), trained, source.step)
+        if source.base:
+            padding = {"pad_vocab_to_multiple_of": source.config.pad_vocab_to_multiple_of}
+            base = filled(frozen, load(find(source.base), mesh, **padding))
+            require_base(base, progress.identity, source.base)
+            model = merge(join(model, base))
+    else:
+        model = _read(source.fetch(), like)
+    return with_config(model, dataclasses.replace(model.config, **changes))
+
+
+def require_base(base: GPT2, identity: dict[str, Any], name: str) -> None:
+    """Refuse other weights than those that the adapters of a run were trained beside."""
+    now, then = f"{int(combined(base)):08x}", identity.get("base")
+    if now != then:
+        raise CheckpointError(
+            f"{name}: its weights have the fingerprint {now}, and the adapters were trained beside {then}; "
+            "put the weights back that were there"
+        )
 
 
 def load_hf(name_or_folder: str | Path, **changes: Any) -> GPT2:

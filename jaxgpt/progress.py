@@ -19,7 +19,8 @@ class Progress:
       position: where in the corpus the next batch starts; the loader's whole state.
       tokens_seen: tokens trained on.
       B, T, steps, accumulate: the flags of that run which a resume may change.
-      identity: everything that it may not, as config.identity gives it.
+      identity: everything that it may not, as identity.identity gives it.
+      best: the lowest held-out loss so far, {"step", "loss"}; None: none was measured.
     """
 
     step: int
@@ -30,6 +31,7 @@ class Progress:
     steps: int
     accumulate: int
     identity: dict
+    best: dict | None = None
 
 
 def to_json(progress: Progress, state: Any, versions: dict[str, str]) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """What a run tells: a row a step on the terminal, the same in log.jsonl, and a progress line."""
 
 import collections
+import contextlib
 import json
 import math
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import rich.progress
 
+from jaxgpt import heldout
 from jaxgpt.errors import NumericsError
 from jaxgpt.folder import is_at, row_of
 from jaxgpt.processes import of_the_first
@@ -40,7 +44,7 @@ class Report:
         self.lost = ""  # what is to be said, after the context, of rows that it never took
         self._cut(start)
         self._bad = of_the_first(self._bad)  # which alone has the log, of several processes
-        self._pending: tuple[dict[str, Any], int, dict[str, jax.Array]] | None = None
+        self._pending: tuple | None = None  # the arguments of `add`
         self._rows = 0
         self._losses: collections.deque[float] = collections.deque(maxlen=10)
         self._bar = rich.progress.Progress(
@@ -69,18 +73,32 @@ class Report:
             print(f"note      {self.lost}", flush=True)
         self._log.close()
 
-    def add(self, facts: dict[str, Any], tokens: int, metrics: dict[str, jax.Array]) -> None:
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """A context for what is no part of any step's time."""
+        begun = time.perf_counter()
+        yield
+        self._clock += time.perf_counter() - begun
+
+    def add(
+        self,
+        facts: dict[str, Any],
+        tokens: int,
+        metrics: dict[str, jax.Array],
+        measured: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         """Take a step that was just dispatched, and write the one before it.
 
         Args:
           facts: what the host knows of the step: step, lr, position, tokens_seen.
           tokens: how many it trains on.
           metrics: the device's part: loss, grad_norm; at times state, a fingerprint.
+          measured: on what is held out, after the step, if that was done: as heldout.measured gives it.
 
         Raises:
           NumericsError: the loss or gradient norm of the step before is not finite, and that of `skip` before it.
         """
-        before, self._pending = self._pending, (facts, tokens, metrics)
+        before, self._pending = self._pending, (facts, tokens, metrics, measured)
         if before:
             self._write(*before)
 
@@ -97,7 +115,9 @@ class Report:
         speed = f"{step_ms:,.1f} ms a step, {1000 * self._tokens / self._ms:,.0f} tokens/s"
         return f"loss {loss:.4f} (mean of the last {len(self._losses)} steps), {speed}"
 
-    def _write(self, facts: dict[str, Any], tokens: int, metrics: dict[str, jax.Array]) -> None:
+    def _write(
+        self, facts: dict[str, Any], tokens: int, metrics: dict[str, jax.Array], measured: Mapping[str, float]
+    ) -> None:
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}
         state = {"state": f"{values.pop('state'):08x}"} if "state" in values else {}
         now = time.perf_counter()
@@ -111,9 +131,10 @@ class Report:
                 f"or go on past such steps with --skip-bad-steps {self._skip + 1}"
             )
         speed = {"step_ms": round(step_ms, 3), "tokens_per_s": round(1000 * tokens / step_ms, 1)}
-        row = {"step": facts["step"], "loss": values["loss"], **values, **facts, **speed, **state}
-        unknown = {name: None for name, value in values.items() if not math.isfinite(value)}  # JSON knows no NaN
-        numbers = row if good else row | unknown | {"skipped": True}
+        val = {f"val_{name}": value for name, value in measured.items()}
+        row = {"step": facts["step"], "loss": values["loss"], **values, **facts, **speed, **state, **val}
+        unknown = {name: None for name, value in (values | val).items() if not math.isfinite(value)}  # JSON has no NaN
+        numbers = row | unknown if good else row | unknown | {"skipped": True}
         self._waiting.append(json.dumps(numbers).encode() + b"\n")
         if (problem := self._write_rows()) and not self._told:
             print(f"note      {self._path}: {problem}; its rows are kept and tried again", flush=True)
@@ -124,6 +145,8 @@ class Report:
         if good:
             self._losses.append(row["loss"])
         print(ROW.format(**row) + ("" if good else "  not finite: skipped"), flush=True)
+        if measured:
+            print(f"  val | {heldout.said(measured)}", flush=True)
         self._bar.update(self._task, completed=row["step"] + 1)
 
     def _write_rows(self) -> str:

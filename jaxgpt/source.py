@@ -48,12 +48,18 @@ class Source:
       config: the model's shape.
       is_run: whether train.py made them; else they are in Hugging Face's layout.
       folder: where they are; None for a model on the hub.
+      step: of a run, which checkpoint; None: the newest.
+      base: of a run with adapters, the weights that they adapt.
+      labels: of a run on labels, their names.
     """
 
     name: str
     config: GPT2Config
     is_run: bool
     folder: Path | None
+    step: int | None = None
+    base: str | None = None
+    labels: tuple[str, ...] = ()
 
     def fetch(self) -> Path:
         """The folder of the weights; a model on the hub is downloaded into Hugging Face's cache, once."""
@@ -61,7 +67,7 @@ class Source:
 
 
 def find(name_or_folder: str | Path) -> Source:
-    """Find weights: a folder, or one of OpenAI's models by its name. A folder of that name comes first.
+    """Find weights: a folder, one of a run's checkpoints, or one of OpenAI's models. A folder of that name comes first.
 
     Raises:
       CheckpointError: there are none, or they are not a GPT-2's.
@@ -75,6 +81,9 @@ def find(name_or_folder: str | Path) -> Source:
             f"{name or 'an empty name'}: {found}; weights have the name of a run folder, "
             f"of a folder with config.json and model.safetensors, or {', '.join(HUB)}"
         )
+    step = None
+    if folder.parent.name == "checkpoints" and folder.name.isdecimal():
+        folder, step = folder.parent.parent, int(folder.name)
     path = folder / "config.json"
     content = _read(path)
     if content is None:
@@ -84,7 +93,11 @@ def find(name_or_folder: str | Path) -> Source:
         )
         raise CheckpointError(f"{folder}: no config.json there: {what}")
     is_run = (folder / "checkpoints").is_dir() or "block_size" in content
-    return Source(name, _of_run(path, content) if is_run else _of_hugging_face(path, content), is_run, folder)
+    if not is_run:
+        return Source(name, _of_hugging_face(path, content), is_run, folder)
+    config, labels = _of_run(path, content), content.get("labels", ())
+    base = content.get("init_from") if config.lora else None
+    return Source(name, config, is_run, folder, step, base, tuple(labels))
 
 
 def last_start(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
@@ -141,7 +154,16 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _of_run(path: Path, content: dict[str, Any]) -> GPT2Config:
     # Names that are not there are younger than the run, and had their default's effect.
     names = [*NAMES.values(), "pad_vocab_to_multiple_of"]
-    return _checked(path, {name: content[name] for name in names if name in content})
+    config = _checked(path, {name: content[name] for name in names if name in content})
+    adapters = {name: content.get(name, getattr(config, name)) for name in ("lora", "lora_alpha", "lora_on")}
+    labels = content.get("labels", [])
+    types = (int, int | float, str)
+    right = all(isinstance(value, kind) for value, kind in zip(adapters.values(), types, strict=True))
+    if not right or adapters["lora"] < 0 or not isinstance(labels, list) or not all(isinstance(n, str) for n in labels):
+        raise CheckpointError(f"{path}: its labels or adapters are no run's; it is written anew when the run goes on")
+    if adapters["lora"] and not isinstance(content.get("init_from"), str):
+        raise CheckpointError(f"{path}: adapters of rank {adapters['lora']}, and no init_from that they adapt")
+    return dataclasses.replace(config, **adapters, n_labels=len(labels))
 
 
 def _of_hugging_face(path: Path, content: dict[str, Any]) -> GPT2Config:
