@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from jaxgpt import cli
 from jaxgpt.config import require
-from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.errors import UsageError
 from jaxgpt.folder import cache_folder
-from jaxgpt.source import find
-from jaxgpt.tokenizer import VOCAB_SIZE, gpt2
+from jaxgpt.source import find_gpt2
+from jaxgpt.tokenizer import gpt2
 
 
 def __getattr__(name: str) -> Any:
@@ -68,14 +68,9 @@ class SampleConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = cli.parse(SampleConfig, argv)
-    source = find(config.model)
+    source = find_gpt2(config.model)
     prompt = read_stdin() if config.prompt == "-" else config.prompt
-    V, context = source.config.vocab_size, source.config.block_size
-    if V != VOCAB_SIZE:
-        raise CheckpointError(
-            f"{config.model}: {V:,} token ids, and GPT-2's tokenizer has {VOCAB_SIZE:,}; "
-            "jaxgpt.generate takes and gives ids for any vocabulary"
-        )
+    context = source.config.block_size
     try:
         ids = gpt2().encode(prompt, allowed_special="all")
     except ValueError:  # its pattern has no room for a million spaces in a row

@@ -12,6 +12,7 @@ from typing import Any
 from jaxgpt import cli
 from jaxgpt.config import SIZES, GPT2Config, TrainConfig
 from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.tokenizer import VOCAB_SIZE
 
 # OpenAI's four models on huggingface.co, each at one commit, so that a name means the same weights for ever.
 HUB = {
@@ -98,6 +99,17 @@ def find(name_or_folder: str | Path) -> Source:
     config, labels = _of_run(path, content), content.get("labels", ())
     base = content.get("init_from") if config.lora else None
     return Source(name, config, is_run, folder, step, base, tuple(labels))
+
+
+def find_gpt2(name_or_folder: str | Path) -> Source:
+    """As `find`, for a command that reads and writes text: the ids must be those of GPT-2's tokenizer."""
+    source = find(name_or_folder)
+    if source.config.vocab_size != VOCAB_SIZE:
+        raise CheckpointError(
+            f"{name_or_folder}: {source.config.vocab_size:,} token ids, and GPT-2's tokenizer has {VOCAB_SIZE:,}; "
+            "jaxgpt.generate and jaxgpt.score take ids of any vocabulary"
+        )
+    return source
 
 
 def last_start(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
