@@ -1,0 +1,205 @@
+"""Measure a model: `python -m jaxgpt.evaluate runs/default --choices items.jsonl`, or `--tasks` of the harness."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import rich.console
+import rich.progress
+import rich.table
+
+from jaxgpt import choices, cli
+from jaxgpt.config import require
+from jaxgpt.errors import UsageError
+from jaxgpt.folder import cache_folder
+from jaxgpt.source import Source, find_gpt2
+
+Stage = Callable[[str, int], Callable[[int], None]]  # as in jaxgpt.harness
+WHAT = ("choices", "tasks")  # the flags that say what to measure; one of them at least is given
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure how good a model is: at multiple choice, and at the tasks of EleutherAI's lm-evaluation-harness."""
+
+    model: Annotated[str, *cli.place("MODEL")]
+    """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
+    choices: Path | None = None
+    """A JSONL file; a line is {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0}."""
+    tasks: str | None = None
+    """Tasks of the harness, by name, with commas between: hellaswag,lambada_openai. Their data is a download."""
+    limit: int | None = None
+    """Only the first so many items of each."""
+    num_fewshot: int | None = None
+    """How many solved examples --tasks puts in front of each item; by default as many as the task itself says."""
+    include_path: Path | None = None
+    """A folder of your own tasks for --tasks, YAML files as the harness has them."""
+    batch_size: int = 8
+    """Sequences at a time."""
+    device: Literal["auto", "gpu", "cpu"] = "auto"
+    """Where to run; auto takes an NVIDIA GPU if there is a usable one."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute dtype; auto is bfloat16 on a GPU that has it, else float32."""
+    json: Path | None = None
+    """Write the results to this file too, in full."""
+
+    def __post_init__(self):
+        if all(getattr(self, name) is None for name in WHAT):
+            flags = " or ".join(f"--{name}" for name in WHAT)
+            raise UsageError(f"nothing to measure: give {flags}; --help explains them")
+        for name, lowest in (("limit", 1), ("num_fewshot", 0), ("batch_size", 1)):
+            if (value := getattr(self, name)) is not None:
+                require(lowest <= value < 2**31, name, value, f"from {lowest} to 2**31 - 1")
+        if self.tasks is not None and not all(self.task_names):
+            raise UsageError(f"--tasks {self.tasks!r}: a name is empty; give names with commas between them")
+        if self.include_path is not None and not self.include_path.is_dir():
+            raise UsageError(f"--include-path {self.include_path}: no such folder; give a folder of YAML files")
+
+    @property
+    def task_names(self) -> list[str]:
+        return [name.strip() for name in (self.tasks or "").split(",")]
+
+
+def main(argv: Sequence[str]) -> int:
+    config = cli.parse(EvaluateConfig, argv)
+    source = find_gpt2(config.model)
+    items = None if config.choices is None else choices.read(config.choices, source.config.block_size)[: config.limit]
+    if config.json:
+        require_writable(config.json)
+    with progress() as stage:
+        tasks = None
+        if config.tasks is not None:
+            from jaxgpt import harness
+
+            stage("reading the tasks", 0)
+            tasks = harness.load_tasks(config.task_names, config.include_path, config.num_fewshot)
+        model = load_model(config, source)
+        results: dict[str, Any] = {"model": config.model}
+
+        from jaxgpt import device
+
+        with device.memory_errors("use a smaller --batch-size"):
+            if items is not None:
+                results["choices"] = measure_choices(config, items, model, stage)
+            if tasks is not None:
+                lm = harness.JaxgptLM(model, config.batch_size, stage=stage)
+                found = harness.evaluate(lm, tasks, config.limit)
+                show_tasks(found)
+                results["tasks"] = found
+    if config.json:
+        config.json.write_text(json.dumps(finite(results), indent=2) + "\n", encoding="utf-8")
+        say("saved", str(config.json))
+    return 0
+
+
+def load_model(config: EvaluateConfig, source: Source) -> Any:
+    from jaxgpt import device
+    from jaxgpt.pretrained import load
+
+    where, shape = device.select(config.device), source.config
+    device.keep_compiled(cache_folder() / "compiled")
+    compute = device.compute(config.dtype, shape.n_layer, shape.n_embd // shape.n_head, shape.block_size)
+    say("model", f"{config.model}: {shape.n_layer} layers, width {shape.n_embd}, {compute['dtype']}, on {where}")
+    return load(source, **compute)
+
+
+def measure_choices(
+    config: EvaluateConfig, items: list[choices.Item], model: Any, stage: Stage
+) -> dict[str, float | int]:
+    from jaxgpt.score import is_cut, score
+
+    context = model.config.block_size
+    requests = [request for item in items for request in item.requests]
+    cut = sum(any(is_cut(request, context) for request in item.requests) for item in items)
+    too_long = f"; {cut:,} too long for the model's context of {context:,} tokens, cut from the left" if cut else ""
+    say("choices", f"{config.choices}: {len(items):,} items, {len(requests):,} choices{too_long}")
+    scores = iter(score(model, requests, config.batch_size, stage("choices", len(requests))))
+    found = choices.accuracy(items, [[next(scores).log_likelihood for _ in item.requests] for item in items])
+    for name in ("acc", "acc_norm"):
+        say(name, f"{found[name]:.4f} ± {found[f'{name}_stderr']:.4f}")
+    return found | {"cut": cut}
+
+
+def show_tasks(found: dict[str, Any]) -> None:
+    """The harness's results as a table: a row for each metric of a task."""
+    table = rich.table.Table("task", "version", "shots", "n", "metric", "value", "± stderr")
+    for task, metrics in found["results"].items():
+        for key, value in metrics.items():
+            metric, _, filtered = key.partition(",")
+            if not filtered or metric.endswith("_stderr") or not isinstance(value, int | float):
+                continue
+            error = metrics.get(f"{metric}_stderr,{filtered}")
+            table.add_row(
+                task,
+                str(found["versions"].get(task, "")),
+                str(found["n-shot"].get(task, "")),
+                str(found["n-samples"].get(task, {}).get("effective", "")),
+                metric if filtered == "none" else key,
+                f"{value:.4f}",
+                f"{error:.4f}" if isinstance(error, float) else "",
+            )
+    console = rich.console.Console()
+    if not console.is_terminal:
+        console.width = 160  # a file has no width; a table that is cut would say nothing
+    console.print(table)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Stage]:
+    """A line on stderr, if that is a terminal, that says what is at work and how far it is."""
+    # With its own file: the harness works with stderr turned away.
+    console = rich.console.Console(file=sys.stderr)
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.BarColumn(),
+        rich.progress.TimeElapsedColumn(),
+    )
+    with rich.progress.Progress(
+        *columns,
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("", visible=False)
+
+        def stage(what: str, total: int) -> Callable[[int], None]:
+            bar.reset(task, description=what, total=total or None, visible=True)
+            return lambda done: bar.advance(task, done)
+
+        yield stage
+
+
+def require_writable(path: Path) -> None:
+    """Refuse an output file that can't be written before the work begins, and leave no trace of having tried."""
+    there = path.exists()
+    try:
+        path.open("ab").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise UsageError(f"--json {path}: can't be written: {error.strerror or error}; choose another file") from None
+
+
+def finite(value: Any) -> Any:
+    """The same, with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def say(label: str, text: str) -> None:
+    print(f"{label:<9} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    cli.leave(cli.run(main, sys.argv[1:]))
