@@ -79,14 +79,15 @@ def test_the_loss_is_that_of_pytorch_with_strided_windows(tmp_path, scale):
 
 def test_a_run_measures_what_is_held_out_and_keeps_its_best(tmp_path, capsys):
     """The rows have the numbers of the checkpoints' own weights, and the lowest one stays beside the newest three."""
-    flags = config(tmp_path)
+    flags, other = config(tmp_path), tmp_path / "other.txt"
+    other.write_text("None of these tokens is ever learned, and their loss grows from step to step.")
     words = ["--data", flags.data, "--out", f"{tmp_path}/run", "--n-layer", 1, "--n-head", 2, "--n-embd", 20]
-    words += ["--block-size", 32, "--B", 2, "--T", 16, "--steps", 12, "--lr", 0.3, "--val", 0.25, "--eval-every", 2]
+    words += ["--block-size", 32, "--B", 2, "--T", 16, "--steps", 12, "--lr", 0.1, "--val", other, "--eval-every", 2]
     assert cli.run(train.main, [str(word) for word in [*words, "--save-every", 2]]) == 0
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     losses = {row["step"] + 1: row["val_loss"] for row in rows if "val_loss" in row}
     best = min(losses, key=losses.get)
-    assert list(losses) == [2, 4, 6, 8, 10, 12] and best < 8  # the rate is far too high: it gets worse
+    assert list(losses) == [2, 4, 6, 8, 10, 12] and best < 8
     there = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert there == [best, 8, 10, 12]
     assert (
@@ -97,7 +98,7 @@ def test_a_run_measures_what_is_held_out_and_keeps_its_best(tmp_path, capsys):
     from jaxgpt.pretrained import load as load_weights
     from jaxgpt.source import find
 
-    _, held = load(config(tmp_path, val="0.25"))
+    _, held = load(config(tmp_path, val=str(other)))
     model = load_weights(find(tmp_path / "run" / "checkpoints" / str(best)))
     found = measured((jax.jit(measure_tokens)(model, *batch) for batch in held.once(1, 16)), held.bytes())
     np.testing.assert_allclose(found["loss"], losses[best], rtol=1e-6)
@@ -125,7 +126,7 @@ def test_examples_want_examples_beside_them(tmp_path):
     (tmp_path / "l.csv").write_text("text,label\ngood,1\nbad,0\n")
     with pytest.raises(UsageError, match="--data has examples, so it must have some too"):
         load(config(tmp_path, data=f"{tmp_path}/a.jsonl", val=flags.data))
-    with pytest.raises(UsageError, match="l.csv has labels, and --data .*a.jsonl has completions"):
+    with pytest.raises(UsageError, match=r"l.csv has labels, and --data .*a.jsonl has completions"):
         load(config(tmp_path, data=f"{tmp_path}/a.jsonl", val=f"{tmp_path}/l.csv"))
-    with pytest.raises(DataError, match="--val 0.01 of 5 examples is 0; both sides need some"):
+    with pytest.raises(DataError, match=r"--val 0.01 of 5 examples is 0; both sides need some"):
         load(config(tmp_path, data=f"{tmp_path}/a.jsonl", val="0.01"))

@@ -24,7 +24,6 @@ def documents(found):
         starts = np.flatnonzero(positions[row] == 0)
         for start, end in zip(starts, [*starts[1:], found.T], strict=True):
             learned = y[row, start:end]
-            ids = [*x[row, start:end].tolist(), int(learned[-1]) if learned[-1] >= 0 else 0]
             if (learned >= 0).any():
                 last = int(np.flatnonzero(learned >= 0)[-1])
                 text = gpt2().decode([*x[row, start : start + last + 1].tolist(), int(learned[last])])
@@ -108,7 +107,7 @@ def test_a_bad_conversation_is_named_by_its_line(tmp_path, messages, message):
 
 def test_records_of_no_known_kind(tmp_path):
     with pytest.raises(
-        DataError, match="line 1: an example has the fields prompt and completion, or .* this one question"
+        DataError, match=r"line 1: an example has the fields prompt and completion, .* this one question"
     ):
         load(write(tmp_path / "a.jsonl", {"question": "x"}), 8)
     with pytest.raises(DataError, match="the prompts alone fill --T 2 tokens"):
