@@ -1,0 +1,185 @@
+"""Sentiment of movie reviews: a small model that has read text, fine-tuned on labels, beside simpler ways.
+
+python benchmarks/sentiment.py --folder /tmp/sentiment
+
+The sentences come with the source distribution of vaderSentiment 3.3.2 (Hutto & Gilbert, 2014), which is downloaded
+with pip: 10,604 of movie reviews, rated from -4 to 4 by people, and 13,095 others without a part in the test. A
+sentence is positive if its rating is above 0; those rated 0 are left out. Which side of the split a sentence is on
+depends on the SHA-256 of its text alone. For each seed a model is trained on the text of all but the test sentences,
+without labels, then fine-tuned on the labels; the same is done without the first step, and with adapters alone.
+"""
+
+import collections
+import csv
+import dataclasses
+import hashlib
+import json
+import math
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import tyro
+
+ROOT = Path(__file__).parent.parent
+SIZE = ["--n-layer", "4", "--n-head", "4", "--n-embd", "128", "--block-size", "64"]
+PRETRAIN = [*SIZE, "--recipe", "gpt3", "--lr", "1e-3", "--B", "32", "--T", "64"]
+TUNE = ["--B", "32", "--T", "64", "--epochs", "3"]
+
+
+@dataclasses.dataclass
+class Flags:
+    """Train, fine-tune and compare."""
+
+    folder: Path
+    """For the download, the runs and the results."""
+    seeds: int = 3
+    """How many times, each with another seed."""
+    steps: int = 600
+    """Of the training on text."""
+
+
+def main(flags: Flags) -> None:
+    flags.folder.mkdir(parents=True, exist_ok=True)
+    reviews, others = sentences(flags.folder)
+    train, test = ([each for each in reviews if held_out(each[0]) == side] for side in (False, True))
+    write(flags.folder / "train.csv", train)
+    write(flags.folder / "test.csv", test)
+    text = "\n".join([text for text, _ in train] + [text for text in others if not held_out(text)])
+    (flags.folder / "text.txt").write_text(text + "\n", encoding="utf-8")
+    counts = collections.Counter(label for _, label in train)
+    print(
+        f"{len(train):,} sentences to learn from, {len(test):,} to test; {dict(counts)}; {len(text):,} characters of text"
+    )
+    rows = {"majority class": [accuracy(test, [counts.most_common(1)[0][0]] * len(test))]}
+    rows["bag of words, logistic regression"] = [logistic_regression(train, test)]
+    ways = ("fine-tuned", "fine-tuned, adapters of rank 8 alone", "the same without the training on text")
+    for seed in range(flags.seeds):
+        base = flags.folder / f"base-{seed}"
+        jaxgpt(
+            "train.py",
+            "--data",
+            flags.folder / "text.txt",
+            "--out",
+            base,
+            "--steps",
+            flags.steps,
+            *PRETRAIN,
+            "--seed",
+            seed,
+        )
+        untrained = flags.folder / f"untrained-{seed}"
+        jaxgpt(
+            "train.py",
+            "--data",
+            flags.folder / "text.txt",
+            "--out",
+            untrained,
+            "--steps",
+            1,
+            "--lr",
+            "1e-12",
+            *SIZE,
+            "--seed",
+            seed,
+        )
+        for way, start, more in zip(
+            ways,
+            (base, base, untrained),
+            (
+                ["--lr", "5e-4"],
+                ["--lr", "2e-3", "--lora", "8", "--lora-on", "attn.c_attn,attn.c_proj,mlp.c_fc,mlp.c_proj"],
+                ["--lr", "5e-4"],
+            ),
+            strict=True,
+        ):
+            out = flags.folder / f"{ways.index(way)}-{seed}"
+            where = ["--init-from", start, "--data", flags.folder / "train.csv", "--out", out, "--seed", seed]
+            jaxgpt("-m", "jaxgpt.classify", "train", *where, *TUNE, *more)
+            jaxgpt(
+                "-m", "jaxgpt.classify", "eval", out, "--data", flags.folder / "test.csv", "--json", out / "test.json"
+            )
+            found = json.loads((out / "test.json").read_text())
+            rows.setdefault(way, []).append(found)
+            print(f"seed {seed}, {way}: accuracy {found['accuracy']:.4f}", flush=True)
+    table(rows)
+
+
+def sentences(folder: Path) -> tuple[list[tuple[str, str]], list[str]]:
+    """The movie reviews' sentences with their labels, and all others, of product reviews, editorials and tweets."""
+    source = folder / "vaderSentiment-3.3.2.tar.gz"
+    if not source.exists():
+        words = [
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--no-binary",
+            ":all:",
+            "--dest",
+            str(folder),
+            "vaderSentiment==3.3.2",
+        ]
+        subprocess.run([sys.executable, "-m", "pip", *words], check=True)
+    with tarfile.open(source) as outer:
+        inner = outer.extractfile("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz")
+        with tarfile.open(fileobj=inner) as archive:
+
+            def lines(name: str) -> list[list[str]]:
+                content = archive.extractfile(f"hutto_ICWSM_2014/{name}_GroundTruth.txt").read().decode("utf-8")
+                return [line.split("\t") for line in content.splitlines() if line.strip()]
+
+            reviews = [(text.strip(), float(rating)) for _, rating, text in lines("movieReviewSnippets")]
+            names = ("amazonReviewSnippets", "nytEditorialSnippets", "tweets")
+            others = [fields[-1].strip() for name in names for fields in lines(name)]
+    return [(text, "positive" if rating > 0 else "negative") for text, rating in reviews if rating], others
+
+
+def held_out(text: str) -> bool:
+    """A fifth of all texts."""
+    return hashlib.sha256(text.encode()).digest()[0] % 5 == 0
+
+
+def write(path: Path, rows: list[tuple[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+
+
+def jaxgpt(*words: object) -> None:
+    done = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, words))}\n{done.stderr}")
+
+
+def accuracy(test: list[tuple[str, str]], predicted: list[str]) -> dict[str, float]:
+    """As `jaxgpt.classify eval` writes it."""
+    truth = [label for _, label in test]
+    pairs = collections.Counter((a == "positive", b == "positive") for a, b in zip(truth, predicted, strict=True))
+    tp, tn, fp, fn = pairs[True, True], pairs[False, False], pairs[False, True], pairs[True, False]
+    root = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    mcc = (tp * tn - fp * fn) / root if root else 0.0
+    return {"accuracy": (tp + tn) / len(truth), "f1": 2 * tp / (2 * tp + fp + fn), "mcc": mcc}
+
+
+def logistic_regression(train: list[tuple[str, str]], test: list[tuple[str, str]]) -> dict[str, float]:
+    """On which words a sentence has, with scikit-learn's own settings."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    words = CountVectorizer(binary=True)
+    model = LogisticRegression(max_iter=1000).fit(
+        words.fit_transform([text for text, _ in train]), [label for _, label in train]
+    )
+    return accuracy(test, model.predict(words.transform([text for text, _ in test])).tolist())
+
+
+def table(rows: dict[str, list[dict[str, float]]]) -> None:
+    print("\n| | accuracy | by seed | F1 | Matthews |\n|---|---|---|---|---|")
+    for name, found in rows.items():
+        means = {key: sum(each[key] for each in found) / len(found) for key in ("accuracy", "f1", "mcc")}
+        by_seed = ", ".join(f"{each['accuracy']:.3f}" for each in found) if len(found) > 1 else ""
+        print(f"| {name} | {means['accuracy']:.3f} | {by_seed} | {means['f1']:.3f} | {means['mcc']:.3f} |")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Flags))
