@@ -23,9 +23,9 @@ from pathlib import Path
 import tyro
 
 ROOT = Path(__file__).parent.parent
-SIZE = ["--n-layer", "4", "--n-head", "4", "--n-embd", "128", "--block-size", "64"]
+SIZE = ["--n-layer", "2", "--n-head", "4", "--n-embd", "128", "--block-size", "64"]
 PRETRAIN = [*SIZE, "--recipe", "gpt3", "--lr", "1e-3", "--B", "32", "--T", "64"]
-TUNE = ["--B", "32", "--T", "64", "--epochs", "3"]
+TUNE = ["--B", "32", "--T", "48", "--epochs", "3"]
 
 
 @dataclasses.dataclass
@@ -36,7 +36,7 @@ class Flags:
     """For the download, the runs and the results."""
     seeds: int = 3
     """How many times, each with another seed."""
-    steps: int = 600
+    steps: int = 300
     """Of the training on text."""
 
 
