@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -243,11 +244,12 @@ def _packed(path: str, documents: list[tuple[Tokens, list[bool]]], T: int) -> tu
 
 
 def _labels(path: str, found: Records) -> list[str]:
-    """The labels of a file: in the order of numbers if they are numbers, else of the alphabet."""
+    """The labels of a file: in the order of numbers if all are whole numbers, else of the alphabet."""
     names = {_label(f"{path}, line {line}", record) for line, record in found}
     if len(names) < 2:
         raise DataError(f"{path}: all labels are {min(names)!r}; there is nothing to tell apart")
-    return sorted(names, key=lambda name: (0, int(name), "") if name.lstrip("-").isdecimal() else (1, 0, name))
+    numbers = all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names)
+    return sorted(names, key=lambda name: (int(name) if numbers else 0, name))  # "01" and "1" have an order too
 
 
 def _label(where: str, record: dict[str, Any]) -> str:
