@@ -157,7 +157,7 @@ def text_of(where: str, record: dict[str, Any], field: str) -> str:
 
 def encode(where: str, text: str) -> Tokens:
     try:
-        return gpt2().encode_ordinary(text)
+        return gpt2().encode(text, disallowed_special=())  # as encode_ordinary, which would panic where this raises
     except ValueError:  # its pattern has no room for a million blanks in a row
         raise DataError(f"{where}: one word or blank is too long; shorten it") from None
 
