@@ -281,10 +281,10 @@ def label_tokens(where: str, record: dict[str, Any], T: int) -> tuple[Tokens, bo
 
     Between two texts stands a new line. The longer one loses its end first.
     """
-    fields = ("text",) if "text" in record else ("text_a", "text_b")
+    fields = ("text_a", "text_b") if "text_a" in record and "text" not in record else ("text",)
     a, b = [encode(where, text_of(where, record, field)) for field in fields] + [[]] * (2 - len(fields))
-    between = gpt2().encode_ordinary("\n") if b else []
-    room = max(T - 1 - len(between), 0)
+    between = gpt2().encode_ordinary("\n")[: T - 1] if b else []
+    room = T - 1 - len(between)
     if longer := len(a) + len(b) > room:
         keep = min(len(a), room // 2) if len(a) < len(b) else room - min(len(b), room // 2)  # of a
         a, b = a[:keep], b[: room - keep]
