@@ -37,14 +37,17 @@ def main(argv: Sequence[str]) -> int:
     device.select("cpu")
     try:
         with device.memory_errors("it takes the memory of the model twice"):
-            save_hf(load(source), config.folder)
+            save_hf(load(source), config.folder, source.labels)
     finally:
         with contextlib.suppress(OSError):
             config.folder.rmdir()  # which only an empty one lets happen: nothing came of it
     for name, content in hugging_face_files().items():
         (config.folder / name).write_text(content, encoding="utf-8")
     print(f"exported  {config.folder}, from the newest checkpoint of {config.run}")
-    print(f"use it    transformers.pipeline('text-generation', {str(config.folder)!r})")
+    if source.labels:  # whose head reads what stands at the end of a text
+        print(f"use it    transformers.pipeline('text-classification', {str(config.folder)!r})('A text.<|endoftext|>')")
+    else:
+        print(f"use it    transformers.pipeline('text-generation', {str(config.folder)!r})")
     return 0
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PREFIX = "transformer."  # of every name that transformers writes; the files of OpenAI's models are without
 MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that old versions of transformers kept as weights
 HEAD = "lm_head.weight"  # the tied head; transformers itself leaves it out
+SCORE = "score.weight"  # the head for labels, there (n_labels, C)
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -76,8 +77,14 @@ def load_hf(name_or_folder: str | Path, **changes: Any) -> GPT2:
     return load(source, **changes)
 
 
-def save_hf(model: GPT2, folder: str | Path) -> None:
+def save_hf(model: GPT2, folder: str | Path, labels: Sequence[str] = ()) -> None:
     """Write config.json and model.safetensors, float32, for `transformers` and for `load_hf`; without padding.
+
+    With a head for labels it is a GPT2ForSequenceClassification, which `load_hf` does not read. It looks for the last
+    token that is not padding, and gives our logits for a text's tokens and <|endoftext|>.
+
+    Args:
+      labels: the names that the head's logits have, as many as it has.
 
     Raises:
       UsageError: the folder has files in it already.
@@ -86,12 +93,19 @@ def save_hf(model: GPT2, folder: str | Path) -> None:
     folder, tensors = Path(folder), {}
     model = with_config(model, dataclasses.replace(model.config, pad_vocab_to_multiple_of=1))
     for path, leaf in jax.tree_util.tree_leaves_with_path(model):
-        values = np.asarray(leaf)
-        tensors |= zip(hf_names(path, model.config.n_layer), values if _stacked(path) else [values], strict=True)
+        values, names = np.asarray(leaf), hf_names(path, model.config.n_layer)
+        if names == [SCORE]:
+            values = np.ascontiguousarray(values.T)
+        tensors |= zip(names, values if _stacked(path) else [values], strict=True)
     config = {theirs: getattr(model.config, ours) for theirs, ours in NAMES.items()}
     config |= {name: allowed[0] for name, allowed in ONLY.items()}
     end = 50256 if model.config.vocab_size > 50256 else None  # <|endoftext|>
     config |= {"architectures": ["GPT2LMHeadModel"], "bos_token_id": end, "eos_token_id": end, "dtype": "float32"}
+    if model.config.n_labels:
+        by_id = dict(zip(range(model.config.n_labels), labels, strict=True))
+        config |= {"architectures": ["GPT2ForSequenceClassification"], "num_labels": len(by_id), "id2label": by_id}
+        config |= {"label2id": {label: number for number, label in by_id.items()}}
+        config |= {"pad_token_id": 0}  # any but <|endoftext|>, which ends a text; 0 is what examples.py fills up with
     make_new(folder)
     try:
         safetensors.numpy.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
@@ -107,7 +121,8 @@ def hf_names(path: tuple, n_layer: int) -> list[str]:
     `.wpe.embedding.value` -> `transformer.wpe.weight`; `.h.ln_1.scale.value` -> `transformer.h.0.ln_1.weight`, ...
     """
     name = jax.tree_util.keystr(path).strip(".").removesuffix(".value")
-    name = PREFIX + re.sub(r"\b(kernel|scale|embedding)$", "weight", name)
+    name = re.sub(r"\b(kernel|scale|embedding)$", "weight", name)
+    name = name if name == SCORE else PREFIX + name
     return [name.replace(".h.", f".h.{layer}.") for layer in range(n_layer)] if _stacked(path) else [name]
 
 

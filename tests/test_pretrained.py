@@ -19,6 +19,7 @@ from jaxgpt.checkpoint import Checkpoints
 from jaxgpt.config import GPT2Config
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.model import GPT2
+from jaxgpt.objectives import label_logits
 from jaxgpt.optimizer import lr_schedule, make_optimizer
 from jaxgpt.pretrained import hf_names, load, load_hf, save_hf
 from jaxgpt.progress import Progress
@@ -356,3 +357,43 @@ def test_a_model_trained_here_is_the_same_in_transformers(tmp_path, batch):
         )
     np.testing.assert_allclose(state.model(x)[..., :61], logits, atol=1e-5)
     assert generate(state.model, x[:, :5].tolist(), 50, temperature=0) == text[:, 5:].tolist()
+
+
+# ---- A head for labels
+
+
+@pytest.fixture
+def labelled(tiny, tmp_path):
+    """A model with a head for three labels, and the folder that save_hf wrote of it."""
+    model = make(dataclasses.replace(tiny, n_labels=3, pad_vocab_to_multiple_of=64))
+    save_hf(model, tmp_path / "labelled", labels=("bad", "good", "so-so"))
+    return model, tmp_path / "labelled"
+
+
+def test_a_head_for_labels_is_saved_with_their_names(labelled):
+    model, folder = labelled
+    tensors, config = load_file(folder / "model.safetensors"), json.loads((folder / "config.json").read_text())
+    assert np.array_equal(tensors["score.weight"], np.asarray(model.score.kernel[...]).T)
+    assert tensors["score.weight"].shape == (3, 20) and "transformer.score.weight" not in tensors
+    assert config["architectures"] == ["GPT2ForSequenceClassification"] and config["num_labels"] == 3
+    assert config["id2label"] == {"0": "bad", "1": "good", "2": "so-so"}
+    assert config["label2id"] == {"bad": 0, "good": 1, "so-so": 2}
+    with pytest.raises(ValueError, match="zip"):
+        save_hf(model, folder.parent / "other", labels=("bad", "good"))
+
+
+def test_a_head_for_labels_is_the_same_in_transformers(labelled):
+    torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
+    transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
+    model, folder = labelled
+    load_theirs = transformers.GPT2ForSequenceClassification.from_pretrained
+    theirs, report = load_theirs(folder, output_loading_info=True)
+    assert not any(report.values()), report
+    last = np.array([9, 3, 1, 15], np.int32)
+    x = np.random.default_rng(0).integers(0, 60, (4, 16), dtype=np.int32)
+    x[np.arange(16) > last[:, None]] = 0  # as examples.py fills up
+    x[range(4), last], x[1, 2] = 60, 0  # what ends a text; a 0 before it is part of the text
+    with torch.no_grad():
+        logits = theirs.eval()(torch.tensor(x, dtype=torch.long)).logits.numpy()
+    assert logits.shape == (4, 3) and np.ptp(logits) > 0.1
+    np.testing.assert_allclose(jax.jit(label_logits)(model, x, last), logits, atol=1e-5)
