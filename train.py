@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from jaxgpt import cli
 from jaxgpt.config import Preset, TrainConfig
-from jaxgpt.errors import UsageError
-from jaxgpt.identity import require_shape
+from jaxgpt.identity import require_weights
 from jaxgpt.loop import run
 from jaxgpt.source import find
 
@@ -17,9 +16,7 @@ def main(argv: Sequence[str]) -> int:
     defaults = TrainConfig.from_preset(preset, weights and weights.config)
     config = cli.parse(TrainConfig, argv, default=defaults)
     if weights:
-        require_shape(config, weights.config)
-        if weights.folder and weights.folder.resolve() == config.out.resolve():
-            raise UsageError(f"--out {config.out} is the folder of --init-from, which shall stay; choose another --out")
+        require_weights(config, weights)
     return run(config, weights)
 
 

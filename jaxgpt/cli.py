@@ -1,7 +1,9 @@
 """From the command line to a config, and from an error to one line and an exit code."""
 
 import contextlib
+import functools
 import io
+import operator
 import os
 import re
 import signal
@@ -9,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 
@@ -24,13 +26,19 @@ def place(name: str) -> tuple[object, ...]:
     return tyro.conf.Positional, tyro.conf.arg(metavar=name)
 
 
+def subcommands(**configs: type) -> Any:
+    """A type for `parse` of which the first word on the command line picks one: `subcommands(train=..., eval=...)`."""
+    words = (Annotated[config, tyro.conf.subcommand(word)] for word, config in configs.items())
+    return functools.reduce(operator.or_, words)
+
+
 def parse(config: type[Config], argv: Sequence[str], default: Config | None = None) -> Config:
     """Read the flags of a dataclass; `--help` prints them and exits.
 
     Raises:
       UsageError: one line instead of tyro's box.
     """
-    return _tyro(config, argv, default=default)
+    return _tyro(config, argv, **({} if default is None else {"default": default}))
 
 
 def parse_some(config: type[Config], argv: Sequence[str]) -> Config:

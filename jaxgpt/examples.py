@@ -114,6 +114,33 @@ def load(path: str, T: int, seed: int = 0, labels: Sequence[str] = (), fraction:
     ]
 
 
+def load_texts(path: str, T: int, labels: Sequence[str]) -> Examples:
+    """As `load`, of texts whose labels are not known: a label in the file is not looked at, and none counts.
+
+    Args:
+      labels: that they may have.
+    """
+    _require_suffix(path)
+    found = read(path)
+    x, last, notes = _texts(path, found, T)
+    table = x, last, np.full(len(found), -1, np.int32)
+    return Examples(path, table, T, tuple(labels), len(found), _digest(table), tuple(notes), 0)
+
+
+def require_labels(path: str) -> None:
+    """Refuse a file whose examples have no labels."""
+    _require_suffix(path)
+    found = read(path)
+    if _kind(path, found) is not _labelled:
+        here = f"{path}, line {found[0][0]}"
+        raise DataError(f'{here}: no label; each example must have "text" (or "text_a" and "text_b") and "label"')
+
+
+def _require_suffix(path: str) -> None:
+    if not path.endswith(SUFFIXES):
+        raise DataError(f'{path}: not a file of examples; give a .jsonl, .csv or .tsv of "text" and "label"')
+
+
 def _digest(table: tuple[np.ndarray, ...]) -> str:
     digest = hashlib.sha256()
     for array in table:
@@ -260,20 +287,27 @@ def _label(where: str, record: dict[str, Any]) -> str:
 
 def _labelled(path: str, wanted: Records, T: int, labels: Sequence[str]) -> tuple[tuple[np.ndarray, ...], list[str]]:
     """x (R, T), last (R,) and label (R,): one text a row, then <|endoftext|>, on which the head stands."""
-    x, last = np.zeros((len(wanted), T), np.uint16), np.zeros(len(wanted), np.int32)
     label = np.zeros(len(wanted), np.int32)
+    for row, (line, record) in enumerate(wanted):
+        name = _label(f"{path}, line {line}", record)
+        if name not in labels:
+            known = ", ".join(labels)
+            raise DataError(f"{path}, line {line}: the label {name!r:.40} is unknown; the known ones are {known}")
+        label[row] = labels.index(name)
+    x, last, notes = _texts(path, wanted, T)
+    return (x, last, label), notes
+
+
+def _texts(path: str, wanted: Records, T: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """x (R, T) and last (R,), and what is to be said of texts that were cut."""
+    x, last = np.zeros((len(wanted), T), np.uint16), np.zeros(len(wanted), np.int32)
     cut = 0
     for row, (line, record) in enumerate(wanted):
-        where = f"{path}, line {line}"
-        name = _label(where, record)
-        if name not in labels:
-            raise DataError(f"{where}: the label {name!r:.40} is unknown; the known ones are {', '.join(labels)}")
-        tokens, longer = label_tokens(where, record, T)
+        tokens, longer = label_tokens(f"{path}, line {line}", record, T)
         cut += longer
         x[row, : len(tokens)] = tokens
         last[row] = len(tokens) - 1
-        label[row] = labels.index(name)
-    return (x, last, label), [f"{cut:,} texts are longer than --T {T} and lose their end"] if cut else []
+    return x, last, [f"{cut:,} texts are longer than --T {T} and lose their end"] if cut else []
 
 
 def label_tokens(where: str, record: dict[str, Any], T: int) -> tuple[Tokens, bool]:

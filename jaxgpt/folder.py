@@ -126,6 +126,27 @@ def make_new(folder: Path) -> None:
         raise UsageError(f"{folder}: there are files in it already; choose a new folder")
 
 
+def require_writable(flag: str, path: Path, new: bool = False) -> None:
+    """Refuse a file that a command shall write at its end, before it begins; no trace is left of having tried.
+
+    Args:
+      flag: that names the file.
+      new: whether one that exists is refused too.
+
+    Raises:
+      UsageError: it can't be written, or it exists.
+    """
+    there = os.path.lexists(path)
+    if new and there:
+        raise UsageError(f"{flag} {path}: exists already; choose another file")
+    try:
+        path.open("ab").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise UsageError(f"{flag} {path}: {error.strerror or error}; choose a file that can be written") from None
+
+
 def write_config(out: Path, facts: dict[str, Any], start: dict[str, Any]) -> None:
     """Write config.json: `facts`, the versions that go with them, and the starts of the run, of which this is the last.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxgpt.config import GPT3_RECIPE, PROCESS, SHAPE, GPT2Config, Preset, TrainConfig
 from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.source import Source
 
 # A run may go on with other values of these; every other flag decides what its numbers are, and must stay.
 FREE = ("size", "recipe", "B", "T", "accumulate", "steps", "data", "out", "save_every", "fresh", "device", "mesh")
@@ -36,6 +37,13 @@ def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path, other_
             f"{where} is a checkpoint of another configuration: {differing}; "
             f"use the flags and the text it was made with{allowed}, another --out, or --fresh to start over"
         )
+
+
+def require_weights(config: TrainConfig, weights: Source) -> None:
+    """Refuse flags that don't fit the weights of --init-from, or would write over them."""
+    require_shape(config, weights.config)
+    if weights.folder and weights.folder.resolve() == config.out.resolve():
+        raise UsageError(f"--out {config.out} is the folder of --init-from, which shall stay; choose another --out")
 
 
 def require_shape(config: TrainConfig, weights: GPT2Config) -> None:
