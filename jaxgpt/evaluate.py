@@ -78,19 +78,18 @@ def main(argv: Sequence[str]) -> int:
 
             stage("reading the tasks", 0)
             tasks = harness.load_tasks(config.task_names, config.include_path, config.num_fewshot)
-        model = load_model(config, source)
-        results: dict[str, Any] = {"model": config.model}
-
         from jaxgpt import device
 
+        results: dict[str, Any] = {"model": config.model}
         with device.memory_errors("use a smaller --batch-size"):
+            model = load_model(config, source)
             if items is not None:
                 results["choices"] = measure_choices(config, items, model, stage)
             if tasks is not None:
                 lm = harness.JaxgptLM(model, config.batch_size, stage=stage)
-                found = harness.evaluate(lm, tasks, config.limit)
-                show_tasks(found)
-                results["tasks"] = found
+                results["tasks"] = harness.evaluate(lm, tasks, config.limit)
+    if "tasks" in results:  # now that nothing else is drawn
+        show_tasks(results["tasks"])
     if config.json:
         config.json.write_text(json.dumps(finite(results), indent=2) + "\n", encoding="utf-8")
         say("saved", str(config.json))
@@ -151,27 +150,22 @@ def show_tasks(found: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def progress() -> Iterator[Stage]:
-    """A line on stderr, if that is a terminal, that says what is at work and how far it is."""
-    # With its own file: the harness works with stderr turned away.
-    console = rich.console.Console(file=sys.stderr)
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.BarColumn(),
-        rich.progress.TimeElapsedColumn(),
-    )
+    """A line at the bottom of a terminal that says what is at work and how far it is."""
+    console = rich.console.Console(file=sys.stdout)  # this one: the harness works with stdout turned away
+    columns = ("{task.description}", rich.progress.MofNCompleteColumn(), rich.progress.BarColumn())
     with rich.progress.Progress(
         *columns,
+        rich.progress.TimeElapsedColumn(),
         console=console,
         transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
+        refresh_per_second=2,
         disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task("", visible=False)
 
         def stage(what: str, total: int) -> Callable[[int], None]:
-            bar.reset(task, description=what, total=total or None, visible=True)
+            for task in bar.task_ids:
+                bar.remove_task(task)
+            task = bar.add_task(what, total=total or None)
             return lambda done: bar.advance(task, done)
 
         yield stage

@@ -25,11 +25,11 @@ def run(*words):
     return cli.run(evaluate.main, [str(word) for word in words])
 
 
-def test_it_measures_as_the_harness_does(folder, tmp_path, capsys):
+def test_it_measures_as_the_harness_does(folder, tmp_path, capfd):
     pytest.importorskip("lm_eval", reason=tasks.NEEDS_HARNESS)
     words = ["--choices", folder / "tasks" / "choose.jsonl", "--tasks", "choose,write", "--batch-size", 4]
     assert run(folder / "hf", *words, "--include-path", folder / "tasks", "--json", tmp_path / "out.json") == 0
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert err == ""
     lines = out.splitlines()
     assert lines[0].startswith(f"model     {folder}/hf: 2 layers, width 32, float32, on CPU, ")

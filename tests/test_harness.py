@@ -13,8 +13,13 @@ from tasks import words
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.pretrained import load_hf
 
-lm_eval = pytest.importorskip("lm_eval", reason=tasks.NEEDS_HARNESS)
-from jaxgpt import harness  # noqa: E402
+
+@pytest.fixture(scope="module", autouse=True)
+def imported():
+    """Not when tests are collected: it takes seconds."""
+    global harness, lm_eval
+    lm_eval = pytest.importorskip("lm_eval", reason=tasks.NEEDS_HARNESS)
+    from jaxgpt import harness
 
 
 @pytest.fixture(scope="module")
