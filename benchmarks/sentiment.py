@@ -12,6 +12,7 @@ without labels, then fine-tuned on the labels; the same is done without the firs
 import collections
 import csv
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -26,6 +27,14 @@ ROOT = Path(__file__).parent.parent
 SIZE = ["--n-layer", "2", "--n-head", "4", "--n-embd", "128", "--block-size", "64"]
 PRETRAIN = [*SIZE, "--recipe", "gpt3", "--lr", "1e-3", "--B", "32", "--T", "64"]
 TUNE = ["--B", "32", "--T", "48", "--epochs", "3"]
+WAYS = {  # from which weights, and how
+    "read text, then fine-tuned": ("read", ["--lr", "5e-4"]),
+    "read text, then adapters of rank 8 alone": (
+        "read",
+        ["--lr", "2e-3", "--lora", "8", "--lora-on", "attn.c_attn,attn.c_proj,mlp.c_fc,mlp.c_proj"],
+    ),
+    "fine-tuned from random weights": ("blank", ["--lr", "5e-4"]),
+}
 
 
 @dataclasses.dataclass
@@ -41,68 +50,29 @@ class Flags:
 
 
 def main(flags: Flags) -> None:
-    flags.folder.mkdir(parents=True, exist_ok=True)
-    reviews, others = sentences(flags.folder)
+    folder = flags.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    reviews, others = sentences(folder)
     train, test = ([each for each in reviews if held_out(each[0]) == side] for side in (False, True))
-    write(flags.folder / "train.csv", train)
-    write(flags.folder / "test.csv", test)
+    write(folder / "train.csv", train)
+    write(folder / "test.csv", test)
     text = "\n".join([text for text, _ in train] + [text for text in others if not held_out(text)])
-    (flags.folder / "text.txt").write_text(text + "\n", encoding="utf-8")
+    (folder / "text.txt").write_text(text + "\n", encoding="utf-8")
     counts = collections.Counter(label for _, label in train)
-    print(
-        f"{len(train):,} sentences to learn from, {len(test):,} to test; {dict(counts)}; {len(text):,} characters of text"
-    )
+    print(f"{len(train):,} sentences to learn from, {dict(counts)}; {len(test):,} to test; {len(text):,} characters")
     rows = {"majority class": [accuracy(test, [counts.most_common(1)[0][0]] * len(test))]}
     rows["bag of words, logistic regression"] = [logistic_regression(train, test)]
-    ways = ("fine-tuned", "fine-tuned, adapters of rank 8 alone", "the same without the training on text")
     for seed in range(flags.seeds):
-        base = flags.folder / f"base-{seed}"
-        jaxgpt(
-            "train.py",
-            "--data",
-            flags.folder / "text.txt",
-            "--out",
-            base,
-            "--steps",
-            flags.steps,
-            *PRETRAIN,
-            "--seed",
-            seed,
-        )
-        untrained = flags.folder / f"untrained-{seed}"
-        jaxgpt(
-            "train.py",
-            "--data",
-            flags.folder / "text.txt",
-            "--out",
-            untrained,
-            "--steps",
-            1,
-            "--lr",
-            "1e-12",
-            *SIZE,
-            "--seed",
-            seed,
-        )
-        for way, start, more in zip(
-            ways,
-            (base, base, untrained),
-            (
-                ["--lr", "5e-4"],
-                ["--lr", "2e-3", "--lora", "8", "--lora-on", "attn.c_attn,attn.c_proj,mlp.c_fc,mlp.c_proj"],
-                ["--lr", "5e-4"],
-            ),
-            strict=True,
-        ):
-            out = flags.folder / f"{ways.index(way)}-{seed}"
-            where = ["--init-from", start, "--data", flags.folder / "train.csv", "--out", out, "--seed", seed]
-            jaxgpt("-m", "jaxgpt.classify", "train", *where, *TUNE, *more)
-            jaxgpt(
-                "-m", "jaxgpt.classify", "eval", out, "--data", flags.folder / "test.csv", "--json", out / "test.json"
-            )
-            found = json.loads((out / "test.json").read_text())
-            rows.setdefault(way, []).append(found)
-            print(f"seed {seed}, {way}: accuracy {found['accuracy']:.4f}", flush=True)
+        run = functools.partial(jaxgpt, "--seed", seed, "--device", "cpu")
+        for start, more in (("read", ["--steps", flags.steps]), ("blank", ["--steps", 1, "--lr", 1e-12])):
+            run("train.py", "--data", folder / "text.txt", "--out", folder / f"{start}-{seed}", *PRETRAIN, *more)
+        for number, (way, (start, more)) in enumerate(WAYS.items()):
+            out = folder / f"tuned-{number}-{seed}"
+            where = ["--init-from", folder / f"{start}-{seed}", "--data", folder / "train.csv", "--out", out]
+            run("-m", "jaxgpt.classify", "train", *where, *TUNE, *more)
+            jaxgpt("-m", "jaxgpt.classify", "eval", out, "--data", folder / "test.csv", "--json", out / "test.json")
+            rows.setdefault(way, []).append(json.loads((out / "test.json").read_text()))
+            print(f"seed {seed}: {way}: accuracy {rows[way][-1]['accuracy']:.4f}", flush=True)
     table(rows)
 
 
@@ -146,9 +116,12 @@ def write(path: Path, rows: list[tuple[str, str]]) -> None:
 
 
 def jaxgpt(*words: object) -> None:
-    done = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+    """Run `python`, the words in any order but for those that begin with the program."""
+    first = next(place for place, word in enumerate(words) if word in ("train.py", "-m"))
+    command = [sys.executable, *map(str, (*words[first:], *words[:first]))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, words))}\n{done.stderr}")
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
 
 
 def accuracy(test: list[tuple[str, str]], predicted: list[str]) -> dict[str, float]:

@@ -52,6 +52,10 @@ class Text:
             x[: len(ids) - 1], y[: len(ids) - 1] = ids[:-1], ids[1:]
             yield x.reshape(B, T), y.reshape(B, T)
 
+    def rows(self, T: int) -> int:
+        """How many windows of T tokens `once` has."""
+        return -(-(len(self.tokens) - 1) // T)
+
     def bytes(self) -> int:
         """Of the text."""
         chunk = 1 << 24
@@ -62,6 +66,11 @@ class Text:
 
 
 Data = Text | examples.Examples
+
+
+def open_data(name: str, T: int, seed: int = 0) -> Data:
+    """A text or examples, whichever it names; examples in rows of T tokens."""
+    return examples.load(name, T, seed)[0] if is_examples(name) else Text(**vars(corpus.load(name)))
 
 
 def load(config: TrainConfig) -> tuple[Data, Data | None]:
@@ -82,14 +91,14 @@ def load(config: TrainConfig) -> tuple[Data, Data | None]:
         if held.kind != first.kind:
             raise UsageError(f"--val {config.val} has {held.kind}, and --data {config.data} has {first.kind}")
         return first, held
-    text = Text(**vars(corpus.load(config.data)))
+    text = open_data(config.data, config.T)
     if config.val is None:
         return text, None
     if fraction:
         return _split(text, fraction)
     if is_examples(config.val):
         raise UsageError(f"--val {config.val}: --data is a text, so it must be one too, or a fraction")
-    held = Text(**vars(corpus.load(config.val)))
+    held = open_data(config.val, config.T)
     if len(held.tokens) < 2:
         raise DataError(f"{held.name}: one token predicts nothing; --val needs a longer text")
     return text, held

@@ -1,4 +1,4 @@
-"""Measure a model: `python -m jaxgpt.evaluate runs/default --choices items.jsonl`, or `--tasks` of the harness."""
+"""Measure a model: `python -m jaxgpt.evaluate runs/default --data text.txt`, `--choices`, or the harness's `--tasks`."""
 
 import contextlib
 import dataclasses
@@ -13,28 +13,33 @@ import rich.console
 import rich.progress
 import rich.table
 
-from jaxgpt import choices, cli
+from jaxgpt import choices, cli, heldout
 from jaxgpt.config import require
-from jaxgpt.errors import UsageError
-from jaxgpt.folder import cache_folder
+from jaxgpt.data import Data, open_data
+from jaxgpt.errors import DataError, UsageError
+from jaxgpt.folder import cache_folder, require_writable
 from jaxgpt.source import Source, find_gpt2
 
 Stage = Callable[[str, int], Callable[[int], None]]  # as in jaxgpt.harness
-WHAT = ("choices", "tasks")  # the flags that say what to measure; one of them at least is given
+WHAT = ("data", "choices", "tasks")  # the flags that say what to measure; one of them at least is given
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure how good a model is: at multiple choice, and at the tasks of EleutherAI's lm-evaluation-harness."""
+    """Measure how good a model is: its loss on a text, multiple choice, the tasks of EleutherAI's harness."""
 
     model: Annotated[str, *cli.place("MODEL")]
     """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
+    data: str | None = None
+    """A text, a .bin token file, shakespeare or python; or .jsonl examples, of which completions alone are measured."""
+    T: int | None = None
+    """Tokens of a window of --data, each of which sees none before the window; by default the model's context."""
     choices: Path | None = None
     """A JSONL file; a line is {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0}."""
     tasks: str | None = None
     """Tasks of the harness, by name, with commas between: hellaswag,lambada_openai. Their data is a download."""
     limit: int | None = None
-    """Only the first so many items of each."""
+    """Only the first so many items of --choices and of each of --tasks."""
     num_fewshot: int | None = None
     """How many solved examples --tasks puts in front of each item; by default as many as the task itself says."""
     include_path: Path | None = None
@@ -50,9 +55,9 @@ class EvaluateConfig:
 
     def __post_init__(self):
         if all(getattr(self, name) is None for name in WHAT):
-            flags = " or ".join(f"--{name}" for name in WHAT)
+            flags = ", ".join(f"--{name}" for name in WHAT[:-1]) + f" or --{WHAT[-1]}"
             raise UsageError(f"nothing to measure: give {flags}; --help explains them")
-        for name, lowest in (("limit", 1), ("num_fewshot", 0), ("batch_size", 1)):
+        for name, lowest in (("T", 1), ("limit", 1), ("num_fewshot", 0), ("batch_size", 1)):
             if (value := getattr(self, name)) is not None:
                 require(lowest <= value < 2**31, name, value, f"from {lowest} to 2**31 - 1")
         if self.tasks is not None and not all(self.task_names):
@@ -68,9 +73,10 @@ class EvaluateConfig:
 def main(argv: Sequence[str]) -> int:
     config = cli.parse(EvaluateConfig, argv)
     source = find_gpt2(config.model)
+    data = None if config.data is None else find_text(config, source)
     items = None if config.choices is None else choices.read(config.choices, source.config.block_size)[: config.limit]
     if config.json:
-        require_writable(config.json)
+        require_writable("--json", config.json)
     with progress() as stage:
         tasks = None
         if config.tasks is not None:
@@ -83,6 +89,8 @@ def main(argv: Sequence[str]) -> int:
         results: dict[str, Any] = {"model": config.model}
         with device.memory_errors("use a smaller --batch-size"):
             model = load_model(config, source)
+            if data is not None:
+                results |= measure_text(config, data, model, stage)
             if items is not None:
                 results["choices"] = measure_choices(config, items, model, stage)
             if tasks is not None:
@@ -105,6 +113,40 @@ def load_model(config: EvaluateConfig, source: Source) -> Any:
     compute = device.compute(config.dtype, shape.n_layer, shape.n_embd // shape.n_head, shape.block_size)
     say("model", f"{config.model}: {shape.n_layer} layers, width {shape.n_embd}, {compute['dtype']}, on {where}")
     return load(source, **compute)
+
+
+def find_text(config: EvaluateConfig, source: Source) -> Data:
+    context = source.config.block_size
+    if (config.T or 1) > context:
+        raise UsageError(f"--T {config.T} is above the model's context of {context:,} tokens; use a smaller one")
+    data = open_data(config.data, config.T or context)
+    if data.kind == "labels":
+        raise DataError(f"{config.data}: texts with labels; python -m jaxgpt.classify eval measures on them")
+    if data.kind == "text" and len(data.tokens) < 2:
+        raise DataError(f"{config.data}: one token predicts nothing; use a longer text")
+    return data
+
+
+def measure_text(config: EvaluateConfig, data: Data, model: Any, stage: Stage) -> dict[str, float]:
+    import jax
+
+    from jaxgpt import device
+    from jaxgpt.objectives import measure_tokens
+
+    T, B = config.T or model.config.block_size, config.batch_size
+    for note in getattr(data, "notes", ()):
+        say("note", f"{data.name}: {note}")
+    say("data", f"{data}; windows of {T:,}")
+    measure, advance = jax.jit(measure_tokens), stage("windows", data.rows(T))
+
+    def sums() -> Iterator[dict[str, Any]]:
+        for batch in data.once(B, T):
+            yield jax.device_get(measure(model, *device.put(*batch)))
+            advance(B)
+
+    found = heldout.measured(sums(), data.bytes())
+    say("loss", heldout.said(found).removeprefix("loss "))
+    return found
 
 
 def measure_choices(
@@ -169,17 +211,6 @@ def progress() -> Iterator[Stage]:
             return lambda done: bar.advance(task, done)
 
         yield stage
-
-
-def require_writable(path: Path) -> None:
-    """Refuse an output file that can't be written before the work begins, and leave no trace of having tried."""
-    there = path.exists()
-    try:
-        path.open("ab").close()
-        if not there:
-            path.unlink()
-    except OSError as error:
-        raise UsageError(f"--json {path}: can't be written: {error.strerror or error}; choose another file") from None
 
 
 def finite(value: Any) -> Any:

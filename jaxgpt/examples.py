@@ -73,6 +73,10 @@ class Examples:
                 for array, value in zip(arrays, nothing, strict=True)
             )
 
+    def rows(self, T: int) -> int:
+        """How many rows `once` has."""
+        return len(self.table[0])
+
     def bytes(self) -> int:
         """Of the text that is to be predicted."""
         y = self.table[1]

@@ -1,14 +1,23 @@
 """`python -m jaxgpt.evaluate`: what it prints and writes, that it is the harness's number, and every wrong input."""
 
 import json
+import math
+import random
 import signal
 import subprocess
 import sys
 
+import golden
+import jax
+import numpy as np
 import pytest
 import tasks
 
-from jaxgpt import cli, device, evaluate
+import train
+from jaxgpt import cli, device, evaluate, export
+from jaxgpt.pretrained import load
+from jaxgpt.source import find
+from jaxgpt.tokenizer import gpt2
 
 ITEM = {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0}
 
@@ -48,6 +57,62 @@ def test_it_measures_as_the_harness_does(folder, tmp_path, capfd):
     assert lines[-1] == f"saved     {tmp_path}/out.json"
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of 30 steps on 9 KB of text, and what transformers is given of it."""
+    folder = tmp_path_factory.mktemp("trained")
+    rng = random.Random(0)
+    (folder / "text.txt").write_text(" ".join(tasks.words(rng, 3, 12) + "\n" for _ in range(120)), encoding="utf-8")
+    words = ["--data", folder / "text.txt", "--out", folder / "run", "--steps", 30, "--lr", 0.01, "--B", 4, "--T", 32]
+    words += ["--n-layer", 2, "--n-head", 2, "--n-embd", 32, "--block-size", 64]
+    assert cli.run(train.main, [str(word) for word in words]) == 0
+    assert cli.run(export.main, [str(folder / "run"), str(folder / "hf")]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("T", [None, 40])
+@pytest.mark.parametrize("which", ["random", "trained"])
+def test_the_loss_on_a_text_is_that_of_pytorch_in_strided_windows(folder, trained, tmp_path, which, T):
+    torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
+    transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
+    ours, theirs = (folder / "hf", folder / "hf") if which == "random" else (trained / "run", trained / "hf")
+    words = ["--data", trained / "text.txt", "--json", tmp_path / "out.json", "--batch-size", 3]
+    assert run(ours, *words, *(["--T", T] if T else [])) == 0
+    found, content = json.loads((tmp_path / "out.json").read_text()), (trained / "text.txt").read_bytes()
+
+    model, ids = transformers.GPT2LMHeadModel.from_pretrained(theirs).eval(), gpt2().encode_ordinary(content.decode())
+    losses, T = [], T or 64
+    with torch.no_grad():
+        for start in range(0, len(ids) - 1, T):
+            window = torch.tensor(ids[start : start + T + 1])
+            logits = model(window[None, :-1]).logits[0].double()
+            losses += torch.nn.functional.cross_entropy(logits, window[1:], reduction="none").tolist()
+    assert (found["tokens"], found["bytes"]) == (len(ids) - 1, len(content)) and len(losses) == len(ids) - 1
+    mean = sum(losses) / len(losses)
+    assert (mean > 11) == (which == "random")  # the other has learned
+    assert found["loss"] == pytest.approx(mean, abs=1e-4)
+    assert found["perplexity"] == pytest.approx(math.exp(mean), rel=1e-4)
+    assert found["bits_per_byte"] == pytest.approx(sum(losses) / math.log(2) / len(content), abs=1e-4)
+    assert found["loss_stderr"] == pytest.approx(np.std(losses, ddof=1) / math.sqrt(len(losses)), abs=1e-4)
+
+
+def test_of_examples_the_completions_are_measured(trained, tmp_path, capsys):
+    """As brute force: each completion after its own prompt, alone."""
+    records = [{"prompt": f"the sky {n}", "completion": f" is blue {n} ?"} for n in range(7)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert run(trained / "run", "--data", tmp_path / "pairs.jsonl", "--json", tmp_path / "out.json") == 0
+    model, losses = load(find(trained / "run")), []
+    for record in records:
+        prompt, rest = (gpt2().encode_ordinary(record[name]) for name in ("prompt", "completion"))
+        ids = np.array([[*prompt, *rest, gpt2().eot_token]])
+        logp = jax.nn.log_softmax(model(ids[:, :-1])[0])
+        losses += [-float(logp[t, ids[0, t + 1]]) for t in range(len(prompt) - 1, ids.shape[1] - 1)]
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-5) and found["tokens"] == len(losses)
+    assert found["bytes"] == sum(len(record["completion"]) for record in records)
+    assert "pairs.jsonl: 7 examples of completions, in " in capsys.readouterr().out
+
+
 def test_only_the_first_items_and_no_number_where_there_is_none(folder, tmp_path, capsys):
     words = [
         "--choices",
@@ -68,8 +133,10 @@ def test_only_the_first_items_and_no_number_where_there_is_none(folder, tmp_path
 @pytest.mark.parametrize(
     "words, code, message",
     [
-        ([], 2, "nothing to measure: give --choices or --tasks"),
+        ([], 2, "nothing to measure: give --data, --choices or --tasks"),
         (["--choices", "nowhere.jsonl"], 3, "nowhere.jsonl: no such file"),
+        (["--data", "nowhere.txt"], 3, "nowhere.txt: no such file"),
+        (["--data", "python", "--T", "65"], 2, "--T 65 is above the model's context of 64 tokens"),
         (["--choices", "ITEMS", "--limit", "0"], 2, "--limit 0 is out of range"),
         (["--choices", "ITEMS", "--batch-size", "0"], 2, "--batch-size 0 is out of range"),
         (["--tasks", "a", "--num-fewshot", "-1"], 2, "--num-fewshot -1 is out of range"),
@@ -107,14 +174,6 @@ def test_what_cant_be_measured_is_refused_before_jax_is_imported(folder, tmp_pat
     first, second = done.stderr.splitlines()
     assert "items.jsonl, line 2: no choices, answer" in first
     assert "50,260 token ids, and GPT-2's tokenizer has 50,257" in second
-
-
-def test_the_output_file_is_tried_and_left_as_it_was(tmp_path):
-    evaluate.require_writable(tmp_path / "new.json")
-    assert not (tmp_path / "new.json").exists()
-    (tmp_path / "old.json").write_text("kept")
-    evaluate.require_writable(tmp_path / "old.json")
-    assert (tmp_path / "old.json").read_text() == "kept"
 
 
 def test_ctrl_c_is_one_line(folder, tmp_path):

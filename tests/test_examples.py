@@ -1,4 +1,3 @@
-"""Prompts with completions and conversations as arrays."""
 """Examples from files: what of them becomes arrays, and every wrong record by its line."""
 
 import json
@@ -6,16 +5,38 @@ import json
 import numpy as np
 import pytest
 
+from jaxgpt import examples
 from jaxgpt.errors import DataError
-from jaxgpt.examples import load
 from jaxgpt.tokenizer import gpt2
 
-END = "<|endoftext|>"
+END = 50256
 
 
-def write(path, *records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return str(path)
+def ids(text):
+    return gpt2().encode_ordinary(text)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a file: of text, of bytes, or of objects, one a line."""
+
+    def write(name, content):
+        if not isinstance(content, str | bytes):
+            content = "".join(json.dumps(each) + "\n" for each in content)
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
+
+
+def rows(x, last):
+    """The tokens of each row up to its last; what comes after is 0."""
+    assert all(not row[end + 1 :].any() for row, end in zip(x, last, strict=True))
+    return [row[: end + 1].tolist() for row, end in zip(x, last, strict=True)]
+
+
+# ---- Completions
 
 
 def documents(found):
@@ -31,17 +52,20 @@ def documents(found):
                 yield text, gpt2().decode([int(token) for token in learned if token >= 0])
 
 
-def test_completions_are_learned_and_prompts_are_not(tmp_path):
+def test_completions_are_learned_and_prompts_are_not(write):
     records = [{"prompt": f"What is {n}?", "completion": f" It is {n}, and no more."} for n in range(30)]
-    found = load(write(tmp_path / "a.jsonl", *records), T=40)[0]
-    texts = [(f"What is {n}? It is {n}, and no more.{END}", f" It is {n}, and no more.{END}") for n in range(30)]
+    found = examples.load(write("a.jsonl", records), T=40)[0]
+    texts = [
+        (f"What is {n}? It is {n}, and no more.<|endoftext|>", f" It is {n}, and no more.<|endoftext|>")
+        for n in range(30)
+    ]
     assert list(documents(found)) == texts
     assert found.count == 30 and len(found.table[0]) < 15 and not found.notes  # several in a row
     assert found.bytes() == sum(len(record["completion"]) for record in records)
-    assert str(found) == f"{tmp_path}/a.jsonl: 30 examples of completions, in {len(found.table[0])} rows"
+    assert str(found) == f"{found.name}: 30 examples of completions, in {len(found.table[0])} rows"
 
 
-def test_a_conversation_follows_the_template(tmp_path):
+def test_a_conversation_follows_the_template(write):
     turns = [
         ("system", "Be brief."),
         ("user", " Hi! "),
@@ -50,17 +74,19 @@ def test_a_conversation_follows_the_template(tmp_path):
         ("assistant", "Bye!"),
     ]
     record = {"messages": [{"role": role, "content": content} for role, content in turns]}
-    found = load(write(tmp_path / "a.jsonl", record), T=64)[0]
-    text = f"System: Be brief.\n\nUser: Hi!\n\nAssistant: Hello.{END}\n\nUser: Bye\n\nAssistant: Bye!{END}"
-    assert list(documents(found)) == [(text, f" Hello.{END} Bye!{END}")]
+    found = examples.load(write("a.jsonl", [record]), T=64)[0]
+    text = (
+        "System: Be brief.\n\nUser: Hi!\n\nAssistant: Hello.<|endoftext|>\n\nUser: Bye\n\nAssistant: Bye!<|endoftext|>"
+    )
+    assert list(documents(found)) == [(text, " Hello.<|endoftext|> Bye!<|endoftext|>")]
 
 
-def test_what_is_too_long_loses_its_end_and_is_counted(tmp_path):
+def test_what_is_too_long_loses_its_end_and_is_counted(write):
     records = [
         {"prompt": "one two", "completion": " three four five six seven"},
         {"prompt": "a b c d e f g", "completion": " h"},
     ]
-    found = load(write(tmp_path / "a.jsonl", *records), T=4)[0]
+    found = examples.load(write("a.jsonl", records), T=4)[0]
     assert list(documents(found)) == [("one two three four five", " three four five")]
     assert found.notes == (
         "2 examples are longer than --T 4 and lose their end",
@@ -68,12 +94,14 @@ def test_what_is_too_long_loses_its_end_and_is_counted(tmp_path):
     )
 
 
-def test_the_fingerprint_is_of_what_is_learned_from(tmp_path):
-    a = write(tmp_path / "a.jsonl", {"prompt": "a", "completion": "b"})
-    b = write(tmp_path / "b.jsonl", {"completion": "b", "prompt": "a", "source": "other"})
-    c = write(tmp_path / "c.jsonl", {"prompt": "ab", "completion": ""} | {"completion": " "} | {"completion": "b"})
-    assert load(a, 8)[0].fingerprint == load(b, 8)[0].fingerprint != load(c, 8)[0].fingerprint
-    assert load(a, 8)[0].fingerprint != load(a, 9)[0].fingerprint
+def test_the_fingerprint_is_of_what_is_learned_from(write):
+    a = write("a.jsonl", [{"prompt": "a", "completion": "b"}])
+    b = write("b.jsonl", [{"completion": "b", "prompt": "a", "source": "other"}])
+    c = write("c.jsonl", [{"prompt": "ab", "completion": "b"}])
+    assert (
+        examples.load(a, 8)[0].fingerprint == examples.load(b, 8)[0].fingerprint != examples.load(c, 8)[0].fingerprint
+    )
+    assert examples.load(a, 8)[0].fingerprint != examples.load(a, 9)[0].fingerprint
 
 
 GOOD = {"prompt": "a", "completion": "b"}
@@ -87,9 +115,9 @@ GOOD = {"prompt": "a", "completion": "b"}
         ({"prompt": " ", "completion": "b"}, "line 2: 'prompt' is empty"),
     ],
 )
-def test_a_bad_record_is_named_by_its_line(tmp_path, bad, message):
+def test_a_bad_record_is_named_by_its_line(write, bad, message):
     with pytest.raises(DataError, match=message):
-        load(write(tmp_path / "a.jsonl", GOOD, bad), 8)
+        examples.load(write("a.jsonl", [GOOD, bad]), 8)
 
 
 @pytest.mark.parametrize(
@@ -101,37 +129,23 @@ def test_a_bad_record_is_named_by_its_line(tmp_path, bad, message):
         ([{"role": "user", "content": "x"}], "line 1: no message of the assistant, and only those are learned"),
     ],
 )
-def test_a_bad_conversation_is_named_by_its_line(tmp_path, messages, message):
+def test_a_bad_conversation_is_named_by_its_line(write, messages, message):
     with pytest.raises(DataError, match=message):
-        load(write(tmp_path / "a.jsonl", {"messages": messages}), 8)
+        examples.load(write("a.jsonl", [{"messages": messages}]), 8)
 
 
-def test_records_of_no_known_kind(tmp_path):
+def test_records_of_no_known_kind(write):
     with pytest.raises(
         DataError, match=r"line 1: an example has the fields prompt and completion, .* this one question"
     ):
-        load(write(tmp_path / "a.jsonl", {"question": "x"}), 8)
+        examples.load(write("a.jsonl", [{"question": "x"}]), 8)
     with pytest.raises(DataError, match="the prompts alone fill --T 2 tokens"):
-        load(write(tmp_path / "a.jsonl", {"prompt": "a b c d", "completion": "e"}), 2)
-from jaxgpt import examples
-END = 50256
-def ids(text):
-    return gpt2().encode_ordinary(text)
-@pytest.fixture
-def write(tmp_path):
-    """Writes a file: of text, of bytes, or of objects, one a line."""
-    def write(name, content):
-        if not isinstance(content, str | bytes):
-            content = "".join(json.dumps(each) + "\n" for each in content)
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return str(path)
-    return write
-def rows(x, last):
-    """The tokens of each row up to its last; what comes after is 0."""
-    assert all(not row[end + 1 :].any() for row, end in zip(x, last, strict=True))
-    return [row[: end + 1].tolist() for row, end in zip(x, last, strict=True)]
+        examples.load(write("a.jsonl", [{"prompt": "a b c d", "completion": "e"}]), 2)
+
+
 # ---- Labels
+
+
 def test_texts_and_their_labels(write):
     path = write("a.jsonl", [{"text": "Good one", "label": "pos"}, {"text": "Bad.", "label": "neg"}])
     (found,) = examples.load(path, 8)
@@ -140,11 +154,16 @@ def test_texts_and_their_labels(write):
     assert str(found) == f"{path}: 2 examples of 2 labels"
     assert x.shape == (2, 8) and rows(x, last) == [[*ids("Good one"), END], [*ids("Bad."), END]]
     assert label.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
     "name, content",
+    [
         ("a.csv", 'label,text\nno,"a, ""b"""\n\nyes,"two\nlines"\nno,c\n'),
         ("a.csv", '\ufefflabel,text\r\nno,"a, ""b"""\r\nyes,"two\nlines"\r\nno,c\r\n'),
         ("a.jsonl", '{"text": "a, \\"b\\"", "label": "no"}\n{"text": "two\\nlines", "label": " yes"}\n'
          '\n{"text": "c", "label": "no"}'),
+    ],
     ids=["commas", "as Excel writes them", "JSONL"],
 )  # fmt: skip
 def test_the_same_examples_in_any_format(write, name, content):
@@ -152,27 +171,39 @@ def test_the_same_examples_in_any_format(write, name, content):
     x, last, label = found.table
     assert found.labels == ("no", "yes") and label.tolist() == [0, 1, 0]
     assert rows(x, last) == [[*ids(text), END] for text in ('a, "b"', "two\nlines", "c")]
+
+
 def test_in_a_table_with_tabs_quotes_are_text(write):
     (found,) = examples.load(write("a.tsv", 'text\tlabel\nso "good"\t1\n"open\t0\n'), 16)
     assert rows(*found.table[:2]) == [[*ids('so "good"'), END], [*ids('"open'), END]]
     assert found.table[2].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
     "given, ordered",
+    [
         ([10, 9, "2", -1], ("-1", "2", "9", "10")),
         (["b", "10", "9"], ("10", "9", "b")),
         (["1", "01", "001"], ("001", "01", "1")),
         (["--5", "3"], ("--5", "3")),
         (["\u0663", "1"], ("1", "\u0663")),  # a digit, of another script
         (["9" * 5000, "1"], ("1", "9" * 5000)),
+    ],
     ids=["numbers", "words", "one number", "no number", "arabic", "long"],
+)
 def test_labels_have_one_order(write, given, ordered):
     path = write("a.jsonl", [{"text": "x", "label": each} for each in given])
     (found,) = examples.load(path, 8)
     assert found.labels == ordered
     assert [found.labels[k] for k in found.table[2]] == [str(each) for each in given]
+
+
 def test_known_labels_have_the_order_that_they_had(write):
     path = write("a.jsonl", [{"text": "x", "label": "b"}, {"text": "y", "label": "b"}])
     (found,) = examples.load(path, 8, labels=["c", "b", "a"])
     assert found.labels == ("c", "b", "a") and found.table[2].tolist() == [1, 1]
+
+
 def test_the_last_part_is_held_out_with_the_labels_of_all(write):
     path = write("a.jsonl", [{"text": str(n), "label": "late" if n > 7 else "early"} for n in range(10)])
     first, held = examples.load(path, 8, fraction=0.2)
@@ -181,12 +212,16 @@ def test_the_last_part_is_held_out_with_the_labels_of_all(write):
     assert first.fingerprint != held.fingerprint
     with pytest.raises(DataError, match=r"--val 0.01 of 10 examples is 0; both sides need some"):
         examples.load(path, 8, fraction=0.01)
+
+
 def test_too_long_texts_lose_their_end_and_are_counted(write):
     words = " one two three four five six seven"
     path = write("a.jsonl", [{"text": words, "label": 0}, {"text": " one two three four", "label": 1}])
     (found,) = examples.load(path, 5)
     assert rows(*found.table[:2]) == [[*ids(words)[:4], END], [*ids(words)[:4], END]]
     assert found.notes == ("1 texts are longer than --T 5 and lose their end",)
+
+
 def cut_by_turns(a, b, room):
     """As label_tokens has it, told otherwise: while there is no room, the longer text loses a token."""
     while len(a) + len(b) > room:
@@ -195,6 +230,8 @@ def cut_by_turns(a, b, room):
         else:
             b = b[:-1]
     return a, b
+
+
 @pytest.mark.parametrize("a, b", [(3, 3), (1, 20), (20, 1), (9, 7), (7, 9), (20, 20), (5, 11)])
 def test_of_a_pair_the_longer_text_loses_its_end_first(a, b):
     record = {"text_a": " a" * a, "text_b": " b" * b}
@@ -208,6 +245,8 @@ def test_of_a_pair_the_longer_text_loses_its_end_first(a, b):
         if not longer:
             assert tokens == [*ids(" a" * a), *ids("\n"), *ids(" b" * b), END]
     assert examples.label_tokens("here", record, 1) == ([END], True)
+
+
 def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write):
     path = write("a.jsonl", [{"text": str(n), "label": n % 3} for n in range(7)])
     (found,) = examples.load(path, 4)
@@ -216,8 +255,14 @@ def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write
     x, last, label = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     assert label.tolist() == [0, 1, 2, 0, 1, 2, 0, -1, -1]
     assert rows(x[:7], last[:7]) == [[*ids(str(n)), END] for n in range(7)]
+
+
 # ---- Wrong records
+
+
+@pytest.mark.parametrize(
     "name, content, message",
+    [
         ("a.jsonl", '{"text": "x", "label": 0}\n\n{"text": "x"}', ", line 3: no field 'label'; every example of a"),
         ("a.jsonl", '{"text": "x", "label": 0}\n{"label": 1}', ", line 2: no field 'text'; every example of a file"),
         ("a.jsonl", '{"text_a": "x", "text_b": "y", "label": 0}\n{"text_a": "x", "label": 1}', "line 2: no field 'te"),
@@ -239,6 +284,7 @@ def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write
         ("a.csv", b"text,label\nx,0\n\xe9,1\n", ", line 3: not UTF-8: byte 0xe9; convert the file first"),
         ("a.csv", "text,label\n" + "x" * 200_000 + ",0\n", ", line 2: field larger than field limit (131072); mend t"),
         ("a.tsv", "text\tlabel\nx 0\n", ", line 2: 1 fields, and the first line names 2; mend it"),
+    ],
     ids=lambda value: None,
 )  # fmt: skip
 def test_a_wrong_record_is_named_by_its_line(write, name, content, message):
@@ -246,14 +292,20 @@ def test_a_wrong_record_is_named_by_its_line(write, name, content, message):
     with pytest.raises(DataError) as error:
         examples.load(path, 8)
     assert str(error.value).startswith(path) and message in str(error.value)
+
+
 def test_an_unknown_label_is_named_by_its_line(write):
     path = write("a.csv", "text,label\nx,yes\ny,maybe\n")
     with pytest.raises(DataError, match=r"a.csv, line 3: the label 'maybe' is unknown; the known ones are no, yes"):
         examples.load(path, 8, labels=["no", "yes"])
+
+
 def test_a_word_without_an_end_is_one_line(write):
     path = write("a.jsonl", [{"text": "x", "label": 0}, {"text": "a" + " " * 10**6 + "b", "label": 1}])
     with pytest.raises(DataError, match=r"line 2: one word or blank is too long; shorten it"):
         examples.load(path, 8)
+
+
 def test_a_file_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(DataError, match=r"nowhere.csv: no such file"):
         examples.load(f"{tmp_path}/nowhere.csv", 8)
