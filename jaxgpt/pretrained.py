@@ -222,6 +222,10 @@ def _check(folder: Path, tensors: dict[str, _Tensor], like: GPT2) -> None:
         raise CheckpointError(
             f"{folder}: tensor {missing[0]} is missing{_and_more(missing)}; copy the whole model again"
         )
+    if extra == [PREFIX + SCORE]:
+        raise CheckpointError(
+            f"{folder}: a head for labels ({SCORE}), which is not read; name the run it was exported from, or a model without"
+        )
     if extra:
         raise CheckpointError(
             f"{folder}: tensor {tensors[extra[0]].name} is not GPT-2's{_and_more(extra)}; it is another model's"

@@ -185,7 +185,11 @@ def test_a_run_without_a_checkpoint(tiny, tmp_path):
         (lambda t: [t.pop(n) for n in list(t) if "h.2." in n], "h.2.attn.c_attn.bias is missing, and 11 more"),
         (
             lambda t: t.update({"score.weight": np.ones(3, np.float32)}),
-            "tensor score.weight is not GPT-2's",
+            "a head for labels (score.weight), which is not read",
+        ),
+        (
+            lambda t: t.update({"other.weight": np.ones(3, np.float32)}),
+            "tensor other.weight is not GPT-2's; it is another model's",
         ),
         (lambda t: t.update({"wpe.weight": t["transformer.wpe.weight"]}), "wpe.weight is there twice"),
         (
@@ -378,6 +382,8 @@ def test_a_head_for_labels_is_saved_with_their_names(labelled):
     assert config["architectures"] == ["GPT2ForSequenceClassification"] and config["num_labels"] == 3
     assert config["id2label"] == {"0": "bad", "1": "good", "2": "so-so"}
     assert config["label2id"] == {"bad": 0, "good": 1, "so-so": 2}
+    with pytest.raises(CheckpointError, match=r"labelled: a head for labels \(score.weight\), which is not read"):
+        load_hf(folder)
     with pytest.raises(ValueError, match="zip"):
         save_hf(model, folder.parent / "other", labels=("bad", "good"))
 
