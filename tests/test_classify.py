@@ -1,5 +1,6 @@
 """`python -m jaxgpt.classify`: its run is train.py's, its numbers are those of the logits, and every wrong input."""
 
+import dataclasses
 import json
 import math
 import shlex
@@ -22,6 +23,7 @@ from jaxgpt.source import find
 from jaxgpt.tokenizer import gpt2
 
 CONFIG = GPT2Config(block_size=32, n_layer=2, n_head=2, n_embd=32)
+FLAGS = ["--B", 8, "--T", 12, "--lr", "3e-3", "--schedule", "constant", "--warmup-ratio", 0]
 WORDS = {"bad": ["awful", "poor", "the", "film"], "good": ["fine", "nice", "the", "film"], "odd [b]": ["film", "so"]}
 
 
@@ -43,18 +45,19 @@ def texts(n, labels, seed=0):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Weights, examples of two labels, a run on them of 2 epochs; and one with adapters on three labels."""
+    """Weights, examples of two labels, a run on them of 2 epochs; and one layer with adapters on three labels."""
     folder = tmp_path_factory.mktemp("classify")
-    save_hf(jax.jit(lambda key: GPT2(CONFIG, key))(jax.random.key(0)), folder / "hf")
+    for name, config in (("hf", CONFIG), ("hf1", dataclasses.replace(CONFIG, n_layer=1))):
+        save_hf(jax.jit(lambda key, config=config: GPT2(config, key))(jax.random.key(0)), folder / name)
     records = texts(30, ["bad", "good"])
     write(folder / "two.jsonl", records)
     write(folder / "held.jsonl", records[24:])
     write(folder / "three.jsonl", texts(24, list(WORDS), seed=1))
-    words = ["--B", 8, "--T", 12, "--lr", "3e-3", "--schedule", "constant", "--warmup-ratio", 0]
-    start = ["train", "--init-from", folder / "hf", *words]
-    assert run(*start, "--data", folder / "two.jsonl", "--val", 0.2, "--epochs", 2, "--out", folder / "run") == 0
-    words = ["--lora", 2, "--lora-on", "attn.c_attn,mlp.c_fc", "--epochs", 1]
-    assert run(*start, "--data", folder / "three.jsonl", *words, "--out", folder / "lora") == 0
+    words = ["--init-from", folder / "hf", "--data", folder / "two.jsonl", "--val", 0.2, "--out", folder / "run"]
+    assert run("train", *words, *FLAGS, "--epochs", 2) == 0
+    words = ["--init-from", folder / "hf1", "--data", folder / "three.jsonl", "--out", folder / "lora"]
+    words += ["--lora", 2, "--lora-on", "attn.c_attn,mlp.c_fc", "--dropout", 0]
+    assert run("train", *words, *FLAGS, "--epochs", 1) == 0
     return folder
 
 
@@ -96,8 +99,8 @@ def test_the_run_is_train_pys(folder, capsys, monkeypatch):
 
 
 def test_the_command_that_goes_on_goes_on(folder, tmp_path, capsys):
-    words = ["--B", 8, "--T", 12, "--lr", "3e-3", "--schedule", "constant", "--warmup-ratio", 0, "--val", 0.2]
-    words += ["--init-from", folder / "hf", "--data", folder / "two.jsonl", "--out", tmp_path / "out"]
+    words = ["--init-from", folder / "hf", "--data", folder / "two.jsonl", "--val", 0.2, "--out", tmp_path / "out"]
+    words += FLAGS
     assert run("train", *words, "--epochs", 1) == 0
     (said,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("go on"))
     assert cli.run(train.main, shlex.split(said)[4:]) == 0
@@ -142,7 +145,8 @@ def test_the_numbers_are_those_of_the_logits(folder, name, tmp_path, capsys):
     drawn = [line.replace("│", " ").split() for line in out.splitlines() if line.startswith("│")]
     assert [line[-n:] for line in drawn] == [[str(count) for count in row] for row in found["confusion"]]
     assert [" ".join(line[:-n]) for line in drawn] == labels  # "[b]" is no markup
-    assert err.startswith(f"note: {folder / name}: 2 layers, width 32, float32, on CPU") and err.count("\n") == 1
+    layers = 2 if name == "run" else 1
+    assert err.startswith(f"note: {folder / name}: {layers} layers, width 32, float32, on CPU") and err.count("\n") == 1
     assert run(*words) == 0  # --json may be written again
 
 

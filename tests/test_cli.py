@@ -31,6 +31,30 @@ def test_a_wrong_command_line_is_one_sentence(words, message, frame, capsys, mon
     assert capsys.readouterr().err == ""
 
 
+def test_the_first_word_can_pick_a_config():
+    @dataclasses.dataclass(frozen=True)
+    class Copy:
+        n: int = 1
+        """How often."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Move:
+        to: str
+        """Where to."""
+
+    both = cli.subcommands(copy=Copy, move=Move)
+    assert cli.parse(both, ["copy", "--n", "2"]) == Copy(2) and cli.parse(both, ["move", "--to", "x"]) == Move("x")
+    for words, message in (
+        ([], "Expected one of {copy, move}; --help lists the flags"),
+        (["delete"], "Unrecognized options: delete"),
+        (["move"], "not given: --to STR; --help lists the flags"),
+        (["copy", "--to", "x"], "Unrecognized or misplaced options: --to (applied to"),
+    ):
+        with pytest.raises(UsageError) as error:
+            cli.parse(both, words)
+        assert str(error.value).startswith(message)
+
+
 def test_help_has_every_flag_with_its_meaning_and_default(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit) as stop:

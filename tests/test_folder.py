@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from jaxgpt.errors import TryAgainError, UsageError
-from jaxgpt.folder import open_run, row_of, start_over, write_config
+from jaxgpt.folder import open_run, require_writable, row_of, start_over, write_config
 
 HOLD = """
 import sys
@@ -96,3 +96,20 @@ def test_the_config_has_the_facts_and_the_versions(tmp_path):
 def test_what_is_no_row_of_a_log_is_none(line):
     assert row_of(line.encode()) is None
     assert row_of(b'{"step": 1, "loss": null}\n') == {"step": 1, "loss": None}
+
+
+def test_a_file_to_be_written_is_tried_and_left_as_it_was(tmp_path):
+    require_writable("--out", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").write_text("kept")
+    require_writable("--out", tmp_path / "old")
+    assert (tmp_path / "old").read_text() == "kept"
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for path, new, message in (
+        (tmp_path / "old", True, "old: exists already; choose another file"),
+        (tmp_path / "link", True, "link: exists already; choose another file"),
+        (tmp_path / "none" / "x", False, "none/x: No such file or directory; choose a file that can be written"),
+        (tmp_path, False, "Is a directory; choose a file that can be written"),
+    ):
+        with pytest.raises(UsageError, match=f"^--out .*{message}$"):
+            require_writable("--out", path, new)
