@@ -104,6 +104,12 @@ def load(config: TrainConfig) -> tuple[Data, Data | None]:
     return text, held
 
 
+def trained_text(name: str, val: str | None) -> Text:
+    """The text that a run with these flags trains on."""
+    text, fraction = Text(**vars(corpus.load(name))), _fraction(val)
+    return _split(text, fraction)[0] if fraction else text
+
+
 def is_examples(data: str) -> bool:
     return data.endswith(examples.SUFFIXES)
 

@@ -1,4 +1,4 @@
-"""Measure a model: `python -m jaxgpt.evaluate runs/default --data text.txt`, `--choices`, or the harness's `--tasks`."""
+"""Measure a model: `python -m jaxgpt.evaluate runs/default`, with `--data`, `--choices` or the harness's `--tasks`."""
 
 import contextlib
 import dataclasses

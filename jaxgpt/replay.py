@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from jaxgpt import cli, corpus
+from jaxgpt import cli
 from jaxgpt.config import TrainConfig, require
+from jaxgpt.data import Text, trained_text
 from jaxgpt.errors import CheckpointError, DamagedError, DataError, UsageError
 from jaxgpt.folder import cache_folder, open_run, row_of
 from jaxgpt.loader import next_batch
@@ -60,7 +61,7 @@ class Run:
     flags: TrainConfig
     starts: list[dict[str, Any]]
     rows: dict[int, dict[str, Any]]
-    data: corpus.Corpus
+    data: Text
 
     def flags_at(self, step: int) -> TrainConfig:
         """The flags that a step was trained with, the dtype as it was decided."""
@@ -102,12 +103,15 @@ class Run:
 def main(argv: Sequence[str]) -> int:
     config = cli.parse(ReplayConfig, argv)
     flags, starts = last_start(config.run)
+    if (objective := find(config.run).objective) != "text" or flags.lora or flags.dropout:
+        what = f"{objective}, with adapters or dropout" if flags.lora or flags.dropout else objective
+        raise CheckpointError(f"{config.run}: a run on {what}; batches are shown of runs that learn a text whole")
     rows = rows_of(config.run / "log.jsonl")
     if config.step not in rows:
         there = f"those of {min(rows):,} to {max(rows):,}" if rows else "none"
         raise CheckpointError(f"{config.run}/log.jsonl has no row of step {config.step:,}; it has {there}")
     flags = dataclasses.replace(flags, device=config.device or flags.device)
-    data = find_text(config.data or flags.data, starts[-1]["fingerprint"])
+    data = find_text(config.data or flags.data, starts[-1]["fingerprint"], flags.val)
     run = Run(flags, sorted(starts, key=lambda start: start["step"]), rows, data)
     run.flags_at(config.step)
     with open_run(config.run):
@@ -125,16 +129,16 @@ def rows_of(log: Path) -> dict[int, dict[str, Any]]:
     return {row["step"]: row for row in found if row and all(type(row.get(name)) is int for name in numbers)}
 
 
-def find_text(data: str, fingerprint: str) -> corpus.Corpus:
-    """The corpus of that name; of the two that "auto" may be, the one with this fingerprint."""
+def find_text(data: str, fingerprint: str, val: str | None = None) -> Text:
+    """The text of that name without what --val holds out; of the two that "auto" may be, the one that was trained on."""
     for name in ("shakespeare", "python") if data == "auto" else ():
         try:
-            found = corpus.load(name)
+            found = trained_text(name, val)
         except DataError:
             continue
         if found.fingerprint == fingerprint:
             return found
-    return corpus.load(data)
+    return trained_text(data, val)
 
 
 def replay(run: Run, asked: int) -> None:

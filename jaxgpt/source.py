@@ -52,6 +52,7 @@ class Source:
       step: of a run, which checkpoint; None: the newest.
       base: of a run with adapters, the weights that they adapt.
       labels: of a run on labels, their names.
+      objective: of a run, what it is for: "text", "completions" or "labels".
     """
 
     name: str
@@ -61,6 +62,7 @@ class Source:
     step: int | None = None
     base: str | None = None
     labels: tuple[str, ...] = ()
+    objective: str = "text"
 
     def fetch(self) -> Path:
         """The folder of the weights; a model on the hub is downloaded into Hugging Face's cache, once."""
@@ -98,7 +100,7 @@ def find(name_or_folder: str | Path) -> Source:
         return Source(name, _of_hugging_face(path, content), is_run, folder)
     config, labels = _of_run(path, content), content.get("labels", ())
     base = content.get("init_from") if config.lora else None
-    return Source(name, config, is_run, folder, step, base, tuple(labels))
+    return Source(name, config, is_run, folder, step, base, tuple(labels), content.get("objective", "text"))
 
 
 def find_gpt2(name_or_folder: str | Path) -> Source:
@@ -171,8 +173,11 @@ def _of_run(path: Path, content: dict[str, Any]) -> GPT2Config:
     labels = content.get("labels", [])
     types = (int, int | float, str)
     right = all(isinstance(value, kind) for value, kind in zip(adapters.values(), types, strict=True))
+    right = right and content.get("objective", "text") in ("text", "completions", "labels")
     if not right or adapters["lora"] < 0 or not isinstance(labels, list) or not all(isinstance(n, str) for n in labels):
-        raise CheckpointError(f"{path}: its labels or adapters are no run's; it is written anew when the run goes on")
+        raise CheckpointError(
+            f"{path}: its objective, labels or adapters are no run's; it is written anew when the run goes on"
+        )
     if adapters["lora"] and not isinstance(content.get("init_from"), str):
         raise CheckpointError(f"{path}: adapters of rank {adapters['lora']}, and no init_from that they adapt")
     return dataclasses.replace(config, **adapters, n_labels=len(labels))

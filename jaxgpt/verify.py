@@ -16,7 +16,7 @@ from jaxgpt.config import PROCESS, TrainConfig
 from jaxgpt.errors import CheckpointError, DamagedError, NumericsError, UsageError
 from jaxgpt.folder import open_run
 from jaxgpt.identity import command
-from jaxgpt.source import last_start
+from jaxgpt.source import find, last_start
 
 CLOCK = ("step_ms", "tokens_per_s")  # what two rows of equal steps may differ in
 
@@ -55,10 +55,12 @@ def check(run: Path, flags: TrainConfig) -> int:
 
     from jaxgpt import device
     from jaxgpt.checkpoint import Checkpoints
+    from jaxgpt.objectives import objective_of
     from jaxgpt.training import training
 
     device.select("cpu")  # the bits are the same anywhere
-    like = training(flags).shapes
+    source = find(run)
+    like = training(flags, objective=objective_of(source.objective, len(source.labels))).shapes
     damaged = 0
     with Checkpoints(run / "checkpoints") as checkpoints:
         if not checkpoints.steps():
@@ -80,10 +82,11 @@ def check(run: Path, flags: TrainConfig) -> int:
 def prove_resume(flags: TrainConfig, k: int, folder: Path) -> None:
     """Train 2k steps at once, and k steps more from the checkpoint in their middle, and compare."""
     whole, parts = folder / "whole", folder / "parts"
-    train(dataclasses.replace(flags, out=whole, steps=2 * k, save_every=k))
+    short = dataclasses.replace(flags, steps=2 * k, epochs=None, save_every=k)
+    train(dataclasses.replace(short, out=whole))
     shutil.copytree(whole, parts)
     shutil.rmtree(parts / "checkpoints" / str(2 * k))
-    train(dataclasses.replace(flags, out=parts, steps=2 * k, save_every=k))
+    train(dataclasses.replace(short, out=parts))
     differing = differences(whole, parts, 2 * k)
     if differing:
         raise NumericsError(f"{k} + {k} steps are not {2 * k} steps: {differing}; on a GPU try --deterministic")
