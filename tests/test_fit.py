@@ -1,10 +1,12 @@
+import dataclasses
+import functools
 import math
 import subprocess
 import sys
 
 import pytest
 
-from jaxgpt import fit
+from jaxgpt import aot, fit
 from jaxgpt.aot import Memory
 from jaxgpt.errors import UsageError
 
@@ -75,6 +77,8 @@ def test_weights_are_refused():
 def test_how_a_mesh_grows(h100, monkeypatch, capsys):
     monkeypatch.setattr(fit, "ATTEMPTS", 0)
     monkeypatch.setattr(fit, "SIZES", (8, 16))
+    compiled = functools.cache(aot.compiled_step)  # --remat none alone: what it changes, test_the_table asks
+    monkeypatch.setattr(aot, "compiled_step", lambda c, on: compiled(dataclasses.replace(c, remat="none"), on))
     flags = ["--gpu", "h100", "--size", "tiny", "--n-layer", "1", "--T", "64", "--B", "64", "--mesh", "data=1,fsdp=4"]
     assert fit.main(flags) == 0
     memory, growth = capsys.readouterr().out.split("16 sequences of 64 tokens for each GPU, hosts of 8: at best")
