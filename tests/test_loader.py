@@ -33,10 +33,8 @@ def shapes(draw):
     return N, B, T
 
 
-@given(shapes(), st.sampled_from([np.uint16, np.uint32, np.int64]))
-@settings(max_examples=3000, deadline=None)
-def test_equals_the_stateful_loader_over_two_epochs_and_the_wraps(shape, dtype):
-    N, B, T = shape
+def equals_the_stateful_loader(N, B, T, dtype):
+    """Over two epochs and the wraps."""
     tokens = np.random.default_rng(N).integers(0, 50257, N).astype(dtype)
     reference, position = DataLoaderLite(tokens, B, T), 0
     for k in range(2 * batches_per_epoch(tokens, B, T) + 1):
@@ -46,6 +44,19 @@ def test_equals_the_stateful_loader_over_two_epochs_and_the_wraps(shape, dtype):
         assert x.tolist() == want_x and y.tolist() == want_y
         assert position == reference.current_position
         assert x.dtype == y.dtype == np.int32 and x.shape == y.shape == (B, T)
+
+
+@given(shapes(), st.sampled_from([np.uint16, np.uint32, np.int64]))
+@settings(max_examples=300, deadline=None)
+def test_equals_the_stateful_loader_over_two_epochs_and_the_wraps(shape, dtype):
+    equals_the_stateful_loader(*shape, dtype)
+
+
+@pytest.mark.parametrize("B, T", [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (1, 4), (3, 2), (2, 3)])
+def test_equals_the_stateful_loader_on_texts_of_every_length(B, T):
+    for N in range(B * T + 1, 6 * B * T + 4):
+        for dtype in (np.uint16, np.uint32, np.int64):
+            equals_the_stateful_loader(N, B, T, dtype)
 
 
 @given(shapes())
