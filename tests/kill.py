@@ -45,7 +45,7 @@ def survive(folder: Path, kills: int, seed: int = 0) -> dict[str, int]:
       `further`, with a newer checkpoint than the kill before.
     """
     draw, count = random.Random(seed), {"kills": 0, "starting": 0, "saving": 0, "further": 0}
-    text, steps = folder / "text.txt", 40 * kills
+    text, steps = folder / "text.txt", 24 * kills
     text.write_text(TEXT)
     words = ["--size", "tiny", "--block-size", 32, "--B", 2, "--T", 16, "--data", text, "--device", "cpu"]
     words += ["--steps", steps, "--save-every", 2, "--hash-every", 1, "--recipe", "gpt3"]
