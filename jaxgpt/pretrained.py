@@ -224,7 +224,7 @@ def _check(folder: Path, tensors: dict[str, _Tensor], like: GPT2) -> None:
         )
     if extra == [PREFIX + SCORE]:
         raise CheckpointError(
-            f"{folder}: a head for labels ({SCORE}), which is not read; name the run it was exported from, or a model without"
+            f"{folder}: a head for labels ({SCORE}), which is not read; name the run that it is of, or another model"
         )
     if extra:
         raise CheckpointError(

@@ -130,7 +130,7 @@ def rows_of(log: Path) -> dict[int, dict[str, Any]]:
 
 
 def find_text(data: str, fingerprint: str, val: str | None = None) -> Text:
-    """The text of that name without what --val holds out; of the two that "auto" may be, the one that was trained on."""
+    """The text of that name without what --val holds out; of the two that "auto" may be, the one trained on."""
     for name in ("shakespeare", "python") if data == "auto" else ():
         try:
             found = trained_text(name, val)

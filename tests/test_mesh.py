@@ -28,9 +28,9 @@ from jaxgpt.config import Preset, TrainConfig
 from jaxgpt.training import training
 
 real, seen = device.put, []
-def put(x, y, to):
+def put(x, *more, to):
     seen.append(x.tobytes().hex())
-    return real(x, y, to=to)
+    return real(x, *more, to=to)
 device.put = put
 
 def run(*words):
@@ -57,6 +57,13 @@ found["parts"] = run(*flags, *parts)
 found["auto"] = run(*flags, "--B", "6", "--out", "auto", "--steps", "1")
 found["weights"] = run(*flags, "--init-from", "data=1", "--mesh", "fsdp=8", "--out", "weights", "--steps", "2")
 found["more"] = run(*flags, "--init-from", "data=1", "--mesh", "data=1", "--out", "more", "--steps", "2")
+tune = ["--init-from", "data=1", "--T", "16", "--steps", "4", "--val", "0.2", "--dropout", "0.2", "--lora", "2"]
+for kind in ("pairs", "labels"):
+    data = [*tune, "--data", f"{kind}.jsonl", "--lr", "1e-2"]
+    found[f"{kind}-one"] = run(*data, "--B", "8", "--mesh", "data=1", "--out", f"{kind}-one")
+    found[f"{kind}-eight"] = run(*data, "--B", "8", "--mesh", "data=2,fsdp=4", "--out", f"{kind}-eight")
+more = ["--B", "4", "--accumulate", "2", "--mesh", "fsdp=4", "--out", "pairs-parts"]
+found["pairs-parts"] = run(*tune, "--data", "pairs.jsonl", "--lr", "1e-2", *more)
 print(json.dumps(found))
 """
 
@@ -66,6 +73,10 @@ def eight(tmp_path_factory):
     """What train.py prints and logs on eight devices, by --mesh and for some other runs."""
     folder = tmp_path_factory.mktemp("eight")
     (folder / "text.txt").write_text(" ".join(f"word{n % 37} and {n}" for n in range(1200)))
+    pairs = [{"prompt": f"word{n}", "completion": f" and {n}, {n + 1}."} for n in range(60)]
+    labels = [{"text": f"word{n % 7} and {n}", "label": n % 3} for n in range(60)]
+    for name, records in (("pairs", pairs), ("labels", labels)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     code = [sys.executable, "-c", EIGHT, os.getcwd(), json.dumps(FLAGS), json.dumps(MESHES)]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "PYTHONPATH": os.getcwd(), "JAXGPT_CACHE": str(folder)}
     done = subprocess.run(code, capture_output=True, text=True, cwd=folder, env=environment, timeout=500)
@@ -120,6 +131,14 @@ def test_parts_of_a_batch_on_a_mesh_are_the_batch(eight):
 
 def test_given_weights_are_placed_and_are_the_same(eight):
     same_curve(eight["weights"]["rows"], eight["more"]["rows"])
+
+
+@pytest.mark.parametrize("name", ["pairs-eight", "pairs-parts", "labels-eight"])
+def test_examples_adapters_and_dropout_are_the_same_on_a_mesh(eight, name):
+    one = eight[f"{name.split('-')[0]}-one"]["rows"]
+    same_curve(eight[name]["rows"], one)
+    assert eight[name]["rows"][-1]["val_loss"] == pytest.approx(one[-1]["val_loss"], abs=1e-5)
+    assert one[-1]["val_loss_stderr"] > 0
 
 
 def test_by_default_as_many_devices_as_can_share_a_batch(eight):
