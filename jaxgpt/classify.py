@@ -117,8 +117,11 @@ class PredictFlags(UseFlags):
     """Write them to this new file, and not to stdout."""
 
 
+COMMANDS = {"train": TrainFlags, "eval": EvalFlags, "predict": PredictFlags}
+
+
 def main(argv: Sequence[str]) -> int:
-    flags = cli.parse(cli.subcommands(train=TrainFlags, eval=EvalFlags, predict=PredictFlags), argv)
+    flags = cli.parse(cli.subcommands(**COMMANDS), argv)
     if isinstance(flags, TrainFlags):
         return train(flags)
     return evaluate(flags) if isinstance(flags, EvalFlags) else predict(flags)

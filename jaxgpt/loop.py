@@ -154,6 +154,8 @@ def train(
                 say_next(config, data, saved.step)
                 return 0
             now = gone_on(config, data, saved, now)
+            if saved.best and held and saved.best["of"] == held.fingerprint:
+                now = dataclasses.replace(now, best=saved.best)
         saves = 1 + (config.steps - now.step) // (config.save_every or config.steps)
         if lack := checkpoints.require_space(shapes, saves):
             say("note", lack)
@@ -201,8 +203,8 @@ def train(
                     jax.block_until_ready(metrics)
                     with report.aside():
                         numbers = measure(static, state, fixed, held, config.B, T, rows)
-                    if best is None or numbers["loss"] < best["loss"]:
-                        best = {"step": now.step + 1, "loss": numbers["loss"]}
+                    if numbers["loss"] < (best["loss"] if best else math.inf):
+                        best = {"step": now.step + 1, "loss": numbers["loss"], "of": held.fingerprint}
                 report.add(facts | {"tokens_seen": tokens_seen}, B * T, metrics, numbers)
                 if on_cpu:  # there, a second step in flight gains nothing and takes the memory of one
                     report.flush()
@@ -277,7 +279,7 @@ def gone_on(config: TrainConfig, data: Data, saved: "Progress", now: "Progress")
             say("note", f"--{name} was {getattr(saved, name)} and is {getattr(now, name)} from here on")
     if saved.steps != config.steps and config.lr_depends_on_steps:
         say("note", f"--steps was {saved.steps:,}, is {config.steps:,}: the learning rate follows the new schedule")
-    return dataclasses.replace(now, step=saved.step, position=position, tokens_seen=saved.tokens_seen, best=saved.best)
+    return dataclasses.replace(now, step=saved.step, position=position, tokens_seen=saved.tokens_seen)
 
 
 def say(label: str, text: str) -> None:

@@ -20,7 +20,8 @@ class Progress:
       tokens_seen: tokens trained on.
       B, T, steps, accumulate: the flags of that run which a resume may change.
       identity: everything that it may not, as identity.identity gives it.
-      best: the lowest held-out loss so far, {"step", "loss"}; None: none was measured.
+      best: the lowest held-out loss so far: step, loss, and `of`, the fingerprint of what is held out; None: there is
+        none.
     """
 
     step: int
