@@ -6,7 +6,8 @@ The sentences come with the source distribution of vaderSentiment 3.3.2 (Hutto &
 with pip: 10,604 of movie reviews, rated from -4 to 4 by people, and 13,095 others without a part in the test. A
 sentence is positive if its rating is above 0; those rated 0 are left out. Which side of the split a sentence is on
 depends on the SHA-256 of its text alone. For each seed a model is trained on the text of all but the test sentences,
-without labels, then fine-tuned on the labels; the same is done without the first step, and with adapters alone.
+without labels, then fine-tuned on the labels; the same is done without the first step, and with adapters alone. A tenth
+of the sentences to learn from is held out while fine-tuning, and the checkpoint with the lowest loss there is tested.
 """
 
 import collections
@@ -26,7 +27,7 @@ import tyro
 ROOT = Path(__file__).parent.parent
 SIZE = ["--n-layer", "2", "--n-head", "4", "--n-embd", "128", "--block-size", "64"]
 PRETRAIN = [*SIZE, "--recipe", "gpt3", "--lr", "1e-3", "--B", "32", "--T", "64"]
-TUNE = ["--B", "32", "--T", "48", "--epochs", "3"]
+TUNE = ["--B", "32", "--T", "48", "--epochs", "2", "--val", "0.1", "--eval-every", "60"]
 WAYS = {  # from which weights, and how
     "read text, then fine-tuned": ("read", ["--lr", "5e-4"]),
     "read text, then adapters of rank 8 alone": (
@@ -70,7 +71,8 @@ def main(flags: Flags) -> None:
             out = folder / f"tuned-{number}-{seed}"
             where = ["--init-from", folder / f"{start}-{seed}", "--data", folder / "train.csv", "--out", out]
             run("-m", "jaxgpt.classify", "train", *where, *TUNE, *more)
-            jaxgpt("-m", "jaxgpt.classify", "eval", out, "--data", folder / "test.csv", "--json", out / "test.json")
+            best = out / "checkpoints" / str(best_step(out))
+            jaxgpt("-m", "jaxgpt.classify", "eval", best, "--data", folder / "test.csv", "--json", out / "test.json")
             rows.setdefault(way, []).append(json.loads((out / "test.json").read_text()))
             print(f"seed {seed}: {way}: accuracy {rows[way][-1]['accuracy']:.4f}", flush=True)
     table(rows)
@@ -122,6 +124,11 @@ def jaxgpt(*words: object) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+
+
+def best_step(run: Path) -> int:
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return 1 + min((row for row in rows if "val_loss" in row), key=lambda row: row["val_loss"])["step"]
 
 
 def accuracy(test: list[tuple[str, str]], predicted: list[str]) -> dict[str, float]:

@@ -45,7 +45,7 @@ class TrainFlags:
     epochs: float = 3
     """How often each example is seen."""
     val: str | None = None
-    """What is held out, to measure on: a file like --data, or a fraction, such as 0.1, of its end."""
+    """What is held out, to measure on: a file like --data, or a fraction of it, such as 0.1, drawn from all of it."""
     eval_every: int = 0
     """Steps between measurements of --val; the last step has one always. 0: only there."""
     B: int = 32

@@ -122,7 +122,7 @@ class TrainConfig(Preset):
     """A UTF-8 text, a .bin token file, shakespeare, or python (its language reference); auto: one of the two. Examples:
     .jsonl of {"prompt", "completion"} or {"messages"}; .jsonl, .csv or .tsv of "text" and "label"."""
     val: str | None = None
-    """What is held out, to measure the loss on: a file like --data, or a fraction, such as 0.1, of its end."""
+    """What is held out to measure the loss on: a file like --data, or a fraction: the end of a text, drawn examples."""
     eval_every: int = 0
     """Steps between measurements of --val; the last step has one always. 0: only there."""
     out: Path = Path("runs/default")

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxgpt import records
 from jaxgpt.errors import DataError
-from jaxgpt.loader import next_examples
+from jaxgpt.loader import epoch_order, next_examples
 from jaxgpt.tokenizer import byte_lengths, gpt2
 
 ROLES = ("system", "user", "assistant")
@@ -96,17 +96,14 @@ def load(path: str, T: int, seed: int = 0, labels: Sequence[str] = (), fraction:
       T: tokens of a row; what is longer is cut, and counted in `notes`.
       seed: of the order.
       labels: those that are known; any other is an error. None: those that the file has.
-      fraction: of the records, at the end, which become a second table.
+      fraction: of the records, drawn from all of the file, which become a second table.
 
     Raises:
       DataError: it names the line.
     """
     found = read(path)
     kind = _kind(path, found)
-    held = round(fraction * len(found))
-    if fraction and not 0 < held < len(found):
-        raise DataError(f"{path}: --val {fraction:g} of {len(found):,} examples is {held:,}; both sides need some")
-    parts = [found[: len(found) - held], found[len(found) - held :]] if held else [found]
+    parts = _parted(path, found, fraction) if fraction else [found]
     if kind is _labelled:
         labels = tuple(labels or _labels(path, found))
         tables = [_labelled(path, part, T, labels) for part in parts]
@@ -143,6 +140,15 @@ def require_labels(path: str) -> None:
 def _require_suffix(path: str) -> None:
     if not path.endswith(SUFFIXES):
         raise DataError(f'{path}: not a file of examples; give a .jsonl, .csv or .tsv of "text" and "label"')
+
+
+def _parted(path: str, found: Records, fraction: float) -> tuple[Records, Records]:
+    """The records without a share, and the share: drawn, since many files are sorted, and always the same one."""
+    held = round(fraction * len(found))
+    if not 0 < held < len(found):
+        raise DataError(f"{path}: --val {fraction:g} of {len(found):,} examples is {held:,}; both sides need some")
+    drawn = set(epoch_order(len(found), seed=0, epoch=0)[:held].tolist())
+    return [record for n, record in enumerate(found) if n not in drawn], [found[n] for n in sorted(drawn)]
 
 
 def _digest(table: tuple[np.ndarray, ...]) -> str:

@@ -204,14 +204,19 @@ def test_known_labels_have_the_order_that_they_had(write):
     assert found.labels == ("c", "b", "a") and found.table[2].tolist() == [1, 1]
 
 
-def test_the_last_part_is_held_out_with_the_labels_of_all(write):
-    path = write("a.jsonl", [{"text": str(n), "label": "late" if n > 7 else "early"} for n in range(10)])
+def test_a_share_of_all_parts_of_the_file_is_held_out_and_always_the_same(write):
+    """Of a file that is sorted by its labels both are on both sides, and nothing is lost or there twice."""
+    path = write("a.jsonl", [{"text": str(n), "label": "late" if n > 49 else "early"} for n in range(100)])
     first, held = examples.load(path, 8, fraction=0.2)
-    assert (first.count, held.count) == (8, 2) and first.labels == held.labels == ("early", "late")
-    assert first.table[2].tolist() == [0] * 8 and held.table[2].tolist() == [1, 1]
-    assert first.fingerprint != held.fingerprint
-    with pytest.raises(DataError, match=r"--val 0.01 of 10 examples is 0; both sides need some"):
-        examples.load(path, 8, fraction=0.01)
+    assert (first.count, held.count) == (80, 20) and first.labels == held.labels == ("early", "late")
+    assert 4 < held.table[2].sum() < 16
+    texts = [gpt2().decode(ids[:-1]) for part in (first, held) for ids in rows(*part.table[:2])]
+    assert sorted(map(int, texts)) == list(range(100))
+    assert list(map(int, texts[:80])) == sorted(map(int, texts[:80]))  # the rest has the order of the file
+    again = examples.load(path, 8, seed=3, fraction=0.2)
+    assert [part.fingerprint for part in again] == [first.fingerprint, held.fingerprint]
+    with pytest.raises(DataError, match=r"--val 0.001 of 100 examples is 0; both sides need some"):
+        examples.load(path, 8, fraction=0.001)
 
 
 def test_too_long_texts_lose_their_end_and_are_counted(write):
