@@ -4,10 +4,11 @@ python benchmarks/sentiment.py --folder /tmp/sentiment
 
 The sentences come with the source distribution of vaderSentiment 3.3.2 (Hutto & Gilbert, 2014), which is downloaded
 with pip: 10,604 of movie reviews, rated from -4 to 4 by people, and 13,095 others without a part in the test. A
-sentence is positive if its rating is above 0; those rated 0 are left out. Which side of the split a sentence is on
-depends on the SHA-256 of its text alone. For each seed a model is trained on the text of all but the test sentences,
-without labels, then fine-tuned on the labels; the same is done without the first step, and with adapters alone. A tenth
-of the sentences to learn from is held out while fine-tuning, and the checkpoint with the lowest loss there is tested.
+sentence is positive if its rating is above 0; those rated 0 are left out. The SHA-256 of a text alone decides if it is to
+learn from (7 of 10), to choose by (1) or to test (2). For each seed a model reads the text of the first, without
+labels and in the order of the hashes, with that of the others of its side; then it is fine-tuned on the labels, and the
+checkpoint with the lowest loss on what is there to choose by is tested. The same is done without the reading, and with
+adapters alone.
 """
 
 import collections
@@ -27,12 +28,12 @@ import tyro
 ROOT = Path(__file__).parent.parent
 SIZE = ["--n-layer", "2", "--n-head", "4", "--n-embd", "128", "--block-size", "64"]
 PRETRAIN = [*SIZE, "--recipe", "gpt3", "--lr", "1e-3", "--B", "32", "--T", "64"]
-TUNE = ["--B", "32", "--T", "48", "--epochs", "2", "--val", "0.1", "--eval-every", "60"]
+TUNE = ["--B", "32", "--T", "48", "--epochs", "2"]
 WAYS = {  # from which weights, and how
     "read text, then fine-tuned": ("read", ["--lr", "5e-4"]),
     "read text, then adapters of rank 8 alone": (
         "read",
-        ["--lr", "2e-3", "--lora", "8", "--lora-on", "attn.c_attn,attn.c_proj,mlp.c_fc,mlp.c_proj"],
+        ["--lr", "3e-3", "--lora", "8", "--lora-on", "attn.c_attn,attn.c_proj,mlp.c_fc,mlp.c_proj"],
     ),
     "fine-tuned from random weights": ("blank", ["--lr", "5e-4"]),
 }
@@ -54,10 +55,11 @@ def main(flags: Flags) -> None:
     folder = flags.folder
     folder.mkdir(parents=True, exist_ok=True)
     reviews, others = sentences(folder)
-    train, test = ([each for each in reviews if held_out(each[0]) == side] for side in (False, True))
-    write(folder / "train.csv", train)
-    write(folder / "test.csv", test)
-    text = "\n".join([text for text, _ in train] + [text for text in others if not held_out(text)])
+    train, choose, test = ([each for each in reviews if side(each[0]) == name] for name in ("train", "choose", "test"))
+    for name, rows in (("train", train), ("choose", choose), ("test", test)):
+        write(folder / f"{name}.csv", rows)
+    read = [text for text, _ in train] + [text for text in others if side(text) == "train"]
+    text = "\n".join(sorted(read, key=digest))
     (folder / "text.txt").write_text(text + "\n", encoding="utf-8")
     counts = collections.Counter(label for _, label in train)
     print(f"{len(train):,} sentences to learn from, {dict(counts)}; {len(test):,} to test; {len(text):,} characters")
@@ -70,6 +72,7 @@ def main(flags: Flags) -> None:
         for number, (way, (start, more)) in enumerate(WAYS.items()):
             out = folder / f"tuned-{number}-{seed}"
             where = ["--init-from", folder / f"{start}-{seed}", "--data", folder / "train.csv", "--out", out]
+            where += ["--val", folder / "choose.csv", "--eval-every", 50]
             run("-m", "jaxgpt.classify", "train", *where, *TUNE, *more)
             best = out / "checkpoints" / str(best_step(out))
             jaxgpt("-m", "jaxgpt.classify", "eval", best, "--data", folder / "test.csv", "--json", out / "test.json")
@@ -107,9 +110,13 @@ def sentences(folder: Path) -> tuple[list[tuple[str, str]], list[str]]:
     return [(text, "positive" if rating > 0 else "negative") for text, rating in reviews if rating], others
 
 
-def held_out(text: str) -> bool:
-    """A fifth of all texts."""
-    return hashlib.sha256(text.encode()).digest()[0] % 5 == 0
+def side(text: str) -> str:
+    """What a text is for."""
+    return ("test", "test", "choose")[digest(text) % 10] if digest(text) % 10 < 3 else "train"
+
+
+def digest(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest())
 
 
 def write(path: Path, rows: list[tuple[str, str]]) -> None:

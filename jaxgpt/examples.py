@@ -2,21 +2,17 @@
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
-from jaxgpt import records
+from jaxgpt import completions, labelled, records
 from jaxgpt.errors import DataError
 from jaxgpt.loader import epoch_order, next_examples
-from jaxgpt.tokenizer import byte_lengths, gpt2
+from jaxgpt.records import Records
+from jaxgpt.tokenizer import byte_lengths
 
-ROLES = ("system", "user", "assistant")
 SUFFIXES = (".jsonl", ".csv", ".tsv")
-Records = list[tuple[int, dict[str, Any]]]  # each with the line that it stands on
-Tokens = list[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +74,9 @@ class Examples:
         return len(self.table[0])
 
     def bytes(self) -> int:
-        """Of the text that is to be predicted."""
+        """Of the text that is to be predicted; there is none if that is a label."""
+        if self.labels:
+            return 0
         y = self.table[1]
         return int(byte_lengths()[y[y >= 0]].sum())
 
@@ -104,11 +102,12 @@ def load(path: str, T: int, seed: int = 0, labels: Sequence[str] = (), fraction:
     found = read(path)
     kind = _kind(path, found)
     parts = _parted(path, found, fraction) if fraction else [found]
-    if kind is _labelled:
-        labels = tuple(labels or _labels(path, found))
-        tables = [_labelled(path, part, T, labels) for part in parts]
+    if kind is labelled.rows:
+        labels = tuple(labels or labelled.names(path, found))
+        tables = [labelled.rows(path, part, T, labels) for part in parts]
     else:
-        tables = [_packed(path, [kind(f"{path}, line {line}", record) for line, record in part], T) for part in parts]
+        documents = ([kind(f"{path}, line {line}", record) for line, record in part] for part in parts)
+        tables = [completions.packed(path, part, T) for part in documents]
     return [
         Examples(path, table, T, tuple(labels), len(part), _digest(table), tuple(notes), seed)
         for part, (table, notes) in zip(parts, tables, strict=True)
@@ -123,7 +122,7 @@ def load_texts(path: str, T: int, labels: Sequence[str]) -> Examples:
     """
     _require_suffix(path)
     found = read(path)
-    x, last, notes = _texts(path, found, T)
+    x, last, notes = labelled.texts(path, found, T)
     table = x, last, np.full(len(found), -1, np.int32)
     return Examples(path, table, T, tuple(labels), len(found), _digest(table), tuple(notes), 0)
 
@@ -132,7 +131,7 @@ def require_labels(path: str) -> None:
     """Refuse a file whose examples have no labels."""
     _require_suffix(path)
     found = read(path)
-    if _kind(path, found) is not _labelled:
+    if _kind(path, found) is not labelled.rows:
         here = f"{path}, line {found[0][0]}"
         raise DataError(f'{here}: no label; each example must have "text" (or "text_a" and "text_b") and "label"')
 
@@ -171,165 +170,11 @@ def read(path: str) -> Records:
 def _kind(path: str, found: Records) -> Callable:
     """What the records of a file are, by the fields of the first."""
     line, record = found[0]
-    for field, kind in (("label", _labelled), ("messages", _conversation), ("completion", _completion)):
+    kinds = {"label": labelled.rows, "messages": completions.conversation, "completion": completions.completion}
+    for field, kind in kinds.items():
         if field in record:
             return kind
     raise DataError(
         f"{path}, line {line}: an example has the fields prompt and completion, or messages, or text and label "
         f"(or text_a, text_b, label), and this one {', '.join(map(str, record)) or 'none'}"
     )
-
-
-def text_of(where: str, record: dict[str, Any], field: str) -> str:
-    """A field that must be there, be a text, and not be empty."""
-    if field not in record:
-        raise DataError(f"{where}: no field {field!r}; every example of a file needs it")
-    text = record[field]
-    if not isinstance(text, str):
-        raise DataError(f"{where}: {field!r} is {text!r:.40}, and must be a text")
-    if not text.strip():
-        raise DataError(f"{where}: {field!r} is empty; give it a text, or remove the line")
-    return text
-
-
-def encode(where: str, text: str) -> Tokens:
-    try:
-        return gpt2().encode(text, disallowed_special=())  # as encode_ordinary, which would panic where this raises
-    except ValueError:  # its pattern has no room for a million blanks in a row
-        raise DataError(f"{where}: one word or blank is too long; shorten it") from None
-
-
-# ---- Completions: of each document the tokens, and for each whether it is to be learned
-
-
-def _completion(where: str, record: dict[str, Any]) -> tuple[Tokens, list[bool]]:
-    prompt, completion = (encode(where, text_of(where, record, field)) for field in ("prompt", "completion"))
-    completion = [*completion, gpt2().eot_token]
-    return prompt + completion, [False] * len(prompt) + [True] * len(completion)
-
-
-def _conversation(where: str, record: dict[str, Any]) -> tuple[Tokens, list[bool]]:
-    """The template: "System: ...", "User: ...", "Assistant: ...", with an empty line between the turns.
-
-    What the assistant says, from the blank before it to the <|endoftext|> after it, is to be learned.
-    """
-    tokens: Tokens = []
-    learned: list[bool] = []
-    for text, wanted in _turns(where, record.get("messages")):
-        ids = [*encode(where, text), gpt2().eot_token] if wanted else encode(where, text)
-        tokens += ids
-        learned += [wanted] * len(ids)
-    if not any(learned):
-        raise DataError(f"{where}: no message of the assistant, and only those are learned; remove the line")
-    return tokens, learned
-
-
-def _turns(where: str, messages: Any) -> Iterator[tuple[str, bool]]:
-    if not isinstance(messages, list) or not messages:
-        raise DataError(f"{where}: 'messages' must be a list of {{'role', 'content'}}")
-    for number, message in enumerate(messages, 1):
-        here = f"{where}, message {number}"
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise DataError(f"{here}: its role must be {', '.join(ROLES)}")
-        content, role = text_of(here, message, "content"), message["role"].capitalize()
-        before = "\n\n" if number > 1 else ""
-        if message["role"] == "assistant":
-            yield f"{before}{role}:", False
-            yield f" {content.strip()}", True
-        else:
-            yield f"{before}{role}: {content.strip()}", False
-
-
-def _packed(path: str, documents: list[tuple[Tokens, list[bool]]], T: int) -> tuple[tuple[np.ndarray, ...], list[str]]:
-    """x, y and positions, each (R, T): the documents one after the other; one that doesn't fit begins a new row.
-
-    Of one that is longer than a row the end is cut; if nothing to be learned is left then, it is left out.
-    """
-    cut = out = 0
-    rows: list[list[tuple[Tokens, list[bool]]]] = []
-    room = 0
-    for tokens, learned in documents:
-        cut += len(tokens) > T + 1
-        tokens, learned = tokens[: T + 1], learned[: T + 1]
-        if not any(learned):
-            out += 1
-            continue
-        if len(tokens) - 1 > room:
-            rows.append([])
-            room = T
-        rows[-1].append((tokens, learned))
-        room -= len(tokens) - 1
-    if not rows:
-        raise DataError(f"{path}: the prompts alone fill --T {T} tokens; use a larger --T")
-    x, y = np.zeros((len(rows), T), np.uint16), np.full((len(rows), T), -1, np.int32)
-    positions = np.zeros((len(rows), T), np.uint16)
-    for row, held in enumerate(rows):
-        start = 0
-        for tokens, learned in held:
-            here = slice(start, start + len(tokens) - 1)
-            x[row, here] = tokens[:-1]
-            y[row, here] = np.where(learned[1:], tokens[1:], -1)
-            positions[row, here] = range(len(tokens) - 1)
-            start = here.stop
-        positions[row, start:] = range(T - start)  # what is left of the row: a document of its own, not learned
-    notes = [f"{cut:,} examples are longer than --T {T} and lose their end"] if cut else []
-    notes += [f"{out:,} of them are left out: their prompts alone fill it"] if out else []
-    return (x, y, positions), notes
-
-
-# ---- Labels
-
-
-def _labels(path: str, found: Records) -> list[str]:
-    """The labels of a file: in the order of numbers if all are whole numbers, else of the alphabet."""
-    names = {_label(f"{path}, line {line}", record) for line, record in found}
-    if len(names) < 2:
-        raise DataError(f"{path}: all labels are {min(names)!r}; there is nothing to tell apart")
-    numbers = all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names)
-    return sorted(names, key=lambda name: (int(name) if numbers else 0, name))  # "01" and "1" have an order too
-
-
-def _label(where: str, record: dict[str, Any]) -> str:
-    if type(record.get("label")) is int:
-        return str(record["label"])
-    return text_of(where, record, "label").strip()
-
-
-def _labelled(path: str, wanted: Records, T: int, labels: Sequence[str]) -> tuple[tuple[np.ndarray, ...], list[str]]:
-    """x (R, T), last (R,) and label (R,): one text a row, then <|endoftext|>, on which the head stands."""
-    label = np.zeros(len(wanted), np.int32)
-    for row, (line, record) in enumerate(wanted):
-        name = _label(f"{path}, line {line}", record)
-        if name not in labels:
-            known = ", ".join(labels)
-            raise DataError(f"{path}, line {line}: the label {name!r:.40} is unknown; the known ones are {known}")
-        label[row] = labels.index(name)
-    x, last, notes = _texts(path, wanted, T)
-    return (x, last, label), notes
-
-
-def _texts(path: str, wanted: Records, T: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """x (R, T) and last (R,), and what is to be said of texts that were cut."""
-    x, last = np.zeros((len(wanted), T), np.uint16), np.zeros(len(wanted), np.int32)
-    cut = 0
-    for row, (line, record) in enumerate(wanted):
-        tokens, longer = label_tokens(f"{path}, line {line}", record, T)
-        cut += longer
-        x[row, : len(tokens)] = tokens
-        last[row] = len(tokens) - 1
-    return x, last, [f"{cut:,} texts are longer than --T {T} and lose their end"] if cut else []
-
-
-def label_tokens(where: str, record: dict[str, Any], T: int) -> tuple[Tokens, bool]:
-    """The tokens of {"text"} or {"text_a", "text_b"}, at most T, and whether some were cut.
-
-    Between two texts stands a new line. The longer one loses its end first.
-    """
-    fields = ("text_a", "text_b") if "text_a" in record and "text" not in record else ("text",)
-    a, b = [encode(where, text_of(where, record, field)) for field in fields] + [[]] * (2 - len(fields))
-    between = gpt2().encode_ordinary("\n")[: T - 1] if b else []
-    room = T - 1 - len(between)
-    if longer := len(a) + len(b) > room:
-        keep = min(len(a), room // 2) if len(a) < len(b) else room - min(len(b), room // 2)  # of a
-        a, b = a[:keep], b[: room - keep]
-    return [*a, *between, *b, gpt2().eot_token], longer

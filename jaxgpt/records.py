@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxgpt.errors import DataError
+from jaxgpt.tokenizer import gpt2
+
+Records = list[tuple[int, dict[str, Any]]]  # each with the line that it stands on
 
 
-def read(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
+def read(path: str | Path) -> Records:
     """The objects of a UTF-8 file, each with the number of its line, from 1; blank lines are skipped.
 
     Raises:
@@ -53,7 +56,7 @@ def _record(where: str, line: bytes) -> dict[str, Any]:
     return record
 
 
-def table(path: str | Path, delimiter: str) -> list[tuple[int, dict[str, Any]]]:
+def table(path: str | Path, delimiter: str) -> Records:
     """The rows of a CSV or TSV file by the names in its first line, each with its line.
 
     With commas, a text that holds one stands in double quotes; with tabs, quotes are part of the text, as in GLUE.
@@ -83,3 +86,23 @@ def table(path: str | Path, delimiter: str) -> list[tuple[int, dict[str, Any]]]:
         if len(row) != len(names):
             raise DataError(f"{path}, line {line}: {len(row)} fields, and the first line names {len(names)}; mend it")
     return [(line, dict(zip(names, row, strict=True))) for line, row in rest]
+
+
+def text_of(where: str, record: dict[str, Any], field: str) -> str:
+    """A field that must be there, be a text, and not be empty."""
+    if field not in record:
+        raise DataError(f"{where}: no field {field!r}; every example of a file needs it")
+    text = record[field]
+    if not isinstance(text, str):
+        raise DataError(f"{where}: {field!r} is {text!r:.40}, and must be a text")
+    if not text.strip():
+        raise DataError(f"{where}: {field!r} is empty; give it a text, or remove the line")
+    return text
+
+
+def encode(where: str, text: str) -> list[int]:
+    """The tokens of a text."""
+    try:
+        return gpt2().encode(text, disallowed_special=())  # as encode_ordinary, which would panic where this raises
+    except ValueError:  # its pattern has no room for a million blanks in a row
+        raise DataError(f"{where}: one word or blank is too long; shorten it") from None

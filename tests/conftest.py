@@ -1,6 +1,7 @@
 """Tests run on the CPU, without the network, and with JAX's strictest settings."""
 
 import importlib.util
+import json
 import os
 import tempfile
 
@@ -68,3 +69,17 @@ def h100():
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
     return described
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a file: of text, of bytes, or of objects, one a line."""
+
+    def write(name, content):
+        if not isinstance(content, str | bytes):
+            content = "".join(json.dumps(each) + "\n" for each in content)
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
