@@ -39,12 +39,16 @@ uncached = jax.jit(lambda model, idx: model(idx))
 
 
 def greedy(model, prompt, max_new_tokens):
-    """One token at a time, the whole context anew for each; a full one loses its older half."""
+    """One token at a time, the whole context anew for each; a full one loses its older half.
+
+    Behind the context are zeros, which it does not see: so one program is compiled, not one for each length.
+    """
     room, context, new = model.config.block_size, list(prompt), []
     for _ in range(max_new_tokens):
         if len(context) > room:
             context = context[-(room // 2) :]
-        new.append(int(jnp.argmax(uncached(model, np.array([context]))[0, -1])))
+        padded = np.array([context + [0] * (room - len(context))])
+        new.append(int(jnp.argmax(uncached(model, padded)[0, len(context) - 1])))
         context.append(new[-1])
     return new
 
