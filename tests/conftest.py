@@ -22,6 +22,16 @@ from jaxgpt.config import GPT2Config
 os.environ.update(device.gpu_settings())  # JAX starts later: programs for an H100 are those of a run on one
 
 
+# The files that take the longest, in this order; each is one worker's.
+LONGEST = ("train", "processes", "traffic", "mesh", "generate", "checkpoint", "step", "aot", "replay", "sample", "fit")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first, so that no worker begins one when the other has nothing left to do."""
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Only tests that start a server of their own may connect, and only to it."""
