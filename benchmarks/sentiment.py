@@ -4,8 +4,8 @@ python benchmarks/sentiment.py --folder /tmp/sentiment
 
 The sentences come with the source distribution of vaderSentiment 3.3.2 (Hutto & Gilbert, 2014), which is downloaded
 with pip: 10,604 of movie reviews, rated from -4 to 4 by people, and 13,095 others without a part in the test. A
-sentence is positive if its rating is above 0; those rated 0 are left out. The SHA-256 of a text alone decides if it is to
-learn from (7 of 10), to choose by (1) or to test (2). For each seed a model reads the text of the first, without
+sentence is positive if its rating is above 0; those rated 0 are left out. The SHA-256 of a text alone decides if it is
+to learn from (7 of 10), to choose by (1) or to test (2). For each seed a model reads the text of the first, without
 labels and in the order of the hashes, with that of the others of its side; then it is fine-tuned on the labels, and the
 checkpoint with the lowest loss on what is there to choose by is tested. The same is done without the reading, and with
 adapters alone.

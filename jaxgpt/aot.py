@@ -75,7 +75,7 @@ def compiled_step(config: TrainConfig, on: Mesh) -> jax.stages.Compiled:
     """The train step that train.py makes of these flags, compiled for a mesh."""
     static = training(config, on)
     tokens = jax.ShapeDtypeStruct((config.B * config.accumulate, config.T), "int32", sharding=sequences(on))
-    lowered = static.step.lower(static.shapes, (tokens, tokens))
+    lowered = static.step.lower(static.shapes, (tokens, tokens), static.fixed)
     with warnings.catch_warnings():  # JAX's cache keeps what it then can't read for a GPU that is not there
         warnings.filterwarnings("ignore", "Error reading persistent compilation cache")
         return lowered.compile()
@@ -83,8 +83,8 @@ def compiled_step(config: TrainConfig, on: Mesh) -> jax.stages.Compiled:
 
 def memory(config: TrainConfig, on: Mesh) -> Memory | None:
     """What that step takes of one device; None if XLA finds no plan for it."""
-    state = training(config, on).shapes
-    parameters, optimizer = (device_bytes(part) for part in (state.model, state.opt_state))
+    static = training(config, on)
+    parameters, optimizer = device_bytes((static.shapes.model, static.fixed.base)), device_bytes(static.shapes.opt_state)
     try:
         plan = compiled_step(config, on).memory_analysis()
     except jax.errors.JaxRuntimeError as error:

@@ -2,16 +2,21 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgpt import aot
+from jaxgpt.config import TrainConfig
+from jaxgpt.mesh import sequences
 from jaxgpt.model import GPT2
 from jaxgpt.objectives import completion_loss, label_logits, label_loss, measure_labels, measure_tokens, objective_of
 from jaxgpt.optimizer import make_optimizer
 from jaxgpt.step import Fixed, loss_fn, sequence_keys, state_of, sums, train_step
+from jaxgpt.training import training
 
 # Two sequences of 12: documents of 5 and 6 tokens and the room left; one of 12. y is below 0 where it is a prompt's.
 X = np.random.default_rng(0).integers(1, 61, (2, 12), dtype=np.int32)
@@ -114,3 +119,14 @@ def test_dropout_is_of_the_seed_the_step_and_the_sequence(tiny, batch, accumulat
     alone = [loss_fn(state.model, *(array[i : i + 1] for array in batch), keys=keys[i : i + 1])[0] for i in range(2)]
     np.testing.assert_allclose(loss(3, 5), sum(alone) / batch[1].size, rtol=1e-6)
     assert len({loss(3, 5), loss(4, 5), loss(3, 6), float(loss_fn(state.model, *batch)[0] / batch[1].size)}) == 4
+
+
+def test_on_a_gpu_documents_are_masked_in_flash_attention(h100):
+    """The masks do not cost the T x T weights that flash attention never has in memory, nor a loop."""
+    on, _ = aot.described("h100")
+    static = training(TrainConfig(B=2, T=256, n_layer=1, dropout=0.1), on, objective_of("completions"))
+    tokens = jax.ShapeDtypeStruct((2, 256), "int32", sharding=sequences(on))
+    program = static.step.lower(static.shapes, (tokens, tokens, tokens), static.fixed).compile().as_text()
+    calls = re.findall(r'custom_call_target="(__cudnn[^"]*)"', program)
+    assert sorted(calls) == ["__cudnn$fmhaScaleBiasSoftmax", "__cudnn$fmhaScaleBiasSoftmaxBackward"]
+    assert " while(" not in program and "f32[2,12,256,256]" not in program
