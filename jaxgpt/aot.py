@@ -84,7 +84,8 @@ def compiled_step(config: TrainConfig, on: Mesh) -> jax.stages.Compiled:
 def memory(config: TrainConfig, on: Mesh) -> Memory | None:
     """What that step takes of one device; None if XLA finds no plan for it."""
     static = training(config, on)
-    parameters, optimizer = device_bytes((static.shapes.model, static.fixed.base)), device_bytes(static.shapes.opt_state)
+    parameters = device_bytes((static.shapes.model, static.fixed.base))
+    optimizer = device_bytes(static.shapes.opt_state)
     try:
         plan = compiled_step(config, on).memory_analysis()
     except jax.errors.JaxRuntimeError as error:

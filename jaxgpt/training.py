@@ -69,7 +69,8 @@ class Training:
         if self.model.lora:
             base = filled(self.fixed.base, self._load(weights))
         if self.model.dropout:
-            key = jax.device_put(_key(seed, DROPOUT), self.fixed.key.sharding)
+            make = functools.partial(_key, purpose=DROPOUT)
+            key = jax.jit(make, out_shardings=self.fixed.key.sharding)(np.uint32(seed))
         return Fixed(base, key)
 
     def _load(self, weights: Source) -> GPT2:
