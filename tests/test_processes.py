@@ -84,11 +84,12 @@ def wait_for_rows(folder, out, count):
 
 def test_other_numbers_of_processes_go_on_with_the_same_run(folder):
     """Four processes, then two of two devices, then one: the losses of one process that trains undisturbed."""
-    ((code, _, err),) = run(folder, 1, "--out", "one", "--steps", "12")
+    more = ("--dropout", "0.1", "--val", "0.1", "--eval-every", "4")
+    ((code, _, err),) = run(folder, 1, "--out", "one", "--steps", "12", *more)
     assert (code, err) == (0, "")
-    four = run(folder, 4, "--out", "run", "--steps", "4", "--mesh", "data=2,fsdp=2")
-    two = run(folder, 2, "--out", "run", "--steps", "8", devices=2, srun=True)
-    one = run(folder, 1, "--out", "run", "--steps", "12")
+    four = run(folder, 4, "--out", "run", "--steps", "4", "--mesh", "data=2,fsdp=2", *more)
+    two = run(folder, 2, "--out", "run", "--steps", "8", *more, devices=2, srun=True)
+    one = run(folder, 1, "--out", "run", "--steps", "12", *more)
     assert [(code, err) for code, _, err in (*four, *two, *one)] == [(0, "")] * 7
     assert [out.count("\n") for _, out, _ in (*four[1:], *two[1:])] == [1] * 4  # the first one prints
     assert re.fullmatch(r"process   3 of 4, which meet at 127.*:\d+; that of id 0 tells how the run goes\n", four[3][1])
@@ -99,6 +100,8 @@ def test_other_numbers_of_processes_go_on_with_the_same_run(folder):
     for row, other in zip(rows(folder, "run"), rows(folder, "one"), strict=True):
         assert (row["step"], row["position"]) == (other["step"], other["position"])
         assert row["loss"] == pytest.approx(other["loss"], abs=1e-5)
+        assert row.get("val_loss") == pytest.approx(other.get("val_loss"), abs=1e-5)
+    assert [row["step"] for row in rows(folder, "run") if "val_loss" in row] == [3, 7, 11]
     assert rows(folder, "run")[-1]["loss"] < rows(folder, "run")[0]["loss"] - 0.5
 
 
