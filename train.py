@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from jaxgpt import cli
 from jaxgpt.config import Preset, TrainConfig
+from jaxgpt.errors import UsageError
 from jaxgpt.identity import require_weights
 from jaxgpt.loop import run
 from jaxgpt.source import find
@@ -17,6 +18,8 @@ def main(argv: Sequence[str]) -> int:
     config = cli.parse(TrainConfig, argv, default=defaults)
     if weights:
         require_weights(config, weights)
+    elif config.lora:
+        raise UsageError(f"--lora {config.lora}: adapters need weights that they adapt; name them with --init-from")
     return run(config, weights)
 
 

@@ -30,13 +30,15 @@ NOT_NOW = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, 
 
 
 class _Kept(ocp.checkpoint_managers.PreservationPolicy):
-    """Which checkpoints stay: the newest, and the best of those that were measured."""
+    """Which checkpoints stay: the newest, and the best of those that were measured and saved."""
 
-    best: int | None = None
+    def __init__(self) -> None:
+        self.best: list[int] = []  # steps, each better than those before it; the saving of one may fail
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        old = len(checkpoints) - KEEP
-        return [place >= old or each.step == self.best for place, each in enumerate(checkpoints)]
+        old, there = len(checkpoints) - KEEP, {each.step for each in checkpoints}
+        best = next((step for step in reversed(self.best) if step in there), None)
+        return [place >= old or each.step == best for place, each in enumerate(checkpoints)]
 
 
 class Checkpoints:
@@ -97,21 +99,27 @@ class Checkpoints:
 
     # ---- Writing
 
-    def require_space(self, state: TrainState, saves: int) -> str:
-        """Refuse a disk that can't take a checkpoint of this state; a note if it can't take what `saves` need."""
+    def require_space(self, state: TrainState, saves: int, best: bool = False) -> str:
+        """Refuse a disk that can't take a checkpoint of this state; a note if it can't take what `saves` need.
+
+        `best`: whether the best is kept too.
+        """
         size, free = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)), self._free()
         if free < size:
             raise CheckpointError(
                 f"{self.folder}: a checkpoint takes {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free; "
                 "make room, or choose an --out on another disk"
             )
-        missing = min(saves, KEEP + 1 - len(self.steps())) * size - free  # the oldest goes when the newest is whole
+        at_most = KEEP + 1 + best  # the oldest goes when the newest is whole
+        missing = min(saves, at_most - len(self.steps())) * size - free
         return f"{missing / 1e9:.2f} GB are missing for the checkpoints: {free / 1e9:.2f} GB are free" * (missing > 0)
 
     def save(self, state: TrainState, progress: Progress) -> None:
         """Begin to save a state as folder/<steps done>. What fails is not raised: see `problem` and `retry`."""
         self.wait()
-        self._step, self._kept.best = progress.step, (progress.best or {}).get("step")
+        self._step = progress.step
+        if progress.best and progress.best["step"] not in self._kept.best:
+            self._kept.best.append(progress.best["step"])
         with jax.transfer_guard_device_to_host("allow"):  # the copy is asked for, here
             content = to_json(progress, state, {"jax": jax.__version__, "orbax-checkpoint": ocp.__version__})
             arguments = {"state": ocp.args.StandardSave(state), "progress": ocp.args.JsonSave(content)}

@@ -31,7 +31,7 @@ SHOWN = 20  # labels that a confusion matrix is shown for
 class TrainFlags:
     """Train a model, and a head for labels on the last token of each text.
 
-    It is a run of train.py, with its checkpoints, its log and its other flags, but for the defaults: those with which
+    It is a run of train.py, with its checkpoints and its log, but for the defaults: those with which
     GPT was tuned (Radford et al., 2018, section 4.1), and a cosine in place of the straight line. The same command
     again goes on from the newest checkpoint.
     """
@@ -186,7 +186,7 @@ def predict(flags: PredictFlags) -> int:
 def line_of(log_p: np.ndarray, labels: Sequence[str]) -> str:
     """A prediction as a line of JSON."""
     probabilities = dict(zip(labels, np.exp(log_p).tolist(), strict=True))
-    return json.dumps({"label": labels[log_p.argmax()], "probabilities": probabilities}) + "\n"
+    return json.dumps({"label": labels[log_p.argmax()], "probabilities": probabilities}, ensure_ascii=False) + "\n"
 
 
 def find_labelled(name: str) -> tuple[Source, int]:
@@ -233,7 +233,7 @@ def load_model(flags: UseFlags, source: Source, data: examples.Examples) -> "GPT
 def show(table: np.ndarray, labels: Sequence[str]) -> None:
     """Print a confusion matrix."""
     if len(labels) > SHOWN:
-        return say("confusion", f"of {len(labels)} labels it is too wide for a page; --json has it")
+        return say("confusion", f"the table of {len(labels)} labels is too wide for a page; --json has it")
     columns = (rich.table.Column(rich.text.Text(label), justify="right") for label in labels)  # a text: no markup
     drawn = rich.table.Table("truth \\ predicted", *columns)
     for label, counts in zip(labels, table.tolist(), strict=True):

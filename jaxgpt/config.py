@@ -140,7 +140,7 @@ class TrainConfig(Preset):
     fresh: bool = False
     """Start over: delete the checkpoints and the log of the run in --out first."""
     seed: int = 0
-    """Seed of the initial weights."""
+    """Seed of the initial weights, of the order of examples, and of dropout."""
     device: Literal["auto", "gpu", "cpu"] = "auto"
     """Where to run; auto takes an NVIDIA GPU if there is a usable one."""
     coordinator: str | None = None
@@ -221,8 +221,6 @@ class TrainConfig(Preset):
             raise UsageError("--eval-every has nothing to measure; name a file or a fraction with --val")
         if unknown := set(self.lora_on.split(",")) - set(LINEAR):
             raise UsageError(f"--lora-on {self.lora_on}: no layer is called {min(unknown)!r}; use {', '.join(LINEAR)}")
-        if self.lora and self.init_from is None:
-            raise UsageError(f"--lora {self.lora}: adapters need weights that they adapt; name them with --init-from")
         self.model()
         if self.axes is not None:
             require_mesh(self, self.axes)

@@ -27,7 +27,7 @@ class Text:
     note: str = ""
 
     kind = "text"
-    labels = ()
+    labels = notes = ()
 
     def batch(self, position: int, B: int, T: int, rows: slice = slice(None)) -> tuple[np.ndarray, ...]:
         """loader.next_batch: x, y, and the next position."""
@@ -68,9 +68,16 @@ class Text:
 Data = Text | examples.Examples
 
 
-def open_data(name: str, T: int, seed: int = 0) -> Data:
-    """A text or examples, whichever it names; examples in rows of T tokens."""
-    return examples.load(name, T, seed)[0] if is_examples(name) else Text(**vars(corpus.load(name)))
+def open_data(name: str, T: int, seed: int = 0, flag: str = "--data") -> Data:
+    """A text or examples, whichever it names; examples in rows of T tokens. `flag` named it."""
+    if not name:
+        raise UsageError(f"{flag} is empty; name a file")
+    if is_examples(name):
+        return examples.load(name, T, seed)[0]
+    try:
+        return Text(**vars(corpus.load(name)))
+    except DataError as error:
+        raise DataError(str(error).replace("--data", flag)) from None
 
 
 def load(config: TrainConfig) -> tuple[Data, Data | None]:
@@ -98,7 +105,7 @@ def load(config: TrainConfig) -> tuple[Data, Data | None]:
         return _split(text, fraction)
     if is_examples(config.val):
         raise UsageError(f"--val {config.val}: --data is a text, so it must be one too, or a fraction")
-    held = open_data(config.val, config.T)
+    held = open_data(config.val, config.T, flag="--val")
     if len(held.tokens) < 2:
         raise DataError(f"{held.name}: one token predicts nothing; --val needs a longer text")
     return text, held
@@ -111,11 +118,13 @@ def trained_text(name: str, val: str | None) -> Text:
 
 
 def is_examples(data: str) -> bool:
-    return data.endswith(examples.SUFFIXES)
+    return data.lower().endswith(examples.SUFFIXES)
 
 
 def _fraction(val: str | None) -> float:
     """Of --val, if it is one; else 0."""
+    if val == "":
+        raise UsageError("--val is empty; name a file or a fraction")
     try:
         fraction = float(val or "file")
     except ValueError:

@@ -76,6 +76,9 @@ def main(argv: Sequence[str]) -> int:
     data = None if config.data is None else find_text(config, source)
     items = None if config.choices is None else choices.read(config.choices, source.config.block_size)[: config.limit]
     if config.json:
+        for read in filter(None, (config.data, config.choices)):
+            if config.json.resolve() == Path(read).resolve():
+                raise UsageError(f"--json {config.json}: that is what is measured on; choose another file")
         require_writable("--json", config.json)
     with progress() as stage:
         tasks = None
@@ -134,7 +137,7 @@ def measure_text(config: EvaluateConfig, data: Data, model: Any, stage: Stage) -
     from jaxgpt.objectives import measure_tokens
 
     T, B = config.T or model.config.block_size, config.batch_size
-    for note in getattr(data, "notes", ()):
+    for note in data.notes:
         say("note", f"{data.name}: {note}")
     say("data", f"{data}; windows of {T:,}")
     measure, advance = jax.jit(measure_tokens), stage("windows", data.rows(T))

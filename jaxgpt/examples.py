@@ -105,6 +105,9 @@ def load(path: str, T: int, seed: int = 0, labels: Sequence[str] = (), fraction:
     if kind is labelled.rows:
         labels = tuple(labels or labelled.names(path, found))
         tables = [labelled.rows(path, part, T, labels) for part in parts]
+        (_, _, label), _ = tables[0]
+        if fraction and (lost := set(range(len(labels))) - set(label.tolist())):
+            raise DataError(f"{path}: --val {fraction:g} leaves no example of {labels[min(lost)]!r:.40} to learn from")
     else:
         documents = ([kind(f"{path}, line {line}", record) for line, record in part] for part in parts)
         tables = [completions.packed(path, part, T) for part in documents]
@@ -137,7 +140,7 @@ def require_labels(path: str) -> None:
 
 
 def _require_suffix(path: str) -> None:
-    if not path.endswith(SUFFIXES):
+    if not path.lower().endswith(SUFFIXES):
         raise DataError(f'{path}: not a file of examples; give a .jsonl, .csv or .tsv of "text" and "label"')
 
 
@@ -162,9 +165,9 @@ def _digest(table: tuple[np.ndarray, ...]) -> str:
 
 def read(path: str) -> Records:
     """The records of a file."""
-    if path.endswith(".jsonl"):
+    if path.lower().endswith(".jsonl"):
         return records.read(path)
-    return records.table(path, delimiter="\t" if path.endswith(".tsv") else ",")
+    return records.table(path, delimiter="\t" if path.lower().endswith(".tsv") else ",")
 
 
 def _kind(path: str, found: Records) -> Callable:
@@ -176,5 +179,6 @@ def _kind(path: str, found: Records) -> Callable:
             return kind
     raise DataError(
         f"{path}, line {line}: an example has the fields prompt and completion, or messages, or text and label "
-        f"(or text_a, text_b, label), and this one {', '.join(map(str, record)) or 'none'}"
+        f"(or text_a, text_b, label), and this one {', '.join(map(str, record)) or 'none'}; "
+        "a text that is no examples needs another name, such as .txt"
     )

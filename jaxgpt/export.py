@@ -43,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
             config.folder.rmdir()  # which only an empty one lets happen: nothing came of it
     for name, content in hugging_face_files().items():
         (config.folder / name).write_text(content, encoding="utf-8")
-    print(f"exported  {config.folder}, from the newest checkpoint of {config.run}")
+    which = config.run if source.step else f"the newest checkpoint of {config.run}"
+    print(f"exported  {config.folder}, from {which}")
     if source.labels:  # whose head reads what stands at the end of a text
         print(f"use it    transformers.pipeline('text-classification', {str(config.folder)!r})('A text.<|endoftext|>')")
     else:

@@ -10,7 +10,7 @@ def measured(sums: Iterable[dict[str, Any]], size: int | None = None) -> dict[st
 
     Args:
       sums: of each batch, as objectives.Objective.measure gives them.
-      size: bytes of the text that was predicted.
+      size: bytes of the whole text, the first token's included.
 
     Returns:
       `loss`, the mean in nats; `loss_stderr`, its standard error, with each token (or label) taken for a draw of its
@@ -27,7 +27,7 @@ def measured(sums: Iterable[dict[str, Any]], size: int | None = None) -> dict[st
     if "correct" in total:
         return found | {"accuracy": total["correct"] / n, "n": int(n)}
     bits = total["loss"] / math.log(2)
-    perplexity = math.exp(loss) if loss < 700 else math.inf
+    perplexity = math.inf if loss >= 700 else math.exp(loss)
     found |= {"perplexity": perplexity, "bits_per_byte": bits / size if size else math.nan}
     return found | {"tokens": int(n), "bytes": size}
 

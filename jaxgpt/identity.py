@@ -26,6 +26,8 @@ def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path, other_
     # A flag that is younger than the checkpoint has had its default's effect.
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in now}
     saved = defaults | saved | ({"corpus": now["corpus"]} if other_data else {})
+    if saved.get("base") == now.get("base") is not None:  # the weights under adapters may have another name
+        saved |= {"init_from": now["init_from"]}
     names = sorted(name for name in {*saved, *now} if saved.get(name) != now.get(name))
     if names:
         differing = ", ".join(f"{name} {saved.get(name)!s:.16} there and {now.get(name)!s:.16} here" for name in names)

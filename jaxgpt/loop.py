@@ -6,12 +6,12 @@ import functools
 import math
 import shlex
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxgpt import allocator, cli, heldout, processes
-from jaxgpt.config import TrainConfig, mesh_flag
+from jaxgpt.config import TrainConfig, mesh_flag, require
 from jaxgpt.data import Data, is_examples, load
 from jaxgpt.errors import CheckpointError, DataError, UsageError
 from jaxgpt.folder import cache_folder, open_run, start_over, write_config
@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
 
     from jaxgpt.progress import Progress
     from jaxgpt.step import Fixed, TrainState
-    from jaxgpt.training import Training
 
 
 def run(config: TrainConfig, weights: Source | None) -> int:
@@ -48,11 +47,15 @@ def introduced(config: TrainConfig, data: Data, held: Data | None) -> int:
     rows = f"{config.accumulate}*{config.B}" if config.accumulate > 1 else f"{config.B}"
     say("corpus", f"{data}, {per_epoch:,.10g} batches per epoch of {rows}*{T}")
     for each in (data, held) if held else (data,):
-        for note in getattr(each, "notes", ()):
+        for note in each.notes:
             say("note", f"{each.name}: {note}")
     if held:
         say("held out", str(held))
-    return config.steps if config.epochs is None else max(1, math.ceil(config.epochs * per_epoch))
+    if config.epochs is None:
+        return config.steps
+    steps = max(1, math.ceil(round(config.epochs * per_epoch, 6)))  # 100 epochs of 7 rows in steps of 100 are 7
+    require(steps <= 10**8, "epochs", config.epochs, f"shorter: they are {steps:,} steps, and 100,000,000 the most")
+    return steps
 
 
 def train(
@@ -109,8 +112,9 @@ def train(
     more = {} if fixed.base is None else {"base": f"{int(combined(fixed.base)):08x}"}
     more |= {} if data.kind == "text" else {"T": T, "labels": list(data.labels)}
     same = identity(config, data.fingerprint, static.model.dtype) | more
-    own_flags = ("out", "data", "coordinator", "process_id")  # paths may differ, and the text's hash is in `same`
-    processes.require_alike(same | {name: value for name, value in vars(config).items() if name not in own_flags})
+    own_flags = ("out", "data", "val", "coordinator", "process_id")  # paths may differ, the hashes of texts may not
+    alike = {name: value for name, value in vars(config).items() if name not in own_flags}
+    processes.require_alike(same | alike | {"val": held and held.fingerprint})
     processes.require_shared(config.out)
     out, log = config.out, own / "log.jsonl"
     if stopping and jax.process_count() == 1:  # several stop together, after a step
@@ -118,17 +122,24 @@ def train(
         return 128 + stopping[0]
     less = "use a smaller --B (and --accumulate), --T or --size, or --remat full"
 
-    def compiled_step(more: int = 0) -> jax.stages.Compiled:
+    def shapes_of(batch: Iterable[Any], B: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+        return tuple(jax.ShapeDtypeStruct((B, *array.shape[1:]), "int32", sharding=rows) for array in batch)
+
+    def compiled(more: int = 0) -> tuple[jax.stages.Compiled, jax.stages.Compiled | None]:
+        """The step, and the measuring of what is held out; what takes too much is refused."""
         *batch, _ = data.batch(0, B, T, slice(1))  # of all sequences one, for the shapes
-        batch = tuple(jax.ShapeDtypeStruct((B, *array.shape[1:]), "int32", sharding=rows) for array in batch)
-        step = static.step.lower(shapes, batch, fixed).compile()
-        device.require_memory(step.memory_analysis(), more, less, len(mesh.local_devices))
-        return step
+        programs = [static.step.lower(shapes, shapes_of(batch, B), fixed).compile(), None]
+        if held:
+            batch = shapes_of(next(held.once(1, T)), config.B)
+            programs[1] = static.measure.lower(shapes.model, fixed.base, batch).compile()
+        for program in filter(None, programs):
+            device.require_memory(program.memory_analysis(), more, less, len(mesh.local_devices))
+        return tuple(programs)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(device.memory_errors(less))
         if config.fresh:  # what can't run shall not delete what has run
-            step_fn = compiled_step(more=device_bytes(shapes))
+            step_fn, measure_fn = compiled(more=device_bytes(shapes))
             processes.all_agree(True)  # all can run
             if start_over(own):
                 say("note", f"--fresh: deleted the run that was in {out}")
@@ -154,21 +165,21 @@ def train(
                 say_next(config, data, saved.step)
                 return 0
             now = gone_on(config, data, saved, now)
-            if saved.best and held and saved.best["of"] == held.fingerprint:
-                now = dataclasses.replace(now, best=saved.best)
-        saves = 1 + (config.steps - now.step) // (config.save_every or config.steps)
-        if lack := checkpoints.require_space(shapes, saves):
+        left = config.steps - now.step
+        saves = 1 + left // (config.save_every or config.steps) + left // (config.eval_every or config.steps)
+        if lack := checkpoints.require_space(shapes, saves, best=held is not None):
             say("note", lack)
 
         # ---- The loop. Nothing but device.put may move data to the device.
         if not config.fresh:
-            step_fn = compiled_step()
+            step_fn, measure_fn = compiled()
         describe = functools.partial(
             write_config,
             own,
             vars(config)
             | {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint}
-            | {"objective": data.kind, "labels": list(data.labels)},
+            | {"objective": data.kind, "labels": list(data.labels)}
+            | {"base": str(weights.folder.resolve()) if weights and weights.folder else config.init_from},
             start={
                 "step": now.step,
                 **flags,
@@ -202,9 +213,8 @@ def train(
                 if held and evaluates(config, now.step + 1):
                     jax.block_until_ready(metrics)
                     with report.aside():
-                        numbers = measure(static, state, fixed, held, config.B, T, rows)
-                    if numbers["loss"] < (best["loss"] if best else math.inf):
-                        best = {"step": now.step + 1, "loss": numbers["loss"], "of": held.fingerprint}
+                        numbers = measure(measure_fn, state, fixed, held, config, rows, stopping)
+                    best = better_of(best, now.step + 1, numbers, of=f"{held.fingerprint} in windows of {T}")
                 report.add(facts | {"tokens_seen": tokens_seen}, B * T, metrics, numbers)
                 if on_cpu:  # there, a second step in flight gains nothing and takes the memory of one
                     report.flush()
@@ -237,7 +247,7 @@ def train(
         return 128 + (stopping or [signal.SIGTERM])[0]  # or the signal was another process's
     say("done", report.summary())
     say("saved", f"{out}/checkpoints/{now.step}; every step's numbers in {log}")
-    if best := now.best:
+    if (best := now.best) and (out / "checkpoints" / str(best["step"])).exists():
         say("best", f"{out}/checkpoints/{best['step']}, with a held-out loss of {best['loss']:.4f}")
     say_next(config, data, now.step)
     if not processes.all_agree(not report.lost):
@@ -252,20 +262,35 @@ def evaluates(config: TrainConfig, step: int) -> bool:
 
 
 def measure(
-    static: "Training", state: "TrainState", fixed: "Fixed", held: Data, B: int, T: int, rows: "NamedSharding"
+    measure_fn: Callable,
+    state: "TrainState",
+    fixed: "Fixed",
+    held: Data,
+    config: TrainConfig,
+    rows: "NamedSharding",
+    stopping: list[int],
 ) -> dict[str, float]:
-    """The numbers of heldout.measured, of the model that a state is."""
+    """The numbers of heldout.measured, of the model that a state is; none if a signal comes meanwhile."""
     import jax
 
     from jaxgpt import device
     from jaxgpt.mesh import own_rows
 
-    def sums() -> Iterator[dict[str, Any]]:
-        for batch in held.once(B, T):
-            mine = device.put(*(array[own_rows(rows, B)] for array in batch), to=rows)
-            yield jax.device_get(static.measure(state.model, fixed.base, mine))
+    sums, here = [], own_rows(rows, config.B)
+    for batch in held.once(config.B, config.T):
+        if stopping and jax.process_count() == 1:  # several stop together, after a step
+            return {}
+        mine = device.put(*(array[here] for array in batch), to=rows)
+        sums.append(jax.device_get(measure_fn(state.model, fixed.base, mine)))
+    return heldout.measured(sums, held.bytes())
 
-    return heldout.measured(sums(), held.bytes())
+
+def better_of(best: dict[str, Any] | None, step: int, numbers: dict[str, float], of: str) -> dict[str, Any] | None:
+    """The best so far, Progress.best, when these numbers of what is held out are known too."""
+    loss = numbers.get("loss", math.nan)
+    if math.isnan(loss) or (best and best["of"] == of and loss >= best["loss"]):
+        return best
+    return {"step": step, "loss": loss, "of": of}
 
 
 def gone_on(config: TrainConfig, data: Data, saved: "Progress", now: "Progress") -> "Progress":
@@ -279,7 +304,7 @@ def gone_on(config: TrainConfig, data: Data, saved: "Progress", now: "Progress")
             say("note", f"--{name} was {getattr(saved, name)} and is {getattr(now, name)} from here on")
     if saved.steps != config.steps and config.lr_depends_on_steps:
         say("note", f"--steps was {saved.steps:,}, is {config.steps:,}: the learning rate follows the new schedule")
-    return dataclasses.replace(now, step=saved.step, position=position, tokens_seen=saved.tokens_seen)
+    return dataclasses.replace(now, step=saved.step, position=position, tokens_seen=saved.tokens_seen, best=saved.best)
 
 
 def say(label: str, text: str) -> None:
@@ -293,9 +318,8 @@ def say_next(config: TrainConfig, data: Data, done: int) -> None:
         longer = {"steps": 2 * done} if config.epochs is None else {"epochs": 2 * config.epochs}
         say("go on", again(config, **longer, **corpus_flag))
     if data.labels:
-        held_out = config.val if config.val and is_examples(config.val) else config.data
-        words = ["python", "-m", "jaxgpt.classify", "eval", str(config.out), "--data", held_out]
-        say("evaluate", shlex.join(words))
+        command, file = ("eval", config.val) if config.val and is_examples(config.val) else ("predict", config.data)
+        say(command, shlex.join(["python", "-m", "jaxgpt.classify", command, str(config.out), "--data", file]))
     else:
         say("sample", shlex.join(["python", "-m", "jaxgpt.sample", str(config.out), "--prompt", "Once upon a time"]))
 

@@ -30,7 +30,9 @@ ROWS = PartitionSpec(AXES)  # of a batch: the sequences, in equal parts
 WHOLE = (None, "float32")  # all else: biases and LayerNorm, 0.1 % of GPT-2 124M
 
 
-def choose(flags: TrainConfig, state: Any, devices: Sequence[jax.Device], memory: float) -> dict[str, int]:
+def choose(
+    flags: TrainConfig, state: Any, devices: Sequence[jax.Device], memory: float, base: Any = None
+) -> dict[str, int]:
     """The axes of --mesh; of auto: all devices on data, or on fsdp where state and gradient don't fit into one.
 
     A single process leaves out devices for which there is no equal share.
@@ -38,10 +40,11 @@ def choose(flags: TrainConfig, state: Any, devices: Sequence[jax.Device], memory
     Args:
       state: shapes and dtypes.
       memory: bytes of a device.
+      base: the weights under adapters.
     """
     if flags.axes is not None:
         return flags.axes
-    needed = sum(leaf.size * leaf.dtype.itemsize for part in (state, state.model) for leaf in jax.tree.leaves(part))
+    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, state.model, base)))
     axis = "data" if needed <= memory else "fsdp"
     size = len(devices)
     while jax.process_count() == 1 and (flags.B % size or (axis == "fsdp" and flags.n_embd % size)):
@@ -200,5 +203,7 @@ def _spec(path: tuple, leaf: Any, mesh: Mesh) -> PartitionSpec:
 
 
 def _rule(path: tuple) -> tuple[int | None, str]:
+    if any(getattr(key, "name", "") == "score" for key in path):  # the head for labels computes in float32
+        return WHOLE
     name = jax.tree_util.keystr(path).removesuffix(".value").rpartition(".")[2]  # `.value` is Flax's affair
     return RULES.get(name, WHOLE)

@@ -51,7 +51,13 @@ def load(source: Source, mesh: Mesh | None = None, **changes: Any) -> GPT2:
         model, progress = restore_weights(source.fetch(), trained, source.step)
         if source.base:
             padding = {"pad_vocab_to_multiple_of": source.config.pad_vocab_to_multiple_of}
-            base = filled(frozen, load(find(source.base), mesh, **padding))
+            try:
+                base = filled(frozen, load(find(source.base), mesh, **padding))
+            except CheckpointError as error:
+                raise CheckpointError(
+                    f"{source.name} has adapters of weights that are not to be had ({error}); put them back, or go on "
+                    "with the run and their new place as --init-from"
+                ) from None
             require_base(base, progress.identity, source.base)
             model = merge(join(model, base))
     else:

@@ -74,14 +74,21 @@ def table(path: str | Path, delimiter: str) -> Records:
             f"{path}, line {line}: not UTF-8: byte 0x{content[error.start]:02x}; "
             "convert the file first, for example: iconv -f latin1 -t utf-8"
         ) from None
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
+    csv.field_size_limit(2**31 - 1)  # of the whole process; a long text is not wrong, and is cut later
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    numbered, first = [], 1  # the line on which a record begins
     try:
-        numbered = [(rows.line_num, row) for row in rows if row]
+        for row in rows:
+            if row:
+                numbered.append((first, row))
+            first = rows.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {rows.line_num}: {error}; mend the line or remove it") from None
+        raise DataError(f"{path}, line {first}: {error}; mend the record that begins there") from None
     if len(numbered) < 2:
         raise DataError(f"{path}: no record in it: the first has the names of the fields, and each other a record")
     (_, names), *rest = numbered
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{path}: the first line names two fields {twice[0]!r}; give each a name of its own")
     for line, row in rest:
         if len(row) != len(names):
             raise DataError(f"{path}, line {line}: {len(row)} fields, and the first line names {len(names)}; mend it")

@@ -166,7 +166,9 @@ def replay(run: Run, asked: int) -> None:
                 state = jax.device_put(state, shardings(static.shapes))  # B may have changed what can share it
             if step == asked:
                 model = jax.device_put(state.model, shardings(training(flags).shapes.model))  # on one device
-                losses = jax.device_get(jax.jit(token_losses)(model, *device.put(x, y)))
+                of, B = jax.jit(token_losses), flags.B  # in the parts of --accumulate, as the run itself
+                parts = (device.put(x[i : i + B], y[i : i + B]) for i in range(0, len(x), B))
+                losses = np.concatenate([jax.device_get(of(model, *part)) for part in parts])
             state, metrics = static.step(state, device.put(x, y, to=sequences(mesh)))
             found = {name: metrics[name].item() for name in ("loss", "grad_norm")}
             logged = {name: run.rows[step].get(name) for name in found}

@@ -85,7 +85,7 @@ def find(name_or_folder: str | Path) -> Source:
             f"of a folder with config.json and model.safetensors, or {', '.join(HUB)}"
         )
     step = None
-    if folder.parent.name == "checkpoints" and folder.name.isdecimal():
+    if folder.parent.name == "checkpoints" and folder.name.isdecimal() and not (folder / "config.json").exists():
         folder, step = folder.parent.parent, int(folder.name)
     path = folder / "config.json"
     content = _read(path)
@@ -99,7 +99,7 @@ def find(name_or_folder: str | Path) -> Source:
     if not is_run:
         return Source(name, _of_hugging_face(path, content), is_run, folder)
     config, labels = _of_run(path, content), content.get("labels", ())
-    base = content.get("init_from") if config.lora else None
+    base = content.get("base", content.get("init_from")) if config.lora else None
     return Source(name, config, is_run, folder, step, base, tuple(labels), content.get("objective", "text"))
 
 
@@ -111,6 +111,8 @@ def find_gpt2(name_or_folder: str | Path) -> Source:
             f"{name_or_folder}: {source.config.vocab_size:,} token ids, and GPT-2's tokenizer has {VOCAB_SIZE:,}; "
             "jaxgpt.generate and jaxgpt.score take ids of any vocabulary"
         )
+    if source.labels:
+        raise CheckpointError(f"{name_or_folder}: a run on labels, which writes no text; see python -m jaxgpt.classify")
     return source
 
 
@@ -178,7 +180,7 @@ def _of_run(path: Path, content: dict[str, Any]) -> GPT2Config:
         raise CheckpointError(
             f"{path}: its objective, labels or adapters are no run's; it is written anew when the run goes on"
         )
-    if adapters["lora"] and not isinstance(content.get("init_from"), str):
+    if adapters["lora"] and not isinstance(content.get("base", content.get("init_from")), str):
         raise CheckpointError(f"{path}: adapters of rank {adapters['lora']}, and no init_from that they adapt")
     return dataclasses.replace(config, **adapters, n_labels=len(labels))
 

@@ -119,8 +119,8 @@ def training(flags: TrainConfig, mesh: Mesh | None = None, objective: Objective 
 
 def mesh_of(flags: TrainConfig, objective: Objective | None = None) -> Mesh:
     """The mesh that --mesh makes of all devices."""
-    devices = jax.devices()
-    return make_mesh(choose(flags, training(flags, objective=objective).shapes, devices, memory_limit()), devices)
+    devices, static = jax.devices(), training(flags, objective=objective)
+    return make_mesh(choose(flags, static.shapes, devices, memory_limit(), static.fixed.base), devices)
 
 
 def _all(model: GPT2Config, tx: optax.GradientTransformation) -> tuple[TrainState, Fixed]:

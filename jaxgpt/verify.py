@@ -56,10 +56,13 @@ def check(run: Path, flags: TrainConfig) -> int:
     from jaxgpt import device
     from jaxgpt.checkpoint import Checkpoints
     from jaxgpt.objectives import objective_of
+    from jaxgpt.pretrained import load
     from jaxgpt.training import training
 
     device.select("cpu")  # the bits are the same anywhere
     source = find(run)
+    if source.base:
+        load(source)  # which is held to the weights that the adapters were trained beside
     like = training(flags, objective=objective_of(source.objective, len(source.labels))).shapes
     damaged = 0
     with Checkpoints(run / "checkpoints") as checkpoints:
@@ -82,7 +85,8 @@ def check(run: Path, flags: TrainConfig) -> int:
 def prove_resume(flags: TrainConfig, k: int, folder: Path) -> None:
     """Train 2k steps at once, and k steps more from the checkpoint in their middle, and compare."""
     whole, parts = folder / "whole", folder / "parts"
-    short = dataclasses.replace(flags, steps=2 * k, epochs=None, save_every=k)
+    # A better held-out loss would make checkpoints of its own.
+    short = dataclasses.replace(flags, steps=2 * k, epochs=None, save_every=k, eval_every=0)
     train(dataclasses.replace(short, out=whole))
     shutil.copytree(whole, parts)
     shutil.rmtree(parts / "checkpoints" / str(2 * k))

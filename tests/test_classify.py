@@ -106,7 +106,7 @@ def test_the_command_that_goes_on_goes_on(folder, tmp_path, capsys):
     assert cli.run(train.main, shlex.split(said)[4:]) == 0
     out = capsys.readouterr().out
     assert "goes on from step 3, position 288, to 6 steps\n" in out
-    assert f"evaluate  python -m jaxgpt.classify eval {tmp_path}/out --data {folder}/two.jsonl\n" in out
+    assert f"predict   python -m jaxgpt.classify predict {tmp_path}/out --data {folder}/two.jsonl\n" in out
     at_once = rows(folder / "run")
     assert [(row["loss"], row["grad_norm"]) for row in rows(tmp_path / "out")] == [
         (row["loss"], row["grad_norm"]) for row in at_once

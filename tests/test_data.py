@@ -15,7 +15,9 @@ from jaxgpt.errors import DataError, UsageError
 from jaxgpt.heldout import measured
 from jaxgpt.model import GPT2
 from jaxgpt.objectives import measure_tokens
+from jaxgpt.pretrained import load as load_weights
 from jaxgpt.pretrained import save_hf
+from jaxgpt.source import find
 from jaxgpt.tokenizer import gpt2
 
 TEXT = "Wörter und Wörter, über alles hinaus; 我们 and so on. " * 12
@@ -95,8 +97,10 @@ def test_a_run_measures_what_is_held_out_and_keeps_its_best(tmp_path, capsys):
         in capsys.readouterr().out
     )
 
-    from jaxgpt.pretrained import load as load_weights
-    from jaxgpt.source import find
+    more = [*words[: words.index("--val")], "--steps", 14, "--save-every", 1]  # measures nothing, and loses nothing
+    assert cli.run(train.main, [str(word) for word in more]) == 0
+    there = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert there == [best, 12, 13, 14]
 
     _, held = load(config(tmp_path, val=str(other)))
     model = load_weights(find(tmp_path / "run" / "checkpoints" / str(best)))

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgpt.loader import batches_per_epoch, next_batch
+from jaxgpt.loader import batches_per_epoch, epoch_order, next_batch, next_examples
 
 
 class DataLoaderLite:
@@ -120,3 +120,38 @@ def test_each_host_cuts_its_own_sequences_of_the_same_batch(shape, data):
     assert np.array_equal(np.concatenate([part[0] for part in parts]), x)
     assert np.array_equal(np.concatenate([part[1] for part in parts]), y)
     assert {part[2] for part in parts} == {next_position}
+
+
+# ---- Examples
+
+
+@pytest.mark.parametrize("R, B", [(7, 3), (5, 5), (3, 8), (10, 1)])
+def test_every_epoch_has_all_rows_once_in_an_order_of_its_own(R, B):
+    T, seed, epochs = 4, 11, 6
+    table = np.arange(R * T, dtype=np.uint16).reshape(R, T), np.arange(R) * 100
+    position, seen = 0, []
+    while len(seen) < R * epochs:
+        x, y, following = next_examples(table, position, B, T, seed)
+        assert x.shape == (B, T) and y.shape == (B,) and x.dtype == y.dtype == np.int32
+        assert following == position + B * T
+        np.testing.assert_array_equal(x[:, 0] // T, y // 100)  # the arrays are cut alike
+        seen += (y // 100).tolist()
+        position = following
+    orders = [tuple(seen[R * epoch : R * (epoch + 1)]) for epoch in range(epochs)]
+    assert all(sorted(order) == list(range(R)) for order in orders)
+    assert len(set(orders)) > 1 or R == 1
+    assert [int(next_examples((table[1],), k * T, 1, T, seed)[0][0] // 100) for k in range(R)] == list(orders[0])
+
+
+def test_orders_depend_on_the_seed_and_the_epoch_alone():
+    orders = {tuple(epoch_order(50, seed, epoch).tolist()) for seed in range(4) for epoch in range(4)}
+    assert len(orders) == 16
+    assert (epoch_order(50, 1, 2) == epoch_order.__wrapped__(50, 1, 2)).all()
+
+
+def test_rows_of_examples_side_by_side_are_the_batch():
+    table = (np.arange(30).reshape(10, 3),)
+    whole, following = next_examples(table, 8 * 3, 6, 3, seed=0)
+    parts = [next_examples(table, 8 * 3, 6, 3, seed=0, rows=slice(first, first + 2)) for first in (0, 2, 4)]
+    np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), whole)
+    assert {position for _, position in parts} == {following}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import train
-from jaxgpt import cli, device, export
+from jaxgpt import cli, device, export, verify
 from jaxgpt.checkpoint import Checkpoints
 from jaxgpt.config import TrainConfig
 from jaxgpt.corpus import load
@@ -134,7 +134,7 @@ def test_adapters_are_saved_alone_and_merged_on_the_way_out(base, tmp_path, caps
             assert np.asarray(found).tobytes() == np.asarray(leaf).tobytes()
 
 
-def test_adapters_are_not_taken_to_other_weights(base, tmp_path, capsys):
+def test_adapters_are_not_taken_to_other_weights(base, tmp_path, capsys, monkeypatch):
     shutil.copytree(base / "run", tmp_path / "weights")
     words = ["--data", base / "pairs.jsonl", "--init-from", tmp_path / "weights", "--lora", 2, "--T", 24]
     words = [str(word) for word in [*words, "--out", tmp_path / "run"]]
@@ -144,8 +144,16 @@ def test_adapters_are_not_taken_to_other_weights(base, tmp_path, capsys):
     capsys.readouterr()
     assert cli.run(train.main, [*words, "--steps", "2"]) == 4
     assert "another configuration: base " in capsys.readouterr().err
+    for command in ([export.main, tmp_path / "run", tmp_path / "hf"], [verify.main, tmp_path / "run"]):
+        assert cli.run(command[0], list(map(str, command[1:]))) == 4
+        assert "and the adapters were trained beside" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "weights")
     assert cli.run(export.main, [str(tmp_path / "run"), str(tmp_path / "hf")]) == 4
-    assert "and the adapters were trained beside" in capsys.readouterr().err
+    assert f"{tmp_path}/run has adapters of weights that are not to be had (" in capsys.readouterr().err
+    words[words.index("--init-from") + 1] = str(base / "run")  # the same weights in another place
+    assert cli.run(train.main, [*words, "--steps", "2"]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(export.main, ["run", "hf"]) == 0
 
 
 def test_epochs_are_a_length(base, tmp_path, capsys):
@@ -164,6 +172,8 @@ def test_epochs_are_a_length(base, tmp_path, capsys):
         (["--dropout", 0.5], 4, "dropout 0.0 there and 0.5 here"),
         (["--lora-on", "attn.c_atn"], 2, "--lora-on attn.c_atn: no layer is called 'attn.c_atn'; use attn.c_attn,"),
         (["--eval-every", 3], 2, "--eval-every has nothing to measure"),
+        (["--val", 0.94], 3, "leaves no example of"),
+        (["--val", ""], 2, "--val is empty"),
         (["--epochs", 0], 2, "--epochs 0.0 is out of range"),
     ],
 )

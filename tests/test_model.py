@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.config import GPT2Config
-from jaxgpt.model import GPT2, aligned, with_config
+from jaxgpt.model import GPT2, aligned, by_layer, dropout, fold, with_config
 from jaxgpt.optimizer import lr_schedule, make_optimizer
 from jaxgpt.step import init_state, loss_fn, mean_loss, train_step
 
@@ -216,3 +216,27 @@ def test_padded_rows_stay_zero_while_training(tiny, batch):
 def test_a_context_too_long_is_an_error(tiny):
     with pytest.raises(ValueError, match="17 tokens are more than the model's block_size of 16"):
         make(tiny)(jnp.zeros((1, 17), jnp.int32))
+
+
+# ---- Dropout
+
+
+def test_dropout_sets_a_share_to_zero_and_keeps_the_mean():
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jnp.ones((3 * 40, 200))
+    found = np.asarray(dropout(x, keys, 0.2))
+    assert set(np.unique(found)) == {0.0, np.float32(1 / 0.8)}
+    assert abs((found == 0).mean() - 0.2) < 0.01  # four standard errors of 24,000 draws
+    assert abs(found.mean() - 1) < 0.013
+    rows = found.reshape(3, -1)
+    assert not np.array_equal(rows[0], rows[1])  # each sequence has its own mask
+    np.testing.assert_array_equal(dropout(x[40:80], keys[1:2], 0.2), found[40:80])  # alone too
+    assert dropout(x, None, 0.2) is x and dropout(x, keys, 0.0) is x
+
+
+def test_every_layer_and_sublayer_has_masks_of_its_own():
+    keys = jax.random.split(jax.random.key(0), 2)
+    layers = by_layer(keys, 3)
+    sublayers = [fold(keys, 0), *(fold(layer, n) for layer in layers for n in (0, 1))]
+    data = {tuple(np.asarray(jax.random.key_data(key)).ravel().tolist()) for key in sublayers}
+    assert len(data) == 7
