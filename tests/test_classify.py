@@ -17,6 +17,7 @@ import train
 from jaxgpt import classify, cli, export, loop
 from jaxgpt.config import GPT2Config
 from jaxgpt.identity import command
+from jaxgpt.loader import epoch_order
 from jaxgpt.model import GPT2
 from jaxgpt.pretrained import load, save_hf
 from jaxgpt.source import find
@@ -51,7 +52,7 @@ def folder(tmp_path_factory):
         save_hf(jax.jit(lambda key, config=config: GPT2(config, key))(jax.random.key(0)), folder / name)
     records = texts(30, ["bad", "good"])
     write(folder / "two.jsonl", records)
-    write(folder / "held.jsonl", records[24:])
+    write(folder / "held.jsonl", [records[n] for n in sorted(epoch_order(30, seed=0, epoch=0)[:6])])  # as --val draws
     write(folder / "three.jsonl", texts(24, list(WORDS), seed=1))
     words = ["--init-from", folder / "hf", "--data", folder / "two.jsonl", "--val", 0.2, "--out", folder / "run"]
     assert run("train", *words, *FLAGS, "--epochs", 2) == 0
@@ -164,7 +165,7 @@ def test_they_are_the_held_out_numbers_of_training(folder, tmp_path):
 
 def test_many_labels_are_no_table(capsys):
     classify.show(np.eye(21, dtype=int), [str(n) for n in range(21)])
-    assert capsys.readouterr().out == "confusion of 21 labels it is too wide for a page; --json has it\n"
+    assert capsys.readouterr().out == "confusion the table of 21 labels is too wide for a page; --json has it\n"
 
 
 # ---- Predicting
