@@ -6,7 +6,7 @@ import functools
 import math
 import shlex
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,11 @@ from jaxgpt.identity import command, identity, require_same
 from jaxgpt.source import Source
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
-    from jax.sharding import NamedSharding
+    from jax.sharding import Mesh, NamedSharding
 
     from jaxgpt.progress import Progress
     from jaxgpt.step import Fixed, TrainState
+    from jaxgpt.training import Training
 
 
 def run(config: TrainConfig, weights: Source | None) -> int:
@@ -96,17 +97,7 @@ def train(
     static, rows = training(config, mesh, objective), sequences(mesh)
     here = own_rows(rows, B)
     shapes = static.shapes
-    several = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    axes = {name: size for name, size in mesh.shape.items() if size > 1}
-    say("device", device_name + (f": {mesh.size} devices{several} as {mesh_flag(axes)}" if axes else ""))
-    if mesh.size < jax.device_count() and config.axes is None:
-        more = f"--B {config.B} can't be shared equally by more; use a multiple of {jax.device_count()} for all"
-        say("note", f"{mesh.size} of {jax.device_count()} devices are used: {more}")
-    trained, frozen = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in (shapes.model, static.fixed.base))
-    shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}"
-    adapters = f"; {trained:,} of them are trained: rank {config.lora} on {config.lora_on}" * bool(config.lora)
-    say("model", f"{trained + frozen:,} parameters: {shape}, {static.model.dtype}{adapters}")
-
+    say_static(config, static, mesh, device_name)
     with device.memory_errors("the weights of --init-from alone are too large"):
         fixed = static.first_fixed(config.seed, weights)
     more = {} if fixed.base is None else {"base": f"{int(combined(fixed.base)):08x}"}
@@ -122,16 +113,10 @@ def train(
         return 128 + stopping[0]
     less = "use a smaller --B (and --accumulate), --T or --size, or --remat full"
 
-    def shapes_of(batch: Iterable[Any], B: int) -> tuple[jax.ShapeDtypeStruct, ...]:
-        return tuple(jax.ShapeDtypeStruct((B, *array.shape[1:]), "int32", sharding=rows) for array in batch)
-
-    def compiled(more: int = 0) -> tuple[jax.stages.Compiled, jax.stages.Compiled | None]:
+    def compiled(more: int = 0) -> tuple[Callable, Callable | None]:
         """The step, and the measuring of what is held out; what takes too much is refused."""
-        *batch, _ = data.batch(0, B, T, slice(1))  # of all sequences one, for the shapes
-        programs = [static.step.lower(shapes, shapes_of(batch, B), fixed).compile(), None]
-        if held:
-            batch = shapes_of(next(held.once(1, T)), config.B)
-            programs[1] = static.measure.lower(shapes.model, fixed.base, batch).compile()
+        programs = [static.compiled_step(data.batch(0, B, T, slice(1))[:-1], B, fixed)]  # the shapes are those of one
+        programs += [static.compiled_measure(next(held.once(1, T)), config.B, fixed) if held else None]
         for program in filter(None, programs):
             device.require_memory(program.memory_analysis(), more, less, len(mesh.local_devices))
         return tuple(programs)
@@ -165,8 +150,7 @@ def train(
                 say_next(config, data, saved.step)
                 return 0
             now = gone_on(config, data, saved, now)
-        left = config.steps - now.step
-        saves = 1 + left // (config.save_every or config.steps) + left // (config.eval_every or config.steps)
+        saves = 1 + sum((config.steps - now.step) // n for n in (config.save_every, config.eval_every) if n)
         if lack := checkpoints.require_space(shapes, saves, best=held is not None):
             say("note", lack)
 
@@ -179,7 +163,7 @@ def train(
             vars(config)
             | {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint}
             | {"objective": data.kind, "labels": list(data.labels)}
-            | {"base": str(weights.folder.resolve()) if weights and weights.folder else config.init_from},
+            | {"base": str(Path(weights.name).resolve()) if weights and weights.folder else config.init_from},
             start={
                 "step": now.step,
                 **flags,
@@ -254,6 +238,23 @@ def train(
         lost = report.lost or "the first process has lost rows"
         raise CheckpointError(f"{lost}; the checkpoint is whole: make room before the run goes on")
     return 0
+
+
+def say_static(config: TrainConfig, static: "Training", mesh: "Mesh", device_name: str) -> None:
+    """Say where a run is, and what of."""
+    import jax
+
+    several = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    axes = {name: size for name, size in mesh.shape.items() if size > 1}
+    say("device", device_name + (f": {mesh.size} devices{several} as {mesh_flag(axes)}" if axes else ""))
+    if mesh.size < jax.device_count() and config.axes is None:
+        more = f"--B {config.B} can't be shared equally by more; use a multiple of {jax.device_count()} for all"
+        say("note", f"{mesh.size} of {jax.device_count()} devices are used: {more}")
+    parts = (static.shapes.model, static.fixed.base)
+    trained, frozen = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
+    shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}"
+    adapters = f"; {trained:,} of them are trained: rank {config.lora} on {config.lora_on}" * bool(config.lora)
+    say("model", f"{trained + frozen:,} parameters: {shape}, {static.model.dtype}{adapters}")
 
 
 def evaluates(config: TrainConfig, step: int) -> bool:

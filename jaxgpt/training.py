@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -12,7 +12,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxgpt.config import GPT2Config, TrainConfig
 from jaxgpt.device import compute, memory_limit
 from jaxgpt.lora import filled, join, split
-from jaxgpt.mesh import choose, make_mesh, measured_over, shardings, single_device, sums_over, with_shardings
+from jaxgpt.mesh import (
+    choose,
+    make_mesh,
+    measured_over,
+    sequences,
+    shardings,
+    single_device,
+    sums_over,
+    with_shardings,
+)
 from jaxgpt.model import GPT2
 from jaxgpt.objectives import Objective, objective_of
 from jaxgpt.optimizer import lr_schedule, make_optimizer
@@ -72,6 +81,18 @@ class Training:
             make = functools.partial(_key, purpose=DROPOUT)
             key = jax.jit(make, out_shardings=self.fixed.key.sharding)(np.uint32(seed))
         return Fixed(base, key)
+
+    def compiled_step(self, batch: Iterable[np.ndarray], B: int, fixed: Fixed) -> jax.stages.Compiled:
+        """`step` for batches of B sequences like these, which may be fewer."""
+        return self.step.lower(self.shapes, self._described(batch, B), fixed).compile()
+
+    def compiled_measure(self, batch: Iterable[np.ndarray], B: int, fixed: Fixed) -> jax.stages.Compiled:
+        """`measure` for batches of B sequences like these, which may be fewer."""
+        return self.measure.lower(self.shapes.model, fixed.base, self._described(batch, B)).compile()
+
+    def _described(self, batch: Iterable[np.ndarray], B: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+        rows = sequences(self.shapes.step.sharding.mesh)
+        return tuple(jax.ShapeDtypeStruct((B, *array.shape[1:]), "int32", sharding=rows) for array in batch)
 
     def _load(self, weights: Source) -> GPT2:
         from jaxgpt.pretrained import load  # which brings orbax: only here

@@ -150,7 +150,7 @@ def test_adapters_are_not_taken_to_other_weights(base, tmp_path, capsys, monkeyp
     shutil.rmtree(tmp_path / "weights")
     assert cli.run(export.main, [str(tmp_path / "run"), str(tmp_path / "hf")]) == 4
     assert f"{tmp_path}/run has adapters of weights that are not to be had (" in capsys.readouterr().err
-    words[words.index("--init-from") + 1] = str(base / "run")  # the same weights in another place
+    words[words.index("--init-from") + 1] = str(base / "run" / "checkpoints" / "1")  # the same weights elsewhere
     assert cli.run(train.main, [*words, "--steps", "2"]) == 0
     monkeypatch.chdir(tmp_path)
     assert cli.run(export.main, ["run", "hf"]) == 0
