@@ -1,5 +1,6 @@
 """`python -m jaxgpt.evaluate`: what it prints and writes, that it is the harness's number, and every wrong input."""
 
+import functools
 import json
 import math
 import random
@@ -70,8 +71,7 @@ def trained(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("T", [None, 40])
-@pytest.mark.parametrize("which", ["random", "trained"])
+@pytest.mark.parametrize("which, T", [("random", 40), ("trained", None)])
 def test_the_loss_on_a_text_is_that_of_pytorch_in_strided_windows(folder, trained, tmp_path, which, T):
     torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
     transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
@@ -181,8 +181,13 @@ def test_ctrl_c_is_one_line(folder, tmp_path):
     (tmp_path / "items.jsonl").write_text((json.dumps(ITEM) + "\n") * 50_000)
     command = [sys.executable, "-m", "jaxgpt.evaluate", str(folder / "hf"), "--batch-size", "4"]
     command += ["--choices", str(tmp_path / "items.jsonl")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline().startswith("model ") and process.stdout.readline().startswith("choices ")
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell starts behind & does not
+    with subprocess.Popen(command, preexec_fn=listen, **pipes) as process:
+        try:
+            assert process.stdout.readline().startswith("model ") and process.stdout.readline().startswith("choices ")
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, err) == (130, "error: interrupted\n")

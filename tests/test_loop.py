@@ -91,19 +91,19 @@ def seen(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "data, flags",
+    "data, stops, flags",
     [
-        ("pairs", ["--dropout", 0.1]),
-        ("chats", ["--lora", 2, "--lora-on", "attn.c_attn,mlp.c_fc", "--dropout", 0.2, "--accumulate", 2]),
-        ("labels", ["--lora", 2]),
+        ("pairs", [1, 4], ["--dropout", 0.1]),
+        ("chats", [5], ["--lora", 2, "--lora-on", "attn.c_attn,mlp.c_fc", "--dropout", 0.2, "--accumulate", 2]),
+        ("labels", [7], ["--lora", 2]),
     ],
 )
-def test_a_fine_tune_goes_on_to_the_bit_wherever_it_was_stopped(base, tmp_path, monkeypatch, data, flags):
+def test_a_fine_tune_goes_on_to_the_bit_wherever_it_was_stopped(base, tmp_path, monkeypatch, data, stops, flags):
     """9 steps of 3 are more than an epoch; the batches, their order, the rows and every saved bit are the same."""
     with seen(monkeypatch) as whole:
         assert tune(base, tmp_path / "whole", data, *flags, "--steps", 9) == 0
     with seen(monkeypatch) as parts:
-        for steps in (1, 4, 9):
+        for steps in (*stops, 9):
             assert tune(base, tmp_path / "parts", data, *flags, "--steps", steps) == 0
     assert parts == whole and len(set(whole)) == 9
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")

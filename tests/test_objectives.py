@@ -106,7 +106,7 @@ def test_labels_are_told_by_the_last_token_alone(tiny):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_dropout_is_of_the_seed_the_step_and_the_sequence(tiny, batch, accumulate):
     """Each sequence alone, with its own key, gives what the batch gives; another step or seed gives something else."""
-    config = dataclasses.replace(tiny, dropout=0.3)
+    config = dataclasses.replace(tiny, dropout=0.3, n_layer=1)
     tx = make_optimizer(lambda step: 1e-3)
     state = state_of(GPT2(config, jax.random.key(0)), tx=tx)
     step = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx, accumulate=accumulate))
