@@ -1,6 +1,5 @@
 """`python -m jaxgpt.evaluate`: what it prints and writes, that it is the harness's number, and every wrong input."""
 
-import functools
 import json
 import math
 import random
@@ -182,8 +181,9 @@ def test_ctrl_c_is_one_line(folder, tmp_path):
     command = [sys.executable, "-m", "jaxgpt.evaluate", str(folder / "hf"), "--batch-size", "4"]
     command += ["--choices", str(tmp_path / "items.jsonl")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell starts behind & does not
-    with subprocess.Popen(command, preexec_fn=listen, **pipes) as process:
+    # What a shell starts behind & ignores SIGINT, and so would its children.
+    listen = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    with subprocess.Popen([sys.executable, "-c", listen, *command], **pipes) as process:
         try:
             assert process.stdout.readline().startswith("model ") and process.stdout.readline().startswith("choices ")
             process.send_signal(signal.SIGINT)
