@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 import socket
-import struct
 import sys
 import threading
 import urllib.error
@@ -19,6 +18,7 @@ import numpy as np
 
 from jaxgpt.errors import DataError
 from jaxgpt.folder import cache_folder
+from jaxgpt.shards import HEADER_BYTES, TOKEN, header, map_file
 from jaxgpt.tokenizer import VOCAB_SIZE, gpt2
 
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -26,10 +26,7 @@ SHAKESPEARE_BYTES = 1_115_394
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 CONNECT_SECONDS, TRANSFER_SECONDS = 2.5, 10.0  # then a download is given up: nobody waits long to hear "no network"
 
-HEADER_BYTES = 1024  # the token file of llm.c: 256 int32, of which the first three are magic, version, token count
-HEADER_MAGIC, HEADER_VERSION = 20240520, 1
 DIGEST_BYTES = slice(64, 96)  # of the header: in our cache the SHA-256 of the tokens; llm.c leaves it empty
-TOKEN = np.dtype("<u2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +87,7 @@ def _text(name: str, content: bytes, cache: Path, note: str = "") -> Corpus:
         raise DataError(f"{name}: the file is empty; a corpus needs text")
     cached = cache / "tokens" / f"gpt2-{hashlib.sha256(content).hexdigest()}.bin"
     with contextlib.suppress(OSError, DataError), cached.open("rb") as file:  # not there, or damaged: make it anew
-        found = _checked(name, _read_tokens(cached), note)
+        found = _checked(name, map_file(cached), note)
         if file.read(HEADER_BYTES)[DIGEST_BYTES] == bytes.fromhex(found.fingerprint):
             return found
     try:
@@ -103,9 +100,9 @@ def _text(name: str, content: bytes, cache: Path, note: str = "") -> Corpus:
     tokens = tokenize(text)
     found = _checked(name, tokens, note)
     with contextlib.suppress(OSError):  # a cache that can't be written costs the next start a second, nothing else
-        header = bytearray(struct.pack(f"<3i{HEADER_BYTES - 12}x", HEADER_MAGIC, HEADER_VERSION, len(tokens)))
-        header[DIGEST_BYTES] = bytes.fromhex(found.fingerprint)
-        _write_whole(cached, header + tokens.tobytes())
+        first = bytearray(header(len(tokens)))
+        first[DIGEST_BYTES] = bytes.fromhex(found.fingerprint)
+        _write_whole(cached, first + tokens.tobytes())
     return found
 
 
@@ -132,35 +129,7 @@ def _pieces(text: str, piece_chars: int) -> Iterator[str]:
 
 
 def _token_file(path: Path) -> Corpus:
-    return _checked(str(path), _read_tokens(path))
-
-
-def _read_tokens(path: Path) -> np.ndarray:
-    """Map a token file, uint16 (N,): llm.c's format where its magic number leads, else raw ids."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        header = file.read(HEADER_BYTES)
-    offset = 0
-    # No raw file of GPT-2 ids can begin with the magic number: read as uint16, its first half is 55,432.
-    if int.from_bytes(header[:4], "little") == HEADER_MAGIC:
-        if size < HEADER_BYTES:
-            raise DataError(
-                f"{path}: truncated: {size:,} bytes, less than a {HEADER_BYTES:,}-byte header; write it again"
-            )
-        _, version, count = struct.unpack_from("<3i", header)
-        if version != HEADER_VERSION:
-            raise DataError(f"{path}: token file version {version}; only {HEADER_VERSION}, uint16 ids, is known")
-        if size != HEADER_BYTES + count * TOKEN.itemsize:
-            raise DataError(
-                f"{path}: truncated or damaged: its header counts {count:,} tokens, "
-                f"but {size - HEADER_BYTES:,} bytes follow it, not {count * TOKEN.itemsize:,}; write it again"
-            )
-        offset = HEADER_BYTES
-    elif size % TOKEN.itemsize:
-        raise DataError(f"{path}: truncated or no token file: {size:,} bytes are not a whole number of uint16 ids")
-    if size == offset:
-        raise DataError(f"{path}: the file holds no tokens")
-    return np.memmap(path, TOKEN, mode="r", offset=offset)
+    return _checked(str(path), map_file(path))
 
 
 def _checked(name: str, tokens: np.ndarray, note: str = "") -> Corpus:
