@@ -268,7 +268,7 @@ NEGATIVES = {
         "test vector: [[badcard]] -> false",
     ],
     "an IMEI": [
-        "IMEI [[imei]]", "imei: [[imei]], model [[word]] [[n]]", "IMEI of the stolen phone model: [[imei]]",
+        "IMEI [[imei]]", "imei: [[imei]], model [[word]] [[n]]", "IMEI of the stolen handset: [[imei]]",
     ],
     "an IBAN whose check digits are wrong": [
         "[[badiban]] is no valid IBAN.", "IBAN: [[badiban]]", "konto [[badiban]] odrzucone", "Ungültig: [[badiban]]",
@@ -313,7 +313,7 @@ NEGATIVES = {
         "rnbqkbnr/pp1ppppp/8/2p5/4P3/8/PPPP1PPP/RNBQKBNR w KQkq c6 0 [[n]]", "[[name]] - [[name]], [[year]], 1-0",
     ],
     "a score or a lottery": [
-        "Finale: 6-4 3-6 7-5 ([[year]])", "Lottozahlen: 3, 12, 24, 31, 40, 4[[n]]",
+        "Finale: 6-4 3-6 7-5 ([[year]])", "Lottozahlen: 3, 12, 24, 31, 40, 45 (Ziehung [[n]])",
         "half time 2:1, full time 3:2, [[date]]", "tirage du [[dmy]] : 04, 12, 27, 33, 48",
     ],
     "a size or a rate": [
