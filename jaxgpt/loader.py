@@ -1,8 +1,12 @@
 """The batch at a position: a pure function whose whole state is one integer."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
+
+from jaxgpt.order import mixed, permuted
+from jaxgpt.shards import Tokens
 
 
 def next_batch(
@@ -53,6 +57,105 @@ def batches_per_epoch(tokens: np.ndarray, B: int, T: int) -> int:
             f"{len(tokens):,} tokens are too few for one batch: B*T + 1 = {B}*{T} + 1 = {B * T + 1:,} are needed"
         )
     return (len(tokens) - 1) // (B * T)
+
+
+def next_windows(
+    texts: Sequence[np.ndarray | Tokens],
+    weights: tuple[int, ...],
+    position: int,
+    B: int,
+    T: int,
+    seed: int | None,
+    rows: slice = slice(None),
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """As `next_batch`, of several texts or one, in an order of windows: each starts where `windows` says.
+
+    Args:
+      texts: what `next_batch` takes, each of at least T + 1 tokens.
+      weights, seed: of the order, as `windows` has them.
+      position: in tokens of the whole run: k*T when k windows were seen before, in all texts and epochs.
+
+    Returns:
+      x, y: int32 (B, T), of `rows` alone.
+      next_position: position + B*T.
+    """
+    of, starts = windows([len(text) for text in texts], weights, position, B, T, seed, rows)
+    ids = np.empty((len(starts), T + 1), np.int32)
+    for i, text in enumerate(texts):
+        _cut(text, starts, ids, None if len(texts) == 1 else np.flatnonzero(of == i))
+    return ids[:, :-1], ids[:, 1:], position + B * T
+
+
+def _cut(text: np.ndarray | Tokens, starts: np.ndarray, ids: np.ndarray, rows: np.ndarray | None) -> None:
+    """Fill these rows of ids, or all, each with the tokens from its start on."""
+    length = ids.shape[1]
+    if isinstance(text, Tokens) and len(text.shards) == 1:
+        text = text.shards[0]
+    if isinstance(text, Tokens):
+        for row in range(len(ids)) if rows is None else rows.tolist():
+            ids[row] = text[int(starts[row]) : int(starts[row]) + length]
+        return
+    # Every piece of this length there is, as the rows of a view: numpy copies those that are asked for in one go, here
+    # as many as malloc has memory at hand for.
+    every = np.ndarray((len(text) - length + 1, length), text.dtype, text, 0, 2 * text.strides)
+    many = max(1, 2**15 // length)
+    for first in range(0, len(ids) if rows is None else len(rows), many):
+        now = slice(first, first + many) if rows is None else rows[first : first + many]
+        ids[now] = every[starts[now]]
+
+
+def windows(
+    lengths: Sequence[int],
+    weights: tuple[int, ...],
+    position: int,
+    B: int,
+    T: int,
+    seed: int | None,
+    rows: slice = slice(None),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which text each window of a batch is from, and at which of its tokens it starts.
+
+    A text of N tokens has (N - 1) // T windows of T tokens, side by side, and every epoch of it has all of them once.
+    Window k of a run, k = position/T + row, depends on the lengths, weights, T and seed alone: not on B, nor on who
+    cuts it.
+
+    Args:
+      lengths: N of each text.
+      weights: whole numbers, how many windows each text has of their sum, as order.mixed deals them out.
+      seed: of the permutation of each epoch of each text; None: from the first window to the last.
+
+    Returns:
+      The text's number and the token, int64 (rows,).
+
+    Raises:
+      ValueError: a text is shorter than one window, or the position is not between two.
+    """
+    if B < 1 or T < 1:
+        raise ValueError(f"B and T must be at least 1, not B={B}, T={T}")
+    if position < 0 or position % T:
+        raise ValueError(f"position {position} is not between two windows of {T} tokens")
+    first, end, _ = rows.indices(B)
+    text, number = mixed(np.arange(position // T + first, position // T + end), weights)
+    for i, N in enumerate(lengths):
+        n = (N - 1) // T
+        if n < 1:
+            raise ValueError(f"{N:,} tokens are too few for one window: T + 1 = {T + 1:,} are needed")
+        mine = text == i if len(lengths) > 1 else slice(None)
+        number[mine] = _in_epochs(number[mine], n, seed, i)
+    return text, number * T
+
+
+def _in_epochs(number: np.ndarray, n: int, seed: int | None, text: int) -> np.ndarray:
+    """Which of the n windows of a text comes as its window number 0, 1, ... of a run; the numbers are in order."""
+    found = number % n
+    if seed is None or not len(number):
+        return found
+    epochs = range(int(number[0]) // n, int(number[-1]) // n + 1)
+    for epoch in epochs:
+        key = (seed, epoch, text) if text else (seed, epoch)  # the first text has the order that it has alone
+        now = slice(None) if len(epochs) == 1 else slice(*np.searchsorted(number, (epoch * n, (epoch + 1) * n)))
+        found[now] = permuted(found[now], n, key)
+    return found
 
 
 def next_examples(

@@ -99,13 +99,15 @@ class Tokens:
 
     def __getitem__(self, index: slice) -> np.ndarray:
         """Tokens side by side: a view inside of a shard, a copy across the border of two."""
-        first, end, step = index.indices(len(self))
+        ends = self.ends
+        first, end, step = index.indices(ends[-1] if ends else 0)
         if step != 1:
             raise ValueError(f"tokens are cut one behind the other, not in steps of {step}")
-        shard = bisect.bisect_right(self.ends, first)
-        if shard < len(self.ends) and first < end <= self.ends[shard]:
-            offset = self.ends[shard] - len(self.shards[shard])
-            return self.shards[shard][first - offset : end - offset]
+        number = bisect.bisect_right(ends, first)
+        if first < end <= ends[number]:
+            shard = self.shards[number]
+            offset = ends[number] - len(shard)
+            return shard[first - offset : end - offset]
         return np.concatenate([np.empty(0, TOKEN), *self.part(first, end).shards])
 
     def part(self, first: int, end: int) -> "Tokens":
