@@ -1,4 +1,4 @@
-"""Measure a model: `python -m jaxgpt.evaluate runs/default`, with `--data`, `--choices` or the harness's `--tasks`."""
+"""Measure a model: `python -m jaxgpt.evaluate runs/default`, with `--data`, `--choices`, `--canaries` or `--tasks`."""
 
 import contextlib
 import dataclasses
@@ -13,20 +13,20 @@ import rich.console
 import rich.progress
 import rich.table
 
-from jaxgpt import choices, cli, heldout
+from jaxgpt import canaries, choices, cli, heldout
 from jaxgpt.config import require
 from jaxgpt.data import Data, open_data
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.folder import cache_folder, require_writable
-from jaxgpt.source import Source, find_gpt2
+from jaxgpt.source import Source, find_gpt2, last_start
 
 Stage = Callable[[str, int], Callable[[int], None]]  # as in jaxgpt.harness
-WHAT = ("data", "choices", "tasks")  # the flags that say what to measure; one of them at least is given
+WHAT = ("data", "choices", "canaries", "tasks")  # the flags that say what to measure; one of them at least is given
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure how good a model is: its loss on a text, multiple choice, the tasks of EleutherAI's harness."""
+    """Measure how good a model is: its loss on a text, multiple choice, memory, the tasks of EleutherAI's harness."""
 
     model: Annotated[str, *cli.place("MODEL")]
     """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
@@ -36,6 +36,8 @@ class EvaluateConfig:
     """Tokens of a window of --data, each of which sees none before the window; by default the model's context."""
     choices: Path | None = None
     """A JSONL file; a line is {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0}."""
+    canaries: Path | None = None
+    """A prepared folder: how well the model remembers the canaries that stand in its text, made-up secrets."""
     tasks: str | None = None
     """Tasks of the harness, by name, with commas between: hellaswag,lambada_openai. Their data is a download."""
     limit: int | None = None
@@ -75,8 +77,10 @@ def main(argv: Sequence[str]) -> int:
     source = find_gpt2(config.model)
     data = None if config.data is None else find_text(config, source)
     items = None if config.choices is None else choices.read(config.choices, source.config.block_size)[: config.limit]
+    planted = None if config.canaries is None else find_canaries(config.canaries, source)
     if config.json:
-        for read in filter(None, (config.data, config.choices)):
+        secrets = config.canaries and config.canaries / canaries.FILE
+        for read in filter(None, (config.data, config.choices, secrets)):
             if config.json.resolve() == Path(read).resolve():
                 raise UsageError(f"--json {config.json}: that is what is measured on; choose another file")
         require_writable("--json", config.json)
@@ -96,10 +100,15 @@ def main(argv: Sequence[str]) -> int:
                 results |= measure_text(config, data, model, stage)
             if items is not None:
                 results["choices"] = measure_choices(config, items, model, stage)
+            if planted is not None:
+                results["canaries"] = measure_canaries(config, *planted, model, stage)
             if tasks is not None:
                 lm = harness.JaxgptLM(model, config.batch_size, stage=stage)
                 results["tasks"] = harness.evaluate(lm, tasks, config.limit)
-    if "tasks" in results:  # now that nothing else is drawn
+    if "canaries" in results:  # now that nothing else is drawn
+        draw(canaries.table(results["canaries"]))
+        print(canaries.MEANING)
+    if "tasks" in results:
         show_tasks(results["tasks"])
     if config.json:
         config.json.write_text(json.dumps(finite(results), indent=2) + "\n", encoding="utf-8")
@@ -169,6 +178,30 @@ def measure_choices(
     return found | {"cut": cut}
 
 
+def find_canaries(folder: Path, source: Source) -> tuple[list[canaries.Canary], bool]:
+    """The canaries of a folder, and whether the model is a run whose flags name it, or a file in it, as its text."""
+    planted, context = canaries.read(folder), source.config.block_size
+    if (needed := sum(map(len, canaries.request(planted[0].secret))) - 1) > context:
+        raise UsageError(f"--canaries: each needs {needed} tokens, and the model's context is {context:,}; use another")
+    if not source.is_run or source.folder is None:
+        return planted, False
+    data = Path(last_start(source.folder)[0].data).resolve()
+    return planted, folder.resolve() in (data, data.parent)
+
+
+def measure_canaries(
+    config: EvaluateConfig, planted: list[canaries.Canary], trained: bool, model: Any, stage: Stage
+) -> dict[str, Any]:
+    from jaxgpt.score import score
+
+    say("canaries", f"{config.canaries}: {len(planted):,}")
+    if not trained:
+        say("note", f"{config.model} is no run with that folder as its --data: a control, if it never saw the text")
+    advance = stage("canaries", canaries.REFERENCES + 2 * len(planted))
+    found = canaries.measure(planted, lambda requests: score(model, requests, config.batch_size, advance))
+    return {"folder": str(config.canaries), "trained": trained} | found
+
+
 def show_tasks(found: dict[str, Any]) -> None:
     """The harness's results as a table: a row for each metric of a task."""
     table = rich.table.Table("task", "version", "shots", "n", "metric", "value", "± stderr")
@@ -187,6 +220,10 @@ def show_tasks(found: dict[str, Any]) -> None:
                 f"{value:.4f}",
                 f"{error:.4f}" if isinstance(error, float) else "",
             )
+    draw(table)
+
+
+def draw(table: rich.table.Table) -> None:
     console = rich.console.Console()
     if not console.is_terminal:
         console.width = 160  # a file has no width; a table that is cut would say nothing

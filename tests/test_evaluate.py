@@ -132,7 +132,7 @@ def test_only_the_first_items_and_no_number_where_there_is_none(folder, tmp_path
 @pytest.mark.parametrize(
     "words, code, message",
     [
-        ([], 2, "nothing to measure: give --data, --choices or --tasks"),
+        ([], 2, "nothing to measure: give --data, --choices, --canaries or --tasks"),
         (["--choices", "nowhere.jsonl"], 3, "nowhere.jsonl: no such file"),
         (["--data", "nowhere.txt"], 3, "nowhere.txt: no such file"),
         (["--data", "python", "--T", "65"], 2, "--T 65 is above the model's context of 64 tokens"),
