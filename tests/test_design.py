@@ -64,6 +64,8 @@ def test_each_room_has_its_tests():
         assert (ROOT / "tests" / f"test_{room}.py").exists(), room
 
 
-@pytest.mark.parametrize("library", ["flax", "huggingface_hub", "lm_eval", "orbax", "safetensors", "tiktoken", "tyro"])
+@pytest.mark.parametrize(
+    "library", ["flax", "huggingface_hub", "lm_eval", "matplotlib", "orbax", "safetensors", "tiktoken", "tyro"]
+)
 def test_a_library_has_one_door(library):
     assert sum(library in outside for _, outside in DOORS.values()) == 1
