@@ -27,13 +27,11 @@ REPEATS = (1, 4, 16)
 MOST = 100_000  # canaries: what a command line may ask for
 REFERENCES = 4095  # secrets that a canary's are compared with: rank 1 of 4,096 is 12 bits
 GIVEN = 4  # digits that the model is told before it is to write the others
-MEANING = (
-    "exposure is how many bits of a secret the model gives away: at x bits, one in 2^x of all secrets is as likely to "
-    f"it. One that it has never seen has 1.44 on average. Ranked among {REFERENCES:,} that were drawn and not planted, "
-    f"{math.log2(REFERENCES + 1):.0f} is the largest that can be seen; extrapolated by a skew-normal distribution, an "
-    f"estimate, {math.log2(SPACE):.1f}. Written out: told the first {GIVEN} digits, it finds each of the others the "
-    "likeliest."
-)
+MEANING = f"""\
+exposure: bits of a secret that the model gives away; at x bits, one in 2^x of all secrets is as likely to it.
+A secret that it has never seen has 1.44 on average. Each is ranked among {REFERENCES:,} that were not planted, so that
+{math.log2(REFERENCES + 1):.0f} is the largest that can be seen; extrapolated, an estimate, {math.log2(SPACE):.1f}.
+written out: told the first {GIVEN} digits, the model finds each of the others the likeliest."""
 
 Score = Any  # score.Score; that room needs JAX
 
