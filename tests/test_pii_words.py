@@ -1,0 +1,26 @@
+"""The word beside a number: the last before it decides."""
+
+import pytest
+
+from jaxgpt import pii_words
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("phone 1234", "phone"),
+        ("Call about order no. 1234", "other"),
+        ("order by phone: 1234", "phone"),
+        ("national identity number 1234", "any_id"),
+        ("his BSN is 1234", "id_nl"),
+        ("visa 1234", "card"),
+        ("1234 (mobile)", "phone"),
+        ("1234\nmobile", ""),
+        ("telling 1234 stories", ""),
+        ("<PHONE> 1234", ""),  # what was replaced speaks of itself
+        ("\u7535\u8bdd1234", "phone"),
+    ],
+)
+def test_beside(text, said):
+    start = text.index("1234")
+    assert pii_words.beside(text, start, start + 4) == said
