@@ -1,0 +1,430 @@
+"""What comes in: files, folders and datasets, as documents that know their place; what can't be read is told, not lost.
+
+The readers of datatrove pass over a broken line with a message in a log; these name it, and its line, in the report.
+"""
+
+import csv
+import fnmatch
+import gzip
+import io
+import itertools
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import orjson
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
+
+from jaxgpt.errors import DataError, UsageError
+from jaxgpt.journal import Journal, write_json
+
+TEXT, TABLES = (".txt", ".md", ".rst"), {".csv": ",", ".tsv": "\t"}
+KNOWN = (*TEXT, ".jsonl", *TABLES, ".parquet", ".warc", ".wet")  # taken from folders; with .gz or .zst too
+PACKED = (".gz", ".zst")
+SEPARATOR = "<|endoftext|>"  # on a line of its own it parts the documents of a text file
+CUT_BYTES = 4 << 20  # a plain text file is cut into documents at the line ends behind multiples of this
+LINE_BYTES = 64 << 20  # no line is longer: it would have to be held in memory
+DOCUMENT_CHARS = 1_000_000  # filters hold the words of a document, and their n-grams, all at once
+PIECE_BYTES, PIECES = 4 << 20, (256, 64 << 20, 900)  # the input of a task, fixed by the input: see `_limit`
+
+
+class Unit(NamedTuple):
+    """What one reader reads: a file, or a part of one, or of a dataset.
+
+    Attributes:
+      name: a path, or hf://OWNER/NAME[/CONFIG].
+      kind: text, jsonl, csv, tsv, parquet, warc or hf.
+      start, end: bytes of a text or JSONL file that is not packed: the lines that begin there; row groups of Parquet;
+        of a dataset, the start-th of `end` shards.
+      size: about how many bytes that is.
+    """
+
+    name: str
+    kind: str
+    start: int
+    end: int
+    size: int
+
+
+class Broken(NamedTuple):
+    """A record that is no document: why, in a few words that are counted, and more about this one."""
+
+    reason: str
+    detail: str = ""
+
+
+def plan(inputs: Iterable[str], patterns: Iterable[str] = ()) -> list[list[Unit]]:
+    """The input as pieces, one a task, in the order of the command line and, within folders, of the names.
+
+    Args:
+      inputs: files, folders, hf://OWNER/NAME[/CONFIG].
+      patterns: which files are taken from folders, such as *.py; by default those of a known kind.
+
+    Raises:
+      UsageError: one is not there, or has nothing to read.
+    """
+    units = [unit for name in inputs for unit in _units(name, tuple(patterns))]
+    limit = _limit(sum(unit.size for unit in units))
+    pieces, filled = [[]], 0
+    for unit in units:
+        if pieces[-1] and filled + unit.size > limit:
+            pieces.append([])
+            filled = 0
+        pieces[-1].append(unit)
+        filled += unit.size
+    return pieces
+
+
+def _limit(size: int) -> int:
+    """Bytes of a piece: a task costs some hundredths of a second, and what is killed loses no more than its task.
+
+    So pieces are of 4 MiB; where that would be above 256, larger, up to 64 MiB; and never above 900: stages that look
+    for copies have a file of each open.
+    """
+    some, largest, most = PIECES
+    return max(PIECE_BYTES, min(-(-size // some), largest), -(-size // most))
+
+
+def _units(name: str, patterns: tuple[str, ...]) -> Iterator[Unit]:
+    if name.startswith("hf://"):
+        shards = _dataset(name).num_shards
+        yield from (Unit(name, "hf", shard, shards, PIECE_BYTES) for shard in range(shards))
+        return
+    path = Path(name)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        taken = [file for file in files if _matches(file, patterns)]
+        if not taken:
+            what = " ".join(patterns) if patterns else ", ".join(KNOWN)
+            raise UsageError(f"{name}: {len(files):,} files, and none is {what}; name others with --files")
+    elif path.is_file():
+        taken = [path]
+    else:
+        raise UsageError(f"{name}: no such file or folder; give text, JSONL, CSV, Parquet, WARC, hf://OWNER/NAME or -")
+    for file in taken:
+        kind, size = _kind(file), file.stat().st_size
+        if kind in ("text", "jsonl") and file.suffix not in PACKED:
+            cuts = [*range(0, size, CUT_BYTES if kind == "text" else PIECE_BYTES), size] if size else [0, 0]
+            yield from (Unit(str(file), kind, *ends, ends[1] - ends[0]) for ends in itertools.pairwise(cuts))
+        elif kind == "parquet":
+            groups = _row_groups(file)
+            yield from (Unit(str(file), kind, group, group + 1, size // groups) for group in range(groups))
+        else:
+            yield Unit(str(file), kind, 0, size, size)
+
+
+def _matches(file: Path, patterns: tuple[str, ...]) -> bool:
+    if patterns:
+        return any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns)
+    return file.name.removesuffix(file.suffix if file.suffix in PACKED else "").lower().endswith(KNOWN)
+
+
+def _kind(file: Path) -> str:
+    name = file.name.lower()
+    suffix = Path(name.removesuffix(Path(name).suffix) if name.endswith(PACKED) else name).suffix
+    return {
+        ".jsonl": "jsonl",
+        ".csv": "csv",
+        ".tsv": "tsv",
+        ".parquet": "parquet",
+        ".warc": "warc",
+        ".wet": "warc",
+    }.get(suffix, "text")
+
+
+class Read(PipelineStep):
+    """The first step of the pipeline: the documents of a piece, in the input's order.
+
+    A document's metadata says where it was: `file`, `unit` (which of the piece) and `line`, from 1 within the unit.
+    A text longer than DOCUMENT_CHARS is cut at a line end into several documents.
+    """
+
+    type, name = "READER", "read"
+
+    def __init__(self, pieces: list[list[Unit]], field: str, work: Path):
+        super().__init__()
+        self.pieces, self.field, self.work, self.journal = pieces, field, work, Journal(work, self.name)
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        records = size = 0
+        lines = []
+        with self.journal:
+            for number, unit in enumerate(self.pieces[rank]):
+                counter = Lines()
+                for line, found in READERS[unit.kind](unit, self.field, counter):
+                    place = {"file": unit.name, "unit": number, "line": line}
+                    if isinstance(found, str) and not found.strip():
+                        found = Broken("empty")
+                    if isinstance(found, Broken):
+                        records += 1
+                        self.journal.line(rank, place, *found)
+                        continue
+                    for text in parts(found):
+                        records, size = records + 1, size + len(text)
+                        yield Document(text, "", metadata=dict(place))
+                        place["line"] += text.count("\n") if unit.kind == "text" else 0
+                lines.append(counter.count)
+        write_json(self.work / "read" / f"{rank:05d}.json", {"records": records, "chars": size, "lines": lines})
+
+
+class Lines:
+    """How many lines, or rows, of a unit were read."""
+
+    count = 0
+
+
+Found = Iterator[tuple[int, str | Broken]]  # each with its line within the unit, from 1
+
+
+def parts(text: str, chars: int = DOCUMENT_CHARS) -> Iterator[str]:
+    """A text in parts of at most so many characters, cut behind a line end, else behind a blank, else anywhere."""
+    start = 0
+    while len(text) - start > chars:
+        cut = max(text.rfind("\n", start, start + chars), 0) or text.rfind(" ", start, start + chars)
+        end = cut + 1 if cut > start else start + chars
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def _open(unit: Unit) -> IO[bytes]:
+    path = Path(unit.name)
+    if path.suffix == ".gz":
+        return gzip.open(path)
+    if path.suffix == ".zst":
+        import zstandard
+
+        return io.BufferedReader(zstandard.open(path, "rb"))
+    return path.open("rb")
+
+
+def _lines(unit: Unit, counter: Lines) -> Iterator[bytes | Broken]:
+    """The lines that begin in a unit, each with its end; Broken for one that is too long, or what can't be unpacked."""
+    packed = Path(unit.name).suffix in PACKED
+    with _open(unit) as file:
+        position = unit.start
+        if position:  # the line in which the unit begins is the one's before
+            file.seek(position - 1)
+            position -= 1
+            while True:
+                rest = file.readline(1 << 20)
+                position += len(rest)
+                if not rest or rest.endswith(b"\n"):
+                    break
+        while packed or position < unit.end:
+            try:
+                line = file.readline(LINE_BYTES)
+                if not line:
+                    return
+                position += len(line)
+                counter.count += 1
+                if len(line) == LINE_BYTES and not line.endswith(b"\n"):
+                    while line and not line.endswith(b"\n"):
+                        line = file.readline(1 << 20)
+                        position += len(line)
+                    yield Broken("line too long", f"more than {LINE_BYTES:,} bytes")
+                    continue
+            except (OSError, EOFError, ValueError, RuntimeError) as error:  # as gzip and zstandard say it
+                counter.count += 1
+                yield Broken("damaged file", f"nothing can be unpacked from here on: {error}")
+                return
+            yield line
+
+
+def _text(unit: Unit, field: str, counter: Lines) -> Found:
+    del field
+    first, held = 1, []
+
+    def document() -> str | Broken:
+        content = b"".join(held)
+        try:
+            return content.decode("utf-8").removeprefix("\ufeff")
+        except UnicodeDecodeError as error:
+            return Broken("not UTF-8", f"byte 0x{content[error.start]:02x}, {error.start:,} bytes into the document")
+
+    separator, empty = SEPARATOR.encode(), not unit.start  # whether the whole file has no text
+    for line in _lines(unit, counter):
+        if isinstance(line, Broken):
+            yield counter.count, line
+        elif line.strip() != separator:
+            held.append(line)
+            empty = empty and not line.strip()
+            continue
+        if any(map(bytes.strip, held)):
+            yield first, document()
+        held, first = [], counter.count + 1
+    if empty or any(map(bytes.strip, held)):
+        yield first, document()
+
+
+def _jsonl(unit: Unit, field: str, counter: Lines) -> Found:
+    for line in _lines(unit, counter):
+        if isinstance(line, Broken):
+            yield counter.count, line
+        elif line := line.removeprefix(b"\xef\xbb\xbf").strip():
+            yield counter.count, _record(line, field)
+
+
+def _record(line: bytes, field: str) -> str | Broken:
+    try:
+        line.decode("utf-8")
+        record = orjson.loads(line)
+    except UnicodeDecodeError as error:
+        return Broken("not UTF-8", f"byte 0x{line[error.start]:02x}, {error.start:,} bytes into the line")
+    except ValueError as error:
+        return Broken("not JSON", str(error))
+    if not isinstance(record, dict):
+        return Broken("not a JSON object", f"{record!r:.60}")
+    return _field(record, field)
+
+
+def _field(record: dict[str, Any], field: str) -> str | Broken:
+    if record.get(field) is None:
+        return Broken("no text", f"no field {field!r} among {', '.join(map(repr, record))}"[:200])
+    text = record[field]
+    return text if isinstance(text, str) else Broken("not a text", f"{field!r} is {text!r:.60}")
+
+
+def _table(unit: Unit, field: str, counter: Lines) -> Found:
+    delimiter = TABLES[f".{unit.kind}"]
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # as records.table
+    csv.field_size_limit(LINE_BYTES)
+    try:
+        with _open(unit) as file:
+            # What is not UTF-8 is kept as surrogates, so that only its own row is lost.
+            text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
+            rows = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
+            names, counter.count = next(rows, []), rows.line_num
+            if field not in names:
+                yield 1, Broken("no text", f"no field {field!r} among {', '.join(map(repr, names))}"[:200])
+                return
+            while True:
+                first = rows.line_num + 1
+                try:
+                    row = next(rows)
+                except csv.Error as error:
+                    yield first, Broken("not CSV", str(error))
+                    continue
+                finally:
+                    counter.count = rows.line_num
+                if not row:
+                    continue
+                if len(row) != len(names):
+                    yield first, Broken("not CSV", f"{len(row)} fields, and the first line names {len(names)}")
+                elif re.search("[\ud800-\udfff]", cell := row[names.index(field)]):
+                    yield first, Broken("not UTF-8")
+                else:
+                    yield first, cell
+    except StopIteration:
+        return
+    except (OSError, EOFError) as error:
+        yield counter.count + 1, Broken("damaged file", str(error))
+
+
+def _row_groups(file: Path) -> int:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(file) as parquet:
+            return max(1, parquet.num_row_groups)
+    except (ArrowException, OSError):
+        return 1  # the reader tells what is wrong with it
+
+
+def _parquet(unit: Unit, field: str, counter: Lines) -> Found:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(unit.name) as parquet:
+            if field not in parquet.schema_arrow.names:
+                yield 1, Broken("no text", f"no column {field!r} among {', '.join(parquet.schema_arrow.names)}"[:200])
+                return
+            for batch in parquet.iter_batches(1024, row_groups=range(unit.start, unit.end), columns=[field]):
+                for text in batch.column(0).to_pylist():
+                    counter.count += 1
+                    yield counter.count, _field({field: text}, field)
+    except (ArrowException, OSError) as error:
+        yield counter.count + 1, Broken("damaged file", " ".join(str(error).split())[:200])
+
+
+def _warc(unit: Unit, field: str, counter: Lines) -> Found:
+    """The pages of a crawl: of HTML its main text, by trafilatura; the records of a WET file are text already."""
+    import trafilatura
+    from datatrove.pipeline.readers.warc import process_record
+    from warcio.archiveiterator import ArchiveIterator
+    from warcio.exceptions import ArchiveLoadFailed
+
+    del field
+    with Path(unit.name).open("rb") as file:
+        try:
+            for record in ArchiveIterator(file):
+                counter.count += 1
+                page = process_record(record)
+                if page is None:  # a request, metadata, an image
+                    continue
+                text = page["text"]
+                if record.rec_type == "response":
+                    # datatrove's own step gives a page a second, and what is slow today is not tomorrow.
+                    text = trafilatura.extract(text, favor_precision=True, include_comments=False)
+                yield counter.count, text if text else Broken("no main text", page["url"])
+        except (ArchiveLoadFailed, EOFError, OSError, ValueError, KeyError) as error:
+            yield counter.count + 1, Broken("damaged file", " ".join(str(error).split())[:200])
+
+
+def _dataset(name: str) -> Any:
+    """The training split of a dataset of the Hugging Face Hub as a stream."""
+    try:
+        import datasets
+    except ImportError:
+        raise UsageError(f"{name} needs the library datasets: pip install -r requirements-data.txt") from None
+    owner, _, rest = name.removeprefix("hf://").partition("/")
+    dataset, _, config = rest.partition("/")
+    try:
+        return datasets.load_dataset(f"{owner}/{dataset}", config or None, split="train", streaming=True)
+    except Exception as error:  # of many kinds: no such dataset, no network, no rights
+        raise DataError(f"{name}: {' '.join(str(error).split())[:300]}; check the name and the network") from None
+
+
+def _hub(unit: Unit, field: str, counter: Lines) -> Found:
+    for record in _dataset(unit.name).shard(unit.end, unit.start):
+        counter.count += 1
+        yield counter.count, _field(record, field)
+
+
+READERS = {
+    "text": _text,
+    "jsonl": _jsonl,
+    "csv": _table,
+    "tsv": _table,
+    "parquet": _parquet,
+    "warc": _warc,
+    "hf": _hub,
+}
+
+
+def spool(folder: Path, text: IO[bytes] | None = None) -> Path:
+    """Keep what comes on standard input in a file: JSONL if its first line is an object, else text; once."""
+    for name in ("stdin.jsonl", "stdin.txt"):
+        if (folder / name).exists():
+            return folder / name
+    source = text or sys.stdin.buffer
+    temporary = folder / "stdin.tmp"
+    with temporary.open("wb") as file:
+        first = source.readline(LINE_BYTES)
+        file.write(first)
+        while chunk := source.read(1 << 20):
+            file.write(chunk)
+    path = folder / ("stdin.jsonl" if _is_object(first) else "stdin.txt")
+    return temporary.replace(path)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except ValueError:
+        return False
