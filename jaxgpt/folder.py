@@ -53,7 +53,14 @@ def open_run(out: Path) -> Iterator[Callable[[], bool]]:
         yield hold_again
 
 
-def _lock(out: Path) -> TextIO:
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Make a folder and hold it as `open_run` does, without a run's log in it."""
+    with _lock(folder, probe=".lock"):
+        yield
+
+
+def _lock(out: Path, probe: str = "log.jsonl") -> TextIO:
     with _writing(out), contextlib.ExitStack() as if_it_fails:
         out.mkdir(parents=True, exist_ok=True)
         lock = if_it_fails.enter_context((out / ".lock").open("a+"))
@@ -69,7 +76,7 @@ def _lock(out: Path) -> TextIO:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
-        with (out / "log.jsonl").open("ab"):  # what can't be written shall show now, not after the first step
+        with (out / probe).open("ab"):  # what can't be written shall show now, not after the first step
             pass
         if_it_fails.pop_all()
         return lock
