@@ -1,4 +1,4 @@
-"""Where tokens come from: a text file, a token file, or a corpus known by name."""
+"""Where tokens come from: a text file, a token file, a prepared folder, or a corpus known by name."""
 
 import concurrent.futures
 import contextlib
@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxgpt.errors import DataError
 from jaxgpt.folder import cache_folder
-from jaxgpt.shards import HEADER_BYTES, TOKEN, header, map_file
+from jaxgpt.shards import HEADER_BYTES, TOKEN, Tokens, header, map_file, open_split
 from jaxgpt.tokenizer import VOCAB_SIZE, gpt2
 
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -35,24 +35,27 @@ class Corpus:
 
     Attributes:
       name: what the user calls it: a path or a title.
-      tokens: uint16 (N,), every id below GPT-2's 50,257; a memmap for a token file.
-      fingerprint: SHA-256 of the tokens as little-endian uint16, the same from whatever kind of file they came.
+      tokens: uint16 (N,), every id below GPT-2's 50,257; a memmap for a token file; shards.Tokens for a folder.
+      fingerprint: SHA-256 of the tokens as little-endian uint16, the same from whatever kind of file they came; of a
+        folder, which is not read whole, that of its shards' hashes.
       note: why this corpus and not the one hoped for; empty when there is nothing to explain.
     """
 
     name: str
-    tokens: np.ndarray
+    tokens: np.ndarray | Tokens
     fingerprint: str
     note: str = ""
 
 
-def load(data: str = "auto", cache: Path | None = None) -> Corpus:
+def load(data: str = "auto", cache: Path | None = None, split: str = "train") -> Corpus:
     """Open a corpus.
 
     Args:
-      data: a path (`.bin`: token file; anything else: UTF-8 text); "shakespeare"; "python", the text behind Python's
-        help(); or "auto": Shakespeare if it is cached or can be fetched within seconds, else Python's text.
+      data: a path (a prepared folder; `.bin`: token file; anything else: UTF-8 text); "shakespeare"; "python", the
+        text behind Python's help(); or "auto": Shakespeare if it is cached or can be fetched within seconds, else
+        Python's text.
       cache: where downloads and the tokens of texts are kept; by default $JAXGPT_CACHE or ~/.cache/jaxgpt.
+      split: of a folder; all else has none.
 
     Raises:
       DataError: with one line that says what is wrong with which file, and what to do.
@@ -68,11 +71,15 @@ def load(data: str = "auto", cache: Path | None = None) -> Corpus:
         except DataError as error:
             return _python_reference(cache, note=str(error))
     path = Path(data)
+    if data and os.path.isdir(path):  # Path.is_dir raises an error for a name that is too long
+        tokens = open_split(path, split)
+        return Corpus(f"{data} ({split})", tokens, tokens.fingerprint)
     try:
         return _token_file(path) if path.suffix == ".bin" else _text(data, path.read_bytes(), cache)
     except FileNotFoundError:
         raise DataError(
-            f"{data}: no such file; --data takes a UTF-8 text, a .bin token file, shakespeare or python"
+            f"{data}: no such file; --data takes a UTF-8 text, a .bin token file, a prepared folder, shakespeare "
+            "or python"
         ) from None
     except (OSError, ValueError) as error:  # ValueError: no name of a file, such as one with a zero byte
         reason = getattr(error, "strerror", None) or error

@@ -96,7 +96,7 @@ def test_what_is_no_text_is_refused(tmp_path, content, message):
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(DataError, match="no such file; --data takes"):
         corpus.load(str(tmp_path / "nothing.txt"))
-    with pytest.raises(DataError, match="directory; --data must"):
+    with pytest.raises(DataError, match=r"a folder without meta.json, .*; if not, name a file"):
         corpus.load(str(tmp_path))
 
 
