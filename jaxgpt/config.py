@@ -119,10 +119,16 @@ class TrainConfig(Preset):
     epochs: float | None = None
     """Length of the run in epochs, in place of --steps; examples of the next one fill up the last batch."""
     data: str = "auto"
-    """A UTF-8 text, a .bin token file, shakespeare, or python (its language reference); auto: one of the two. Examples:
-    .jsonl of {"prompt", "completion"} or {"messages"}; .jsonl, .csv or .tsv of "text" and "label"."""
+    """A UTF-8 text, a .bin token file, a prepared folder (its train split), shakespeare, or python (its language
+    reference); auto: one of the two. Examples: .jsonl of {"prompt", "completion"} or {"messages"}; .jsonl, .csv or
+    .tsv of "text" and "label"."""
+    mix: str | None = None
+    """Several texts in place of --data, each with its share of the sequences: a.txt=0.7,FOLDER=0.3."""
+    order: Literal["sequential", "shuffled"] = "sequential"
+    """Of a text's windows of T tokens: as they stand, or in a new order in every epoch, which --seed decides."""
     val: str | None = None
-    """What is held out to measure the loss on: a file like --data, or a fraction: the end of a text, drawn examples."""
+    """What is held out to measure the loss on: a file like --data; a prepared folder, for its val split; or a fraction:
+    the end of a text, drawn examples."""
     eval_every: int = 0
     """Steps between measurements of --val; the last step has one always. 0: only there."""
     out: Path = Path("runs/default")
@@ -140,7 +146,7 @@ class TrainConfig(Preset):
     fresh: bool = False
     """Start over: delete the checkpoints and the log of the run in --out first."""
     seed: int = 0
-    """Seed of the initial weights, of the order of examples, and of dropout."""
+    """Seed of the initial weights, of the order of examples and of shuffled windows, and of dropout."""
     device: Literal["auto", "gpu", "cpu"] = "auto"
     """Where to run; auto takes an NVIDIA GPU if there is a usable one."""
     coordinator: str | None = None

@@ -31,7 +31,8 @@ class EvaluateConfig:
     model: Annotated[str, *cli.place("MODEL")]
     """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
     data: str | None = None
-    """A text, a .bin token file, shakespeare or python; or .jsonl examples, of which completions alone are measured."""
+    """A text, a .bin token file, a prepared folder (its val split), shakespeare or python; or .jsonl examples, of which
+    completions alone are measured."""
     T: int | None = None
     """Tokens of a window of --data, each of which sees none before the window; by default the model's context."""
     choices: Path | None = None
@@ -131,7 +132,7 @@ def find_text(config: EvaluateConfig, source: Source) -> Data:
     context = source.config.block_size
     if (config.T or 1) > context:
         raise UsageError(f"--T {config.T} is above the model's context of {context:,} tokens; use a smaller one")
-    data = open_data(config.data, config.T or context)
+    data = open_data(config.data, config.T or context, split="val")
     if data.kind == "labels":
         raise DataError(f"{config.data}: texts with labels; python -m jaxgpt.classify eval measures on them")
     if data.kind == "text" and len(data.tokens) < 2:

@@ -41,6 +41,7 @@ class Examples:
     seed: int
 
     note = ""
+    by_rows = True
 
     @property
     def kind(self) -> str:

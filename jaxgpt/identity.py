@@ -10,8 +10,8 @@ from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.source import Source
 
 # A run may go on with other values of these; every other flag decides what its numbers are, and must stay.
-FREE = ("size", "recipe", "B", "T", "accumulate", "steps", "data", "out", "save_every", "fresh", "device", "mesh")
-FREE += ("epochs", "val", "eval_every", "remat", "profile", "skip_bad_steps", "hash_every", "deterministic")
+FREE = ("size", "recipe", "B", "T", "accumulate", "steps", "data", "mix", "out", "save_every", "fresh", "device")
+FREE += ("mesh", "epochs", "val", "eval_every", "remat", "profile", "skip_bad_steps", "hash_every", "deterministic")
 FREE += ("allow_other_data", *PROCESS)
 
 

@@ -101,9 +101,13 @@ def train(
     with device.memory_errors("the weights of --init-from alone are too large"):
         fixed = static.first_fixed(config.seed, weights)
     more = {} if fixed.base is None else {"base": f"{int(combined(fixed.base)):08x}"}
-    more |= {} if data.kind == "text" else {"T": T, "labels": list(data.labels)}
+    if data.kind != "text":
+        more |= {"T": T, "labels": list(data.labels)}
+    elif data.by_rows:  # windows of another T would be others: none of those that are left to see
+        more |= {"order": f"T={T} {config.order}"}
     same = identity(config, data.fingerprint, static.model.dtype) | more
-    own_flags = ("out", "data", "val", "coordinator", "process_id")  # paths may differ, the hashes of texts may not
+    # Paths may differ, the hashes of texts may not.
+    own_flags = ("out", "data", "mix", "val", "coordinator", "process_id")
     alike = {name: value for name, value in vars(config).items() if name not in own_flags}
     processes.require_alike(same | alike | {"val": held and held.fingerprint})
     processes.require_shared(config.out)

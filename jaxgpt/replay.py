@@ -12,10 +12,9 @@ import numpy as np
 
 from jaxgpt import cli
 from jaxgpt.config import TrainConfig, require
-from jaxgpt.data import Text, trained_text
+from jaxgpt.data import Text, Windows, trained_text
 from jaxgpt.errors import CheckpointError, DamagedError, DataError, UsageError
 from jaxgpt.folder import cache_folder, open_run, row_of
-from jaxgpt.loader import next_batch
 from jaxgpt.source import find, last_start
 from jaxgpt.tokenizer import gpt2
 
@@ -39,7 +38,7 @@ class ReplayConfig:
     step: int
     """Which step, from 0, as the rows count them."""
     data: str | None = None
-    """The text, if it has another name than at the run's last start."""
+    """The text, or what --mix names, if it has another name than at the run's last start."""
     device: Literal["auto", "gpu", "cpu"] | None = None
     """Where to compute, if not where the run does; the log's numbers come out to the bit only there."""
 
@@ -61,7 +60,7 @@ class Run:
     flags: TrainConfig
     starts: list[dict[str, Any]]
     rows: dict[int, dict[str, Any]]
-    data: Text
+    data: Text | Windows
 
     def flags_at(self, step: int) -> TrainConfig:
         """The flags that a step was trained with, the dtype as it was decided."""
@@ -80,8 +79,8 @@ class Run:
         names = ("B", "T", "accumulate", "steps", "dtype", "mesh")
         return dataclasses.replace(self.flags, **{name: start[name] for name in names if name in start})
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The (x, y) of a step."""
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, list[tuple[str, int]]]:
+        """The (x, y) of a step, and where each of its sequences starts."""
         flags, row, before = self.flags_at(step), self.rows.get(step), self.rows.get(step - 1)
         tokens = flags.B * flags.accumulate * flags.T
         if row is None:
@@ -93,11 +92,12 @@ class Run:
             raise CheckpointError(
                 f"{flags.out}/log.jsonl: the rows before step {step + 1:,} are not those of {tokens:,} tokens"
             )
-        if not 0 <= row["position"] < len(self.data.tokens) - tokens:
-            raise CheckpointError(
-                f"{flags.out}/log.jsonl: step {step:,} has position {row['position']:,}, outside of the text"
-            )
-        return next_batch(self.data.tokens, row["position"], flags.B * flags.accumulate, flags.T)[:2]
+        where = row["position"], flags.B * flags.accumulate, flags.T
+        try:
+            places = self.data.places(*where)
+        except ValueError as error:
+            raise CheckpointError(f"{flags.out}/log.jsonl: step {step:,} has {error}") from None
+        return *self.data.batch(*where)[:2], places
 
 
 def main(argv: Sequence[str]) -> int:
@@ -111,7 +111,8 @@ def main(argv: Sequence[str]) -> int:
         there = f"those of {min(rows):,} to {max(rows):,}" if rows else "none"
         raise CheckpointError(f"{config.run}/log.jsonl has no row of step {config.step:,}; it has {there}")
     flags = dataclasses.replace(flags, device=config.device or flags.device)
-    data = find_text(config.data or flags.data, starts[-1]["fingerprint"], flags.val)
+    flags_of_text = {"data" if flags.mix is None else "mix": config.data} if config.data else {}
+    data = find_text(dataclasses.replace(flags, **flags_of_text), starts[-1]["fingerprint"])
     run = Run(flags, sorted(starts, key=lambda start: start["step"]), rows, data)
     run.flags_at(config.step)
     with open_run(config.run):
@@ -129,16 +130,16 @@ def rows_of(log: Path) -> dict[int, dict[str, Any]]:
     return {row["step"]: row for row in found if row and all(type(row.get(name)) is int for name in numbers)}
 
 
-def find_text(data: str, fingerprint: str, val: str | None = None) -> Text:
-    """The text of that name without what --val holds out; of the two that "auto" may be, the one trained on."""
-    for name in ("shakespeare", "python") if data == "auto" else ():
+def find_text(flags: TrainConfig, fingerprint: str) -> Text | Windows:
+    """What these flags name, without what --val holds out; of the two that "auto" may be, the one trained on."""
+    for name in ("shakespeare", "python") if flags.data == "auto" and flags.mix is None else ():
         try:
-            found = trained_text(name, val)
+            found = trained_text(dataclasses.replace(flags, data=name))
         except DataError:
             continue
         if found.fingerprint == fingerprint:
             return found
-    return trained_text(data, val)
+    return trained_text(flags)
 
 
 def replay(run: Run, asked: int) -> None:
@@ -158,7 +159,7 @@ def replay(run: Run, asked: int) -> None:
         note(f"step {asked:,} of {run.flags.out}, on {where}, trained again from step {first:,} on, {origin}")
         flags, differs = None, False
         for step in range(first, asked + 1):
-            x, y = run.batch(step)
+            x, y, places = run.batch(step)
             if flags != run.flags_at(step):
                 flags = run.flags_at(step)
                 mesh = mesh_of_run(flags)
@@ -177,7 +178,7 @@ def replay(run: Run, asked: int) -> None:
                 both = f"{said(found)} here, {said(logged)} there"
                 note(f"from step {step:,} on the numbers are not those of the log: {both}")
             differs |= not same
-    show(np.column_stack([x, y[:, -1]]), losses, run.rows[asked]["position"])
+    show(np.column_stack([x, y[:, -1]]), losses, places)
     verdict = "not what the log has: see the note" if differs else "as in the log"
     print(f"step {asked}: loss {found['loss']:.6f}, gradient norm {found['grad_norm']:.6f}, {verdict}")
 
@@ -216,20 +217,20 @@ def mesh_of_run(flags: TrainConfig) -> "Mesh":
         return single_device()
 
 
-def show(tokens: np.ndarray, losses: np.ndarray, position: int) -> None:
+def show(tokens: np.ndarray, losses: np.ndarray, places: list[tuple[str, int]]) -> None:
     """Print each sequence, then its tokens but for the first, which nothing predicts: place, loss, id and text.
 
     Args:
       tokens: (B, T + 1).
       losses: (B, T), in nats.
-      position: of the batch in the corpus.
+      places: the text that each sequence is from, and where it starts there.
     """
-    B, T = losses.shape
-    for i in range(B):
-        text = gpt2().decode(tokens[i].tolist())
-        print(f"--- sequence {i + 1} of {B}, loss {losses[i].mean():.4f}", *text.split("\n"), sep="\n| ")
+    B, several = len(losses), len({name for name, _ in places}) > 1
+    for i, (name, start) in enumerate(places):
+        text, origin = gpt2().decode(tokens[i].tolist()), f", from {name}" * several
+        print(f"--- sequence {i + 1} of {B}{origin}, loss {losses[i].mean():.4f}", *text.split("\n"), sep="\n| ")
         for t, (token, loss) in enumerate(zip(tokens[i, 1:].tolist(), losses[i], strict=True), 1):
-            print(f"{position + i * T + t:>12} {loss:9.4f} {token:>6}  {gpt2().decode([token])!r}")
+            print(f"{start + t:>12} {loss:9.4f} {token:>6}  {gpt2().decode([token])!r}")
 
 
 def note(text: str) -> None:

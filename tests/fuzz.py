@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from jaxgpt import cli, corpus, progress, replay
 from jaxgpt.config import GPT2Config, Preset, TrainConfig
+from jaxgpt.data import Text
 from jaxgpt.errors import CheckpointError, DamagedError, DataError, UsageError
 from jaxgpt.export import ExportConfig
 from jaxgpt.fit import FitConfig
@@ -213,10 +214,10 @@ def logs(data: st.DataObject, folder: Path) -> bool:
     assert [step for step in replay.rows_of(log) if there[step] != replay.rows_of(log)[step]] == []
 
     tokens = np.arange(150, dtype=np.uint16)
-    run = replay.Run(TrainConfig(B=2, T=16), [START], there, corpus.Corpus("a text", tokens, START["fingerprint"]))
+    run = replay.Run(TrainConfig(B=2, T=16), [START], there, Text("a text", tokens, START["fingerprint"]))
     for step in there:
         with contextlib.suppress(CheckpointError):
-            x, y = run.batch(step)
+            x, y, _ = run.batch(step)
             assert x.ravel().tolist() == list(range(there[step]["position"], there[step]["position"] + 32))
             assert (y == x + 1).all()
     return bool(kept)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import train
-from jaxgpt import cli
+from jaxgpt import cli, shards
 from jaxgpt.config import GPT2Config, TrainConfig
 from jaxgpt.data import load
 from jaxgpt.errors import DataError, UsageError
@@ -121,6 +121,85 @@ def test_a_run_measures_what_is_held_out_and_keeps_its_best(tmp_path, capsys):
 def test_what_can_not_be_held_out_is_one_line(tmp_path, flags, error):
     with pytest.raises((DataError, UsageError)) as raised:
         load(config(tmp_path, **flags))
+    assert error in str(raised.value) and "\n" not in str(raised.value)
+
+
+def prepared(folder, text, val=""):
+    """A prepared folder of these texts, in shards of 30 tokens."""
+    folder.mkdir()
+    ids = {"train": gpt2().encode_ordinary(text), "val": gpt2().encode_ordinary(val)}
+    written = {name: {"shards": shards.write(folder, name, [np.array(ids[name], np.uint16)], 30)} for name in ids}
+    shards.write_meta(folder, written)
+    return str(folder)
+
+
+def test_a_folder_is_trained_on_and_held_out_as_its_files_would_be(tmp_path):
+    """All that a run asks of a folder is what it gets of the same tokens in one file."""
+    folder = prepared(tmp_path / "folder", TEXT, "That is held out, and nothing else.")
+    (one, _), (other, held) = load(config(tmp_path)), load(config(tmp_path, data=folder, val=folder))
+    assert str(other) == f"{folder} (train): {len(one.tokens):,} tokens"
+    assert one.bytes() == other.bytes() == len(TEXT.encode()) and one.per_epoch(2, 16) == other.per_epoch(2, 16)
+    for position in (0, 17, len(one.tokens) - 33):
+        for a, b in zip(one.batch(position, 2, 16), other.batch(position, 2, 16), strict=True):
+            np.testing.assert_array_equal(a, b)
+    for a, b in zip(one.once(2, 16), other.once(2, 16), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert held.name == f"{folder} (val)" and gpt2().decode(held.tokens[:].tolist()).startswith("That is held out")
+    assert len({one.fingerprint, other.fingerprint, held.fingerprint}) == 3
+
+    first, last = load(config(tmp_path, data=folder, val="0.25"))
+    one, end = load(config(tmp_path, val="0.25"))
+    assert first.tokens[:].tolist() == one.tokens.tolist() and last.tokens[:].tolist() == end.tokens.tolist()
+    assert len({first.fingerprint, last.fingerprint, other.fingerprint}) == 3
+
+
+def test_the_identity_of_a_mixture_is_that_of_its_texts_and_weights(tmp_path):
+    whole = config(tmp_path).data
+    (tmp_path / "b.txt").write_text("another text " * 40)
+    (tmp_path / "copy.txt").write_text(TEXT, encoding="utf-8")
+
+    def of(mix, **flags):
+        return load(config(tmp_path, data="auto", mix=mix.format(a=whole, t=tmp_path), **flags))[0]
+
+    mixed = of("{a}=0.7,{t}/b.txt=0.3")
+    assert mixed.fingerprint == of("{t}/copy.txt=7,{t}/b.txt=3").fingerprint == of("{a}=7,{t}/b.txt=3").fingerprint
+    others = [of(mix).fingerprint for mix in ("{a}=0.6,{t}/b.txt=0.4", "{t}/b.txt=0.7,{a}=0.3", "{a}=1")]
+    assert len({mixed.fingerprint, *others}) == 4
+    assert mixed.notes[0] == f"0.7 of the windows from {whole}: {len(mixed.texts[0].tokens):,} tokens"
+    x, _, following = mixed.batch(0, 10, 8)
+    own = [(len(text.tokens) - 1) // 8 for text in mixed.texts]
+    assert mixed.per_epoch(10, 8) == pytest.approx(max(own[0] / 7, own[1] / 3)) and following == 80
+    names = [name for name, _ in mixed.places(0, 10, 8)]
+    assert [names.count(text.name) for text in mixed.texts] == [7, 3]
+    for row, (name, start) in zip(x, mixed.places(0, 10, 8), strict=True):
+        (text,) = (text for text in mixed.texts if text.name == name)
+        assert row.tolist() == text.tokens[start : start + 8].tolist()
+    shuffled = of("{a}=0.7,{t}/b.txt=0.3", order="shuffled", seed=3)
+    assert shuffled.seed == 3 and shuffled.places(0, 50, 8) != mixed.places(0, 50, 8)
+
+
+@pytest.mark.parametrize(
+    "flags, error",
+    [
+        ({"mix": "{a}=1,{a}=2"}, "is named twice"),
+        ({"mix": "{a}=1", "data": "python"}, "=1 and --data python: both say what to train on; leave one out"),
+        (
+            {"mix": "{a}=1", "val": "0.1"},
+            "--val 0.1: of a mixture no fraction can be held out; name a text",
+        ),
+        ({"mix": "{a}=1,b.jsonl=1"}, "b.jsonl has examples, and only texts can be mixed; leave it out"),
+        ({"mix": "{a}=1,nowhere.txt=1"}, "nowhere.txt: no such file; --mix takes a UTF-8 text"),
+        ({"mix": "{a}=1", "val": "b.jsonl"}, "--val b.jsonl: --data is a text, so it must be one too"),
+        ({"data": "b.jsonl", "order": "shuffled"}, "--order shuffled: b.jsonl has examples, which come in a new order"),
+        ({"val": "{f}"}, "there is no split 'val', only train; prepare it with such a split, or name a file"),
+        ({"val": "{t}"}, "a folder without meta.json"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(tmp_path, flags, error):
+    names = {"a": config(tmp_path).data, "f": prepared(tmp_path / "folder", TEXT), "t": tmp_path}
+    flags = {name: value.format(**names) for name, value in flags.items()}
+    with pytest.raises((DataError, UsageError)) as raised:
+        load(config(tmp_path, **({"data": "auto"} if "mix" in flags else {}) | flags))
     assert error in str(raised.value) and "\n" not in str(raised.value)
 
 

@@ -9,6 +9,7 @@ import pytest
 import train
 from jaxgpt import cli, corpus, replay
 from jaxgpt.checkpoint import Checkpoints
+from jaxgpt.config import TrainConfig
 from jaxgpt.loader import next_batch
 from jaxgpt.source import last_start
 from jaxgpt.tokenizer import gpt2
@@ -184,8 +185,8 @@ def test_a_log_that_cannot_be_is_refused(trained, tmp_path, capfd, field, value,
 
 
 def test_the_two_texts_that_auto_may_be_are_told_apart(trained, monkeypatch):
-    assert replay.find_text("auto", corpus.load("python").fingerprint).name.startswith("the Python")
-    assert replay.find_text("auto", "unknown").note  # as train.py would
+    assert replay.find_text(TrainConfig(), corpus.load("python").fingerprint).name.startswith("the Python")
+    assert replay.find_text(TrainConfig(), "unknown").note  # as train.py would
 
 
 def test_its_tokens_losses_are_those_of_the_loss(trained):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import train
-from jaxgpt import classify, cli, corpus, device, evaluate, export, fit, objectives, replay, sample, verify
+from jaxgpt import classify, cli, corpus, device, evaluate, export, fit, objectives, replay, sample, shards, verify
 from jaxgpt.checkpoint import Checkpoints
 from jaxgpt.config import Preset, TrainConfig
 from jaxgpt.loader import next_batch
@@ -187,6 +187,56 @@ def test_k_steps_and_k_more_in_a_new_process_are_2k_steps_to_the_bit(text, tmp_p
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
     whole, parts = saved_bits(tmp_path / "whole", 2 * k), saved_bits(tmp_path / "parts", 2 * k)
     assert len(whole) > 40 and whole == parts
+
+
+ORDERS = {
+    "shuffled": ["--data", "{text}", "--order", "shuffled", "--seed", 5],
+    "mixed": ["--mix", "{folder}=2,{other}=1", "--order", "shuffled", "--val", "{folder}"],
+}
+
+
+@pytest.fixture
+def texts(text, tmp_path):
+    """The names of text, another one, and a prepared folder of it."""
+    (tmp_path / "other.txt").write_text(TEXT.replace("word", "other") * 2)
+    folder, ids = tmp_path / "folder", corpus.load(str(text)).tokens
+    folder.mkdir()
+    written = {name: {"shards": shards.write(folder, name, [ids], 50)} for name in ("train", "val")}
+    shards.write_meta(folder, written)
+    return {"text": text, "other": tmp_path / "other.txt", "folder": folder}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_run_in_another_order_goes_on_to_the_bit_with_any_batch(order, texts, tmp_path, capsys):
+    """Through three epochs; B and --accumulate change at a resume as they like, what decides the order can not."""
+    words = [*TINY[:-4], "--T", 16, *(str(word).format(**texts) for word in ORDERS[order])]
+    whole, parts, other = (tmp_path / name for name in ("whole", "parts", "others"))
+    assert run(*words, "--B", 4, "--out", whole, "--steps", 9) == 0
+    assert "batches per epoch of 4*16" in capsys.readouterr().out
+    assert run(*words, "--B", 4, "--out", parts, "--steps", 5) == 0
+    shutil.copytree(parts, other)
+    assert run(*words, "--B", 4, "--out", parts, "--steps", 9) == 0
+    assert f"goes on from step 5, position {5 * 64}, to 9 steps" in capsys.readouterr().out
+    assert [row["loss"] for row in rows(parts)] == [row["loss"] for row in rows(whole)]
+    assert saved_bits(parts, 9) == saved_bits(whole, 9)
+    assert [row["position"] for row in rows(whole)] == [64 * step for step in range(9)]
+
+    assert run(*words, "--B", 2, "--accumulate", 2, "--out", other, "--steps", 6) == 0
+    assert rows(other)[5]["loss"] == pytest.approx(rows(whole)[5]["loss"], rel=1e-6)
+
+    capsys.readouterr()
+    refused = [(["--T", 8], "order T=16 shuffled there and T=8 shuffled here"), (["--seed", 6], "seed ")]
+    refused += [(["--order", "sequential"], "order T=16 shuffled there and ")]
+    if order == "mixed":
+        refused += [(["--mix", f"{texts['folder']}=3,{texts['other']}=1"], "corpus ")]
+    for more, says in refused:
+        assert run(*words, "--B", 4, "--out", whole, "--steps", 11, *more) == 4
+        error = capsys.readouterr().err
+        assert says in error and error.count("\n") == 1
+
+    assert cli.run(replay.main, [str(other), "--step", "5"]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith(", as in the log\n") and (f", from {texts['other']}, loss" in out) == (order == "mixed")
 
 
 def at_step(patch, step, action):
