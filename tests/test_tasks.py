@@ -52,7 +52,7 @@ def test_tasks_run_once_and_only_those_that_are_not_done(tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_a_library_did_not_foresee_is_one_line_that_names_the_log(tmp_path, capfd, workers):
     with tasks.local(workers, tmp_path / "lock") as run:
-        with pytest.raises(JaxgptError, match=f"KeyError: .*; {tmp_path}/logs/logs/task_00001.log says where"):
+        with pytest.raises(JaxgptError, match=rf"KeyError: .*; {tmp_path}/logs/logs/task_00001\.log says where"):
             run([Act(tmp_path, "fail")], 2, tmp_path / "logs", lambda done: None)
         assert "Traceback" in (tmp_path / "logs" / "logs" / "task_00001.log").read_text()
         with pytest.raises(UsageError, match="^not like this$"):
@@ -149,9 +149,9 @@ def test_slurm_runs_the_tasks_as_an_array(tmp_path, cluster):
 
 def test_a_job_of_slurm_that_fails_is_noticed(tmp_path, cluster, monkeypatch):
     monkeypatch.setattr(tasks, "POLL_SECONDS", 0.1)
-    with tasks.slurm(1, {"partition": "cpu", "time": "1"}) as run:
-        with pytest.raises(TryAgainError, match="SLURM's job 1 has ended and 1 tasks of it are not done"):
-            run([Act(tmp_path, "fail")], 2, tmp_path / "logs", lambda done: None)
+    said = "SLURM's job 1 has ended and 1 tasks of it are not done"
+    with tasks.slurm(1, {"partition": "cpu", "time": "1"}) as run, pytest.raises(TryAgainError, match=said):
+        run([Act(tmp_path, "fail")], 2, tmp_path / "logs", lambda done: None)
 
 
 def test_slurm_needs_its_commands_and_options(tmp_path, cluster, monkeypatch):
