@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+import train
+from jaxgpt import cli
 from jaxgpt.errors import UsageError
 from jaxgpt.processes import HEARTBEAT_S, Place, place
 
@@ -68,6 +70,13 @@ def run(*arguments, **options):
     return finish(start(*arguments, **options))
 
 
+def alone(folder, monkeypatch, *words):
+    """The exit code of a run of one process, which is this one."""
+    with monkeypatch.context() as patch:
+        patch.chdir(folder)
+        return cli.run(train.main, [*FLAGS, *words])
+
+
 def rows(folder, out):
     return [json.loads(line) for line in (folder / out / "log.jsonl").read_text().splitlines()]
 
@@ -82,11 +91,10 @@ def wait_for_rows(folder, out, count):
     raise AssertionError(f"{out} has no {count} rows after a minute")
 
 
-def test_other_numbers_of_processes_go_on_with_the_same_run(folder):
+def test_other_numbers_of_processes_go_on_with_the_same_run(folder, monkeypatch):
     """Four processes, then two of two devices, then one: the losses of one process that trains undisturbed."""
     more = ("--dropout", "0.1", "--val", "0.1", "--eval-every", "4")
-    ((code, _, err),) = run(folder, 1, "--out", "one", "--steps", "12", *more)
-    assert (code, err) == (0, "")
+    assert alone(folder, monkeypatch, "--out", "one", "--steps", "12", *more) == 0
     four = run(folder, 4, "--out", "run", "--steps", "4", "--mesh", "data=2,fsdp=2", *more)
     two = run(folder, 2, "--out", "run", "--steps", "8", *more, devices=2, srun=True)
     one = run(folder, 1, "--out", "run", "--steps", "12", *more)
@@ -105,54 +113,58 @@ def test_other_numbers_of_processes_go_on_with_the_same_run(folder):
     assert rows(folder, "run")[-1]["loss"] < rows(folder, "run")[0]["loss"] - 0.5
 
 
-@pytest.mark.parametrize(
-    "victim, number", [(0, signal.SIGKILL), (1, signal.SIGKILL), (0, signal.SIGSTOP), (1, signal.SIGSTOP)]
-)
-def test_when_one_is_lost_the_other_ends_and_the_command_goes_on(folder, victim, number):
+def test_when_one_is_lost_the_other_ends_and_the_command_goes_on(folder):
+    """The first or the second, killed or stopped; each start goes on behind the loss before it.
+
+    The last start ends by a signal to the second process, which is a stop of both.
+    """
     sooner = "processes.HEARTBEAT_S = 8"
-    words = ["--out", "run", "--steps", "100000", "--save-every", "5"]
-    started = start(folder, 2, *words, preludes={0: sooner, 1: sooner})
-    wait_for_rows(folder, "run", 12)
-    lost, survivor = started[victim], started[1 - victim]
-    lost.send_signal(number)
-    at = time.monotonic()
-    _, err = survivor.communicate(timeout=60)
-    assert time.monotonic() - at < 8 + 15
-    assert survivor.returncode == 75
-    assert err.startswith("error: another process of this run is gone or stands still; start the same command")
-    assert err.count("\n") == 1
-    lost.kill()
-    lost.communicate()
-    again = run(folder, 2, "--out", "run", "--steps", str(len(rows(folder, "run")) + 3), "--save-every", "5")
-    assert [(code, err) for code, _, err in again] == [(0, "")] * 2
-    assert "goes on from step " in again[0][1]
-    assert [row["step"] for row in rows(folder, "run")] == list(range(len(rows(folder, "run"))))
-
-
-def test_a_signal_to_one_is_a_stop_of_all(folder):
-    started = start(folder, 2, "--out", "run", "--steps", "100000")
-    wait_for_rows(folder, "run", 3)
+    words, more = ["--out", "run", "--steps", "100000", "--save-every", "5"], 0
+    for number in (signal.SIGKILL, signal.SIGSTOP):
+        for victim in (0, 1):
+            started = start(folder, 2, *words, preludes={0: sooner, 1: sooner})
+            wait_for_rows(folder, "run", more + 12)
+            lost, survivor = started[victim], started[1 - victim]
+            lost.send_signal(number)
+            at = time.monotonic()
+            said, err = survivor.communicate(timeout=60)
+            assert time.monotonic() - at < 8 + 15, (victim, number)
+            assert survivor.returncode == 75, (victim, number)
+            assert err.startswith("error: another process of this run is gone or stands still; start the same command")
+            assert err.count("\n") == 1
+            lost.kill()
+            others, _ = lost.communicate()
+            assert ("goes on from step " in (said if victim else others)) == (more > 0), (victim, number)
+            more = len(rows(folder, "run"))
+    started = start(folder, 2, *words)
+    wait_for_rows(folder, "run", more + 3)
     started[1].send_signal(signal.SIGTERM)
     (code, out, err), (other_code, _, other_err) = finish(started)
     assert (code, other_code, err) == (143, 143, "")
     assert other_err == "\nstopping after the step in progress; once more quits at once\n"
+    assert "goes on from step " in out
     steps = len(rows(folder, "run"))
     assert (
         f"stopped   after {steps} of 100,000 steps, saved in run/checkpoints/{steps}, because another process got"
         in out
     )
     assert (folder / "run" / "checkpoints" / str(steps)).exists()
+    assert [row["step"] for row in rows(folder, "run")] == list(range(steps))
 
 
-@pytest.mark.parametrize(
-    "words, says",
-    [(["--seed", "5"], "seed is 5"), (["--fresh"], "fresh is True"), (["--num-processes", "3"], "num_processes is 3")],
-)
-def test_processes_must_have_the_same_flags(folder, words, says):
-    ended = run(folder, 2, "--out", "run", "--steps", "4", preludes={1: f"sys.argv += {words}"})
-    assert [code for code, _, _ in ended] == [2, 2]
-    assert ended[0][2].startswith("error: not all processes have the same flags and text: ")
-    assert f"same flags and text: {says} here; start all with the same command" in ended[1][2]
+def test_processes_must_have_the_same_flags(folder):
+    """Each but the first has another one; all say what is not the same, and each its own."""
+    others = {1: ["--seed", "5"], 2: ["--fresh"], 3: ["--num-processes", "5"]}
+    preludes = {id: f"sys.argv += {words}" for id, words in others.items()}
+    ended = run(folder, 4, "--out", "run", "--steps", "4", preludes=preludes)
+    assert [code for code, _, _ in ended] == [2] * 4
+    for (_, _, err), own in zip(ended, (None, "seed is 5", "fresh is True", "num_processes is 5"), strict=True):
+        alike = {"seed": "seed is 0", "fresh": "fresh is False", "num_processes": "num_processes is 4"}
+        said = sorted(own if own and own.startswith(name) else fact for name, fact in alike.items())
+        assert err.startswith("error: not all processes have the same flags and text: ") and err.count("\n") == 1
+        named, _, advice = err.split("same flags and text: ")[1].partition("; ")
+        assert sorted(named.removesuffix(" here").split(" here, ")) == said
+        assert advice == "start all with the same command\n"
     assert not (folder / "run" / "checkpoints").exists()
 
 
@@ -181,15 +193,15 @@ def test_a_loss_that_is_no_number_ends_all(folder):
     assert all(err.startswith("error: step ") and err.count("\n") == 1 for _, _, err in ended)
 
 
-def test_weights_of_a_run_and_a_fresh_start(folder):
-    assert [code for code, _, _ in run(folder, 1, "--out", "one", "--steps", "3")] == [0]
+def test_weights_of_a_run_and_a_fresh_start(folder, monkeypatch):
+    assert alone(folder, monkeypatch, "--out", "one", "--steps", "3") == 0
     words = ["--init-from", "one", "--out", "run", "--steps", "2"]
-    assert [code for code, _, _ in run(folder, 1, *words)] == [0]
-    alone = rows(folder, "run")
+    assert alone(folder, monkeypatch, *words) == 0
+    undisturbed = rows(folder, "run")
     ended = run(folder, 2, *words, "--mesh", "fsdp=2", "--fresh")
     assert [(code, err) for code, _, err in ended] == [(0, "")] * 2
     assert "--fresh: deleted the run that was in run" in ended[0][1] and "from the weights of" in ended[0][1]
-    assert [row["loss"] for row in rows(folder, "run")] == pytest.approx([row["loss"] for row in alone], abs=1e-5)
+    assert [row["loss"] for row in rows(folder, "run")] == pytest.approx([row["loss"] for row in undisturbed], abs=1e-5)
 
 
 def test_a_folder_that_is_not_the_same_for_all(folder):
@@ -203,22 +215,23 @@ def test_a_folder_that_is_not_the_same_for_all(folder):
 
 
 def test_a_part_that_can_not_be_written_or_read(folder):
-    """Process 1 can't write its part; both end. Then a part is damaged, which process 1 alone reads; both fall back."""
+    """A part is damaged, which process 1 alone reads; both fall back. Then process 1 can't write its part; both end."""
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))"
     preludes = {0: "checkpoint.PATIENCE_S = 5", 1: "checkpoint.PATIENCE_S = 5; " + full}
-    assert [code for code, _, _ in run(folder, 2, "--out", "run", "--steps", "2", "--mesh", "fsdp=2")] == [0, 0]
-    ended = run(folder, 2, "--out", "run", "--steps", "4", "--mesh", "fsdp=2", preludes=preludes)
+    words = ["--out", "run", "--mesh", "fsdp=2"]
+    assert [code for code, _, _ in run(folder, 2, *words, "--steps", "4", "--save-every", "2")] == [0, 0]
+    parts = (folder / "run" / "checkpoints" / "4" / "state" / "ocdbt.process_1").rglob("d/*")
+    for part in parts:
+        part.write_bytes(part.read_bytes()[:100])
+    ended = run(folder, 2, *words, "--steps", "6", preludes=preludes)
+    assert "checkpoints/4 is damaged and can't be used" in ended[0][1] and "goes on from step 2" in ended[0][1]
     assert [code for code, _, _ in ended] in ([4, 4], [4, 75], [75, 4])
     for _, _, err in ended:
         assert err.count("\n") == 1
     assert "could not be saved by all processes" in "".join(err for _, _, err in ended)
-    assert [code for code, _, _ in run(folder, 2, "--out", "run", "--steps", "4", "--mesh", "fsdp=2")] == [0, 0]
-    parts = (folder / "run" / "checkpoints" / "4" / "state" / "ocdbt.process_1").rglob("d/*")
-    for part in parts:
-        part.write_bytes(part.read_bytes()[:100])
-    ended = run(folder, 2, "--out", "run", "--steps", "6", "--mesh", "fsdp=2")
+    ended = run(folder, 2, *words, "--steps", "6")
     assert [(code, err) for code, _, err in ended] == [(0, "")] * 2
-    assert "checkpoints/4 is damaged and can't be used" in ended[0][1] and "goes on from step 2" in ended[0][1]
+    assert "goes on from step 2" in ended[0][1]
     names = {path.name for path in (folder / "run" / "checkpoints").iterdir()}
     assert names == {"2", "4.damaged", "6"}
 
