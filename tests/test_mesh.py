@@ -15,10 +15,12 @@ from jaxgpt.mesh import choose, device_bytes, make_mesh, own_rows, sequences, wi
 from jaxgpt.training import training
 
 MESHES = ("data=1", "data=8", "fsdp=8", "data=2,fsdp=4")
-FLAGS = ["--size", "tiny", "--B", "8", "--T", "16", "--lr", "1e-3", "--data", "text.txt", "--hash-every", "20"]
+WIDTH = 16
+FLAGS = ["--n-layer", "2", "--n-head", "2", "--n-embd", str(WIDTH), "--B", "8", "--T", "16", "--lr", "1e-2"]
+FLAGS += ["--data", "text.txt", "--hash-every", "10"]
 
 EIGHT = """
-import contextlib, io, json, sys
+import contextlib, dataclasses, io, json, sys
 sys.path.insert(0, sys.argv[1])
 import jax, numpy as np, train
 from jaxgpt import cli, device
@@ -43,18 +45,18 @@ def run(*words):
 found = {}
 flags = json.loads(sys.argv[2])
 for mesh in json.loads(sys.argv[3]):
-    found[mesh] = run(*flags, "--mesh", mesh, "--out", mesh, "--steps", "20")
-    config = TrainConfig.from_preset(Preset("tiny"))
+    found[mesh] = run(*flags, "--mesh", mesh, "--out", mesh, "--steps", "10")
+    config = dataclasses.replace(TrainConfig.from_preset(Preset("tiny")), n_embd=int(sys.argv[4]))
     axes = {name: int(size) for name, size in (part.split("=") for part in mesh.split(","))}
     state = training(config, make_mesh(axes, jax.devices())).first_state(seed=0)
     first = jax.devices()[0]
     held = [s.data.nbytes for x in jax.tree.leaves(state) for s in x.addressable_shards if s.device == first]
     found[mesh] |= {"bytes": sum(held), "state": int(combined(state))}
-for steps, mesh in ((4, "data=1"), (8, "fsdp=8"), (12, "data=2"), (16, "data=1"), (20, "data=2,fsdp=4")):
+for steps, mesh in ((2, "data=1"), (4, "fsdp=8"), (6, "data=2"), (8, "data=1"), (10, "data=2,fsdp=4")):
     found[f"elastic {steps}"] = run(*flags, "--mesh", mesh, "--out", "elastic", "--steps", str(steps))
-parts = ["--B", "4", "--accumulate", "2", "--mesh", "data=2,fsdp=2", "--out", "parts", "--steps", "20"]
+parts = ["--B", "4", "--accumulate", "2", "--mesh", "data=2,fsdp=2", "--out", "parts", "--steps", "10"]
 found["parts"] = run(*flags, *parts)
-found["auto"] = run(*flags, "--B", "6", "--out", "auto", "--steps", "1")
+found["auto"] = run(*flags, "--n-layer", "1", "--B", "6", "--out", "auto", "--steps", "1")
 found["weights"] = run(*flags, "--init-from", "data=1", "--mesh", "fsdp=8", "--out", "weights", "--steps", "2")
 found["more"] = run(*flags, "--init-from", "data=1", "--mesh", "data=1", "--out", "more", "--steps", "2")
 tune = ["--init-from", "data=1", "--T", "16", "--steps", "4", "--val", "0.2", "--dropout", "0.2", "--lora", "2"]
@@ -75,7 +77,7 @@ def eight(tmp_path_factory):
     labels = [{"text": f"word{n % 7} and {n}", "label": n % 3} for n in range(60)]
     for name, records in (("pairs", pairs), ("labels", labels)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    code = [sys.executable, "-c", EIGHT, os.getcwd(), json.dumps(FLAGS), json.dumps(MESHES)]
+    code = [sys.executable, "-c", EIGHT, os.getcwd(), json.dumps(FLAGS), json.dumps(MESHES), str(WIDTH)]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "PYTHONPATH": os.getcwd(), "JAXGPT_CACHE": str(folder)}
     done = subprocess.run(code, capture_output=True, text=True, cwd=folder, env=environment, timeout=500)
     assert (done.returncode, done.stderr) == (0, "")
@@ -105,7 +107,7 @@ def test_a_mesh_changes_neither_the_tokens_nor_the_losses(eight, mesh):
 
 
 def test_parameters_and_moments_on_a_device_are_its_share(eight):
-    vectors = 3 * 4 * (2 * 13 * 64 + 2 * 64) + 3 * 4  # biases, LayerNorm and counters, which are whole everywhere
+    vectors = 3 * 4 * (2 * 13 * WIDTH + 2 * WIDTH) + 3 * 4  # biases, LayerNorm and counters, which are whole everywhere
     whole = eight["data=1"]["bytes"] - vectors
     assert {mesh: eight[mesh]["bytes"] - vectors for mesh in MESHES} == {
         "data=1": whole,
@@ -117,10 +119,10 @@ def test_parameters_and_moments_on_a_device_are_its_share(eight):
 
 def test_a_run_goes_on_with_other_numbers_of_devices(eight):
     """1 -> 8 -> 2 -> 1 -> 8 devices: four resumes."""
-    parts = [eight[f"elastic {steps}"] for steps in (4, 8, 12, 16, 20)]
+    parts = [eight[f"elastic {steps}"] for steps in (2, 4, 6, 8, 10)]
     assert [x for part in parts for x in part["seen"]] == eight["data=1"]["seen"]
     same_curve(parts[-1]["rows"], eight["data=1"]["rows"])
-    assert "goes on from step 16, position 2,048, to 20 steps" in parts[-1]["out"]
+    assert "goes on from step 8, position 1,024, to 10 steps" in parts[-1]["out"]
 
 
 def test_parts_of_a_batch_on_a_mesh_are_the_batch(eight):
