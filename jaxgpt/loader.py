@@ -95,10 +95,10 @@ def _cut(text: np.ndarray | Tokens, starts: np.ndarray, ids: np.ndarray, rows: n
         for row in range(len(ids)) if rows is None else rows.tolist():
             ids[row] = text[int(starts[row]) : int(starts[row]) + length]
         return
-    # Every piece of this length there is, as the rows of a view: numpy copies those that are asked for in one go, here
-    # as many as malloc has memory at hand for.
+    # Every piece of this length there is, as the rows of a view: numpy copies those that are asked for in one go; not
+    # more of them than malloc has memory at hand for, which it asks the system for from 128 KB on.
     every = np.ndarray((len(text) - length + 1, length), text.dtype, text, 0, 2 * text.strides)
-    many = max(1, 2**15 // length)
+    many = max(1, 40_000 // length)
     for first in range(0, len(ids) if rows is None else len(rows), many):
         now = slice(first, first + many) if rows is None else rows[first : first + many]
         ids[now] = every[starts[now]]
@@ -140,21 +140,23 @@ def windows(
         n = (N - 1) // T
         if n < 1:
             raise ValueError(f"{N:,} tokens are too few for one window: T + 1 = {T + 1:,} are needed")
-        mine = text == i if len(lengths) > 1 else slice(None)
-        number[mine] = _in_epochs(number[mine], n, seed, i)
+        if len(lengths) == 1:
+            number = _in_epochs(number, n, seed, i)
+        else:
+            mine = text == i
+            number[mine] = _in_epochs(number[mine], n, seed, i)
     return text, number * T
 
 
 def _in_epochs(number: np.ndarray, n: int, seed: int | None, text: int) -> np.ndarray:
     """Which of the n windows of a text comes as its window number 0, 1, ... of a run; the numbers are in order."""
-    found = number % n
     if seed is None or not len(number):
-        return found
-    epochs = range(int(number[0]) // n, int(number[-1]) // n + 1)
+        return number % n
+    found, epochs = np.empty_like(number), range(int(number[0]) // n, int(number[-1]) // n + 1)
     for epoch in epochs:
         key = (seed, epoch, text) if text else (seed, epoch)  # the first text has the order that it has alone
         now = slice(None) if len(epochs) == 1 else slice(*np.searchsorted(number, (epoch * n, (epoch + 1) * n)))
-        found[now] = permuted(found[now], n, key)
+        found[now] = permuted(number[now] - epoch * n, n, key)
     return found
 
 

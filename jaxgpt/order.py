@@ -38,14 +38,15 @@ def permuted(index: np.ndarray, n: int, key: Sequence[int]) -> np.ndarray:
     """
     a, b = _sides(n)
     keys = _round_keys(tuple(key), ROUNDS if n >= FEW else ROUNDS_OF_FEW)
-    found = _network(np.atleast_1d(index).astype(WORD), a, b, keys)
+    index = np.asarray(index)
+    found = _network(index.reshape(-1).astype(WORD), a, b, keys)
     while (beyond := found >= n).any():
         found[beyond] = _network(found[beyond], a, b, keys)
-    return found.astype(np.int64).reshape(np.shape(index))
+    return found.astype(np.int64).reshape(index.shape)
 
 
 def _network(index: np.ndarray, a: np.ndarray, b: np.ndarray, keys: Sequence[np.ndarray]) -> np.ndarray:
-    right, left = np.divmod(index, a)
+    right, left = index // a, index % a  # faster than divmod
     for key in keys:  # left is of Z_a; then the two change places, and so do a and b
         mixed = right ^ key
         mixed *= FIRST
@@ -93,7 +94,7 @@ def mixed(window: np.ndarray, weights: tuple[int, ...]) -> tuple[np.ndarray, np.
     """
     window = np.asarray(window, np.int64)
     if len(weights) == 1:
-        return np.zeros(window.shape, np.int64), window.copy()
+        return np.zeros(window.shape, np.int64), window
     source, number = _turn(weights)
     turn, at = np.divmod(window, len(source))
     return source[at], turn * np.array(weights, np.int64)[source[at]] + number[at]
