@@ -217,6 +217,9 @@ def _has_a_form(raw: str, digits: str) -> bool:
         return bool(NANP.fullmatch(raw)) or (bool(PARENS.match(raw)) and len(digits) > 8 and _national(digits))
     if digits[0] != "0":
         return bool(NANP.fullmatch(raw) or RUSSIAN.fullmatch(raw) or (MOBILE.fullmatch(raw) and _national(digits)))
+    # An area has five digits at most, and nobody parts by dots and hyphens at once.
+    if len(first) > 5 or ("." in raw and "-" in raw):
+        return False
     if digits[1] == "0" and len(digits) > 10 and _international(digits[2:]):
         return True
     # A trunk's 0 and an area, never a 0 alone: that is a book's or a decimal's. Of nine digits or more.
@@ -259,7 +262,10 @@ def phones(text: str) -> Spans:
                     n += groups[j][1] - groups[j][0]
                     if n > 17:
                         break
-                    if n >= 7 and (j + 1 == len(groups) or text[groups[j][1]] not in ".-)"):
+                    # Behind it may be another phone or a small number, but no more digits of the same one.
+                    last = j + 1 == len(groups)
+                    more = not last and groups[j + 1][1] - groups[j + 1][0] > 2 and text[groups[j + 1][0]] != "0"
+                    if n >= 7 and (last or (text[groups[j][1]] not in ".-)" and not (text[start] == "0" and more))):
                         ends.append(j)
                 found = next((j + 1 for j in reversed(ends) if _is_phone(text, start, groups[j][1])), 0)
             if found:

@@ -54,25 +54,22 @@ LOOK_ALIKES = [
 ]
 
 
-@pytest.mark.parametrize("kind, text", FORMS)
-@pytest.mark.parametrize("frame", ["{}", "Hello, {} and more."])
-def test_each_form_is_found(kind, text, frame):
-    text = frame.format(text)
-    found = pii.find(text)
-    assert found and {each.kind for each in found} == {kind}
-    replaced = pii.replace(text, found)
-    assert pii.find(replaced) == []
+@pytest.mark.parametrize("kind, form", FORMS)
+def test_each_form_is_found(kind, form):
+    for text in (form, f"Hello, {form} and more."):
+        found = pii.find(text)
+        assert found and {each.kind for each in found} == {kind}
+        assert pii.find(pii.replace(text, found)) == []
 
 
 def test_chance_passes_seldom():
     # Bare numbers of no meaning: nine digits have one check digit, so they need a word; eleven have two or more.
     random = np.random.default_rng(0)
     for length, limit in ((9, 0), (10, 0), (11, 0.03), (12, 0), (13, 0.01), (14, 0.01), (15, 0.01), (18, 0.01)):
-        texts = [f"I saw {random.integers(10 ** (length - 1), 10**length)} there" for _ in range(1000)]
-        assert sum(bool(pii.find(text)) for text in texts) <= limit * 1000
+        texts = [f"I saw {random.integers(10 ** (length - 1), 10**length)} there" for _ in range(400)]
+        assert sum(bool(pii.find(text)) for text in texts) <= limit * 400
 
 
 @pytest.mark.parametrize("text", LOOK_ALIKES)
-@pytest.mark.parametrize("frame", ["{}", "Hello, {} and more."])
-def test_a_look_alike_is_left(text, frame):
-    assert pii.find(frame.format(text)) == []
+def test_a_look_alike_is_left(text):
+    assert pii.find(text) == pii.find(f"Hello, {text} and more.") == []

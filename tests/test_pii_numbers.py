@@ -100,6 +100,9 @@ IBAN = [
 FORMS = [("phone", text) for text in PHONE] + [("credit_card", text) for text in CREDIT_CARD]
 FORMS += [("iban", text) for text in IBAN]
 LOOK_ALIKES = [
+    "0621 2401 7145 3537",
+    "010.049.355-63",
+    "00311996-2340",
     "on 2023-10-15 12:30:00",
     "15.10.2023",
     "ISBN 978-3-16-148410-0",
@@ -135,17 +138,14 @@ LOOK_ALIKES = [
 ]
 
 
-@pytest.mark.parametrize("kind, text", FORMS)
-@pytest.mark.parametrize("frame", ["{}", "Hello, {} and more."])
-def test_each_form_is_found(kind, text, frame):
-    text = frame.format(text)
-    found = pii.find(text)
-    assert found and {each.kind for each in found} == {kind}
-    replaced = pii.replace(text, found)
-    assert pii.find(replaced) == []
+@pytest.mark.parametrize("kind, form", FORMS)
+def test_each_form_is_found(kind, form):
+    for text in (form, f"Hello, {form} and more."):
+        found = pii.find(text)
+        assert found and {each.kind for each in found} == {kind}
+        assert pii.find(pii.replace(text, found)) == []
 
 
 @pytest.mark.parametrize("text", LOOK_ALIKES)
-@pytest.mark.parametrize("frame", ["{}", "Hello, {} and more."])
-def test_a_look_alike_is_left(text, frame):
-    assert pii.find(frame.format(text)) == []
+def test_a_look_alike_is_left(text):
+    assert pii.find(text) == pii.find(f"Hello, {text} and more.") == []
