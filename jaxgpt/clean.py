@@ -277,7 +277,7 @@ class Anonymise(PipelineStep):
             for document in data:
                 found = pii.find(document.text)
                 if model:
-                    found = pii.merged([*found, *pii.names(document.text, model)])
+                    found = pii.apart([*found, *pii.names(document.text, model)])
                 for each in found:
                     self.stat_update(each.kind)
                 if found and self.mode == "drop":

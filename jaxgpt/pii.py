@@ -53,15 +53,15 @@ def find(text: str, kinds: Iterable[str] = KINDS) -> list[Found]:
     new = found
     while new:
         new = [each for each in _scan(replace(text, found)) if each.kind in kinds]
-        found = _apart([*found, *(_back(each, found) for each in new)])
+        found = apart([*found, *(_back(each, found) for each in new)])
     return found
 
 
 def _scan(text: str) -> list[Found]:
-    return _apart(Found(*span) for finder in FINDERS for span in finder(text))
+    return apart(Found(*span) for finder in FINDERS for span in finder(text))
 
 
-def _apart(found: Iterable[Found]) -> list[Found]:
+def apart(found: Iterable[Found]) -> list[Found]:
     """Sorted, and of those that overlap only the longest, at equal length the one that comes first in RANK."""
     kept: list[Found] = []
     for each in sorted(found, key=lambda each: (each.start, each.end)):
@@ -96,7 +96,7 @@ def placeholder(kind: str) -> str:
 def replace(text: str, found: Iterable[Found]) -> str:
     """The text with a placeholder in place of each; of those that overlap, the longest."""
     parts, last = [], 0
-    for each in _apart(found):
+    for each in apart(found):
         parts += text[last : each.start], placeholder(each.kind)
         last = each.end
     return "".join([*parts, text[last:]])
@@ -120,7 +120,7 @@ def names(text: str, nlp: Callable[[str], Any]) -> list[Found]:
                 at = start + entity.start_char + len(entity.text) - len(entity.text.lstrip())
                 found.append(Found(kinds[entity.label_], at, at + len(words)))
         start = end
-    return _apart(found)
+    return apart(found)
 
 
 def _cut(text: str, start: int) -> int:
