@@ -143,6 +143,7 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
     out, work = config.out, config.out / "work"
     if config.fresh:
         _clear(out)
+    _require_ours(out)
     work.mkdir(exist_ok=True)
     inputs = [str(documents.spool(work)) if name == "-" else name for name in config.inputs]
     pieces = documents.plan(inputs, config.files)
@@ -256,10 +257,14 @@ def _is_done(out: Path, asked: dict[str, Any]) -> bool:
             raise UsageError(f"{out} is {what} already, {why}; choose another --out, or --fresh to start over")
         if path.name == "meta.json":
             return True
-    strange = any(child.name not in (".lock", "work") for child in out.iterdir())
-    if strange and not (out / "work" / "asked.json").exists():
-        raise UsageError(f"{out}: there are files in it already; choose a new folder")
     return False
+
+
+def _require_ours(out: Path) -> None:
+    """Refuse a folder in which something else is."""
+    ours = (out / "meta.json").exists() or (out / "work").exists()
+    if not ours and any(child.name != ".lock" for child in out.iterdir()):
+        raise UsageError(f"{out}: there are files in it already; choose a new folder")
 
 
 def _clear(out: Path) -> None:

@@ -17,7 +17,21 @@ import numpy as np
 import pytest
 
 import train
-from jaxgpt import classify, cli, corpus, device, evaluate, export, fit, objectives, replay, sample, shards, verify
+from jaxgpt import (
+    classify,
+    cli,
+    corpus,
+    device,
+    evaluate,
+    export,
+    fit,
+    objectives,
+    prepare,
+    replay,
+    sample,
+    shards,
+    verify,
+)
 from jaxgpt.checkpoint import Checkpoints
 from jaxgpt.config import Preset, TrainConfig
 from jaxgpt.loader import next_batch
@@ -679,10 +693,10 @@ def test_a_reader_that_leaves_is_no_traceback(text, tmp_path):
 
 def test_the_commands_of_the_readme_are_understood():
     text = (SCRIPT.parent / "README.md").read_text()
-    scaling, evaluation, finetuning = (
-        (SCRIPT.parent / "docs" / f"{page}.md").read_text() for page in ("scaling", "evaluation", "finetuning")
+    scaling, evaluation, finetuning, data = (
+        (SCRIPT.parent / "docs" / f"{page}.md").read_text() for page in ("scaling", "evaluation", "finetuning", "data")
     )
-    commands = re.findall(r"python train\.py(.*)", text + scaling)
+    commands = re.findall(r"python train\.py(.*)", text + scaling + data)
     pods = re.search(r"command: \[python, train\.py, (.*?)\]", scaling, re.DOTALL)[1]
     commands.append(" ".join(word.strip().strip('"') for word in pods.split(",")))
     assert len(commands) > 8
@@ -692,9 +706,10 @@ def test_the_commands_of_the_readme_are_understood():
             cli.parse(TrainConfig, words, TrainConfig.from_preset(cli.parse_some(Preset, words)))
     rooms = {"sample": sample.SampleConfig, "export": export.ExportConfig, "fit": fit.FitConfig}
     rooms |= {"verify": verify.VerifyConfig, "replay": replay.ReplayConfig, "evaluate": evaluate.EvaluateConfig}
+    rooms["prepare"] = prepare.PrepareConfig
     rooms |= {f"classify {name}": flags for name, flags in classify.COMMANDS.items()}
     for room, config in rooms.items():
-        commands = re.findall(rf"^python -m jaxgpt\.{room}( .*)", text + evaluation + finetuning, re.MULTILINE)
+        commands = re.findall(rf"^python -m jaxgpt\.{room}( .*)", text + evaluation + finetuning + data, re.MULTILINE)
         assert commands
         for words in commands:
             if words.count('"') % 2 == 0 and "mytasks" not in words:  # a text of two lines; a folder that is not there
