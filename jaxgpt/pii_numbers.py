@@ -55,7 +55,7 @@ CARD_PREFIX = re.compile(
     r"|3(?:0[0-5]|[689]\d)\d{11}|6(?:011|4[4-9]\d|5\d\d)\d{12,15}|35(?:2[89]|[3-8]\d)\d{12,15}"
     r"|62\d{14,17}|220[0-4]\d{12}|(?:5018|5020|5038|5893|6304|6759|676[1-3])\d{9,15}|(?:60|8[12])\d{14}"
 )
-FIFTH = re.compile(r" \d{4}(?![\d/])")
+FIFTH = re.compile(r" \d{4}(?![\d/]| \d{4})")
 CARD_FORM = re.compile(r"1[3-9]|4([ .-])4\1(?:4\1[1-4]|4\1[34]\1[1-4]|6)|4([ .-])6\2[45]|4([ .-])3\3[34]\3[34]")
 
 
@@ -86,7 +86,7 @@ def cards(text: str) -> Spans:
         if run.end() - run.start() < 13:
             continue
         for start, end, form in windows(text, run):
-            # A fifth group of four makes it another number, such as a bank's.
+            # A fifth group of four makes it another number, such as a bank's; more are the next card.
             longer = form != "16" and FIFTH.match(text, end)
             if start >= last and not longer and _is_card(text, start, end, form) and whole(text, start, end):
                 yield "credit_card", start, end
