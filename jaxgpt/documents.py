@@ -106,7 +106,7 @@ def _units(name: str, patterns: tuple[str, ...]) -> Iterator[Unit]:
         raise UsageError(f"{name}: no such file or folder; give text, JSONL, CSV, Parquet, WARC, hf://OWNER/NAME or -")
     for file in taken:
         kind, size = _kind(file), file.stat().st_size
-        if kind in ("text", "jsonl") and file.suffix not in PACKED:
+        if kind in ("text", "jsonl") and file.suffix.lower() not in PACKED:
             cuts = [*range(0, size, CUT_BYTES if kind == "text" else PIECE_BYTES), size] if size else [0, 0]
             yield from (Unit(str(file), kind, *ends, ends[1] - ends[0]) for ends in itertools.pairwise(cuts))
         elif kind == "parquet":
@@ -119,20 +119,13 @@ def _units(name: str, patterns: tuple[str, ...]) -> Iterator[Unit]:
 def _matches(file: Path, patterns: tuple[str, ...]) -> bool:
     if patterns:
         return any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns)
-    return file.name.removesuffix(file.suffix if file.suffix in PACKED else "").lower().endswith(KNOWN)
+    return file.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(KNOWN)
 
 
 def _kind(file: Path) -> str:
-    name = file.name.lower()
-    suffix = Path(name.removesuffix(Path(name).suffix) if name.endswith(PACKED) else name).suffix
-    return {
-        ".jsonl": "jsonl",
-        ".csv": "csv",
-        ".tsv": "tsv",
-        ".parquet": "parquet",
-        ".warc": "warc",
-        ".wet": "warc",
-    }.get(suffix, "text")
+    name = file.name.lower().removesuffix(".gz").removesuffix(".zst")
+    kinds = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".warc": "warc", ".wet": "warc"}
+    return kinds.get(Path(name).suffix, "text")
 
 
 class Read(PipelineStep):
@@ -192,9 +185,9 @@ def parts(text: str, chars: int = DOCUMENT_CHARS) -> Iterator[str]:
 
 def _open(unit: Unit) -> IO[bytes]:
     path = Path(unit.name)
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return gzip.open(path)
-    if path.suffix == ".zst":
+    if path.suffix.lower() == ".zst":
         import zstandard
 
         return io.BufferedReader(zstandard.open(path, "rb"))
@@ -203,7 +196,7 @@ def _open(unit: Unit) -> IO[bytes]:
 
 def _lines(unit: Unit, counter: Lines) -> Iterator[bytes | Broken]:
     """The lines that begin in a unit, each with its end; Broken for one that is too long, or what can't be unpacked."""
-    packed = Path(unit.name).suffix in PACKED
+    packed = Path(unit.name).suffix.lower() in PACKED
     with _open(unit) as file:
         position = unit.start
         if position:  # the line in which the unit begins is the one's before

@@ -174,7 +174,9 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
     names = [step.name for step in steps if getattr(step, "journal", None) or getattr(step, "exclusion_writer", None)]
     report = account(work, out, pieces, names, splits, sum(each.repeats for each in planted))
     if not splits["train"]["tokens"]:
-        raise DataError(f"no document is left of {report['records']:,}; {out}/dropped.jsonl says why of each")
+        raise DataError(
+            f"no document is left to train on, of {report['records']:,}; {out}/dropped.jsonl says why of each"
+        )
     if planted:
         canaries.write(out, planted)
     if config.dedup != "none" and config.index:
@@ -235,9 +237,9 @@ def _asked(config: PrepareConfig, units: list) -> dict[str, Any]:
     """What a result depends on: the flags, and the input as its names, sizes and times of change tell it."""
     flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE}
     digest = hashlib.sha256()
-    for unit in units:
-        path = Path(unit.name)
-        digest.update(repr((unit, path.stat().st_mtime_ns if path.exists() else None)).encode())
+    others = [*config.decontaminate, *([config.against / "meta.json"] if config.against else [])]
+    for what, path in [*((unit, Path(unit.name)) for unit in units), *((str(path), path) for path in others)]:
+        digest.update(repr((what, path.stat().st_mtime_ns if path.exists() else None)).encode())
     return {"flags": json.loads(json.dumps(flags, default=str)), "inputs": digest.hexdigest()}
 
 

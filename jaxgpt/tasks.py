@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -168,6 +169,10 @@ def slurm(workers: int, options: Mapping[str, str]) -> Iterator[Run]:
         partition, limit = others.pop("partition"), others.pop("time")
     except KeyError as missing:
         raise UsageError(f"--executor slurm needs --sbatch {missing.args[0]}=...") from None
+    memory = re.fullmatch(r"([1-9]\d*)G", others.pop("mem-per-cpu", "4G"))
+    if not memory:
+        raise UsageError("--sbatch mem-per-cpu: use whole gigabytes, such as mem-per-cpu=4G")
+    qos = others.pop("qos", "")
     logger.remove()
 
     def run(pipeline, tasks, logs, done):
@@ -180,10 +185,10 @@ def slurm(workers: int, options: Mapping[str, str]) -> Iterator[Run]:
             logging_dir=str(logs),
             slurm_logs_folder=str(logs / "slurm"),
             job_name=f"jaxgpt-{logs.name}",
-            qos=others.get("qos", ""),
-            mem_per_cpu_gb=int(others.get("mem-per-cpu", "4G").removesuffix("G")),
+            qos=qos,
+            mem_per_cpu_gb=int(memory[1]),
             env_command=f"export PYTHONPATH={ROOT}:$PYTHONPATH PATH={Path(sys.executable).parent}:$PATH",
-            sbatch_args={name: value for name, value in others.items() if name not in ("qos", "mem-per-cpu")},
+            sbatch_args=others,
         )
         missing = len(stage.get_incomplete_ranks())
         stage.run()

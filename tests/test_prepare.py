@@ -185,7 +185,11 @@ def test_standard_input(tmp_path, monkeypatch, capsys):
         ),
         (["{text}", "--out", "{out}", "--pii-names", "x"], 2, "--pii-names needs --pii report, replace or drop"),
         (["{text}", "--out", "{out}", "--against", "{text}"], 3, "{text}: no index of exact duplicates there"),
-        (["{text}", "--out", "{out}", "--text-field", "body", "--workers", "1"], 3, "no document is left of 303; "),
+        (
+            ["{text}", "--out", "{out}", "--text-field", "body", "--workers", "1"],
+            3,
+            "no document is left to train on, of 303; ",
+        ),
         (["{text}", "--out", "{out}", "--executor", "slurm", "--sbatch", "cpu"], 2, "--sbatch cpu: use NAME=VALUE"),
         (["{text}", "--out", "{out}", "--decontaminate", "no.jsonl"], 3, "no.jsonl: no such file"),
         (["{text}", "--out", "{text}/a.jsonl"], 2, "a.jsonl: "),

@@ -157,6 +157,8 @@ def test_a_job_of_slurm_that_fails_is_noticed(tmp_path, cluster, monkeypatch):
 def test_slurm_needs_its_commands_and_options(tmp_path, cluster, monkeypatch):
     with pytest.raises(UsageError, match="needs --sbatch time="), tasks.slurm(1, {"partition": "cpu"}):
         pass
+    with pytest.raises(UsageError, match="use whole gigabytes"):
+        tasks.slurm(1, {"partition": "cpu", "time": "1", "mem-per-cpu": "500M"}).__enter__()
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UsageError, match="no sbatch here"), tasks.slurm(1, {}):
         pass
