@@ -3,13 +3,15 @@
     python benchmarks/prepare.py --megabytes 200
 
 The input is generated: JSONL documents of about 3,000 characters, each of lines drawn from the Python language
-reference. Bare tiktoken is `encode_ordinary_batch` of those texts, in memory already, with a thread a core. Each row is
-the median of interleaved runs; a ratio is that of the medians. Memory is the largest sum of the proportional set sizes
+reference. Bare tiktoken is `encode_ordinary_batch` of those texts, in memory already, with a thread a core; or
+`encode_to_numpy` of an equal part of them in a process a core, which makes no lists. Each row is
+the median of interleaved runs; the ratios are to bare tiktoken's. Memory is the largest sum of the proportional set sizes
 of the command and its workers (what two share counts half for each), looked at ten times a second.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -50,12 +52,32 @@ def generate(path: Path, megabytes: float) -> None:
             file.write(json.dumps({"text": "\n".join(rng.choices(lines, k=60))}) + "\n")
 
 
-def bare(path: Path) -> float:
+def threads(texts: list[str], cores: int) -> None:
+    for first in range(0, len(texts), 4096):
+        gpt2().encode_ordinary_batch(texts[first : first + 4096], num_threads=cores)
+
+
+def processes(texts: list[str], cores: int) -> None:
+    def part(core: int) -> None:
+        for text in texts[core::cores]:
+            gpt2().encode_to_numpy(text, disallowed_special=())
+
+    context = multiprocessing.get_context("fork")
+    started = [context.Process(target=part, args=(core,)) for core in range(cores)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+
+
+BARE = {"bare tiktoken, threads": threads, "bare tiktoken, processes": processes}
+
+
+def bare(path: Path, way: str) -> float:
     """Seconds of tiktoken alone."""
     texts = [json.loads(line)["text"] for line in path.open()]
     start = time.perf_counter()
-    for first in range(0, len(texts), 4096):
-        gpt2().encode_ordinary_batch(texts[first : first + 4096], num_threads=len(os.sched_getaffinity(0)))
+    BARE[way](texts, len(os.sched_getaffinity(0)))
     return time.perf_counter() - start
 
 
@@ -114,23 +136,24 @@ def main() -> None:
         path = Path(folder) / "text.jsonl"
         generate(path, args.megabytes)
         size = sum(len(json.loads(line)["text"].encode()) for line in path.open()) / 1e6
-        took: dict[str, list[float]] = {name: [] for name in ("bare tiktoken", *names)}
+        took: dict[str, list[float]] = {name: [] for name in (*BARE, *names)}
         memory: dict[str, float] = {}
         for _ in range(args.runs):
-            took["bare tiktoken"].append(bare(path))
+            for way in BARE:
+                took[way].append(bare(path, way))
             for name in names:
                 seconds, gigabytes = prepared(path, RUNS[name])
                 took[name].append(seconds)
                 memory[name] = max(memory.get(name, 0), gigabytes)
     cores = len(os.sched_getaffinity(0))
     table = Table(title=f"{size:,.0f} MB of text, {cores} cores, {args.runs} runs")
-    for column in ("", "MB/s", "of bare tiktoken", "memory, GB"):
+    for column in ("", "MB/s", "of threads", "of processes", "memory, GB"):
         table.add_column(column, justify="left" if not column else "right")
-    first = statistics.median(took["bare tiktoken"])
+    first, second = (statistics.median(took[way]) for way in BARE)
     for name, seconds in took.items():
         median = statistics.median(seconds)
         used = f"{memory[name]:.2f}" if name in memory else ""
-        table.add_row(name, f"{size / median:.1f}", f"{first / median:.2f}", used)
+        table.add_row(name, f"{size / median:.1f}", f"{first / median:.2f}", f"{second / median:.2f}", used)
     Console(width=100).print(table)
 
 

@@ -26,7 +26,7 @@ os.environ.update(device.gpu_settings())  # JAX starts later: programs for an H1
 
 # The files that take the longest, in this order; each is one worker's.
 LONGEST = ("train", "processes", "traffic", "mesh", "generate", "checkpoint", "step", "aot", "replay", "sample", "fit")
-LONGEST += ("loop", "evaluate", "classify", "objectives", "harness", "data")
+LONGEST += ("prepare", "loop", "evaluate", "classify", "objectives", "harness", "data", "order", "canaries")
 
 
 def pytest_collection_modifyitems(items):
