@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.documents import Unit
+from jaxgpt.inputs import Unit
 from jaxgpt.journal import write_json
 
 

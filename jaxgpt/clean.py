@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
-from datatrove.pipeline.decont.n_grams import NGramsDecontConfig, NGramsDecontFilter
 from datatrove.pipeline.filters import (
     C4QualityFilter,
     FineWebQualityFilter,
@@ -17,15 +15,11 @@ from datatrove.pipeline.filters import (
     LambdaFilter,
 )
 from datatrove.pipeline.formatters import FTFYFormatter
-from datatrove.utils.hashing import create_hash_func
-from datatrove.utils.text import ngrams, simplify_text
 
-from jaxgpt import documents, pii, records
-from jaxgpt.errors import DataError, UsageError
+from jaxgpt import pii
+from jaxgpt.errors import UsageError
 from jaxgpt.journal import Journal
 from jaxgpt.words import WORDS
-
-LEAK_WORDS = 13  # as in Brown et al. (2020), appendix C
 
 
 class Change(PipelineStep):
@@ -199,59 +193,6 @@ class _Language:
 
     def __getstate__(self):  # the model is each process's own
         return {"languages": self.languages, "model": None}
-
-
-def decontaminate(index: Path, work: Path) -> PipelineStep:
-    """Drops what shares 13 words in a row with the texts of which `leaks` made the index."""
-    config = NGramsDecontConfig(n_grams=LEAK_WORDS)
-    step = NGramsDecontFilter(str(index), config, exclusion_writer=Journal(work, "decontaminate"), language=WORDS)
-    step.name = "decontaminate"
-    return step
-
-
-def leaks(files: tuple[Path, ...], index: Path) -> int:
-    """Write the index of the word sequences of evaluation files: JSONL, of which every text counts, or plain text.
-
-    Returns:
-      How many sequences of 13 words there are.
-
-    Raises:
-      DataError: a file can't be read, or has none.
-    """
-    config = NGramsDecontConfig(n_grams=LEAK_WORDS)
-    hashed = create_hash_func(config.hash_config)
-    index.mkdir(parents=True, exist_ok=True)
-    total = 0
-    for number, file in enumerate(files):
-        hashes = set()
-        for text in _texts(file):
-            simple = WORDS.word_tokenize(simplify_text(text, config.norm_config))
-            hashes.update(hashed(" ".join(each)) for each in ngrams(simple, LEAK_WORDS))
-        if not hashes:
-            raise DataError(f"{file}: no text of {LEAK_WORDS} words in it, so that no leak of it could be found")
-        np.array(sorted(hashes), config.hash_config.np_dtype).tofile(index / f"{number}.index.hashes")
-        total += len(hashes)
-    return total
-
-
-def _texts(file: Path) -> Iterator[str]:
-    if file.suffix == ".jsonl":
-        for _, record in records.read(file):
-            yield " ".join(_strings(record))
-        return
-    for unit in documents.plan([str(file)])[0]:
-        for _, found in documents.READERS[unit.kind](unit, "text", documents.Lines()):
-            if isinstance(found, str):
-                yield found
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """Every text in a record, however deep, in its order: a question and its answer may leak together."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _strings(each)
 
 
 # ---- Privacy -------------------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
       UsageError: --out holds something else, or an input is not there.
       TryAgainError: a worker was killed.
     """
-    from jaxgpt import canaries, clean, dedup, documents, shards, tokenise
+    from jaxgpt import canaries, clean, dedup, inputs, leaks, shards, tokenise
     from jaxgpt.account import account
     from jaxgpt.journal import write_json
 
@@ -145,8 +145,8 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
         _clear(out)
     _require_ours(out)
     work.mkdir(exist_ok=True)
-    inputs = [str(documents.spool(work)) if name == "-" else name for name in config.inputs]
-    pieces = documents.plan(inputs, config.files)
+    names = [str(inputs.spool(work)) if name == "-" else name for name in config.inputs]
+    pieces = inputs.plan(names, config.files)
     units = [unit for piece in pieces for unit in piece]
     asked = _asked(config, units)
     if _is_done(out, asked):
@@ -157,8 +157,8 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
     size = sum(unit.size for unit in units)
     say("input", f"{len({unit.name for unit in units}):,} files, {size / 1e6:,.1f} MB, in {len(pieces):,} tasks")
     if config.decontaminate:
-        found = clean.leaks(config.decontaminate, work / "leaks")
-        say("leaks", f"{found:,} sequences of {clean.LEAK_WORDS} words that must not be trained on")
+        found = leaks.index(config.decontaminate, work / "leaks")
+        say("leaks", f"{found:,} sequences of {leaks.LEAK_WORDS} words that must not be trained on")
     if config.pii_names:
         clean.load_names(config.pii_names)
     if config.against:
@@ -191,7 +191,7 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
 
 def stages(config: PrepareConfig, pieces: list[list], work: Path) -> list[tuple[str, list, int]]:
     """What is done one after another: a name, the steps that a document passes, and how many tasks there are."""
-    from jaxgpt import clean, dedup
+    from jaxgpt import clean, dedup, leaks
     from jaxgpt.documents import Read
     from jaxgpt.journal import Journal, Keep, Kept
     from jaxgpt.tokenise import Tokenise
@@ -202,7 +202,7 @@ def stages(config: PrepareConfig, pieces: list[list], work: Path) -> list[tuple[
     if config.language:
         first.append(clean.language(config.language, work))
     if config.decontaminate:
-        first.append(clean.decontaminate(work / "leaks", work))
+        first.append(leaks.decontaminate(work / "leaks", work))
     last = [clean.Anonymise(config.pii, config.pii_names, work)] if config.pii != "off" else []
     last.append(Tokenise(work, config.val))
     if config.dedup == "none":

@@ -5,7 +5,7 @@ import pytest
 from datatrove.data import Document
 
 from jaxgpt import clean
-from jaxgpt.errors import DataError, UsageError
+from jaxgpt.errors import UsageError
 
 # Words of a sentence each, none like another, so that no filter of repetition has a reason.
 PROSE = (
@@ -113,22 +113,6 @@ def test_language(tmp_path):
     french = "Le gardien du phare écrivait chaque soir dans son journal, et personne ne le lui avait demandé."
     assert run([clean.language(("en", "de"), tmp_path)], PROSE, german, french) == [PROSE, german]
     assert dropped(tmp_path) == [(3, "language", "another language")]
-
-
-def test_what_leaks_an_evaluation_is_dropped(tmp_path):
-    """13 words in a row, whatever their case and punctuation; 12 are no leak."""
-    question = "how many metres taller did the builders make the new pier after that storm"
-    words = question.split()
-    records = [{"prompt": " ".join(words[:8]), "completion": " ".join(words[8:])}]
-    (tmp_path / "eval.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert clean.leaks((tmp_path / "eval.jsonl",), tmp_path / "index") == len(words) - 12
-    leak = f"So: {' '.join(words[1:]).upper()}, they asked."
-    none = f"So: {' '.join(words[:12])} in the end."
-    assert run([clean.decontaminate(tmp_path / "index", tmp_path / "work")], PROSE, leak, none) == [PROSE, none]
-    assert dropped(tmp_path / "work") == [(2, "decontaminate", "contaminated")]
-    (tmp_path / "eval.txt").write_text(" ".join(words[:12]))
-    with pytest.raises(DataError, match=r"eval\.txt: no text of 13 words in it"):
-        clean.leaks((tmp_path / "eval.txt",), tmp_path / "index")
 
 
 def test_personal_data_is_counted_replaced_or_dropped(tmp_path):

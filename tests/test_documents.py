@@ -1,5 +1,4 @@
 import gzip
-import io
 import json
 
 import pyarrow as pa
@@ -7,15 +6,14 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
-from jaxgpt import documents
-from jaxgpt.documents import Broken, Unit
-from jaxgpt.errors import DataError, UsageError
+from jaxgpt import documents, inputs
+from jaxgpt.documents import Broken
 
 
-def read(*inputs, field="text", patterns=()):
+def read(*paths, field="text"):
     """What is found, piece by piece and unit by unit, with its file's last part and its line in the unit."""
     found = []
-    for unit in [unit for piece in documents.plan(map(str, inputs), patterns) for unit in piece]:
+    for unit in [unit for piece in inputs.plan(map(str, paths)) for unit in piece]:
         counter = documents.Lines()
         found += [(line, each) for line, each in documents.READERS[unit.kind](unit, field, counter)]
     return found
@@ -55,8 +53,8 @@ def test_pieces_have_every_line_once_whatever_their_borders(tmp_path, monkeypatc
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     (tmp_path / "a.txt").write_text("\n".join(texts))
     for size in (1, 2, 13, 60, 61, 1000, 10**6):
-        monkeypatch.setattr(documents, "PIECE_BYTES", size)
-        monkeypatch.setattr(documents, "CUT_BYTES", size)
+        monkeypatch.setattr(inputs, "PIECE_BYTES", size)
+        monkeypatch.setattr(inputs, "CUT_BYTES", size)
         assert [text for _, text in read(tmp_path / "a.jsonl")] == texts
         assert "".join(text for _, text in read(tmp_path / "a.txt")) == "\n".join(texts)
 
@@ -98,7 +96,7 @@ def test_parquet_by_row_groups(tmp_path):
     texts = [f"row {i}" for i in range(50)]
     path = tmp_path / "a.parquet"
     pa.parquet.write_table(pa.table({"text": [*texts, None], "n": range(51)}), path, row_group_size=20)
-    units = [unit for piece in documents.plan([str(path)]) for unit in piece]
+    units = [unit for piece in inputs.plan([str(path)]) for unit in piece]
     assert [(unit.start, unit.end) for unit in units] == [(0, 1), (1, 2), (2, 3)]
     *found, (row, last) = read(path)
     assert [text for _, text in found] == texts and (row, last.reason) == (11, "no text")
@@ -140,49 +138,9 @@ def test_a_dataset_is_streamed(tmp_path, monkeypatch):
     assert texts == ["a0", "a1", "a2", "b0", "b1", "b2"]
 
 
-def test_folders_and_their_errors(tmp_path):
-    for name in ("b.txt", "a.md", "code.py", "sub/c.JSONL", "x.jpg", "d.txt.gz"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(gzip.compress(b"x") if name.endswith("gz") else b'{"text": "x"}')
-    names = [unit.name.removeprefix(f"{tmp_path}/") for unit in documents.plan([str(tmp_path)])[0]]
-    assert names == ["a.md", "b.txt", "d.txt.gz", "sub/c.JSONL"]
-    assert [text for _, text in read(tmp_path, patterns=["*.py"])] == ['{"text": "x"}']
-    for inputs, patterns, said in (
-        ([tmp_path / "no"], (), "no such file or folder"),
-        ([tmp_path], ["*.c"], "6 files, and none is *.c"),
-    ):
-        with pytest.raises(UsageError, match="^" + str(inputs[0]) + ".*") as error:
-            read(*inputs, patterns=patterns)
-        assert said in str(error.value)
-
-
 def test_a_long_text_is_cut_at_line_ends_and_loses_nothing():
     text = "word " * 30 + "\n" + "x" * 500 + "\n" + "a b\n" * 40
     parts = list(documents.parts(text, 100))
     assert "".join(parts) == text and max(map(len, parts)) <= 100
     assert sum(part.endswith(("\n", " ")) for part in parts) == len(parts) - 5  # within the x there is nowhere to cut
     assert list(documents.parts("short")) == ["short"]
-
-
-def test_pieces_depend_on_the_input_alone(tmp_path):
-    for i in range(30):
-        (tmp_path / f"{i:02}.txt").write_text("x" * 500_000)
-    pieces = documents.plan([str(tmp_path)])
-    assert [len(piece) for piece in pieces] == [8, 8, 8, 6]
-    assert all(sum(unit.size for unit in piece) <= documents.PIECE_BYTES for piece in pieces)
-
-
-def test_standard_input_is_kept(tmp_path):
-    assert documents.spool(tmp_path, io.BytesIO(b'{"text": "a"}\nrest')).name == "stdin.jsonl"
-    assert (
-        documents.spool(tmp_path, io.BytesIO(b"another")).read_bytes() == b'{"text": "a"}\nrest'
-    )  # of an earlier start
-    (tmp_path / "b").mkdir()
-    assert documents.spool(tmp_path / "b", io.BytesIO(b"plain\n")).name == "stdin.txt"
-
-
-def test_a_dataset_that_is_not_there_is_one_line():
-    with pytest.raises(DataError, match=r"hf://nobody/nothing: .*; check the name and the network") as error:
-        documents.plan(["hf://nobody/nothing"])
-    assert "\n" not in str(error.value)
-    assert isinstance(Unit("a", "text", 0, 1, 1), tuple)

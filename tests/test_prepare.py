@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import train
-from jaxgpt import canaries, cli, documents, evaluate, prepare, shards
+from jaxgpt import canaries, cli, evaluate, inputs, prepare, shards
 from tests import fault_table
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +38,7 @@ def prose(seed, words=120):
 @pytest.fixture
 def text(tmp_path, monkeypatch):
     """A folder of 300 documents in three files, some of them twice, a broken line; as pieces of 10,000 bytes."""
-    monkeypatch.setattr(documents, "PIECE_BYTES", 10_000)
+    monkeypatch.setattr(inputs, "PIECE_BYTES", 10_000)
     folder = tmp_path / "text"
     folder.mkdir()
     for name, first in (("a", 0), ("b", 90), ("c", 190)):
@@ -87,8 +87,8 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path):
     out, rng = tmp_path / "out", random.Random(0)
     words = [str(text), "--workers", "2", "--dedup", "minhash", "--val", "0.1"]
     assert run(*words, "--out", tmp_path / "whole") == 0
-    code = "import sys; from jaxgpt import cli, documents, prepare\n"
-    code += "documents.PIECE_BYTES = 10_000\ncli.leave(cli.run(prepare.main, sys.argv[1:]))"
+    code = "import sys; from jaxgpt import cli, inputs, prepare\n"
+    code += "inputs.PIECE_BYTES = 10_000\ncli.leave(cli.run(prepare.main, sys.argv[1:]))"
     command = [sys.executable, "-c", code, *words, "--out", str(out)]
     environment, killed, took = os.environ | {"PYTHONPATH": str(ROOT)}, 0, 4.0
     while killed < 10:
@@ -108,8 +108,8 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path):
 def test_a_ray_cluster_makes_the_same_bytes(text, tmp_path):
     pytest.importorskip("ray")
     assert run(text, "--out", tmp_path / "here", "--workers", 1, "--dedup", "minhash") == 0
-    code = "import sys; from jaxgpt import cli, documents, prepare\n"
-    code += "documents.PIECE_BYTES = 100_000\ncli.leave(cli.run(prepare.main, sys.argv[1:]))"
+    code = "import sys; from jaxgpt import cli, inputs, prepare\n"
+    code += "inputs.PIECE_BYTES = 100_000\ncli.leave(cli.run(prepare.main, sys.argv[1:]))"
     words = [str(text), "--out", str(tmp_path / "there"), "--executor", "ray", "--workers", "2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True)

@@ -1,0 +1,71 @@
+"""Leaks: documents that hold what a model will be evaluated on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.decont.n_grams import NGramsDecontConfig, NGramsDecontFilter
+from datatrove.utils.hashing import create_hash_func
+from datatrove.utils.text import ngrams, simplify_text
+
+from jaxgpt import documents, inputs, records
+from jaxgpt.errors import DataError
+from jaxgpt.journal import Journal
+from jaxgpt.words import WORDS
+
+LEAK_WORDS = 13  # as in Brown et al. (2020), appendix C
+
+
+def decontaminate(index: Path, work: Path) -> PipelineStep:
+    """Drops what shares 13 words in a row with the texts of which `index` made the index."""
+    config = NGramsDecontConfig(n_grams=LEAK_WORDS)
+    step = NGramsDecontFilter(str(index), config, exclusion_writer=Journal(work, "decontaminate"), language=WORDS)
+    step.name = "decontaminate"
+    return step
+
+
+def index(files: tuple[Path, ...], folder: Path) -> int:
+    """Write the index of the word sequences of evaluation files: JSONL, of which every text counts, or plain text.
+
+    Returns:
+      How many sequences of 13 words there are.
+
+    Raises:
+      DataError: a file can't be read, or has none.
+    """
+    config = NGramsDecontConfig(n_grams=LEAK_WORDS)
+    hashed = create_hash_func(config.hash_config)
+    folder.mkdir(parents=True, exist_ok=True)
+    total = 0
+    for number, file in enumerate(files):
+        hashes = set()
+        for text in _texts(file):
+            simple = WORDS.word_tokenize(simplify_text(text, config.norm_config))
+            hashes.update(hashed(" ".join(each)) for each in ngrams(simple, LEAK_WORDS))
+        if not hashes:
+            raise DataError(f"{file}: no text of {LEAK_WORDS} words in it, so that no leak of it could be found")
+        np.array(sorted(hashes), config.hash_config.np_dtype).tofile(folder / f"{number}.index.hashes")
+        total += len(hashes)
+    return total
+
+
+def _texts(file: Path) -> Iterator[str]:
+    if file.suffix == ".jsonl":
+        for _, record in records.read(file):
+            yield " ".join(_strings(record))
+        return
+    for unit in inputs.plan([str(file)])[0]:
+        for _, found in documents.READERS[unit.kind](unit, "text", documents.Lines()):
+            if isinstance(found, str):
+                yield found
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every text in a record, however deep, in its order: a question and its answer may leak together."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _strings(each)
