@@ -165,11 +165,12 @@ def _jsonl(unit: Unit, field: str, counter: Lines) -> Found:
 
 def _record(line: bytes, field: str) -> str | Broken:
     try:
-        line.decode("utf-8")
         record = orjson.loads(line)
-    except UnicodeDecodeError as error:
-        return Broken("not UTF-8", f"byte 0x{line[error.start]:02x}, {error.start:,} bytes into the line")
     except ValueError as error:
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return Broken("not UTF-8", f"byte 0x{line[error.start]:02x}, {error.start:,} bytes into the line")
         return Broken("not JSON", str(error))
     if not isinstance(record, dict):
         return Broken("not a JSON object", f"{record!r:.60}")
