@@ -1,7 +1,7 @@
 """National ids: forms that tell by themselves, or digits beside a word; their check digits by python-stdnum."""
 
 import re
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 from stdnum.at import vnr
 from stdnum.au import tfn
@@ -44,27 +44,42 @@ from stdnum.tr import tckimlik
 from stdnum.us import itin, ssn
 from stdnum.za import idnr as za_id
 
-from jaxgpt.pii_numbers import GROUP, RUN, Spans, whole, windows
-from jaxgpt.pii_words import beside
+from jaxgpt.pii_numbers import Spans
+from jaxgpt.pii_words import GROUP, RUN, beside, whole, windows
+
+# China's districts were renamed often, and a number stays what it was: of the place only the province is looked at.
+PROVINCE = re.compile(r"(?:1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3])\d{4}(?:18|19|20)")
+
+
+def _is_resident(number: str) -> bool:
+    if len(number) != 18 or not PROVINCE.match(number) or ric.calc_check_digit(number) != number[-1].upper():
+        return False
+    ric.get_birth_date(number)  # raises a ValueError if there is no such day
+    return True
+
+
+resident = SimpleNamespace(is_valid=_is_resident)
+Validator = ModuleType | SimpleNamespace
 
 # The validators of a country's digits, by the names of pii_words.ID_WORDS.
-VALIDATORS: dict[str, tuple[ModuleType, ...]] = {
+VALIDATORS: dict[str, tuple[Validator, ...]] = {
     "us": (ssn, itin), "ca": (sin,), "au": (tfn,), "gb": (nhs,), "fr": (nir,), "de": (idnr,), "nl": (bsn,), "be": (nn,),
-    "pl": (pesel,), "se": (personnummer,), "no": (fodselsnummer,), "dk": (cpr,), "is": (kennitala,), "br": (cpf,),
-    "in": (aadhaar,), "cn": (ric,), "za": (za_id,), "tr": (tckimlik,), "ch": (ahv,), "at": (vnr,), "cz": (rc,),
+    "pl": (pesel,), "se": (personnummer, fodselsnummer), "no": (fodselsnummer,), "dk": (cpr,), "is": (kennitala,),
+    "br": (cpf,),
+    "in": (aadhaar,), "cn": (resident,), "za": (za_id,), "tr": (tckimlik,), "ch": (ahv,), "at": (vnr,), "cz": (rc,),
     "pt": (nif,), "ro": (cnp,), "bg": (egn,), "hr": (oib,), "ee": (ik,), "lt": (asmens,), "gr": (amka,), "kr": (rrn,),
     "jp": (my_number,),
     "cl": (rut,), "th": (pin,), "my": (nric,), "il": (teudat,), "id": (nik,), "es": (nif,),
 }  # fmt: skip
 # What is taken with no word beside it: the usual way to part the digits, or checks that chance seldom passes.
-FORMS: dict[str, tuple[ModuleType, ...]] = {
+FORMS: dict[str, tuple[Validator, ...]] = {
     "3-2-4": (ssn, itin), "3-3-3": (sin,), "4.2.3": (bsn,), "2 3 3 3": (idnr,), "2.2.2-3.2": (nn,), "3.3.3-2": (cpf,),
     "4 4 4": (aadhaar,), "4-4-4": (aadhaar,), "6-4": (personnummer, cpr, kennitala), "6+4": (personnummer,),
     "8-4": (personnummer,), "6/4": (rc,), "6/3": (rc,),
     "6-7": (rrn,), "6 5": (fodselsnummer,), "4 6": (vnr,), "3.4.4.2": (ahv,),
     "3 4 4 2": (ahv,),
     "1-4-5-2-1": (pin,), "1 4 5 2 1": (pin,), "6-2-4": (nric,), "1 2 2 2 3 3 2": (nir,), "1 2 2 2 3 3": (nir,),
-    "15": (nir,), "18": (ric,), "13": (ahv, za_id), "11": (fodselsnummer, tckimlik, idnr), "6 4 3": (za_id,),
+    "15": (nir,), "18": (resident,), "13": (ahv, za_id), "11": (fodselsnummer, tckimlik, idnr), "6 4 3": (za_id,),
     "6 4 2 1": (za_id,),
     "1.2.2.2.3.3.2": (nir,), "1-2-2-2-3-3-2": (nir,),  "6-3-2": (nn,), "2.3.3-1": (rut,), "1.3.3-1": (rut,),
 }  # fmt: skip
@@ -88,14 +103,16 @@ LETTERS = re.compile(
 BACK = {"it": 6, "it_parted": 8, "mx": 4, "in_pan": 5, "gb_nino": 2, "nie": 1}
 LETTERED = {
     "it": codicefiscale, "it_parted": codicefiscale, "mx": curp, "in_pan": pan, "nie": nie, "es": dni, "fi": hetu,
-    "ie": pps, "cn": ric, "cl": rut, "fr": nir,
+    "ie": pps, "cn": resident, "cl": rut, "fr": nir,
 }  # fmt: skip
 # National Insurance numbers have no check digit, but prefixes that are never given.
 NINO = re.compile(r"(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]")
+DIGIT_BEFORE = re.compile(r"\d[ \u00a0\u202f]\Z")
+MORE = re.compile(r"[ \u00a0\u202f]\d+(?![\d./:-])")  # and no date
 CLOCK = re.compile(r"20\d{6}-(?:[01]\d|2[0-3])[0-5]\d")  # 20240131-1530: a time stamp, if no word says otherwise
 
 
-def _valid(validator: ModuleType, number: str) -> bool:
+def _valid(validator: Validator, number: str) -> bool:
     try:
         return validator.is_valid(number)
     except (ValueError, IndexError, KeyError):  # what some do with digits that they don't expect
@@ -122,22 +139,27 @@ def national_ids(text: str) -> Spans:
 
 
 def _is_id(text: str, start: int, end: int, form: str) -> bool:
+    if not whole(text, start, end):
+        return False
     word = beside(text, start, end)
-    if (form not in FORMS and not word) or not whole(text, start, end):
+    if form not in FORMS and not word:
         return False
     number = text[start:end]
     digits = "".join(GROUP.findall(number))
     if len(set(digits)) == 1:
         return False
+    if word.startswith("id_"):  # what another country's check lets pass is not what the word says
+        return any(_valid(each, number if form == "6+4" else digits) for each in VALIDATORS.get(word[3:], ()))
     alone = any(_valid(each, number if form == "6+4" else digits) for each in FORMS.get(form, ()))
-    if word.startswith("id_"):
-        return alone or any(_valid(each, digits) for each in VALIDATORS.get(word[3:], ()))
     if word == "any_id":
         return alone or any(_valid(each, digits) for validators in VALIDATORS.values() for each in validators)
     # 13 digits that begin as the milliseconds of these years do.
     if word or (form == "13" and re.match("1[4-9]", digits)) or CLOCK.fullmatch(number):
         return False
-    return alone
+    # Groups with a blank between may be the middle of a longer number: a card's, a bank account's.
+    return alone and not (
+        " " in form and (DIGIT_BEFORE.search(text, max(0, start - 2), start) or MORE.match(text, end))
+    )
 
 
 def _is_lettered(text: str, start: int, end: int, name: str) -> bool:

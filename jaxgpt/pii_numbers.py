@@ -3,49 +3,13 @@
 import re
 from collections.abc import Iterator
 from functools import cache, lru_cache
-from itertools import pairwise
 
 import phonenumbers
 from stdnum import ean, iban, isbn, luhn
 
-from jaxgpt.pii_words import beside
+from jaxgpt.pii_words import GROUP, RUN, beside, whole, windows
 
 Spans = Iterator[tuple[str, int, int]]
-
-# Seven digits or more with at most one separator between two: cards and national ids. No two ways to match, so linear.
-RUN = re.compile(r"(?<!\d)\d(?:[ \u00a0\u202f./+\-]?\d){6,}")
-GROUP = re.compile(r"\d+")
-# What can't stand before a number that is whole: a letter, a digit with a comma or colon, a currency, a hash.
-NOT_BEFORE = re.compile(r"(?:[A-Za-z0-9_\u00c0-\u052f]|\d[,.:/-]|[$€£¥#]\s?|[0-9A-Fa-f]{4}-)\Z")
-# Nor behind it: a letter, more of a number, a per cent or currency sign.
-NOT_AFTER = re.compile(r"[A-Za-z0-9_\u00c0-\u052f]|[,.:/+-]\d|-[A-Za-z]|\s?[%€°]")
-
-
-def whole(text: str, start: int, end: int) -> bool:
-    """Is this a number of its own, no part of a longer one, of a word or of a price?"""
-    return not NOT_BEFORE.search(text, max(0, start - 5), start) and not NOT_AFTER.match(text, end)
-
-
-def windows(text: str, run: re.Match) -> Iterator[tuple[int, int, str]]:
-    """The numbers that a run of digits may hold, longer ones first: (start, end, form as "3-2-4").
-
-    A blank may also part two numbers, as a card from its date; no other separator does.
-    """
-    groups = [match.span() for match in GROUP.finditer(text, *run.span())]
-    gaps = [text[a[1] : b[0]].replace("\u00a0", " ").replace("\u202f", " ") for a, b in pairwise(groups)]
-    gaps.append(" ")
-    for i, (start, _) in enumerate(groups):
-        if i and gaps[i - 1] != " ":
-            continue
-        form, n, found = "", 0, []
-        for j in range(i, min(i + 8, len(groups))):
-            n += groups[j][1] - groups[j][0]
-            form += str(groups[j][1] - groups[j][0])
-            if gaps[j] == " " and 9 <= n <= 19:
-                found.append((start, groups[j][1], form))
-            form += gaps[j]
-        yield from reversed(found)
-
 
 # --- payment cards: the issuer's first digits and lengths (ISO/IEC 7812, the card networks' own lists), and Luhn
 
@@ -55,6 +19,7 @@ CARD_PREFIX = re.compile(
     r"|3(?:0[0-5]|[689]\d)\d{11}|6(?:011|4[4-9]\d|5\d\d)\d{12,15}|35(?:2[89]|[3-8]\d)\d{12,15}"
     r"|62\d{14,17}|220[0-4]\d{12}|(?:5018|5020|5038|5893|6304|6759|676[1-3])\d{9,15}|(?:60|8[12])\d{14}"
 )
+FOUR_BEFORE = re.compile(r"(?<!\d)(?!19|20)\d{4} \Z")  # and no year
 FIFTH = re.compile(r" \d{4}(?![\d/]| \d{4})")
 CARD_FORM = re.compile(r"1[3-9]|4([ .-])4\1(?:4\1[1-4]|4\1[34]\1[1-4]|6)|4([ .-])6\2[45]|4([ .-])3\3[34]\3[34]")
 
@@ -86,8 +51,10 @@ def cards(text: str) -> Spans:
         if run.end() - run.start() < 13:
             continue
         for start, end, form in windows(text, run):
-            # A fifth group of four makes it another number, such as a bank's; more are the next card.
-            longer = form != "16" and FIFTH.match(text, end)
+            # A fifth group of four makes it another number, such as a bank's; more are the next card, or the last one.
+            longer = form != "16" and (
+                FIFTH.match(text, end) or (start - last != 1 and FOUR_BEFORE.search(text, max(0, start - 6), start))
+            )
             if start >= last and not longer and _is_card(text, start, end, form) and whole(text, start, end):
                 yield "credit_card", start, end
                 last = end
@@ -141,6 +108,10 @@ BOOK = re.compile(r"97[89][ -]?\d[\d -]*|\d{1,5}[ -]\d{1,7}[ -]\d{1,7}[ -]\d")  
 MOBILE = re.compile(r"(?:\d{3} \d\d \d\d \d\d|\d\d \d{3} \d\d \d\d|1[3-9]\d[ -]\d{4}[ -]\d{4}|\(?\d\d\)? 9\d{4}-\d{4})")
 RUSSIAN = re.compile(r"8[ -]?\(?[3489]\d\d\)?[ -]\d{3}[ -]?\d\d[ -]?\d\d")
 AREA = re.compile(r"\(?(\d*)")
+# The last part of a link or a DOI: signal/j.2018.469910. Not tel/fax.030 1234567.
+PATH = re.compile(r"[^\s/]/[\w.%~-]{0,64}[A-Za-z][._-](?<!tel.)(?<!fax.)(?<!phone.)(?<!mob.)\Z", re.IGNORECASE)
+# A bracket of the number's own, (030); any other is around it.
+OWN_BRACKET = re.compile(r"\([+\uff0b]? ?\d{1,5}\)")
 PARENS = re.compile(r"\(0?\d{1,5}\)")
 TRUNK = (
     "GB", "DE", "FR", "NL", "BE", "CH", "AT", "IT", "IE", "SE", "FI", "AU", "NZ", "JP", "KR", "CN", "IN", "ZA", "TR",
@@ -198,12 +169,15 @@ def _is_phone(text: str, start: int, end: int) -> bool:
     if raw.lstrip("(")[:1] in ("+", "\uff0b"):
         # The 0 of "+44 (0)20" is said at home only.
         return _international(re.sub(r"\D", "", raw.replace("(0)", "", 1))) or _international(digits)
+    # First what is quick: the look at the words beside it is not.
+    more = EXTENSION.match(text, end)
+    if DATE.match(raw) or not whole(text, start, more.end() if more else end):
+        return False
+    if text[start - 1 : start] in "._-" and PATH.search(text, max(0, start - 80), start):
+        return False
     likely = parted and _has_a_form(raw, digits)
     word = beside(text, start, end, before=32)
     if word not in ("phone", "") or not (likely or word):
-        return False
-    more = EXTENSION.match(text, end)
-    if DATE.match(raw) or not whole(text, start, more.end() if more else end):
         return False
     if BOOK.fullmatch(raw) and isbn.is_valid(raw):
         return False
@@ -220,7 +194,7 @@ def _has_a_form(raw: str, digits: str) -> bool:
     # An area has five digits at most, and nobody parts by dots and hyphens at once.
     if len(first) > 5 or ("." in raw and "-" in raw):
         return False
-    if digits[1] == "0" and len(digits) > 10 and _international(digits[2:]):
+    if first[:2] == "00" and len(digits) > 10 and _international(digits[2:]):
         return True
     # A trunk's 0 and an area, never a 0 alone: that is a book's or a decimal's. Of nine digits or more.
     groups = GROUP.findall(raw)
@@ -230,7 +204,8 @@ def _has_a_form(raw: str, digits: str) -> bool:
 
 # Right before the number: "Tel.: ", "phone number is ", "call me at "; then the number may have any form.
 RIGHT_BEFORE = re.compile(
-    r"(?:\s|[:.=#*_(\[\"'|>-]|\b(?:number|numbers|no|nr|is|me|us|him|her|at|on|under|to|home|work|office|now)\b){0,12}\Z",
+    r"(?:\s|[:.=#*_(\[\"'|>-]|\b(?:number|numbers|no|nr|is|me|us|him|her|at|on|under|to|home|work|office|now"
+    r"|n[uú]m[eé]ro|n[º°]|nummer|numer|ist|est|es|[eèé]|al|el|au|unter|auf|op|op het|do|em|no|pod|p[åa])\b){0,12}\Z",
     re.I,
 )
 WORD_END = re.compile(r"[^\W\d_]+\Z")
@@ -255,6 +230,7 @@ def phones(text: str) -> Spans:
         i, free = 0, bool(DATE.match(text, run.start()))
         while i < len(groups):
             start = run.start() if i == 0 else groups[i][0] - (text[groups[i][0] - 1] == "(")
+            start += text[start] == "(" and not OWN_BRACKET.match(text, start)
             found = 0
             if i == 0 or (free and text[start - 1] not in ".-"):
                 ends, n = [], 0  # where it may end: before a blank or a slash, or at the run's end
@@ -265,7 +241,11 @@ def phones(text: str) -> Spans:
                     # Behind it may be another phone or a small number, but no more digits of the same one.
                     last = j + 1 == len(groups)
                     more = not last and groups[j + 1][1] - groups[j + 1][0] > 2 and text[groups[j + 1][0]] != "0"
-                    if n >= 7 and (last or (text[groups[j][1]] not in ".-)" and not (text[start] == "0" and more))):
+                    stop = groups[j][1]
+                    closed = text[stop : stop + 1] == ")" and text.count("(", start, stop) == text.count(
+                        ")", start, stop
+                    )
+                    if n >= 7 and (last or closed or (text[stop] not in ".-)" and not (text[start] == "0" and more))):
                         ends.append(j)
                 found = next((j + 1 for j in reversed(ends) if _is_phone(text, start, groups[j][1])), 0)
             if found:

@@ -36,6 +36,11 @@ NATIONAL_ID = [
     "12.345.678-5",
     "710319/2745",
     "070770-1111",
+    "\u8eab\u4efd\u8bc1\u53f7\u7801\uff1a11010519491231002X",
+    "\u53f7110105194912310038",
+    "sin: 130-692-544",
+    "last year.\nAnna 390.533.447-05",
+    "Smith,8001015009087,12",
 ]
 FORMS = [("national_id", text) for text in NATIONAL_ID]
 LOOK_ALIKES = [
@@ -51,6 +56,13 @@ LOOK_ALIKES = [
     "12345678A",
     "user ID 123456782",
     "123456782",
+    "hetu 811228-9874",  # right by the check of another country, which the word is not of
+    "9999 2341 2341 2346",
+    "2341 2341 2346 9999",
+    "cosa sin 130692544",
+    "110105194912310039",
+    "990105194912310031",  # no such province
+    "11010519491331003X",  # no such month
 ]
 
 

@@ -17,6 +17,18 @@ from jaxgpt import pii_words
         ("1234 (mobile)", "phone"),
         ("1234\nmobile", ""),
         ("telling 1234 stories", ""),
+        ("sin 1234", ""),  # without, in Spanish
+        ("SIN 1234", "id_ca"),
+        ('"sin": 1234', "id_ca"),
+        ("an order. Then 1234", ""),
+        ("order\n1234", ""),
+        ("order:\n1234", "other"),
+        ("1234 is your order", "other"),
+        ("1234, order 55", ""),  # which is the order's
+        ("1234 | Order of the day", ""),
+        ("later 1234", ""),
+        ("customer 1234", ""),
+        ("customer no. 1234", "other"),
         ("<PHONE> 1234", ""),  # what was replaced speaks of itself
         ("\u7535\u8bdd1234", "phone"),
     ],
