@@ -82,19 +82,37 @@ LEFT = re.compile(r"[0-9A-Fa-f:]{1,40}")
 RIGHT = re.compile(r"[0-9A-Fa-f:]*(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?")
 ZONE = re.compile(r"%[A-Za-z][\w.]{0,15}")
 VERSION_WORD = re.compile(
-    r"(?:(?<![A-Za-z])(?:versions?|vers?|v|releases?|sections?|sec|sect|chapter|clauses?|para(?:graph)?s?|appendix"
+    r"(?:(?:(?<![A-Za-z])|(?-i:(?<=[a-z])(?=V)))vers(?:ions?|i[oó]n|ione|[aã]o|ie|io)(?![A-Za-z])"  # FileVersion too
+    # The words for a version, a section, a chapter, a paragraph, a figure: English, then other languages of Europe.
+    r"|(?<![A-Za-z])(?:vers?|v|releases?|sections?|sec|sect|chapter|clauses?|para(?:graph)?s?|appendix"
     r"|article|fig(?:ure)?s?|table|rule|step|requirements?|req|heading|firmware|build|revision|rev|driver|changelog|upgraded?"
-    r"|upgrading|downgraded?|bump(?:ed)?|updated? (?:to|from)|oid|sdk|tag|patch|kernel|see|item|exercise|theorem|annex)"
+    r"|upgrading|downgraded?|bump(?:ed)?|updated? (?:to|from)|oid|sdk|tag|patch|kernel|see|item|exercise|theorem|annex"
+    r"|wersj[aię]|verze|verzi[óa]|abschnitt\w*|kapit[eo]l\w*|ziffern?|absatz|punkt\w*|artikel\w*|anhang|abbildung|tabelle|chapitre"
+    r"|alin[ée]a|annexe|tableau|secci[oó]n|apartado|cap[ií]tulo|art[ií]culo|anexo|tabla|sezione|capitolo|paragrafo|articolo"
+    r"|allegato|tabella|sec[cç][aã]o|artigo|par[aá]grafo|rozdzia[łl]\w*|sekcj[aiię]|hoofdstuk|paragraaf|bijlage|avsnitt|afsnit"
+    r"|luku|kohta|oddíl|kapitola)"
+    r"|(?<!\w)(?:верси[яию]|раздел\w*|глав[аеы]|пункт\w*|стать[яиею])|版本|バージョン|第"
     r"|§+|==|>=|<=|~=|\^|~)"
     # Between such a word and the number only numbers, signs and small words may be.
-    r"(?:[^\w\n]|[\d]|(?<![A-Za-z])(?:numbers?|no|is|was|to|and|or|from|through|until|of|now|at|than|older|newer|v|only)(?![A-Za-z])){0,40}\Z",
+    r"(?:[^\w\n]|[\d]|(?<![A-Za-z])(?:numbers?|no|is|was|to|and|or|from|through|until|of|now|at|than|older|newer|v|only|ist|est|es|und|et|y|e|en|bis|von|nach|auf|ab|de|da|di|do|od|nr)(?![A-Za-z])){0,40}\Z",
     re.IGNORECASE,
 )
 VERSION_AFTER = re.compile(
-    r"\s?(?:\.(?:tar|zip|gz|tgz|whl|jar|exe|dll|deb|rpm|msi|apk|so)\b|-?(?:alpha|beta|rc|snapshot|final|release|dev|stable)\d*\b"
+    r"[ \t]?(?:\.(?:tar|zip|gz|tgz|whl|jar|exe|dll|deb|rpm|msi|apk|so)\b"
+    r"|-?(?:alpha|beta|rc|snapshot|final|release|dev|stable)\d*\b"
     r"|(?:release|update|version|build|patch|firmware|hotfix|upgrade|installer|section)\b)|[+~]|-[a-z]",
     re.IGNORECASE,
 )
+# What only software does, and a name with a capital letter before: "Inkpot 4.2.10.3 fixes ..." is no machine's number.
+RELEASED = re.compile(
+    r" (?:(?:fix|introduc)(?:es|ed)|adds|ships|deprecates|(?:is|was|has been|will be) (?:out|released)"
+    r"|behebt|erscheint|erschien|ist erschienen|corrige|corregge|introduit|introduce|naprawia|verhelpt)(?!\w)"
+)
+PRODUCT = re.compile(
+    r"(?<!\w)(?!(?i:ip|ipv4|host|server|client|node|router|gateway|proxy|peer|address|machine|switch|firewall)\b)"
+    r"[A-Z][\w+#-]{1,40} \Z"
+)
+START = re.compile(r"(?:\A|\n|[.!?:] )[#*\s]*\Z")  # of a line or a sentence
 HEADING = re.compile(r"\s+[A-Z][a-z]+")  # "3.2.1.4 Errors" at the start of a line
 
 
@@ -151,8 +169,11 @@ def _is_version(text: str, start: int, end: int, address: ipaddress.IPv4Address)
         return True
     if VERSION_WORD.search(before):
         return True
-    small = max(address.packed) <= 40
-    return small and bool(re.search(r"(?:\A|\n)[#*\s]*\Z", before)) and bool(HEADING.match(text, end))
+    if PRODUCT.search(before) and RELEASED.match(text, end):
+        return True
+    # A heading's parts are counted from 1, and are not many.
+    small = max(address.packed) <= 40 and min(address.packed) > 0
+    return small and bool(START.search(before)) and bool(HEADING.match(text, end))
 
 
 def _is_v6(text: str, address: ipaddress.IPv6Address) -> bool:

@@ -40,6 +40,10 @@ IP = [
     "ip=172.16.0.5",
     "host at 2001:db8::1:",
     "Server 93.184.216.34.",
+    "Server 5.9.12.31 fixes the clock",
+    "Blocked 5.9.12.31 again",
+    "10.0.0.1 Router",
+    "inversion 5.9.12.31",
 ]
 FORMS = [("email", text) for text in EMAIL] + [("ip", text) for text in IP]
 LOOK_ALIKES = [
@@ -73,6 +77,14 @@ LOOK_ALIKES = [
     "aa:bb:cc:dd:ee:ff",
     "x[::2]",
     "::1",
+    "ProductVersion=4.3.2.1",
+    "Versi\u00f3n 4.3.2.1",
+    "wersja 4.3.2.1",
+    "Kapitel 4.3.2.1",
+    "hoofdstuk 4.3.2.1",
+    "\u0440\u0430\u0437\u0434\u0435\u043b 4.3.2.1",
+    "Inkpot 4.2.10.3 introduces tabs",
+    "It ended. 2.3.4.5 Results",
 ]
 
 
