@@ -62,6 +62,13 @@ NAME = re.compile(
     r"|(?:_|[a-z])key(?<=_key)|x-api-key)(?:[_ ]?(?:id|value|base64|\d))?[\"'\])`*]{0,3}[ \t]{0,4}\Z",
     re.IGNORECASE,
 )
+# Keys and tokens that find or name a thing and open none: of a cache, a table, a page of results; and digests.
+FINDS = re.compile(
+    r"(?:cache|primary|foreign|partition|sort|shard|lookup|index|row|group|unique|idempotency|dedup\w*|hash|object|blob|bucket"
+    r"|content|file|image|asset|artifact|build|routing|message|event|public|publishable|map|dict|s3|storage|page|cursor"
+    r"|continuation|digest|etag|checksum|fingerprint|md5|sha\d*)[_. -]?(?:key|token)s?[\"'\])`*]{0,3}[ \t]{0,4}\Z",
+    re.IGNORECASE,
+)
 PLACEHOLDER = re.compile(
     r"your|x{4}|\*{3}|\.{3}|change.?me|placeholder|dummy|insert|replace|redacted|<|>|\$\{|\{\{|%\(|\$\(|\benv\b|environ|getenv"
     r"|(?<![a-z])(?:example|sample|todo|fixme|none|null|undefined|fake|foo|bar|test.?key)(?![a-z])|^\$|^%.*%$|_here$",
@@ -150,7 +157,7 @@ def _assigned(text: str) -> Spans:
     for match in ASSIGNED.finditer(text):
         quoted, bare = match.group(2), match.group(3)
         name = NAME.search(text, max(0, match.start() - 48), match.start())
-        if not name:
+        if not name or FINDS.search(text, max(0, match.start() - 48), match.start()):
             continue
         start, end = match.span(2) if quoted else match.span(3)
         if bare:

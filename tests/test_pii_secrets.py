@@ -56,6 +56,10 @@ LOOK_ALIKES = [
     "hf_hub_download_with_retries_and_more",
     "the key is 42",
     "password=request.form['p1']",
+    'index_key = "9f8a7b6c5d4e3f2a1b0c9d8e7f6a5b4c"',
+    "etag_key: 9f8a7b6c5d4e3f2a1b0c9d8e7f6a5b4c",
+    "sha256: 9f8a7b6c5d4e3f2a1b0c9d8e7f6a5b4c9f8a7b6c5d4e3f2a1b0c9d8e7f6a5b4c",
+    "next_page_token = 'CAoQAa9f8a7b6c5d4e3f2'",
 ]
 
 
