@@ -57,6 +57,7 @@ def test_nothing_more_is_found_in_what_was_replaced(text):
     "piece",
     ["a@", "a@a.", "1", "1 ", "01 23 45 67 89 ", "1.1.1.1.", "1.2.3.4 ", "-", "(", "+1 ", "eyJ", "eyJ-", "eyJa.",
      ":", ":a:",
+     "AB12 AB12 ", "x/a.1234567 ", "call.2018.469910/", "(((", "1,", "1234567 order no ",
      "://a:", "://a:b@", "a=", "secret='", "-----BEGIN PRIVATE KEY-----", "AB12 ", "xoxb-a-",
      "4111 1111 1111 1111 ", "4444 ",
      "a [at] a [dot] ",
