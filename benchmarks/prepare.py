@@ -4,9 +4,9 @@
 
 The input is generated: JSONL documents of about 3,000 characters, each of lines drawn from the Python language
 reference. Bare tiktoken is `encode_ordinary_batch` of those texts, in memory already, with a thread a core; or
-`encode_to_numpy` of an equal part of them in a process a core, which makes no lists. Each row is
-the median of interleaved runs; the ratios are to bare tiktoken's. Memory is the largest sum of the proportional set sizes
-of the command and its workers (what two share counts half for each), looked at ten times a second.
+`encode_to_numpy` of an equal part of them in a process a core, which makes no lists. Each row is the median of
+interleaved runs; the ratios are to bare tiktoken's. Memory is the largest sum of the proportional set sizes of the
+command and its workers (what two share counts half for each), looked at ten times a second.
 """
 
 import argparse
