@@ -39,15 +39,15 @@ class Read(PipelineStep):
 
     type, name = "READER", "read"
 
-    def __init__(self, pieces: list[list[Unit]], field: str, work: Path):
+    def __init__(self, field: str, work: Path):
         super().__init__()
-        self.pieces, self.field, self.work, self.journal = pieces, field, work, Journal(work, self.name)
+        self.field, self.work, self.journal = field, work, Journal(work, self.name)
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         records = size = 0
         lines = []
         with self.journal:
-            for number, unit in enumerate(self.pieces[rank]):
+            for number, unit in enumerate(read_piece(self.work, rank)):
                 counter = Lines()
                 for line, found in READERS[unit.kind](unit, self.field, counter):
                     place = {"file": unit.name, "unit": number, "line": line}
@@ -63,6 +63,16 @@ class Read(PipelineStep):
                         place["line"] += text.count("\n") if unit.kind == "text" else 0
                 lines.append(counter.count)
         write_json(self.work / "read" / f"{rank:05d}.json", {"records": records, "chars": size, "lines": lines})
+
+
+def write_pieces(pieces: list[list[Unit]], work: Path) -> None:
+    """A file for each task: a step that held all of a million files would be sent to every worker with every task."""
+    for rank, piece in enumerate(pieces):
+        write_json(work / "pieces" / f"{rank:05d}.json", piece)
+
+
+def read_piece(work: Path, rank: int) -> list[Unit]:
+    return [Unit(*unit) for unit in orjson.loads((work / "pieces" / f"{rank:05d}.json").read_bytes())]
 
 
 class Lines:

@@ -136,7 +136,7 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
       UsageError: --out holds something else, or an input is not there.
       TryAgainError: a worker was killed.
     """
-    from jaxgpt import canaries, clean, dedup, inputs, leaks, shards, tokenise
+    from jaxgpt import canaries, clean, dedup, documents, inputs, leaks, shards, tokenise
     from jaxgpt.account import account
     from jaxgpt.journal import write_json
 
@@ -163,14 +163,16 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
         clean.load_names(config.pii_names)
     if config.against:
         dedup.earlier_index(config.against, config.dedup == "minhash", work / "earlier")
+    documents.write_pieces(pieces, work)
+    made = stages(config, len(pieces), work)
     started = time.perf_counter()
     with _executor(config, work) as run:
-        for name, pipeline, tasks in stages(config, pieces, work):
+        for name, pipeline, tasks in made:
             with _progress(name, tasks) as done:
                 run(pipeline, tasks, work / "stages" / name, done)
     planted = canaries.plant(config.canaries, config.seed)
     splits = tokenise.collect(work, out, len(pieces), planted, config.shard_tokens)
-    steps = [step for _, pipeline, _ in stages(config, pieces, work) for step in pipeline]
+    steps = [step for _, pipeline, _ in made for step in pipeline]
     names = [step.name for step in steps if getattr(step, "journal", None) or getattr(step, "exclusion_writer", None)]
     report = account(work, out, pieces, names, splits, sum(each.repeats for each in planted))
     if not splits["train"]["tokens"]:
@@ -189,14 +191,18 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
     return 0
 
 
-def stages(config: PrepareConfig, pieces: list[list], work: Path) -> list[tuple[str, list, int]]:
-    """What is done one after another: a name, the steps that a document passes, and how many tasks there are."""
+def stages(config: PrepareConfig, pieces: int, work: Path) -> list[tuple[str, list, int]]:
+    """What is done one after another: a name, the steps that a document passes, and how many tasks there are.
+
+    Args:
+      pieces: of the input; the tasks of the stages that go through it.
+    """
     from jaxgpt import clean, dedup, leaks
     from jaxgpt.documents import Read
     from jaxgpt.journal import Journal, Keep, Kept
     from jaxgpt.tokenise import Tokenise
 
-    first = [Read(pieces, config.text_field, work), *clean.steps(config.clean, work)]
+    first = [Read(config.text_field, work), *clean.steps(config.clean, work)]
     if (config.min_chars, config.max_chars) != (1, 10**9):
         first.append(clean.length(config.min_chars, config.max_chars, work))
     if config.language:
@@ -206,21 +212,21 @@ def stages(config: PrepareConfig, pieces: list[list], work: Path) -> list[tuple[
     last = [clean.Anonymise(config.pii, config.pii_names, work)] if config.pii != "off" else []
     last.append(Tokenise(work, config.val))
     if config.dedup == "none":
-        return [("tokenise", first + last, len(pieces))]
+        return [("tokenise", first + last, pieces)]
     earlier, index, buckets = (work / "earlier") if config.against else None, work / "index", dedup.MINHASH.num_buckets
     exact, near = Journal(work, "exact", "same as another"), Journal(work, "near", "nearly the same as another")
     made = [
-        ("clean", [*first, Keep(work), dedup.signatures(work)], len(pieces)),
+        ("clean", [*first, Keep(work), dedup.signatures(work)], pieces),
         ("exact", [dedup.find_exact(work, earlier)], 1),
     ]
     if config.dedup == "exact":
-        made.append(("tokenise", [Kept(work), dedup.drop_exact(work, exact), *last], len(pieces)))
+        made.append(("tokenise", [Kept(work), dedup.drop_exact(work, exact), *last], pieces))
     else:
         made += [
-            ("signatures", [Kept(work), dedup.drop_exact(work, None), dedup.near_signatures(work)], len(pieces)),
+            ("signatures", [Kept(work), dedup.drop_exact(work, None), dedup.near_signatures(work)], pieces),
             ("buckets", [dedup.near_buckets(work, earlier)], buckets),
             ("clusters", [dedup.near_clusters(work)], 1),
-            ("tokenise", [Kept(work), dedup.drop_exact(work, exact), dedup.drop_near(work, near), *last], len(pieces)),
+            ("tokenise", [Kept(work), dedup.drop_exact(work, exact), dedup.drop_near(work, near), *last], pieces),
         ]
     if config.index:
         name = hashlib.sha256(str(config.out.resolve()).encode()).hexdigest()[:16]
