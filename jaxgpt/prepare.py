@@ -141,10 +141,11 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
     from jaxgpt.journal import write_json
 
     out, work = config.out, config.out / "work"
+    _require_ours(out)
     if config.fresh:
         _clear(out)
-    _require_ours(out)
     work.mkdir(exist_ok=True)
+    (work / "workers").touch()  # which tells whose folder it is, and is held by each worker
     names = [str(inputs.spool(work)) if name == "-" else name for name in config.inputs]
     pieces = inputs.plan(names, config.files)
     units = [unit for piece in pieces for unit in piece]
@@ -270,15 +271,22 @@ def _is_done(out: Path, asked: dict[str, Any]) -> bool:
 
 def _require_ours(out: Path) -> None:
     """Refuse a folder in which something else is."""
-    ours = (out / "meta.json").exists() or (out / "work").exists()
-    if not ours and any(child.name != ".lock" for child in out.iterdir()):
+    if any(child.name != ".lock" for child in out.iterdir()) and not _is_ours(out):
         raise UsageError(f"{out}: there are files in it already; choose a new folder")
+
+
+def _is_ours(out: Path) -> bool:
+    """Whether a preparation left this."""
+    try:
+        return json.loads((out / "meta.json").read_text())["format"] == "jaxgpt-tokens"
+    except FileNotFoundError:
+        return (out / "work").is_dir() and (out / "work" / "workers").exists()
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def _clear(out: Path) -> None:
     """Delete what a preparation left, and nothing else."""
-    if not (out / "meta.json").exists() and not (out / "work" / "asked.json").exists():
-        return
     (out / "meta.json").unlink(missing_ok=True)  # first: without it the rest is no prepared folder
     for name in ("work", "index"):
         shutil.rmtree(out / name, ignore_errors=True)

@@ -82,6 +82,19 @@ def test_the_same_command_says_that_it_is_done_and_another_is_refused(text, tmp_
     assert shard_bytes(out) != made and shards.verify(out)
 
 
+def test_fresh_deletes_what_a_preparation_left_and_nothing_else(text, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(text, "--out", out, "--workers", 1) == 0
+    (out / "mine.txt").write_text("mine")
+    assert run(text, "--out", out, "--workers", 1, "--fresh", "--canaries", 1) == 0
+    assert (out / "mine.txt").read_text() == "mine" and (out / "canaries.json").exists()
+    (out / "meta.json").write_text('{"format": "of another program"}')
+    before = {path.name for path in out.iterdir()}
+    assert run(text, "--out", out, "--workers", 1, "--fresh") == 2
+    assert "there are files in it already" in capsys.readouterr().err
+    assert {path.name for path in out.iterdir()} == before
+
+
 def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path):
     """kill -9 of the real command at ten random moments, its workers left to themselves."""
     out, rng = tmp_path / "out", random.Random(0)
