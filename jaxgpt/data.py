@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -217,7 +218,7 @@ def _texts(config: TrainConfig, fraction: float) -> tuple[Text | Windows, Text |
 
 
 def is_examples(data: str) -> bool:
-    return data.lower().endswith(examples.SUFFIXES)
+    return data.lower().endswith(examples.SUFFIXES) and not Path(data).is_dir()
 
 
 def _fraction(val: str | None) -> float:

@@ -31,11 +31,11 @@ from datatrove.pipeline.dedup.minhash import (
 
 from jaxgpt.errors import DataError
 from jaxgpt.journal import Journal
-from jaxgpt.words import WORDS
+from jaxgpt.words import SIMPLE, WORDS
 
 # 5-grams of words, 14 buckets of 8 hashes, as FineWeb (Penedo et al., 2024): two texts that share a part s of their
 # 5-grams are found with probability 1 - (1 - s^8)^14, a half at s = 0.69.
-MINHASH = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8)
+MINHASH = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8, norm_config=SIMPLE)
 BUFFERED = 4096  # signatures read at once
 
 

@@ -153,6 +153,7 @@ def _text(unit: Unit, field: str, counter: Lines) -> Found:
     separator, empty = SEPARATOR.encode(), not unit.start  # whether the whole file has no text
     for line in _lines(unit, counter):
         if isinstance(line, Broken):
+            empty = False
             yield counter.count, line
         elif line.strip() != separator:
             held.append(line)
@@ -183,15 +184,15 @@ def _record(line: bytes, field: str) -> str | Broken:
             return Broken("not UTF-8", f"byte 0x{line[error.start]:02x}, {error.start:,} bytes into the line")
         return Broken("not JSON", str(error))
     if not isinstance(record, dict):
-        return Broken("not a JSON object", f"{record!r:.60}")
+        return Broken("not a JSON object", f"a {type(record).__name__}")
     return _field(record, field)
 
 
 def _field(record: dict[str, Any], field: str) -> str | Broken:
-    if record.get(field) is None:
+    if field not in record:
         return Broken("no text", f"no field {field!r} among {', '.join(map(repr, record))}"[:200])
-    text = record[field]
-    return text if isinstance(text, str) else Broken("not a text", f"{field!r} is {text!r:.60}")
+    text = record[field]  # of which a report shows nothing: it may be private
+    return text if isinstance(text, str) else Broken("not a text", f"{field!r} is a {type(text).__name__}")
 
 
 def _table(unit: Unit, field: str, counter: Lines) -> Found:

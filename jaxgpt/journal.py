@@ -34,7 +34,8 @@ class Journal:
 
     def write(self, document: Any, rank: int = 0) -> None:
         """Of a document that a filter drops; the filter's own reason, if it gives one."""
-        self.line(rank, document.metadata, document.metadata.pop("filter_reason", self.reason))
+        reason = document.metadata.pop("filter_reason", self.reason)
+        self.line(rank, document.metadata, reason, document.metadata.pop("contaminated_task", ""))
 
     def line(self, rank: int, place: dict[str, Any], reason: str, detail: str = "") -> None:
         """Of a document that stood there."""

@@ -13,14 +13,14 @@ from datatrove.utils.text import ngrams, simplify_text
 from jaxgpt import documents, inputs, records
 from jaxgpt.errors import DataError
 from jaxgpt.journal import Journal
-from jaxgpt.words import WORDS
+from jaxgpt.words import SIMPLE, WORDS
 
 LEAK_WORDS = 13  # as in Brown et al. (2020), appendix C
 
 
 def decontaminate(index: Path, work: Path) -> PipelineStep:
     """Drops what shares 13 words in a row with the texts of which `index` made the index."""
-    config = NGramsDecontConfig(n_grams=LEAK_WORDS)
+    config = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=SIMPLE)
     step = NGramsDecontFilter(str(index), config, exclusion_writer=Journal(work, "decontaminate"), language=WORDS)
     step.name = "decontaminate"
     return step
@@ -35,7 +35,7 @@ def index(files: tuple[Path, ...], folder: Path) -> int:
     Raises:
       DataError: a file can't be read, or has none.
     """
-    config = NGramsDecontConfig(n_grams=LEAK_WORDS)
+    config = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=SIMPLE)
     hashed = create_hash_func(config.hash_config)
     folder.mkdir(parents=True, exist_ok=True)
     total = 0
@@ -46,7 +46,7 @@ def index(files: tuple[Path, ...], folder: Path) -> int:
             hashes.update(hashed(" ".join(each)) for each in ngrams(simple, LEAK_WORDS))
         if not hashes:
             raise DataError(f"{file}: no text of {LEAK_WORDS} words in it, so that no leak of it could be found")
-        np.array(sorted(hashes), config.hash_config.np_dtype).tofile(folder / f"{number}.index.hashes")
+        np.array(sorted(hashes), config.hash_config.np_dtype).tofile(folder / f"{number} {file.name}.index.hashes")
         total += len(hashes)
     return total
 

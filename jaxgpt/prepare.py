@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -102,6 +103,10 @@ class PrepareConfig:
             if not low <= getattr(self, name) <= high:
                 flag = name.replace("_", "-")
                 raise UsageError(f"--{flag} {getattr(self, name)} is out of range: it must be from {low} to {high:,}")
+        if self.min_chars > self.max_chars:
+            raise UsageError(
+                f"--min-chars {self.min_chars} is above --max-chars {self.max_chars}: nothing would be left"
+            )
         if "none" in self.clean and len(self.clean) > 1:
             raise UsageError("--clean none stands alone; leave it out, or the other steps")
         if self.against and self.dedup == "none":
@@ -124,8 +129,30 @@ def main(argv: Sequence[str]) -> int:
     if config.show:
         show.show(config.show, config.html, config.seed)
         return 0
-    with hold(config.out):
-        return prepare(config, argv)
+    with hold(config.out), _terminable():
+        try:
+            return prepare(config, argv)
+        except KeyboardInterrupt:
+            say("stopped", "the same command goes on")
+            raise
+        except (UsageError, DataError):  # what is wrong will be put right, and then this must not be in the way
+            if _is_ours(config.out) and not (config.out / "work" / "stages").exists():
+                _reset(config.out / "work")
+            raise
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the workers too, as Ctrl-C does."""
+
+    def end(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
@@ -144,8 +171,8 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
     _require_ours(out)
     if config.fresh:
         _clear(out)
-    work.mkdir(exist_ok=True)
-    (work / "workers").touch()  # which tells whose folder it is, and is held by each worker
+    if not work.exists():
+        _reset(work)
     names = [str(inputs.spool(work)) if name == "-" else name for name in config.inputs]
     pieces = inputs.plan(names, config.files)
     units = [unit for piece in pieces for unit in piece]
@@ -154,6 +181,8 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
         shutil.rmtree(work, ignore_errors=True)
         say("done", f"{out} is prepared already, from this input and with these flags; --fresh does it again")
         return 0
+    if (work / "stages").exists():
+        say("resume", "goes on where an earlier start stopped")
     write_json(work / "asked.json", asked)
     size = sum(unit.size for unit in units)
     say("input", f"{len({unit.name for unit in units}):,} files, {size / 1e6:,.1f} MB, in {len(pieces):,} tasks")
@@ -162,6 +191,8 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
         say("leaks", f"{found:,} sequences of {leaks.LEAK_WORDS} words that must not be trained on")
     if config.pii_names:
         clean.load_names(config.pii_names)
+    if config.language:
+        clean.require_languages(config.language)
     if config.against:
         dedup.earlier_index(config.against, config.dedup == "minhash", work / "earlier")
     documents.write_pieces(pieces, work)
@@ -177,6 +208,7 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
     names = [step.name for step in steps if getattr(step, "journal", None) or getattr(step, "exclusion_writer", None)]
     report = account(work, out, pieces, names, splits, sum(each.repeats for each in planted))
     if not splits["train"]["tokens"]:
+        _reset(work)
         raise DataError(
             f"no document is left to train on, of {report['records']:,}; {out}/dropped.jsonl says why of each"
         )
@@ -188,7 +220,7 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
     command = shlex.join(["python", "-m", "jaxgpt.prepare", *argv])
     shards.write_meta(out, splits, command=command, **asked, report=report)
     shutil.rmtree(work)
-    _tell(out, report, splits, time.perf_counter() - started, size)
+    _tell(out, report, splits, time.perf_counter() - started)
     return 0
 
 
@@ -246,7 +278,11 @@ def _asked(config: PrepareConfig, units: list) -> dict[str, Any]:
     digest = hashlib.sha256()
     others = [*config.decontaminate, *([config.against / "meta.json"] if config.against else [])]
     for what, path in [*((unit, Path(unit.name)) for unit in units), *((str(path), path) for path in others)]:
-        digest.update(repr((what, path.stat().st_mtime_ns if path.exists() else None)).encode())
+        if path.parent == config.out / "work":  # a copy of standard input, which is new at each start
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        else:
+            digest.update(repr((what, path.stat().st_mtime_ns if path.exists() else None)).encode())
     return {"flags": json.loads(json.dumps(flags, default=str)), "inputs": digest.hexdigest()}
 
 
@@ -283,6 +319,13 @@ def _is_ours(out: Path) -> bool:
         return (out / "work").is_dir() and (out / "work" / "workers").exists()
     except (OSError, ValueError, TypeError, KeyError):
         return False
+
+
+def _reset(work: Path) -> None:
+    """Begin with nothing: so that what was wrong can be put right by another command."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    (work / "workers").touch()  # which tells whose folder it is, and is held by each worker
 
 
 def _clear(out: Path) -> None:
@@ -325,7 +368,7 @@ def _progress(name: str, tasks: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.advance(task, done)
 
 
-def _tell(out: Path, report: dict[str, Any], splits: dict[str, Any], seconds: float, size: int) -> None:
+def _tell(out: Path, report: dict[str, Any], splits: dict[str, Any], seconds: float) -> None:
     dropped = {step["name"]: sum(step["dropped"].values()) for step in report["steps"]}
     losses = ", ".join(f"{name} {count:,}" for name, count in dropped.items() if count)
     say("documents", f"{report['records']:,} found, {report['kept']['documents'] - report['canaries']:,} kept")
@@ -343,7 +386,7 @@ def _tell(out: Path, report: dict[str, Any], splits: dict[str, Any], seconds: fl
         say(
             split, f"{count['tokens']:,} tokens of {count['documents']:,} documents, {shards} shard{'s'[: shards != 1]}"
         )
-    say("took", f"{seconds:,.1f} s, {size / 1e6 / seconds:,.1f} MB/s")
+    say("took", f"{seconds:,.1f} s")
     say("look", f"python -m jaxgpt.prepare --show {shlex.quote(str(out))}")
     held = f" --val {shlex.quote(str(out))}" if splits["val"]["tokens"] else ""
     say("train", f"python train.py --data {shlex.quote(str(out))}{held}")

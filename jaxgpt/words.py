@@ -3,6 +3,7 @@
 import itertools
 import re
 
+from datatrove.utils.text import TextNormConfig
 from datatrove.utils.word_tokenizers import WordTokenizer
 
 SENTENCE = re.compile(r"[.!?\u2026\u3002\uff01\uff1f]+[\"'\u201d\u2019)\]]*\s+")  # its end, with the blanks behind it
@@ -28,3 +29,6 @@ class Words(WordTokenizer):
 
 
 WORDS = Words()
+# Case, punctuation and accents don't count. Numbers do: datatrove's default makes all of them 0, so that of a hundred
+# days of weather, or of sums, one would stay.
+SIMPLE = TextNormConfig(norm_numbers=False)

@@ -10,7 +10,7 @@ from jaxgpt.journal import Journal, Keep, Kept
 
 
 def document(seed, words=150):
-    """Words of letters: numbers are all alike to MinHash."""
+    """Words of random letters."""
     rng = random.Random(seed)
     return " ".join("".join(rng.choices("abcdefghij", k=6)) for _ in range(words))
 
@@ -60,6 +60,14 @@ def test_of_near_copies_one_stays_and_others_are_left_alone(tmp_path):
     texts = [text for part in left for text in part]
     assert all((original in texts) + (near in texts) == 1 for original, near in zip(originals, changed, strict=True))
     assert [text for text in texts if text in half] == half and len(texts) == 16
+
+
+def test_numbers_tell_texts_apart(tmp_path):
+    days = [
+        " ".join(f"on day {day} at {hour} it was {day * hour} degrees" for hour in range(12)) for day in range(90, 99)
+    ]
+    _, left = kept(tmp_path, [days], near=True)
+    assert left == [days]
 
 
 @pytest.mark.parametrize("near", [False, True])

@@ -64,6 +64,8 @@ def test_a_line_too_long_is_told_and_the_next_is_read(tmp_path, monkeypatch):
     (tmp_path / "a.jsonl").write_text('{"text": "%s"}\n{"text": "b"}\n' % ("a" * 300))
     (_, long), (line, text) = read(tmp_path / "a.jsonl")
     assert (long.reason, line, text) == ("line too long", 2, "b")
+    (tmp_path / "a.txt").write_text("a" * 300)
+    assert [each.reason for _, each in read(tmp_path / "a.txt")] == ["line too long"]
 
 
 def test_text_is_parted_by_lines_of_endoftext(tmp_path):
@@ -99,7 +101,7 @@ def test_parquet_by_row_groups(tmp_path):
     units = [unit for piece in inputs.plan([str(path)]) for unit in piece]
     assert [(unit.start, unit.end) for unit in units] == [(0, 1), (1, 2), (2, 3)]
     *found, (row, last) = read(path)
-    assert [text for _, text in found] == texts and (row, last.reason) == (11, "no text")
+    assert [text for _, text in found] == texts and (row, last.reason) == (11, "not a text")
     path.write_bytes(path.read_bytes()[:200])
     assert [each.reason for _, each in read(path)] == ["damaged file"]
 

@@ -20,7 +20,7 @@ def test_what_leaks_an_evaluation_is_dropped(tmp_path):
     step = leaks.decontaminate(tmp_path / "index", tmp_path / "work")
     assert [document.text for document in step.run(data)] == [none]
     (record,) = (tmp_path / "work" / "dropped" / "00000" / "decontaminate.jsonl").read_text().splitlines()
-    assert json.loads(record)["line"] == 0
+    assert (json.loads(record)["line"], json.loads(record)["detail"]) == (0, "0 eval.jsonl")
     (tmp_path / "eval.txt").write_text(" ".join(words[:12]))
     with pytest.raises(DataError, match=r"eval\.txt: no text of 13 words in it"):
         leaks.index((tmp_path / "eval.txt",), tmp_path / "index")

@@ -178,6 +178,20 @@ def test_standard_input(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
     assert run("-", "--out", tmp_path / "out", "--workers", 1, "--val", 0) == 0
     assert report(tmp_path / "out")["kept"]["documents"] == 5
+    capsys.readouterr()
+    for again, code in ((lines, 0), (lines[:-9], 2)):  # the same, and another
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(again)))
+        assert run("-", "--out", tmp_path / "out", "--workers", 1, "--val", 0) == code
+    assert "is prepared already" in capsys.readouterr().out
+
+
+def test_what_was_wrong_can_be_put_right(text, tmp_path, capsys):
+    """A start that failed by its flags is not in the way of the next."""
+    words = [text, "--out", tmp_path / "out", "--workers", 1]
+    for wrong in (["--language", "english"], ["--text-field", "body"], ["--against", tmp_path], ["--min-chars", 10**8]):
+        assert run(*words, *wrong) in (2, 3), wrong
+    assert "--language english: no such code" in capsys.readouterr().err
+    assert run(*words) == 0
 
 
 @pytest.mark.parametrize(
