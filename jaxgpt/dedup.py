@@ -129,6 +129,7 @@ def earlier_index(folder: Path, near: bool, index: Path) -> None:
       DataError: it has none of this kind.
     """
     kinds = ("exact", "near") if near else ("exact",)
+    shutil.rmtree(index, ignore_errors=True)
     for kind in kinds:
         if not (folder / "index" / kind).is_dir():
             how = "--dedup minhash" if kind == "near" else "--dedup"

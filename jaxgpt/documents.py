@@ -7,15 +7,17 @@ import csv
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import orjson
+import zstandard
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from jaxgpt.inputs import PACKED, TABLES, Unit, dataset
+from jaxgpt.inputs import CUT_BYTES, PACKED, TABLES, Unit, dataset
 from jaxgpt.journal import Journal, write_json
 
 SEPARATOR = "<|endoftext|>"  # on a line of its own it parts the documents of a text file
@@ -81,6 +83,8 @@ class Lines:
     count = 0
 
 
+# What the libraries raise at a damaged file.
+UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zstandard.ZstdError, csv.Error)
 Found = Iterator[tuple[int, str | Broken]]  # each with its line within the unit, from 1
 
 
@@ -100,10 +104,37 @@ def _open(unit: Unit) -> IO[bytes]:
     if path.suffix.lower() == ".gz":
         return gzip.open(path)
     if path.suffix.lower() == ".zst":
-        import zstandard
-
-        return io.BufferedReader(zstandard.open(path, "rb"))
+        return io.BufferedReader(Zstandard(path.open("rb")))
     return path.open("rb")
+
+
+class Zstandard(io.RawIOBase):
+    """What a .zst file holds. The library's own reader takes one that was cut off for one that has ended."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file, self.frame, self.packed, self.ready = file, None, b"", b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self.ready:
+            packed, self.packed = self.packed or self.file.read(1 << 16), b""
+            if not packed and self.frame:
+                raise EOFError("it ends within a frame")
+            if not packed:
+                return 0
+            self.frame = self.frame or zstandard.ZstdDecompressor().decompressobj()
+            self.ready = self.frame.decompress(packed)
+            if self.frame.eof:
+                self.packed, self.frame = self.frame.unused_data, None
+        count = min(len(buffer), len(self.ready))
+        buffer[:count], self.ready = self.ready[:count], self.ready[count:]
+        return count
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
 
 
 def _lines(unit: Unit, counter: Lines) -> Iterator[bytes | Broken]:
@@ -132,7 +163,7 @@ def _lines(unit: Unit, counter: Lines) -> Iterator[bytes | Broken]:
                         position += len(line)
                     yield Broken("line too long", f"more than {LINE_BYTES:,} bytes")
                     continue
-            except (OSError, EOFError, ValueError, RuntimeError) as error:  # as gzip and zstandard say it
+            except UNREADABLE as error:
                 counter.count += 1
                 yield Broken("damaged file", f"nothing can be unpacked from here on: {error}")
                 return
@@ -141,7 +172,7 @@ def _lines(unit: Unit, counter: Lines) -> Iterator[bytes | Broken]:
 
 def _text(unit: Unit, field: str, counter: Lines) -> Found:
     del field
-    first, held = 1, []
+    first, held, size = 1, [], 0
 
     def document() -> str | Broken:
         content = b"".join(held)
@@ -157,11 +188,13 @@ def _text(unit: Unit, field: str, counter: Lines) -> Found:
             yield counter.count, line
         elif line.strip() != separator:
             held.append(line)
+            size += len(line)
             empty = empty and not line.strip()
-            continue
+            if size < CUT_BYTES:  # which only a packed file, that could not be cut before, can reach
+                continue
         if any(map(bytes.strip, held)):
             yield first, document()
-        held, first = [], counter.count + 1
+        held, first, size = [], counter.count + 1, 0
     if empty or any(map(bytes.strip, held)):
         yield first, document()
 
@@ -190,7 +223,7 @@ def _record(line: bytes, field: str) -> str | Broken:
 
 def _field(record: dict[str, Any], field: str) -> str | Broken:
     if field not in record:
-        return Broken("no text", f"no field {field!r} among {', '.join(map(repr, record))}"[:200])
+        return Broken("no text", f"{len(record)} fields, and none is {field!r}")
     text = record[field]  # of which a report shows nothing: it may be private
     return text if isinstance(text, str) else Broken("not a text", f"{field!r} is a {type(text).__name__}")
 
@@ -227,7 +260,7 @@ def _table(unit: Unit, field: str, counter: Lines) -> Found:
                     yield first, cell
     except StopIteration:
         return
-    except (OSError, EOFError) as error:
+    except UNREADABLE as error:
         yield counter.count + 1, Broken("damaged file", str(error))
 
 
@@ -244,7 +277,7 @@ def _parquet(unit: Unit, field: str, counter: Lines) -> Found:
                 for text in batch.column(0).to_pylist():
                     counter.count += 1
                     yield counter.count, _field({field: text}, field)
-    except (ArrowException, OSError) as error:
+    except (ArrowException, *UNREADABLE) as error:
         yield counter.count + 1, Broken("damaged file", " ".join(str(error).split())[:200])
 
 
@@ -256,20 +289,52 @@ def _warc(unit: Unit, field: str, counter: Lines) -> Found:
     from warcio.exceptions import ArchiveLoadFailed
 
     del field
-    with Path(unit.name).open("rb") as file:
-        try:
+    try:
+        with _open(unit) as packed:
+            file = Telling(packed)
             for record in ArchiveIterator(file):
                 counter.count += 1
-                page = process_record(record)
-                if page is None:  # a request, metadata, an image
-                    continue
-                text = page["text"]
-                if record.rec_type == "response":
+                try:
+                    page = process_record(record)
                     # datatrove's own step gives a page a second, and what is slow today is not tomorrow.
-                    text = trafilatura.extract(text, favor_precision=True, include_comments=False)
-                yield counter.count, text if text else Broken("no main text", page["url"])
-        except (ArchiveLoadFailed, EOFError, OSError, ValueError, KeyError) as error:
-            yield counter.count + 1, Broken("damaged file", " ".join(str(error).split())[:200])
+                    html = page and record.rec_type == "response"
+                    text = (
+                        trafilatura.extract(page["text"], favor_precision=True, include_comments=False)
+                        if html
+                        else None
+                    )
+                except Exception as error:  # of a parser, at a page that it was not made for
+                    yield counter.count, Broken("unreadable page", type(error).__name__)
+                    continue
+                if page:
+                    yield counter.count, (text if html else page["text"]) or Broken("no main text")
+                elif record.rec_type in ("response", "conversion") and _payload(record) in PAGES:
+                    yield counter.count, Broken("unreadable page", "of no known encoding")
+            if file.error:
+                raise file.error
+    except (ArchiveLoadFailed, *UNREADABLE) as error:
+        yield counter.count + 1, Broken("damaged file", type(error).__name__)
+
+
+class Telling:
+    """A file that remembers what went wrong: warcio takes an error for the end."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file, self.error = file, None
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self.file.read(size)
+        except UNREADABLE as error:
+            self.error = error
+            return b""
+
+
+PAGES = ("text/html", "application/xhtml+xml", "text/plain")
+
+
+def _payload(record: Any) -> str | None:
+    return record.rec_headers.get("WARC-Identified-Payload-Type")
 
 
 def _hub(unit: Unit, field: str, counter: Lines) -> Found:

@@ -46,7 +46,18 @@ def plan(inputs: Iterable[str], patterns: Iterable[str] = ()) -> list[list[Unit]
       UsageError: one is not there, or has nothing to read.
     """
     units = [unit for name in inputs for unit in _units(name, tuple(patterns))]
+    for unit in units:
+        try:
+            unit.name.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{unit.name!r}: the name of this file is not UTF-8; rename it") from None
     limit = _limit(sum(unit.size for unit in units))
+    while len(pieces := _grouped(units, limit)) > PIECES[-1]:
+        limit *= 2
+    return pieces
+
+
+def _grouped(units: list[Unit], limit: int) -> list[list[Unit]]:
     pieces, filled = [[]], 0
     for unit in units:
         if pieces[-1] and filled + unit.size > limit:
@@ -84,15 +95,15 @@ def _units(name: str, patterns: tuple[str, ...]) -> Iterator[Unit]:
     else:
         raise UsageError(f"{name}: no such file or folder; give text, JSONL, CSV, Parquet, WARC, hf://OWNER/NAME or -")
     for file in taken:
-        kind, size = _kind(file), file.stat().st_size
-        if kind in ("text", "jsonl") and file.suffix.lower() not in PACKED:
-            cuts = [*range(0, size, CUT_BYTES if kind == "text" else PIECE_BYTES), size] if size else [0, 0]
-            yield from (Unit(str(file), kind, *ends, ends[1] - ends[0]) for ends in itertools.pairwise(cuts))
-        elif kind == "parquet":
+        what, size = kind(file), file.stat().st_size
+        if what in ("text", "jsonl") and file.suffix.lower() not in PACKED:
+            cuts = [*range(0, size, CUT_BYTES if what == "text" else PIECE_BYTES), size] if size else [0, 0]
+            yield from (Unit(str(file), what, *ends, ends[1] - ends[0]) for ends in itertools.pairwise(cuts))
+        elif what == "parquet":
             groups = _row_groups(file)
-            yield from (Unit(str(file), kind, group, group + 1, size // groups) for group in range(groups))
+            yield from (Unit(str(file), what, group, group + 1, size // groups) for group in range(groups))
         else:
-            yield Unit(str(file), kind, 0, size, size)
+            yield Unit(str(file), what, 0, size, size)
 
 
 def _matches(file: Path, patterns: tuple[str, ...]) -> bool:
@@ -101,7 +112,7 @@ def _matches(file: Path, patterns: tuple[str, ...]) -> bool:
     return file.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(KNOWN)
 
 
-def _kind(file: Path) -> str:
+def kind(file: Path) -> str:
     name = file.name.lower().removesuffix(".gz").removesuffix(".zst")
     kinds = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".warc": "warc", ".wet": "warc"}
     return kinds.get(Path(name).suffix, "text")
@@ -137,6 +148,8 @@ def spool(folder: Path, text: IO[bytes] | None = None) -> Path:
     for name in ("stdin.jsonl", "stdin.txt"):
         if (folder / name).exists():
             return folder / name
+    if text is None and sys.stdin is None:
+        raise UsageError("-: standard input is closed; give a file, or pipe text in")
     source = text or sys.stdin.buffer
     temporary = folder / "stdin.tmp"
     with temporary.open("wb") as file:

@@ -1,5 +1,6 @@
 """Leaks: documents that hold what a model will be evaluated on."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ def index(files: tuple[Path, ...], folder: Path) -> int:
     """
     config = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=SIMPLE)
     hashed = create_hash_func(config.hash_config)
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     total = 0
     for number, file in enumerate(files):
         hashes = set()
@@ -52,14 +54,15 @@ def index(files: tuple[Path, ...], folder: Path) -> int:
 
 
 def _texts(file: Path) -> Iterator[str]:
-    if file.suffix == ".jsonl":
+    if inputs.kind(file) == "jsonl" and not file.name.lower().endswith(inputs.PACKED):
         for _, record in records.read(file):
             yield " ".join(_strings(record))
         return
-    for unit in inputs.plan([str(file)])[0]:
-        for _, found in documents.READERS[unit.kind](unit, "text", documents.Lines()):
-            if isinstance(found, str):
-                yield found
+    for unit in (unit for piece in inputs.plan([str(file)]) for unit in piece):
+        for line, found in documents.READERS[unit.kind](unit, "text", documents.Lines()):
+            if isinstance(found, documents.Broken):
+                raise DataError(f"{file}: {found.reason} near line {line} {found.detail}; its leaks could not be found")
+            yield found
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -118,6 +118,7 @@ class PrepareConfig:
 
 
 # What does not change the result may change between two starts.
+NAMES = {"inputs": "INPUT"}  # of what is given by its place
 FREE = ("workers", "executor", "sbatch", "fresh", "show", "html")
 
 
@@ -136,8 +137,11 @@ def main(argv: Sequence[str]) -> int:
             say("stopped", "the same command goes on")
             raise
         except (UsageError, DataError):  # what is wrong will be put right, and then this must not be in the way
-            if _is_ours(config.out) and not (config.out / "work" / "stages").exists():
-                _reset(config.out / "work")
+            work = config.out / "work"
+            if (config.out / "meta.json").exists():
+                shutil.rmtree(work, ignore_errors=True)
+            elif _is_ours(config.out) and not (work / "stages").exists():
+                _reset(work)
             raise
 
 
@@ -163,45 +167,49 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
       UsageError: --out holds something else, or an input is not there.
       TryAgainError: a worker was killed.
     """
-    from jaxgpt import canaries, clean, dedup, documents, inputs, leaks, shards, tokenise
+    from jaxgpt import canaries, clean, dedup, documents, inputs, leaks, shards, tasks, tokenise
     from jaxgpt.account import account
     from jaxgpt.journal import write_json
 
     out, work = config.out, config.out / "work"
     _require_ours(out)
-    if config.fresh:
-        _clear(out)
     if not work.exists():
         _reset(work)
+    tasks.wait_for(work / "workers")
     names = [str(inputs.spool(work)) if name == "-" else name for name in config.inputs]
     pieces = inputs.plan(names, config.files)
     units = [unit for piece in pieces for unit in piece]
+    _require_apart(config, units)
     asked = _asked(config, units)
-    if _is_done(out, asked):
-        shutil.rmtree(work, ignore_errors=True)
+    if not config.fresh and _is_done(out, asked):
+        shutil.rmtree(work)
         say("done", f"{out} is prepared already, from this input and with these flags; --fresh does it again")
         return 0
-    if (work / "stages").exists():
-        say("resume", "goes on where an earlier start stopped")
-    write_json(work / "asked.json", asked)
     size = sum(unit.size for unit in units)
     say("input", f"{len({unit.name for unit in units}):,} files, {size / 1e6:,.1f} MB, in {len(pieces):,} tasks")
-    if config.decontaminate:
-        found = leaks.index(config.decontaminate, work / "leaks")
-        say("leaks", f"{found:,} sequences of {leaks.LEAK_WORDS} words that must not be trained on")
     if config.pii_names:
         clean.load_names(config.pii_names)
     if config.language:
         clean.require_languages(config.language)
     if config.against:
         dedup.earlier_index(config.against, config.dedup == "minhash", work / "earlier")
+    if config.decontaminate:
+        found = leaks.index(config.decontaminate, work / "leaks")
+        say("leaks", f"{found:,} sequences of {leaks.LEAK_WORDS} words that must not be trained on")
+    if config.fresh:  # only now, when nothing is wrong with the flags
+        _clear(out)
+    if (work / "stages").exists():
+        say("resume", "goes on where an earlier start stopped")
+    write_json(work / "asked.json", asked)
+    for path in out.glob(".*.tmp"):  # of a start that was killed while it wrote a shard
+        path.unlink()
     documents.write_pieces(pieces, work)
     made = stages(config, len(pieces), work)
     started = time.perf_counter()
     with _executor(config, work) as run:
-        for name, pipeline, tasks in made:
-            with _progress(name, tasks) as done:
-                run(pipeline, tasks, work / "stages" / name, done)
+        for name, pipeline, count in made:
+            with _progress(name, count) as done:
+                run(pipeline, count, work / "stages" / name, done)
     planted = canaries.plant(config.canaries, config.seed)
     splits = tokenise.collect(work, out, len(pieces), planted, config.shard_tokens)
     steps = [step for _, pipeline, _ in made for step in pipeline]
@@ -296,7 +304,11 @@ def _is_done(out: Path, asked: dict[str, Any]) -> bool:
             flags, inputs = there["flags"], there["inputs"]
         except (ValueError, TypeError, KeyError):
             raise UsageError(f"{path} is damaged; --fresh starts over") from None
-        others = [f"--{name.replace('_', '-')}" for name, value in asked["flags"].items() if flags.get(name) != value]
+        others = [
+            NAMES.get(name, f"--{name.replace('_', '-')}")
+            for name, value in asked["flags"].items()
+            if flags.get(name) != value
+        ]
         if others or inputs != asked["inputs"]:
             why = f"with another {', '.join(others)}" if others else "from files that have changed since"
             raise UsageError(f"{out} is {what} already, {why}; choose another --out, or --fresh to start over")
@@ -312,13 +324,24 @@ def _require_ours(out: Path) -> None:
 
 
 def _is_ours(out: Path) -> bool:
-    """Whether a preparation left this."""
+    """Whether a preparation left this, or is at work here."""
+    if (out / "work" / "workers").exists():
+        return True
     try:
         return json.loads((out / "meta.json").read_text())["format"] == "jaxgpt-tokens"
-    except FileNotFoundError:
-        return (out / "work").is_dir() and (out / "work" / "workers").exists()
     except (OSError, ValueError, TypeError, KeyError):
         return False
+
+
+def _require_apart(config: PrepareConfig, units: list) -> None:
+    """Refuse an input, or an earlier folder, that the preparation would write into."""
+    out = config.out.resolve()
+    for unit in units:
+        path = Path(unit.name).resolve()
+        if out in path.parents and path.parent != out / "work":
+            raise UsageError(f"--out {config.out} lies within the input ({unit.name}); choose a folder outside of it")
+    if config.against and config.against.resolve() == out:
+        raise UsageError(f"--against {config.against} is --out itself; choose another --out")
 
 
 def _reset(work: Path) -> None:
@@ -329,13 +352,15 @@ def _reset(work: Path) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Delete what a preparation left, and nothing else."""
+    """Delete what a preparation left, but for what this start has made already, and nothing else."""
     (out / "meta.json").unlink(missing_ok=True)  # first: without it the rest is no prepared folder
-    for name in ("work", "index"):
-        shutil.rmtree(out / name, ignore_errors=True)
+    shutil.rmtree(out / "index", ignore_errors=True)
     for pattern in ("train_*.bin", "val_*.bin", "report.*", "dropped.jsonl", "canaries.json"):
         for path in out.glob(pattern):
             path.unlink()
+    for child in (out / "work").iterdir():
+        if child.is_dir() and child.name not in ("leaks", "earlier"):
+            shutil.rmtree(child)
 
 
 # ---- What is said --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,8 +28,9 @@ from jaxgpt.errors import JaxgptError, TryAgainError, UsageError
 
 try:
     import fcntl
+    import resource
 except ImportError:  # Windows, as in folder.py
-    fcntl = None
+    fcntl = resource = None
 
 ROOT = Path(__file__).parent.parent
 POLL_SECONDS = 0.5
@@ -84,11 +86,12 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
       TryAgainError: workers of an earlier start live on; or one was killed.
     """
     logger.remove()
-    _wait_for(lock)
+    wait_for(lock)
     if workers == 1:
 
         def one(pipeline, tasks, logs, done):
             stage = Tasks(pipeline, tasks, logs)
+            _open_many()
             for rank in stage.get_incomplete_ranks():
                 stage.task(rank)
                 done(1)
@@ -124,7 +127,7 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
         parent.close()
 
 
-def _wait_for(lock: Path) -> None:
+def wait_for(lock: Path) -> None:
     """Wait until no worker holds it: after kill -9 they end within a moment, when they notice."""
     with lock.open("a") as file:
         for _ in range(round(30 / POLL_SECONDS) if fcntl else 0):
@@ -136,9 +139,17 @@ def _wait_for(lock: Path) -> None:
             raise TryAgainError(f"{lock}: workers of an earlier start are still at work; wait for them, or end them")
 
 
+def _open_many() -> None:
+    """Open as many files at once as the system lets a process: datatrove has up to three of every piece."""
+    if resource:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _worker(alive: multiprocessing.connection.Connection, lock: Path) -> None:
     """Set up a worker: Ctrl-C is its parent's affair, and when that ends, however it does, so does this."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _open_many()
     held = os.open(lock, os.O_WRONLY)  # to the end of the process
     if fcntl:
         fcntl.flock(held, fcntl.LOCK_SH)
@@ -173,6 +184,7 @@ def slurm(workers: int, options: Mapping[str, str]) -> Iterator[Run]:
     if not memory:
         raise UsageError("--sbatch mem-per-cpu: use whole gigabytes, such as mem-per-cpu=4G")
     qos = others.pop("qos", "")
+    here, python = (shlex.quote(str(path)) for path in (ROOT, Path(sys.executable).parent))
     logger.remove()
 
     def run(pipeline, tasks, logs, done):
@@ -187,7 +199,7 @@ def slurm(workers: int, options: Mapping[str, str]) -> Iterator[Run]:
             job_name=f"jaxgpt-{logs.name}",
             qos=qos,
             mem_per_cpu_gb=int(memory[1]),
-            env_command=f"export PYTHONPATH={ROOT}:$PYTHONPATH PATH={Path(sys.executable).parent}:$PATH",
+            env_command=f"export PYTHONPATH={here}:$PYTHONPATH PATH={python}:$PATH",
             sbatch_args=others,
         )
         missing = len(stage.get_incomplete_ranks())

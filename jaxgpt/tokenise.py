@@ -11,6 +11,7 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
 from jaxgpt import canaries, shards
+from jaxgpt.errors import JaxgptError
 from jaxgpt.journal import Journal, write_json
 from jaxgpt.tokenizer import VOCAB_SIZE, gpt2
 
@@ -95,6 +96,8 @@ def _parts(work: Path, split: str, documents: list[int], extra: list[tuple[int, 
     for rank, count in enumerate(documents):
         path = work / "tokens" / f"{rank:05d}.{split}.bin"
         tokens = np.memmap(path, TOKEN, "r") if path.stat().st_size else np.empty(0, TOKEN)
+        if np.count_nonzero(tokens == END) != count:
+            raise JaxgptError(f"{path} is not what its task wrote: begin again with --fresh")
         begun = 0
         if waiting and waiting[-1][0] < first + count:
             starts = np.flatnonzero(tokens == END)

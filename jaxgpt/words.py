@@ -6,7 +6,8 @@ import re
 from datatrove.utils.text import TextNormConfig
 from datatrove.utils.word_tokenizers import WordTokenizer
 
-SENTENCE = re.compile(r"[.!?\u2026\u3002\uff01\uff1f]+[\"'\u201d\u2019)\]]*\s+")  # its end, with the blanks behind it
+STOP = r"[.!?\u2026\u3002\uff01\uff1f]"
+SENTENCE = re.compile(rf"(?<!{STOP}){STOP}++[\"'\u201d\u2019)\]]*+\s+")  # its end, and the blanks behind it
 
 
 class Words(WordTokenizer):

@@ -1,6 +1,7 @@
 import gzip
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -41,7 +42,7 @@ def test_every_line_of_jsonl_is_a_text_or_named_with_its_line(tmp_path, packed):
     found = read(path)
     assert [(line, each) for line, each in found if isinstance(each, str)] == [(1, "one"), (8, "twoé")]
     assert [(line, each.reason) for line, each in found if isinstance(each, Broken)] == REASONS
-    if packed == ".gz":  # what is not there any more is said, at the line where it should be
+    if packed:  # what is not there any more is said, at the line where it should be
         path.write_bytes(path.read_bytes()[:-12])
         *before, (line, last) = read(path)
         assert before == found[: len(before)] and last.reason == "damaged file" and line > len(before)
@@ -126,6 +127,33 @@ def test_pages_of_a_crawl(tmp_path):
     ((line, text), (_, plain)) = read(tmp_path / "a.warc.gz", tmp_path / "b.warc.wet")
     assert line == 1 and text.count("The sea was calm") == 9 and "Home" not in text
     assert plain == "plain words"
+    (tmp_path / "a.warc.gz").write_bytes((tmp_path / "a.warc.gz").read_bytes()[:200])
+    assert read(tmp_path / "a.warc.gz")[-1][1].reason == "damaged file"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.zst", "a.txt.gz", "a.csv.gz", "a.csv", "a.parquet", "a.warc", "a.jsonl"])
+def test_no_file_is_so_damaged_that_it_stops_the_others(tmp_path, name):
+    """Random bytes, and what begins like such a file."""
+    rng = np.random.default_rng(0)
+    for begin in (
+        b"",
+        gzip.compress(b"x" * 99)[:20],
+        zstandard.compress(b"x" * 99)[:9],
+        b'id,"text\n',
+        b"[" * 2000,
+        b"PAR1",
+    ):
+        (tmp_path / name).write_bytes(begin + rng.integers(0, 256, 500, np.uint8).tobytes())
+        assert all(isinstance(each, Broken) for _, each in read(tmp_path / name))
+
+
+def test_a_packed_text_is_cut_as_a_plain_one_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "CUT_BYTES", 100)
+    text = "".join(f"line {i}\n" for i in range(90))
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(text.encode()))
+    found = read(tmp_path / "a.txt.gz")
+    assert "".join(part for _, part in found) == text and len(found) > 5
+    assert all(text.split("\n")[line - 1] == part.split("\n")[0] for line, part in found)
 
 
 def test_a_dataset_is_streamed(tmp_path, monkeypatch):

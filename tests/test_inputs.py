@@ -43,3 +43,11 @@ def test_a_dataset_that_is_not_there_is_one_line():
     with pytest.raises(DataError, match=r"hf://nobody/nothing: .*; check the name and the network") as error:
         inputs.plan(["hf://nobody/nothing"])
     assert "\n" not in str(error.value)
+
+
+def test_there_are_never_more_pieces_than_files_can_be_open(tmp_path):
+    for i in range(1000):
+        with (tmp_path / f"{i}.txt.gz").open("wb") as file:
+            file.truncate(40 << 20)  # of nothing, which takes no room
+    pieces = inputs.plan([str(tmp_path)])
+    assert 200 < len(pieces) <= 900 and sum(map(len, pieces)) == 1000

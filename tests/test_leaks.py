@@ -3,7 +3,7 @@ import json
 import pytest
 from datatrove.data import Document
 
-from jaxgpt import leaks
+from jaxgpt import inputs, leaks
 from jaxgpt.errors import DataError
 
 
@@ -23,4 +23,17 @@ def test_what_leaks_an_evaluation_is_dropped(tmp_path):
     assert (json.loads(record)["line"], json.loads(record)["detail"]) == (0, "0 eval.jsonl")
     (tmp_path / "eval.txt").write_text(" ".join(words[:12]))
     with pytest.raises(DataError, match=r"eval\.txt: no text of 13 words in it"):
+        leaks.index((tmp_path / "eval.txt",), tmp_path / "index")
+
+
+def test_the_whole_of_an_evaluation_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs, "CUT_BYTES", 200)
+    monkeypatch.setattr(inputs, "PIECE_BYTES", 200)
+    lines = [" ".join(f"w{i}x{j}" for j in range(14)) for i in range(50)]
+    (tmp_path / "eval.txt").write_text("\n".join(lines))
+    assert leaks.index((tmp_path / "eval.txt",), tmp_path / "index") >= 100
+    data = iter([Document("so " + lines[-1], "", metadata={"file": "f", "unit": 0, "line": 1})])
+    assert list(leaks.decontaminate(tmp_path / "index", tmp_path / "work").run(data)) == []
+    (tmp_path / "eval.txt").write_bytes(b"\xff" * 100)
+    with pytest.raises(DataError, match="not UTF-8 near line 1"):
         leaks.index((tmp_path / "eval.txt",), tmp_path / "index")

@@ -88,6 +88,10 @@ def test_fresh_deletes_what_a_preparation_left_and_nothing_else(text, tmp_path, 
     (out / "mine.txt").write_text("mine")
     assert run(text, "--out", out, "--workers", 1, "--fresh", "--canaries", 1) == 0
     assert (out / "mine.txt").read_text() == "mine" and (out / "canaries.json").exists()
+    made = shard_bytes(out)
+    for wrong in ([text / "no"], [text, "--against", out], [text, "--language", "english"], [tmp_path]):
+        assert run(*wrong, "--out", out, "--workers", 1, "--fresh") in (2, 3)
+        assert shard_bytes(out) == made and (out / "meta.json").exists() and not (out / "work").exists()
     (out / "meta.json").write_text('{"format": "of another program"}')
     before = {path.name for path in out.iterdir()}
     assert run(text, "--out", out, "--workers", 1, "--fresh") == 2
@@ -103,12 +107,13 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path):
     code = "import sys; from jaxgpt import cli, inputs, prepare\n"
     code += "inputs.PIECE_BYTES = 10_000\ncli.leave(cli.run(prepare.main, sys.argv[1:]))"
     command = [sys.executable, "-c", code, *words, "--out", str(out)]
-    environment, killed, took = os.environ | {"PYTHONPATH": str(ROOT)}, 0, 4.0
-    while killed < 10:
+    environment, killed, useful = os.environ | {"PYTHONPATH": str(ROOT)}, 0, 0
+    while killed < 10 or not useful:
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-            time.sleep(rng.uniform(0.5, took))
+            time.sleep(rng.uniform(0.5, 4))
             process.send_signal(signal.SIGKILL)
             killed += process.wait() == -signal.SIGKILL
+        useful += any((out / "work" / "stages").glob("*/completions/*")) and not (out / "meta.json").exists()
         if (out / "meta.json").exists():  # it had ended before: from the beginning
             assert shard_bytes(out) == shard_bytes(tmp_path / "whole")
             (out / "meta.json").unlink()
@@ -120,14 +125,13 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path):
 
 def test_a_ray_cluster_makes_the_same_bytes(text, tmp_path):
     pytest.importorskip("ray")
-    assert run(text, "--out", tmp_path / "here", "--workers", 1, "--dedup", "minhash") == 0
     code = "import sys; from jaxgpt import cli, inputs, prepare\n"
     code += "inputs.PIECE_BYTES = 100_000\ncli.leave(cli.run(prepare.main, sys.argv[1:]))"
     words = [str(text), "--out", str(tmp_path / "there"), "--executor", "ray", "--workers", "2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert run(text, "--out", tmp_path / "here", "--workers", 1, "--fresh") == 0
+    assert run(text, "--out", tmp_path / "here", "--workers", 1) == 0
     assert shard_bytes(tmp_path / "here") == shard_bytes(tmp_path / "there")
 
 
