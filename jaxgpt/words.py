@@ -13,7 +13,7 @@ SENTENCE = re.compile(rf"(?<!{STOP}){STOP}++[\"'\u201d\u2019)\]]*+\s+")  # its e
 class Words(WordTokenizer):
     """Blanks part words, as in the paper whose numbers the filters take (Rae et al., 2021, appendix A).
 
-    datatrove would take spaCy's English rules, which are many times slower; and by them a comma is a word, so that prose
+    datatrove would take spaCy's English rules, many times slower; and by them a comma is a word, so that prose
     has too many words without a letter. Languages that are written without blanks have no words by either.
     """
 
