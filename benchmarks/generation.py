@@ -25,10 +25,10 @@ import torch
 import transformers
 import tyro
 
-from jaxgpt.config import GPT2Config
 from jaxgpt.generate import generate
 from jaxgpt.model import GPT2
 from jaxgpt.pretrained import save_hf
+from jaxgpt.shape import GPT2Config
 
 
 @dataclasses.dataclass

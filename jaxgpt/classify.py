@@ -13,11 +13,12 @@ import rich.table
 import rich.text
 
 from jaxgpt import cli, examples, metrics
-from jaxgpt.config import GPT2Config, Preset, TrainConfig, require
-from jaxgpt.errors import CheckpointError
+from jaxgpt.config import Preset, TrainConfig
+from jaxgpt.errors import CheckpointError, require
 from jaxgpt.folder import cache_folder, require_writable
 from jaxgpt.identity import require_weights
 from jaxgpt.loop import run, say
+from jaxgpt.shape import GPT2Config
 from jaxgpt.source import Source, find, last_start
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right

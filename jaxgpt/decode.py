@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgpt.config import GPT2Config
 from jaxgpt.model import GPT2, Block, embed, matmul_precision, unembed
+from jaxgpt.shape import GPT2Config
 
 READ = 128  # columns of the cache that attention reads at a time: it stops where the text ends, not the cache
 

@@ -3,6 +3,8 @@
 A message is one line that says what is wrong, where, and what to do. cli.run prints it; any other exception is a bug.
 """
 
+from typing import Any
+
 
 class JaxgptError(Exception):
     """Base class: an error that the user can mend."""
@@ -42,3 +44,9 @@ class NumericsError(JaxgptError):
     """The loss is no longer a finite number."""
 
     exit_code = 5
+
+
+def require(holds: bool, name: str, value: Any, allowed: str) -> None:
+    """Refuse a flag's value; `name` is its field, `allowed` says what it may be."""
+    if not holds:
+        raise UsageError(f"--{name.replace('_', '-')} {value} is out of range: it must be {allowed}")

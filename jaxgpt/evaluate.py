@@ -14,9 +14,8 @@ import rich.progress
 import rich.table
 
 from jaxgpt import canaries, choices, cli, heldout
-from jaxgpt.config import require
 from jaxgpt.data import Data, open_data
-from jaxgpt.errors import DataError, UsageError
+from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.folder import cache_folder, require_writable
 from jaxgpt.source import Source, find_gpt2, last_start
 

@@ -19,9 +19,8 @@ import jax
 import numpy as np
 
 from jaxgpt import choices, device
-from jaxgpt.config import require
 from jaxgpt.draw import Settings, settings
-from jaxgpt.errors import DataError, JaxgptError, UsageError
+from jaxgpt.errors import DataError, JaxgptError, UsageError, require
 from jaxgpt.generate import stream
 from jaxgpt.model import GPT2
 from jaxgpt.pretrained import load

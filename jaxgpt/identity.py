@@ -5,8 +5,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.config import GPT3_RECIPE, PROCESS, SHAPE, GPT2Config, Preset, TrainConfig
+from jaxgpt.config import GPT3_RECIPE, PROCESS, SHAPE, Preset, TrainConfig
 from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.shape import GPT2Config
 from jaxgpt.source import Source
 
 # A run may go on with other values of these; every other flag decides what its numbers are, and must stay.

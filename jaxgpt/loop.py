@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxgpt import allocator, cli, heldout, processes
-from jaxgpt.config import TrainConfig, mesh_flag, require
+from jaxgpt.config import TrainConfig, mesh_flag
 from jaxgpt.data import Data, is_examples, load
-from jaxgpt.errors import CheckpointError, DataError, UsageError
+from jaxgpt.errors import CheckpointError, DataError, UsageError, require
 from jaxgpt.folder import cache_folder, open_run, start_over, write_config
 from jaxgpt.identity import command, identity, require_same
 from jaxgpt.source import Source

@@ -5,7 +5,6 @@ Letters: B batch, T time, C embedding width, H heads, D head size, L layers, V v
 """
 
 import contextlib
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -17,8 +16,8 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxgpt.attention import causal_attention, visible
-from jaxgpt.config import GPT2Config
 from jaxgpt.matmul import add_bias, matmul
+from jaxgpt.shape import GPT2Config
 
 __all__ = ["GPT2", "GPT2Config"]
 
@@ -112,35 +111,6 @@ def unembed(model: GPT2, x: jax.Array) -> jax.Array:
     # Probability 0: for the loss and for a sampler the padded ids do not exist, and their rows get no gradient.
     ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
     return jnp.where(ids < model.config.vocab_size, logits, -jnp.inf)
-
-
-def with_config(model: GPT2, config: GPT2Config) -> GPT2:
-    """The same weights in a model of another dtype, attention, unroll or padding of the vocabulary."""
-    V, like = config.vocab_size, jax.eval_shape(lambda: GPT2(config, jax.random.key(0)))
-    leaves = [
-        leaf if leaf.shape == to.shape else _whole_gradient(jnp.pad(leaf[:V], ((0, to.shape[0] - V), (0, 0))))
-        for leaf, to in zip(jax.tree.leaves(model), jax.tree.leaves(like), strict=True)
-    ]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
-
-
-def aligned(model: GPT2) -> GPT2:
-    """The same model for the loss on a GPU in bfloat16: with rows of zeros, the token embedding's are a multiple of 8.
-
-    Else XLA pads them itself for the head's products, and then copies the gradient without the padding.
-    """
-    if model.config.attention != "cudnn" or model.config.padded_vocab_size % 8 == 0:
-        return model
-    return with_config(model, dataclasses.replace(model.config, pad_vocab_to_multiple_of=8))
-
-
-@jax.custom_vjp
-def _whole_gradient(x: jax.Array) -> jax.Array:
-    """x; its gradient is finished before anything else is made of it, which otherwise XLA does first."""
-    return x
-
-
-_whole_gradient.defvjp(lambda x: (x, None), lambda _, g: (jax.lax.optimization_barrier(g),))
 
 
 def matmul_precision(config: GPT2Config) -> contextlib.AbstractContextManager:

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxgpt.loss import cross_entropy
-from jaxgpt.model import GPT2, aligned, matmul_precision
+from jaxgpt.model import GPT2, matmul_precision
 from jaxgpt.step import Loss, loss_fn, token_losses
+from jaxgpt.variants import aligned
 
 Sums = dict[str, jax.Array]
 

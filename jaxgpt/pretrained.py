@@ -22,8 +22,9 @@ from jaxgpt.fingerprint import combined
 from jaxgpt.folder import make_new
 from jaxgpt.lora import filled, join, merge, split
 from jaxgpt.mesh import single_device, with_shardings
-from jaxgpt.model import GPT2, with_config
+from jaxgpt.model import GPT2
 from jaxgpt.source import NAMES, ONLY, Source, find
+from jaxgpt.variants import with_config
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PREFIX = "transformer."  # of every name that transformers writes; the files of OpenAI's models are without

@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from jaxgpt import cli
-from jaxgpt.config import require
-from jaxgpt.errors import TryAgainError, UsageError
+from jaxgpt.errors import TryAgainError, UsageError, require
 
 HEARTBEAT_S = 30  # without a sign of life of a process, the others take it for lost
 START_S = 300  # for all processes to appear

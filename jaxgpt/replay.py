@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from jaxgpt import cli
-from jaxgpt.config import TrainConfig, require
+from jaxgpt.config import TrainConfig
 from jaxgpt.data import Text, Windows, trained_text
-from jaxgpt.errors import CheckpointError, DamagedError, DataError, UsageError
+from jaxgpt.errors import CheckpointError, DamagedError, DataError, UsageError, require
 from jaxgpt.folder import cache_folder, open_run, row_of
 from jaxgpt.source import find, last_start
 from jaxgpt.tokenizer import gpt2

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from jaxgpt import cli
-from jaxgpt.config import require
-from jaxgpt.errors import UsageError
+from jaxgpt.errors import UsageError, require
 from jaxgpt.folder import cache_folder
 from jaxgpt.source import find_gpt2
 from jaxgpt.tokenizer import gpt2

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxgpt import cli
-from jaxgpt.config import SIZES, GPT2Config, TrainConfig
+from jaxgpt.config import TrainConfig
 from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.shape import SIZES, GPT2Config
 from jaxgpt.tokenizer import VOCAB_SIZE
 
 # OpenAI's four models on huggingface.co, each at one commit, so that a name means the same weights for ever.

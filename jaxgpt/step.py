@@ -10,7 +10,8 @@ import optax
 
 from jaxgpt.lora import join, split
 from jaxgpt.loss import cross_entropy
-from jaxgpt.model import GPT2, GPT2Config, aligned, matmul_precision, unembed
+from jaxgpt.model import GPT2, GPT2Config, matmul_precision, unembed
+from jaxgpt.variants import aligned
 
 Loss = Callable[..., tuple[jax.Array, jax.Array]]
 

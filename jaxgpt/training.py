@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxgpt.config import GPT2Config, TrainConfig
+from jaxgpt.config import TrainConfig
 from jaxgpt.device import compute, memory_limit
 from jaxgpt.lora import filled, join, split
 from jaxgpt.mesh import (
@@ -25,6 +25,7 @@ from jaxgpt.mesh import (
 from jaxgpt.model import GPT2
 from jaxgpt.objectives import Objective, objective_of
 from jaxgpt.optimizer import lr_schedule, make_optimizer
+from jaxgpt.shape import GPT2Config
 from jaxgpt.source import Source
 from jaxgpt.step import Fixed, TrainState, init_state, state_of, sums, train_step
 

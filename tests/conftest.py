@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from jaxgpt import aot, device
-from jaxgpt.config import GPT2Config
+from jaxgpt.shape import GPT2Config
 
 os.environ.update(device.gpu_settings())  # JAX starts later: programs for an H100 are those of a run on one
 

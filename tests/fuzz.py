@@ -34,7 +34,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from jaxgpt import cli, corpus, progress, replay
-from jaxgpt.config import GPT2Config, Preset, TrainConfig
+from jaxgpt.config import Preset, TrainConfig
 from jaxgpt.data import Text
 from jaxgpt.errors import CheckpointError, DamagedError, DataError, UsageError
 from jaxgpt.export import ExportConfig
@@ -45,6 +45,7 @@ from jaxgpt.pretrained import load, save_hf
 from jaxgpt.replay import ReplayConfig
 from jaxgpt.report import Report
 from jaxgpt.sample import SampleConfig
+from jaxgpt.shape import GPT2Config
 from jaxgpt.source import HUB, find, last_start
 from jaxgpt.tokenizer import gpt2
 from jaxgpt.verify import VerifyConfig

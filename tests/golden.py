@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgpt.config import GPT2Config
 from jaxgpt.model import GPT2
 from jaxgpt.pretrained import hf_names
+from jaxgpt.shape import GPT2Config
 
 STORED = Path(__file__).with_name("golden.npz")
 CONFIG = GPT2Config(vocab_size=131, block_size=24, n_layer=3, n_head=3, n_embd=36)

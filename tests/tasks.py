@@ -6,9 +6,9 @@ import random
 import jax
 import numpy as np
 
-from jaxgpt.config import GPT2Config
 from jaxgpt.model import GPT2
 from jaxgpt.pretrained import save_hf
+from jaxgpt.shape import GPT2Config
 from jaxgpt.tokenizer import hugging_face_files
 
 NEEDS_HARNESS = "needs the harness: pip install 'lm-eval>=0.4.13'"

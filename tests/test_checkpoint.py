@@ -13,10 +13,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 from jaxgpt.checkpoint import Checkpoints
-from jaxgpt.config import GPT2Config
 from jaxgpt.errors import CheckpointError, DamagedError
 from jaxgpt.optimizer import lr_schedule, make_optimizer
 from jaxgpt.progress import Progress
+from jaxgpt.shape import GPT2Config
 from jaxgpt.step import init_state, loss_fn, train_step
 
 TX = make_optimizer(lr_schedule(1e-2, 10))
@@ -85,7 +85,7 @@ READ = """
 import dataclasses, functools, sys, jax
 from pathlib import Path
 from jaxgpt.checkpoint import Checkpoints
-from jaxgpt.config import GPT2Config
+from jaxgpt.shape import GPT2Config
 from jaxgpt.errors import CheckpointError
 from jaxgpt.optimizer import lr_schedule, make_optimizer
 from jaxgpt.step import init_state

@@ -15,11 +15,11 @@ import pytest
 
 import train
 from jaxgpt import classify, cli, export, loop
-from jaxgpt.config import GPT2Config
 from jaxgpt.identity import command
 from jaxgpt.loader import epoch_order
 from jaxgpt.model import GPT2
 from jaxgpt.pretrained import load, save_hf
+from jaxgpt.shape import GPT2Config
 from jaxgpt.source import find
 from jaxgpt.tokenizer import gpt2
 

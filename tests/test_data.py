@@ -9,7 +9,7 @@ import pytest
 
 import train
 from jaxgpt import cli, shards
-from jaxgpt.config import GPT2Config, TrainConfig
+from jaxgpt.config import TrainConfig
 from jaxgpt.data import load
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.heldout import measured
@@ -17,6 +17,7 @@ from jaxgpt.model import GPT2
 from jaxgpt.objectives import measure_tokens
 from jaxgpt.pretrained import load as load_weights
 from jaxgpt.pretrained import save_hf
+from jaxgpt.shape import GPT2Config
 from jaxgpt.source import find
 from jaxgpt.tokenizer import gpt2
 

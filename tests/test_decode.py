@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgpt.config import GPT2Config
 from jaxgpt.decode import READ, attend, forward, prepare
 from jaxgpt.model import GPT2
+from jaxgpt.shape import GPT2Config
 
 LONG = GPT2Config(vocab_size=61, block_size=300, n_layer=2, n_head=3, n_embd=24)  # of several reads, the last not full
 
@@ -85,7 +85,7 @@ def test_columns_before_a_text_stay_finite():
 def test_bfloat16_is_close_and_caches_in_bfloat16(model):
     import dataclasses
 
-    from jaxgpt.model import with_config
+    from jaxgpt.variants import with_config
 
     low = with_config(model, dataclasses.replace(LONG, dtype="bfloat16"))
     idx = np.random.default_rng(0).integers(0, 61, (1, 40), dtype=np.int32)

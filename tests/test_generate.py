@@ -10,12 +10,13 @@ import scipy.stats
 from test_draw import probabilities
 
 import jaxgpt.generate
-from jaxgpt.config import GPT2Config
 from jaxgpt.decode import prepare
 from jaxgpt.draw import Settings, settings
 from jaxgpt.errors import UsageError
 from jaxgpt.generate import Texts, advance, generate, stream
-from jaxgpt.model import GPT2, with_config
+from jaxgpt.model import GPT2
+from jaxgpt.shape import GPT2Config
+from jaxgpt.variants import with_config
 
 CONFIG = GPT2Config(vocab_size=61, block_size=16, n_layer=2, n_head=2, n_embd=20)
 

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxgpt import cli
-from jaxgpt.config import SIZES, GPT2Config, Preset, TrainConfig
+from jaxgpt.config import Preset, TrainConfig
 from jaxgpt.errors import CheckpointError
 from jaxgpt.identity import command, identity, require_same, require_shape
+from jaxgpt.shape import SIZES, GPT2Config
 
 
 def test_weights_to_begin_with_set_the_shape_and_what_goes_with_it():

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgpt.config import GPT2Config
-from jaxgpt.model import GPT2, aligned, by_layer, dropout, fold, with_config
+from jaxgpt.model import GPT2, by_layer, dropout, fold
 from jaxgpt.optimizer import lr_schedule, make_optimizer
+from jaxgpt.shape import GPT2Config
 from jaxgpt.step import init_state, loss_fn, mean_loss, train_step
+from jaxgpt.variants import aligned, with_config
 
 
 def make(config, seed=0):

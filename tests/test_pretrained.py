@@ -16,13 +16,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jaxgpt.checkpoint import Checkpoints
-from jaxgpt.config import GPT2Config
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.model import GPT2
 from jaxgpt.objectives import label_logits
 from jaxgpt.optimizer import lr_schedule, make_optimizer
 from jaxgpt.pretrained import hf_names, load, load_hf, save_hf
 from jaxgpt.progress import Progress
+from jaxgpt.shape import GPT2Config
 from jaxgpt.source import find
 from jaxgpt.step import init_state, loss_fn, mean_loss, state_of, train_step
 

@@ -13,9 +13,9 @@ import jax
 import pytest
 
 from jaxgpt import cli, device, sample
-from jaxgpt.config import GPT2Config
 from jaxgpt.model import GPT2
 from jaxgpt.pretrained import save_hf
+from jaxgpt.shape import GPT2Config
 from jaxgpt.tokenizer import gpt2
 
 CONFIG = GPT2Config(block_size=32, n_layer=1, n_head=2, n_embd=16)

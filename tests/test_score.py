@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgpt.config import GPT2Config
 from jaxgpt.errors import UsageError
-from jaxgpt.model import GPT2, with_config
+from jaxgpt.model import GPT2
 from jaxgpt.pretrained import load_hf
 from jaxgpt.score import CHUNK, is_cut, score, token_scores
+from jaxgpt.shape import GPT2Config
+from jaxgpt.variants import with_config
 
 CONFIG = GPT2Config(vocab_size=61, block_size=100, n_layer=2, n_head=2, n_embd=20, pad_vocab_to_multiple_of=64)
 

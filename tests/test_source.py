@@ -7,8 +7,9 @@ import threading
 import pytest
 
 from jaxgpt import source
-from jaxgpt.config import SIZES, GPT2Config, TrainConfig
+from jaxgpt.config import TrainConfig
 from jaxgpt.errors import CheckpointError
+from jaxgpt.shape import SIZES, GPT2Config
 from jaxgpt.source import find, last_start
 
 GPT2 = {"model_type": "gpt2", "vocab_size": 97, "n_positions": 64, "n_layer": 2, "n_head": 3, "n_embd": 33}
