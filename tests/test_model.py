@@ -11,7 +11,6 @@ from jaxgpt.model import GPT2, by_layer, dropout, fold
 from jaxgpt.optimizer import lr_schedule, make_optimizer
 from jaxgpt.shape import GPT2Config
 from jaxgpt.step import init_state, loss_fn, mean_loss, train_step
-from jaxgpt.variants import aligned, with_config
 
 
 def make(config, seed=0):
@@ -175,24 +174,6 @@ def test_padding_changes_no_loss_and_no_gradient(tiny, batch):
     for (name, a), b in zip(parameters(grads).items(), jax.tree.leaves(wide_grads), strict=True):
         np.testing.assert_allclose(b[:61] if "wte" in name else b, a, atol=1e-7, err_msg=name)
     assert not np.asarray(wide_grads.wte.embedding[61:]).any()
-
-
-def test_aligned_for_a_gpu_a_model_has_the_same_loss_and_gradient(tiny, batch):
-    model, on_gpu = make(tiny), dataclasses.replace(tiny, attention="cudnn")
-
-    def loss(model):
-        padded_for_gpu = aligned(with_config(model, on_gpu))
-        assert padded_for_gpu.wte.embedding[...].shape == (64, 20)
-        return mean_loss(with_config(padded_for_gpu, padded(tiny, 8)), batch, loss_fn)  # computed as a CPU does
-
-    (plain, grads), (wide, wide_grads) = (
-        jax.jit(jax.value_and_grad(f))(model) for f in (lambda m: mean_loss(m, batch, loss_fn), loss)
-    )
-    np.testing.assert_allclose(wide, plain, rtol=1e-6)
-    for (name, a), b in zip(parameters(grads).items(), jax.tree.leaves(wide_grads), strict=True):
-        np.testing.assert_allclose(b, a, atol=1e-7, err_msg=name)
-    assert aligned(model) is model  # nothing is gained elsewhere
-    assert aligned(with_config(model, padded(on_gpu, 8))).wte.embedding[...].shape == (64, 20)
 
 
 def test_padded_ids_have_no_probability(tiny, batch):

@@ -1,0 +1,34 @@
+import dataclasses
+
+import jax
+import numpy as np
+
+from jaxgpt.model import GPT2
+from jaxgpt.step import loss_fn, mean_loss
+from jaxgpt.variants import aligned, with_config
+
+
+def make(config):
+    return jax.jit(lambda key: GPT2(config, key))(jax.random.key(0))
+
+
+def padded(config, multiple):
+    return dataclasses.replace(config, pad_vocab_to_multiple_of=multiple)
+
+
+def test_aligned_for_a_gpu_a_model_has_the_same_loss_and_gradient(tiny, batch):
+    model, on_gpu = make(tiny), dataclasses.replace(tiny, attention="cudnn")
+
+    def loss(model):
+        padded_for_gpu = aligned(with_config(model, on_gpu))
+        assert padded_for_gpu.wte.embedding[...].shape == (64, 20)
+        return mean_loss(with_config(padded_for_gpu, padded(tiny, 8)), batch, loss_fn)  # computed as a CPU does
+
+    (plain, grads), (wide, wide_grads) = (
+        jax.jit(jax.value_and_grad(f))(model) for f in (lambda m: mean_loss(m, batch, loss_fn), loss)
+    )
+    np.testing.assert_allclose(wide, plain, rtol=1e-6)
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(wide_grads), strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-7)
+    assert aligned(model) is model  # nothing is gained elsewhere
+    assert aligned(with_config(model, padded(on_gpu, 8))).wte.embedding[...].shape == (64, 20)
