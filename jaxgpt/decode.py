@@ -1,6 +1,7 @@
 """GPT-2 with a key-value cache: each token is computed once, and the next one looks its keys and values up."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -43,59 +44,66 @@ def prepare(model: GPT2, B: int) -> tuple[Decoder, Cache]:
     return Decoder(model.wte, model.wpe, layers, model.ln_f, config), cache
 
 
-def forward(
-    decoder: Decoder, cache: Cache, idx: jax.Array, column: jax.Array, start: jax.Array
-) -> tuple[jax.Array, Cache]:
-    """Logits of the token after the last of `idx`, and the cache with the keys and values of `idx`.
-
-    Texts stand right-aligned in the columns of the cache, so that all of them end in the same one.
+def forward(decoder: Decoder, cache: Cache, idx: jax.Array, column: jax.Array) -> tuple[jax.Array, Cache]:
+    """What the head reads at each of `idx`, and the cache with their keys and values.
 
     Args:
       cache: filled for the columns before `column`.
-      idx: int (B, T), the tokens of columns column, ..., column + T - 1.
-      column: int ().
-      start: int (B,), the column of each text's first token; what stands before it is not seen.
+      idx: int (B, T), the tokens of columns column, ..., column + T - 1; a text begins in column 0.
+      column: int (), or (B,) where each text is in a column of its own.
 
     Returns:
-      float32 (B, V) logits, V padded, and the new cache.
+      (B, T, C), and the new cache.
     """
     with matmul_precision(decoder.config):
         B, T = idx.shape
-        columns = column + jnp.arange(T)
-        positions = jnp.clip(columns[None] - start[:, None], 0, decoder.config.block_size - 1)  # (B, T)
+        columns = column.reshape(-1, 1) + jnp.arange(T)[None]  # (1, T) or (B, T)
+        positions = jnp.minimum(columns, decoder.config.block_size - 1)
         x, filled = embed(decoder, idx, positions).reshape(B * T, -1), []  # (B*T, C)
         for block, (keys, values) in zip(decoder.layers, cache, strict=True):
             q, k, v = (z.swapaxes(1, 2) for z in block.attn.qkv(block.ln_1(x), T))  # (B, H, T, D)
-            keys = jax.lax.dynamic_update_slice_in_dim(keys, k, column, axis=2)
-            values = jax.lax.dynamic_update_slice_in_dim(values, v, column, axis=2)
-            y = attend(q, keys, values, columns, start).swapaxes(1, 2)  # (B, T, H, D)
+            keys, values = write(keys, k, column), write(values, v, column)
+            y = attend(q, keys, values, columns).swapaxes(1, 2)  # (B, T, H, D)
             x = x + block.attn.c_proj(y.reshape(x.shape))
             x = x + block.mlp(block.ln_2(x))
             filled.append((keys, values))
-        return unembed(decoder, decoder.ln_f(x[T - 1 :: T])), tuple(filled)
+        return decoder.ln_f(x).reshape(B, T, -1), tuple(filled)
+
+
+def logits(decoder: Decoder, x: jax.Array) -> jax.Array:
+    """Of the next token, float32 (..., V) without padding, of what the head reads, (..., C)."""
+    with matmul_precision(decoder.config):
+        return unembed(decoder, x)[..., : decoder.config.vocab_size]
+
+
+def write(cache: jax.Array, new: jax.Array, column: jax.Array) -> jax.Array:
+    """The cache, (B, H, S, D), with what is new, (B, H, T, D), from a column on, () or (B,)."""
+    if column.ndim == 0:
+        return jax.lax.dynamic_update_slice_in_dim(cache, new, column, axis=2)
+    of_text = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=1)
+    return jax.vmap(of_text)(cache, new, column)
 
 
 @jax.named_scope("attention")
-def attend(q: jax.Array, keys: jax.Array, values: jax.Array, columns: jax.Array, start: jax.Array) -> jax.Array:
-    """Causal attention to the cache, READ columns at a time, as many as the text is long.
+def attend(q: jax.Array, keys: jax.Array, values: jax.Array, columns: jax.Array) -> jax.Array:
+    """Causal attention to the cache, READ columns at a time, as many as the longest text is long.
 
     The softmax is built up as in Milakov & Gimelshein (2018), "Online normalizer calculation for softmax".
 
     Args:
       q: (B, H, T, D). keys, values: (B, H, S, D).
-      columns: int (T,), of each query; it sees those from start to its own.
-      start: int (B,).
+      columns: int (B, T) or (1, T), of each query; it sees those up to its own.
 
     Returns:
       (B, H, T, D)
     """
-    scale = q.shape[-1] ** -0.5
+    scale, S = q.shape[-1] ** -0.5, keys.shape[2]
 
     def read(i: jax.Array, so_far: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         highest, total, y = so_far
         k, v = (jax.lax.dynamic_slice_in_dim(z, i * READ, READ, axis=2) for z in (keys, values))
         at = (i * READ + jnp.arange(READ))[None, None]  # (1, 1, READ)
-        seen = (at <= columns[None, :, None]) & (at >= start[:, None, None])  # (B, T, READ)
+        seen = at <= columns[:, :, None]  # (B, T, READ)
         scores = jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=jnp.float32) * scale
         scores = jnp.where(seen[:, None], scores, -jnp.inf)
         higher = jnp.maximum(highest, scores.max(-1, keepdims=True))
@@ -105,5 +113,6 @@ def attend(q: jax.Array, keys: jax.Array, values: jax.Array, columns: jax.Array,
 
     lowest = jnp.full((*q.shape[:3], 1), jnp.finfo(jnp.float32).min)
     nothing = (lowest, jnp.zeros_like(lowest), jnp.zeros(q.shape, jnp.float32))
-    _, total, y = jax.lax.fori_loop(0, columns[-1] // READ + 1, read, nothing)
-    return (y / jnp.maximum(total, 1e-30)).astype(q.dtype)  # total is 0 in columns before a text, which nobody looks at
+    last = jnp.minimum(columns.max(), S - 1)  # of a text that is done, a column may be beyond
+    _, total, y = jax.lax.fori_loop(0, last // READ + 1, read, nothing)
+    return (y / total).astype(q.dtype)

@@ -48,14 +48,15 @@ def settings(temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, stop:
 
 
 def draw(logits: jax.Array, settings: Settings, key: jax.Array, made: jax.Array) -> jax.Array:
-    """The next token of each text, int32 (B,), from float32 logits (B, V)."""
+    """The next token of each text, int32 (B,), from float32 logits (B, V), after `made`, int32 (B,), new ones."""
 
     def sample() -> jax.Array:
         # The highest is 0, so that no temperature can overflow.
         x = (logits - logits.max(-1, keepdims=True)) / settings.temperature
         x = jnp.where(heaviest(x, jnp.ones_like(x), settings.top_k), x, -jnp.inf)
         x = jnp.where(heaviest(x, jax.nn.softmax(x), settings.top_p), x, -jnp.inf)
-        keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row), made))(jnp.arange(len(x)))
+        rows = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(len(x)))
+        keys = jax.vmap(jax.random.fold_in)(rows, made)
         return jax.vmap(jax.random.categorical)(keys, x).astype(jnp.int32)
 
     return jax.lax.cond(settings.temperature > 0, sample, lambda: jnp.argmax(logits, axis=-1).astype(jnp.int32))

@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxgpt.decode import Cache, Decoder, forward, prepare
+from jaxgpt.decode import Cache, Decoder, forward, logits, prepare
 from jaxgpt.draw import Settings, draw, settings
 from jaxgpt.errors import UsageError
 from jaxgpt.model import GPT2
@@ -20,17 +21,15 @@ class Texts:
     """B texts in the making.
 
     Attributes:
-      tokens: int32 (B, S + 1), right-aligned: each text ends in the same column. S is the cache's, and one is to come.
-      start: int32 (B,), the column of each text's first token.
-      column: int32 (), of the newest tokens, which are not in the cache yet.
-      read: int32 (), how many columns of `tokens` are in the cache.
-      made: int32 (), new tokens so far.
+      tokens: int32 (B, S + 1), each text from column 0 on. S is the cache's, and one is to come.
+      length: int32 (B,), tokens of each; the newest is not in the cache yet.
+      read: int32 (), how many columns of `tokens` are in the cache; of shorter texts, what they have.
+      made: int32 (B,), new tokens so far.
       done: bool (B,), has drawn the stop token.
     """
 
     tokens: jax.typing.ArrayLike
-    start: jax.typing.ArrayLike
-    column: jax.typing.ArrayLike
+    length: jax.typing.ArrayLike
     read: jax.typing.ArrayLike
     made: jax.typing.ArrayLike
     done: jax.typing.ArrayLike
@@ -101,35 +100,33 @@ def _stream(
     key: jax.Array,
     every: int,
 ) -> Iterator[list[list[int]]]:
-    room, made, done = decoder.config.block_size, 0, np.zeros(len(prompts), bool)
-    context, texts = [list(prompt) for prompt in prompts], None
-    while made < max_new_tokens and not done.all():
-        if texts is None or texts.column == room:  # the beginning, or the end of the window
-            # Of a text that is done the last token is enough: a long one would fill the window for all.
-            context = [text[-1:] if over else text for text, over in zip(context, done, strict=True)]
+    room, context = decoder.config.block_size, [list(prompt) for prompt in prompts]
+    made, done = np.zeros(len(prompts), np.int32), np.zeros(len(prompts), bool)
+    texts = None
+    while (left := ~done & (made < max_new_tokens)).any():
+        if texts is None or (np.asarray(texts.length)[left] > room).any():  # the beginning, or the end of a window
+            # Of a text that is done the last token is enough: a long one would be read again for nothing.
+            context = [text if goes_on else text[-1:] for text, goes_on in zip(context, left, strict=True)]
             context = [text if len(text) <= room else text[-max(room // 2, 1) :] for text in context]
             texts = _align(context, width=cache[0][0].shape[2] + 1, made=made, done=done)
-        until = made + min(every, max_new_tokens - made, room - int(texts.column))
+        until = min(made[left].min() + every, max_new_tokens)
         texts, cache = _advance(decoder, cache, texts, chosen, key, np.int32(until))
-        tokens, column = np.asarray(texts.tokens), int(texts.column)
-        first = column + 1 - (int(texts.made) - made)
+        tokens, length = np.asarray(texts.tokens), np.asarray(texts.length)
         new = [
-            [] if over else _before(chosen.stop, row[first : column + 1].tolist())
-            for row, over in zip(tokens, done, strict=True)
+            _before(chosen.stop, row[len(text) : end].tolist())
+            for row, text, end in zip(tokens, context, length, strict=True)
         ]
         for text, more in zip(context, new, strict=True):
             text += more
-        made, done = int(texts.made), np.asarray(texts.done)
+        made, done = np.asarray(texts.made), np.asarray(texts.done)
         yield new
 
 
-def _align(texts: list[list[int]], width: int, made: int, done: np.ndarray) -> Texts:
-    end = max(map(len, texts))
+def _align(texts: list[list[int]], width: int, made: np.ndarray, done: np.ndarray) -> Texts:
     tokens = np.zeros((len(texts), width), np.int32)
     for row, text in zip(tokens, texts, strict=True):
-        row[end - len(text) : end] = text
-    start = np.array([end - len(text) for text in texts], np.int32)
-    return Texts(tokens, start, np.int32(end - 1), np.int32(0), np.int32(made), done)
+        row[: len(text)] = text
+    return Texts(tokens, np.array([len(text) for text in texts], np.int32), np.int32(0), made, done)
 
 
 def _before(stop: int, tokens: list[int]) -> list[int]:
@@ -139,33 +136,41 @@ def _before(stop: int, tokens: list[int]) -> list[int]:
 def advance(
     decoder: Decoder, cache: Cache, texts: Texts, chosen: Settings, key: jax.Array, until: jax.Array
 ) -> tuple[Texts, Cache]:
-    """Read what of the texts is not in the cache, then add tokens: until `until` are made, or all texts are done."""
+    """Read what is not in the cache yet, then add tokens: until all texts have `until` or are done, or one is full."""
+    B, room = texts.tokens.shape[0], decoder.config.block_size
 
     def read(carry: tuple[Texts, Cache]) -> tuple[Texts, Cache]:
         texts, cache = carry
         idx = jax.lax.dynamic_slice_in_dim(texts.tokens, texts.read, PREFILL, axis=1)
-        # The last ones may be beyond the end of the texts. They are seen by nobody, and written over in their turn.
-        _, cache = forward(decoder, cache, idx, texts.read, texts.start)
+        # The last ones may be beyond the end of a text. They are seen by nobody, and written over in their turn.
+        _, cache = forward(decoder, cache, idx, texts.read)
         return dataclasses.replace(texts, read=texts.read + PREFILL), cache
+
+    def goes_on(texts: Texts) -> jax.Array:
+        return ~texts.done & (texts.made < until)  # (B,)
 
     def write(carry: tuple[Texts, Cache]) -> tuple[Texts, Cache]:
         texts, cache = carry
-        idx = jax.lax.dynamic_slice_in_dim(texts.tokens, texts.column, 1, axis=1)
-        logits, cache = forward(decoder, cache, idx, texts.column, texts.start)
-        new = draw(logits[:, : decoder.config.vocab_size], chosen, key, texts.made)
+        rows, last = jnp.arange(B), texts.length - 1
+        x, cache = forward(decoder, cache, texts.tokens[rows, last][:, None], last)
+        new = draw(logits(decoder, x[:, -1]), chosen, key, texts.made)
+        gained = goes_on(texts).astype(jnp.int32)
         return dataclasses.replace(
             texts,
-            tokens=jax.lax.dynamic_update_slice_in_dim(texts.tokens, new[:, None], texts.column + 1, axis=1),
-            column=texts.column + 1,
-            made=texts.made + 1,
-            done=texts.done | (new == chosen.stop),
+            tokens=texts.tokens.at[rows, texts.length].set(new),
+            length=texts.length + gained,
+            made=texts.made + gained,
+            done=texts.done | (goes_on(texts) & (new == chosen.stop)),
         ), cache
 
-    texts, cache = jax.lax.while_loop(lambda carry: carry[0].read < carry[0].column, read, (texts, cache))
+    def has_room(texts: Texts) -> jax.Array:
+        return (texts.length <= room) | ~goes_on(texts)
+
+    texts, cache = jax.lax.while_loop(lambda carry: carry[0].read < carry[0].length.max() - 1, read, (texts, cache))
     texts, cache = jax.lax.while_loop(
-        lambda carry: (carry[0].made < until) & ~carry[0].done.all(), write, (texts, cache)
+        lambda carry: goes_on(carry[0]).any() & has_room(carry[0]).all(), write, (texts, cache)
     )
-    return dataclasses.replace(texts, read=texts.column), cache
+    return dataclasses.replace(texts, read=texts.length.max() - 1), cache
 
 
 _prepare = jax.jit(prepare, static_argnums=1)

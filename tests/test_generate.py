@@ -135,9 +135,10 @@ def test_it_ends_when_all_texts_have(model):
     """On the device: the last call does not go on to what it was asked for."""
     free = generate(model, PROMPTS[1:2], 10, temperature=0)[0]
     decoder, cache = prepare(model, 1)
-    texts = Texts(np.array([[*PROMPTS[1], *[0] * 126]], np.int32), np.zeros(1, np.int32), 2, 0, 0, np.zeros(1, bool))
+    tokens, none = np.array([[*PROMPTS[1], *[0] * 126]], np.int32), np.zeros(1, np.int32)
+    texts = Texts(tokens, none + 3, 0, none, np.zeros(1, bool))
     texts, _ = jax.jit(advance)(decoder, cache, texts, settings(0, stop=free[4]), jax.random.key(0), 10)
-    assert int(texts.made) == free.index(free[4]) + 1
+    assert texts.made.item() == free.index(free[4]) + 1
 
 
 @pytest.mark.parametrize("choice", [{"top_p": 1e-50}, {"top_p": 1e-20}, {"top_k": 1}, {"temperature": 1e-9}])
@@ -239,7 +240,7 @@ def test_the_gpu_program(h100):
     def shape(*sizes, dtype=jnp.int32):
         return jax.ShapeDtypeStruct(sizes, dtype)
 
-    texts = Texts(shape(B, 1025), shape(B), shape(), shape(), shape(), shape(B, dtype=jnp.bool))
+    texts = Texts(shape(B, 1025), shape(B), shape(), shape(B), shape(B, dtype=jnp.bool))
     drawing = Settings(*[shape(dtype=jnp.float32)] * 3, shape())
     key = jax.eval_shape(lambda: jax.random.key(0))
     arguments = h100((decoder, cache, texts, drawing, key, shape()))
