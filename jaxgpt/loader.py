@@ -12,7 +12,7 @@ BLOCK = 1024  # windows of an order that are computed at once
 
 
 def next_batch(
-    tokens: np.ndarray, position: int, B: int, T: int, rows: slice = slice(None)
+    tokens: np.ndarray, position: int, B: int, T: int, rows: slice = slice(None), n: int = 1
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Cut one batch out of the token stream and say where the next one starts.
 
@@ -20,45 +20,52 @@ def next_batch(
 
     Args:
       tokens: the corpus on the host, shape (N,), any integer dtype; a memmap is read only where it is cut.
-      position: where the batch starts, 0 <= position <= N - (B*T + 1).
+      position: where the batch starts, 0 <= position <= N - (B*T + n).
       B: sequences per batch.
       T: tokens per sequence.
       rows: which sequences are wanted, side by side; by default all B. Nothing else of the answer depends on it, so
         that several hosts can each cut their own part of one batch.
+      n: how many of the tokens that follow y has; a batch is a window of B*T + n tokens, and the stride is B*T always.
 
     Returns:
       x: int32 (B, T), the tokens from `position` on; of `rows` alone.
-      y: int32 (B, T), for every token of x the one that follows it.
-      next_position: position + B*T, or 0 where no whole window of B*T + 1 tokens is left there.
+      y: int32 (B, T), for every token of x the one that follows it; with n > 1 int32 (n, B, T), where y[i] has the
+        tokens i + 1 places ahead.
+      next_position: position + B*T, or 0 where no whole window of B*T + n tokens is left there.
 
     Raises:
       ValueError: the corpus is shorter than one window, or none starts at `position`.
     """
-    batches_per_epoch(tokens, B, T)
-    stride, window = B * T, B * T + 1
+    batches_per_epoch(tokens, B, T, n)
+    stride, window = B * T, B * T + n
     if not 0 <= position <= len(tokens) - window:
         raise ValueError(f"position {position} leaves no window of {window:,} tokens in {len(tokens):,}")
     first, end, _ = rows.indices(B)
-    ids = np.asarray(tokens[position + first * T : position + end * T + 1], dtype=np.int32)  # (rows*T + 1,)
+    ids = np.asarray(tokens[position + first * T : position + end * T + n], dtype=np.int32)  # (rows*T + n,)
     next_position = position + stride
     if next_position + window > len(tokens):
         next_position = 0
-    return ids[:-1].reshape(-1, T), ids[1:].reshape(-1, T), next_position
+    x, *y = (ids[i : len(ids) - n + i].reshape(-1, T) for i in range(n + 1))
+    return x, y[0] if n == 1 else np.stack(y), next_position
 
 
-def batches_per_epoch(tokens: np.ndarray, B: int, T: int) -> int:
+def batches_per_epoch(tokens: np.ndarray, B: int, T: int, n: int = 1) -> int:
     """How many batches start at 0, B*T, 2*B*T, ... before `next_batch` wraps: batch k starts at (k % this) * B*T.
 
     Raises:
-      ValueError: B or T is below 1, or the corpus is shorter than one window of B*T + 1 tokens.
+      ValueError: B, T or n is below 1, or the corpus is shorter than one window of B*T + n tokens.
     """
-    if B < 1 or T < 1:
-        raise ValueError(f"B and T must be at least 1, not B={B}, T={T}")
-    if len(tokens) < B * T + 1:
+    _require_sizes(B, T, n)
+    if len(tokens) < B * T + n:
         raise ValueError(
-            f"{len(tokens):,} tokens are too few for one batch: B*T + 1 = {B}*{T} + 1 = {B * T + 1:,} are needed"
+            f"{len(tokens):,} tokens are too few for one batch: B*T + {n} = {B}*{T} + {n} = {B * T + n:,} are needed"
         )
-    return (len(tokens) - 1) // (B * T)
+    return (len(tokens) - n) // (B * T)
+
+
+def _require_sizes(B: int, T: int, n: int) -> None:
+    if min(B, T, n) < 1:
+        raise ValueError(f"B, T and n must be at least 1, not B={B}, T={T}, n={n}")
 
 
 def next_windows(
@@ -69,23 +76,25 @@ def next_windows(
     T: int,
     seed: int | None,
     rows: slice = slice(None),
+    n: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """As `next_batch`, of several texts or one, in an order of windows: each starts where `windows` says.
 
     Args:
-      texts: what `next_batch` takes, each of at least T + 1 tokens.
+      texts: what `next_batch` takes, each of at least T + n tokens.
       weights, seed: of the order, as `windows` has them.
       position: in tokens of the whole run: k*T when k windows were seen before, in all texts and epochs.
 
     Returns:
-      x, y: int32 (B, T), of `rows` alone.
+      x, y: int32 (B, T), of `rows` alone; with n > 1, y is (n, B, T).
       next_position: position + B*T.
     """
-    of, starts = windows([len(text) for text in texts], weights, position, B, T, seed, rows)
-    ids = np.empty((len(starts), T + 1), np.int32)
+    of, starts = windows([len(text) for text in texts], weights, position, B, T, seed, rows, n)
+    ids = np.empty((len(starts), T + n), np.int32)
     for i, text in enumerate(texts):
         _cut(text, starts, ids, None if len(texts) == 1 else np.flatnonzero(of == i))
-    return ids[:, :-1], ids[:, 1:], position + B * T
+    x, *y = (ids[:, i : i + T] for i in range(n + 1))
+    return x, y[0] if n == 1 else np.stack(y), position + B * T
 
 
 def _cut(text: np.ndarray | Tokens, starts: np.ndarray, ids: np.ndarray, rows: np.ndarray | None) -> None:
@@ -114,10 +123,11 @@ def windows(
     T: int,
     seed: int | None,
     rows: slice = slice(None),
+    n: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which text each window of a batch is from, and at which of its tokens it starts.
 
-    A text of N tokens has (N - 1) // T windows of T tokens, side by side, and every epoch of it has all of them once.
+    A text of N tokens has (N - n) // T windows of T tokens, side by side, and every epoch of it has all of them once.
     Window k of a run, k = position/T + row, depends on the lengths, weights, T and seed alone: not on B, nor on who
     cuts it.
 
@@ -132,21 +142,20 @@ def windows(
     Raises:
       ValueError: a text is shorter than one window, or the position is not between two.
     """
-    if B < 1 or T < 1:
-        raise ValueError(f"B and T must be at least 1, not B={B}, T={T}")
+    _require_sizes(B, T, n)
     if position < 0 or position % T:
         raise ValueError(f"position {position} is not between two windows of {T} tokens")
     first, end, _ = rows.indices(B)
     text, number = mixed(np.arange(position // T + first, position // T + end), weights)
     for i, N in enumerate(lengths):
-        n = (N - 1) // T
-        if n < 1:
-            raise ValueError(f"{N:,} tokens are too few for one window: T + 1 = {T + 1:,} are needed")
+        count = (N - n) // T
+        if count < 1:
+            raise ValueError(f"{N:,} tokens are too few for one window: T + {n} = {T + n:,} are needed")
         if len(lengths) == 1:
-            number = _in_epochs(number, n, seed, i)
+            number = _in_epochs(number, count, seed, i)
         else:
             mine = text == i
-            number[mine] = _in_epochs(number[mine], n, seed, i)
+            number[mine] = _in_epochs(number[mine], count, seed, i)
     return text, number * T
 
 

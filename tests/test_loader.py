@@ -124,46 +124,100 @@ def test_each_host_cuts_its_own_sequences_of_the_same_batch(shape, data):
     assert {part[2] for part in parts} == {next_position}
 
 
+# ---- Several tokens ahead
+
+
+def token_by_token(tokens, B, T, n):
+    """The batches of two epochs and the wraps, each token by hand: (position, x, [y of 1 ahead, of 2, ...])."""
+    tokens, position = [int(token) for token in tokens], 0
+    epochs = 0
+    while epochs < 2:
+        places = [[position + b * T + t for t in range(T)] for b in range(B)]
+        ahead = [[[tokens[at + i] for at in row] for row in places] for i in range(n + 1)]
+        yield position, ahead[0], ahead[1:]
+        position += B * T
+        if position + B * T + n > len(tokens):  # the last token that is asked for stands n behind the window
+            position, epochs = 0, epochs + 1
+
+
+@given(shapes(), st.integers(1, 12))
+@settings(max_examples=300, deadline=None)
+def test_targets_are_the_tokens_ahead_over_two_epochs_and_the_wraps(shape, n):
+    N, B, T = shape
+    N += n - 1
+    tokens, position = np.random.default_rng(N).integers(0, 50257, N).astype(np.uint16), 0
+    batches = 0
+    for at, want_x, want_y in token_by_token(tokens, B, T, n):
+        assert position == at
+        x, y, position = next_batch(tokens, position, B, T, n=n)
+        assert y.shape == ((B, T) if n == 1 else (n, B, T)) and x.dtype == y.dtype == np.int32
+        assert x.tolist() == want_x and (y[None] if n == 1 else y).tolist() == want_y
+        batches += 1
+    assert position == 0 and batches == 2 * batches_per_epoch(tokens, B, T, n)
+
+
+@given(shapes(), st.integers(2, 5))
+def test_of_each_host_too(shape, n):
+    N, B, T = shape
+    tokens = np.random.default_rng(N).integers(0, 50257, N + n).astype(np.uint16)
+    _, y, next_position = next_batch(tokens, 0, B, T, n=n)
+    for row in range(B):
+        _, mine, position = next_batch(tokens, 0, B, T, slice(row, row + 1), n)
+        assert np.array_equal(mine[:, 0], y[:, row]) and position == next_position
+
+
+def test_several_tokens_ahead_need_a_longer_text():
+    assert batches_per_epoch(np.zeros(132, np.uint16), 4, 32, 4) == 1
+    with pytest.raises(ValueError, match=r"131 tokens are too few for one batch: B\*T \+ 4 = 4\*32 \+ 4 = 132"):
+        next_batch(np.zeros(131, np.uint16), 0, 4, 32, n=4)
+    with pytest.raises(ValueError, match="at least 1, not B=4, T=32, n=0"):
+        next_batch(np.zeros(200, np.uint16), 0, 4, 32, n=0)
+
+
 # ---- Windows
 
 
-def window_by_window(texts, weights, seed, T, count):
-    """The windows of a run, one by one: (x, y) of each."""
+def window_by_window(texts, weights, seed, T, count, n):
+    """The windows of a run, one by one: the T + n tokens of each."""
     seen = [0] * len(texts)
     for k in range(count):
         i = int(mixed(np.array(k), weights)[0])
-        n = (len(texts[i]) - 1) // T
-        epoch, number = divmod(seen[i], n)
+        of_epoch = (len(texts[i]) - n) // T
+        epoch, number = divmod(seen[i], of_epoch)
         seen[i] += 1
         if seed is not None:
             key = (seed, epoch, i) if i else (seed, epoch)
-            number = int(permuted(np.array(number), n, key))
-        yield [int(t) for t in texts[i][number * T : (number + 1) * T + 1]]
+            number = int(permuted(np.array(number), of_epoch, key))
+        yield [int(t) for t in texts[i][number * T : (number + 1) * T + n]]
 
 
 @given(st.data())
 @settings(max_examples=120, deadline=None)
 def test_a_run_has_the_same_windows_with_any_batch_and_any_hosts(data):
-    T, m = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 3))
+    T, m, n = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     dtype = data.draw(st.sampled_from([np.uint16, np.uint32, np.int64]))
-    texts = [rng.integers(0, 50257, T + 1 + int(rng.integers(0, 9 * T))).astype(dtype) for _ in range(m)]
+    texts = [rng.integers(0, 50257, T + n + int(rng.integers(0, 9 * T))).astype(dtype) for _ in range(m)]
     weights = tuple(int(w) for w in rng.integers(1, 6, m))
     seed = data.draw(st.none() | st.integers(0, 2**31 - 1))
-    expected = list(window_by_window(texts, weights, seed, T, 60))
+    expected = list(window_by_window(texts, weights, seed, T, 60, n))
     if dtype == np.uint16 and data.draw(st.booleans()):  # the same tokens in shards
         texts[0] = Tokens(tuple(np.split(texts[0], sorted(rng.integers(0, len(texts[0]), 3).tolist()))))
     position, found = 0, []
     while len(found) < 50:
         B = data.draw(st.integers(1, 5)) * 2
-        parts = [next_windows(texts, weights, position, B, T, seed, slice(i, i + B // 2)) for i in (0, B // 2)]
-        x, y, following = next_windows(texts, weights, position, B, T, seed)
-        assert x.shape == y.shape == (B, T) and x.dtype == y.dtype == np.int32 and following == position + B * T
+        parts = [next_windows(texts, weights, position, B, T, seed, slice(i, i + B // 2), n) for i in (0, B // 2)]
+        x, y, following = next_windows(texts, weights, position, B, T, seed, n=n)
+        assert x.dtype == y.dtype == np.int32 and following == position + B * T
+        assert y.shape == (x.shape if n == 1 else (n, *x.shape)) and x.shape == (B, T)
         for whole, cut in ((x, 0), (y, 1)):
-            np.testing.assert_array_equal(np.concatenate([part[cut] for part in parts]), whole)
+            np.testing.assert_array_equal(np.concatenate([part[cut] for part in parts], axis=-2), whole)
         assert {part[2] for part in parts} == {following}
-        found += [[*row.tolist(), last] for row, last in zip(x, y[:, -1].tolist(), strict=True)]
-        np.testing.assert_array_equal(x[:, 1:], y[:, :-1])
+        ahead = y.reshape(n, B, T)
+        whole = np.concatenate([x, *ahead[:, :, -1:]], axis=1)
+        for i in range(n):
+            np.testing.assert_array_equal(whole[:, i + 1 : i + 1 + T], ahead[i])
+        found += whole.tolist()
         position = following
     assert found == expected[: len(found)]
 
