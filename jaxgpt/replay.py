@@ -12,10 +12,11 @@ import numpy as np
 
 from jaxgpt import cli
 from jaxgpt.config import TrainConfig
-from jaxgpt.data import Text, Windows, trained_text
+from jaxgpt.data import trained_text
 from jaxgpt.errors import CheckpointError, DamagedError, DataError, UsageError, require
 from jaxgpt.folder import cache_folder, open_run, row_of
 from jaxgpt.source import find, last_start
+from jaxgpt.text import Text, Windows
 from jaxgpt.tokenizer import gpt2
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right

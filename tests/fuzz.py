@@ -35,7 +35,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from jaxgpt import cli, corpus, progress, replay
 from jaxgpt.config import Preset, TrainConfig
-from jaxgpt.data import Text
 from jaxgpt.errors import CheckpointError, DamagedError, DataError, UsageError
 from jaxgpt.export import ExportConfig
 from jaxgpt.fit import FitConfig
@@ -47,6 +46,7 @@ from jaxgpt.report import Report
 from jaxgpt.sample import SampleConfig
 from jaxgpt.shape import GPT2Config
 from jaxgpt.source import HUB, find, last_start
+from jaxgpt.text import Text
 from jaxgpt.tokenizer import gpt2
 from jaxgpt.verify import VerifyConfig
 

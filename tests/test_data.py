@@ -39,23 +39,6 @@ def test_a_fraction_is_the_end_and_is_not_trained_on(tmp_path):
     assert whole.bytes() == len(TEXT.encode()) == text.bytes() + held.bytes()
 
 
-@pytest.mark.parametrize("B, T", [(2, 16), (3, 7), (1, 400)])
-def test_every_token_but_the_first_is_predicted_once(tmp_path, B, T):
-    text, _ = load(config(tmp_path))
-    seen = []
-    for x, y in text.once(B, T):
-        assert x.shape == y.shape == (B, T)
-        for row in range(B):
-            n = int((y[row] >= 0).sum())
-            assert (y[row, n:] == -1).all()
-            if n:  # each window is the token before it and T more
-                np.testing.assert_array_equal(
-                    np.r_[x[row, :n], y[row, n - 1]], text.tokens[len(seen) : len(seen) + n + 1]
-                )
-            seen += y[row, :n].tolist()
-    assert seen == text.tokens[1:].tolist()
-
-
 @pytest.mark.parametrize("scale", [1, 8])  # random weights, and ones that are sure of themselves, as trained ones are
 def test_the_loss_is_that_of_pytorch_with_strided_windows(tmp_path, scale):
     torch = pytest.importorskip("torch")

@@ -168,7 +168,7 @@ def test_processes_must_have_the_same_flags(folder):
     assert not (folder / "run" / "checkpoints").exists()
 
 
-BUG = "from jaxgpt import data; data.next_batch = lambda *_: 1 / 0"
+BUG = "from jaxgpt import text; text.next_batch = lambda *_: 1 / 0"
 NO_READER = "import os; os.close(1); os.open('/dev/full', os.O_WRONLY)"
 
 
