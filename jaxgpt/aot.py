@@ -74,8 +74,12 @@ def present() -> tuple[Mesh, int]:
 def compiled_step(config: TrainConfig, on: Mesh) -> jax.stages.Compiled:
     """The train step that train.py makes of these flags, compiled for a mesh."""
     static = training(config, on)
-    tokens = jax.ShapeDtypeStruct((config.B * config.accumulate, config.T), "int32", sharding=sequences(on))
-    lowered = static.step.lower(static.shapes, (tokens, tokens), static.fixed)
+    B, T, n = config.B * config.accumulate, config.T, config.predict_tokens
+    x, y = (
+        jax.ShapeDtypeStruct(shape, "int32", sharding=sequences(on))
+        for shape in ((B, T), (B, T) if n == 1 else (B, n, T))
+    )
+    lowered = static.step.lower(static.shapes, (x, y), static.fixed)
     with warnings.catch_warnings():  # JAX's cache keeps what it then can't read for a GPU that is not there
         warnings.filterwarnings("ignore", "Error reading persistent compilation cache")
         return lowered.compile()

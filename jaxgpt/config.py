@@ -36,6 +36,9 @@ class Preset:
     """Sets --lr to --grad-clip: chapter is PyTorch's AdamW at 3e-4; gpt3 is that paper's training."""
     init_from: str | None = None
     """Begin with these weights, which set the model's shape: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a folder."""
+    predict_tokens: int = 1
+    """How many of the tokens that follow each are predicted, by a head of one block for each; the loss is their sum.
+    --n-layer counts these blocks, so the model is as large as without; with --init-from they are added to it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +107,8 @@ class TrainConfig(Preset):
     """Width of the model; a multiple of --n-head."""
     block_size: int = GPT2Config.block_size
     """The longest context the model can take, in tokens."""
+    untied_head: bool = False
+    """Learn an output matrix of its own; GPT-2's is its token embedding. 39 million parameters more at width 768."""
     pad_vocab_to_multiple_of: int = GPT2Config.pad_vocab_to_multiple_of
     """Rows of the token embedding: 50257, rounded up to a multiple of this; the same losses, and 128 suits a GPU."""
     remat: Literal["none", "dots", "full"] = "none"
@@ -176,14 +181,15 @@ class TrainConfig(Preset):
     def from_preset(cls, preset: Preset, weights: GPT2Config | None = None) -> "TrainConfig":
         """The defaults that go with a size, a recipe, and the shape of the weights to begin with."""
         if weights:
-            shape = {name: getattr(weights, name) for name in SHAPE}
+            shape = {name: getattr(weights, name) for name in (*SHAPE, "untied_head")}
             named = (name for name, size in SIZES.items() if size.items() <= shape.items())
             preset = dataclasses.replace(preset, size=next(named, Preset.size))
+            shape["n_layer"] = weights.depth + max(1, preset.predict_tokens) - 1  # all that predict the next token stay
         else:
-            shape = SIZES[preset.size]
+            shape = SIZES[preset.size] | {"predict_tokens": 1}  # the flag's own value may want another --n-layer
         recipe = {"lr": GPT3_LR[preset.size], **GPT3_RECIPE} if preset.recipe == "gpt3" else {}
         T = min(cls.T, shape.get("block_size", cls.T))
-        return cls(**vars(preset), **recipe, **shape, T=T)
+        return cls(**vars(preset) | recipe | shape, T=T)
 
     @property
     def axes(self) -> dict[str, int] | None:
@@ -212,7 +218,8 @@ class TrainConfig(Preset):
 
     def model(self, **others: Any) -> GPT2Config:
         """The model's own part of the flags; the rest is what device (dtype, ...) and data (n_labels) decide."""
-        names = ("pad_vocab_to_multiple_of", "dropout", "lora", "lora_alpha", "lora_on", *SHAPE)
+        names = ("pad_vocab_to_multiple_of", "dropout", "lora", "lora_alpha", "lora_on", "predict_tokens")
+        names += ("untied_head", *SHAPE)
         return GPT2Config(**{name: getattr(self, name) for name in names}, **others)
 
 

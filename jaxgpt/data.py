@@ -1,5 +1,6 @@
 """What a run trains on, and what is held out: a text or examples, whichever --data and --val name."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -15,14 +16,23 @@ from jaxgpt.text import Text, Windows
 Data = Text | Windows | examples.Examples
 
 
-def open_data(name: str, T: int, seed: int = 0, flag: str = "--data", split: str = "train") -> Text | examples.Examples:
-    """A text or examples, whichever it names; examples in rows of T tokens. `flag` named it; `split` is of a folder."""
+def open_data(
+    name: str, T: int, seed: int = 0, flag: str = "--data", split: str = "train", n: int = 1
+) -> Text | examples.Examples:
+    """A text or examples, whichever it names.
+
+    Args:
+      T: examples are in rows of so many tokens.
+      flag: named it.
+      split: of a folder.
+      n: of the tokens that follow, how many of a text are to be predicted.
+    """
     if not name:
         raise UsageError(f"{flag} is empty; name a file")
     if is_examples(name):
         return examples.load(name, T, seed)[0]
     try:
-        return Text(**vars(corpus.load(name, split=split)))
+        return Text(**vars(corpus.load(name, split=split)), n=n)
     except DataError as error:
         raise DataError(str(error).replace("--data", flag)) from None
 
@@ -35,7 +45,7 @@ def load(config: TrainConfig) -> tuple[Data, Data | None]:
       UsageError: --val is neither a file of the same kind as --data nor a fraction; or there are flags that don't go
         together.
     """
-    fraction = _fraction(config.val)
+    fraction, n = _fraction(config.val), config.predict_tokens
     if config.mix is None and is_examples(config.data):
         if config.order != "sequential":
             raise UsageError(
@@ -43,6 +53,8 @@ def load(config: TrainConfig) -> tuple[Data, Data | None]:
                 "leave --order out"
             )
         first, *rest = examples.load(config.data, config.T, config.seed, fraction=fraction)
+        if n > 1 and first.kind == "labels":
+            raise UsageError(f"--predict-tokens {n}: a label is one; leave --predict-tokens out")
         if config.val is None or fraction:
             return first, rest[0] if rest else None
         if not is_examples(config.val):
@@ -56,7 +68,7 @@ def load(config: TrainConfig) -> tuple[Data, Data | None]:
         return trained, held
     if is_examples(config.val):
         raise UsageError(f"--val {config.val}: --data is a text, so it must be one too, or a fraction")
-    held = open_data(config.val, config.T, flag="--val", split="val")
+    held = open_data(config.val, config.T, flag="--val", split="val", n=n)
     if len(held.tokens) < 2:
         raise DataError(f"{held.name}: one token predicts nothing; --val needs a longer text")
     return trained, held
@@ -71,7 +83,7 @@ def _texts(config: TrainConfig, fraction: float) -> tuple[Text | Windows, Text |
     """What is trained on, and the fraction that is held out, if --val is one."""
     seed = config.seed if config.order == "shuffled" else None
     if config.mix is None:
-        text = open_data(config.data, config.T)
+        text = open_data(config.data, config.T, n=config.predict_tokens)
         text, held = _split(text, fraction) if fraction else (text, None)
         return text if seed is None else Windows((text,), seed=seed), held
     if config.data != TrainConfig.data:
@@ -82,7 +94,8 @@ def _texts(config: TrainConfig, fraction: float) -> tuple[Text | Windows, Text |
     for name in names:
         if is_examples(name):
             raise UsageError(f"--mix {config.mix}: {name} has examples, and only texts can be mixed; leave it out")
-    return Windows(tuple(open_data(name, config.T, flag="--mix") for name in names), weights, seed, config.mix), None
+    texts = tuple(open_data(name, config.T, flag="--mix", n=config.predict_tokens) for name in names)
+    return Windows(texts, weights, seed, config.mix), None
 
 
 def is_examples(data: str) -> bool:
@@ -110,8 +123,10 @@ def _split(text: Text, fraction: float) -> tuple[Text, Text]:
     def part(first: int, end: int, name: str) -> Text:
         if isinstance(text.tokens, Tokens):  # of which nothing is read at a start
             tokens = text.tokens.part(first, end)
-            return Text(name, tokens, tokens.fingerprint, text.note)
-        tokens = text.tokens[first:end]
-        return Text(name, tokens, hashlib.sha256(np.ascontiguousarray(tokens, "<u2")).hexdigest(), text.note)
+            fingerprint = tokens.fingerprint
+        else:
+            tokens = text.tokens[first:end]
+            fingerprint = hashlib.sha256(np.ascontiguousarray(tokens, "<u2")).hexdigest()
+        return dataclasses.replace(text, name=name, tokens=tokens, fingerprint=fingerprint)
 
     return part(0, at, text.name), part(at, len(text.tokens), f"the last {fraction:g} of {text.name}")

@@ -21,7 +21,7 @@ class Decoder:
     """A GPT2 as decoding wants it: layers one by one, because slices of a stack would be copied for every token.
 
     Attributes:
-      wte, wpe, ln_f, config: the model's own.
+      wte, wpe, ln_f, lm_head, config: the model's own; a tied one has no lm_head.
       layers: each of its blocks.
     """
 
@@ -29,6 +29,7 @@ class Decoder:
     wpe: Any
     layers: tuple[Block, ...]
     ln_f: Any
+    lm_head: Any
     config: GPT2Config = dataclasses.field(metadata={"static": True})
 
 
@@ -38,10 +39,11 @@ def prepare(model: GPT2, B: int) -> tuple[Decoder, Cache]:
     The cache has a column for each of block_size tokens, S of them when rounded up to a whole number of reads.
     """
     config = model.config
-    layers = tuple(jax.tree.map(lambda leaf, layer=layer: leaf[layer], model.h) for layer in range(config.n_layer))
+    layers = tuple(jax.tree.map(lambda leaf, layer=layer: leaf[layer], model.h) for layer in range(config.depth))
     shape = (B, config.n_head, -(-config.block_size // READ) * READ, config.n_embd // config.n_head)
     cache = tuple((jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in layers)
-    return Decoder(model.wte, model.wpe, layers, model.ln_f, config), cache
+    lm_head = model.lm_head if config.untied_head else None
+    return Decoder(model.wte, model.wpe, layers, model.ln_f, lm_head, config), cache
 
 
 def forward(decoder: Decoder, cache: Cache, idx: jax.Array, column: jax.Array) -> tuple[jax.Array, Cache]:

@@ -131,7 +131,7 @@ def find_text(config: EvaluateConfig, source: Source) -> Data:
     context = source.config.block_size
     if (config.T or 1) > context:
         raise UsageError(f"--T {config.T} is above the model's context of {context:,} tokens; use a smaller one")
-    data = open_data(config.data, config.T or context, split="val")
+    data = open_data(config.data, config.T or context, split="val", n=source.config.predict_tokens)
     if data.kind == "labels":
         raise DataError(f"{config.data}: texts with labels; python -m jaxgpt.classify eval measures on them")
     if data.kind == "text" and len(data.tokens) < 2:
@@ -143,13 +143,14 @@ def measure_text(config: EvaluateConfig, data: Data, model: Any, stage: Stage) -
     import jax
 
     from jaxgpt import device
-    from jaxgpt.objectives import measure_tokens
+    from jaxgpt.objectives import objective_of
 
     T, B = config.T or model.config.block_size, config.batch_size
     for note in data.notes:
         say("note", f"{data.name}: {note}")
     say("data", f"{data}; windows of {T:,}")
-    measure, advance = jax.jit(measure_tokens), stage("windows", data.rows(T))
+    objective = objective_of(data.kind, predict_tokens=model.config.predict_tokens)
+    measure, advance = jax.jit(objective.measure), stage("windows", data.rows(T))
 
     def sums() -> Iterator[dict[str, Any]]:
         for batch in data.once(B, T):

@@ -33,11 +33,12 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxgpt import device
     from jaxgpt.pretrained import load, save_hf
+    from jaxgpt.variants import predicting
 
     device.select("cpu")
     try:
         with device.memory_errors("it takes the memory of the model twice"):
-            save_hf(load(source), config.folder, source.labels)
+            save_hf(predicting(load(source), 1), config.folder, source.labels)
     finally:
         with contextlib.suppress(OSError):
             config.folder.rmdir()  # which only an empty one lets happen: nothing came of it
@@ -45,6 +46,8 @@ def main(argv: Sequence[str]) -> int:
         (config.folder / name).write_text(content, encoding="utf-8")
     which = config.run if source.step else f"the newest checkpoint of {config.run}"
     print(f"exported  {config.folder}, from {which}")
+    if (n := source.config.predict_tokens) > 1:
+        print(f"note      the head of the next token; GPT-2 has none for the other {n - 1} that the run predicts")
     if source.labels:  # whose head reads what stands at the end of a text
         print(f"use it    transformers.pipeline('text-classification', {str(config.folder)!r})('A text.<|endoftext|>')")
     else:

@@ -56,12 +56,18 @@ def require_shape(config: TrainConfig, weights: GPT2Config) -> None:
             f"--init-from {config.init_from}: {weights.vocab_size:,} token ids, "
             f"and GPT-2's tokenizer, which reads the texts, has {GPT2Config.vocab_size:,}"
         )
-    for name in SHAPE:
-        value, there = getattr(config, name), getattr(weights, name)
+    given = TrainConfig.from_preset(Preset(predict_tokens=config.predict_tokens), weights)
+    for name in (*SHAPE, "untied_head"):
+        value, there = getattr(config, name), getattr(given, name)
         if value != there:
             flag = "--" + name.replace("_", "-")
             raise UsageError(f"{flag} {value}: --init-from {config.init_from} has {there}; leave {flag} out")
-    if config.size != TrainConfig.from_preset(Preset(), weights).size:
+    if config.lora and config.predict_tokens > weights.predict_tokens:
+        raise UsageError(
+            f"--predict-tokens {config.predict_tokens}: --init-from has weights for {weights.predict_tokens}, and "
+            "adapters need weights that they adapt; train the other heads without --lora first"
+        )
+    if config.size != given.size:
         raise UsageError(f"--size {config.size}: --init-from {config.init_from} sets the size; leave --size out")
 
 
@@ -70,7 +76,7 @@ def command(config: TrainConfig, **changes: Any) -> str:
     wanted = vars(config) | {"fresh": False, "profile": 0} | changes
     default = vars(TrainConfig.from_preset(Preset(config.size, config.recipe))) | vars(Preset())
     if config.init_from:
-        default |= {name: wanted[name] for name in ("size", *SHAPE)}
+        default |= {name: wanted[name] for name in ("size", "untied_head", *SHAPE)}
     words = ["python", "train.py"]
     for name, value in wanted.items():
         if name == "steps" and wanted["epochs"] is not None:  # they follow from these

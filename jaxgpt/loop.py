@@ -92,7 +92,7 @@ def train(
     device_name = device.select(config.device, config.deterministic)
     if jax.process_count() == 1:  # of several, those that find a program would leave the others alone with tuning it
         device.keep_compiled(cache_folder() / "compiled")
-    objective = objective_of(data.kind, len(data.labels))
+    objective = objective_of(data.kind, len(data.labels), config.predict_tokens)
     mesh = mesh_of(config, objective)
     static, rows = training(config, mesh, objective), sequences(mesh)
     here = own_rows(rows, B)
@@ -147,6 +147,8 @@ def train(
             state = static.first_state(config.seed, weights)
             origin = f" from the weights of {weights.name}" if weights else ""
             say("run", f"{out}: {config.steps:,} steps{origin}")
+            if weights and (note := note_on_heads(config.predict_tokens, weights.config.predict_tokens)):
+                say("note", note)
         else:
             saved, state = found
             if saved.step >= config.steps:
@@ -185,7 +187,7 @@ def train(
         vote = processes.votes()
         lrs = jax.device_get(jax.vmap(static.schedule)(jax.numpy.arange(start, config.steps)))
         with (
-            Report(log, start, config.steps, config.skip_bad_steps) as report,
+            Report(log, start, config.steps, config.skip_bad_steps, config.predict_tokens) as report,
             Trace(own / "profile", config.profile) as trace,
             jax.transfer_guard("disallow"),
         ):
@@ -256,9 +258,18 @@ def say_static(config: TrainConfig, static: "Training", mesh: "Mesh", device_nam
         say("note", f"{mesh.size} of {jax.device_count()} devices are used: {more}")
     parts = (static.shapes.model, static.fixed.base)
     trained, frozen = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
-    shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}"
+    several = f" (a trunk of {config.n_layer - config.predict_tokens}, and one for each of the next tokens)"
+    layers = f"{config.n_layer} layers{several * (config.predict_tokens > 1)}"
+    shape = f"{layers}, {config.n_head} heads, width {config.n_embd}"
     adapters = f"; {trained:,} of them are trained: rank {config.lora} on {config.lora_on}" * bool(config.lora)
     say("model", f"{trained + frozen:,} parameters: {shape}, {static.model.dtype}{adapters}")
+
+
+def note_on_heads(wanted: int, there: int) -> str:
+    """What is to be said of a run that predicts so many tokens, from weights that predict so many; "" if nothing."""
+    if wanted < there:
+        return f"of the weights' heads for {there} tokens the last {there - wanted} are left out; see --predict-tokens"
+    return f"the last {wanted - there} of {wanted} heads are new, and begin as copies of the first" * (wanted > there)
 
 
 def evaluates(config: TrainConfig, step: int) -> bool:

@@ -126,11 +126,11 @@ def sums_over(sums: Callable, mesh: Mesh, dtype: str) -> Callable:
     ) -> tuple:
         def of_device(model: Any, base: Any, batch: tuple[jax.Array, ...], keys: jax.Array | None) -> tuple:
             model, base = (_together(part, mesh, dtype) for part in (model, base))
-            total, count, grads = sums(model, batch, loss_fn, accumulate, base, keys)
-            return *jax.lax.psum((total, count), AXES), _added(grads, mesh)
+            numbers, grads = sums(model, batch, loss_fn, accumulate, base, keys)
+            return jax.lax.psum(numbers, AXES), _added(grads, mesh)
 
         inputs = _specs(model, mesh), _specs(base, mesh), ROWS, ROWS
-        outputs = PartitionSpec(), PartitionSpec(), _specs(model, mesh)
+        outputs = PartitionSpec(), _specs(model, mesh)
         run = jax.shard_map(of_device, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
         return run(model, base, batch, keys)
 

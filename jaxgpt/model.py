@@ -23,10 +23,15 @@ __all__ = ["GPT2", "GPT2Config"]
 
 
 class GPT2(nnx.Module):
-    """GPT-2: token ids in, next-token logits out.
+    """GPT-2: token ids in, next-token logits out; with config.predict_tokens, logits of further tokens as well.
 
-    The L blocks are one Block whose parameters have a leading axis of length L, and one scan runs them, rolled or
-    unrolled as config.unroll has it. The module is a pytree that nothing changes after it is made.
+    The blocks of `h` are one Block whose parameters have a leading axis, and one scan runs them, rolled or unrolled as
+    config.unroll has it. The module is a pytree that nothing changes after it is made.
+
+    To predict n tokens (Gloeckle et al., 2024, "Better & Faster Large Language Models via Multi-token Prediction",
+    section 2), n heads of one block each read what the trunk of L - n blocks makes, side by side. Head i predicts the
+    token i places ahead; all share ln_f and the output matrix. The trunk and the block of head 1 are `h`: to predict
+    the next token the model is an ordinary GPT-2 of L - n + 1 blocks. The blocks of the others are `extra_heads`.
     """
 
     def __init__(self, config: GPT2Config, key: jax.Array):
@@ -34,10 +39,15 @@ class GPT2(nnx.Module):
         self.config = config
         self.wte = nnx.Embed(config.padded_vocab_size, config.n_embd, embedding_init=vocabulary(config), rngs=rngs)
         self.wpe = nnx.Embed(config.block_size, config.n_embd, embedding_init=normal(0.02), rngs=rngs)
-        self.h = jax.vmap(lambda rngs: Block(config, rngs=rngs))(rngs.split(config.n_layer))  # every leaf (L, ...)
+        self.h = stack(config, config.depth, rngs)
         self.ln_f = layer_norm(config, rngs)
         if config.n_labels:
             self.score = nnx.Linear(config.n_embd, config.n_labels, use_bias=False, kernel_init=normal(0.02), rngs=rngs)
+        if config.predict_tokens > 1:
+            self.extra_heads = stack(config, config.predict_tokens - 1, rngs)
+        if config.untied_head:
+            shape = config.padded_vocab_size, config.n_embd
+            self.lm_head = nnx.Embed(*shape, embedding_init=vocabulary(config), rngs=rngs)
 
     def __call__(self, idx: jax.Array) -> jax.Array:
         """Logits of the token that follows each position.
@@ -51,8 +61,18 @@ class GPT2(nnx.Module):
         with matmul_precision(self.config):
             return unembed(self, self.hidden(idx))
 
+    def all_heads(self, idx: jax.Array) -> jax.Array:
+        """Logits of the n tokens that follow each position, float32 (n, B, T, V); else as the call."""
+        x, T = self.trunk(idx), idx.shape[1]
+
+        def head(_: None, block: Block) -> tuple[None, jax.Array]:
+            return None, unembed(self, self.ln_f(block(x, T)).reshape(*idx.shape, -1))
+
+        with matmul_precision(self.config):
+            return jax.lax.scan(head, None, self.heads())[1]
+
     def hidden(self, idx: jax.Array, positions: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
-        """What the head reads, (B, T, C).
+        """What the output matrix reads to predict the next token, (B, T, C).
 
         Args:
           idx: int (B, T), T at most block_size.
@@ -60,18 +80,50 @@ class GPT2(nnx.Module):
             after the other; none sees another. None: each sequence is one document.
           keys: (B,), of each sequence's dropout; None: no dropout, as outside of training.
         """
+        x = self._run(self.h, idx, positions, keys)
+        with matmul_precision(self.config):
+            return self.ln_f(x).reshape(*idx.shape, -1)
+
+    def trunk(self, idx: jax.Array, positions: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
+        """What the blocks of the heads read, (B*T, C); arguments of `hidden`."""
+        return self._run(jax.tree.map(lambda leaf: leaf[:-1], self.h), idx, positions, keys)
+
+    def heads(self) -> "Block":
+        """The blocks of all heads, every leaf (n, ...)."""
+        first = jax.tree.map(lambda leaf: leaf[-1:], self.h)
+        if self.config.predict_tokens == 1:
+            return first
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, self.extra_heads)
+
+    def _run(self, blocks: "Block", idx: jax.Array, positions: jax.Array | None, keys: jax.Array | None) -> jax.Array:
+        """The residual stream, (B*T, C), behind some of the blocks of h."""
         B, T = idx.shape
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens are more than the model's block_size of {self.config.block_size}")
         with matmul_precision(self.config):
-            here = jnp.arange(T)[None]
-            first = None if positions is None else here - positions  # that a token may see
-            x = embed(self, idx, here if positions is None else positions)  # (B, T, C)
+            first = first_seen(positions)
+            x = embed(self, idx, jnp.arange(T)[None] if positions is None else positions)  # (B, T, C)
             # The stream is a matrix: of three axes, XLA on a GPU would pick an order that it must transpose again.
             x = dropout(x.reshape(B * T, -1), fold(keys, 0), self.config.dropout)
             run = remat(lambda x, layer: (layer[0](x, T, first, layer[1]), None), self.config.remat)
-            x, _ = jax.lax.scan(run, x, (self.h, by_layer(keys, self.config.n_layer)), unroll=self.config.unroll)
-            return self.ln_f(x).reshape(B, T, -1)
+            layers = len(jax.tree.leaves(blocks)[0])
+            x, _ = jax.lax.scan(run, x, (blocks, by_layer(keys, layers)), unroll=self.config.unroll)
+            return x
+
+
+def first_seen(positions: jax.Array | None) -> jax.Array | None:
+    """The first position that each one sees, int (B, T), of where each token stands in its document."""
+    return None if positions is None else jnp.arange(positions.shape[1])[None] - positions
+
+
+def stack(config: GPT2Config, count: int, rngs: nnx.Rngs) -> "Block":
+    """So many blocks as one, every leaf (count, ...)."""
+    return jax.vmap(lambda rngs: Block(config, rngs=rngs))(rngs.split(count))
+
+
+def unembedding(model: GPT2) -> jax.Array:
+    """The output matrix, float32 (V, C), V padded."""
+    return (model.lm_head if model.config.untied_head else model.wte).embedding[...]
 
 
 def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
@@ -104,8 +156,8 @@ def embed(model: GPT2, idx: jax.Array, positions: jax.Array) -> jax.Array:
 
 @jax.named_scope("head")
 def unembed(model: GPT2, x: jax.Array) -> jax.Array:
-    """Logits, float32 (..., V), of what the head reads, (..., C). Tied: the output matrix is the token embedding."""
-    logits = (x @ model.wte.embedding[...].T.astype(x.dtype)).astype(jnp.float32)
+    """Logits, float32 (..., V), of what the output matrix reads, (..., C)."""
+    logits = (x @ unembedding(model).T.astype(x.dtype)).astype(jnp.float32)
     if model.config.padded_vocab_size == model.config.vocab_size:
         return logits
     # Probability 0: for the loss and for a sampler the padded ids do not exist, and their rows get no gradient.
@@ -214,7 +266,7 @@ class Linear(nnx.Linear):
     def __init__(self, config: GPT2Config, name: str, n_in: int, n_out: int, rngs: nnx.Rngs, residual: bool = False):
         # 2L projections add to the residual stream; this keeps its variance at init independent of the depth
         # (section 2.3).
-        std = 0.02 / math.sqrt(2 * config.n_layer) if residual else 0.02
+        std = 0.02 / math.sqrt(2 * config.depth) if residual else 0.02
         super().__init__(n_in, n_out, kernel_init=normal(std), rngs=rngs)
         self.scale = config.lora_alpha / config.lora if config.adapts(name) else 0.0
         if self.scale:  # lora_b is 0, so that at the beginning the adapter adds nothing

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxgpt.loss import cross_entropy
-from jaxgpt.model import GPT2, matmul_precision
+from jaxgpt.model import GPT2, matmul_precision, unembedding
+from jaxgpt.mtp import ahead, head_losses, multi_token_loss
 from jaxgpt.step import Loss, loss_fn, token_losses
 from jaxgpt.variants import aligned
 
@@ -23,8 +24,9 @@ class Objective:
     """A loss, and what is measured.
 
     Attributes:
-      loss: (model, *batch, keys=None) to the sum and the count that the mean is made of.
-      measure: (model, *batch) to float32 () sums over what counts: `loss`, `squares` of the single losses, `count`.
+      loss: (model, *batch, keys=None) to the sum and the count that the mean is made of, as step.train_step wants it.
+      measure: (model, *batch) to float32 () sums over what counts: `loss`, `squares` of the single losses, `count`; of
+        several heads those are the first one's, and `loss_2`, `count_2`, ... the others'.
       n_labels: classes of the head on the last token; 0: the model needs none.
     """
 
@@ -33,10 +35,12 @@ class Objective:
     n_labels: int = 0
 
 
-def objective_of(kind: str, n_labels: int = 0) -> Objective:
+def objective_of(kind: str, n_labels: int = 0, predict_tokens: int = 1) -> Objective:
     """What a run on data of this kind is for: "text", "completions" or "labels"."""
     if kind == "labels":
         return Objective(label_loss, measure_labels, n_labels)
+    if predict_tokens > 1:
+        return Objective(multi_token_loss if kind == "text" else multi_token_completion_loss, measure_heads)
     return Objective(loss_fn if kind == "text" else completion_loss, measure_tokens)
 
 
@@ -57,8 +61,15 @@ def completion_loss(
     model = aligned(model)
     hidden = model.hidden(x, positions, keys)  # (B, T, C)
     with jax.named_scope("loss"):
-        total = cross_entropy(hidden, model.wte.embedding[...], y, model.config.vocab_size)
+        total = cross_entropy(hidden, unembedding(model), y, model.config.vocab_size)
     return total, (y >= 0).sum(dtype=jnp.float32)
+
+
+def multi_token_completion_loss(
+    model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array, keys: jax.Array | None = None
+) -> tuple[jax.Array, ...]:
+    """mtp.multi_token_loss of completions alone; arguments as for `completion_loss`."""
+    return multi_token_loss(model, x, ahead(y, positions, model.config.predict_tokens), positions, keys)
 
 
 def label_loss(
@@ -90,6 +101,18 @@ def label_logits(model: GPT2, x: jax.Array, last: jax.Array, keys: jax.Array | N
 def measure_tokens(model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array | None = None) -> Sums:
     """Sums over the tokens whose y is not below 0."""
     return _sums(token_losses(model, x, y, positions), y >= 0)
+
+
+def measure_heads(model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array | None = None) -> Sums:
+    """As `measure_tokens`, of several heads; of a text y is (B, n, T), of completions as for `completion_loss`."""
+    if positions is not None:
+        y = ahead(y, positions, model.config.predict_tokens)
+    losses = head_losses(model, x, y, positions)
+    sums = _sums(losses[0], y[:, 0] >= 0)
+    for i in range(1, len(losses)):
+        of_head = _sums(losses[i], y[:, i] >= 0)
+        sums |= {f"loss_{i + 1}": of_head["loss"], f"count_{i + 1}": of_head["count"]}
+    return sums
 
 
 def measure_labels(model: GPT2, x: jax.Array, last: jax.Array, label: jax.Array) -> Sums:

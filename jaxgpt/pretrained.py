@@ -17,19 +17,19 @@ import safetensors.numpy
 from jax.sharding import Mesh
 
 from jaxgpt.checkpoint import restore_weights
-from jaxgpt.errors import CheckpointError
+from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.fingerprint import combined
 from jaxgpt.folder import make_new
 from jaxgpt.lora import filled, join, merge, split
 from jaxgpt.mesh import single_device, with_shardings
 from jaxgpt.model import GPT2
-from jaxgpt.source import NAMES, ONLY, Source, find
+from jaxgpt.source import NAMES, ONLY, TIED, Source, find
 from jaxgpt.variants import with_config
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PREFIX = "transformer."  # of every name that transformers writes; the files of OpenAI's models are without
 MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that old versions of transformers kept as weights
-HEAD = "lm_head.weight"  # the tied head; transformers itself leaves it out
+HEAD = "lm_head.weight"  # the output matrix; a tied one is the token embedding, and transformers leaves it out
 SCORE = "score.weight"  # the head for labels, there (n_labels, C)
 FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -94,9 +94,13 @@ def save_hf(model: GPT2, folder: str | Path, labels: Sequence[str] = ()) -> None
       labels: the names that the head's logits have, as many as it has.
 
     Raises:
-      UsageError: the folder has files in it already.
+      UsageError: the folder has files in it already; or the model predicts several tokens, which theirs don't.
       CheckpointError: it can't be written.
     """
+    if model.config.predict_tokens > 1:
+        raise UsageError(
+            f"a GPT-2 has one head, this model {model.config.predict_tokens}; save variants.predicting(model, 1)"
+        )
     folder, tensors = Path(folder), {}
     model = with_config(model, dataclasses.replace(model.config, pad_vocab_to_multiple_of=1))
     for path, leaf in jax.tree_util.tree_leaves_with_path(model):
@@ -105,7 +109,7 @@ def save_hf(model: GPT2, folder: str | Path, labels: Sequence[str] = ()) -> None
             values = np.ascontiguousarray(values.T)
         tensors |= zip(names, values if _stacked(path) else [values], strict=True)
     config = {theirs: getattr(model.config, ours) for theirs, ours in NAMES.items()}
-    config |= {name: allowed[0] for name, allowed in ONLY.items()}
+    config |= {name: allowed[0] for name, allowed in ONLY.items()} | {TIED: not model.config.untied_head}
     end = 50256 if model.config.vocab_size > 50256 else None  # <|endoftext|>
     config |= {"architectures": ["GPT2LMHeadModel"], "bos_token_id": end, "eos_token_id": end, "dtype": "float32"}
     if model.config.n_labels:
@@ -129,7 +133,7 @@ def hf_names(path: tuple, n_layer: int) -> list[str]:
     """
     name = jax.tree_util.keystr(path).strip(".").removesuffix(".value")
     name = re.sub(r"\b(kernel|scale|embedding)$", "weight", name)
-    name = name if name == SCORE else PREFIX + name
+    name = name if name in (SCORE, HEAD) else PREFIX + name
     return [name.replace(".h.", f".h.{layer}.") for layer in range(n_layer)] if _stacked(path) else [name]
 
 
@@ -247,7 +251,7 @@ def _check(folder: Path, tensors: dict[str, _Tensor], like: GPT2) -> None:
             raise CheckpointError(
                 f"{tensor.file}: tensor {tensor.name} is {tensor.dtype}; {', '.join(FLOATS)} are read"
             )
-    if HEAD in tensors:
+    if HEAD in tensors and not like.config.untied_head:
         embedding = tensors[f"{PREFIX}wte.weight"]
         head, tied = np.empty(embedding.shape, np.float32), np.empty(embedding.shape, np.float32)
         tensors[HEAD].read(head)

@@ -81,7 +81,7 @@ class Run:
         return dataclasses.replace(self.flags, **{name: start[name] for name in names if name in start})
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, list[tuple[str, int]]]:
-        """The (x, y) of a step, and where each of its sequences starts."""
+        """The (x, y) of a step, as Text gives them, and where each of its sequences starts."""
         flags, row, before = self.flags_at(step), self.rows.get(step), self.rows.get(step - 1)
         tokens = flags.B * flags.accumulate * flags.T
         if row is None:
@@ -169,7 +169,8 @@ def replay(run: Run, asked: int) -> None:
             if step == asked:
                 model = jax.device_put(state.model, shardings(training(flags).shapes.model))  # on one device
                 of, B = jax.jit(token_losses), flags.B  # in the parts of --accumulate, as the run itself
-                parts = (device.put(x[i : i + B], y[i : i + B]) for i in range(0, len(x), B))
+                following = y if y.ndim == 2 else y[:, 0]  # of several tokens, the next one
+                parts = (device.put(x[i : i + B], following[i : i + B]) for i in range(0, len(x), B))
                 losses = np.concatenate([jax.device_get(of(model, *part)) for part in parts])
             state, metrics = static.step(state, device.put(x, y, to=sequences(mesh)))
             found = {name: metrics[name].item() for name in ("loss", "grad_norm")}
@@ -179,7 +180,7 @@ def replay(run: Run, asked: int) -> None:
                 both = f"{said(found)} here, {said(logged)} there"
                 note(f"from step {step:,} on the numbers are not those of the log: {both}")
             differs |= not same
-    show(np.column_stack([x, y[:, -1]]), losses, places)
+    show(np.column_stack([x, following[:, -1]]), losses, places)
     verdict = "not what the log has: see the note" if differs else "as in the log"
     print(f"step {asked}: loss {found['loss']:.6f}, gradient norm {found['grad_norm']:.6f}, {verdict}")
 

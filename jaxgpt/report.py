@@ -18,8 +18,8 @@ from jaxgpt.errors import NumericsError
 from jaxgpt.folder import is_at, row_of
 from jaxgpt.processes import of_the_first
 
-HEADER = " step |     loss | grad norm |       lr |       ms |  tokens/s"
-ROW = "{step:5d} | {loss:8.4f} | {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} | {tokens_per_s:9,.0f}"
+HEADER = " step |     loss |{all_heads} grad norm |       lr |       ms |  tokens/s"
+ROW = "{step:5d} | {loss:8.4f} |{all_heads} {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} | {tokens_per_s:9,.0f}"
 
 
 class Report:
@@ -33,10 +33,11 @@ class Report:
       start: the first step of this process.
       steps: the length of the run.
       skip: how many steps in a row may have a loss or gradient norm that is not finite.
+      heads: how many tokens ahead are predicted; of several, the sum of their losses is shown too.
     """
 
-    def __init__(self, log: Path, start: int, steps: int, skip: int = 0):
-        self._skip, self._bad = skip, 0
+    def __init__(self, log: Path, start: int, steps: int, skip: int = 0, heads: int = 1):
+        self._skip, self._bad, self._heads = skip, 0, heads
         self._path, self._log = log, open(log, "ab", buffering=0)  # noqa: SIM115 -- closed in __exit__
         self._waiting: list[bytes] = []  # rows that the log could not take yet
         self._written = 0  # bytes of the first of them that it took
@@ -63,7 +64,7 @@ class Report:
     def __enter__(self) -> "Report":
         self._clock = time.perf_counter()
         self._bar.start()
-        print(HEADER, flush=True)
+        print(HEADER.format(all_heads=" all heads |" if self._heads > 1 else ""), flush=True)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -92,7 +93,7 @@ class Report:
         Args:
           facts: what the host knows of the step: step, lr, position, tokens_seen.
           tokens: how many it trains on.
-          metrics: the device's part: loss, grad_norm; at times state, a fingerprint.
+          metrics: the device's part, as of step.train_step; at times state, a fingerprint.
           measured: on what is held out, after the step, if that was done: as heldout.measured gives it.
 
         Raises:
@@ -144,7 +145,8 @@ class Report:
         self._rows, self._ms, self._tokens = self._rows + 1, self._ms + step_ms, self._tokens + tokens
         if good:
             self._losses.append(row["loss"])
-        print(ROW.format(**row) + ("" if good else "  not finite: skipped"), flush=True)
+        all_heads = f" {row['loss_sum']:9.4f} |" if self._heads > 1 else ""
+        print(ROW.format(**row, all_heads=all_heads) + ("" if good else "  not finite: skipped"), flush=True)
         if measured:
             print(f"  val | {heldout.said(measured)}", flush=True)
         self._bar.update(self._task, completed=row["step"] + 1)

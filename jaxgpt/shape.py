@@ -51,10 +51,20 @@ class GPT2Config:
     """Which linear layers have adapters."""
     n_labels: int = 0
     """Classes that a head on the last token tells apart; 0: there is no such head."""
+    predict_tokens: int = 1
+    """n: how many of the tokens that follow are predicted, each by a head of one block; n_layer counts these blocks."""
+    untied_head: bool = False
+    """The output matrix is a parameter of its own; GPT-2's is the token embedding."""
 
     def __post_init__(self):
         for name in ("vocab_size", "pad_vocab_to_multiple_of", "block_size", "n_layer", "n_head", "n_embd", "unroll"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(
+            self.predict_tokens == 1 or 1 < self.predict_tokens < self.n_layer,
+            "predict_tokens",
+            self.predict_tokens,
+            f"1, or below --n-layer {self.n_layer}: each token has a head of one block, and the trunk has the rest",
+        )
         if self.n_embd % self.n_head:
             raise UsageError(
                 f"--n-embd {self.n_embd} can't be split over --n-head {self.n_head} heads: use a multiple of the heads"
@@ -64,6 +74,11 @@ class GPT2Config:
     def padded_vocab_size(self) -> int:
         """Rows of the token embedding."""
         return -(-self.vocab_size // self.pad_vocab_to_multiple_of) * self.pad_vocab_to_multiple_of
+
+    @property
+    def depth(self) -> int:
+        """Blocks that the next token is computed through, one after the other: those of h."""
+        return self.n_layer - self.predict_tokens + 1
 
     def adapts(self, layer: str) -> bool:
         """Whether this linear layer of every block has an adapter."""

@@ -30,13 +30,13 @@ NAMES = {  # our name for each number of a config.json
     "n_head": "n_head",
     "n_embd": "n_embd",
 }
+TIED = "tie_word_embeddings"  # there; ours is the opposite, untied_head
 ONLY: dict[str, tuple] = {  # what else decides a GPT-2's numbers, and the values that jaxgpt.model computes
     "model_type": ("gpt2",),
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "layer_norm_epsilon": (1e-5,),
     "scale_attn_weights": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
-    "tie_word_embeddings": (True,),
     "add_cross_attention": (False,),
 }
 
@@ -170,8 +170,9 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _of_run(path: Path, content: dict[str, Any]) -> GPT2Config:
     # Names that are not there are younger than the run, and had their default's effect.
-    names = [*NAMES.values(), "pad_vocab_to_multiple_of"]
-    config = _checked(path, {name: content[name] for name in names if name in content})
+    names = [*NAMES.values(), "pad_vocab_to_multiple_of", "predict_tokens"]
+    shape = {name: content[name] for name in names if name in content}
+    config = dataclasses.replace(_checked(path, shape), untied_head=_truth(path, content, "untied_head", False))
     adapters = {name: content.get(name, getattr(config, name)) for name in ("lora", "lora_alpha", "lora_on")}
     labels = content.get("labels", [])
     types = (int, int | float, str)
@@ -195,6 +196,7 @@ def _of_hugging_face(path: Path, content: dict[str, Any]) -> GPT2Config:
     if missing:
         raise CheckpointError(f"{path}: no {', '.join(missing)}; a GPT-2's shape is {', '.join(NAMES)}")
     config = _checked(path, {ours: content[theirs] for theirs, ours in NAMES.items()})
+    config = dataclasses.replace(config, untied_head=not _truth(path, content, TIED, True))
     if content.get("n_inner") not in (None, 4 * config.n_embd):
         raise CheckpointError(f"{path}: n_inner is {content['n_inner']!r}: not GPT-2's, which is 4 * n_embd")
     return config
@@ -208,6 +210,13 @@ def _checked(path: Path, shape: dict[str, Any]) -> GPT2Config:
         return GPT2Config(**shape)
     except UsageError as error:
         raise CheckpointError(f"{path}: {str(error).replace('--', '')}") from None
+
+
+def _truth(path: Path, content: dict[str, Any], name: str, default: bool) -> bool:
+    value = content.get(name, default)
+    if type(value) is not bool:
+        raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be true or false")
+    return value
 
 
 def _download(name: str) -> Path:

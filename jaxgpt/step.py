@@ -10,10 +10,10 @@ import optax
 
 from jaxgpt.lora import join, split
 from jaxgpt.loss import cross_entropy
-from jaxgpt.model import GPT2, GPT2Config, matmul_precision, unembed
+from jaxgpt.model import GPT2, GPT2Config, matmul_precision, unembed, unembedding
 from jaxgpt.variants import aligned
 
-Loss = Callable[..., tuple[jax.Array, jax.Array]]
+Loss = Callable[..., tuple[jax.Array, ...]]
 
 
 @jax.tree_util.register_dataclass
@@ -71,7 +71,7 @@ def loss_fn(model: GPT2, x: jax.Array, y: jax.Array, keys: jax.Array | None = No
     model = aligned(model)
     x = model.hidden(x, keys=keys)  # (B, T, C)
     with jax.named_scope("loss"):
-        total = cross_entropy(x, model.wte.embedding[...], y, model.config.vocab_size)
+        total = cross_entropy(x, unembedding(model), y, model.config.vocab_size)
     return total, jnp.float32(y.size)
 
 
@@ -82,8 +82,10 @@ def sums(
     accumulate: int = 1,
     base: Any = None,
     keys: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array, Any]:
-    """The loss, the count and the gradient of the loss by `model`, each summed over the batch.
+) -> tuple[tuple[jax.Array, ...], Any]:
+    """What `loss_fn` gives, the loss, the count and maybe more, and the gradient of the loss by `model`.
+
+    All of it is summed over the batch.
 
     Args:
       base: the other part of the model, if `model` is one; it has no gradient.
@@ -91,13 +93,14 @@ def sums(
     """
     rows = batch, {} if keys is None else {"keys": keys}
 
-    def loss(model: Any, rows: tuple) -> tuple[jax.Array, jax.Array]:
+    def loss(model: Any, rows: tuple) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         batch, draws = rows
-        return loss_fn(join(model, base), *batch, **draws)
+        total, *others = loss_fn(join(model, base), *batch, **draws)
+        return total, tuple(others)
 
-    def part(rows: tuple) -> tuple[jax.Array, jax.Array, Any]:
-        (total, count), grads = jax.value_and_grad(loss, has_aux=True)(model, rows)
-        return total, count, grads
+    def part(rows: tuple) -> tuple[tuple[jax.Array, ...], Any]:
+        (total, others), grads = jax.value_and_grad(loss, has_aux=True)(model, rows)
+        return (total, *others), grads
 
     if accumulate == 1:
         return part(rows)
@@ -124,17 +127,20 @@ def train_step(
     Args:
       batch: arrays whose first axis is the sequences; `accumulate` divides their number.
       fixed: what is not trained.
-      loss_fn: of the model and the arrays of a batch, the sum and the count that their mean is made of.
+      loss_fn: of the model and the arrays of a batch, the sum and the count that their mean is made of; of n heads also
+        each one's own, (n,).
       accumulate: parts that the batch is computed in, one after the other, in the memory of one part and a gradient.
       sums: the loss, the count and the gradient of a batch; mesh.sums_over gives those of many devices.
 
     Returns:
       The next state, and float32 () metrics: `loss`, the mean over the batch before the update; `grad_norm`, the global
-      norm of its gradient before clipping. Where one of them is not finite, the state is the old one but for its
-      counters, if `tx` is of optimizer.make_optimizer; with another, its moments see a gradient of 0.
+      norm of its gradient before clipping. Of several heads `loss` is the first one's, the next token's; `loss_2`, ...
+      are the others'; and `loss_sum`, the sum over all heads, is what is minimised. Where the loss or the norm is not
+      finite, the state is the old one but for its counters, if `tx` is of optimizer.make_optimizer; with another, its
+      moments see a gradient of 0.
     """
     keys = None if fixed.key is None else sequence_keys(fixed.key, state.step, len(batch[0]))
-    total, count, grads = sums(state.model, batch, loss_fn, accumulate, fixed.base, keys)
+    (total, count, *of_heads), grads = sums(state.model, batch, loss_fn, accumulate, fixed.base, keys)
     grad_norm = global_norm(grads) / count  # not of the mean: XLA would keep its squares for AdamW, a copy of all
     good = jnp.isfinite(total) & jnp.isfinite(grad_norm)
     grads = jax.tree.map(lambda g: jnp.where(good, g / count, 0), grads)
@@ -143,6 +149,11 @@ def train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.model, good=good)
         model = jax.tree.map(lambda p, u: jnp.where(good, p + u, p), state.model, updates)
     metrics = {"loss": total / count, "grad_norm": grad_norm}
+    if of_heads:
+        losses, counts = of_heads
+        first, *others = losses / jnp.maximum(counts, 1)  # of a short example no token may be so far ahead
+        metrics |= {"loss": first, "loss_sum": total / count}
+        metrics |= {f"loss_{i}": loss for i, loss in enumerate(others, 2)}
     return TrainState(state.step + 1, model, opt_state), metrics
 
 
@@ -168,6 +179,11 @@ def token_losses(model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array |
       y: int32 (B, T), the token that follows each; the loss of one below 0 is 0.
       positions: int32 (B, T), where each token stands in its own document; None: each sequence is one.
     """
+    return losses_of(model, model.hidden(x, positions), y)
+
+
+def losses_of(model: GPT2, hidden: jax.Array, y: jax.Array) -> jax.Array:
+    """The same of what the output matrix reads, (B, T, C)."""
 
     def of_sequence(sequence: tuple[jax.Array, jax.Array]) -> jax.Array:
         hidden, y = sequence  # (T, C), (T,)
@@ -176,7 +192,7 @@ def token_losses(model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array |
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(y, 0))
         return jnp.where(y >= 0, losses, 0)
 
-    return jax.lax.map(of_sequence, (model.hidden(x, positions), y))
+    return jax.lax.map(of_sequence, (hidden, y))
 
 
 def eval_step(model: GPT2, batch: tuple[jax.Array, ...], *, loss_fn: Loss) -> jax.Array:
@@ -185,5 +201,5 @@ def eval_step(model: GPT2, batch: tuple[jax.Array, ...], *, loss_fn: Loss) -> ja
 
 
 def mean_loss(model: Any, batch: tuple[jax.Array, ...], loss_fn: Loss) -> jax.Array:
-    total, count = loss_fn(model, *batch)
+    total, count, *_ = loss_fn(model, *batch)
     return total / count

@@ -28,6 +28,7 @@ from jaxgpt.optimizer import lr_schedule, make_optimizer
 from jaxgpt.shape import GPT2Config
 from jaxgpt.source import Source
 from jaxgpt.step import Fixed, TrainState, init_state, state_of, sums, train_step
+from jaxgpt.variants import predicting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,17 +101,17 @@ class Training:
 
         names = ("dtype", "attention", "unroll", "remat", "dropout", "pad_vocab_to_multiple_of")
         changes = {name: getattr(self.model, name) for name in names}
-        return load(weights, self.shapes.step.sharding.mesh, **changes)
+        return predicting(load(weights, self.shapes.step.sharding.mesh, **changes), self.model.predict_tokens)
 
 
 def training(flags: TrainConfig, mesh: Mesh | None = None, objective: Objective | None = None) -> Training:
     """What train.py makes of these flags on a mesh; by default that of the selected device alone.
 
     Args:
-      objective: what it is trained for; None: the next token of a text.
+      objective: what it is trained for; None: the tokens of a text.
     """
     mesh = mesh or single_device()
-    objective = objective or objective_of("text")
+    objective = objective or objective_of("text", predict_tokens=flags.predict_tokens)
     head_size = flags.n_embd // flags.n_head
     model = flags.model(
         **compute(flags.dtype, flags.n_layer, head_size, flags.T, flags.remat, first=mesh.devices.flat[0]),

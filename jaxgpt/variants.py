@@ -1,4 +1,4 @@
-"""The same weights as another model: of another dtype, attention or padding."""
+"""The same weights as another model: of another dtype, attention or padding, or with heads for more or fewer tokens."""
 
 import dataclasses
 
@@ -17,6 +17,28 @@ def with_config(model: GPT2, config: GPT2Config) -> GPT2:
         for leaf, to in zip(jax.tree.leaves(model), jax.tree.leaves(like), strict=True)
     ]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def predicting(model: GPT2, n: int) -> GPT2:
+    """The model with heads for n tokens: for one, an ordinary GPT-2 of the blocks that predict the next token.
+
+    Heads that are there stay. A new one begins as a copy of the first, as those of Medusa do (Cai et al., 2024): to
+    guess the next token is a start for one further ahead.
+    """
+    config = model.config
+    if n == config.predict_tokens:
+        return model
+    given = dict(jax.tree_util.tree_leaves_with_path(model))
+    chosen = jnp.array([i if i < config.predict_tokens else 0 for i in range(1, n)], jnp.int32)
+    blocks = zip(jax.tree_util.tree_leaves_with_path(model.h), jax.tree.leaves(model.heads()), strict=True)
+    of_heads = {path: leaf[chosen] for (path, _), leaf in blocks}
+    wanted = dataclasses.replace(config, n_layer=config.depth + n - 1, predict_tokens=n)
+
+    def leaf(path: tuple, _: jax.ShapeDtypeStruct) -> jax.Array:
+        return of_heads[path[1:]] if path[0].name == "extra_heads" else given[path]
+
+    like = jax.eval_shape(lambda: GPT2(wanted, jax.random.key(0)))
+    return jax.tree_util.tree_map_with_path(leaf, like)
 
 
 def aligned(model: GPT2) -> GPT2:

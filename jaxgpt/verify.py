@@ -63,7 +63,8 @@ def check(run: Path, flags: TrainConfig) -> int:
     source = find(run)
     if source.base:
         load(source)  # which is held to the weights that the adapters were trained beside
-    like = training(flags, objective=objective_of(source.objective, len(source.labels))).shapes
+    objective = objective_of(source.objective, len(source.labels), flags.predict_tokens)
+    like = training(flags, objective=objective).shapes
     damaged = 0
     with Checkpoints(run / "checkpoints") as checkpoints:
         if not checkpoints.steps():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jaxgpt import cli
 from jaxgpt.config import Preset, TrainConfig
-from jaxgpt.errors import CheckpointError
+from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.identity import command, identity, require_same, require_shape
 from jaxgpt.shape import SIZES, GPT2Config
 
@@ -22,6 +22,24 @@ def test_weights_to_begin_with_set_the_shape_and_what_goes_with_it():
     config = TrainConfig.from_preset(Preset(init_from="x"), odd)
     assert (config.n_layer, config.block_size, config.T) == (1, 16, 16)  # the default of T must fit
     require_shape(config, odd)
+
+
+def test_heads_are_added_to_what_predicts_the_next_token():
+    """Of weights for four tokens, 12 layers, 9 predict the next one; they stay, whatever else is predicted."""
+    weights = GPT2Config(predict_tokens=4, untied_head=True)
+    for n in (1, 2, 4, 6):
+        config = TrainConfig.from_preset(Preset(init_from="x", predict_tokens=n), weights)
+        assert (config.n_layer, config.model().depth, config.untied_head) == (8 + n, 9, True)
+        require_shape(config, weights)
+        more = f" --predict-tokens {n}" if n > 1 else ""
+        assert command(config) == f"python train.py --init-from x{more} --B 4 --T 32"
+    assert TrainConfig.from_preset(Preset(init_from="x", predict_tokens=4), weights).size == "gpt2"
+    with pytest.raises(UsageError, match="--untied-head False: --init-from x has True; leave --untied-head out"):
+        require_shape(dataclasses.replace(config, untied_head=False), weights)
+    with pytest.raises(
+        UsageError, match="--predict-tokens 6: --init-from has weights for 4, and adapters"
+    ):
+        require_shape(dataclasses.replace(config, lora=2), weights)
 
 
 def test_identity_is_what_decides_the_numbers():

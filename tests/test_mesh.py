@@ -64,6 +64,9 @@ for kind in ("pairs", "labels"):
     data = [*tune, "--data", f"{kind}.jsonl", "--lr", "1e-2"]
     found[f"{kind}-one"] = run(*data, "--B", "8", "--mesh", "data=1", "--out", f"{kind}-one")
     found[f"{kind}-eight"] = run(*data, "--B", "8", "--mesh", "data=2,fsdp=4", "--out", f"{kind}-eight")
+ahead = ["--n-layer", "3", "--predict-tokens", "2", "--val", "0.2", "--dropout", "0.2", "--steps", "4"]
+found["ahead-one"] = run(*flags, *ahead, "--B", "16", "--mesh", "data=1", "--out", "ahead-one")
+found["ahead-eight"] = run(*flags, *ahead, "--accumulate", "2", "--mesh", "data=2,fsdp=4", "--out", "ahead-eight")
 print(json.dumps(found))
 """
 
@@ -133,11 +136,13 @@ def test_given_weights_are_placed_and_are_the_same(eight):
     same_curve(eight["weights"]["rows"], eight["more"]["rows"])
 
 
-@pytest.mark.parametrize("name", ["pairs-eight", "labels-eight"])
-def test_examples_adapters_and_dropout_are_the_same_on_a_mesh(eight, name):
+@pytest.mark.parametrize("name", ["pairs-eight", "labels-eight", "ahead-eight"])
+def test_examples_adapters_dropout_and_heads_are_the_same_on_a_mesh(eight, name):
     one = eight[f"{name.split('-')[0]}-one"]["rows"]
     same_curve(eight[name]["rows"], one)
-    assert eight[name]["rows"][-1]["val_loss"] == pytest.approx(one[-1]["val_loss"], abs=1e-5)
+    further = ["loss_2", "loss_sum", "val_loss_2"] if name == "ahead-eight" else []
+    for number in ["val_loss", *further]:
+        assert eight[name]["rows"][-1][number] == pytest.approx(one[-1][number], abs=1e-5)
     assert one[-1]["val_loss_stderr"] > 0
 
 

@@ -44,7 +44,7 @@ def test_masked_gradients_are_those_of_a_sum_over_single_tokens(model):
         return total
 
     expected, slope = jax.jit(jax.value_and_grad(one_by_one))(model)
-    total, count, grads = jax.jit(lambda model, batch: sums(model, batch, completion_loss))(model, (X, Y, POSITIONS))
+    (total, count), grads = jax.jit(lambda model, batch: sums(model, batch, completion_loss))(model, (X, Y, POSITIONS))
     assert count == (Y >= 0).sum() == 11
     np.testing.assert_allclose(total, expected, rtol=1e-6)
     for found, expected in zip(jax.tree.leaves(grads), jax.tree.leaves(slope), strict=True):

@@ -18,6 +18,16 @@ def test_heads_share_the_width():
     assert all(size["n_embd"] % size["n_head"] == 0 for size in SIZES.values())
 
 
+def test_every_token_takes_a_block_and_the_trunk_one_at_least():
+    assert [GPT2Config(predict_tokens=n).depth for n in (1, 2, 4, 11)] == [12, 11, 9, 2]
+    assert GPT2Config(n_layer=1).depth == 1
+    for n in (0, -1, 12, 13):
+        with pytest.raises(
+            UsageError, match=f"--predict-tokens {n} is out of range: it must be 1, or below --n-l"
+        ):
+            GPT2Config(predict_tokens=n)
+
+
 def test_rows_of_the_padded_vocabulary():
     rows = {n: GPT2Config(pad_vocab_to_multiple_of=n).padded_vocab_size for n in (1, 128, 50257, 50258)}
     assert rows == {1: 50257, 128: 50304, 50257: 50257, 50258: 50258}

@@ -27,6 +27,7 @@ def test_a_folder_in_hugging_faces_layout(tmp_path):
     found = find(folder(tmp_path / "hf", GPT2 | {"n_inner": 132, "attn_pdrop": 0.1, "layer_norm_epsilon": 1e-05}))
     assert (found.is_run, found.fetch()) == (False, tmp_path / "hf")
     assert found.config == GPT2Config(vocab_size=97, block_size=64, n_layer=2, n_head=3, n_embd=33)
+    assert find(folder(tmp_path / "untied", GPT2 | {"tie_word_embeddings": False})).config.untied_head
 
 
 def test_a_run(tmp_path):
@@ -36,6 +37,15 @@ def test_a_run(tmp_path):
     assert found.config == GPT2Config(50257, 64, 2, 3, 33, pad_vocab_to_multiple_of=128)
     del flags["pad_vocab_to_multiple_of"]  # as in a run older than that flag
     assert find(folder(tmp_path / "old", flags, run=True)).config == GPT2Config(50257, 64, 2, 3, 33)
+    flags |= {"n_layer": 5, "predict_tokens": 4, "untied_head": True}
+    found = find(folder(tmp_path / "several", flags, run=True)).config
+    assert found == GPT2Config(50257, 64, 5, 3, 33, predict_tokens=4, untied_head=True)
+    with pytest.raises(
+        CheckpointError, match=r"config\.json: predict-tokens 5 is out of range: it must be 1"
+    ):
+        find(folder(tmp_path / "wrong", flags | {"predict_tokens": 5}, run=True))
+    with pytest.raises(CheckpointError, match=r"config\.json: untied_head is 1, and must be true or false"):
+        find(folder(tmp_path / "other", flags | {"untied_head": 1}, run=True))
 
 
 def test_names_are_known_without_the_network_and_a_folder_comes_first(tmp_path, monkeypatch):
@@ -63,6 +73,7 @@ def test_names_are_known_without_the_network_and_a_folder_comes_first(tmp_path, 
         ("[" * 10**5, "can't be read (maximum recursion depth"),
         (GPT2 | {"n_embd": 2**62}, "n_embd is 4611686018427387904, and must be a whole number, from 1 to"),
         (GPT2 | {"n_layer": True}, "n_layer is True, and must be a whole number"),
+        (GPT2 | {"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no', and must be true or false"),
         (GPT2 | {"n_inner": 64}, "n_inner is 64: not GPT-2's, which is 4 * n_embd"),
         ({name: GPT2[name] for name in GPT2 if name != "n_head"}, "no n_head"),
         (GPT2 | {"n_layer": "2"}, "n_layer is '2', and must be a whole number"),

@@ -108,9 +108,9 @@ def test_is_pure(tiny, batch):
 def test_an_accumulated_step_is_that_of_the_whole_batch(tiny):
     numbers = np.random.default_rng(0)
     batch = tuple(jnp.asarray(numbers.integers(0, 61, (4, 12), dtype=np.int32)) for _ in range(2))
-    whole, _, grads = sums(new_state(tiny).model, batch, loss_fn)
+    (whole, _), grads = sums(new_state(tiny).model, batch, loss_fn)
     for parts in (2, 4):
-        total, count, summed = jax.jit(functools.partial(sums, loss_fn=loss_fn, accumulate=parts))(
+        (total, count), summed = jax.jit(functools.partial(sums, loss_fn=loss_fn, accumulate=parts))(
             new_state(tiny).model, batch
         )
         assert count == 48

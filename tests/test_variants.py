@@ -5,7 +5,7 @@ import numpy as np
 
 from jaxgpt.model import GPT2
 from jaxgpt.step import loss_fn, mean_loss
-from jaxgpt.variants import aligned, with_config
+from jaxgpt.variants import aligned, predicting, with_config
 
 
 def make(config):
@@ -32,3 +32,21 @@ def test_aligned_for_a_gpu_a_model_has_the_same_loss_and_gradient(tiny, batch):
         np.testing.assert_allclose(b, a, atol=1e-7)
     assert aligned(model) is model  # nothing is gained elsewhere
     assert aligned(with_config(model, padded(on_gpu, 8))).wte.embedding[...].shape == (64, 20)
+
+
+def test_heads_that_are_there_stay_and_new_ones_begin_as_the_first(tiny):
+    """3 layers for 2 tokens: a trunk of 1. What predicts the next token is the same with any number of heads."""
+    two = jax.tree.map(lambda leaf: 4 * leaf, make(dataclasses.replace(tiny, predict_tokens=2, untied_head=True)))
+    x = np.random.default_rng(0).integers(0, 61, (2, 9))
+    one, four = predicting(two, 1), predicting(two, 4)
+    assert predicting(two, 2) is two
+    assert (one.config.n_layer, one.config.predict_tokens) == (2, 1)
+    assert (four.config.n_layer, four.config.predict_tokens) == (5, 4)
+    for model in (one, four, predicting(one, 2), predicting(four, 3)):
+        assert jax.tree.structure(model) == jax.tree.structure(make(model.config))
+        np.testing.assert_array_equal(model(x), two(x))
+    logits, there = four.all_heads(x), two.all_heads(x)
+    np.testing.assert_array_equal(logits[:2], there)
+    np.testing.assert_array_equal(logits[2:], [there[0], there[0]])
+    for a, b in zip(jax.tree.leaves(predicting(four, 2)), jax.tree.leaves(two), strict=True):
+        np.testing.assert_array_equal(a, b)
