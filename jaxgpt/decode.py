@@ -12,7 +12,7 @@ from jaxgpt.shape import GPT2Config
 
 READ = 128  # columns of the cache that attention reads at a time: it stops where the text ends, not the cache
 
-Cache = tuple[tuple[jax.Array, jax.Array], ...]  # keys and values of each layer, (B, H, S, D)
+Cache = tuple[tuple[jax.Array, jax.Array], ...]  # keys and values of each layer and further head, (B, H, S, D)
 
 
 @jax.tree_util.register_dataclass
@@ -22,32 +22,44 @@ class Decoder:
 
     Attributes:
       wte, wpe, ln_f, lm_head, config: the model's own; a tied one has no lm_head.
-      layers: each of its blocks.
+      layers: each of its blocks up to the next token.
+      heads: of each further token that is to be guessed, its block.
     """
 
     wte: Any
     wpe: Any
     layers: tuple[Block, ...]
+    heads: tuple[Block, ...]
     ln_f: Any
     lm_head: Any
     config: GPT2Config = dataclasses.field(metadata={"static": True})
 
 
-def prepare(model: GPT2, B: int) -> tuple[Decoder, Cache]:
-    """A decoder of the model and an empty cache for B texts; jit it with B static.
+def prepare(model: GPT2, B: int, speculate: bool = False) -> tuple[Decoder, Cache]:
+    """A decoder of the model and an empty cache for B texts; jit it with B and speculate static.
 
-    The cache has a column for each of block_size tokens, S of them when rounded up to a whole number of reads.
+    The cache has a column for each of block_size tokens and for a guess of each further head, S of them when rounded up
+    to a whole number of reads.
+
+    Args:
+      speculate: with the heads of further tokens.
     """
     config = model.config
-    layers = tuple(jax.tree.map(lambda leaf, layer=layer: leaf[layer], model.h) for layer in range(config.depth))
-    shape = (B, config.n_head, -(-config.block_size // READ) * READ, config.n_embd // config.n_head)
-    cache = tuple((jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in layers)
+    heads = unstacked(model.extra_heads, config.predict_tokens - 1) if speculate else ()
+    layers = unstacked(model.h, config.depth)
+    columns = -(-(config.block_size + len(heads)) // READ) * READ
+    shape = (B, config.n_head, columns, config.n_embd // config.n_head)
+    cache = tuple((jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in layers + heads)
     lm_head = model.lm_head if config.untied_head else None
-    return Decoder(model.wte, model.wpe, layers, model.ln_f, lm_head, config), cache
+    return Decoder(model.wte, model.wpe, layers, heads, model.ln_f, lm_head, config), cache
+
+
+def unstacked(blocks: Block, count: int) -> tuple[Block, ...]:
+    return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], blocks) for i in range(count))
 
 
 def forward(decoder: Decoder, cache: Cache, idx: jax.Array, column: jax.Array) -> tuple[jax.Array, Cache]:
-    """What the head reads at each of `idx`, and the cache with their keys and values.
+    """What the output matrix reads at each of `idx`, and the cache with their keys and values.
 
     Args:
       cache: filled for the columns before `column`.
@@ -55,21 +67,30 @@ def forward(decoder: Decoder, cache: Cache, idx: jax.Array, column: jax.Array) -
       column: int (), or (B,) where each text is in a column of its own.
 
     Returns:
-      (B, T, C), and the new cache.
+      (1 + further heads, B, T, C), of which [0] is for the next token, and the new cache.
     """
     with matmul_precision(decoder.config):
         B, T = idx.shape
         columns = column.reshape(-1, 1) + jnp.arange(T)[None]  # (1, T) or (B, T)
         positions = jnp.minimum(columns, decoder.config.block_size - 1)
-        x, filled = embed(decoder, idx, positions).reshape(B * T, -1), []  # (B*T, C)
-        for block, (keys, values) in zip(decoder.layers, cache, strict=True):
+
+        def run(block: Block, x: jax.Array, own: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple]:
             q, k, v = (z.swapaxes(1, 2) for z in block.attn.qkv(block.ln_1(x), T))  # (B, H, T, D)
-            keys, values = write(keys, k, column), write(values, v, column)
+            keys, values = write(own[0], k, column), write(own[1], v, column)
             y = attend(q, keys, values, columns).swapaxes(1, 2)  # (B, T, H, D)
             x = x + block.attn.c_proj(y.reshape(x.shape))
-            x = x + block.mlp(block.ln_2(x))
-            filled.append((keys, values))
-        return decoder.ln_f(x).reshape(B, T, -1), tuple(filled)
+            return x + block.mlp(block.ln_2(x)), (keys, values)
+
+        x, filled = embed(decoder, idx, positions).reshape(B * T, -1), []  # (B*T, C)
+        for block, own in zip(decoder.layers, cache[: len(decoder.layers)], strict=True):
+            trunk, (x, new) = x, run(block, x, own)
+            filled.append(new)
+        outputs = [x]
+        for block, own in zip(decoder.heads, cache[len(decoder.layers) :], strict=True):
+            x, new = run(block, trunk, own)
+            outputs.append(x)
+            filled.append(new)
+        return jnp.stack([decoder.ln_f(x).reshape(B, T, -1) for x in outputs]), tuple(filled)
 
 
 def logits(decoder: Decoder, x: jax.Array) -> jax.Array:

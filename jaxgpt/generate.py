@@ -1,7 +1,14 @@
-"""Text generation: prompts of token ids in, new token ids out, one compiled program for all prompts and settings."""
+"""Text generation: prompts of token ids in, new token ids out, one compiled program for all prompts and settings.
+
+A model that predicts several tokens can speculate: its further heads guess tokens, which the next forward pass reads
+behind the newest one, and of which those stay that the first head would have written (Gloeckle et al., 2024, section
+3.2; Stern et al., 2018, "Blockwise Parallel Decoding for Deep Autoregressive Models"). So it is the same text, in fewer
+passes.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +28,12 @@ class Texts:
     """B texts in the making.
 
     Attributes:
-      tokens: int32 (B, S + 1), each text from column 0 on. S is the cache's, and one is to come.
+      tokens: int32 (B, W), each text from column 0 on, and behind its newest token guesses of those that follow.
       length: int32 (B,), tokens of each; the newest is not in the cache yet.
       read: int32 (), how many columns of `tokens` are in the cache; of shorter texts, what they have.
       made: int32 (B,), new tokens so far.
       done: bool (B,), has drawn the stop token.
+      forwards, kept: as of Piece, int32 () and (further heads,).
     """
 
     tokens: jax.typing.ArrayLike
@@ -33,6 +41,22 @@ class Texts:
     read: jax.typing.ArrayLike
     made: jax.typing.ArrayLike
     done: jax.typing.ArrayLike
+    forwards: jax.typing.ArrayLike
+    kept: jax.typing.ArrayLike
+
+
+class Piece(NamedTuple):
+    """A part of each text, and how all of it so far came about.
+
+    Attributes:
+      tokens: of each prompt, the new ones since the piece before.
+      forwards: how often the model has looked for new tokens of a text, all texts together.
+      kept: of these, how often the guess of head 2, 3, ... became part of the text; empty without speculation.
+    """
+
+    tokens: list[list[int]]
+    forwards: int
+    kept: list[int]
 
 
 def generate(
@@ -44,6 +68,7 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     stop: int | None = None,
+    speculate: bool = False,
 ) -> list[list[int]]:
     """Continue prompts, all at once, each as if it were alone.
 
@@ -58,6 +83,7 @@ def generate(
       top_p: draw among the fewest likeliest tokens, of those left by top_k, that have this probability together
         (nucleus sampling, Holtzman et al., 2020); 1: among all.
       stop: the token id that ends a text, such as <|endoftext|>; it is not part of what is returned.
+      speculate: find the same tokens in fewer passes, with the further heads that a model has; at temperature 0 alone.
 
     Returns:
       The new token ids of each prompt.
@@ -67,8 +93,8 @@ def generate(
     """
     chosen = settings(temperature, top_k, top_p, stop)
     texts: list[list[int]] = [[] for _ in prompts]
-    for new in stream(model, prompts, max_new_tokens, chosen, key):
-        for text, tokens in zip(texts, new, strict=True):
+    for piece in stream(model, prompts, max_new_tokens, chosen, key, speculate=speculate):
+        for text, tokens in zip(texts, piece.tokens, strict=True):
             text += tokens
     return texts
 
@@ -80,14 +106,22 @@ def stream(
     chosen: Settings,
     key: jax.Array | None = None,
     every: int | None = None,
-) -> Iterator[list[list[int]]]:
-    """As `generate`, with settings made before, but yields each prompt's new tokens whenever there are `every` more."""
+    speculate: bool = False,
+) -> Iterator[Piece]:
+    """As `generate`, with settings made before, but yields a piece whenever each text has `every` tokens more.
+
+    With speculation a text may have more of them by the guesses that were right.
+    """
     _check(model, prompts, max_new_tokens)
+    if speculate and model.config.predict_tokens == 1:
+        raise UsageError("the model predicts one token: it has no further heads to speculate with")
+    if speculate and chosen.temperature > 0:
+        raise UsageError(f"speculation finds the likeliest tokens, temperature 0, and not {chosen.temperature:g}")
     if key is None and chosen.temperature > 0:
         raise UsageError("a temperature above 0 needs a key")
     # Greedy needs no key, but the program takes one; made of numpy's numbers, it is no program itself.
     key = jax.random.wrap_key_data(np.zeros(2, np.uint32), impl="threefry2x32") if key is None else key
-    decoder, cache = _prepare(model, len(prompts))
+    decoder, cache = _prepare(model, len(prompts), speculate)
     return _stream(decoder, cache, prompts, max_new_tokens, chosen, key, every or max_new_tokens)
 
 
@@ -99,34 +133,35 @@ def _stream(
     chosen: Settings,
     key: jax.Array,
     every: int,
-) -> Iterator[list[list[int]]]:
-    room, context = decoder.config.block_size, [list(prompt) for prompt in prompts]
+) -> Iterator[Piece]:
+    room, further = decoder.config.block_size, len(decoder.heads)
+    context, guesses = [list(prompt) for prompt in prompts], [[] for _ in prompts]
     made, done = np.zeros(len(prompts), np.int32), np.zeros(len(prompts), bool)
-    texts = None
+    counts, texts = (np.int32(0), np.zeros(further, np.int32)), None
     while (left := ~done & (made < max_new_tokens)).any():
         if texts is None or (np.asarray(texts.length)[left] > room).any():  # the beginning, or the end of a window
             # Of a text that is done the last token is enough: a long one would be read again for nothing.
             context = [text if goes_on else text[-1:] for text, goes_on in zip(context, left, strict=True)]
             context = [text if len(text) <= room else text[-max(room // 2, 1) :] for text in context]
-            texts = _align(context, width=cache[0][0].shape[2] + 1, made=made, done=done)
+            width = cache[0][0].shape[2] + 2 * (1 + further)
+            texts = _align(context, guesses, width, np.minimum(made, max_new_tokens), done, *counts)
         until = min(made[left].min() + every, max_new_tokens)
         texts, cache = _advance(decoder, cache, texts, chosen, key, np.int32(until))
-        tokens, length = np.asarray(texts.tokens), np.asarray(texts.length)
-        new = [
-            _before(chosen.stop, row[len(text) : end].tolist())
-            for row, text, end in zip(tokens, context, length, strict=True)
-        ]
+        made, done, counts = np.asarray(texts.made), np.asarray(texts.done), (texts.forwards, texts.kept)
+        tokens, length = np.asarray(texts.tokens).tolist(), np.asarray(texts.length)
+        ends = length - np.maximum(made - max_new_tokens, 0)  # of the last tokens, guesses, some are too many
+        new = [_before(chosen.stop, row[len(text) : end]) for row, text, end in zip(tokens, context, ends, strict=True)]
+        guesses = [row[end : end + further] for row, end in zip(tokens, length, strict=True)]
         for text, more in zip(context, new, strict=True):
             text += more
-        made, done = np.asarray(texts.made), np.asarray(texts.done)
-        yield new
+        yield Piece(new, int(texts.forwards), np.asarray(texts.kept).tolist())
 
 
-def _align(texts: list[list[int]], width: int, made: np.ndarray, done: np.ndarray) -> Texts:
+def _align(texts: list[list[int]], guesses: list[list[int]], width: int, *others: np.ndarray) -> Texts:
     tokens = np.zeros((len(texts), width), np.int32)
-    for row, text in zip(tokens, texts, strict=True):
-        row[: len(text)] = text
-    return Texts(tokens, np.array([len(text) for text in texts], np.int32), np.int32(0), made, done)
+    for row, text, behind in zip(tokens, texts, guesses, strict=True):
+        row[: len(text) + len(behind)] = text + behind
+    return Texts(tokens, np.array([len(text) for text in texts], np.int32), np.int32(0), *others)
 
 
 def _before(stop: int, tokens: list[int]) -> list[int]:
@@ -137,7 +172,8 @@ def advance(
     decoder: Decoder, cache: Cache, texts: Texts, chosen: Settings, key: jax.Array, until: jax.Array
 ) -> tuple[Texts, Cache]:
     """Read what is not in the cache yet, then add tokens: until all texts have `until` or are done, or one is full."""
-    B, room = texts.tokens.shape[0], decoder.config.block_size
+    n, room = 1 + len(decoder.heads), decoder.config.block_size
+    rows, ahead = jnp.arange(len(texts.tokens))[:, None], jnp.arange(n)[None]
 
     def read(carry: tuple[Texts, Cache]) -> tuple[Texts, Cache]:
         texts, cache = carry
@@ -151,16 +187,28 @@ def advance(
 
     def write(carry: tuple[Texts, Cache]) -> tuple[Texts, Cache]:
         texts, cache = carry
-        rows, last = jnp.arange(B), texts.length - 1
-        x, cache = forward(decoder, cache, texts.tokens[rows, last][:, None], last)
-        new = draw(logits(decoder, x[:, -1]), chosen, key, texts.made)
-        gained = goes_on(texts).astype(jnp.int32)
+        active, end = goes_on(texts), texts.length[:, None]
+        idx = texts.tokens[rows, end - 1 + ahead]  # (B, n), the newest token and the guesses behind it
+        x, cache = forward(decoder, cache, idx, texts.length - 1)
+        if n == 1:
+            new = draw(logits(decoder, x[0, :, 0]), chosen, key, texts.made)[:, None]
+        else:
+            new = jnp.argmax(logits(decoder, x[0]), -1).astype(jnp.int32)
+        # A guess that is what the first head writes there stays, if all before it do; then comes one token more.
+        kept = jnp.cumprod(new[:, :-1] == idx[:, 1:], axis=1)  # (B, n - 1)
+        gained = jnp.where(active, jnp.minimum(1 + kept.sum(1), room + 1 - texts.length), 0)
+        last = jnp.maximum(gained - 1, 0)
+        guesses = jnp.argmax(logits(decoder, x[1:, rows[:, 0], last]), -1).astype(jnp.int32).T  # (B, n - 1)
+        tokens = texts.tokens.at[rows, end + ahead].set(new)
+        ended = ((new == chosen.stop) & (ahead < gained[:, None])).any(1)
         return dataclasses.replace(
             texts,
-            tokens=texts.tokens.at[rows, texts.length].set(new),
+            tokens=tokens.at[rows, end + last[:, None] + ahead[:, 1:]].set(guesses),
             length=texts.length + gained,
             made=texts.made + gained,
-            done=texts.done | (goes_on(texts) & (new == chosen.stop)),
+            done=texts.done | ended,
+            forwards=texts.forwards + active.sum(dtype=jnp.int32),
+            kept=texts.kept + (kept * active[:, None]).sum(0),
         ), cache
 
     def has_room(texts: Texts) -> jax.Array:
@@ -173,7 +221,7 @@ def advance(
     return dataclasses.replace(texts, read=texts.length.max() - 1), cache
 
 
-_prepare = jax.jit(prepare, static_argnums=1)
+_prepare = jax.jit(prepare, static_argnums=(1, 2))
 _advance = jax.jit(advance, donate_argnames="cache")  # the cache is written in place
 
 

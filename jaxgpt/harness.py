@@ -149,8 +149,8 @@ class JaxgptLM(TemplateLM):
         missing = self.batch_size - len(prompts)  # every batch has the same size, and so the same program
         key_data = device.put(np.array([self._seed, next(self._batches)], np.uint32))[0]
         key = jax.random.wrap_key_data(key_data, impl="threefry2x32")
-        for new in stream(self.model, prompts + prompts[-1:] * missing, longest, chosen, key, EVERY):
-            for text, tokens in zip(texts, new, strict=False):
+        for piece in stream(self.model, prompts + prompts[-1:] * missing, longest, chosen, key, EVERY):
+            for text, tokens in zip(texts, piece.tokens, strict=False):
                 text += tokens
             made = min(made + EVERY, longest)
             if all(len(text) < made or any(stop in gpt2().decode(text) for stop in until if stop) for text in texts):

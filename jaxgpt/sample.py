@@ -5,13 +5,16 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jaxgpt import cli
 from jaxgpt.errors import UsageError, require
 from jaxgpt.folder import cache_folder
 from jaxgpt.source import find_gpt2
 from jaxgpt.tokenizer import gpt2
+
+if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
+    from jaxgpt.generate import Piece
 
 
 def __getattr__(name: str) -> Any:
@@ -47,6 +50,9 @@ class SampleConfig:
     """Draw among the fewest likeliest tokens that have this probability together; 1: among all."""
     seed: int = 0
     """Seed of the draws: the same seed writes the same texts."""
+    speculate: bool = False
+    """Faster, with --temperature 0 and a model trained with --predict-tokens: its further heads guess, the first one
+    checks. The text is the same."""
     device: Literal["auto", "gpu", "cpu"] = "auto"
     """Where to run; auto takes an NVIDIA GPU if there is a usable one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -63,11 +69,18 @@ class SampleConfig:
         require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, and at most 1")
         for name in ("top_k", "seed"):
             require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
+        if self.speculate and self.temperature > 0:
+            raise UsageError("--speculate finds the likeliest tokens; add --temperature 0, or leave --speculate out")
 
 
 def main(argv: Sequence[str]) -> int:
     config = cli.parse(SampleConfig, argv)
     source = find_gpt2(config.model)
+    if config.speculate and source.config.predict_tokens == 1:
+        raise UsageError(
+            f"--speculate: {config.model} predicts one token, and has no heads to guess with; leave --speculate out, "
+            "or name a run that train.py made with --predict-tokens"
+        )
     prompt = read_stdin() if config.prompt == "-" else config.prompt
     context = source.config.block_size
     try:
@@ -100,8 +113,11 @@ def main(argv: Sequence[str]) -> int:
             settings(config.temperature, config.top_k, config.top_p, stop=gpt2().eot_token),
             jax.random.key(config.seed),
             every=1,
+            speculate=config.speculate,
         )
-        show(prompt, itertools.takewhile(lambda _: not stopping, new), config.n)
+        last = show(prompt, itertools.takewhile(lambda _: not stopping, new), config.n)
+    if last and last.kept:
+        note(speculation(last))
     return 128 + stopping[0] if stopping else 0
 
 
@@ -119,16 +135,17 @@ def read_stdin() -> str:
         ) from None
 
 
-def show(prompt: str, new: Iterator[list[list[int]]], n: int) -> None:
+def show(prompt: str, pieces: "Iterator[Piece]", n: int) -> "Piece | None":
     """Print n texts as their tokens come: the first at once, the others when it has ended, with a rule between them.
 
-    A character whose bytes are spread over several tokens is printed when it is whole.
+    A character whose bytes are spread over several tokens is printed when it is whole. The last piece is returned.
     """
+    piece = None
     decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in range(n)]
     others = [[prompt] for _ in range(n - 1)]
     print(prompt, end="", flush=True)
-    for tokens in new:
-        texts = [decoder.decode(gpt2().decode_bytes(ids)) for decoder, ids in zip(decoders, tokens, strict=True)]
+    for piece in pieces:
+        texts = [decoder.decode(gpt2().decode_bytes(ids)) for decoder, ids in zip(decoders, piece.tokens, strict=True)]
         print(texts[0], end="", flush=True)
         for other, text in zip(others, texts[1:], strict=True):
             other.append(text)
@@ -136,6 +153,14 @@ def show(prompt: str, new: Iterator[list[list[int]]], n: int) -> None:
     print(ends[0])
     for other, end in zip(others, ends[1:], strict=True):
         print("-" * 80, "".join(other) + end, sep="\n")
+    return piece
+
+
+def speculation(piece: "Piece") -> str:
+    """What came of the guesses."""
+    shares = [kept / piece.forwards for kept in piece.kept]
+    heads = ", ".join(f"head {head} in {share:.0%}" for head, share in enumerate(shares, 2))
+    return f"{1 + sum(shares):.2f} tokens a forward pass; the guess was right of {heads} of {piece.forwards:,} passes"
 
 
 def note(text: str) -> None:

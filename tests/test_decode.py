@@ -25,7 +25,7 @@ def model():
 def step(decoder, cache, idx, column):
     """Logits of the token that follows the last of idx, and the cache."""
     x, cache = forward(decoder, cache, idx, column)
-    return logits(decoder, x[:, -1]), cache
+    return logits(decoder, x[0, :, -1]), cache
 
 
 @pytest.mark.parametrize("pieces", [[300], [1] * 40, [7, 1, 120, 1, 1, 90, 5]], ids=["whole", "one by one", "mixed"])

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import golden
 import jax
@@ -15,8 +16,11 @@ from jaxgpt.draw import Settings, settings
 from jaxgpt.errors import UsageError
 from jaxgpt.generate import Texts, advance, generate, stream
 from jaxgpt.model import GPT2
+from jaxgpt.mtp import multi_token_loss
+from jaxgpt.optimizer import lr_schedule, make_optimizer
 from jaxgpt.shape import GPT2Config
-from jaxgpt.variants import with_config
+from jaxgpt.step import init_state, train_step
+from jaxgpt.variants import predicting, with_config
 
 CONFIG = GPT2Config(vocab_size=61, block_size=16, n_layer=2, n_head=2, n_embd=20)
 
@@ -55,7 +59,7 @@ def greedy(model, prompt, max_new_tokens):
 
 
 def joined(parts):
-    return [[token for part in parts for token in part[row]] for row in range(4)]
+    return [[token for part in parts for token in part.tokens[row]] for row in range(4)]
 
 
 # ---- Greedy
@@ -136,7 +140,7 @@ def test_it_ends_when_all_texts_have(model):
     free = generate(model, PROMPTS[1:2], 10, temperature=0)[0]
     decoder, cache = prepare(model, 1)
     tokens, none = np.array([[*PROMPTS[1], *[0] * 126]], np.int32), np.zeros(1, np.int32)
-    texts = Texts(tokens, none + 3, 0, none, np.zeros(1, bool))
+    texts = Texts(tokens, none + 3, 0, none, np.zeros(1, bool), 0, none[:0])
     texts, _ = jax.jit(advance)(decoder, cache, texts, settings(0, stop=free[4]), jax.random.key(0), 10)
     assert texts.made.item() == free.index(free[4]) + 1
 
@@ -155,7 +159,102 @@ def test_a_stream_gives_the_same_in_pieces(model, every):
     whole = generate(model, PROMPTS, 33, jax.random.key(3), temperature=0.9, top_k=9)
     parts = list(stream(model, PROMPTS, 33, settings(0.9, top_k=9), jax.random.key(3), every=every))
     assert joined(parts) == whole
-    assert max(len(part[0]) for part in parts) <= every
+    assert max(len(part.tokens[0]) for part in parts) <= every
+    assert (parts[-1].forwards, parts[-1].kept) == (4 * 33, [])
+
+
+# ---- Speculation
+
+SENTENCES = np.random.default_rng(1).integers(1, 61, (40, 5))  # what a trained model has learned by heart
+
+
+def sentences(rng, length):
+    """Tokens of sentences in any order, the first of them begun somewhere."""
+    return SENTENCES[rng.integers(0, len(SENTENCES), length // 5 + 2)].ravel()[rng.integers(0, 5) :][:length]
+
+
+def trained(config, seed):
+    """A model after a hundred steps on sentences: sure within one, and not of which comes next."""
+    tx = make_optimizer(lr_schedule(1e-2, 100))
+    state = jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(seed))
+    step = jax.jit(functools.partial(train_step, loss_fn=multi_token_loss, tx=tx), donate_argnums=0)
+    rng, n, T = np.random.default_rng(seed), config.predict_tokens, config.block_size
+    for _ in range(100):
+        ids = np.stack([sentences(rng, T + n) for _ in range(16)]).astype(np.int32)
+        y = np.stack([ids[:, i : i + T] for i in range(1, n + 1)], axis=1)
+        state, metrics = step(state, (ids[:, :T], y))
+    assert metrics["loss"] < 2.5
+    return state.model
+
+
+SPECULATORS = [
+    {"predict_tokens": 2, "n_layer": 3},
+    {"predict_tokens": 3, "n_layer": 4, "untied_head": True, "pad_vocab_to_multiple_of": 64},
+    {"predict_tokens": 4, "n_layer": 5, "block_size": 33, "n_embd": 30, "n_head": 3},
+]
+
+
+@pytest.fixture(scope="module", params=enumerate(SPECULATORS), ids=lambda param: f"n={param[1]['predict_tokens']}")
+def speculator(request):
+    seed, changes = request.param
+    return trained(dataclasses.replace(CONFIG, **changes), seed)
+
+
+def test_the_speculated_text_is_the_greedy_one_of_head_1(speculator):
+    """120 prompts of all lengths, of what was learned and of what was not, through contexts that are full twice."""
+    rng, room = np.random.default_rng(0), speculator.config.block_size
+    prompts = [sentences(rng, 1 + i % room).tolist() for i in range(60)]
+    prompts += [rng.integers(0, 61, 1 + i % room).tolist() for i in range(60)]
+    assert {len(prompt) for prompt in prompts} == set(range(1, room + 1))
+    plain = generate(speculator, prompts, 60, temperature=0)
+    pieces = list(stream(speculator, prompts, 60, settings(0), speculate=True))
+    assert [[token for piece in pieces for token in piece.tokens[row]] for row in range(120)] == plain
+    assert [greedy(speculator, prompt, 60) for prompt in prompts[:60:20]] == plain[:60:20]  # which has no cache at all
+    forwards, kept = pieces[-1].forwards, pieces[-1].kept
+    n = speculator.config.predict_tokens
+    assert len(kept) == n - 1 and sorted(kept, reverse=True) == kept and kept[-1] > 0
+    assert 1.2 < 120 * 60 / forwards < n  # it did save passes
+
+
+@pytest.mark.parametrize("every", [1, 2, 7, 1000])
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_stream_of_guesses_ends_where_the_text_does(speculator, every, stop):
+    """At the number of tokens or at the stop token, though more were guessed behind it, and nobody waits for others."""
+    prompts = [SENTENCES[0, :2].tolist(), [7], SENTENCES[3, :4].tolist(), list(range(12))]
+    plain = generate(speculator, prompts, 23, temperature=0)
+    end = plain[0][9] if stop else None
+    pieces = list(stream(speculator, prompts, 23, settings(0, stop=end), every=every, speculate=True))
+    assert joined(pieces) == [text[: text.index(end)] if end in text else text for text in plain]
+    assert max(len(piece.tokens[0]) for piece in pieces) < every + speculator.config.predict_tokens
+    assert all(piece.forwards + sum(piece.kept) >= sum(map(len, joined([piece]))) for piece in pieces)
+
+
+def test_guesses_that_are_never_right_cost_passes_and_no_token(model):
+    """Heads of random weights, and a text of which the first head is sure."""
+    bad = make(dataclasses.replace(CONFIG, n_layer=4, predict_tokens=3), seed=5)
+    pieces = list(stream(bad, PROMPTS, 40, settings(0), speculate=True))
+    plain = generate(bad, PROMPTS, 40, temperature=0)
+    assert joined(pieces) == plain == [greedy(bad, prompt, 40) for prompt in PROMPTS]
+    assert 120 < pieces[-1].forwards <= 160
+
+
+def test_in_bfloat16_too_and_where_heads_agree_always():
+    """Twins of the first head guess what it says of the next token; after one that repeats itself, they are right."""
+    model = predicting(make(dataclasses.replace(CONFIG, dtype="bfloat16", block_size=64)), 4)
+    prompt = [5, 5, 5]
+    text = generate(model, [prompt], 50, temperature=0)
+    assert generate(model, [prompt], 50, temperature=0, speculate=True) == text
+
+
+def test_all_lengths_have_one_program_more_to_speculate():
+    model, key = make(dataclasses.replace(CONFIG, n_layer=3, predict_tokens=2, block_size=150)), jax.random.key(0)
+
+    def of(length, **options):
+        return lambda: generate(model, [[1] * length], 10 + length, key, **options)
+
+    assert compiled(of(5, temperature=0, speculate=True)) == 2
+    assert compiled(lambda: [of(length, temperature=0, speculate=True, stop=length)() for length in (1, 33, 150)]) == 0
+    assert compiled(of(5)) == 2  # the heads are no part of it
 
 
 # ---- Draws
@@ -232,21 +331,23 @@ def test_all_lengths_and_settings_have_two_programs():
     assert compiled(lambda: generate(model, [[1, 2]] * 2, 9, key)) == 2  # another number of texts
 
 
-def test_the_gpu_program(h100):
+@pytest.mark.parametrize("further", [0, 1])
+def test_the_gpu_program(h100, further):
     """For an H100, in bfloat16: it compiles, writes the cache in place, and does not sort the vocabulary."""
-    config, B = GPT2Config(n_layer=2, n_head=2, n_embd=128, dtype="bfloat16", unroll=2), 4
-    decoder, cache = jax.eval_shape(lambda: prepare(GPT2(config, jax.random.key(0)), B))
+    config, B = GPT2Config(n_layer=2 + further, n_head=2, n_embd=128, dtype="bfloat16", predict_tokens=1 + further), 4
+    decoder, cache = jax.eval_shape(lambda: prepare(GPT2(config, jax.random.key(0)), B, bool(further)))
 
     def shape(*sizes, dtype=jnp.int32):
         return jax.ShapeDtypeStruct(sizes, dtype)
 
-    texts = Texts(shape(B, 1025), shape(B), shape(), shape(B), shape(B, dtype=jnp.bool))
+    texts = Texts(shape(B, 1026), shape(B), shape(), shape(B), shape(B, dtype=jnp.bool), shape(), shape(further))
     drawing = Settings(*[shape(dtype=jnp.float32)] * 3, shape())
     key = jax.eval_shape(lambda: jax.random.key(0))
     arguments = h100((decoder, cache, texts, drawing, key, shape()))
     program = jax.jit(advance, donate_argnames="cache").lower(*arguments).compile()
     cache_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
-    assert program.memory_analysis().alias_size_in_bytes >= cache_bytes == 2 * 2 * B * 2 * 1024 * 64 * 2
+    columns = 1024 + 128 * further  # a guess may stand behind the context
+    assert program.memory_analysis().alias_size_in_bytes >= cache_bytes == (2 + further) * 2 * B * 2 * columns * 64 * 2
     assert " sort(" not in program.as_text()
 
 
@@ -269,12 +370,19 @@ def test_the_gpu_program(h100):
         ([[1]], {"top_p": 0.0}, "top_p 0.0 is out of range"),
         ([[1]], {"top_p": 1.1}, "top_p 1.1 is out of range"),
         ([[1]], {"key": None}, "a temperature above 0 needs a key"),
+        ([[1]], {"temperature": 0, "speculate": True}, "the model predicts one token: it has no further heads"),
     ],
 )
 def test_a_wrong_argument_is_named(model, prompts, options, message):
     arguments = {"max_new_tokens": 3, "key": jax.random.key(0)} | options
     with pytest.raises(UsageError, match=message):
         generate(model, prompts, **arguments)
+
+
+def test_a_temperature_is_no_speculation():
+    model = make(dataclasses.replace(CONFIG, predict_tokens=2, n_layer=3))
+    with pytest.raises(UsageError, match=r"speculation finds the likeliest tokens, temperature 0, and not 0\.5"):
+        generate(model, [[1]], 3, jax.random.key(0), temperature=0.5, speculate=True)
 
 
 def test_wrong_prompts_are_refused_at_once_and_not_at_the_first_token(model):

@@ -12,7 +12,9 @@ import sys
 import jax
 import pytest
 
+import train
 from jaxgpt import cli, device, sample
+from jaxgpt.generate import Piece
 from jaxgpt.model import GPT2
 from jaxgpt.pretrained import save_hf
 from jaxgpt.shape import GPT2Config
@@ -44,6 +46,26 @@ def test_it_prints_the_prompt_and_what_follows(folder, capsys):
     (ids,) = generate(load_hf(folder), [gpt2().encode("Hello there")], 9, temperature=0, stop=50256)
     assert out == "Hello there" + gpt2().decode(ids) + "\n"
     assert re.fullmatch(r"note: .*: 1 layers, width 16, float32, on CPU, .*\n", err)
+
+
+def test_with_guesses_it_prints_the_same_text_and_what_came_of_them(tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("the same words again and again, and " * 40)
+    words = ["--n-layer", 4, "--n-head", 2, "--n-embd", 32, "--block-size", 32, "--B", 8, "--T", 16, "--lr", 1e-2]
+    words += ["--predict-tokens", 3, "--steps", 120, "--data", tmp_path / "text.txt", "--out", tmp_path / "run"]
+    assert cli.run(train.main, [str(word) for word in words]) == 0
+    capsys.readouterr()
+    words = [tmp_path / "run", "--prompt", "the same", "--max-new-tokens", 40, "--temperature", 0]
+    assert run(*words) == 0
+    plain, err = capsys.readouterr()
+    assert "pass" not in err
+    assert run(*words, "--speculate") == 0
+    out, err = capsys.readouterr()
+    assert out == plain and len(out) > 100
+    heads = r"head 2 in (\d+)%, head 3 in (\d+)% of (\d+) passes\n"
+    found = re.search(r"note: ([\d.]+) tokens a forward pass; the guess was right of " + heads, err)
+    per_pass, second, third, passes = map(float, found.groups())
+    assert 1 < per_pass <= 3 and third <= second and per_pass == pytest.approx(1 + (second + third) / 100, abs=0.02)
+    assert 39 < per_pass * passes < 43  # both are rounded
 
 
 def test_several_texts_are_those_of_one_seed(folder, capsys):
@@ -105,7 +127,7 @@ def test_no_character_is_printed_in_parts(monkeypatch):
     ids = gpt2().encode(text)
     assert len(ids) > len(text)  # many characters are of several tokens
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
-    sample.show("> ", iter([[[token], [token]] for token in ids]), 2)
+    sample.show("> ", (Piece([[token], [token]], 0, []) for token in ids), 2)
     first, second = "".join(terminal.pieces).split("\n" + "-" * 80 + "\n")
     assert first == "> " + text and second == "> " + text + "\n"
     assert "\ufffd" not in "".join(terminal.pieces)
@@ -115,7 +137,7 @@ def test_no_character_is_printed_in_parts(monkeypatch):
 def test_a_text_that_ends_within_a_character_says_so(monkeypatch):
     ids = gpt2().encode("\U0001f642")
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
-    sample.show("", iter([[[ids[0]]]]), 1)
+    sample.show("", iter([Piece([[ids[0]]], 0, [])]), 1)
     assert "".join(terminal.pieces) == "\ufffd\n"
 
 
@@ -135,6 +157,8 @@ def test_a_text_that_ends_within_a_character_says_so(monkeypatch):
         (["--prompt", "x " * 40], 2, "--prompt has 41 tokens, more than the model's context of 32; shorten it"),
         (["--prompt", "a" + " " * 10**6 + "b"], 2, "one word or blank in it is too long; shorten it"),
         (["--prompt", "caf\udce9"], 2, "--prompt is not UTF-8"),
+        (["--prompt", "x", "--speculate"], 2, "--speculate finds the likeliest tokens; add --temperature 0"),
+        (["--prompt", "x", "--speculate", "--temperature", "0"], 2, "hf predicts one token, and has no heads to guess"),
         (["--prompt", "x", "--device", "gpu"], 2, "--device gpu: no usable NVIDIA GPU"),
         ([], 2, "not given: --prompt STR; --help lists the flags"),
     ],

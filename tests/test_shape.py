@@ -22,9 +22,7 @@ def test_every_token_takes_a_block_and_the_trunk_one_at_least():
     assert [GPT2Config(predict_tokens=n).depth for n in (1, 2, 4, 11)] == [12, 11, 9, 2]
     assert GPT2Config(n_layer=1).depth == 1
     for n in (0, -1, 12, 13):
-        with pytest.raises(
-            UsageError, match=f"--predict-tokens {n} is out of range: it must be 1, or below --n-l"
-        ):
+        with pytest.raises(UsageError, match=f"--predict-tokens {n} is out of range: it must be 1, or below --n-l"):
             GPT2Config(predict_tokens=n)
 
 

@@ -40,9 +40,7 @@ def test_a_run(tmp_path):
     flags |= {"n_layer": 5, "predict_tokens": 4, "untied_head": True}
     found = find(folder(tmp_path / "several", flags, run=True)).config
     assert found == GPT2Config(50257, 64, 5, 3, 33, predict_tokens=4, untied_head=True)
-    with pytest.raises(
-        CheckpointError, match=r"config\.json: predict-tokens 5 is out of range: it must be 1"
-    ):
+    with pytest.raises(CheckpointError, match=r"config\.json: predict-tokens 5 is out of range: it must be 1"):
         find(folder(tmp_path / "wrong", flags | {"predict_tokens": 5}, run=True))
     with pytest.raises(CheckpointError, match=r"config\.json: untied_head is 1, and must be true or false"):
         find(folder(tmp_path / "other", flags | {"untied_head": 1}, run=True))
