@@ -58,7 +58,7 @@ def unstacked(blocks: Block, count: int) -> tuple[Block, ...]:
     return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], blocks) for i in range(count))
 
 
-def forward(decoder: Decoder, cache: Cache, idx: jax.Array, column: jax.Array) -> tuple[jax.Array, Cache]:
+def forward(decoder: Decoder, cache: Cache, idx: jax.Array, column: jax.Array) -> tuple[jax.Array, jax.Array, Cache]:
     """What the output matrix reads at each of `idx`, and the cache with their keys and values.
 
     Args:
@@ -67,30 +67,60 @@ def forward(decoder: Decoder, cache: Cache, idx: jax.Array, column: jax.Array) -
       column: int (), or (B,) where each text is in a column of its own.
 
     Returns:
-      (1 + further heads, B, T, C), of which [0] is for the next token, and the new cache.
+      (B, T, C); what the heads of further tokens read, (B, T, C); and the new cache, in which theirs is the old one.
     """
     with matmul_precision(decoder.config):
-        B, T = idx.shape
-        columns = column.reshape(-1, 1) + jnp.arange(T)[None]  # (1, T) or (B, T)
-        positions = jnp.minimum(columns, decoder.config.block_size - 1)
-
-        def run(block: Block, x: jax.Array, own: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple]:
-            q, k, v = (z.swapaxes(1, 2) for z in block.attn.qkv(block.ln_1(x), T))  # (B, H, T, D)
-            keys, values = write(own[0], k, column), write(own[1], v, column)
-            y = attend(q, keys, values, columns).swapaxes(1, 2)  # (B, T, H, D)
-            x = x + block.attn.c_proj(y.reshape(x.shape))
-            return x + block.mlp(block.ln_2(x)), (keys, values)
-
-        x, filled = embed(decoder, idx, positions).reshape(B * T, -1), []  # (B*T, C)
+        positions = jnp.minimum(_columns(column, idx.shape[1]), decoder.config.block_size - 1)
+        x, filled = embed(decoder, idx, positions), []  # (B, T, C)
         for block, own in zip(decoder.layers, cache[: len(decoder.layers)], strict=True):
-            trunk, (x, new) = x, run(block, x, own)
+            trunk, (x, new) = x, _through(block, x, own, column)
             filled.append(new)
-        outputs = [x]
+        return decoder.ln_f(x), trunk, (*filled, *cache[len(decoder.layers) :])
+
+
+def guess(
+    decoder: Decoder, cache: Cache, trunk: jax.Array, column: jax.Array, at: jax.Array
+) -> tuple[jax.Array, Cache]:
+    """What the output matrix reads of each further head at one token of each text, and the cache with all tokens'.
+
+    Args:
+      cache, column: as for `forward`.
+      trunk: (B, T, C), as `forward` gives it.
+      at: int (B,), which of the T.
+
+    Returns:
+      (further heads, B, C), and the new cache.
+    """
+    with matmul_precision(decoder.config):
+        outputs, filled = [jnp.zeros((0, *trunk[:, 0].shape), trunk.dtype)], []
         for block, own in zip(decoder.heads, cache[len(decoder.layers) :], strict=True):
-            x, new = run(block, trunk, own)
-            outputs.append(x)
+            x, new = _through(block, trunk, own, column, at)
+            outputs.append(decoder.ln_f(x).swapaxes(0, 1))
             filled.append(new)
-        return jnp.stack([decoder.ln_f(x).reshape(B, T, -1) for x in outputs]), tuple(filled)
+        return jnp.concatenate(outputs), (*cache[: len(decoder.layers)], *filled)
+
+
+def _through(
+    block: Block, x: jax.Array, own: tuple[jax.Array, jax.Array], column: jax.Array, at: jax.Array | None = None
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """A block of (B, T, C), and its cache with all T; of one token of each text alone, (B, 1, C), where `at` says."""
+    B, T, C = x.shape
+    q, k, v = (z.swapaxes(1, 2) for z in block.attn.qkv(block.ln_1(x.reshape(B * T, C)), T))  # (B, H, T, D)
+    keys, values = write(own[0], k, column), write(own[1], v, column)
+    columns = _columns(column, T)
+    if at is not None:
+        rows, columns = jnp.arange(B), jnp.broadcast_to(columns, (B, T))
+        x, q, columns = x[rows, at][:, None], q[rows, :, at][:, :, None], columns[rows, at][:, None]
+    y = attend(q, keys, values, columns).swapaxes(1, 2)  # (B, T, H, D)
+    x, shape = x.reshape(-1, C), x.shape
+    x = x + block.attn.c_proj(y.reshape(-1, C))
+    x = x + block.mlp(block.ln_2(x))
+    return x.reshape(shape), (keys, values)
+
+
+def _columns(column: jax.Array, T: int) -> jax.Array:
+    """The columns of T tokens from one on, int (1, T) or (B, T)."""
+    return column.reshape(-1, 1) + jnp.arange(T)[None]
 
 
 def logits(decoder: Decoder, x: jax.Array) -> jax.Array:

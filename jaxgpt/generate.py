@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgpt.decode import Cache, Decoder, forward, logits, prepare
+from jaxgpt.decode import Cache, Decoder, forward, guess, logits, prepare
 from jaxgpt.draw import Settings, draw, settings
 from jaxgpt.errors import UsageError
 from jaxgpt.model import GPT2
@@ -179,7 +179,8 @@ def advance(
         texts, cache = carry
         idx = jax.lax.dynamic_slice_in_dim(texts.tokens, texts.read, PREFILL, axis=1)
         # The last ones may be beyond the end of a text. They are seen by nobody, and written over in their turn.
-        _, cache = forward(decoder, cache, idx, texts.read)
+        _, trunk, cache = forward(decoder, cache, idx, texts.read)
+        _, cache = guess(decoder, cache, trunk, texts.read, jnp.zeros(len(idx), jnp.int32))
         return dataclasses.replace(texts, read=texts.read + PREFILL), cache
 
     def goes_on(texts: Texts) -> jax.Array:
@@ -189,16 +190,17 @@ def advance(
         texts, cache = carry
         active, end = goes_on(texts), texts.length[:, None]
         idx = texts.tokens[rows, end - 1 + ahead]  # (B, n), the newest token and the guesses behind it
-        x, cache = forward(decoder, cache, idx, texts.length - 1)
+        x, trunk, cache = forward(decoder, cache, idx, texts.length - 1)
         if n == 1:
-            new = draw(logits(decoder, x[0, :, 0]), chosen, key, texts.made)[:, None]
+            new = draw(logits(decoder, x[:, 0]), chosen, key, texts.made)[:, None]
         else:
-            new = jnp.argmax(logits(decoder, x[0]), -1).astype(jnp.int32)
+            new = jnp.argmax(logits(decoder, x), -1).astype(jnp.int32)
         # A guess that is what the first head writes there stays, if all before it do; then comes one token more.
         kept = jnp.cumprod(new[:, :-1] == idx[:, 1:], axis=1)  # (B, n - 1)
         gained = jnp.where(active, jnp.minimum(1 + kept.sum(1), room + 1 - texts.length), 0)
         last = jnp.maximum(gained - 1, 0)
-        guesses = jnp.argmax(logits(decoder, x[1:, rows[:, 0], last]), -1).astype(jnp.int32).T  # (B, n - 1)
+        x, cache = guess(decoder, cache, trunk, texts.length - 1, last)
+        guesses = jnp.argmax(logits(decoder, x), -1).astype(jnp.int32).T  # (B, n - 1)
         tokens = texts.tokens.at[rows, end + ahead].set(new)
         ended = ((new == chosen.stop) & (ahead < gained[:, None])).any(1)
         return dataclasses.replace(

@@ -1,9 +1,11 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgpt.decode import READ, attend, forward, logits, prepare
+from jaxgpt.decode import READ, attend, forward, guess, logits, prepare
 from jaxgpt.model import GPT2
 from jaxgpt.shape import GPT2Config
 
@@ -24,8 +26,8 @@ def model():
 @jax.jit
 def step(decoder, cache, idx, column):
     """Logits of the token that follows the last of idx, and the cache."""
-    x, cache = forward(decoder, cache, idx, column)
-    return logits(decoder, x[0, :, -1]), cache
+    x, _, cache = forward(decoder, cache, idx, column)
+    return logits(decoder, x[:, -1]), cache
 
 
 @pytest.mark.parametrize("pieces", [[300], [1] * 40, [7, 1, 120, 1, 1, 90, 5]], ids=["whole", "one by one", "mixed"])
@@ -63,6 +65,24 @@ def test_what_was_written_beyond_the_text_is_not_seen(model):
     np.testing.assert_allclose(found, model(idx[:, :10])[:, -1], atol=1e-5)
 
 
+@pytest.mark.parametrize("pieces", [[40], [7, 1, 20, 3, 1, 8]], ids=["whole", "mixed"])
+def test_each_further_head_is_that_of_the_model(pieces):
+    """At one token of each text, whichever, when it has read all of them."""
+    model = make(dataclasses.replace(LONG, n_layer=4, predict_tokens=3))
+    idx = np.random.default_rng(0).integers(0, 61, (2, 40), dtype=np.int32)
+    expected = np.asarray(model.all_heads(idx))  # (3, B, T, V)
+    decoder, cache = prepare(model, 2, speculate=True)
+    column = 0
+    for T in pieces:
+        at = jnp.array([T - 1, T // 2])
+        x, trunk, cache = forward(decoder, cache, idx[:, column : column + T], jnp.array([column, column]))
+        y, cache = guess(decoder, cache, trunk, jnp.array([column, column]), at)
+        np.testing.assert_allclose(logits(decoder, x), expected[0, :, column : column + T], atol=1e-5)
+        for row in range(2):
+            np.testing.assert_allclose(logits(decoder, y)[:, row], expected[1:, row, column + at[row]], atol=1e-5)
+        column += T
+
+
 def test_attention_is_a_softmax_over_what_is_seen():
     rng = np.random.default_rng(0)
     B, H, T, D, S = 2, 3, 5, 4, 3 * READ
@@ -81,8 +101,6 @@ def test_attention_is_a_softmax_over_what_is_seen():
 
 
 def test_bfloat16_is_close_and_caches_in_bfloat16(model):
-    import dataclasses
-
     from jaxgpt.variants import with_config
 
     low = with_config(model, dataclasses.replace(LONG, dtype="bfloat16"))
