@@ -49,9 +49,9 @@ def test_it_prints_the_prompt_and_what_follows(folder, capsys):
 
 
 def test_with_guesses_it_prints_the_same_text_and_what_came_of_them(tmp_path, capsys):
-    (tmp_path / "text.txt").write_text("the same words again and again, and " * 40)
-    words = ["--n-layer", 4, "--n-head", 2, "--n-embd", 32, "--block-size", 32, "--B", 8, "--T", 16, "--lr", 1e-2]
-    words += ["--predict-tokens", 3, "--steps", 120, "--data", tmp_path / "text.txt", "--out", tmp_path / "run"]
+    (tmp_path / "text.txt").write_text("again and " * 150)
+    words = ["--n-layer", 4, "--n-head", 2, "--n-embd", 16, "--block-size", 32, "--B", 4, "--T", 16, "--lr", 2e-2]
+    words += ["--predict-tokens", 3, "--steps", 30, "--data", tmp_path / "text.txt", "--out", tmp_path / "run"]
     assert cli.run(train.main, [str(word) for word in words]) == 0
     capsys.readouterr()
     words = [tmp_path / "run", "--prompt", "the same", "--max-new-tokens", 40, "--temperature", 0]

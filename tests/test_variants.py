@@ -38,14 +38,16 @@ def test_heads_that_are_there_stay_and_new_ones_begin_as_the_first(tiny):
     """3 layers for 2 tokens: a trunk of 1. What predicts the next token is the same with any number of heads."""
     two = jax.tree.map(lambda leaf: 4 * leaf, make(dataclasses.replace(tiny, predict_tokens=2, untied_head=True)))
     x = np.random.default_rng(0).integers(0, 61, (2, 9))
+    of_next, of_all = jax.jit(GPT2.__call__), jax.jit(GPT2.all_heads)
     one, four = predicting(two, 1), predicting(two, 4)
     assert predicting(two, 2) is two
     assert (one.config.n_layer, one.config.predict_tokens) == (2, 1)
     assert (four.config.n_layer, four.config.predict_tokens) == (5, 4)
     for model in (one, four, predicting(one, 2), predicting(four, 3)):
-        assert jax.tree.structure(model) == jax.tree.structure(make(model.config))
-        np.testing.assert_array_equal(model(x), two(x))
-    logits, there = four.all_heads(x), two.all_heads(x)
+        like = jax.eval_shape(lambda config=model.config: GPT2(config, jax.random.key(0)))
+        assert jax.tree.structure(model) == jax.tree.structure(like)
+        np.testing.assert_array_equal(of_next(model, x), of_next(two, x))
+    logits, there = of_all(four, x), of_all(two, x)
     np.testing.assert_array_equal(logits[:2], there)
     np.testing.assert_array_equal(logits[2:], [there[0], there[0]])
     for a, b in zip(jax.tree.leaves(predicting(four, 2)), jax.tree.leaves(two), strict=True):
