@@ -51,7 +51,8 @@ class Piece(NamedTuple):
     Attributes:
       tokens: of each prompt, the new ones since the piece before.
       forwards: how often the model has looked for new tokens of a text, all texts together.
-      kept: of these, how often the guess of head 2, 3, ... became part of the text; empty without speculation.
+      kept: of these, how often the guess of head 2, 3, ... was right, though the text may end before it; empty without
+        speculation.
     """
 
     tokens: list[list[int]]
@@ -110,7 +111,7 @@ def stream(
 ) -> Iterator[Piece]:
     """As `generate`, with settings made before, but yields a piece whenever each text has `every` tokens more.
 
-    With speculation a text may have more of them by the guesses that were right.
+    A piece has fewer where a context is full, and with speculation a text may have more by the guesses that were right.
     """
     _check(model, prompts, max_new_tokens)
     if speculate and model.config.predict_tokens == 1:
@@ -189,6 +190,7 @@ def advance(
     def write(carry: tuple[Texts, Cache]) -> tuple[Texts, Cache]:
         texts, cache = carry
         active, end = goes_on(texts), texts.length[:, None]
+        place = jnp.where(active[:, None], end, texts.tokens.shape[1])  # of others nothing is written: it is dropped
         idx = texts.tokens[rows, end - 1 + ahead]  # (B, n), the newest token and the guesses behind it
         x, trunk, cache = forward(decoder, cache, idx, texts.length - 1)
         if n == 1:
@@ -201,16 +203,16 @@ def advance(
         last = jnp.maximum(gained - 1, 0)
         x, cache = guess(decoder, cache, trunk, texts.length - 1, last)
         guesses = jnp.argmax(logits(decoder, x), -1).astype(jnp.int32).T  # (B, n - 1)
-        tokens = texts.tokens.at[rows, end + ahead].set(new)
+        tokens = texts.tokens.at[rows, place + ahead].set(new, mode="drop")
         ended = ((new == chosen.stop) & (ahead < gained[:, None])).any(1)
         return dataclasses.replace(
             texts,
-            tokens=tokens.at[rows, end + last[:, None] + ahead[:, 1:]].set(guesses),
+            tokens=tokens.at[rows, place + last[:, None] + ahead[:, 1:]].set(guesses, mode="drop"),
             length=texts.length + gained,
             made=texts.made + gained,
             done=texts.done | ended,
             forwards=texts.forwards + active.sum(dtype=jnp.int32),
-            kept=texts.kept + (kept * active[:, None]).sum(0),
+            kept=texts.kept + (ahead[:, 1:] < gained[:, None]).sum(0),
         ), cache
 
     def has_room(texts: Texts) -> jax.Array:

@@ -61,7 +61,8 @@ def require_shape(config: TrainConfig, weights: GPT2Config) -> None:
         value, there = getattr(config, name), getattr(given, name)
         if value != there:
             flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{flag} {value}: --init-from {config.init_from} has {there}; leave {flag} out")
+            makes = "makes it" if name == "n_layer" else "has"  # the blocks of new heads are added to its own
+            raise UsageError(f"{flag} {value}: --init-from {config.init_from} {makes} {there}; leave {flag} out")
     if config.lora and config.predict_tokens > weights.predict_tokens:
         raise UsageError(
             f"--predict-tokens {config.predict_tokens}: --init-from has weights for {weights.predict_tokens}, and "

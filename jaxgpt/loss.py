@@ -1,4 +1,4 @@
-"""The loss of the tied head without its logits in memory: cross-entropy over chunks of the tokens."""
+"""The loss of the output matrix without its logits in memory: cross-entropy over chunks of the tokens."""
 
 import functools
 
@@ -22,7 +22,7 @@ def cross_entropy(x: jax.Array, table: jax.Array, y: jax.Array, vocab_size: int)
 
     Args:
       x: (B, T, C), what the head reads.
-      table: float32 (V, C), the token embedding; its rows from vocab_size on are padding, which has probability 0.
+      table: float32 (V, C), the output matrix; its rows from vocab_size on are padding, which has probability 0.
       y: int32 (B, T), the id that follows each token; one below 0 is not counted.
       vocab_size: how many ids there are.
     """

@@ -23,7 +23,8 @@ def multi_token_loss(
 
     Args:
       x: int32 (B, T), tokens.
-      y: int32 (B, n, T): y[:, i] has the tokens i + 1 places ahead; one below 0 is not counted.
+      y: int32 (B, n, T): y[:, i] has the tokens i + 1 places ahead; one below 0 is not counted. With positions it is
+        (B, T), the token that follows each, and `ahead` finds the others.
       positions: int32 (B, T), where each token stands in its own document; None: each sequence is one document.
       keys: (B,), of each sequence's dropout; None: without.
 
@@ -33,14 +34,12 @@ def multi_token_loss(
     """
     model = aligned(model)
     config = model.config
+    y = y if positions is None else ahead(y, positions, config.predict_tokens)
     z = model.trunk(x, positions, keys)
     head_keys = None if keys is None else by_layer(keys, config.n_layer)[config.depth - 1 :]  # (n, B)
-    first = jax.tree.map(lambda leaf: leaf[-1], model.h), y[:, 0], None if keys is None else head_keys[0]
-    others = None
-    if config.predict_tokens > 1:
-        others = model.extra_heads, y[:, 1:].swapaxes(0, 1), None if keys is None else head_keys[1:]
+    heads = model.heads(), y.swapaxes(0, 1), head_keys
     with matmul_precision(config):
-        total, losses = _one_by_one(config, (z, model.ln_f, unembedding(model)), first, others, first_seen(positions))
+        total, losses = _one_by_one(config, (z, model.ln_f, unembedding(model)), heads, first_seen(positions))
     counts = (y >= 0).sum((0, 2), dtype=jnp.float32)
     return total, counts[0], losses, counts
 
@@ -87,51 +86,37 @@ def _loss(config: GPT2Config, shared: Any, head: Any, seen: jax.Array | None) ->
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _one_by_one(
-    config: GPT2Config, shared: Any, first: Any, others: Any, seen: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """The losses of the first head and of the others, one after the other: their sum, (), and each, (n,).
+def _one_by_one(config: GPT2Config, shared: Any, heads: Any, seen: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """The losses of the heads, one after the other: their sum, (), and each, (n,).
 
     When a gradient is asked for, each head goes backward before the next goes forward, and leaves what is small: its
     part of the gradient by what all share (figure 2). So no more than one head's logits and activations ever exist.
     """
-    losses = _loss(config, shared, first, seen)[None]
-    if others is not None:
-        more = jax.lax.map(lambda head: _loss(config, shared, head, seen), others)
-        losses = jnp.concatenate([losses, more])
-    return losses.sum(), losses
+    return _forward(config, shared, heads, seen)[0]
 
 
-def _forward(config: GPT2Config, shared: Any, first: Any, others: Any, seen: jax.Array | None) -> tuple:
-    def of_head(shared: Any, head: Any) -> tuple[Any, tuple[jax.Array, Any]]:
-        block, *own = head
+def _forward(config: GPT2Config, shared: Any, heads: Any, seen: jax.Array | None) -> tuple:
+    def add(so_far: Any, head: Any) -> tuple[Any, tuple[jax.Array, Any]]:
+        (z, *rest), (block, *own) = shared, head
+        z, _ = jax.lax.optimization_barrier((z, so_far))  # a head begins when the one before it is done
 
         def loss(shared: Any, block: Any) -> jax.Array:
             return _loss(config, shared, (block, *own), seen)
 
-        total, (dshared, dblock) = jax.value_and_grad(loss, argnums=(0, 1))(shared, block)
-        return dshared, (total, dblock)
+        total, (dshared, dblock) = jax.value_and_grad(loss, argnums=(0, 1))((z, *rest), block)
+        return jax.tree.map(jnp.add, so_far, dshared), (total, dblock)
 
-    def add(so_far: Any, head: Any) -> tuple[Any, tuple[jax.Array, Any]]:
-        z, *rest = shared
-        so_far, z = jax.lax.optimization_barrier((so_far, z))  # a head begins when the one before it is done
-        dshared, own = of_head((z, *rest), head)
-        return jax.tree.map(jnp.add, so_far, dshared), own
-
-    dshared, (loss, dfirst) = of_head(shared, first)
-    losses, dothers = loss[None], None
-    if others is not None:
-        # On a GPU a loop would break the program's one CUDA graph; on a CPU the barrier does nothing, and a loop does.
-        loop = functools.partial(jax.lax.scan, add)
-        unrolled = functools.partial(loop, unroll=True)
-        dshared, (more, dothers) = jax.lax.platform_dependent(dshared, others, cpu=loop, default=unrolled)
-        losses = jnp.concatenate([losses, more])
-    return (losses.sum(), losses), (dshared, dfirst, dothers)
+    # On a GPU a loop would break the program's one CUDA graph; on a CPU the barrier does nothing, and a loop does.
+    loop = functools.partial(jax.lax.scan, add)
+    unrolled = functools.partial(loop, unroll=True)
+    nothing = jax.tree.map(jnp.zeros_like, shared)
+    dshared, (losses, dblocks) = jax.lax.platform_dependent(nothing, heads, cpu=loop, default=unrolled)
+    return (losses.sum(), losses), (dshared, dblocks)
 
 
 def _backward(config: GPT2Config, gradients: Any, g: tuple[jax.Array, jax.Array]) -> tuple:
-    dshared, dfirst, dothers = jax.tree.map(lambda x: (g[0] * x).astype(x.dtype), gradients)
-    return dshared, (dfirst, None, None), None if dothers is None else (dothers, None, None), None
+    dshared, dblocks = jax.tree.map(lambda x: (g[0] * x).astype(x.dtype), gradients)
+    return dshared, (dblocks, None, None), None
 
 
 _one_by_one.defvjp(_forward, _backward)

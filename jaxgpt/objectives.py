@@ -40,7 +40,7 @@ def objective_of(kind: str, n_labels: int = 0, predict_tokens: int = 1) -> Objec
     if kind == "labels":
         return Objective(label_loss, measure_labels, n_labels)
     if predict_tokens > 1:
-        return Objective(multi_token_loss if kind == "text" else multi_token_completion_loss, measure_heads)
+        return Objective(multi_token_loss, measure_heads)
     return Objective(loss_fn if kind == "text" else completion_loss, measure_tokens)
 
 
@@ -63,13 +63,6 @@ def completion_loss(
     with jax.named_scope("loss"):
         total = cross_entropy(hidden, unembedding(model), y, model.config.vocab_size)
     return total, (y >= 0).sum(dtype=jnp.float32)
-
-
-def multi_token_completion_loss(
-    model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array, keys: jax.Array | None = None
-) -> tuple[jax.Array, ...]:
-    """mtp.multi_token_loss of completions alone; arguments as for `completion_loss`."""
-    return multi_token_loss(model, x, ahead(y, positions, model.config.predict_tokens), positions, keys)
 
 
 def label_loss(

@@ -24,7 +24,7 @@ from jaxgpt.lora import filled, join, merge, split
 from jaxgpt.mesh import single_device, with_shardings
 from jaxgpt.model import GPT2
 from jaxgpt.source import NAMES, ONLY, TIED, Source, find
-from jaxgpt.variants import with_config
+from jaxgpt.variants import predicting, with_config
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PREFIX = "transformer."  # of every name that transformers writes; the files of OpenAI's models are without
@@ -53,7 +53,8 @@ def load(source: Source, mesh: Mesh | None = None, **changes: Any) -> GPT2:
         if source.base:
             padding = {"pad_vocab_to_multiple_of": source.config.pad_vocab_to_multiple_of}
             try:
-                base = filled(frozen, load(find(source.base), mesh, **padding))
+                given = predicting(load(find(source.base), mesh, **padding), source.config.predict_tokens)
+                base = filled(frozen, given)
             except CheckpointError as error:
                 raise CheckpointError(
                     f"{source.name} has adapters of weights that are not to be had ({error}); put them back, or go on "

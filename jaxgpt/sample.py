@@ -115,9 +115,9 @@ def main(argv: Sequence[str]) -> int:
             every=1,
             speculate=config.speculate,
         )
-        last = show(prompt, itertools.takewhile(lambda _: not stopping, new), config.n)
+        tokens, last = show(prompt, itertools.takewhile(lambda _: not stopping, new), config.n)
     if last and last.kept:
-        note(speculation(last))
+        note(speculation(tokens, last))
     return 128 + stopping[0] if stopping else 0
 
 
@@ -135,17 +135,19 @@ def read_stdin() -> str:
         ) from None
 
 
-def show(prompt: str, pieces: "Iterator[Piece]", n: int) -> "Piece | None":
+def show(prompt: str, pieces: "Iterator[Piece]", n: int) -> "tuple[int, Piece | None]":
     """Print n texts as their tokens come: the first at once, the others when it has ended, with a rule between them.
 
-    A character whose bytes are spread over several tokens is printed when it is whole. The last piece is returned.
+    A character whose bytes are spread over several tokens is printed when it is whole. Returned are the number of new
+    tokens and the last piece.
     """
-    piece = None
+    new, piece = 0, None
     decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in range(n)]
     others = [[prompt] for _ in range(n - 1)]
     print(prompt, end="", flush=True)
     for piece in pieces:
         texts = [decoder.decode(gpt2().decode_bytes(ids)) for decoder, ids in zip(decoders, piece.tokens, strict=True)]
+        new += sum(map(len, piece.tokens))
         print(texts[0], end="", flush=True)
         for other, text in zip(others, texts[1:], strict=True):
             other.append(text)
@@ -153,14 +155,14 @@ def show(prompt: str, pieces: "Iterator[Piece]", n: int) -> "Piece | None":
     print(ends[0])
     for other, end in zip(others, ends[1:], strict=True):
         print("-" * 80, "".join(other) + end, sep="\n")
-    return piece
+    return new, piece
 
 
-def speculation(piece: "Piece") -> str:
-    """What came of the guesses."""
-    shares = [kept / piece.forwards for kept in piece.kept]
-    heads = ", ".join(f"head {head} in {share:.0%}" for head, share in enumerate(shares, 2))
-    return f"{1 + sum(shares):.2f} tokens a forward pass; the guess was right of {heads} of {piece.forwards:,} passes"
+def speculation(tokens: int, piece: "Piece") -> str:
+    """What came of the guesses for so many new tokens."""
+    passes = piece.forwards
+    heads = ", ".join(f"head {head} in {kept / passes:.0%}" for head, kept in enumerate(piece.kept, 2))
+    return f"{tokens / passes:.2f} tokens a forward pass; the guess was right of {heads} of {passes:,} passes"
 
 
 def note(text: str) -> None:

@@ -226,6 +226,8 @@ def test_a_stream_of_guesses_ends_where_the_text_does(speculator, every, stop):
     pieces = list(stream(speculator, prompts, 23, settings(0, stop=end), every=every, speculate=True))
     assert joined(pieces) == [text[: text.index(end)] if end in text else text for text in plain]
     assert max(len(piece.tokens[0]) for piece in pieces) < every + speculator.config.predict_tokens
+    *_, whole = stream(speculator, prompts, 23, settings(0, stop=end), speculate=True)
+    assert (pieces[-1].forwards, pieces[-1].kept) == (whole.forwards, whole.kept)
     assert all(piece.forwards + sum(piece.kept) >= sum(map(len, joined([piece]))) for piece in pieces)
 
 

@@ -64,8 +64,8 @@ def test_with_guesses_it_prints_the_same_text_and_what_came_of_them(tmp_path, ca
     heads = r"head 2 in (\d+)%, head 3 in (\d+)% of (\d+) passes\n"
     found = re.search(r"note: ([\d.]+) tokens a forward pass; the guess was right of " + heads, err)
     per_pass, second, third, passes = map(float, found.groups())
-    assert 1 < per_pass <= 3 and third <= second and per_pass == pytest.approx(1 + (second + third) / 100, abs=0.02)
-    assert 39 < per_pass * passes < 43  # both are rounded
+    assert 1 < per_pass <= 3 and third <= second and per_pass * passes == pytest.approx(40, abs=0.2)  # both are rounded
+    assert per_pass == pytest.approx(1 + (second + third) / 100, abs=3 / passes)  # the last guesses may be too many
 
 
 def test_several_texts_are_those_of_one_seed(folder, capsys):
