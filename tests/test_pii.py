@@ -67,7 +67,7 @@ def test_a_hostile_text_is_read_in_linear_time(piece):
     start = time.process_time()
     pii.find(piece * (100_000 // len(piece)))
     # A second where nothing else runs; what backtracks takes ten and more.
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 6
 
 
 def test_prose_is_read_fast():
