@@ -61,7 +61,7 @@ def require_shape(config: TrainConfig, weights: GPT2Config) -> None:
         value, there = getattr(config, name), getattr(given, name)
         if value != there:
             flag = "--" + name.replace("_", "-")
-            makes = "makes it" if name == "n_layer" else "has"  # the blocks of new heads are added to its own
+            makes = "has" if there == getattr(weights, name) else "makes it"  # with the blocks of new heads
             raise UsageError(f"{flag} {value}: --init-from {config.init_from} {makes} {there}; leave {flag} out")
     if config.lora and config.predict_tokens > weights.predict_tokens:
         raise UsageError(

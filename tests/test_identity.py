@@ -36,6 +36,8 @@ def test_heads_are_added_to_what_predicts_the_next_token():
     assert TrainConfig.from_preset(Preset(init_from="x", predict_tokens=4), weights).size == "gpt2"
     with pytest.raises(UsageError, match="--untied-head False: --init-from x has True; leave --untied-head out"):
         require_shape(dataclasses.replace(config, untied_head=False), weights)
+    with pytest.raises(UsageError, match="--n-layer 12: --init-from x makes it 14; leave --n-layer out"):
+        require_shape(dataclasses.replace(config, n_layer=12), weights)
     with pytest.raises(UsageError, match="--predict-tokens 6: --init-from has weights for 4, and adapters"):
         require_shape(dataclasses.replace(config, lora=2), weights)
 
