@@ -51,8 +51,8 @@ class SampleConfig:
     seed: int = 0
     """Seed of the draws: the same seed writes the same texts."""
     speculate: bool = False
-    """Faster, with --temperature 0 and a model trained with --predict-tokens: its further heads guess, the first one
-    checks. The text is the same."""
+    """Fewer passes, with --temperature 0 and a model trained with --predict-tokens: its further heads guess, the first
+    one checks. The text is the same."""
     device: Literal["auto", "gpu", "cpu"] = "auto"
     """Where to run; auto takes an NVIDIA GPU if there is a usable one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
