@@ -19,8 +19,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from jaxgpt import allocator
-from jaxgpt.loader import next_batch
+from jaxgpt.data.loader import next_batch
+from jaxgpt.runtime import allocator
 
 Side = tuple[Callable[[int], None], Callable[[], int]]  # do so many steps and wait for the last; peak memory in bytes
 
@@ -28,9 +28,9 @@ Side = tuple[Callable[[int], None], Callable[[], int]]  # do so many steps and w
 def jaxgpt(B: int, T: int, dtype: Any) -> Side:
     import jax
 
-    from jaxgpt import device
-    from jaxgpt.config import TrainConfig
-    from jaxgpt.training import training
+    from jaxgpt.runtime import device
+    from jaxgpt.training.config import TrainConfig
+    from jaxgpt.training.setup import training
 
     device.select("auto")
     static = training(TrainConfig(B=B, T=T, dtype=dtype))
@@ -127,7 +127,7 @@ def machine() -> tuple[str, str, bool]:
     """A line on what runs here; JAX's name of the GPU, or ""; whether PyTorch is here and runs on the same."""
     import jax
 
-    from jaxgpt import device
+    from jaxgpt.runtime import device
 
     device.select("auto")
     first = jax.devices()[0]

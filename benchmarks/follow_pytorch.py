@@ -21,12 +21,12 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from jaxgpt import corpus
-from jaxgpt.config import TrainConfig
-from jaxgpt.loader import next_batch
-from jaxgpt.model import GPT2
-from jaxgpt.pretrained import save_hf
-from jaxgpt.training import Training, training
+from jaxgpt.data import corpus
+from jaxgpt.data.loader import next_batch
+from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.runs.huggingface import save_hf
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.setup import Training, training
 
 NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 Row = tuple[float, float]  # loss, gradient norm

@@ -25,10 +25,10 @@ import torch
 import transformers
 import tyro
 
-from jaxgpt.generate import generate
-from jaxgpt.model import GPT2
-from jaxgpt.pretrained import save_hf
-from jaxgpt.shape import GPT2Config
+from jaxgpt.inference.generate import generate
+from jaxgpt.models.configs import GPT2Config
+from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.runs.huggingface import save_hf
 
 
 @dataclasses.dataclass

@@ -36,18 +36,19 @@ import matplotlib.figure
 import numpy as np
 import tyro
 
-from jaxgpt import corpus, device
-from jaxgpt.draw import settings
+from jaxgpt.data import corpus
+from jaxgpt.data.text import Text
+from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
-from jaxgpt.generate import stream
-from jaxgpt.heldout import measured
-from jaxgpt.model import GPT2, GPT2Config
-from jaxgpt.objectives import objective_of
-from jaxgpt.optimizer import lr_schedule, make_optimizer
-from jaxgpt.step import init_state, train_step
-from jaxgpt.text import Text
-from jaxgpt.tokenizer import gpt2
-from jaxgpt.variants import predicting
+from jaxgpt.inference.generate import stream
+from jaxgpt.inference.sampling import settings
+from jaxgpt.models.convert import predicting
+from jaxgpt.models.gpt2 import GPT2, GPT2Config
+from jaxgpt.objectives.base import objective_of
+from jaxgpt.runtime import device
+from jaxgpt.training.optimizer import lr_schedule, make_optimizer
+from jaxgpt.training.step import init_state, train_step
+from jaxgpt.training.validation import measured
 
 T = 64
 LAYERS = {"block_size": T, "n_layer": 8, "unroll": 8}  # unrolled, as train.py does it on a CPU

@@ -18,8 +18,8 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from jaxgpt import shards
-from jaxgpt.loader import next_batch, next_windows
+from jaxgpt.data import shards
+from jaxgpt.data.loader import next_batch, next_windows
 
 
 @dataclasses.dataclass

@@ -26,15 +26,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import jax
 
-from jaxgpt import corpus, device
-from jaxgpt.checkpoint import Checkpoints
-from jaxgpt.config import TrainConfig
-from jaxgpt.loader import next_batch
-from jaxgpt.progress import Progress
-from jaxgpt.report import Report
-from jaxgpt.step import TrainState
-from jaxgpt.tokenizer import gpt2
-from jaxgpt.training import training
+from jaxgpt.data import corpus
+from jaxgpt.data.loader import next_batch
+from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.runs.checkpoint import Checkpoints
+from jaxgpt.runs.progress import Progress
+from jaxgpt.runtime import device
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.log import Report
+from jaxgpt.training.setup import training
+from jaxgpt.training.step import TrainState
 
 ROWS = 500
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from jaxgpt.tokenizer import gpt2
+from jaxgpt.data.tokenizer import gpt2
 
 ROOT = Path(__file__).parent.parent
 RUNS = {
@@ -84,7 +84,7 @@ def bare(path: Path, way: str) -> float:
 def prepared(path: Path, flags: list[str]) -> tuple[float, float]:
     """Seconds of the whole command, its start included, and gigabytes."""
     out = Path(tempfile.mkdtemp(dir=path.parent)) / "out"
-    command = [sys.executable, "-m", "jaxgpt.prepare", str(path), "--out", str(out), *flags]
+    command = [sys.executable, "-m", "jaxgpt.commands.prepare", str(path), "--out", str(out), *flags]
     start = time.perf_counter()
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         most, done = [0.0], threading.Event()

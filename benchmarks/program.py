@@ -16,8 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from jaxgpt import cli
-from jaxgpt.config import Preset, TrainConfig
+from jaxgpt import console
+from jaxgpt.training.config import Preset, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +31,11 @@ class Flags(TrainConfig):
 
 
 def main(argv: list[str]) -> int:
-    flags = cli.parse(Flags, argv, default=Flags.from_preset(cli.parse_some(Preset, argv)))
+    flags = console.parse(Flags, argv, default=Flags.from_preset(console.parse_some(Preset, argv)))
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags.xla_flags}".strip()
 
-    from jaxgpt import aot, device, program
+    from jaxgpt.runtime import device
+    from jaxgpt.runtime.xla import aot, program
 
     os.environ.update(device.gpu_settings())
     device.select("cpu")
@@ -64,4 +65,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    cli.leave(cli.run(main, sys.argv[1:]))
+    console.leave(console.run(main, sys.argv[1:]))

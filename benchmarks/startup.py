@@ -22,7 +22,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from jaxgpt import corpus
+from jaxgpt.data import corpus
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -8,8 +8,8 @@ Every contestant is a process of its own, and they take turns: one step each, ro
 at once and take 3 to 5 GB each. The weights are random, and so are the tokens, the same for all. jaxgpt's step includes
 the norm of the gradient, PyTorch's does not; benchmarks/contestants.py has both.
 
-On Linux, train.py has malloc keep freed memory (jaxgpt/allocator.py). So has "jaxgpt" here; "eager-tuned" is PyTorch
-with the same, and "jaxgpt-plain" is jaxgpt without.
+On Linux, train.py has malloc keep freed memory (jaxgpt/runtime/allocator.py). So has "jaxgpt" here; "eager-tuned" is
+PyTorch with the same, and "jaxgpt-plain" is jaxgpt without.
 
 On a GPU a turn is 20 steps, of which only the last is waited for; the memory is the GPU's; the rows about malloc are
 left out, and PyTorch's too if its torch has no CUDA. MFU counts 6*N + 12*L*T*C operations a token (PaLM, appendix B;

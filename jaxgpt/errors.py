@@ -1,6 +1,6 @@
 """What can go wrong for a user, and the exit code of each.
 
-A message is one line that says what is wrong, where, and what to do. cli.run prints it; any other exception is a bug.
+A message is one line that says what is wrong, where, and what to do: console.run prints it. Any other is a bug.
 """
 
 from typing import Any

@@ -23,15 +23,16 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgpt import aot, device
-from jaxgpt.shape import GPT2Config
+from jaxgpt.models.configs import GPT2Config
+from jaxgpt.runtime import device
+from jaxgpt.runtime.xla import aot
 
 os.environ.update(device.gpu_settings())  # JAX starts later: programs for an H100 are those of a run on one
 
 
 # The files that take the longest, in this order; each is one worker's.
-LONGEST = ("train", "processes", "mtp", "generate", "mesh", "traffic", "sample", "checkpoint", "step", "aot", "replay")
-LONGEST += ("fit", "prepare", "loop", "evaluate", "classify", "objectives", "harness", "data", "order", "canaries")
+LONGEST = ("train", "distributed", "multi_token", "generate", "mesh", "traffic", "sample", "checkpoint", "step", "aot")
+LONGEST += ("replay", "fit", "prepare", "loop", "evaluate", "classify", "base", "harness", "datasets", "order")
 
 
 def pytest_collection_modifyitems(items):
@@ -52,7 +53,7 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", local)
-    monkeypatch.setattr("jaxgpt.corpus.SHAKESPEARE_URL", "http://127.0.0.1:9/input.txt")  # nobody listens there
+    monkeypatch.setattr("jaxgpt.data.corpus.SHAKESPEARE_URL", "http://127.0.0.1:9/input.txt")  # nobody listens there
 
 
 @pytest.fixture(autouse=True)

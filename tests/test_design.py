@@ -1,71 +1,107 @@
-"""The doors of docs/design.md: who may import whom, and where each outside library comes in."""
+"""The house of docs/design.md: folders, floors, one door for each outside library, no circle, a test file each."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "jaxgpt"
 
 
-def doors():
-    """The table of the page, as {room: (ours, outside)}; the standard library is free to all."""
-    table = {}
-    for line in (ROOT / "docs" / "design.md").read_text().splitlines():
-        if line.startswith("| `jaxgpt/"):
-            file, _, _, may = (cell.strip() for cell in line.strip("|").split("|"))
-            ours, outside = (set(side.replace("-", " ").replace(",", " ").split()) for side in may.split("/"))
-            table[Path(file.strip("`")).stem] = (ours, outside)
-    return table
+def floors():
+    """The table of the page, as {folder: floor}; what stands in the package itself is below all of them."""
+    rows = re.findall(r"^\| `jaxgpt/(\w+)/` \| (\d) \|", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE)
+    return {folder: int(floor) for folder, floor in rows} | {"": 0}
 
 
-DOORS = doors()
+def modules():
+    """Every module of the package, as {dotted name: path}."""
+    names = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return names
+
+
+# Imports that point upward still, and are to be cut.
+UPWARD = {
+    "jaxgpt.data.corpus": {"jaxgpt.runs.folder"},
+    "jaxgpt.data.datasets": {"jaxgpt.training.config"},
+    "jaxgpt.objectives.base": {"jaxgpt.training.step"},
+    "jaxgpt.objectives.multi_token": {"jaxgpt.training.step"},
+    "jaxgpt.runs.checkpoint": {"jaxgpt.training.step"},
+    "jaxgpt.runs.weights": {"jaxgpt.training.config"},
+    "jaxgpt.runtime.mesh": {"jaxgpt.training.config"},
+    "jaxgpt.runtime.xla.aot": {"jaxgpt.training.config", "jaxgpt.training.setup"},
+}
+FLOORS = floors()
+MODULES = modules()
 
 
 def imports(path):
-    """The modules that a file imports, at its top or in a function: ours and outside ones."""
+    """The modules that a file imports, at its top or in a function: ours, by their dotted names, and outside ones."""
     ours, outside = set(), set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            names = (
-                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "jaxgpt" else [node.module]
-            )
+            names = [
+                full if (full := f"{node.module}.{alias.name}") in MODULES else node.module for alias in node.names
+            ]
         else:
             continue
         for name in names:
-            top, *rest = name.split(".")
+            top = name.partition(".")[0]
             if top == "jaxgpt":
-                ours.add(rest[0])
+                assert name in MODULES, f"{path} imports {name}, which is no module"
+                ours.add(name)
             elif top not in sys.stdlib_module_names:
                 outside.add(top.removesuffix("_ext"))  # tiktoken_ext is part of tiktoken
     return ours, outside
 
 
-@pytest.mark.parametrize("room", sorted({path.stem for path in (ROOT / "jaxgpt").glob("*.py")} - {"__init__"}))
-def test_every_import_goes_through_its_door(room):
-    ours, outside = imports(ROOT / "jaxgpt" / f"{room}.py")
-    assert (ours, outside) == DOORS[room]
+IMPORTS = {name: imports(path) for name, path in MODULES.items()}
+
+
+def folder(module):
+    """The folder of a module; "" for those in the package itself."""
+    first = module.removeprefix("jaxgpt").strip(".").partition(".")[0]
+    return first if (PACKAGE / first).is_dir() else ""
+
+
+def test_the_folders_are_those_of_the_page():
+    there = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert there == FLOORS.keys() - {""}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_downward_only(module):
+    here = folder(module)
+    upward = {name for name in IMPORTS[module][0] if folder(name) != here and FLOORS[folder(name)] >= FLOORS[here]}
+    assert upward == UPWARD.get(module, set()), f"{module} (floor {FLOORS[here]}) imports {upward}"
 
 
 def test_there_is_no_circle():
-    above = {room: set(ours) for room, (ours, _) in DOORS.items()}
+    above = {module: ours - {module} for module, (ours, _) in IMPORTS.items()}
     while above:
-        leaves = {room for room, ours in above.items() if not ours & above.keys()}
+        leaves = {module for module, ours in above.items() if not ours & above.keys()}
         assert leaves, f"a circle among {sorted(above)}"
-        above = {room: ours for room, ours in above.items() if room not in leaves}
+        above = {module: ours for module, ours in above.items() if module not in leaves}
 
 
-def test_each_room_has_its_tests():
-    for room in DOORS.keys() - {"errors"}:
-        assert (ROOT / "tests" / f"test_{room}.py").exists(), room
+def test_each_module_has_its_tests():
+    for module, path in MODULES.items():
+        if path.stem not in ("__init__", "errors", "__main__"):
+            test = ROOT / "tests" / path.parent.relative_to(PACKAGE) / f"test_{path.stem}.py"
+            assert test.exists(), f"{module} has no {test.relative_to(ROOT)}"
 
 
 @pytest.mark.parametrize(
     "library", ["flax", "huggingface_hub", "lm_eval", "matplotlib", "orbax", "safetensors", "tiktoken", "tyro"]
 )
 def test_a_library_has_one_door(library):
-    assert sum(library in outside for _, outside in DOORS.values()) == 1
+    assert sum(library in outside for _, outside in IMPORTS.values()) == 1

@@ -1,0 +1,276 @@
+"""Measure a model: `python -m jaxgpt.commands.evaluate RUN`, with `--data`, `--choices`, `--canaries` or `--tasks`."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import rich.console
+import rich.progress
+import rich.table
+
+from jaxgpt import console
+from jaxgpt.data.datasets import Data, open_data
+from jaxgpt.errors import DataError, UsageError, require
+from jaxgpt.inference import multiple_choice
+from jaxgpt.prepare import canaries
+from jaxgpt.runs.folder import cache_folder, require_writable
+from jaxgpt.runs.weights import Source, find_gpt2, last_start
+from jaxgpt.training import validation
+
+Stage = Callable[[str, int], Callable[[int], None]]  # as in jaxgpt.inference.harness
+WHAT = ("data", "choices", "canaries", "tasks")  # the flags that say what to measure; one of them at least is given
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure how good a model is: its loss on a text, multiple choice, memory, the tasks of EleutherAI's harness."""
+
+    model: Annotated[str, *console.place("MODEL")]
+    """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
+    data: str | None = None
+    """A text, a .bin token file, a prepared folder (its val split), shakespeare or python; or .jsonl examples, of which
+    completions alone are measured."""
+    T: int | None = None
+    """Tokens of a window of --data, each of which sees none before the window; by default the model's context."""
+    choices: Path | None = None
+    """A JSONL file; a line is {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0}."""
+    canaries: Path | None = None
+    """A prepared folder: how well the model remembers the canaries that stand in its text, made-up secrets."""
+    tasks: str | None = None
+    """Tasks of the harness, by name, with commas between: hellaswag,lambada_openai. Their data is a download."""
+    limit: int | None = None
+    """Only the first so many items of --choices and of each of --tasks."""
+    num_fewshot: int | None = None
+    """How many solved examples --tasks puts in front of each item; by default as many as the task itself says."""
+    include_path: Path | None = None
+    """A folder of your own tasks for --tasks, YAML files as the harness has them."""
+    batch_size: int = 8
+    """Sequences at a time."""
+    device: Literal["auto", "gpu", "cpu"] = "auto"
+    """Where to run; auto takes an NVIDIA GPU if there is a usable one."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute dtype; auto is bfloat16 on a GPU that has it, else float32."""
+    json: Path | None = None
+    """Write the results to this file too, in full."""
+
+    def __post_init__(self):
+        if all(getattr(self, name) is None for name in WHAT):
+            flags = ", ".join(f"--{name}" for name in WHAT[:-1]) + f" or --{WHAT[-1]}"
+            raise UsageError(f"nothing to measure: give {flags}; --help explains them")
+        for name, lowest in (("T", 1), ("limit", 1), ("num_fewshot", 0), ("batch_size", 1)):
+            if (value := getattr(self, name)) is not None:
+                require(lowest <= value < 2**31, name, value, f"from {lowest} to 2**31 - 1")
+        if self.tasks is not None and not all(self.task_names):
+            raise UsageError(f"--tasks {self.tasks!r}: a name is empty; give names with commas between them")
+        if self.include_path is not None and not self.include_path.is_dir():
+            raise UsageError(f"--include-path {self.include_path}: no such folder; give a folder of YAML files")
+
+    @property
+    def task_names(self) -> list[str]:
+        return [name.strip() for name in (self.tasks or "").split(",")]
+
+
+def main(argv: Sequence[str]) -> int:
+    config = console.parse(EvaluateConfig, argv)
+    source = find_gpt2(config.model)
+    data = None if config.data is None else find_text(config, source)
+    items = None
+    if config.choices is not None:
+        items = multiple_choice.read(config.choices, source.config.block_size)[: config.limit]
+    planted = None if config.canaries is None else find_canaries(config.canaries, source)
+    if config.json:
+        secrets = config.canaries and config.canaries / canaries.FILE
+        for read in filter(None, (config.data, config.choices, secrets)):
+            if config.json.resolve() == Path(read).resolve():
+                raise UsageError(f"--json {config.json}: that is what is measured on; choose another file")
+        require_writable("--json", config.json)
+    with progress() as stage:
+        tasks = None
+        if config.tasks is not None:
+            from jaxgpt.inference import harness
+
+            stage("reading the tasks", 0)
+            tasks = harness.load_tasks(config.task_names, config.include_path, config.num_fewshot)
+        from jaxgpt.runtime import device
+
+        results: dict[str, Any] = {"model": config.model}
+        with device.memory_errors("use a smaller --batch-size"):
+            model = load_model(config, source)
+            if data is not None:
+                results |= measure_text(config, data, model, stage)
+            if items is not None:
+                results["choices"] = measure_choices(config, items, model, stage)
+            if planted is not None:
+                results["canaries"] = measure_canaries(config, *planted, model, stage)
+            if tasks is not None:
+                lm = harness.JaxgptLM(model, config.batch_size, stage=stage)
+                results["tasks"] = harness.evaluate(lm, tasks, config.limit)
+    if "canaries" in results:  # now that nothing else is drawn
+        draw(canaries.table(results["canaries"]))
+        print(canaries.MEANING)
+    if "tasks" in results:
+        show_tasks(results["tasks"])
+    if config.json:
+        config.json.write_text(json.dumps(finite(results), indent=2) + "\n", encoding="utf-8")
+        say("saved", str(config.json))
+    return 0
+
+
+def load_model(config: EvaluateConfig, source: Source) -> Any:
+    from jaxgpt.runs.huggingface import load
+    from jaxgpt.runtime import device
+
+    where, shape = device.select(config.device), source.config
+    device.keep_compiled(cache_folder() / "compiled")
+    compute = device.compute(config.dtype, shape.n_layer, shape.n_embd // shape.n_head, shape.block_size)
+    say("model", f"{config.model}: {shape.n_layer} layers, width {shape.n_embd}, {compute['dtype']}, on {where}")
+    return load(source, **compute)
+
+
+def find_text(config: EvaluateConfig, source: Source) -> Data:
+    context = source.config.block_size
+    if (config.T or 1) > context:
+        raise UsageError(f"--T {config.T} is above the model's context of {context:,} tokens; use a smaller one")
+    data = open_data(config.data, config.T or context, split="val", n=source.config.predict_tokens)
+    if data.kind == "labels":
+        raise DataError(f"{config.data}: texts with labels; python -m jaxgpt.commands.classify eval measures on them")
+    if data.kind == "text" and len(data.tokens) < 2:
+        raise DataError(f"{config.data}: one token predicts nothing; use a longer text")
+    return data
+
+
+def measure_text(config: EvaluateConfig, data: Data, model: Any, stage: Stage) -> dict[str, float]:
+    import jax
+
+    from jaxgpt.objectives.base import objective_of
+    from jaxgpt.runtime import device
+
+    T, B = config.T or model.config.block_size, config.batch_size
+    for note in data.notes:
+        say("note", f"{data.name}: {note}")
+    say("data", f"{data}; windows of {T:,}")
+    objective = objective_of(data.kind, predict_tokens=model.config.predict_tokens)
+    measure, advance = jax.jit(objective.measure), stage("windows", data.rows(T))
+
+    def sums() -> Iterator[dict[str, Any]]:
+        for batch in data.once(B, T):
+            yield jax.device_get(measure(model, *device.put(*batch)))
+            advance(B)
+
+    found = validation.measured(sums(), data.bytes())
+    say("loss", validation.said(found).removeprefix("loss "))
+    return found
+
+
+def measure_choices(
+    config: EvaluateConfig, items: list[multiple_choice.Item], model: Any, stage: Stage
+) -> dict[str, float | int]:
+    from jaxgpt.inference.score import is_cut, score
+
+    context = model.config.block_size
+    requests = [request for item in items for request in item.requests]
+    cut = sum(any(is_cut(request, context) for request in item.requests) for item in items)
+    too_long = f"; {cut:,} too long for the model's context of {context:,} tokens, cut from the left" if cut else ""
+    say("choices", f"{config.choices}: {len(items):,} items, {len(requests):,} choices{too_long}")
+    scores = iter(score(model, requests, config.batch_size, stage("choices", len(requests))))
+    found = multiple_choice.accuracy(items, [[next(scores).log_likelihood for _ in item.requests] for item in items])
+    for name in ("acc", "acc_norm"):
+        say(name, f"{found[name]:.4f} ± {found[f'{name}_stderr']:.4f}")
+    return found | {"cut": cut}
+
+
+def find_canaries(folder: Path, source: Source) -> tuple[list[canaries.Canary], bool]:
+    """The canaries of a folder, and whether the model is a run whose flags name it, or a file in it, as its text."""
+    planted, context = canaries.read(folder), source.config.block_size
+    if (needed := sum(map(len, canaries.request(planted[0].secret))) - 1) > context:
+        raise UsageError(f"--canaries: each needs {needed} tokens, and the model's context is {context:,}; use another")
+    if not source.is_run or source.folder is None:
+        return planted, False
+    data = Path(last_start(source.folder)[0].data).resolve()
+    return planted, folder.resolve() in (data, data.parent)
+
+
+def measure_canaries(
+    config: EvaluateConfig, planted: list[canaries.Canary], trained: bool, model: Any, stage: Stage
+) -> dict[str, Any]:
+    from jaxgpt.inference.score import score
+
+    say("canaries", f"{config.canaries}: {len(planted):,}")
+    if not trained:
+        say("note", f"{config.model} is no run with that folder as its --data: a control, if it never saw the text")
+    advance = stage("canaries", canaries.REFERENCES + 2 * len(planted))
+    found = canaries.measure(planted, lambda requests: score(model, requests, config.batch_size, advance))
+    return {"folder": str(config.canaries), "trained": trained} | found
+
+
+def show_tasks(found: dict[str, Any]) -> None:
+    """The harness's results as a table: a row for each metric of a task."""
+    table = rich.table.Table("task", "version", "shots", "n", "metric", "value", "± stderr")
+    for task, metrics in found["results"].items():
+        for key, value in metrics.items():
+            metric, _, filtered = key.partition(",")
+            if not filtered or metric.endswith("_stderr") or not isinstance(value, int | float):
+                continue
+            error = metrics.get(f"{metric}_stderr,{filtered}")
+            table.add_row(
+                task,
+                str(found["versions"].get(task, "")),
+                str(found["n-shot"].get(task, "")),
+                str(found["n-samples"].get(task, {}).get("effective", "")),
+                metric if filtered == "none" else key,
+                f"{value:.4f}",
+                f"{error:.4f}" if isinstance(error, float) else "",
+            )
+    draw(table)
+
+
+def draw(table: rich.table.Table) -> None:
+    terminal = rich.console.Console()
+    if not terminal.is_terminal:
+        terminal.width = 160  # a file has no width; a table that is cut would say nothing
+    terminal.print(table)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Stage]:
+    """A line at the bottom of a terminal that says what is at work and how far it is."""
+    terminal = rich.console.Console(file=sys.stdout)  # this one: the harness works with stdout turned away
+    columns = ("{task.description}", rich.progress.MofNCompleteColumn(), rich.progress.BarColumn())
+    with rich.progress.Progress(
+        *columns,
+        rich.progress.TimeElapsedColumn(),
+        console=terminal,
+        transient=True,
+        refresh_per_second=2,
+        disable=not terminal.is_terminal,
+    ) as bar:
+
+        def stage(what: str, total: int) -> Callable[[int], None]:
+            for task in bar.task_ids:
+                bar.remove_task(task)
+            task = bar.add_task(what, total=total or None)
+            return lambda done: bar.advance(task, done)
+
+        yield stage
+
+
+def finite(value: Any) -> Any:
+    """The same, with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def say(label: str, text: str) -> None:
+    print(f"{label:<9} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    console.leave(console.run(main, sys.argv[1:]))

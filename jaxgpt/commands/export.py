@@ -1,0 +1,59 @@
+"""Write a run's model for `transformers`: `python -m jaxgpt.commands.export runs/default folder`."""
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from jaxgpt import console
+from jaxgpt.data.tokenizer import hugging_face_files
+from jaxgpt.errors import CheckpointError
+from jaxgpt.runs.folder import make_new
+from jaxgpt.runs.weights import find
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """Write the newest checkpoint of a run as a folder that `transformers` loads: the model and GPT-2's tokenizer."""
+
+    run: Annotated[str, *console.place("RUN")]
+    """A run folder of train.py."""
+    folder: Annotated[Path, *console.place("FOLDER")]
+    """Where to write; a new folder, or an empty one."""
+
+
+def main(argv: Sequence[str]) -> int:
+    config = console.parse(ExportConfig, argv)
+    source = find(config.run)
+    if not source.is_run:
+        raise CheckpointError(f"{config.run}: not a run of train.py; what is exported is a run's newest checkpoint")
+    make_new(config.folder)
+
+    from jaxgpt.models.convert import predicting
+    from jaxgpt.runs.huggingface import load, save_hf
+    from jaxgpt.runtime import device
+
+    device.select("cpu")
+    try:
+        with device.memory_errors("it takes the memory of the model twice"):
+            save_hf(predicting(load(source), 1), config.folder, source.labels)
+    finally:
+        with contextlib.suppress(OSError):
+            config.folder.rmdir()  # which only an empty one lets happen: nothing came of it
+    for name, content in hugging_face_files().items():
+        (config.folder / name).write_text(content, encoding="utf-8")
+    which = config.run if source.step else f"the newest checkpoint of {config.run}"
+    print(f"exported  {config.folder}, from {which}")
+    if (n := source.config.predict_tokens) > 1:
+        print(f"note      the head of the next token; GPT-2 has none for the other {n - 1} that the run predicts")
+    if source.labels:  # whose head reads what stands at the end of a text
+        print(f"use it    transformers.pipeline('text-classification', {str(config.folder)!r})('A text.<|endoftext|>')")
+    else:
+        print(f"use it    transformers.pipeline('text-generation', {str(config.folder)!r})")
+    return 0
+
+
+if __name__ == "__main__":
+    console.leave(console.run(main, sys.argv[1:]))

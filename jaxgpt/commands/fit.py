@@ -1,0 +1,149 @@
+"""What a training step takes of a GPU's memory, how large B may be, and how a mesh of GPUs grows.
+
+`python -m jaxgpt.commands.fit --gpu h100 --T 1024`. Nothing is trained: the step is compiled, XLA says what memory
+it has planned, and traffic.py counts what the GPUs send each other.
+"""
+
+import dataclasses
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import rich.console
+import rich.table
+
+from jaxgpt import console
+from jaxgpt.errors import UsageError
+from jaxgpt.training.config import PROCESS, Preset, TrainConfig, mesh_flag
+
+if TYPE_CHECKING:
+    from jaxgpt.runtime.xla.aot import Memory
+
+COLUMNS = ("--remat", "parameters", "optimizer", "activations", "other temporaries", "all", "largest B")
+GROWTH = ("GPUs", "--mesh", "GB sent", "compute ms", "links ms", "waited for", "step ms", "M tokens/s", "efficiency")
+SIZES = (8, 64, 256, 1024)  # of meshes
+ATTEMPTS = 8  # compilations in search of the largest B, each some ten seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig(TrainConfig):
+    """What a training step takes of a GPU's memory without and with --remat, and the largest B that fits.
+
+    With --mesh also how long it takes at best there and on more GPUs. The other flags are those of train.py.
+    """
+
+    gpu: Literal["auto", "h100"] = "auto"
+    """Whose memory: auto is the NVIDIA GPU of this machine; h100 is described in the package and need not be there."""
+
+
+def main(argv: Sequence[str]) -> int:
+    preset = console.parse_some(Preset, argv)
+    if preset.init_from:
+        raise UsageError("--init-from: what fits depends on the shape alone; name it by --size, or --n-layer and so on")
+    config = console.parse(FitConfig, argv, default=FitConfig.from_preset(preset))
+
+    if any(getattr(config, name) is not None for name in PROCESS):
+        raise UsageError(
+            "--coordinator, --num-processes, --process-id: one process compiles for all GPUs; leave them out"
+        )
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA warns of plans that need too much: that is the question
+    from jaxgpt.runtime import device
+    from jaxgpt.runtime.xla import aot
+
+    if config.gpu == "auto":
+        if config.axes:
+            raise UsageError(
+                "--mesh: the links between GPUs are known for --gpu h100 alone; name it, or leave --mesh out"
+            )
+        if not device.nvidia_gpus():
+            raise UsageError("no usable NVIDIA GPU here; name one that need not be there: --gpu h100")
+        device.select("gpu")
+        on, limit = aot.present()
+    else:
+        os.environ.update(device.gpu_settings())
+        device.select("cpu")
+        on, limit = aot.described(config.gpu, config.axes)
+
+    errors = rich.console.Console(stderr=True)
+    gpu = on.devices.flat[0].device_kind
+    of_all = f" of all {on.size} ({config.B // on.size} on each)" if on.size > 1 else ""
+    title = f"B={config.B}{of_all}, T={config.T} on {gpu}: GB on a GPU, of {limit / 1e9:.1f} that a run takes"
+    table = rich.table.Table(*COLUMNS, title=title)
+    for remat in ("none", "dots", "full"):
+
+        def measure(share: int, remat: str = remat) -> "Memory | None":  # of B, for each GPU
+            with errors.status(f"compiling --remat {remat} --B {share * on.size}"):
+                return aot.memory(dataclasses.replace(config, B=share * on.size, remat=remat), on)
+
+        share = config.B // on.size
+        here, twice = measure(share), measure(2 * share)
+        best = on.size * largest(measure, {share: here, 2 * share: twice}, limit)
+        parts = ["-"] * 5
+        if here and twice:
+            activations = min(here.temporary, twice.temporary - here.temporary)  # what grows with B
+            sizes = here.parameters, here.optimizer, activations, here.temporary - activations, here.total
+            parts = [f"{size / 1e9:.2f}" for size in sizes]
+        table.add_row(remat, *parts, f"{best:,}" if best else "none")
+    paper = rich.console.Console(width=None if sys.stdout.isatty() else 120)
+    paper.print(table)
+    if config.axes:
+        paper.print(growth(config, config.axes, errors))
+    return 0
+
+
+def growth(config: FitConfig, axes: dict[str, int], errors: rich.console.Console) -> rich.table.Table:
+    """The least time of a step on one GPU, on the mesh, and on meshes larger along data, with B in proportion."""
+    from jaxgpt.runtime.xla import aot, traffic
+
+    size = math.prod(axes.values())
+    share = config.B // size  # sequences of a GPU
+    title = f"{share} sequences of {config.T} tokens for each GPU, hosts of {traffic.Links.per_host}: at best"
+    table = rich.table.Table(*GROWTH, title=title)
+    sizes = [n for n in (size, *SIZES) if n >= size and n % size == 0]
+    meshes = {n: dict(sorted((axes | {"data": axes.get("data", 1) * n // size}).items())) for n in sizes}
+    alone = 0.0
+    for gpus, mesh in ({1: {"data": 1}} | meshes).items():
+        flags = dataclasses.replace(config, B=share * gpus, mesh=mesh_flag(mesh))
+        with errors.status(f"compiling --mesh {flags.mesh} --B {flags.B}"):
+            on, _ = aot.described(config.gpu, mesh)
+            step = traffic.step(aot.compiled_step(flags, on).as_text())
+        alone = alone or step.ms
+        times = step.compute_ms, step.communication_ms, step.exposed_ms, step.ms
+        speed = flags.B * flags.T / step.ms / 1e3  # million tokens a second
+        cells = f"{gpus:,}", flags.mesh, f"{step.sent / 1e9:.2f}", *(f"{ms:.1f}" for ms in times), f"{speed:,.1f}"
+        table.add_row(*cells, f"{alone / step.ms:.0%}")
+    return table
+
+
+def largest(measure: Callable[[int], "Memory | None"], known: dict[int, "Memory | None"], limit: int) -> int:
+    """A B whose step fits into `limit` bytes, the largest to within two in a hundred; 0 if one sequence does not fit.
+
+    What a step takes grows with B nearly along a line: each attempt is where the line through the nearest two that are
+    known meets the limit.
+
+    Args:
+      measure: what a step with this B takes; None: too much for a plan.
+      known: that of two values of B.
+    """
+    known = {B: memory.total if memory else math.inf for B, memory in known.items()}
+    for _ in range(ATTEMPTS):
+        fits = max((B for B, total in known.items() if total <= limit), default=0)
+        too_large = min((B for B, total in known.items() if total > limit), default=math.inf)
+        if too_large - fits <= max(1, fits // 50):
+            break
+        if known.get(too_large) == math.inf:
+            B = (fits + too_large) // 2
+        else:
+            a, b = sorted(sorted(known, key=lambda B: abs(known[B] - limit))[:2])
+            slope = max(1, (known[b] - known[a]) / (b - a))
+            B = min(max(fits + 1, int(a + (limit - known[a]) / slope)), too_large - 1)
+        memory = measure(B)
+        known[B] = memory.total if memory else math.inf
+    return max((B for B, total in known.items() if total <= limit), default=0)
+
+
+if __name__ == "__main__":
+    console.leave(console.run(main, sys.argv[1:]))

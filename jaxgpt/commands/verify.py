@@ -1,0 +1,131 @@
+"""Check a run's checkpoints, and prove its resume: `python -m jaxgpt.commands.verify runs/default`."""
+
+import dataclasses
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from jaxgpt import console
+from jaxgpt.errors import CheckpointError, DamagedError, NumericsError, UsageError
+from jaxgpt.runs.folder import open_run
+from jaxgpt.runs.weights import find, last_start
+from jaxgpt.training.config import PROCESS, TrainConfig
+from jaxgpt.training.resume import command
+
+CLOCK = ("step_ms", "tokens_per_s")  # what two rows of equal steps may differ in
+
+
+@dataclasses.dataclass(frozen=True)
+class VerifyConfig:
+    """Hold every checkpoint of a run to the fingerprints that were saved with it."""
+
+    run: Annotated[Path, *console.place("RUN")]
+    """A run folder of train.py."""
+    resume: int = 0
+    """Also train 2 * RESUME steps with the run's flags, in a temporary folder, once whole and once from the middle on
+    in a new process, and compare to the bit; 0: don't."""
+
+
+def main(argv: Sequence[str]) -> int:
+    config = console.parse(VerifyConfig, argv)
+    if config.resume < 0:
+        raise UsageError(f"--resume {config.resume} is out of range: it must be 0 or above")
+    flags, starts = last_start(config.run)
+    last = {"mesh": starts[-1].get("mesh", flags.mesh)} | dict.fromkeys(PROCESS)  # one process, on as many devices
+    flags = dataclasses.replace(flags, **last)
+    with open_run(config.run):
+        damaged = check(config.run, flags)
+    if config.resume:
+        with tempfile.TemporaryDirectory(prefix="jaxgpt-verify-") as folder:
+            prove_resume(flags, config.resume, Path(folder))
+    if damaged:
+        raise CheckpointError(f"{config.run}: {damaged} damaged; train.py goes on from the newest whole one, if any")
+    return 0
+
+
+def check(run: Path, flags: TrainConfig) -> int:
+    """Print what holds for each checkpoint, and return how many are damaged."""
+    import jax
+
+    from jaxgpt.objectives.base import objective_of
+    from jaxgpt.runs.checkpoint import Checkpoints
+    from jaxgpt.runs.huggingface import load
+    from jaxgpt.runtime import device
+    from jaxgpt.training.setup import training
+
+    device.select("cpu")  # the bits are the same anywhere
+    source = find(run)
+    if source.base:
+        load(source)  # which is held to the weights that the adapters were trained beside
+    objective = objective_of(source.objective, len(source.labels), flags.predict_tokens)
+    like = training(flags, objective=objective).shapes
+    damaged = 0
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        if not checkpoints.steps():
+            print(f"none      {run}/checkpoints has no checkpoint yet")
+        for step in checkpoints.steps():
+            try:
+                progress = checkpoints.progress(step)
+                state = checkpoints.restore(step, like)
+                arrays = len(jax.tree.leaves(state))
+                print(
+                    f"whole     {run}/checkpoints/{step}: {arrays} arrays, position {progress.position:,}", flush=True
+                )
+            except DamagedError as error:
+                damaged += 1
+                print(f"damaged   {error}", flush=True)
+    return damaged
+
+
+def prove_resume(flags: TrainConfig, k: int, folder: Path) -> None:
+    """Train 2k steps at once, and k steps more from the checkpoint in their middle, and compare."""
+    whole, parts = folder / "whole", folder / "parts"
+    # A better held-out loss would make checkpoints of its own.
+    short = dataclasses.replace(flags, steps=2 * k, epochs=None, save_every=k, eval_every=0)
+    train(dataclasses.replace(short, out=whole))
+    shutil.copytree(whole, parts)
+    shutil.rmtree(parts / "checkpoints" / str(2 * k))
+    train(dataclasses.replace(short, out=parts))
+    differing = differences(whole, parts, 2 * k)
+    if differing:
+        raise NumericsError(f"{k} + {k} steps are not {2 * k} steps: {differing}; on a GPU try --deterministic")
+    print(f"resume    {k} + {k} steps in two processes = {2 * k} steps in one: every row and array, to the bit")
+
+
+def train(flags: TrainConfig) -> None:
+    script = Path(__file__).parents[2] / "train.py"
+    _, _, *words = shlex.split(command(flags))
+    print(f"training  {flags.steps} steps in {flags.out}", flush=True)
+    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
+    if done.returncode:
+        complaint = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
+        kind = UsageError if done.returncode == UsageError.exit_code else CheckpointError
+        raise kind(f"training ended with code {done.returncode}: {complaint}")
+
+
+def differences(a: Path, b: Path, step: int) -> str:
+    """Where two runs part: the first row of their logs, or the first array of a checkpoint; "" if nowhere."""
+    for mine, theirs in zip(_rows(a), _rows(b), strict=True):
+        if mine != theirs:
+            return f"the rows of step {mine['step']} differ: {mine} and {theirs}"
+    mine, theirs = (_fingerprint(run, step) for run in (a, b))
+    return "".join([f"{name} differs" for name in mine if mine[name] != theirs[name]][:1])
+
+
+def _rows(run: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in CLOCK} for row in rows]
+
+
+def _fingerprint(run: Path, step: int) -> dict[str, str]:
+    return json.loads((run / "checkpoints" / str(step) / "progress" / "metadata").read_text())["fingerprint"]
+
+
+if __name__ == "__main__":
+    console.leave(console.run(main, sys.argv[1:]))

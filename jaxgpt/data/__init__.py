@@ -1,0 +1,1 @@
+"""From a name to the batch at a position: numpy, no JAX."""

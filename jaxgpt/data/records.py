@@ -1,0 +1,115 @@
+"""Records in a file: JSONL, one JSON object a line, or a table with the names of its fields in the first line."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.errors import DataError
+
+Records = list[tuple[int, dict[str, Any]]]  # each with the line that it stands on
+
+
+def read(path: str | Path) -> Records:
+    """The objects of a UTF-8 file, each with the number of its line, from 1; blank lines are skipped.
+
+    Raises:
+      DataError: it can't be read, is empty, or a line is no JSON object; with the line's number.
+    """
+    lines = _content(path).split(b"\n")  # only these end a line: a text may hold U+2028
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        raise DataError(f"{path}: the file is empty; it needs one JSON object a line")
+    return [(number, _record(f"{path}, line {number}", line)) for number, line in numbered]
+
+
+def _content(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; give one with a record a line") from None
+    except (OSError, ValueError) as error:  # ValueError: no name of a file, such as one with a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: {reason}; give a file that can be read") from None
+
+
+def _record(where: str, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line.decode("utf-8"))
+        if b"\\u" in line:
+            json.dumps(record, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: not UTF-8: byte 0x{line[error.start]:02x} at offset {error.start:,} of the line; "
+            "convert the file first, for example: iconv -f latin1 -t utf-8"
+        ) from None
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: a lone surrogate, half of a \\u pair, is no text; write it again") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON ({error.msg}, column {error.colno}); mend or remove the line") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets within brackets
+        raise DataError(f"{where}: can't be read ({error}); mend the line or remove it") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: not a JSON object, {{...}}; mend the line or remove it")
+    return record
+
+
+def table(path: str | Path, delimiter: str) -> Records:
+    """The rows of a CSV or TSV file by the names in its first line, each with its line.
+
+    With commas, a text that holds one stands in double quotes; with tabs, quotes are part of the text, as in GLUE.
+
+    Raises:
+      DataError: it can't be read, or a row has another number of fields than the first line.
+    """
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    content = _content(path)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: not UTF-8: byte 0x{content[error.start]:02x}; "
+            "convert the file first, for example: iconv -f latin1 -t utf-8"
+        ) from None
+    csv.field_size_limit(2**31 - 1)  # of the whole process; a long text is not wrong, and is cut later
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    numbered, first = [], 1  # the line on which a record begins
+    try:
+        for row in rows:
+            if row:
+                numbered.append((first, row))
+            first = rows.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}, line {first}: {error}; mend the record that begins there") from None
+    if len(numbered) < 2:
+        raise DataError(f"{path}: no record in it: the first has the names of the fields, and each other a record")
+    (_, names), *rest = numbered
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{path}: the first line names two fields {twice[0]!r}; give each a name of its own")
+    for line, row in rest:
+        if len(row) != len(names):
+            raise DataError(f"{path}, line {line}: {len(row)} fields, and the first line names {len(names)}; mend it")
+    return [(line, dict(zip(names, row, strict=True))) for line, row in rest]
+
+
+def text_of(where: str, record: dict[str, Any], field: str) -> str:
+    """A field that must be there, be a text, and not be empty."""
+    if field not in record:
+        raise DataError(f"{where}: no field {field!r}; every example of a file needs it")
+    text = record[field]
+    if not isinstance(text, str):
+        raise DataError(f"{where}: {field!r} is {text!r:.40}, and must be a text")
+    if not text.strip():
+        raise DataError(f"{where}: {field!r} is empty; give it a text, or remove the line")
+    return text
+
+
+def encode(where: str, text: str) -> list[int]:
+    """The tokens of a text."""
+    try:
+        return gpt2().encode(text, disallowed_special=())  # as encode_ordinary, which would panic where this raises
+    except ValueError:  # its pattern has no room for a million blanks in a row
+        raise DataError(f"{where}: one word or blank is too long; shorten it") from None

@@ -1,0 +1,109 @@
+"""Multiple choice: a context, its possible continuations, and which of them is right. No JAX: it is read first."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxgpt.data import records
+from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.errors import DataError
+
+DELIMITER = " "  # between a context and a choice, as the harness's target_delimiter
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A question.
+
+    Attributes:
+      choices: the texts that may follow the context and a space.
+      answer: which of them is right, from 0.
+      requests: for each choice the token ids of the context and of the continuation.
+    """
+
+    choices: list[str]
+    answer: int
+    requests: list[tuple[list[int], list[int]]]
+
+
+def read(path: str | Path, block_size: int) -> list[Item]:
+    """The items of a JSONL file: {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0} a line.
+
+    Raises:
+      DataError: the file, or a line of it, is not that; or a choice is longer than block_size tokens.
+    """
+    return [_item(f"{path}, line {line}", record, block_size) for line, record in records.read(path)]
+
+
+def _item(where: str, record: dict[str, Any], block_size: int) -> Item:
+    missing = [name for name in ("context", "choices", "answer") if name not in record]
+    if missing:
+        raise DataError(f'{where}: no {", ".join(missing)}; an item has "context", "choices" and "answer"')
+    context, choices, answer = record["context"], record["choices"], record["answer"]
+    if not isinstance(context, str) or not context.strip():
+        raise DataError(f"{where}: context is {context!r:.40}, and must be a text that is not empty")
+    if not isinstance(choices, list) or len(choices) < 2:
+        raise DataError(f"{where}: choices is {choices!r:.40}, and must be a list of two texts or more")
+    for choice in choices:
+        if not isinstance(choice, str) or not choice.strip():
+            raise DataError(f"{where}: a choice is {choice!r:.40}, and must be a text that is not empty")
+    if type(answer) is not int or not 0 <= answer < len(choices):
+        raise DataError(f"{where}: answer is {answer!r:.40}, and must be a number from 0 to {len(choices) - 1}")
+    try:
+        requests = [encode_pair(context, DELIMITER + choice) for choice in choices]
+    except ValueError:  # the tokenizer's pattern has no room for a million spaces in a row
+        raise DataError(f"{where}: one word or blank in it is too long; shorten it") from None
+    longest = max(len(continuation) for _, continuation in requests)
+    if longest > block_size:
+        raise DataError(f"{where}: a choice has {longest:,} tokens, more than the model's context of {block_size:,}")
+    return Item(choices, answer, requests)
+
+
+def encode_pair(context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Token ids of a context and its continuation, as the harness makes them: encoded together, and then parted.
+
+    Blanks at the end of the context go to the continuation, since GPT-2's tokens begin with theirs.
+    """
+    stem = context.rstrip()
+    ids = encode(stem)
+    return ids, encode(context + continuation)[len(ids) :]
+
+
+def encode(text: str) -> list[int]:
+    """Token ids; <|endoftext|> is the token, as it is for `transformers`."""
+    return gpt2().encode(text, allowed_special="all")
+
+
+def accuracy(items: Sequence[Item], log_likelihoods: Sequence[Sequence[float]]) -> dict[str, float]:
+    """How often the right choice is the likeliest.
+
+    Args:
+      log_likelihoods: of each item's choices.
+
+    Returns:
+      `acc`, and `acc_norm`, for which a choice's log likelihood is divided by its characters; the standard error of
+      each, nan for a single item; `n`.
+    """
+    hits, hits_norm = [], []
+    for item, found in zip(items, log_likelihoods, strict=True):
+        by_character = [value / len(choice) for value, choice in zip(found, item.choices, strict=True)]
+        hits.append(found.index(max(found)) == item.answer)
+        hits_norm.append(by_character.index(max(by_character)) == item.answer)
+    acc, acc_stderr = mean_and_error(hits)
+    acc_norm, acc_norm_stderr = mean_and_error(hits_norm)
+    return {
+        "acc": acc,
+        "acc_stderr": acc_stderr,
+        "acc_norm": acc_norm,
+        "acc_norm_stderr": acc_norm_stderr,
+        "n": len(items),
+    }
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and its standard error: the sample standard deviation over the root of n; nan for fewer than two."""
+    n, mean = len(values), sum(values) / len(values)
+    variance = sum((value - mean) ** 2 for value in values) / (n - 1) if n > 1 else math.nan
+    return mean, math.sqrt(variance / n)

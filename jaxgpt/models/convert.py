@@ -1,0 +1,60 @@
+"""The same weights as another model: of another dtype, attention or padding, or with heads for more or fewer tokens."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxgpt.models.configs import GPT2Config
+from jaxgpt.models.gpt2 import GPT2
+
+
+def with_config(model: GPT2, config: GPT2Config) -> GPT2:
+    """The same weights in a model of another dtype, attention, unroll or padding of the vocabulary."""
+    V, like = config.vocab_size, jax.eval_shape(lambda: GPT2(config, jax.random.key(0)))
+    leaves = [
+        leaf if leaf.shape == to.shape else _whole_gradient(jnp.pad(leaf[:V], ((0, to.shape[0] - V), (0, 0))))
+        for leaf, to in zip(jax.tree.leaves(model), jax.tree.leaves(like), strict=True)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def predicting(model: GPT2, n: int) -> GPT2:
+    """The model with heads for n tokens: for one, an ordinary GPT-2 of the blocks that predict the next token.
+
+    Heads that are there stay. A new one begins as a copy of the first, as those of Medusa do (Cai et al., 2024): to
+    guess the next token is a start for one further ahead.
+    """
+    config = model.config
+    if n == config.predict_tokens:
+        return model
+    given = dict(jax.tree_util.tree_leaves_with_path(model))
+    chosen = jnp.array([i if i < config.predict_tokens else 0 for i in range(1, n)], jnp.int32)
+    blocks = zip(jax.tree_util.tree_leaves_with_path(model.h), jax.tree.leaves(model.heads()), strict=True)
+    of_heads = {path: leaf[chosen] for (path, _), leaf in blocks}
+    wanted = dataclasses.replace(config, n_layer=config.depth + n - 1, predict_tokens=n)
+
+    def leaf(path: tuple, _: jax.ShapeDtypeStruct) -> jax.Array:
+        return of_heads[path[1:]] if path[0].name == "extra_heads" else given[path]
+
+    like = jax.eval_shape(lambda: GPT2(wanted, jax.random.key(0)))
+    return jax.tree_util.tree_map_with_path(leaf, like)
+
+
+def aligned(model: GPT2) -> GPT2:
+    """The same model for the loss on a GPU in bfloat16: with rows of zeros, the token embedding's are a multiple of 8.
+
+    Else XLA pads them itself for the head's products, and then copies the gradient without the padding.
+    """
+    if model.config.attention != "cudnn" or model.config.padded_vocab_size % 8 == 0:
+        return model
+    return with_config(model, dataclasses.replace(model.config, pad_vocab_to_multiple_of=8))
+
+
+@jax.custom_vjp
+def _whole_gradient(x: jax.Array) -> jax.Array:
+    """x; its gradient is finished before anything else is made of it, which otherwise XLA does first."""
+    return x
+
+
+_whole_gradient.defvjp(lambda x: (x, None), lambda _, g: (jax.lax.optimization_barrier(g),))

@@ -1,0 +1,1 @@
+"""The operations whose gradients are written by hand."""

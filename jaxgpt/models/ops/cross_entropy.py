@@ -1,0 +1,113 @@
+"""The loss of the output matrix without its logits in memory: cross-entropy over chunks of the tokens."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxgpt.models.ops.matmul import product, times_transposed, transposed
+
+CHUNK = 16384  # tokens whose logits exist at a time, 1.6 GB in bfloat16: as fast on a GPU as all of them at once
+
+UNROLLED = 8  # chunks of which a GPU's program has no loop; more would make it long and slow to compile
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def cross_entropy(x: jax.Array, table: jax.Array, y: jax.Array, vocab_size: int) -> jax.Array:
+    """The sum of the next-token losses of `x @ table.T`, in nats, float32 ().
+
+    The logits of a chunk have x's dtype; their softmax and the loss are float32. When a gradient is asked for, it is
+    made beside the loss, chunk by chunk, so that the logits are computed once and never kept (as Hsu et al., 2024,
+    "Liger Kernel", do for their fused linear cross-entropy).
+
+    Args:
+      x: (B, T, C), what the head reads.
+      table: float32 (V, C), the output matrix; its rows from vocab_size on are padding, which has probability 0.
+      y: int32 (B, T), the id that follows each token; one below 0 is not counted.
+      vocab_size: how many ids there are.
+    """
+    table = table.astype(x.dtype)
+
+    def add(total, part):
+        x, y = part
+        return total + _losses(_logits(x, table, vocab_size), y)[0], None
+
+    return jax.lax.scan(add, jnp.float32(0), _chunks(x, y))[0]
+
+
+def _forward(x, table, y, vocab_size):
+    rows = table.astype(x.dtype)
+
+    def chunk(part):
+        x, y = part  # (B, t, C), (B, t)
+        logits = _logits(x, rows, vocab_size)  # (N, V)
+        total, highest, scale = _losses(logits, y)
+        # Of the loss, by the logits. exp(logits - logarithm of the sum) would have that logarithm's rounding, tenfold.
+        slope = jnp.exp(logits.astype(jnp.float32) - highest) / scale - _hits(logits, y)
+        slope = jnp.where(y.reshape(-1, 1) >= 0, slope, 0).astype(x.dtype)
+        dx = product(slope, rows).astype(x.dtype).reshape(x.shape)
+        return (total, product(transposed(slope), x.reshape(-1, x.shape[-1]), jnp.float32)), dx
+
+    def add(so_far, part):
+        # A chunk begins when the one before it is done: otherwise XLA may hold the logits of all of them at once.
+        so_far, part = jax.lax.optimization_barrier((so_far, part))
+        (total, dtable), dx = chunk(part)
+        total, dx = jax.lax.optimization_barrier((total, dx))  # dx is part of being done
+        return jax.tree.map(jnp.add, so_far, (total, dtable)), dx
+
+    parts = _chunks(x, y)  # (count, ...)
+    so_far, dx = chunk(jax.tree.map(lambda part: part[0], parts))
+    dx = dx[None]
+    if len(parts[0]) > 1:
+        rest = jax.tree.map(lambda part: part[1:], parts)
+        loop = functools.partial(jax.lax.scan, add)
+        # On a GPU a loop would break the program's one CUDA graph; on a CPU the barrier does nothing, and a loop does.
+        unrolled = functools.partial(loop, unroll=True) if len(rest[0]) < UNROLLED else loop
+        so_far, more = jax.lax.platform_dependent(so_far, rest, cpu=loop, default=unrolled)
+        dx = jnp.concatenate([dx, more])
+    total, dtable = so_far
+    B, T, C = x.shape
+    return total, (dx.swapaxes(0, 1).reshape(B, -1, C)[:, :T], dtable)
+
+
+def _backward(vocab_size, gradients, g):
+    dx, dtable = gradients
+    return (g * dx).astype(dx.dtype), g * dtable, None
+
+
+cross_entropy.defvjp(_forward, _backward)
+
+
+def _chunks(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(count, B, t, C) and (count, B, t): along T, so that every device keeps its own rows of B."""
+    B, T, C = x.shape
+    t = -(-T // min(T, -(-B * T // CHUNK)))
+    count, missing = -(-T // t), -T % t
+    x, y = jnp.pad(x, ((0, 0), (0, missing), (0, 0))), jnp.pad(y, ((0, 0), (0, missing)), constant_values=-1)
+    return x.reshape(B, count, -1, C).swapaxes(0, 1), y.reshape(B, count, -1).swapaxes(0, 1)
+
+
+def _logits(x: jax.Array, table: jax.Array, vocab_size: int) -> jax.Array:
+    logits = times_transposed(x.reshape(-1, x.shape[-1]), table)  # (N, V)
+    if table.shape[0] == vocab_size:
+        return logits
+    ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
+    return jnp.where(ids < vocab_size, logits, -jnp.inf)
+
+
+def _losses(logits: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The sum of the losses; each row's highest logit and the sum of exp(logit - highest), (N, 1); all float32."""
+    hits, logits = _hits(logits, y), logits.astype(jnp.float32)
+    highest = logits.max(-1, keepdims=True)
+    scale = jnp.exp(logits - highest).sum(-1, keepdims=True)
+    label = jnp.where(hits, logits, 0).sum(-1, keepdims=True)
+    losses = jnp.log(scale) + (highest - label)
+    return jnp.where(y.reshape(-1, 1) >= 0, losses, 0).sum(), highest, scale
+
+
+def _hits(logits: jax.Array, y: jax.Array) -> jax.Array:
+    """Where the label of each row is, bool (N, V).
+
+    An indexed read of the label would have a scatter as its gradient, and on a mesh it would ask other devices.
+    """
+    return jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == y.reshape(-1, 1)

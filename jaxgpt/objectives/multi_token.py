@@ -1,0 +1,122 @@
+"""Multi-token prediction: n heads, each of which predicts a token further ahead, trained in the memory of one.
+
+Gloeckle et al. (2024), "Better & Faster Large Language Models via Multi-token Prediction", section 2. The model is
+model.GPT2 with config.predict_tokens.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxgpt.models.convert import aligned
+from jaxgpt.models.gpt2 import GPT2, GPT2Config, by_layer, first_seen, matmul_precision, remat, unembedding
+from jaxgpt.models.ops.cross_entropy import cross_entropy
+from jaxgpt.training.step import losses_of
+
+
+def multi_token_loss(
+    model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array | None = None, keys: jax.Array | None = None
+) -> tuple[jax.Array, ...]:
+    """The cross-entropies of all heads, added up with equal weights (equation 2).
+
+    Args:
+      x: int32 (B, T), tokens.
+      y: int32 (B, n, T): y[:, i] has the tokens i + 1 places ahead; one below 0 is not counted. With positions it is
+        (B, T), the token that follows each, and `ahead` finds the others.
+      positions: int32 (B, T), where each token stands in its own document; None: each sequence is one document.
+      keys: (B,), of each sequence's dropout; None: without.
+
+    Returns:
+      The sum over heads and tokens, in nats, and the number of next tokens, which the mean is made of, float32 (); then
+      the sums of the single heads, which have no gradient of their own, and the numbers of their tokens, float32 (n,).
+    """
+    model = aligned(model)
+    config = model.config
+    y = y if positions is None else ahead(y, positions, config.predict_tokens)
+    z = model.trunk(x, positions, keys)
+    head_keys = None if keys is None else by_layer(keys, config.n_layer)[config.depth - 1 :]  # (n, B)
+    heads = model.heads(), y.swapaxes(0, 1), head_keys
+    with matmul_precision(config):
+        total, losses = _one_by_one(config, (z, model.ln_f, unembedding(model)), heads, first_seen(positions))
+    counts = (y >= 0).sum((0, 2), dtype=jnp.float32)
+    return total, counts[0], losses, counts
+
+
+def ahead(y: jax.Array, positions: jax.Array, n: int) -> jax.Array:
+    """The tokens 1, 2, ... n places ahead, (B, n, T), in sequences that hold several documents; -1 where there is none.
+
+    Args:
+      y: int32 (B, T), the token that follows each; below 0 where it is not to be learned.
+      positions: int32 (B, T), where each token stands in its own document.
+    """
+
+    def shifted(i: int) -> jax.Array:
+        there = jnp.pad(positions[:, i:], ((0, 0), (0, i)), constant_values=-1)
+        same_document = there == positions + i  # a document that begins in between begins with 0
+        return jnp.where(same_document, jnp.pad(y[:, i:], ((0, 0), (0, i))), -1)
+
+    return jnp.stack([shifted(i) for i in range(n)], axis=1)
+
+
+def head_losses(model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array | None = None) -> jax.Array:
+    """The cross-entropy of each token by each head, in nats, float32 (n, B, T), one head and sequence at a time.
+
+    Arguments as for `multi_token_loss`; the loss of a token below 0 is 0.
+    """
+    z, T, seen = model.trunk(x, positions), x.shape[1], first_seen(positions)
+
+    def of_head(head: tuple[Any, jax.Array]) -> jax.Array:
+        block, y = head
+        with matmul_precision(model.config):
+            hidden = model.ln_f(block(z, T, seen)).reshape(*x.shape, -1)
+        return losses_of(model, hidden, y)
+
+    return jax.lax.map(of_head, (model.heads(), y.swapaxes(0, 1)))
+
+
+def _loss(config: GPT2Config, shared: Any, head: Any, seen: jax.Array | None) -> jax.Array:
+    """The loss of a head, (), of what all heads share and what it has for itself."""
+    (z, ln_f, table), (block, y, keys) = shared, head
+    B, T = y.shape
+    x = remat(lambda z, block: block(z, T, seen, keys), config.remat)(z, block)  # (B*T, C)
+    with jax.named_scope("loss"):
+        return cross_entropy(ln_f(x).reshape(B, T, -1), table, y, config.vocab_size)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _one_by_one(config: GPT2Config, shared: Any, heads: Any, seen: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """The losses of the heads, one after the other: their sum, (), and each, (n,).
+
+    When a gradient is asked for, each head goes backward before the next goes forward, and leaves what is small: its
+    part of the gradient by what all share (figure 2). So no more than one head's logits and activations ever exist.
+    """
+    return _forward(config, shared, heads, seen)[0]
+
+
+def _forward(config: GPT2Config, shared: Any, heads: Any, seen: jax.Array | None) -> tuple:
+    def add(so_far: Any, head: Any) -> tuple[Any, tuple[jax.Array, Any]]:
+        (z, *rest), (block, *own) = shared, head
+        z, _ = jax.lax.optimization_barrier((z, so_far))  # a head begins when the one before it is done
+
+        def loss(shared: Any, block: Any) -> jax.Array:
+            return _loss(config, shared, (block, *own), seen)
+
+        total, (dshared, dblock) = jax.value_and_grad(loss, argnums=(0, 1))((z, *rest), block)
+        return jax.tree.map(jnp.add, so_far, dshared), (total, dblock)
+
+    # On a GPU a loop would break the program's one CUDA graph; on a CPU the barrier does nothing, and a loop does.
+    loop = functools.partial(jax.lax.scan, add)
+    unrolled = functools.partial(loop, unroll=True)
+    nothing = jax.tree.map(jnp.zeros_like, shared)
+    dshared, (losses, dblocks) = jax.lax.platform_dependent(nothing, heads, cpu=loop, default=unrolled)
+    return (losses.sum(), losses), (dshared, dblocks)
+
+
+def _backward(config: GPT2Config, gradients: Any, g: tuple[jax.Array, jax.Array]) -> tuple:
+    dshared, dblocks = jax.tree.map(lambda x: (g[0] * x).astype(x.dtype), gradients)
+    return dshared, (dblocks, None, None), None
+
+
+_one_by_one.defvjp(_forward, _backward)

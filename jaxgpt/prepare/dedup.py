@@ -1,0 +1,137 @@
+"""Duplicates: exact ones by a hash of the text, near ones by MinHash (Broder, 1997), both by datatrove.
+
+Of several copies one stays. Which one depends on the input alone, not on how many workers there are.
+"""
+
+import heapq
+import itertools
+import shutil
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.dedup.exact_dedup import (
+    ExactDedupBuildIndex,
+    ExactDedupConfig,
+    ExactDedupFilter,
+    ExactDedupSignature,
+    ExactFindDedups,
+    read_sigs,
+)
+from datatrove.pipeline.dedup.minhash import (
+    MinhashBuildIndex,
+    MinhashConfig,
+    MinhashDedupBuckets,
+    MinhashDedupCluster,
+    MinhashDedupFilter,
+    MinhashDedupSignature,
+)
+
+from jaxgpt.errors import DataError
+from jaxgpt.prepare.drop_log import Journal
+from jaxgpt.prepare.words import SIMPLE, WORDS
+
+# 5-grams of words, 14 buckets of 8 hashes, as FineWeb (Penedo et al., 2024): two texts that share a part s of their
+# 5-grams are found with probability 1 - (1 - s^8)^14, a half at s = 0.69.
+MINHASH = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8, norm_config=SIMPLE)
+BUFFERED = 4096  # signatures read at once
+
+
+def _text(document: Document) -> str:
+    return document.text
+
+
+EXACT = ExactDedupConfig(content_getter=_text, only_dedup_in_index=False)
+
+
+class Signatures(ExactDedupSignature):
+    """datatrove's, but that the documents go on to the next step."""
+
+    def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        signatures = []
+        for number, document in enumerate(data):
+            signatures += self.get_hashes(document, number)
+            yield document
+        self.save_hashes(rank, signatures)
+
+
+def signatures(work: Path) -> PipelineStep:
+    """Writes the hash of every text."""
+    return Signatures(str(work / "exact" / "signatures"), EXACT)
+
+
+def find_exact(work: Path, index: Path | None) -> PipelineStep:
+    """Finds the texts whose hash an earlier one has, or the index of an earlier folder. One task."""
+    earlier = str(index / "exact") if index else None
+    folders = str(work / "exact" / "signatures"), str(work / "exact" / "duplicates")
+    return ExactFindDedups(*folders, EXACT, index_folder=earlier, lines_to_buffer=BUFFERED)
+
+
+def drop_exact(work: Path, journal: Journal | None) -> PipelineStep:
+    """Drops them, and tells the journal, if there is one."""
+    step = ExactDedupFilter(str(work / "exact" / "duplicates"), EXACT, exclusion_writer=journal)
+    step.name = "exact"
+    return step
+
+
+def near_signatures(work: Path) -> PipelineStep:
+    return MinhashDedupSignature(str(work / "near" / "signatures"), MINHASH, WORDS)
+
+
+def near_buckets(work: Path, index: Path | None) -> PipelineStep:
+    """Finds pairs that agree in a whole bucket. As many tasks as buckets."""
+    folders = str(work / "near" / "signatures"), str(work / "near" / "pairs")
+    earlier = str(index / "near") if index else None
+    return MinhashDedupBuckets(*folders, earlier, MINHASH, only_dedup_in_index=False, lines_to_buffer=BUFFERED)
+
+
+def near_clusters(work: Path) -> PipelineStep:
+    """Joins the pairs: of what hangs together one text stays. One task."""
+    return MinhashDedupCluster(str(work / "near" / "pairs"), str(work / "near" / "remove"), MINHASH)
+
+
+def drop_near(work: Path, journal: Journal) -> PipelineStep:
+    step = MinhashDedupFilter(str(work / "near" / "remove"), exclusion_writer=journal)
+    step.name = "near"
+    return step
+
+
+class Index(ExactDedupBuildIndex):
+    """datatrove's, but that a task may have had no document."""
+
+    def run(self, data: None = None, rank: int = 0, world_size: int = 1) -> None:
+        files = self.data_folder.open_files(self.data_folder.list_files())
+        readers = [
+            read_sigs(file, i, self.config.hash_config, lines_to_buffer=BUFFERED) for i, file in enumerate(files)
+        ]
+        hashes = heapq.merge(*((signature.hash_value for signature in reader) for reader in readers))
+        with self.output_folder.open(f"{self.index_name}.index", mode="wb") as file:
+            for value, _ in itertools.groupby(hashes):
+                file.write(struct.pack("<Q", value))
+
+
+def index_exact(work: Path, index: Path, name: str) -> PipelineStep:
+    """Writes the hashes that a later preparation can be held against. One task."""
+    return Index(str(work / "exact" / "signatures"), str(index / "exact"), name, EXACT)
+
+
+def index_near(work: Path, index: Path, name: str) -> PipelineStep:
+    """As many tasks as buckets."""
+    return MinhashBuildIndex(str(work / "near" / "signatures"), str(index / "near"), name, MINHASH, BUFFERED)
+
+
+def earlier_index(folder: Path, near: bool, index: Path) -> None:
+    """Copy the index of an earlier folder, which has those before it, so that the new folder's has them too.
+
+    Raises:
+      DataError: it has none of this kind.
+    """
+    kinds = ("exact", "near") if near else ("exact",)
+    shutil.rmtree(index, ignore_errors=True)
+    for kind in kinds:
+        if not (folder / "index" / kind).is_dir():
+            how = "--dedup minhash" if kind == "near" else "--dedup"
+            raise DataError(f"{folder}: no index of {kind} duplicates there; prepare it with {how} and --index")
+        shutil.copytree(folder / "index" / kind, index / kind, dirs_exist_ok=True)

@@ -1,0 +1,267 @@
+"""How the tasks of a stage are run: in processes here, as a SLURM job array, or on a Ray cluster; by datatrove."""
+
+import concurrent.futures
+import contextlib
+import copy
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from datatrove.executor.base import DistributedEnvVars, PipelineExecutor
+from datatrove.executor.slurm import SlurmPipelineExecutor
+from datatrove.pipeline.base import PipelineStep
+from loguru import logger
+
+from jaxgpt.errors import JaxgptError, TryAgainError, UsageError
+
+try:
+    import fcntl
+    import resource
+except ImportError:  # Windows, as in folder.py
+    fcntl = resource = None
+
+ROOT = Path(__file__).parents[2]
+POLL_SECONDS = 0.5
+# Runs the tasks 0, 1, ... of a pipeline that are not done yet; their logs and what marks them as done are in the
+# folder; told of each that ends.
+Run = Callable[[list[PipelineStep], int, Path, Callable[[int], None]], None]
+
+
+class Tasks(PipelineExecutor):
+    """The tasks of a stage; `task` runs one, here."""
+
+    def __init__(self, pipeline: list[PipelineStep], tasks: int, logs: Path):
+        super().__init__(pipeline, str(logs))
+        self.tasks = tasks
+
+    @property
+    def world_size(self) -> int:
+        return self.tasks
+
+    def get_distributed_env(self, node_rank: int = -1) -> DistributedEnvVars:
+        names = ("node_ips", "cpus_per_task", "mem_per_cpu", "gpus_on_node")
+        return DistributedEnvVars(**{f"datatrove_{name}": "" for name in names}, datatrove_executor="LOCAL")
+
+    def run(self) -> None:
+        raise NotImplementedError("local() runs them")
+
+    def task(self, rank: int) -> None:
+        """datatrove's log of it goes to its file alone, and not to the screen too."""
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+            try:
+                copy.deepcopy(self)._run_for_rank(rank)
+            except (JaxgptError, OSError):
+                raise
+            except Exception as error:  # of a library, at a document that it was not made for
+                log = self.logging_dir.resolve_paths(f"logs/task_{rank:05d}.log")
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                raise JaxgptError(f"{reason}; {log} says where; this is an error of the program, not yours") from None
+            finally:
+                logger.remove()
+
+
+@contextlib.contextmanager
+def local(workers: int, lock: Path) -> Iterator[Run]:
+    """Run tasks in so many processes; with one, in this.
+
+    datatrove's own executor waits for ever for a worker that was killed, by a lack of memory for example; and its
+    workers outlive a parent that was killed, and write into the files of the next start.
+
+    Args:
+      lock: a file that every worker holds while it lives.
+
+    Raises:
+      TryAgainError: workers of an earlier start live on; or one was killed.
+    """
+    logger.remove()
+    wait_for(lock)
+    if workers == 1:
+
+        def one(pipeline, tasks, logs, done):
+            stage = Tasks(pipeline, tasks, logs)
+            _open_many()
+            for rank in stage.get_incomplete_ranks():
+                stage.task(rank)
+                done(1)
+
+        yield one
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["jaxgpt.prepare.filters", "jaxgpt.prepare.dedup", "jaxgpt.prepare.tokenize"]
+    )  # imported once for all
+    alive, parent = context.Pipe(duplex=False)
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _worker, (alive, lock))
+
+    def several(pipeline, tasks, logs, done):
+        stage = Tasks(pipeline, tasks, logs)
+        try:
+            for future in concurrent.futures.as_completed(
+                [pool.submit(stage.task, rank) for rank in stage.get_incomplete_ranks()]
+            ):
+                future.result()
+                done(1)
+        except BrokenProcessPool:
+            raise TryAgainError(
+                "a worker was killed, perhaps for want of memory; the same command goes on, with --workers 1 in less"
+            ) from None
+
+    try:
+        yield several
+    except BaseException:
+        for process in list(pool._processes.values()):  # what an error or Ctrl-C leaves at work
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        parent.close()
+
+
+def wait_for(lock: Path) -> None:
+    """Wait until no worker holds it: after kill -9 they end within a moment, when they notice."""
+    with lock.open("a") as file:
+        for _ in range(round(30 / POLL_SECONDS) if fcntl else 0):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(POLL_SECONDS)
+        if fcntl:
+            raise TryAgainError(f"{lock}: workers of an earlier start are still at work; wait for them, or end them")
+
+
+def _open_many() -> None:
+    """Open as many files at once as the system lets a process: datatrove has up to three of every piece."""
+    if resource:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _worker(alive: multiprocessing.connection.Connection, lock: Path) -> None:
+    """Set up a worker: Ctrl-C is its parent's affair, and when that ends, however it does, so does this."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _open_many()
+    held = os.open(lock, os.O_WRONLY)  # to the end of the process
+    if fcntl:
+        fcntl.flock(held, fcntl.LOCK_SH)
+
+    def watch() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            alive.recv()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def slurm(workers: int, options: Mapping[str, str]) -> Iterator[Run]:
+    """Submit each stage as a job array, and wait until it is done.
+
+    Args:
+      workers: how many tasks may run at once.
+      options: of sbatch; partition and time must be there.
+
+    Raises:
+      UsageError: there is no sbatch here, or an option is missing.
+    """
+    if not shutil.which("sbatch"):
+        raise UsageError("--executor slurm: no sbatch here; run this on a node from which jobs can be submitted")
+    others = dict(options)
+    try:
+        partition, limit = others.pop("partition"), others.pop("time")
+    except KeyError as missing:
+        raise UsageError(f"--executor slurm needs --sbatch {missing.args[0]}=...") from None
+    memory = re.fullmatch(r"([1-9]\d*)G", others.pop("mem-per-cpu", "4G"))
+    if not memory:
+        raise UsageError("--sbatch mem-per-cpu: use whole gigabytes, such as mem-per-cpu=4G")
+    qos = others.pop("qos", "")
+    here, python = (shlex.quote(str(path)) for path in (ROOT, Path(sys.executable).parent))
+    logger.remove()
+
+    def run(pipeline, tasks, logs, done):
+        stage = SlurmPipelineExecutor(
+            pipeline,
+            tasks,
+            limit,
+            partition,
+            workers=workers,
+            logging_dir=str(logs),
+            slurm_logs_folder=str(logs / "slurm"),
+            job_name=f"jaxgpt-{logs.name}",
+            qos=qos,
+            mem_per_cpu_gb=int(memory[1]),
+            env_command=f"export PYTHONPATH={here}:$PYTHONPATH PATH={python}:$PATH",
+            sbatch_args=others,
+        )
+        missing = len(stage.get_incomplete_ranks())
+        stage.run()
+        asked = 0
+        while left := len(stage.get_incomplete_ranks()):
+            done(missing - left)
+            missing = left
+            time.sleep(POLL_SECONDS)
+            asked = 0 if _queued(stage.job_id) else asked + 1
+            if asked > 20:  # a shared file system may show the last files late
+                raise TryAgainError(
+                    f"SLURM's job {stage.job_id} has ended and {left:,} tasks of it are not done; {logs}/slurm says "
+                    "why; the same command goes on"
+                )
+        done(missing)
+
+    yield run
+
+
+def _queued(job: str) -> bool:
+    answer = subprocess.run(["squeue", "--noheader", "--jobs", str(job)], capture_output=True, text=True)
+    return bool(answer.stdout.strip())
+
+
+@contextlib.contextmanager
+def ray(workers: int) -> Iterator[Run]:
+    """Run tasks on the Ray cluster at $RAY_ADDRESS, or on one that is started here.
+
+    Raises:
+      UsageError: Ray is not installed, or the cluster does not answer.
+    """
+    try:
+        import ray
+        from datatrove.executor.ray import RayPipelineExecutor
+    except ImportError:
+        raise UsageError("--executor ray needs Ray: pip install ray") from None
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    logger.remove()
+    try:
+        ray.init(
+            runtime_env={"env_vars": {"PYTHONPATH": path}},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(f"--executor ray: {' '.join(str(error).split())[:200]}; check RAY_ADDRESS") from None
+
+    def run(pipeline, tasks, logs, done):
+        stage = RayPipelineExecutor(pipeline, tasks, workers, logging_dir=str(logs), mem_per_cpu_gb=1)
+        missing = len(stage.get_incomplete_ranks())
+        stage.run()
+        if left := stage.get_incomplete_ranks():
+            raise TryAgainError(
+                f"{len(left):,} tasks failed on the Ray cluster; {logs}/logs says why; the same command goes on"
+            )
+        done(missing)
+
+    try:
+        yield run
+    finally:
+        ray.shutdown()

@@ -1,0 +1,93 @@
+"""What became of every document: the report of a preparation, in numbers and line by line."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxgpt.prepare.drop_log import write_json
+from jaxgpt.prepare.sources import Unit
+
+
+def account(
+    work: Path, out: Path, pieces: list[list[Unit]], names: list[str], splits: dict[str, Any], canaries: int
+) -> dict[str, Any]:
+    """Write dropped.jsonl and report.json.
+
+    Args:
+      work: what the tasks wrote down.
+      names: the steps in their order.
+      splits: what was kept, as meta.json has it.
+      canaries: documents that were planted.
+
+    Returns:
+      The report: `records` found (a long one that was cut counts as its parts), `broken` ones, `bytes` of the input,
+      `steps` with how many documents each `changed` and `dropped` for which reason, `pii` by kind, `canaries`, `kept`.
+
+    Raises:
+      AssertionError: a document is neither kept nor dropped.
+    """
+    read = [json.loads((work / "read" / f"{rank:05d}.json").read_text()) for rank in range(len(pieces))]
+    dropped: dict[str, Counter] = {name: Counter() for name in dict.fromkeys(names)}
+    with (out / "dropped.jsonl").open("w") as file:
+        for record in _dropped(work, pieces, list(dropped), [each["lines"] for each in read]):
+            dropped[record["step"]][record["reason"]] += 1
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    stats = _stats(work)
+    broken = dropped["read"].total() - dropped["read"]["empty"]
+    records = sum(each["records"] for each in read)
+    kept = {name: sum(split[name] for split in splits.values()) for name in ("documents", "tokens")}
+    steps = [
+        {"name": name, "changed": stats.get(name, {}).get("changed", 0), "dropped": dict(counts)}
+        for name, counts in dropped.items()
+    ]
+    lost = sum(counts.total() for counts in dropped.values())
+    assert records - lost == kept["documents"] - canaries, f"{records} found, {lost} dropped, {kept} kept"
+    report = {
+        "records": records,
+        "broken": broken,
+        "bytes": sum(unit.size for piece in pieces for unit in piece),
+        "steps": steps,
+        "pii": {kind: count for kind, count in stats.get("pii", {}).items() if kind != "changed"},
+        "canaries": canaries,
+        "kept": kept,
+    }
+    write_json(out / "report.json", report, indent=2)
+    return report
+
+
+def _dropped(
+    work: Path, pieces: list[list[Unit]], steps: list[str], lines: list[list[int]]
+) -> Iterator[dict[str, Any]]:
+    """All journals, with the lines of whole files in place of those of units."""
+    before: Counter = Counter()  # of a file, the lines in the units that were
+    for rank, piece in enumerate(pieces):
+        first = []
+        for unit, count in zip(piece, lines[rank], strict=True):
+            if unit.start == 0:
+                before[unit.name] = 0
+            first.append(before[unit.name])
+            before[unit.name] += count
+        for step in steps:
+            path = work / "dropped" / f"{rank:05d}" / f"{step}.jsonl"
+            if path.exists():
+                with path.open() as file:
+                    for record in map(json.loads, file):
+                        record["line"] += first[record.pop("unit")]
+                        yield record
+
+
+def _stats(work: Path) -> dict[str, Counter]:
+    """What the steps counted, over all tasks."""
+    total: dict[str, Counter] = {}
+    for path in sorted((work / "stages").glob("*/stats/*.json")):
+        for step in json.loads(path.read_text()):
+            name = step["name"].rsplit(": ", 1)[-1]
+            counts = {label: _number(count) for label, count in step["stats"].items()}
+            total.setdefault(name, Counter()).update(counts)
+    return total
+
+
+def _number(count: Any) -> int:
+    return int(count["total"] if isinstance(count, dict) else count)

@@ -1,0 +1,113 @@
+"""The end of the pipeline: the token ids of each document, in training or held out, and the shards made of them."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
+
+from jaxgpt.data import shards
+from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2
+from jaxgpt.errors import JaxgptError
+from jaxgpt.prepare import canaries
+from jaxgpt.prepare.drop_log import Journal, write_json
+
+END = VOCAB_SIZE - 1  # <|endoftext|>, which each document begins with, as in llm.c
+SPLITS = ("train", "val")
+TOKEN = np.dtype("<u2")
+
+
+def is_held_out(text: str, share: float) -> bool:
+    """Whether a document is of the held-out share: by a hash of its text, so that more data moves none of them."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+class Tokenise(PipelineStep):
+    """Writes the tokens of a task's documents, and how many there are."""
+
+    type, name = "TOKENISE", "tokenise"
+
+    def __init__(self, work: Path, val: float):
+        super().__init__()
+        self.work, self.val, self.journal = work, val, Journal(work, self.name)
+
+    def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> None:
+        folder = self.work / "tokens"
+        folder.mkdir(parents=True, exist_ok=True)
+        counts = {split: {"documents": 0, "tokens": 0, "text_bytes": 0} for split in SPLITS}
+        encode, end = gpt2().encode_to_numpy, np.array([END], TOKEN).tobytes()
+        files = {split: (folder / f"{rank:05d}.{split}.bin").open("wb") for split in SPLITS}
+        with files["train"], files["val"], self.journal:
+            for document in data:
+                try:
+                    ids = encode(document.text, disallowed_special=())  # a literal <|endoftext|> is text
+                except ValueError:  # GPT-2's pattern has no room for a million blanks in a row
+                    self.journal.line(rank, document.metadata, "a blank of a million characters")
+                    continue
+                split = "val" if is_held_out(document.text, self.val) else "train"
+                files[split].write(end)
+                files[split].write(ids.astype(TOKEN).tobytes())
+                count = counts[split]
+                count["documents"] += 1
+                count["tokens"] += len(ids) + 1
+                count["text_bytes"] += len(document.text.encode())
+        write_json(folder / f"{rank:05d}.json", counts)
+
+
+def collect(work: Path, folder: Path, tasks: int, planted: list[canaries.Canary], per_shard: int) -> dict[str, Any]:
+    """Make the shards of all tasks' tokens, in the order of the tasks.
+
+    Args:
+      planted: what stands among the training documents on top of them, at places drawn by a fixed seed.
+
+    Returns:
+      The splits, as meta.json has them.
+    """
+    counts = [json.loads((work / "tokens" / f"{rank:05d}.json").read_text()) for rank in range(tasks)]
+    splits = {}
+    for split in SPLITS:
+        total = {name: sum(count[split][name] for count in counts) for name in counts[0][split]}
+        extra = _placed(planted, total["documents"]) if split == "train" else []
+        parts = _parts(work, split, [count[split]["documents"] for count in counts], extra)
+        total["documents"] += len(extra)
+        total["tokens"] += sum(1 + len(ids) for _, ids in extra)
+        total["text_bytes"] += sum(len(gpt2().decode_bytes(ids.tolist())) for _, ids in extra)
+        splits[split] = total | {"shards": shards.write(folder, split, parts, per_shard)}
+    return splits
+
+
+def _placed(planted: list[canaries.Canary], documents: int) -> list[tuple[int, np.ndarray]]:
+    """Each copy of each canary with the number of the document that it stands before, in that order."""
+    texts = [canary.text for canary in planted for _ in range(canary.repeats)]
+    places = np.sort(np.random.default_rng(0).integers(0, documents + 1, len(texts)))
+    order = np.random.default_rng(1).permutation(len(texts))
+    return [
+        (int(place), np.array(gpt2().encode_ordinary(texts[which]), TOKEN))
+        for place, which in zip(places, order, strict=True)
+    ]
+
+
+def _parts(work: Path, split: str, documents: list[int], extra: list[tuple[int, np.ndarray]]) -> Iterator[np.ndarray]:
+    first, waiting = 0, list(reversed(extra))
+    for rank, count in enumerate(documents):
+        path = work / "tokens" / f"{rank:05d}.{split}.bin"
+        tokens = np.memmap(path, TOKEN, "r") if path.stat().st_size else np.empty(0, TOKEN)
+        if np.count_nonzero(tokens == END) != count:
+            raise JaxgptError(f"{path} is not what its task wrote: begin again with --fresh")
+        begun = 0
+        if waiting and waiting[-1][0] < first + count:
+            starts = np.flatnonzero(tokens == END)
+            while waiting and waiting[-1][0] < first + count:
+                place, ids = waiting.pop()
+                yield tokens[begun : starts[place - first]]
+                yield np.concatenate([np.array([END], TOKEN), ids])
+                begun = starts[place - first]
+        yield tokens[begun:]
+        first += count
+    for _, ids in reversed(waiting):
+        yield np.concatenate([np.array([END], TOKEN), ids])

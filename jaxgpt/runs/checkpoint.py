@@ -1,0 +1,374 @@
+"""Save and restore a TrainState and a small JSON beside it, with orbax."""
+
+import contextlib
+import errno
+import functools
+import gc
+import itertools
+import logging
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Container, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxgpt.errors import CheckpointError, DamagedError, JaxgptError
+from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.runs.progress import Progress, brief, damaged, from_json, require_fingerprint, to_json
+from jaxgpt.runtime.distributed import all_agree, highest, of_the_first
+from jaxgpt.training.step import TrainState
+
+KEEP = 3  # checkpoints of a run
+PATIENCE_S = 600  # in which all of several processes must have written a checkpoint
+
+# Errors of the system that say nothing about the files themselves.
+NOT_NOW = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
+
+
+class _Kept(ocp.checkpoint_managers.PreservationPolicy):
+    """Which checkpoints stay: the newest, and the best of those that were measured and saved."""
+
+    def __init__(self) -> None:
+        self.best: list[int] = []  # steps, each better than those before it; the saving of one may fail
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        old, there = len(checkpoints) - KEEP, {each.step for each in checkpoints}
+        best = next((step for step in reversed(self.best) if step in there), None)
+        return [place >= old or each.step == best for place, each in enumerate(checkpoints)]
+
+
+class Checkpoints:
+    """The checkpoints of a run, folder/<steps done>: the newest three and the best. A context, which ends all saved.
+
+    Saving is asynchronous: `save` returns when the state is copied to host memory, so that the next step may take over
+    the donated buffers, and a thread writes the copy. A folder gets its final name when it is whole, so a kill while
+    saving leaves the checkpoint before it as the newest.
+
+    What is read is held to what was saved: the JSON has a fingerprint of every array, and a SHA-256 of itself.
+
+    Whoever makes one must hold the run's lock: what a killed process has left half written is deleted.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder.absolute()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise CheckpointError(f"{folder}: not a folder; choose another --out")
+        _silence_orbax()  # also of what a kill has left half deleted
+        self._kept = _Kept()
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._kept,
+            enable_async_checkpointing=True,
+            async_options=ocp.options.AsyncOptions(timeout_secs=PATIENCE_S) if jax.process_count() > 1 else None,
+        )
+        try:
+            self._clear()
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            self._reader = _reader(self.folder) if jax.process_count() > 1 else self._manager
+        except OSError as error:
+            raise CheckpointError(f"{folder}: {error.strerror}; choose another --out") from None
+        self._step, self._in_flight = 0, False  # of the save that was begun last
+        self._failures = 0  # saves in a row that failed
+        self._problems: list[str] = []  # that nobody was told of yet
+        self._met_damage = False
+
+    def __enter__(self) -> "Checkpoints":
+        self._hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        return self
+
+    def __exit__(self, failure: type | None, *_: object) -> None:
+        """Wait until what was saved is on the disk, also where the run ends in an error."""
+        if jax.process_count() > 1 and failure and not issubclass(failure, JaxgptError):
+            return  # another process is gone, and its part of what is half written will never come
+        self.wait()
+        with contextlib.suppress(Exception):  # a save that failed is told of below
+            self._manager.close()
+        if self._met_damage:
+            gc.collect()  # tasks that orbax abandoned complain when they are collected: now, while nobody listens
+        if failure is None:
+            sys.unraisablehook = self._hook
+            if self._failures:
+                left = f"the newest is that of step {self.steps()[0]:,}" if self.steps() else "there is none"
+                raise CheckpointError(
+                    f"{self.folder}: {self.problem() or 'the last checkpoint could not be saved'}; {left}; "
+                    "make room or mend the folder, then run the same command again, without --fresh"
+                )
+
+    # ---- Writing
+
+    def require_space(self, state: TrainState, saves: int, best: bool = False) -> str:
+        """Refuse a disk that can't take a checkpoint of this state; a note if it can't take what `saves` need.
+
+        `best`: whether the best is kept too.
+        """
+        size, free = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)), self._free()
+        if free < size:
+            raise CheckpointError(
+                f"{self.folder}: a checkpoint takes {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free; "
+                "make room, or choose an --out on another disk"
+            )
+        at_most = KEEP + 1 + best  # the oldest goes when the newest is whole
+        missing = min(saves, at_most - len(self.steps())) * size - free
+        return f"{missing / 1e9:.2f} GB are missing for the checkpoints: {free / 1e9:.2f} GB are free" * (missing > 0)
+
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Begin to save a state as folder/<steps done>. What fails is not raised: see `problem` and `retry`."""
+        self.wait()
+        self._step = progress.step
+        if progress.best and progress.best["step"] not in self._kept.best:
+            self._kept.best.append(progress.best["step"])
+        with jax.transfer_guard_device_to_host("allow"):  # the copy is asked for, here
+            content = to_json(progress, state, {"jax": jax.__version__, "orbax-checkpoint": ocp.__version__})
+            arguments = {"state": ocp.args.StandardSave(state), "progress": ocp.args.JsonSave(content)}
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._manager.save(progress.step, args=ocp.args.Composite(**arguments), force=True)
+                self._in_flight = True
+            except Exception as error:  # orbax raises OSError, ValueError and its own
+                self._failed(error)
+
+    def problem(self) -> str:
+        """What went wrong with saves since this was last asked, as far as it is known; "" if nothing. Doesn't wait."""
+        if not self._manager.is_saving_in_progress():
+            self.wait()
+        problems, self._problems = self._problems, []
+        return "; ".join(problems)
+
+    def retry(self, step: int) -> bool:
+        """Whether to try a failed save again at this step: exponential backoff, of 1, 2, 4, ... up to 1,024 steps."""
+        return self._failures > 0 and step >= self._step + 2 ** min(self._failures - 1, 10)
+
+    def wait(self) -> None:
+        """Wait for the save in progress."""
+        if self._in_flight:
+            self._in_flight = False
+            try:
+                self._manager.wait_until_finished()
+                if self._failures:
+                    self._failures = 0
+                    self._clear()  # what those saves have written after they were given up
+            except Exception as error:  # as in save
+                self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if jax.process_count() > 1:  # they can't try again together: what one can't write the others don't know
+            raise CheckpointError(
+                f"{self.folder}: the checkpoint of step {self._step:,} could not be saved by all processes "
+                f"({brief(error.__context__ or error)}); mend that, then start the same command again in all of them"
+            ) from None
+        if (self.folder / str(self._step)).exists():  # orbax deletes the oldest when the newest has its name
+            self._failures = 0
+            self._problems.append(f"an old checkpoint could not be deleted ({brief(error)})")
+        else:
+            self._failures += 1
+            self._problems.append(f"the checkpoint of step {self._step:,} could not be saved ({brief(error)})")
+        with contextlib.suppress(OSError):
+            self._clear()  # the room that it took
+        with contextlib.suppress(Exception):
+            self._manager.reload()
+
+    def _clear(self) -> None:
+        if jax.process_index() > 0:
+            return
+        for folder in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _free(self) -> int:
+        return shutil.disk_usage(next(path for path in (self.folder, *self.folder.parents) if path.exists())).free
+
+    # ---- Reading
+
+    def steps(self) -> list[int]:
+        """Steps done in the checkpoints that are there, whole or not, the newest first."""
+        return _steps(self.folder)
+
+    def newest(
+        self, like: TrainState, allow: Callable[[Progress, Path], None], tell: Callable[[str], None]
+    ) -> tuple[Progress, TrainState] | None:
+        """The newest checkpoint that is whole; None if there is none at all.
+
+        Newer ones that are not are told of, and get the name <step>.damaged once a whole one is found.
+
+        Args:
+          like: shapes, dtypes and shardings of the state.
+          allow: raises an error if a run may not go on from a checkpoint, given its JSON and its folder.
+          tell: takes a line for each that is damaged.
+
+        Raises:
+          CheckpointError: there are checkpoints, and none of them is whole.
+        """
+        broken: list[int] = []
+        while (step := _next(self.folder, broken)) >= 0:
+            try:
+                progress = self.progress(step)
+                allow(progress, self.folder / str(step))
+                state = self.restore(step, like)
+            except DamagedError as error:
+                tell(str(error))
+                broken.append(step)
+                continue
+            for each in broken:
+                self._set_aside(each)
+            return progress, state
+        if broken:
+            raise CheckpointError(
+                f"{self.folder}: no checkpoint there is whole, and none was changed; "
+                "choose another --out, or start over with --fresh"
+            )
+        return None
+
+    def progress(self, step: int) -> Progress:
+        """The JSON of a checkpoint."""
+        return self._json(step)[0]
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The state of a checkpoint, bit for bit.
+
+        Args:
+          step: which one.
+          like: shapes, dtypes and shardings, which may have been others when it was saved; without, the default device.
+
+        Raises:
+          DamagedError: it can't be read, or the bits are not those that were saved.
+        """
+        _, fingerprint = self._json(step)
+        state = self._read(step, state=ocp.args.StandardRestore(jax.tree.map(_somewhere, like)))["state"]
+        require_fingerprint(state, fingerprint, self.folder / str(step))
+        return state
+
+    def _json(self, step: int) -> tuple[Progress, dict[str, str]]:
+        content = self._read(step, progress=ocp.args.JsonRestore())["progress"]
+        return from_json(content, self.folder / str(step))
+
+    def _read(self, step: int, **items: Any) -> Any:
+        arguments = ocp.args.Composite(**items)
+        try:
+            return _read_by_all(lambda: self._reader.restore(step, args=arguments), self.folder / str(step))
+        except Exception:
+            self._met_damage = True
+            raise
+
+    def _set_aside(self, step: int) -> None:
+        names = (f"{step}.damaged" + n * "+" for n in itertools.count())
+        path = next(path for name in names if not (path := self.folder / name).exists())
+        if jax.process_index() == 0:
+            (self.folder / str(step)).rename(path)
+        all_agree(True)  # that it is done
+        self._manager.reload()
+
+
+def restore_weights(folder: Path, like: GPT2, step: int | None = None) -> tuple[GPT2, Progress]:
+    """The model of the newest whole checkpoint of a run, and its JSON, without the optimizer, which is twice as large.
+
+    Nothing is written, so that the run may be at work meanwhile. A newer checkpoint that is damaged is told of on
+    stderr.
+
+    Args:
+      folder: of the run.
+      like: shapes, dtypes and shardings, as in Checkpoints.restore.
+      step: of this checkpoint, in place of the newest.
+    """
+    _silence_orbax()
+    checkpoints = (folder / "checkpoints").absolute()
+    if step is not None:
+        return _weights(checkpoints, step, like)
+    passed: dict[int, DamagedError] = {}
+    while (step := _next(checkpoints, passed)) >= 0:
+        try:
+            return _weights(checkpoints, step, like)
+        except DamagedError as error:
+            passed[step] = error
+            if _next(checkpoints, passed) >= 0 and jax.process_index() == 0:
+                print(f"note: {error}", file=sys.stderr)
+    if passed:
+        raise passed[min(passed)]
+    raise CheckpointError(
+        f"{folder}: no checkpoint there yet; a run writes one every --save-every steps, at its end, and on Ctrl-C"
+    )
+
+
+def _weights(checkpoints: Path, step: int, like: GPT2) -> tuple[GPT2, Progress]:
+    manager = _reader(checkpoints)
+    leaves, tree = jax.tree_util.tree_flatten_with_path(like)
+    wanted: dict[str, Any] = {}  # a part of a checkpoint is asked for as dicts in dicts
+    for path, leaf in leaves:
+        *parents, last = (key.name for key in path)
+        functools.reduce(lambda at, name: at.setdefault(name, {}), parents, wanted)[last] = _somewhere(leaf)
+    arguments = ocp.args.PyTreeRestore(
+        {"model": wanted},
+        restore_args=ocp.checkpoint_utils.construct_restore_args({"model": wanted}),
+        partial_restore=True,
+    )
+    where = checkpoints / str(step)
+    both = ocp.args.Composite(state=arguments, progress=ocp.args.JsonRestore())
+    found = _read_by_all(lambda: manager.restore(step, args=both), where)
+    progress, fingerprint = from_json(found["progress"], where)
+    arrays = [functools.reduce(lambda at, key: at[key.name], path, found["state"]["model"]) for path, _ in leaves]
+    model = jax.tree.unflatten(tree, arrays)
+    require_fingerprint(model, {name.removeprefix(".model"): value for name, value in fingerprint.items()}, where)
+    return model, progress
+
+
+def _reader(folder: Path) -> ocp.CheckpointManager:
+    """A manager that reads alone: by default, one process that can't read would have all others wait for ever."""
+    alone = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:
+        me = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(me, {me}, barrier_sync_key_prefix=f"process-{me}")
+    options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
+    return ocp.CheckpointManager(folder, options=options)
+
+
+def _somewhere(like: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """On the default device, if it says nothing else."""
+    here = like.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=here)
+
+
+def _next(folder: Path, passed: Container[int]) -> int:
+    """The newest checkpoint that was not passed over, the same for all processes; -1 if there is none."""
+    return of_the_first(next((step for step in _steps(folder) if step not in passed), -1))
+
+
+def _read_by_all(read: Callable[[], Any], where: Path) -> Any:
+    """What every process reads, found whole by all of them or by none."""
+    found = error = None
+    try:
+        found = read()
+    except Exception as raised:  # orbax raises KeyError, ValueError, OSError and bare Exception for damaged files
+        error = _unreadable(where, raised)
+    kind = highest(0 if error is None else 1 if isinstance(error, DamagedError) else 2)
+    if kind == 2 and isinstance(error, DamagedError | None):
+        error = CheckpointError(f"{where} can't be read by another process, which says why")
+    elif kind == 1 and error is None:
+        error = damaged(where, OSError("another process can't read its part"))
+    if error:
+        raise error
+    return found
+
+
+def _steps(folder: Path) -> list[int]:
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted((int(name) for name in names if name.isdecimal() and str(int(name)) == name), reverse=True)
+
+
+def _unreadable(where: Path, error: Exception) -> Exception:
+    """What a failure to read means: that the checkpoint is damaged, or that the machine can't read now."""
+    if isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
+        return error
+    if isinstance(error, OSError) and error.errno in NOT_NOW:
+        return CheckpointError(
+            f"{where} can't be read ({brief(error)}); mend that, or move it away to go on from the one before it"
+        )
+    return damaged(where, error)
+
+
+def _silence_orbax() -> None:
+    # Orbax tells of a failure many times: it is raised, which becomes our one line, and it is logged; and the tasks
+    # that it abandons then print tracebacks of their own, now or when they are collected.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)

@@ -1,0 +1,260 @@
+"""Where trained weights are: a run of ours, a folder in Hugging Face's layout, or one of OpenAI's models by name."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from jaxgpt import console
+from jaxgpt.data.tokenizer import VOCAB_SIZE
+from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.models.configs import SIZES, GPT2Config
+from jaxgpt.training.config import TrainConfig
+
+# OpenAI's four models on huggingface.co, each at one commit, so that a name means the same weights for ever.
+HUB = {
+    "gpt2": "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+    "gpt2-medium": "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
+    "gpt2-large": "32b71b12589c2f8d625668d2335a01cac3249519",
+    "gpt2-xl": "15ea56dee5df4983c59b2538573817e1667135e2",
+}
+OWNER = "openai-community"
+NAMES = {  # our name for each number of a config.json
+    "vocab_size": "vocab_size",
+    "n_positions": "block_size",
+    "n_layer": "n_layer",
+    "n_head": "n_head",
+    "n_embd": "n_embd",
+}
+TIED = "tie_word_embeddings"  # there; ours is the opposite, untied_head
+ONLY: dict[str, tuple] = {  # what else decides a GPT-2's numbers, and the values that jaxgpt.models.gpt2 computes
+    "model_type": ("gpt2",),
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "layer_norm_epsilon": (1e-5,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Weights that have been found, and not been read.
+
+    Attributes:
+      name: what the user calls them.
+      config: the model's shape.
+      is_run: whether train.py made them; else they are in Hugging Face's layout.
+      folder: where they are; None for a model on the hub.
+      step: of a run, which checkpoint; None: the newest.
+      base: of a run with adapters, the weights that they adapt.
+      labels: of a run on labels, their names.
+      objective: of a run, what it is for: "text", "completions" or "labels".
+    """
+
+    name: str
+    config: GPT2Config
+    is_run: bool
+    folder: Path | None
+    step: int | None = None
+    base: str | None = None
+    labels: tuple[str, ...] = ()
+    objective: str = "text"
+
+    def fetch(self) -> Path:
+        """The folder of the weights; a model on the hub is downloaded into Hugging Face's cache, once."""
+        return self.folder or _download(self.name)
+
+
+def find(name_or_folder: str | Path) -> Source:
+    """Find weights: a folder, one of a run's checkpoints, or one of OpenAI's models. A folder of that name comes first.
+
+    Raises:
+      CheckpointError: there are none, or they are not a GPT-2's.
+    """
+    name, folder = str(name_or_folder), Path(name_or_folder)
+    if not name or not os.path.isdir(folder):  # Path.is_dir raises an error for a name that is too long
+        if name in HUB:
+            return Source(name, GPT2Config(**SIZES[name]), is_run=False, folder=None)
+        found = "is a file, not a folder" if name and os.path.exists(folder) else "no such folder"
+        raise CheckpointError(
+            f"{name or 'an empty name'}: {found}; weights have the name of a run folder, "
+            f"of a folder with config.json and model.safetensors, or {', '.join(HUB)}"
+        )
+    step = None
+    if folder.parent.name == "checkpoints" and folder.name.isdecimal() and not (folder / "config.json").exists():
+        folder, step = folder.parent.parent, int(folder.name)
+    path = folder / "config.json"
+    content = _read(path)
+    if content is None:
+        begun = (folder / "checkpoints").is_dir()
+        what = (
+            "a run that is just starting; wait for it" if begun else "no run, nor Hugging Face's layout; name another"
+        )
+        raise CheckpointError(f"{folder}: no config.json there: {what}")
+    is_run = (folder / "checkpoints").is_dir() or "block_size" in content
+    if not is_run:
+        return Source(name, _of_hugging_face(path, content), is_run, folder)
+    config, labels = _of_run(path, content), content.get("labels", ())
+    base = content.get("base", content.get("init_from")) if config.lora else None
+    return Source(name, config, is_run, folder, step, base, tuple(labels), content.get("objective", "text"))
+
+
+def find_gpt2(name_or_folder: str | Path) -> Source:
+    """As `find`, for a command that reads and writes text: the ids must be those of GPT-2's tokenizer."""
+    source = find(name_or_folder)
+    if source.config.vocab_size != VOCAB_SIZE:
+        raise CheckpointError(
+            f"{name_or_folder}: {source.config.vocab_size:,} token ids, and GPT-2's tokenizer has {VOCAB_SIZE:,}; "
+            "jaxgpt.inference.generate and jaxgpt.inference.score take ids of any vocabulary"
+        )
+    if source.labels:
+        raise CheckpointError(
+            f"{name_or_folder}: a run on labels, which writes no text; see python -m jaxgpt.commands.classify"
+        )
+    return source
+
+
+def last_start(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
+    """The flags that a run was last started with, and the starts of which it is made, as folder.write_config has them.
+
+    Raises:
+      CheckpointError: it is no run's folder, or what its config.json says can't be.
+    """
+    path = run / "config.json"
+    content = _read(path)
+    starts = None if content is None else content.get("starts")
+    if not starts or not isinstance(starts, list) or not all(map(_is_start, starts)):
+        raise CheckpointError(f"{run}: no run that has begun; give the folder of a run of train.py")
+    words = []
+    for field in dataclasses.fields(TrainConfig):  # what is not there is younger than the run
+        value, flag = content.get(field.name, field.default), f"--{field.name.replace('_', '-')}"
+        if type(value) is type(field.default) is bool:
+            words += [flag] if value else []
+        elif value is not None or field.default is not None:
+            words.append(f"{flag}={value}")
+    try:
+        return dataclasses.replace(console.parse(TrainConfig, words), out=run), starts
+    except UsageError as error:
+        raise CheckpointError(
+            f"{path}: {str(error).removesuffix(console.HELP)}; it is written anew when the run goes on"
+        ) from None
+
+
+def _is_start(start: Any) -> bool:
+    numbers, texts = ("step", "B", "T", "accumulate", "steps"), ("dtype", "fingerprint")
+    return (
+        isinstance(start, dict)
+        and all(type(start.get(name)) is int and 0 <= start[name] < 2**31 for name in numbers)
+        and all(isinstance(start.get(name), str) for name in texts)
+        and isinstance(start.get("mesh", ""), str)
+    )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A config.json; None if there is none."""
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: can't be read ({error}); a run's is written anew when the run goes on"
+        ) from None
+    return content
+
+
+def _of_run(path: Path, content: dict[str, Any]) -> GPT2Config:
+    # Names that are not there are younger than the run, and had their default's effect.
+    names = [*NAMES.values(), "pad_vocab_to_multiple_of", "predict_tokens"]
+    shape = {name: content[name] for name in names if name in content}
+    config = dataclasses.replace(_checked(path, shape), untied_head=_truth(path, content, "untied_head", False))
+    adapters = {name: content.get(name, getattr(config, name)) for name in ("lora", "lora_alpha", "lora_on")}
+    labels = content.get("labels", [])
+    types = (int, int | float, str)
+    right = all(isinstance(value, kind) for value, kind in zip(adapters.values(), types, strict=True))
+    right = right and content.get("objective", "text") in ("text", "completions", "labels")
+    if not right or adapters["lora"] < 0 or not isinstance(labels, list) or not all(isinstance(n, str) for n in labels):
+        raise CheckpointError(
+            f"{path}: its objective, labels or adapters are no run's; it is written anew when the run goes on"
+        )
+    if adapters["lora"] and not isinstance(content.get("base", content.get("init_from")), str):
+        raise CheckpointError(f"{path}: adapters of rank {adapters['lora']}, and no init_from that they adapt")
+    return dataclasses.replace(config, **adapters, n_labels=len(labels))
+
+
+def _of_hugging_face(path: Path, content: dict[str, Any]) -> GPT2Config:
+    for name, allowed in ONLY.items():
+        value = content.get(name, None if name == "model_type" else allowed[0])
+        if value not in allowed:
+            raise CheckpointError(f"{path}: {name} is {value!r}: not GPT-2's architecture, where it is {allowed[0]!r}")
+    missing = [name for name in NAMES if name not in content]
+    if missing:
+        raise CheckpointError(f"{path}: no {', '.join(missing)}; a GPT-2's shape is {', '.join(NAMES)}")
+    config = _checked(path, {ours: content[theirs] for theirs, ours in NAMES.items()})
+    config = dataclasses.replace(config, untied_head=not _truth(path, content, TIED, True))
+    if content.get("n_inner") not in (None, 4 * config.n_embd):
+        raise CheckpointError(f"{path}: n_inner is {content['n_inner']!r}: not GPT-2's, which is 4 * n_embd")
+    return config
+
+
+def _checked(path: Path, shape: dict[str, Any]) -> GPT2Config:
+    for name, value in shape.items():
+        if type(value) is not int or not 1 <= value < 2**24:
+            raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be a whole number, from 1 to 2**24 - 1")
+    try:
+        return GPT2Config(**shape)
+    except UsageError as error:
+        raise CheckpointError(f"{path}: {str(error).replace('--', '')}") from None
+
+
+def _truth(path: Path, content: dict[str, Any], name: str, default: bool) -> bool:
+    value = content.get(name, default)
+    if type(value) is not bool:
+        raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be true or false")
+    return value
+
+
+def _download(name: str) -> Path:
+    """The folder of one of OpenAI's models in Hugging Face's cache; a download that broke off goes on."""
+    import huggingface_hub
+    import huggingface_hub.errors
+
+    where = {"repo_id": f"{OWNER}/{name}", "filename": "model.safetensors", "revision": HUB[name]}
+    try:
+        return Path(huggingface_hub.hf_hub_download(**where, local_files_only=True)).parent
+    except huggingface_hub.errors.LocalEntryNotFoundError:
+        hub = huggingface_hub.constants.ENDPOINT
+        print(f"note: fetching {OWNER}/{name} from {hub}", file=sys.stderr, flush=True)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tries again, and would tell of each time
+    try:
+        offered = huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(**where), retry_on_errors=True)
+        largest = _largest_file(GPT2Config(**SIZES[name]))
+        if not 0 < (offered.size or 0) <= largest:
+            raise ValueError(f"it offers a file of {offered.size} bytes, and the model takes up to {largest}")
+        path = Path(huggingface_hub.hf_hub_download(**where))
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != offered.etag:  # of a large file the hub's ETag is the SHA-256
+            path.resolve().unlink()  # else it would be taken for whole the next time
+            path.unlink(missing_ok=True)
+            raise ValueError(f"what came has the SHA-256 {found}, and {offered.etag} was announced")
+        return path.parent
+    except Exception as error:  # of the network, the hub, the disk: OSError, HfHubHTTPError, httpx's and others
+        reason = str(error.__cause__ or error).split(". ")[0][:200]
+        raise CheckpointError(
+            f"{name} could not be fetched ({reason}); try again, it goes on where it stopped; "
+            "or bring its config.json and model.safetensors here by other means, and name their folder"
+        ) from None
+
+
+def _largest_file(config: GPT2Config) -> int:
+    """Bytes of a model's float32 weights, with the masks that old versions of transformers kept, and a header."""
+    L, T, C = config.n_layer, config.block_size, config.n_embd
+    return 4 * ((config.vocab_size + T + 2) * C + L * (12 * C**2 + 13 * C + T**2)) + 2**20

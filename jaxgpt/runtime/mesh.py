@@ -1,0 +1,209 @@
+"""Many devices: the mesh, what each device holds of the state and of a batch, and how a step adds up over all of them.
+
+Each device runs the model on its own sequences, as if it were alone; what they owe each other is written down here.
+A mesh has two axes. Along `data` the devices hold the same parameters; along `fsdp` each holds a share of them and of
+the optimizer's moments (Rajbhandari et al., 2020, "ZeRO"). Within a step all have the whole parameters, what products
+read in the compute dtype, and with --accumulate the whole gradient. The sequences of a batch are shared by all.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxgpt.errors import UsageError
+from jaxgpt.training.config import TrainConfig, mesh_flag, require_mesh
+
+AXES = ("data", "fsdp")
+
+# By the last word of a parameter's name: which of its axes the devices of an fsdp group share, and whether the shares
+# travel in the compute dtype, in which products read them, or as they are. The moments of AdamW have the same names.
+RULES = {
+    "kernel": (-2, "compute"),  # (L, in, out): a layer's rows, which come together in one piece
+    "embedding": (-1, "float32"),  # (V, C): V is odd; tokens are looked up in float32
+}
+ROWS = PartitionSpec(AXES)  # of a batch: the sequences, in equal parts
+WHOLE = (None, "float32")  # all else: biases and LayerNorm, 0.1 % of GPT-2 124M
+
+
+def choose(
+    flags: TrainConfig, state: Any, devices: Sequence[jax.Device], memory: float, base: Any = None
+) -> dict[str, int]:
+    """The axes of --mesh; of auto: all devices on data, or on fsdp where state and gradient don't fit into one.
+
+    A single process leaves out devices for which there is no equal share.
+
+    Args:
+      state: shapes and dtypes.
+      memory: bytes of a device.
+      base: the weights under adapters.
+    """
+    if flags.axes is not None:
+        return flags.axes
+    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, state.model, base)))
+    axis = "data" if needed <= memory else "fsdp"
+    size = len(devices)
+    while jax.process_count() == 1 and (flags.B % size or (axis == "fsdp" and flags.n_embd % size)):
+        size -= 1
+    require_mesh(flags, {axis: size})
+    return {axis: size}
+
+
+def make_mesh(axes: dict[str, int], devices: Sequence[jax.Device]) -> Mesh:
+    """A mesh of the first of these devices; those of a process are next to each other.
+
+    Raises:
+      UsageError: there are not so many, or several processes have more.
+    """
+    shape = tuple(axes.get(name, 1) for name in AXES)
+    wanted, found = math.prod(shape), len(devices)
+    if wanted > found or (wanted < found and jax.process_count() > 1):
+        fewer = "" if wanted > found else ", which all have to take part"
+        raise UsageError(f"--mesh {mesh_flag(axes)} is of {wanted} devices, and there are {found}{fewer}")
+    return Mesh(np.array(devices[:wanted]).reshape(shape), AXES)
+
+
+def single_device() -> Mesh:
+    """The mesh of the selected device."""
+    return make_mesh({}, jax.local_devices()[:1])
+
+
+def with_shardings(tree: Any, mesh: Mesh) -> Any:
+    """Shapes and dtypes of a state or a part of it, each leaf with the NamedSharding that RULES gives it."""
+
+    def place(path: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, _spec(path, leaf, mesh)))
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def shardings(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.sharding, tree)
+
+
+def device_bytes(tree: Any) -> int:
+    """What one device holds of arrays, or of what `placed` gives."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def sequences(mesh: Mesh) -> NamedSharding:
+    """Where the sequences of a batch are, (B, ...): in equal parts on all devices, in their order."""
+    return NamedSharding(mesh, ROWS)
+
+
+def own_rows(sharding: NamedSharding, B: int) -> slice:
+    """Which of B sequences are those of this process's devices."""
+    index = [rows for rows, *_ in sharding.addressable_devices_indices_map((B,)).values()]
+    bounds = [rows.indices(B)[:2] for rows in index]
+    return slice(min(first for first, _ in bounds), max(end for _, end in bounds))
+
+
+def sums_over(sums: Callable, mesh: Mesh, dtype: str) -> Callable:
+    """step.sums over a mesh: each device's of its own sequences, added up.
+
+    Parameters come together before, and gradients are added after all parts of the batch: each crosses the wires once a
+    step, however many parts there are. Those of a layer go alone, so that XLA can move them while it computes others.
+
+    Args:
+      sums: step.sums.
+      dtype: the compute dtype.
+    """
+    if mesh.size == 1:
+        return sums
+
+    def over_mesh(
+        model: Any,
+        batch: tuple[jax.Array, ...],
+        loss_fn: Callable,
+        accumulate: int = 1,
+        base: Any = None,
+        keys: jax.Array | None = None,
+    ) -> tuple:
+        def of_device(model: Any, base: Any, batch: tuple[jax.Array, ...], keys: jax.Array | None) -> tuple:
+            model, base = (_together(part, mesh, dtype) for part in (model, base))
+            numbers, grads = sums(model, batch, loss_fn, accumulate, base, keys)
+            return jax.lax.psum(numbers, AXES), _added(grads, mesh)
+
+        inputs = _specs(model, mesh), _specs(base, mesh), ROWS, ROWS
+        outputs = PartitionSpec(), _specs(model, mesh)
+        run = jax.shard_map(of_device, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
+        return run(model, base, batch, keys)
+
+    return over_mesh
+
+
+def measured_over(measure: Callable, mesh: Mesh, dtype: str) -> Callable:
+    """`measure(model, *batch)`, which gives sums over a batch, over a mesh: each device's of its own, added up."""
+    if mesh.size == 1:
+        return measure
+
+    def over_mesh(model: Any, *batch: jax.Array) -> Any:
+        def of_device(model: Any, *batch: jax.Array) -> Any:
+            return jax.lax.psum(measure(_together(model, mesh, dtype), *batch), AXES)
+
+        inputs = _specs(model, mesh), *[ROWS for _ in batch]
+        run = jax.shard_map(of_device, mesh=mesh, in_specs=inputs, out_specs=PartitionSpec(), check_vma=False)
+        return run(model, *batch)
+
+    return over_mesh
+
+
+def _together(model: Any, mesh: Mesh, dtype: str) -> Any:
+    """The whole parameters, of which each device of an fsdp group has a share; what products read is of `dtype`."""
+
+    def whole(x: jax.Array, axis: int | None, travels: str) -> jax.Array:
+        if axis is None:
+            return x
+        share = x.astype(dtype if travels == "compute" else x.dtype)
+        return jax.lax.all_gather(share, "fsdp", axis=axis % x.ndim, tiled=True).astype(x.dtype)
+
+    return model if mesh.shape["fsdp"] == 1 else _by_layer(whole, model)
+
+
+def _added(grads: Any, mesh: Mesh) -> Any:
+    """The sums of all devices' gradients, in float32, of which a device gets what it has of the parameter."""
+    if mesh.shape["fsdp"] == 1:
+        return _by_layer(lambda g, axis, travels: jax.lax.psum(g, AXES), grads)
+
+    def share(g: jax.Array, axis: int | None, travels: str) -> jax.Array:
+        if axis is None:
+            return jax.lax.psum(g, AXES)
+        return jax.lax.psum_scatter(g, "fsdp", scatter_dimension=axis % g.ndim, tiled=True)
+
+    def everywhere(path: tuple, g: jax.Array) -> jax.Array:  # not by layer: of shares, few large sums are faster
+        return g if _rule(path) is WHOLE else jax.lax.psum(g, "data")
+
+    return jax.tree_util.tree_map_with_path(everywhere, _by_layer(share, grads))
+
+
+def _by_layer(do: Callable[[jax.Array, int | None, str], jax.Array], tree: Any) -> Any:
+    """`do` of every leaf and its rule; of a stack of kernels, of every layer's."""
+
+    def leaf(path: tuple, x: jax.Array) -> jax.Array:
+        rule = _rule(path)
+        return jnp.stack([do(layer, *rule) for layer in x]) if x.ndim == 3 else do(x, *rule)
+
+    return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def _specs(tree: Any, mesh: Mesh) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: _spec(path, leaf, mesh), tree)
+
+
+def _spec(path: tuple, leaf: Any, mesh: Mesh) -> PartitionSpec:
+    axis, _ = _rule(path)
+    if axis is None or mesh.shape["fsdp"] == 1:
+        return PartitionSpec()
+    return PartitionSpec(*["fsdp" if n == axis % leaf.ndim else None for n in range(leaf.ndim)])
+
+
+def _rule(path: tuple) -> tuple[int | None, str]:
+    if any(getattr(key, "name", "") == "score" for key in path):  # the head for labels computes in float32
+        return WHOLE
+    name = jax.tree_util.keystr(path).removesuffix(".value").rpartition(".")[2]  # `.value` is Flax's affair
+    return RULES.get(name, WHOLE)

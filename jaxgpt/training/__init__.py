@@ -1,0 +1,1 @@
+"""A run: its configuration, step, loop, log and resume."""

@@ -1,0 +1,289 @@
+"""`python -m jaxgpt.commands.classify`: its run is train.py's, its numbers are the logits', and every wrong input."""
+
+import dataclasses
+import json
+import math
+import shlex
+import shutil
+import subprocess
+import sys
+
+import golden
+import jax
+import numpy as np
+import pytest
+
+import train
+from jaxgpt import console
+from jaxgpt.commands import classify, export
+from jaxgpt.data.loader import epoch_order
+from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.models.configs import GPT2Config
+from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.runs.huggingface import load, save_hf
+from jaxgpt.runs.weights import find
+from jaxgpt.training import loop
+from jaxgpt.training.resume import command
+
+CONFIG = GPT2Config(block_size=32, n_layer=2, n_head=2, n_embd=32)
+FLAGS = ["--B", 8, "--T", 12, "--lr", "3e-3", "--schedule", "constant", "--warmup-ratio", 0]
+WORDS = {"bad": ["awful", "poor", "the", "film"], "good": ["fine", "nice", "the", "film"], "odd [b]": ["film", "so"]}
+
+
+def run(*words):
+    return console.run(classify.main, [str(word) for word in words])
+
+
+def write(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def texts(n, labels, seed=0):
+    generator = np.random.default_rng(seed)
+    drawn = [labels[k] for k in generator.integers(0, len(labels), n)]
+    return [{"text": " ".join(generator.choice(WORDS[label], 1 + k % 9)), "label": label} for k, label in
+            enumerate(drawn)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Weights, examples of two labels, a run on them of 2 epochs; and one layer with adapters on three labels."""
+    folder = tmp_path_factory.mktemp("classify")
+    for name, config in (("hf", CONFIG), ("hf1", dataclasses.replace(CONFIG, n_layer=1))):
+        save_hf(jax.jit(lambda key, config=config: GPT2(config, key))(jax.random.key(0)), folder / name)
+    records = texts(30, ["bad", "good"])
+    write(folder / "two.jsonl", records)
+    write(folder / "held.jsonl", [records[n] for n in sorted(epoch_order(30, seed=0, epoch=0)[:6])])  # as --val draws
+    write(folder / "three.jsonl", texts(24, list(WORDS), seed=1))
+    words = ["--init-from", folder / "hf", "--data", folder / "two.jsonl", "--val", 0.2, "--out", folder / "run"]
+    assert run("train", *words, *FLAGS, "--epochs", 2) == 0
+    words = ["--init-from", folder / "hf1", "--data", folder / "three.jsonl", "--out", folder / "lora"]
+    words += ["--lora", 2, "--lora-on", "attn.c_attn,mlp.c_fc", "--dropout", 0]
+    assert run("train", *words, *FLAGS, "--epochs", 1) == 0
+    return folder
+
+
+def rows(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def by_hand(out, records, T=12):
+    """The logits of texts, one after the other, from the layers of the model and the kernel of its head."""
+    model = load(find(out))
+    hidden, kernel = jax.jit(lambda model, x: model.hidden(x)), np.asarray(model.score.kernel[...], np.float64)
+    found = []
+    for record in records:
+        ids = [*gpt2().encode(record["text"])[: T - 1], 50256]
+        x = np.full((1, T), 7, np.int32)  # what comes after the last token does not matter
+        x[0, : len(ids)] = ids
+        found.append(np.asarray(hidden(model, x)[0, len(ids) - 1], np.float64) @ kernel)
+    return np.array(found)
+
+
+# ---- Training
+
+
+def test_the_run_is_train_pys(folder, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(classify, "run", lambda config, weights: asked.append(config) or 0)
+    monkeypatch.setattr(train, "run", lambda config, weights: asked.append(config) or 0)
+    words = ["train", "--init-from", folder / "hf", "--data", folder / "two.jsonl", "--out", folder / "new"]
+    assert run(*words) == 0 and run(*words, "--T", 9, "--lora", 4, "--epochs", 0.5, "--val", 0.1) == 0
+    plain, other = asked
+    assert (plain.B, plain.T, plain.epochs, plain.lr, plain.dropout) == (32, 32, 3, 6.25e-5, 0.1)  # T: the context
+    assert (plain.warmup_ratio, plain.schedule, plain.weight_decay, plain.decay) == (0.002, "cosine", 0.01, "matrices")
+    assert (plain.n_layer, plain.n_embd, plain.block_size) == (2, 32, 32)
+    assert (other.T, other.lora, other.epochs, other.val) == (9, 4, 0.5, "0.1")
+    for config in (plain, other):  # the command that "go on" prints
+        python, script, *words = shlex.split(command(config))
+        assert (python, script) == ("python", "train.py") and console.run(train.main, words) == 0
+        assert asked.pop() == config
+
+
+def test_the_command_that_goes_on_goes_on(folder, tmp_path, capsys):
+    words = ["--init-from", folder / "hf", "--data", folder / "two.jsonl", "--val", 0.2, "--out", tmp_path / "out"]
+    words += FLAGS
+    assert run("train", *words, "--epochs", 1) == 0
+    (said,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("go on"))
+    assert console.run(train.main, shlex.split(said)[4:]) == 0
+    out = capsys.readouterr().out
+    assert "goes on from step 3, position 288, to 6 steps\n" in out
+    assert f"predict   python -m jaxgpt.commands.classify predict {tmp_path}/out --data {folder}/two.jsonl\n" in out
+    at_once = rows(folder / "run")
+    assert [(row["loss"], row["grad_norm"]) for row in rows(tmp_path / "out")] == [
+        (row["loss"], row["grad_norm"]) for row in at_once
+    ]
+    assert run("train", *words, "--epochs", 2) == 0  # and so does the first command
+    assert "already has 6 steps, and 6 were asked for" in capsys.readouterr().out
+
+
+# ---- Measuring
+
+
+@pytest.mark.parametrize("name", ["run", "lora"])
+def test_the_numbers_are_those_of_the_logits(folder, name, tmp_path, capsys):
+    records = texts(20, list(WORDS)[: 2 if name == "run" else 3], seed=5)
+    labels = sorted({record["label"] for record in records})
+    data = write(tmp_path / "data.jsonl", records)
+    words = ["eval", folder / name, "--data", data, "--json", tmp_path / "out.json", "--batch-size", 6]
+    assert run(*words) == 0
+    out, err = capsys.readouterr()
+    found = json.loads((tmp_path / "out.json").read_text())
+    logits = by_hand(folder / name, records)
+    assert np.ptp(logits) > 0.05
+    predicted, truth = logits.argmax(-1).tolist(), [labels.index(record["label"]) for record in records]
+    pairs = list(zip(truth, predicted, strict=True))
+    n = len(labels)
+    assert list(found) == ["accuracy", "accuracy_stderr", "f1", "mcc", "n", "loss", "labels", "confusion"]
+    assert found["confusion"] == [[pairs.count((t, p)) for p in range(n)] for t in range(n)]
+    assert (found["labels"], found["n"]) == (labels, 20)
+    assert found["accuracy"] == sum(t == p for t, p in pairs) / 20
+    assert found["accuracy_stderr"] == pytest.approx(np.std([t == p for t, p in pairs], ddof=1) / math.sqrt(20))
+    losses = [math.log(sum(math.exp(z - row[t]) for z in row)) for row, t in zip(logits, truth, strict=True)]
+    assert found["loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+    assert f"accuracy  {found['accuracy']:.4f} ± {found['accuracy_stderr']:.4f} of 20\n" in out
+    assert f"F1        {found['f1']:.4f}, " + ("of 'good'" if n == 2 else "the mean over the labels (macro)") in out
+    assert f"MCC       {found['mcc']:.4f}, " in out and f"saved     {tmp_path}/out.json\n" in out
+    drawn = [line.replace("│", " ").split() for line in out.splitlines() if line.startswith("│")]
+    assert [line[-n:] for line in drawn] == [[str(count) for count in row] for row in found["confusion"]]
+    assert [" ".join(line[:-n]) for line in drawn] == labels  # "[b]" is no markup
+    layers = 2 if name == "run" else 1
+    assert err.startswith(f"note: {folder / name}: {layers} layers, width 32, float32, on CPU") and err.count("\n") == 1
+    assert run(*words) == 0  # --json may be written again
+
+
+def test_they_are_the_held_out_numbers_of_training(folder, tmp_path):
+    at_end = rows(folder / "run")[-1]
+    assert run("eval", folder / "run", "--data", folder / "held.jsonl", "--json", tmp_path / "out.json") == 0
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["loss"] == pytest.approx(at_end["val_loss"], abs=1e-5)
+    assert (found["accuracy"], found["n"]) == (at_end["val_accuracy"], at_end["val_n"])
+    before = write(tmp_path / "out.json", [])
+    newest = folder / "run" / "checkpoints" / "6"
+    assert run("eval", newest, "--data", folder / "held.jsonl", "--json", before) == 0
+    assert json.loads(before.read_text()) == found
+
+
+def test_many_labels_are_no_table(capsys):
+    classify.show(np.eye(21, dtype=int), [str(n) for n in range(21)])
+    assert capsys.readouterr().out == "confusion the table of 21 labels is too wide for a page; --json has it\n"
+
+
+# ---- Predicting
+
+
+def test_predictions_come_in_the_order_of_the_file(folder, tmp_path, capsys):
+    records = [{"text": text} for text in ("awful poor", "fine nice", "the film " * 30, "nice")]
+    data = write(tmp_path / "texts.jsonl", records)
+    words = ["predict", folder / "run", "--data", data, "--batch-size", 3]
+    assert run(*words) == 0
+    out, err = capsys.readouterr()
+    found = [json.loads(line) for line in out.splitlines()]
+    logits = by_hand(folder / "run", records)
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    assert [list(each["probabilities"]) for each in found] == [["bad", "good"]] * 4
+    np.testing.assert_allclose([list(each["probabilities"].values()) for each in found], p, atol=1e-5)
+    assert [each["label"] for each in found] == [["bad", "good"][k] for k in p.argmax(-1)]
+    assert err.splitlines()[1:] == [f"note: {data}: 1 texts are longer than --T 12 and lose their end"]
+    labelled = write(tmp_path / "labelled.jsonl", [record | {"label": "never seen"} for record in records])
+    words = ["predict", folder / "run", "--data", labelled, "--batch-size", 3, "--out", tmp_path / "out.jsonl"]
+    assert run(*words) == 0
+    assert (tmp_path / "out.jsonl").read_text() == out and capsys.readouterr().out == ""
+    assert run(*words) == 2 and (tmp_path / "out.jsonl").read_text() == out
+    assert f"error: --out {tmp_path}/out.jsonl: exists already; choose another file\n" == capsys.readouterr().err
+
+
+# ---- For transformers
+
+
+def test_an_exported_run_is_the_same_in_transformers(folder, tmp_path, capsys):
+    torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
+    transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
+    assert console.run(export.main, [str(folder / "lora"), str(tmp_path / "hf")]) == 0
+    said = capsys.readouterr().out
+    assert f"transformers.pipeline('text-classification', '{tmp_path}/hf')('A text.<|endoftext|>')\n" in said
+    theirs = transformers.GPT2ForSequenceClassification.from_pretrained(tmp_path / "hf").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    records = [{"text": text} for text in ("awful!", "fine, nice film", "so!!")]
+    ids = [tokenizer(record["text"] + "<|endoftext|>")["input_ids"] for record in records]
+    x = torch.zeros((3, max(map(len, ids))), dtype=torch.long)
+    for row, each in enumerate(ids):
+        x[row, : len(each)] = torch.tensor(each)
+    with torch.no_grad():
+        logits = theirs(x).logits.numpy()
+    ours = by_hand(folder / "lora", records)
+    np.testing.assert_allclose(logits, ours, atol=1e-4)
+    labels = find(folder / "lora").labels
+    assert [theirs.config.id2label[k] for k in range(3)] == list(labels)
+    tell = transformers.pipeline("text-classification", str(tmp_path / "hf"), device="cpu")
+    (told,) = tell("so!!<|endoftext|>")
+    assert told["label"] == labels[ours[2].argmax()]
+
+
+# ---- Wrong input
+
+
+@pytest.mark.parametrize(
+    "words, code, message",
+    [
+        ([], 2, "Expected one of {train, eval, predict}"),
+        (["tell"], 2, "Unrecognized options: tell"),
+        (["train", "--data", "{two}", "--out", "{new}"], 2, "not given: --init-from STR"),
+        (["train", "--init-from", "{hf}", "--data", "{text}", "--out", "{new}"], 3, "text.txt: not a file of examples"),
+        (["train", "--init-from", "{hf}", "--data", "{asks}", "--out", "{new}"], 3, "asks.jsonl, line 1: no label"),
+        (["train", "--init-from", "{hf}", "--data", "{none}", "--out", "{new}"], 3, "none.jsonl: no such file"),
+        (["train", "--init-from", "{none}", "--data", "{two}", "--out", "{new}"], 4, "none.jsonl: no such folder"),
+        (["train", "--init-from", "{hf}", "--data", "{two}", "--out", "{hf}"], 2, "is the folder of --init-from"),
+        (["train", "--init-from", "{hf}", "--data", "{two}", "--out", "{new}", "--T", "33"], 2, "--T 33 is above the"),
+        (["train", "--init-from", "{hf}", "--data", "{two}", "--out", "{new}", "--lr", "0"], 2, "--lr 0.0 is out of r"),
+        (["eval", "{run}", "--data", "{three}"], 3, "three.jsonl, line 3: the label 'odd [b]' is unknown; the known "),
+        (["eval", "{run}", "--data", "{bare}"], 3, "bare.jsonl, line 1: an example has the fields"),
+        (["eval", "{run}", "--data", "{text}"], 3, "text.txt: not a file of examples; give a .jsonl"),
+        (["eval", "{hf}", "--data", "{two}"], 4, "hf: not a run on labels; python -m jaxgpt.commands.classify train"),
+        (["eval", "{none}", "--data", "{two}"], 4, "none.jsonl: no such folder"),
+        (["eval", "{run}/checkpoints/5", "--data", "{two}"], 4, "checkpoints/5: no such folder"),
+        (["eval", "{run}", "--data", "{two}", "--batch-size", "0"], 2, "--batch-size 0 is out of range: it must be fr"),
+        (["eval", "{run}", "--data", "{two}", "--json", "{none}/x"], 2, "none.jsonl/x: No such file or directory; cho"),
+        (["predict", "{run}", "--data", "{text}"], 3, "text.txt: not a file of examples"),
+        (["predict", "{run}", "--data", "{asks}"], 3, "asks.jsonl, line 1: no field 'text'"),
+        (["predict", "{run}", "--data", "{bare}", "--out", "{none}/x"], 2, "--out "),
+        (["predict", "{run}", "--data", "{bare}", "--out", "{run}"], 2, "exists already; choose another file"),
+        (["predict", "{hf}", "--data", "{bare}"], 4, "hf: not a run on labels"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_wrong_input_is_one_line(folder, tmp_path, words, code, message, capsys):
+    paths = {"text": tmp_path / "text.txt", "asks": tmp_path / "asks.jsonl", "bare": tmp_path / "bare.jsonl"}
+    paths["text"].write_text("a text")
+    write(paths["asks"], [{"prompt": "a", "completion": "b"}])
+    write(paths["bare"], [{"text": "fine"}])
+    paths |= {name: folder / f"{name}.jsonl" for name in ("two", "three", "none")}
+    paths |= {"hf": folder / "hf", "run": folder / "run", "new": tmp_path / "new"}
+    assert run(*(word.format(**paths) for word in words)) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+    assert message in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_wrong_input_is_refused_before_jax_is_imported(folder):
+    words = ["train", "--init-from", str(folder / "hf"), "--data", str(folder / "hf" / "config.json"), "--out", "new"]
+    code = "import sys; from jaxgpt import console; from jaxgpt.commands import classify\n"
+    code += f"print(console.run(classify.main, {words}), 'jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "3 False\n"
+
+
+def test_what_fails_leaves_no_file(folder, tmp_path, capsys):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)  # a run without a checkpoint
+    shutil.copy(folder / "run" / "config.json", tmp_path / "run")
+    words = [tmp_path / "run", "--data", folder / "held.jsonl"]
+    assert run("predict", *words, "--out", tmp_path / "out.jsonl") == 4
+    assert run("eval", *words, "--json", tmp_path / "out.json") == 4
+    assert capsys.readouterr().err.count("run: no checkpoint there yet") == 2
+    assert not (tmp_path / "out.jsonl").exists() and not (tmp_path / "out.json").exists()
+
+
+def test_one_loop_trains():
+    assert classify.run is loop.run

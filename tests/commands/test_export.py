@@ -1,0 +1,80 @@
+import json
+
+import golden
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import train
+from jaxgpt import console
+from jaxgpt.commands import export
+from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.inference.generate import generate
+from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.runs.huggingface import load, load_hf, save_hf
+from jaxgpt.runs.weights import find
+
+FILES = ["config.json", "merges.txt", "model.safetensors", "tokenizer_config.json", "vocab.json"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of one step, with a padded vocabulary."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "text.txt").write_text("word " * 100)
+    words = ["--size", "tiny", "--block-size", "32", "--B", "2", "--T", "16", "--pad-vocab-to-multiple-of", "128"]
+    assert (
+        console.run(train.main, [*words, "--steps", "1", "--data", f"{folder}/text.txt", "--out", f"{folder}/out"]) == 0
+    )
+    return folder / "out"
+
+
+def test_a_run_becomes_a_folder_for_transformers(run, tmp_path, capsys):
+    assert console.run(export.main, [str(run), str(tmp_path / "hf")]) == 0
+    assert f"exported  {tmp_path}/hf, from the newest checkpoint of {run}\n" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == FILES
+    tensors = load_file(tmp_path / "hf" / "model.safetensors")
+    assert tensors["transformer.wte.weight"].shape == (50257, 64)
+    ours, theirs = load(find(run)), load_hf(tmp_path / "hf")
+    x = np.arange(20)[None]
+    apply = jax.jit(lambda model, x: model(x))
+    np.testing.assert_allclose(apply(ours, x)[..., :50257], apply(theirs, x), atol=1e-6)
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["eos_token_id"] == 50256
+
+
+def test_transformers_writes_text_with_the_folder_alone(run, tmp_path):
+    transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
+    pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
+    assert console.run(export.main, [str(run), str(tmp_path / "hf")]) == 0
+    write = transformers.pipeline("text-generation", str(tmp_path / "hf"), device="cpu")
+    (theirs,) = write("word word", max_new_tokens=8, do_sample=False)
+    (ids,) = generate(load(find(run)), [gpt2().encode("word word")], 8, temperature=0)
+    assert theirs["generated_text"] == "word word" + gpt2().decode(ids)
+
+
+def test_wrong_folders_are_one_line(run, tiny, tmp_path, capsys):
+    complaints = []
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "mine.txt").write_text("kept")
+    (tmp_path / "file").touch()
+    (tmp_path / "starting").mkdir()  # a run without a checkpoint
+    (tmp_path / "starting" / "config.json").write_text((run / "config.json").read_text())
+    save_hf(GPT2(tiny, jax.random.key(0)), tmp_path / "model")
+    for words, code in (
+        ([tmp_path / "nowhere", tmp_path / "hf"], 4),
+        ([run, tmp_path / "used"], 2),
+        ([run, tmp_path / "file" / "hf"], 2),
+        ([run, tmp_path / "file"], 2),
+        ([tmp_path / "starting", tmp_path / "hf"], 4),
+        ([tmp_path / "model", tmp_path / "hf"], 4),
+        ([run], 2),
+    ):
+        assert console.run(export.main, [str(word) for word in words]) == code
+        complaints.append(capsys.readouterr().err)
+    assert all(complaint.count("\n") == 1 for complaint in complaints)
+    assert "no such folder" in complaints[0] and "there are files in it already" in complaints[1]
+    assert "choose a folder that can be written" in complaints[2] and "is a file, not a folder" in complaints[3]
+    assert "no checkpoint there yet" in complaints[4] and "not a run of train.py" in complaints[5]
+    assert "not given: FOLDER" in complaints[6]
+    assert [path.name for path in (tmp_path / "used").iterdir()] == ["mine.txt"] and not (tmp_path / "hf").exists()

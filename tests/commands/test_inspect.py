@@ -1,0 +1,121 @@
+"""The look at a prepared folder: what is printed and written, against the same counted one by one."""
+
+import collections
+import json
+import statistics
+import sys
+
+import numpy as np
+import pytest
+
+from jaxgpt.commands.inspect import examples, show
+from jaxgpt.data import shards
+from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.errors import DataError, UsageError
+
+TEXTS = [f"The {n}th of them, [bold]{'la ' * n}</pre>\x1b[31m" for n in range(60)]
+REPORT = {
+    "records": 75,
+    "broken": 2,
+    "bytes": 10_000,
+    "steps": [
+        {"name": "unicode", "changed": 11, "dropped": {}},
+        {"name": "quality", "changed": 0, "dropped": {"too short": 4, "[repeated] lines": 9}},
+    ],
+    "pii": {"email": 1234, "phone": 0},
+    "canaries": 0,
+    "kept": {"documents": 60, "tokens": 5},
+}
+DROPS = [
+    {"file": "a.jsonl", "line": 7, "step": "quality", "reason": "too short"},
+    {"file": "[red]b.jsonl", "line": 3, "step": "quality", "reason": "[repeated] lines"},
+    {"file": "b.jsonl", "line": 9, "step": "quality", "reason": "too short"},
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """50 documents of train in three shards, 10 of val, and what was said of the records that they come from."""
+    splits = {}
+    for name, texts in (("train", TEXTS[:50]), ("val", TEXTS[50:]), ("test", [])):
+        ids = [np.array([gpt2().eot_token, *gpt2().encode_ordinary(text)]) for text in texts]
+        written = shards.write(tmp_path, name, ids, 1000)
+        splits[name] = {"documents": len(texts), "text_bytes": len("".join(texts)), "shards": written}
+    shards.write_meta(tmp_path, splits)
+    (tmp_path / "report.json").write_text(json.dumps(REPORT))
+    (tmp_path / "dropped.jsonl").write_text("".join(json.dumps(each) + "\n" for each in DROPS))
+    return tmp_path
+
+
+def rows(out):
+    """The cells of each row of each table."""
+    lines = [line.replace("┃", "│").split("│")[1:-1] for line in out.splitlines() if line[:1] in ("│", "┃")]
+    return [tuple(cell.strip() for cell in line) for line in lines]
+
+
+def test_it_says_what_is_there(folder, capsys):
+    show(folder)
+    out = capsys.readouterr().out
+    found = rows(out)
+    ids = [gpt2().encode_ordinary(text) for text in TEXTS]
+    lengths = [len(each) + 1 for each in ids]
+    for name, part, number in (("train", slice(50), "3"), ("val", slice(50, 60), "1")):
+        count, size = sum(lengths[part]), len("".join(TEXTS[part]))
+        assert (name, str(len(lengths[part])), f"{count:,}", f"{size:,}", f"{size / count:.2f}", number) in found
+        quantiles = [np.quantile(lengths[part], q, method="inverted_cdf") for q in (0, 0.25, 0.5, 0.75, 0.99, 1)]
+        mean = f"{statistics.mean(lengths[part]):,.1f}"
+        assert (name, *map(str, quantiles), mean, f"{count:,} tokens") in found
+    assert ("test", "0", "0", "0", "-", "0") in found
+    counts = collections.Counter(token for each in ids[:50] for token in [gpt2().eot_token, *each])
+    ((token, number),) = counts.most_common(1)
+    share = f"{number / counts.total():.2%}"
+    assert (repr(gpt2().decode([token])), f"{token:,}", f"{number:,}", share) in found
+    assert ("quality", "0", "13", "", "") in found and ("unicode", "11", "0", "", "") in found
+    assert ("", "", "4", "too short", "a.jsonl, line 7") in found
+    assert ("", "", "9", "[repeated] lines", "[red]b.jsonl, line 3") in found
+    assert {("read", "75"), ("broken, not read", "2"), ("dropped", "13"), ("email", "1,234")} <= set(found)
+    assert "\x1b" not in out and "[bold]la la" in out and out.count("th of them") == 5
+    assert f"saved     {folder}/report.html" in out
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert text.count("<svg") == 3 and "</pre>\\x1b" not in text and "&lt;/pre&gt;\\x1b[31m" in text
+
+
+def test_the_page_where_it_is_wanted_and_other_documents_with_another_seed(folder, tmp_path, capsys):
+    outs = []
+    for seed in (0, 0, 1):
+        show(folder, tmp_path / "page.html", seed)
+        outs.append(capsys.readouterr().out)
+    assert outs[0] == outs[1] != outs[2] and (tmp_path / "page.html").exists()
+    assert not (folder / "report.html").exists()
+
+
+def test_what_is_wrong_is_one_line(folder, monkeypatch):
+    def refused(error, message):
+        with pytest.raises(error) as caught:
+            show(folder)
+        assert message in str(caught.value) and "\n" not in str(caught.value)
+
+    with pytest.raises(UsageError, match=r"meta.json: give the page a name that ends in .html$"):
+        show(folder, folder / "meta.json")
+    with pytest.raises(UsageError, match=r"nowhere/a.html: No such file"):
+        show(folder, folder / "nowhere" / "a.html")
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "matplotlib", None)
+        refused(UsageError, "requirements-data.txt")
+    (folder / "dropped.jsonl").write_text('{"file": 1}\n')
+    refused(DataError, "dropped.jsonl: can't be read (KeyError('step'))")
+    (folder / "dropped.jsonl").unlink()
+    assert examples(folder / "dropped.jsonl") == {}
+    for change in ({"records": "7"}, {"steps": [{}]}, {"pii": [1]}, {"kept": None}):
+        (folder / "report.json").write_text(json.dumps(REPORT | change))
+        refused(DataError, "report.json: damaged")
+    (folder / "report.json").write_text("[")
+    refused(DataError, "report.json: damaged")
+    (folder / "report.json").unlink()
+    refused(DataError, "report.json: no such file")
+    meta = json.loads((folder / "meta.json").read_text())
+    del meta["splits"]["val"]["documents"]
+    (folder / "meta.json").write_text(json.dumps(meta))
+    refused(DataError, "it does not say what split 'val' has")
+    (folder / "meta.json").unlink()
+    refused(DataError, "a folder without meta.json")

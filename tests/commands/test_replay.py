@@ -1,0 +1,203 @@
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import train
+from jaxgpt import console
+from jaxgpt.commands import replay
+from jaxgpt.data import corpus
+from jaxgpt.data.loader import next_batch
+from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.runs.checkpoint import Checkpoints
+from jaxgpt.runs.weights import last_start
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.setup import training
+
+TINY = ["--size", "tiny", "--block-size", "32", "--T", "16"]
+
+
+def run(main, *words):
+    return console.run(main, [str(word) for word in words])
+
+
+def train_on(folder, *words):
+    assert run(train.main, *TINY, "--data", folder / "text.txt", "--out", folder / "run", *words) == 0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of 3 steps of 2 * 16 tokens, then of 3 of 16, with checkpoints 3 and 6."""
+    folder = tmp_path_factory.mktemp("replay")
+    (folder / "text.txt").write_text(" ".join(f"word{n % 7}" for n in range(82)))
+    train_on(folder, "--B", 2, "--steps", 3)
+    train_on(folder, "--B", 1, "--steps", 6)
+    return folder / "run"
+
+
+def logged(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def files(run):
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def shown(out):
+    """The place, loss and token of each line, and each sequence's text."""
+    lines = re.findall(r"^ +(\d+) +(\d+\.\d+) +(\d+)  (.*)$", out, re.MULTILINE)
+    texts = re.findall(r"^\| (.*)$", out, re.MULTILINE)
+    assert all(gpt2().decode([int(token)]) == eval(text) for *_, token, text in lines)
+    return (
+        [int(place) for place, *_ in lines],
+        [float(loss) for _, loss, *_ in lines],
+        [int(t) for *_, t, _ in lines],
+        texts,
+    )
+
+
+def test_it_shows_the_batch_and_the_losses_of_the_weights_before_the_step(trained, capfd):
+    before = files(trained)
+    assert run(replay.main, trained, "--step", 3) == 0
+    out, notes = capfd.readouterr()
+    row = logged(trained)[3]
+    assert out.endswith(f"\nstep 3: loss {row['loss']:.6f}, gradient norm {row['grad_norm']:.6f}, as in the log\n")
+    assert "trained again from step 3 on, its checkpoint 3\n" in notes
+    assert files(trained) == before
+
+    # The same another way: from the checkpoint, with numpy.
+    flags, _ = last_start(trained)
+    tokens = corpus.load(flags.data).tokens
+    x, y, _ = next_batch(tokens, row["position"], 1, 16)
+    with Checkpoints(trained / "checkpoints") as checkpoints:
+        state = checkpoints.restore(3, training(flags).shapes)
+    logits = np.asarray(state.model(x), np.float64)[0]
+    losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(16), y[0]]
+    places, printed, pieces, texts = shown(out)
+    assert places == list(range(row["position"] + 1, row["position"] + 17))
+    np.testing.assert_allclose(printed, losses, atol=1e-4)
+    assert pieces == y[0].tolist()
+    assert texts == [gpt2().decode([*x[0].tolist(), y[0, -1].item()])]
+
+
+def test_it_trains_again_from_the_checkpoint_before_the_step(trained, capfd):
+    assert run(replay.main, trained, "--step", 5) == 0
+    out, notes = capfd.readouterr()
+    assert out.endswith(f"step 5: loss {logged(trained)[5]['loss']:.6f}, gradient norm "
+                        f"{logged(trained)[5]['grad_norm']:.6f}, as in the log\n")  # fmt: skip
+    assert "trained again from step 3 on, its checkpoint 3\n" in notes
+
+
+def test_or_from_the_beginning_past_a_damaged_checkpoint_each_step_with_the_flags_of_its_time(trained, tmp_path, capfd):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints" / "3" / "state")
+    for step, B in ((2, 2), (5, 1)):
+        assert run(replay.main, folder, "--step", step) == 0
+        out, notes = capfd.readouterr()
+        assert "trained again from step 0 on, the random weights\n" in notes and "not those of the log" not in notes
+        assert ("checkpoints/3 is damaged" in notes) == (step == 5)
+        row = logged(trained)[step]
+        places, losses, _, _ = shown(out)
+        assert places == list(range(row["position"] + 1, row["position"] + 1 + 16 * B))
+        assert abs(np.mean(losses) - row["loss"]) < 1e-4 and out.endswith(", as in the log\n")
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["3", "6"]
+
+
+def test_a_step_has_the_learning_rate_of_its_time(tmp_path, capfd):
+    """--steps has changed since, and with it the schedule."""
+    (tmp_path / "text.txt").write_text(" ".join(f"word{n % 7}" for n in range(82)))
+    train_on(tmp_path, "--B", 2, "--recipe", "gpt3", "--steps", 3)
+    train_on(tmp_path, "--B", 2, "--recipe", "gpt3", "--steps", 5)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "3")
+    assert logged(tmp_path / "run")[4]["lr"] != logged(tmp_path / "run")[2]["lr"]
+    capfd.readouterr()
+    assert run(replay.main, tmp_path / "run", "--step", 4) == 0
+    out, notes = capfd.readouterr()
+    assert "from step 0 on" in notes and out.endswith(", as in the log\n")
+
+
+def test_numbers_that_differ_from_the_log_are_told(trained, tmp_path, capfd):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    log = folder / "log.jsonl"
+    log.write_text(log.read_text().replace(f'"loss": {logged(folder)[4]["loss"]}', '"loss": 1.5') + "no row\n")
+    assert run(replay.main, folder, "--step", 4) == 0
+    out, notes = capfd.readouterr()
+    assert "from step 4 on the numbers are not those of the log: loss " in notes
+    assert out.endswith(", not what the log has: see the note\n")
+
+
+def test_a_step_that_was_skipped_is_shown_as_well(trained, tmp_path, capfd):
+    """Its row has null for what was not finite: here for all, so that the numbers are told of, and nothing fails."""
+    folder = shutil.copytree(trained, tmp_path / "run")
+    log = folder / "log.jsonl"
+    log.write_text(re.sub(r'("loss"|"grad_norm"): [\d.]+', r"\1: null", log.read_text()))
+    assert run(replay.main, folder, "--step", 3) == 0
+    assert "loss None, grad norm None there" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--step", "1"], 2, "not given: RUN"),
+        (["nowhere", "--step", "1"], 4, "nowhere: no run that has begun; give the folder of a run"),
+        (["RUN", "--step", "-1"], 2, "--step -1 is out of range"),
+        (["RUN", "--step", "6"], 4, r"run/log.jsonl has no row of step 6; it has those of 0 to 5"),
+        (["RUN", "--step", "5", "--data", "nothing.txt"], 3, "nothing.txt: no such file"),
+    ],
+)
+def test_wrong_input_is_one_line(words, code, message, trained, capfd):
+    assert run(replay.main, *(trained if word == "RUN" else word for word in words)) == code
+    assert re.match(f"error: .*{message}", capfd.readouterr().err)
+
+
+def test_another_text_is_refused(trained, tmp_path, capfd):
+    """By what it is; a name may change."""
+    text = tmp_path / "moved.txt"
+    text.write_bytes((trained.parent / "text.txt").read_bytes())
+    assert run(replay.main, trained, "--step", 5, "--data", text) == 0
+    text.write_text("other words " * 90)
+    capfd.readouterr()
+    assert run(replay.main, trained, "--step", 5, "--data", text) == 4
+    assert re.search(
+        r"step 5 of .* was trained on another text than .*moved.txt: its hash was \w{16}, and is \w{16}; name that",
+        capfd.readouterr().err,
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("position", 10**9, "step 4 has position 1,000,000,000, outside of the text"),
+        ("position", -1, "step 4 has position -1, outside"),
+        ("position", "64", "no row of step 4, which comes before"),
+        ("tokens_seen", 7, "the rows before step 5 are not those of 16 tokens"),
+        ("step", 1e999, "no row of step 4"),
+    ],
+)
+def test_a_log_that_cannot_be_is_refused(trained, tmp_path, capfd, field, value, message):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    rows = logged(trained)
+    rows[4][field] = value
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(replay.main, folder, "--step", 5) == 4
+    assert message in capfd.readouterr().err
+
+
+def test_the_two_texts_that_auto_may_be_are_told_apart(trained, monkeypatch):
+    assert replay.find_text(TrainConfig(), corpus.load("python").fingerprint).name.startswith("the Python")
+    assert replay.find_text(TrainConfig(), "unknown").note  # as train.py would
+
+
+def test_its_tokens_losses_are_those_of_the_loss(trained):
+    from jaxgpt.training.step import loss_fn, token_losses
+
+    flags, _ = last_start(trained)
+    model = training(flags).first_state(seed=0).model
+    x, y, _ = next_batch(corpus.load(flags.data).tokens, 7, 3, 16)
+    total, count = loss_fn(model, x, y)
+    losses = jax.jit(token_losses)(model, x, y)
+    assert losses.shape == (3, 16) and count == losses.size
+    np.testing.assert_allclose(losses.sum(), total, rtol=1e-6)

@@ -1,0 +1,75 @@
+import re
+import shutil
+
+import pytest
+
+import train
+from jaxgpt import console
+from jaxgpt.commands import verify
+
+TINY = ["--size", "tiny", "--block-size", "32", "--B", "2", "--T", "16"]
+
+
+def run(main, *words):
+    return console.run(main, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verify")
+    (folder / "text.txt").write_text(" ".join(f"word{n % 7}" for n in range(82)))
+    words = [*TINY, "--data", folder / "text.txt", "--out", folder / "run", "--recipe", "gpt3", "--steps", 6]
+    assert run(train.main, *words, "--save-every", 3) == 0
+    return folder / "run"
+
+
+def test_whole_checkpoints_are_called_whole(trained, capsys):
+    assert run(verify.main, trained) == 0
+    assert re.fullmatch(
+        rf"whole     {trained}/checkpoints/6: \d+ arrays, position 32\n"
+        rf"whole     {trained}/checkpoints/3: \d+ arrays, position 96\n",
+        capsys.readouterr().out,
+    )
+
+
+def test_a_damaged_one_is_named_and_the_code_is_4(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "6" / "state")
+    assert run(verify.main, tmp_path / "run") == 4
+    out, error = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["damaged", "whole"]
+    assert error == f"error: {tmp_path}/run: 1 damaged; train.py goes on from the newest whole one, if any\n"
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["3", "6"]  # nothing is moved
+
+
+def test_resume_is_proved_with_the_runs_own_flags(trained, capsys):
+    assert run(verify.main, trained, "--resume", 2) == 0
+    assert "resume    2 + 2 steps in two processes = 4 steps in one: every row and array" in capsys.readouterr().out
+
+
+def test_runs_that_differ_are_told_apart(trained, tmp_path):
+    assert verify.differences(trained, trained, 6) == ""
+    shutil.copytree(trained, tmp_path / "run")
+    log, metadata = tmp_path / "run" / "log.jsonl", tmp_path / "run" / "checkpoints" / "6" / "progress" / "metadata"
+    content = metadata.read_text()
+    metadata.write_text(re.sub(r'(mu\.ln_f[^"]*": *")\w{8}', r"\g<1>00000000", content))
+    assert "ln_f" in verify.differences(trained, tmp_path / "run", 6)
+    metadata.write_text(content)
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join([*lines[:4], lines[4].replace('"loss": ', '"loss": 1'), *lines[5:]]))
+    assert "the rows of step 4 differ" in verify.differences(trained, tmp_path / "run", 6)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], 2, "not given: RUN"),
+        (["nowhere"], 4, "nowhere: no run that has begun; give the folder of a run"),
+        (["nowhere", "--resume", "-1"], 2, "--resume -1 is out of range"),
+    ],
+)
+def test_wrong_input_is_one_line(words, code, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run(verify.main, *words) == code
+    assert re.match(f"error: .*{message}", capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,112 @@
+"""Prompts with completions, and conversations, as rows."""
+
+import numpy as np
+import pytest
+
+from jaxgpt.data import examples
+from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.errors import DataError
+
+
+def documents(found):
+    """What each document of a table is: its text, and the text of it that is learned."""
+    x, y, positions = found.table
+    for row in range(len(x)):
+        starts = np.flatnonzero(positions[row] == 0)
+        for start, end in zip(starts, [*starts[1:], found.T], strict=True):
+            learned = y[row, start:end]
+            if (learned >= 0).any():
+                last = int(np.flatnonzero(learned >= 0)[-1])
+                text = gpt2().decode([*x[row, start : start + last + 1].tolist(), int(learned[last])])
+                yield text, gpt2().decode([int(token) for token in learned if token >= 0])
+
+
+def test_completions_are_learned_and_prompts_are_not(write):
+    records = [{"prompt": f"What is {n}?", "completion": f" It is {n}, and no more."} for n in range(30)]
+    found = examples.load(write("a.jsonl", records), T=40)[0]
+    texts = [
+        (f"What is {n}? It is {n}, and no more.<|endoftext|>", f" It is {n}, and no more.<|endoftext|>")
+        for n in range(30)
+    ]
+    assert list(documents(found)) == texts
+    assert found.count == 30 and len(found.table[0]) < 15 and not found.notes  # several in a row
+    assert found.bytes() == sum(len(record["completion"]) for record in records)
+    assert str(found) == f"{found.name}: 30 examples of completions, in {len(found.table[0])} rows"
+
+
+def test_a_conversation_follows_the_template(write):
+    turns = [
+        ("system", "Be brief."),
+        ("user", " Hi! "),
+        ("assistant", "Hello."),
+        ("user", "Bye"),
+        ("assistant", "Bye!"),
+    ]
+    record = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    found = examples.load(write("a.jsonl", [record]), T=64)[0]
+    text = (
+        "System: Be brief.\n\nUser: Hi!\n\nAssistant: Hello.<|endoftext|>\n\nUser: Bye\n\nAssistant: Bye!<|endoftext|>"
+    )
+    assert list(documents(found)) == [(text, " Hello.<|endoftext|> Bye!<|endoftext|>")]
+
+
+def test_what_is_too_long_loses_its_end_and_is_counted(write):
+    records = [
+        {"prompt": "one two", "completion": " three four five six seven"},
+        {"prompt": "a b c d e f g", "completion": " h"},
+    ]
+    found = examples.load(write("a.jsonl", records), T=4)[0]
+    assert list(documents(found)) == [("one two three four five", " three four five")]
+    assert found.notes == (
+        "2 examples are longer than --T 4 and lose their end",
+        "1 of them are left out: their prompts alone fill it",
+    )
+
+
+def test_the_fingerprint_is_of_what_is_learned_from(write):
+    a = write("a.jsonl", [{"prompt": "a", "completion": "b"}])
+    b = write("b.jsonl", [{"completion": "b", "prompt": "a", "source": "other"}])
+    c = write("c.jsonl", [{"prompt": "ab", "completion": "b"}])
+    assert (
+        examples.load(a, 8)[0].fingerprint == examples.load(b, 8)[0].fingerprint != examples.load(c, 8)[0].fingerprint
+    )
+    assert examples.load(a, 8)[0].fingerprint != examples.load(a, 9)[0].fingerprint
+
+
+GOOD = {"prompt": "a", "completion": "b"}
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        ({"prompt": "a"}, "line 2: no field 'completion'"),
+        ({"prompt": "a", "completion": 3}, "line 2: 'completion' is 3, and must be a text"),
+        ({"prompt": " ", "completion": "b"}, "line 2: 'prompt' is empty"),
+    ],
+)
+def test_a_bad_record_is_named_by_its_line(write, bad, message):
+    with pytest.raises(DataError, match=message):
+        examples.load(write("a.jsonl", [GOOD, bad]), 8)
+
+
+@pytest.mark.parametrize(
+    "messages, message",
+    [
+        ([], "'messages' must be a list of"),
+        ([{"role": "robot", "content": "x"}], "line 1, message 1: its role must be system, user, assistant"),
+        ([{"role": "user", "content": ""}], "line 1, message 1: 'content' is empty"),
+        ([{"role": "user", "content": "x"}], "line 1: no message of the assistant, and only those are learned"),
+    ],
+)
+def test_a_bad_conversation_is_named_by_its_line(write, messages, message):
+    with pytest.raises(DataError, match=message):
+        examples.load(write("a.jsonl", [{"messages": messages}]), 8)
+
+
+def test_records_of_no_known_kind(write):
+    with pytest.raises(
+        DataError, match=r"line 1: an example has the fields prompt and completion, .* this one question"
+    ):
+        examples.load(write("a.jsonl", [{"question": "x"}]), 8)
+    with pytest.raises(DataError, match="the prompts alone fill --T 2 tokens"):
+        examples.load(write("a.jsonl", [{"prompt": "a b c d", "completion": "e"}]), 2)

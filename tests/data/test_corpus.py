@@ -1,0 +1,221 @@
+import contextlib
+import hashlib
+import http.server
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxgpt.data import corpus
+from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.errors import DataError
+
+TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, <|endoftext|> speak.\n"
+
+
+def llm_c_file(tokens, magic=20240520, version=1, count=None):
+    header = np.zeros(256, np.int32)
+    header[:3] = magic, version, len(tokens) if count is None else count
+    return header.tobytes() + np.asarray(tokens, np.uint16).tobytes()
+
+
+# ---- Text
+
+
+def test_a_text_gives_the_ids_of_tiktoken(tmp_path):
+    (tmp_path / "a.txt").write_text(TEXT)
+    loaded = corpus.load(str(tmp_path / "a.txt"))
+    assert loaded.tokens.tolist() == gpt2().encode_ordinary(TEXT)
+    assert loaded.tokens.dtype == np.uint16
+    assert loaded.fingerprint == hashlib.sha256(loaded.tokens.tobytes()).hexdigest()
+    assert loaded.name == str(tmp_path / "a.txt") and loaded.note == ""
+
+
+def test_line_ends_and_byte_order_marks_are_kept(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffa\r\nb\r".encode())
+    assert gpt2().decode(corpus.load(str(tmp_path / "a.txt")).tokens.tolist()) == "\ufeffa\r\nb\r"
+
+
+def test_the_second_start_does_not_tokenize(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text(TEXT)
+    first = corpus.load(str(tmp_path / "a.txt"))
+    (tmp_path / "a.txt").rename(tmp_path / "b.txt")  # the cache goes by content, not by name
+    monkeypatch.setattr(corpus, "tokenize", lambda text: pytest.fail("tokenized again"))
+    second = corpus.load(str(tmp_path / "b.txt"))
+    assert np.array_equal(first.tokens, second.tokens) and first.fingerprint == second.fingerprint
+
+
+def test_a_damaged_cache_is_made_anew(tmp_path, cache):
+    (tmp_path / "a.txt").write_text(TEXT)
+    first = corpus.load(str(tmp_path / "a.txt"))
+    (kept,) = (cache / "tokens").iterdir()
+    whole = kept.read_bytes()
+    flipped = whole[:1030] + bytes([whole[1030] ^ 1]) + whole[1031:]  # another token, in a file that is well formed
+    for damage in (b"", whole[:-1], whole[:100], flipped):
+        kept.write_bytes(damage)
+        assert np.array_equal(corpus.load(str(tmp_path / "a.txt")).tokens, first.tokens)
+
+
+def test_a_cache_that_cannot_be_written_does_not_matter(tmp_path):
+    (tmp_path / "a.txt").write_text(TEXT)
+    (tmp_path / "file").touch()
+    assert len(corpus.load(str(tmp_path / "a.txt"), cache=tmp_path / "file" / "cache").tokens) > 0
+
+
+WORDS = ["a", "B1", " ", "\n", "\n\n", "\t", "é", "'s", "\u3000", "\x1c", "\x85", "."]
+
+
+@given(st.lists(st.sampled_from(WORDS)).map("".join))
+@settings(max_examples=500, deadline=None)
+def test_cutting_a_text_in_pieces_changes_no_token(text):
+    assert corpus.tokenize(text, piece_chars=1).tolist() == gpt2().encode_ordinary(text)
+
+
+def test_pieces_are_small():
+    assert max(map(len, corpus._pieces("to be or not\n" * 1000, 100))) < 120
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "the file is empty"),
+        (b"abc\xff\xfe", r"not UTF-8: byte 0xff at offset 3; convert it first"),
+        (TEXT.encode("utf-16"), r"not UTF-8: byte 0xff at offset 0"),
+        ("né".encode()[:-1], r"not UTF-8: byte 0xc3 at offset 1"),
+    ],
+)
+def test_what_is_no_text_is_refused(tmp_path, content, message):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(DataError, match=f"a.txt: {message}"):
+        corpus.load(str(tmp_path / "a.txt"))
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(DataError, match="no such file; --data takes"):
+        corpus.load(str(tmp_path / "nothing.txt"))
+    with pytest.raises(DataError, match=r"a folder without meta.json, .*; if not, name a file"):
+        corpus.load(str(tmp_path))
+
+
+# ---- Token files
+
+
+@pytest.mark.parametrize("content", [np.arange(500, dtype=np.uint16).tobytes(), llm_c_file(np.arange(500))])
+def test_token_files_are_mapped(tmp_path, content):
+    (tmp_path / "a.bin").write_bytes(content)
+    loaded = corpus.load(str(tmp_path / "a.bin"))
+    assert loaded.tokens.tolist() == list(range(500))
+    assert isinstance(loaded.tokens, np.memmap)
+
+
+def test_the_fingerprint_is_of_the_tokens(tmp_path):
+    (tmp_path / "a.txt").write_text(TEXT)
+    ids = gpt2().encode_ordinary(TEXT)
+    (tmp_path / "raw.bin").write_bytes(np.array(ids, np.uint16).tobytes())
+    (tmp_path / "header.bin").write_bytes(llm_c_file(ids))
+    (tmp_path / "other.bin").write_bytes(llm_c_file([*ids[:-1], ids[-1] ^ 1]))
+    prints = [corpus.load(str(tmp_path / n)).fingerprint for n in ("a.txt", "raw.bin", "header.bin", "other.bin")]
+    assert prints[0] == prints[1] == prints[2] != prints[3]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "the file holds no tokens"),
+        (b"\1", "1 bytes are not a whole number of uint16 ids"),
+        (llm_c_file([]), "the file holds no tokens"),
+        (llm_c_file([1, 2, 3])[:-2], "its header counts 3 tokens, but 4 bytes follow it, not 6"),
+        (llm_c_file([1, 2, 3]) + b"\0\0", "its header counts 3 tokens, but 8 bytes follow it, not 6"),
+        (llm_c_file([1, 2, 3], count=-1), "its header counts -1 tokens"),
+        (llm_c_file([1, 2, 3], version=7), "token file version 7; only 1, uint16 ids"),
+        (llm_c_file([1, 2, 3])[:1000], "truncated: 1,000 bytes, less than a 1,024-byte header"),
+        (llm_c_file([1, 2, 3])[:5], "truncated: 5 bytes, less than a 1,024-byte header"),
+        (llm_c_file([1, 50256, 50257, 60000]), "token 2 is 50257, beyond GPT-2's vocabulary of 50,257"),
+        (np.array([65535], np.uint16).tobytes(), "token 0 is 65535, beyond"),
+    ],
+)
+def test_damaged_token_files_are_refused(tmp_path, content, message):
+    (tmp_path / "a.bin").write_bytes(content)
+    with pytest.raises(DataError, match=f"a.bin: .*{message}|a.bin: {message}"):
+        corpus.load(str(tmp_path / "a.bin"))
+
+
+# ---- Downloads, from a server on this machine
+
+
+@contextlib.contextmanager
+def serve(body, status=200, declared=None, delay=0.0):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            time.sleep(delay)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body) if declared is None else declared))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):  # a client that gave up
+                self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/input.txt"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def small_shakespeare(monkeypatch):
+    content = TEXT.encode()
+    monkeypatch.setattr(corpus, "SHAKESPEARE_BYTES", len(content))
+    monkeypatch.setattr(corpus, "SHAKESPEARE_SHA256", hashlib.sha256(content).hexdigest())
+    return content
+
+
+def test_shakespeare_is_fetched_once(small_shakespeare, cache, monkeypatch):
+    with serve(small_shakespeare) as url:
+        monkeypatch.setattr(corpus, "SHAKESPEARE_URL", url)
+        first = corpus.load("shakespeare")
+    assert first.name == "tiny Shakespeare" and (cache / "input.txt").read_bytes() == small_shakespeare
+    assert corpus.load("shakespeare").fingerprint == first.fingerprint  # the server is gone
+    assert corpus.load("auto").name == "tiny Shakespeare"
+
+
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        ({"body": TEXT.encode()[:-1]}, "what came is not it"),
+        ({"body": TEXT.encode() + b"!"}, "what came is not it"),
+        ({"body": TEXT.replace("F", "f").encode()}, "what came is not it"),
+        ({"body": TEXT.encode()[:50], "declared": len(TEXT)}, "what came is not it|IncompleteRead"),
+        ({"body": b"gone", "status": 404}, "Not Found"),
+        ({"body": TEXT.encode(), "delay": 2.0}, "timed out|no answer in time"),
+    ],
+)
+def test_a_bad_download_is_never_used(small_shakespeare, cache, monkeypatch, answer, message):
+    monkeypatch.setattr(corpus, "CONNECT_SECONDS", 0.5)
+    with serve(**answer) as url:
+        monkeypatch.setattr(corpus, "SHAKESPEARE_URL", url)
+        with pytest.raises(DataError, match=f"could not be fetched .*({message}).*put http.* there as input.txt"):
+            corpus.load("shakespeare")
+    assert not list(cache.rglob("*"))
+
+
+def test_a_damaged_cached_shakespeare_is_fetched_again(small_shakespeare, cache, monkeypatch):
+    cache.mkdir()
+    (cache / "input.txt").write_bytes(b"half of it")
+    with serve(small_shakespeare) as url:
+        monkeypatch.setattr(corpus, "SHAKESPEARE_URL", url)
+        corpus.load("shakespeare")
+    assert (cache / "input.txt").read_bytes() == small_shakespeare
+
+
+def test_without_network_the_default_is_the_text_of_python(cache):
+    loaded = corpus.load("auto")
+    assert loaded.name.startswith("the Python 3.")
+    assert "could not be fetched" in loaded.note
+    assert len(loaded.tokens) > 100_000
+    assert not (cache / "input.txt").exists()

@@ -1,0 +1,200 @@
+"""What --data and --val name, and that what is held out is measured whole: against PyTorch, window by window."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+import train
+from jaxgpt import console
+from jaxgpt.data import shards
+from jaxgpt.data.datasets import load
+from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.errors import DataError, UsageError
+from jaxgpt.models.configs import GPT2Config
+from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.objectives.base import measure_tokens
+from jaxgpt.runs.huggingface import load as load_weights
+from jaxgpt.runs.huggingface import save_hf
+from jaxgpt.runs.weights import find
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.validation import measured
+
+TEXT = "Wörter und Wörter, über alles hinaus; 我们 and so on. " * 12
+SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 20, "block_size": 32}
+
+
+def config(tmp_path, **flags):
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    return TrainConfig(**{"data": f"{tmp_path}/text.txt", "T": 16, **SHAPE, **flags})
+
+
+def test_a_fraction_is_the_end_and_is_not_trained_on(tmp_path):
+    whole, nothing = load(config(tmp_path))
+    text, held = load(config(tmp_path, val="0.25"))
+    assert nothing is None and len(held.tokens) == round(len(whole.tokens) / 4)
+    np.testing.assert_array_equal(np.concatenate([text.tokens, held.tokens]), whole.tokens)
+    assert len({whole.fingerprint, text.fingerprint, held.fingerprint}) == 3
+    assert whole.bytes() == len(TEXT.encode()) == text.bytes() + held.bytes()
+
+
+@pytest.mark.parametrize("scale", [1, 8])  # random weights, and ones that are sure of themselves, as trained ones are
+def test_the_loss_is_that_of_pytorch_with_strided_windows(tmp_path, scale):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    model = jax.tree.map(lambda leaf: scale * leaf, GPT2(GPT2Config(**SHAPE), jax.random.key(0)))
+    save_hf(model, tmp_path / "hf")
+    text, _ = load(config(tmp_path))
+    step = jax.jit(measure_tokens)
+    found = measured((step(model, *batch) for batch in text.once(4, 16)), text.bytes())
+
+    theirs, ids = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "hf").eval(), text.tokens.astype(np.int64)
+    losses = []
+    with torch.no_grad():
+        for start in range(0, len(ids) - 1, 16):
+            window = torch.from_numpy(ids[start : start + 17])
+            logits = theirs(window[None, :-1]).logits[0].double()
+            losses += torch.nn.functional.cross_entropy(logits, window[1:], reduction="none").tolist()
+    assert found["tokens"] == len(losses) == len(gpt2().encode_ordinary(TEXT)) - 1
+    assert found["bytes"] == len(TEXT.encode())
+    np.testing.assert_allclose(found["loss"], np.mean(losses), atol=1e-5)
+    np.testing.assert_allclose(found["loss_stderr"], np.std(losses, ddof=1) / math.sqrt(len(losses)), atol=1e-5)
+    np.testing.assert_allclose(found["bits_per_byte"], sum(losses) / math.log(2) / len(TEXT.encode()), atol=1e-5)
+
+
+def test_a_run_measures_what_is_held_out_and_keeps_its_best(tmp_path, capsys):
+    """The rows have the numbers of the checkpoints' own weights, and the lowest one stays beside the newest three."""
+    flags, other = config(tmp_path), tmp_path / "other.txt"
+    other.write_text("None of these tokens is ever learned, and their loss grows from step to step.")
+    words = ["--data", flags.data, "--out", f"{tmp_path}/run", "--n-layer", 1, "--n-head", 2, "--n-embd", 20]
+    words += ["--block-size", 32, "--B", 2, "--T", 16, "--steps", 12, "--lr", 0.1, "--val", other, "--eval-every", 2]
+    assert console.run(train.main, [str(word) for word in [*words, "--save-every", 2]]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    losses = {row["step"] + 1: row["val_loss"] for row in rows if "val_loss" in row}
+    best = min(losses, key=losses.get)
+    assert list(losses) == [2, 4, 6, 8, 10, 12] and best < 8
+    there = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert there == [best, 8, 10, 12]
+    assert (
+        f"best      {tmp_path}/run/checkpoints/{best}, with a held-out loss of {losses[best]:.4f}\n"
+        in capsys.readouterr().out
+    )
+
+    more = [*words[: words.index("--val")], "--steps", 14, "--save-every", 1]  # measures nothing, and loses nothing
+    assert console.run(train.main, [str(word) for word in more]) == 0
+    there = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert there == [best, 12, 13, 14]
+
+    _, held = load(config(tmp_path, val=str(other)))
+    model = load_weights(find(tmp_path / "run" / "checkpoints" / str(best)))
+    found = measured((jax.jit(measure_tokens)(model, *batch) for batch in held.once(1, 16)), held.bytes())
+    np.testing.assert_allclose(found["loss"], losses[best], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "flags, error",
+    [
+        ({"val": "1.5"}, "--val 1.5: a fraction must lie between 0 and 1, or name a file"),
+        ({"val": "0.00001"}, "are too few for --val 1e-05; use a file"),
+        ({"val": "nowhere.txt"}, "nowhere.txt: no such file"),
+        ({"val": "nowhere.jsonl"}, "--val nowhere.jsonl: --data is a text, so it must be one too, or a fraction"),
+        ({"data": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
+    ],
+)
+def test_what_can_not_be_held_out_is_one_line(tmp_path, flags, error):
+    with pytest.raises((DataError, UsageError)) as raised:
+        load(config(tmp_path, **flags))
+    assert error in str(raised.value) and "\n" not in str(raised.value)
+
+
+def prepared(folder, text, val=""):
+    """A prepared folder of these texts, in shards of 30 tokens."""
+    folder.mkdir()
+    ids = {"train": gpt2().encode_ordinary(text), "val": gpt2().encode_ordinary(val)}
+    written = {name: {"shards": shards.write(folder, name, [np.array(ids[name], np.uint16)], 30)} for name in ids}
+    shards.write_meta(folder, written)
+    return str(folder)
+
+
+def test_a_folder_is_trained_on_and_held_out_as_its_files_would_be(tmp_path):
+    """All that a run asks of a folder is what it gets of the same tokens in one file."""
+    folder = prepared(tmp_path / "folder", TEXT, "That is held out, and nothing else.")
+    (one, _), (other, held) = load(config(tmp_path)), load(config(tmp_path, data=folder, val=folder))
+    assert str(other) == f"{folder} (train): {len(one.tokens):,} tokens"
+    assert one.bytes() == other.bytes() == len(TEXT.encode()) and one.per_epoch(2, 16) == other.per_epoch(2, 16)
+    for position in (0, 17, len(one.tokens) - 33):
+        for a, b in zip(one.batch(position, 2, 16), other.batch(position, 2, 16), strict=True):
+            np.testing.assert_array_equal(a, b)
+    for a, b in zip(one.once(2, 16), other.once(2, 16), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert held.name == f"{folder} (val)" and gpt2().decode(held.tokens[:].tolist()).startswith("That is held out")
+    assert len({one.fingerprint, other.fingerprint, held.fingerprint}) == 3
+
+    first, last = load(config(tmp_path, data=folder, val="0.25"))
+    one, end = load(config(tmp_path, val="0.25"))
+    assert first.tokens[:].tolist() == one.tokens.tolist() and last.tokens[:].tolist() == end.tokens.tolist()
+    assert len({first.fingerprint, last.fingerprint, other.fingerprint}) == 3
+
+
+def test_the_identity_of_a_mixture_is_that_of_its_texts_and_weights(tmp_path):
+    whole = config(tmp_path).data
+    (tmp_path / "b.txt").write_text("another text " * 40)
+    (tmp_path / "copy.txt").write_text(TEXT, encoding="utf-8")
+
+    def of(mix, **flags):
+        return load(config(tmp_path, data="auto", mix=mix.format(a=whole, t=tmp_path), **flags))[0]
+
+    mixed = of("{a}=0.7,{t}/b.txt=0.3")
+    assert mixed.fingerprint == of("{t}/copy.txt=7,{t}/b.txt=3").fingerprint == of("{a}=7,{t}/b.txt=3").fingerprint
+    others = [of(mix).fingerprint for mix in ("{a}=0.6,{t}/b.txt=0.4", "{t}/b.txt=0.7,{a}=0.3", "{a}=1")]
+    assert len({mixed.fingerprint, *others}) == 4
+    assert mixed.notes[0] == f"0.7 of the windows from {whole}: {len(mixed.texts[0].tokens):,} tokens"
+    x, _, following = mixed.batch(0, 10, 8)
+    own = [(len(text.tokens) - 1) // 8 for text in mixed.texts]
+    assert mixed.per_epoch(10, 8) == pytest.approx(max(own[0] / 7, own[1] / 3)) and following == 80
+    names = [name for name, _ in mixed.places(0, 10, 8)]
+    assert [names.count(text.name) for text in mixed.texts] == [7, 3]
+    for row, (name, start) in zip(x, mixed.places(0, 10, 8), strict=True):
+        (text,) = (text for text in mixed.texts if text.name == name)
+        assert row.tolist() == text.tokens[start : start + 8].tolist()
+    shuffled = of("{a}=0.7,{t}/b.txt=0.3", order="shuffled", seed=3)
+    assert shuffled.seed == 3 and shuffled.places(0, 50, 8) != mixed.places(0, 50, 8)
+
+
+@pytest.mark.parametrize(
+    "flags, error",
+    [
+        ({"mix": "{a}=1,{a}=2"}, "is named twice"),
+        ({"mix": "{a}=1", "data": "python"}, "=1 and --data python: both say what to train on; leave one out"),
+        (
+            {"mix": "{a}=1", "val": "0.1"},
+            "--val 0.1: of a mixture no fraction can be held out; name a text",
+        ),
+        ({"mix": "{a}=1,b.jsonl=1"}, "b.jsonl has examples, and only texts can be mixed; leave it out"),
+        ({"mix": "{a}=1,nowhere.txt=1"}, "nowhere.txt: no such file; --mix takes a UTF-8 text"),
+        ({"mix": "{a}=1", "val": "b.jsonl"}, "--val b.jsonl: --data is a text, so it must be one too"),
+        ({"data": "b.jsonl", "order": "shuffled"}, "--order shuffled: b.jsonl has examples, which come in a new order"),
+        ({"val": "{f}"}, "there is no split 'val', only train; prepare it with such a split, or name a file"),
+        ({"val": "{t}"}, "a folder without meta.json"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(tmp_path, flags, error):
+    names = {"a": config(tmp_path).data, "f": prepared(tmp_path / "folder", TEXT), "t": tmp_path}
+    flags = {name: value.format(**names) for name, value in flags.items()}
+    with pytest.raises((DataError, UsageError)) as raised:
+        load(config(tmp_path, **({"data": "auto"} if "mix" in flags else {}) | flags))
+    assert error in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_examples_want_examples_beside_them(tmp_path):
+    flags = config(tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 5)
+    (tmp_path / "l.csv").write_text("text,label\ngood,1\nbad,0\n")
+    with pytest.raises(UsageError, match="--data has examples, so it must have some too"):
+        load(config(tmp_path, data=f"{tmp_path}/a.jsonl", val=flags.data))
+    with pytest.raises(UsageError, match=r"l.csv has labels, and --data .*a.jsonl has completions"):
+        load(config(tmp_path, data=f"{tmp_path}/a.jsonl", val=f"{tmp_path}/l.csv"))
+    with pytest.raises(DataError, match=r"--val 0.01 of 5 examples is 0; both sides need some"):
+        load(config(tmp_path, data=f"{tmp_path}/a.jsonl", val="0.01"))

@@ -1,0 +1,169 @@
+"""Examples from files: what of them becomes arrays, and every wrong record by its line."""
+
+import numpy as np
+import pytest
+
+from jaxgpt.data import examples
+from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.errors import DataError
+
+END = 50256
+
+
+def ids(text):
+    return gpt2().encode_ordinary(text)
+
+
+def rows(x, last):
+    """The tokens of each row up to its last; what comes after is 0."""
+    assert all(not row[end + 1 :].any() for row, end in zip(x, last, strict=True))
+    return [row[: end + 1].tolist() for row, end in zip(x, last, strict=True)]
+
+
+# ---- Labels
+
+
+def test_texts_and_their_labels(write):
+    path = write("a.jsonl", [{"text": "Good one", "label": "pos"}, {"text": "Bad.", "label": "neg"}])
+    (found,) = examples.load(path, 8)
+    x, last, label = found.table
+    assert (found.kind, found.labels, found.count, found.notes) == ("labels", ("neg", "pos"), 2, ())
+    assert str(found) == f"{path}: 2 examples of 2 labels"
+    assert x.shape == (2, 8) and rows(x, last) == [[*ids("Good one"), END], [*ids("Bad."), END]]
+    assert label.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("a.csv", 'label,text\nno,"a, ""b"""\n\nyes,"two\nlines"\nno,c\n'),
+        ("a.csv", '\ufefflabel,text\r\nno,"a, ""b"""\r\nyes,"two\nlines"\r\nno,c\r\n'),
+        ("a.jsonl", '{"text": "a, \\"b\\"", "label": "no"}\n{"text": "two\\nlines", "label": " yes"}\n'
+         '\n{"text": "c", "label": "no"}'),
+    ],
+    ids=["commas", "as Excel writes them", "JSONL"],
+)  # fmt: skip
+def test_the_same_examples_in_any_format(write, name, content):
+    (found,) = examples.load(write(name, content), 16)
+    x, last, label = found.table
+    assert found.labels == ("no", "yes") and label.tolist() == [0, 1, 0]
+    assert rows(x, last) == [[*ids(text), END] for text in ('a, "b"', "two\nlines", "c")]
+
+
+def test_in_a_table_with_tabs_quotes_are_text(write):
+    (found,) = examples.load(write("a.tsv", 'text\tlabel\nso "good"\t1\n"open\t0\n'), 16)
+    assert rows(*found.table[:2]) == [[*ids('so "good"'), END], [*ids('"open'), END]]
+    assert found.table[2].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "given, ordered",
+    [
+        ([10, 9, "2", -1], ("-1", "2", "9", "10")),
+        (["b", "10", "9"], ("10", "9", "b")),
+        (["1", "01", "001"], ("001", "01", "1")),
+        (["--5", "3"], ("--5", "3")),
+        (["\u0663", "1"], ("1", "\u0663")),  # a digit, of another script
+        (["9" * 5000, "1"], ("1", "9" * 5000)),
+    ],
+    ids=["numbers", "words", "one number", "no number", "arabic", "long"],
+)
+def test_labels_have_one_order(write, given, ordered):
+    path = write("a.jsonl", [{"text": "x", "label": each} for each in given])
+    (found,) = examples.load(path, 8)
+    assert found.labels == ordered
+    assert [found.labels[k] for k in found.table[2]] == [str(each) for each in given]
+
+
+def test_known_labels_have_the_order_that_they_had(write):
+    path = write("a.jsonl", [{"text": "x", "label": "b"}, {"text": "y", "label": "b"}])
+    (found,) = examples.load(path, 8, labels=["c", "b", "a"])
+    assert found.labels == ("c", "b", "a") and found.table[2].tolist() == [1, 1]
+
+
+def test_a_share_of_all_parts_of_the_file_is_held_out_and_always_the_same(write):
+    """Of a file that is sorted by its labels both are on both sides, and nothing is lost or there twice."""
+    path = write("a.jsonl", [{"text": str(n), "label": "late" if n > 49 else "early"} for n in range(100)])
+    first, held = examples.load(path, 8, fraction=0.2)
+    assert (first.count, held.count) == (80, 20) and first.labels == held.labels == ("early", "late")
+    assert 4 < held.table[2].sum() < 16
+    texts = [gpt2().decode(ids[:-1]) for part in (first, held) for ids in rows(*part.table[:2])]
+    assert sorted(map(int, texts)) == list(range(100))
+    assert list(map(int, texts[:80])) == sorted(map(int, texts[:80]))  # the rest has the order of the file
+    again = examples.load(path, 8, seed=3, fraction=0.2)
+    assert [part.fingerprint for part in again] == [first.fingerprint, held.fingerprint]
+    with pytest.raises(DataError, match=r"--val 0.001 of 100 examples is 0; both sides need some"):
+        examples.load(path, 8, fraction=0.001)
+
+
+def test_too_long_texts_lose_their_end_and_are_counted(write):
+    words = " one two three four five six seven"
+    path = write("a.jsonl", [{"text": words, "label": 0}, {"text": " one two three four", "label": 1}])
+    (found,) = examples.load(path, 5)
+    assert rows(*found.table[:2]) == [[*ids(words)[:4], END], [*ids(words)[:4], END]]
+    assert found.notes == ("1 texts are longer than --T 5 and lose their end",)
+
+
+def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write):
+    path = write("a.jsonl", [{"text": str(n), "label": n % 3} for n in range(7)])
+    (found,) = examples.load(path, 4)
+    batches = list(found.once(3, 4))
+    assert [x.shape for x, _, _ in batches] == [(3, 4)] * 3
+    x, last, label = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    assert label.tolist() == [0, 1, 2, 0, 1, 2, 0, -1, -1]
+    assert rows(x[:7], last[:7]) == [[*ids(str(n)), END] for n in range(7)]
+
+
+# ---- Wrong records
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("a.jsonl", '{"text": "x", "label": 0}\n\n{"text": "x"}', ", line 3: no field 'label'; every example of a"),
+        ("a.jsonl", '{"text": "x", "label": 0}\n{"label": 1}', ", line 2: no field 'text'; every example of a file"),
+        ("a.jsonl", '{"text_a": "x", "text_b": "y", "label": 0}\n{"text_a": "x", "label": 1}', "line 2: no field 'te"),
+        ("a.jsonl", '{"text": "x", "label": 0}\n{"text": " ", "label": 1}', ", line 2: 'text' is empty; give it a te"),
+        ("a.jsonl", '{"text": 7, "label": 0}\n{"text": "x", "label": 1}', ", line 1: 'text' is 7, and must be a text"),
+        ("a.jsonl", '{"text": "x", "label": true}', ", line 1: 'label' is True, and must be a text"),
+        ("a.jsonl", '{"text": "x", "label": 0.5}', ", line 1: 'label' is 0.5, and must be a text"),
+        ("a.jsonl", '{"text": "x", "label": null}', ", line 1: 'label' is None, and must be a text"),
+        ("a.jsonl", '{"text": "x", "label": "a"}\n{"text": "y", "label": "a"}', ": all labels are 'a'; there is not"),
+        ("a.jsonl", '{"sentence": "x"}', ", line 1: an example has the fields prompt and completion, or messages, or"),
+        ("a.jsonl", '{"text": "x", "label": 0}\nx', ", line 2: not JSON (Expecting value, column 1); mend or remove"),
+        ("a.jsonl", '{"text": "x", "label": 0}\n[]', ", line 2: not a JSON object, {...}; mend the line or remove it"),
+        ("a.jsonl", '{"text": "\\ud800", "label": 0}', ", line 1: a lone surrogate, half of a \\u pair, is no text"),
+        ("a.jsonl", b'{"text": "x", "label": 0}\n{"text": "\xe9"}', ", line 2: not UTF-8: byte 0xe9 at offset 10 of "),
+        ("a.jsonl", "\n \n", ": the file is empty; it needs one JSON object a line"),
+        ("a.csv", "text,label\nx,0\na,b,1\n", ", line 3: 3 fields, and the first line names 2; mend it"),
+        ("a.csv", "text,label\nx,0\ny,\n", ", line 3: 'label' is empty; give it a text, or remove the line"),
+        ("a.csv", "text,label\n", ": no record in it: the first has the names of the fields, and each other a record"),
+        ("a.csv", b"text,label\nx,0\n\xe9,1\n", ", line 3: not UTF-8: byte 0xe9; convert the file first"),
+        ("a.csv", "text,text,label\nx,y,0\n", ": the first line names two fields 'text'; give each a name of its own"),
+        ("a.csv", 'text,label\nx,0\n"y,1\nz,1\n', ", line 3: unexpected end of data; mend the record that begins the"),
+        ("a.tsv", "text\tlabel\nx 0\n", ", line 2: 1 fields, and the first line names 2; mend it"),
+    ],
+    ids=lambda value: None,
+)  # fmt: skip
+def test_a_wrong_record_is_named_by_its_line(write, name, content, message):
+    path = write(name, content)
+    with pytest.raises(DataError) as error:
+        examples.load(path, 8)
+    assert str(error.value).startswith(path) and message in str(error.value)
+
+
+def test_an_unknown_label_is_named_by_its_line(write):
+    path = write("a.csv", "text,label\nx,yes\ny,maybe\n")
+    with pytest.raises(DataError, match=r"a.csv, line 3: the label 'maybe' is unknown; the known ones are no, yes"):
+        examples.load(path, 8, labels=["no", "yes"])
+
+
+def test_a_word_without_an_end_is_one_line(write):
+    path = write("a.jsonl", [{"text": "x", "label": 0}, {"text": "a" + " " * 10**6 + "b", "label": 1}])
+    with pytest.raises(DataError, match=r"line 2: one word or blank is too long; shorten it"):
+        examples.load(path, 8)
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere.csv: no such file"):
+        examples.load(f"{tmp_path}/nowhere.csv", 8)

@@ -1,0 +1,290 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxgpt.data.loader import batches_per_epoch, epoch_order, next_batch, next_examples, next_windows, windows
+from jaxgpt.data.order import mixed, permuted
+from jaxgpt.data.shards import Tokens
+
+
+class DataLoaderLite:
+    """The stateful loader of the chapter, token by token: what `next_batch` must equal."""
+
+    def __init__(self, tokens, B, T):
+        self.tokens, self.B, self.T = [int(token) for token in tokens], B, T
+        self.current_position = 0
+
+    def next_batch(self):
+        x = [[0] * self.T for _ in range(self.B)]
+        y = [[0] * self.T for _ in range(self.B)]
+        for b in range(self.B):
+            for t in range(self.T):
+                at = self.current_position + b * self.T + t
+                x[b][t], y[b][t] = self.tokens[at], self.tokens[at + 1]
+        self.current_position += self.B * self.T
+        if self.current_position + self.B * self.T + 1 > len(self.tokens):
+            self.current_position = 0
+        return x, y
+
+
+@st.composite
+def shapes(draw):
+    B, T = draw(st.integers(1, 6)), draw(st.integers(1, 9))
+    N = draw(st.one_of(st.integers(B * T + 1, 6 * B * T + 3), st.sampled_from([1, 2, 3]).map(lambda k: k * B * T + 1)))
+    return N, B, T
+
+
+def equals_the_stateful_loader(N, B, T, dtype):
+    """Over two epochs and the wraps."""
+    tokens = np.random.default_rng(N).integers(0, 50257, N).astype(dtype)
+    reference, position = DataLoaderLite(tokens, B, T), 0
+    for k in range(2 * batches_per_epoch(tokens, B, T) + 1):
+        assert position == (k % batches_per_epoch(tokens, B, T)) * B * T
+        x, y, position = next_batch(tokens, position, B, T)
+        want_x, want_y = reference.next_batch()
+        assert x.tolist() == want_x and y.tolist() == want_y
+        assert position == reference.current_position
+        assert x.dtype == y.dtype == np.int32 and x.shape == y.shape == (B, T)
+
+
+@given(shapes(), st.sampled_from([np.uint16, np.uint32, np.int64]))
+@settings(max_examples=300, deadline=None)
+def test_equals_the_stateful_loader_over_two_epochs_and_the_wraps(shape, dtype):
+    equals_the_stateful_loader(*shape, dtype)
+
+
+@pytest.mark.parametrize("B, T", [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (1, 4), (3, 2), (2, 3)])
+def test_equals_the_stateful_loader_on_texts_of_every_length(B, T):
+    for N in range(B * T + 1, 6 * B * T + 4):
+        for dtype in (np.uint16, np.uint32, np.int64):
+            equals_the_stateful_loader(N, B, T, dtype)
+
+
+@given(shapes())
+def test_the_batches_of_an_epoch_are_the_stream(shape):
+    N, B, T = shape
+    tokens, position, xs, ys = np.arange(N, dtype=np.uint16), 0, [], []
+    count = batches_per_epoch(tokens, B, T)
+    for _ in range(count):
+        x, y, position = next_batch(tokens, position, B, T)
+        xs.append(x.ravel())
+        ys.append(y.ravel())
+    assert position == 0
+    assert np.array_equal(np.concatenate(xs), tokens[: count * B * T])
+    assert np.array_equal(np.concatenate(ys), tokens[1 : count * B * T + 1])
+    assert N - count * B * T <= B * T  # what an epoch leaves out is less than a window
+
+
+@pytest.mark.parametrize("B, T, k", [(4, 32, 1), (4, 32, 5), (1, 1, 7), (3, 5, 2)])
+def test_the_last_window_needs_the_token_behind_it(B, T, k):
+    exact, one_more = np.arange(k * B * T), np.arange(k * B * T + 1)
+    assert batches_per_epoch(one_more, B, T) == k
+    if k == 1:
+        with pytest.raises(ValueError, match=f"{B * T} tokens are too few .* = {B * T + 1} are needed"):
+            batches_per_epoch(exact, B, T)
+    else:
+        assert batches_per_epoch(exact, B, T) == k - 1
+
+
+def test_is_pure(tmp_path):
+    tokens = np.random.default_rng(0).integers(0, 50257, 1000).astype(np.uint16)
+    before = tokens.copy()
+    tokens.flags.writeable = False
+    tokens.tofile(tmp_path / "tokens.bin")
+    mapped = np.memmap(tmp_path / "tokens.bin", np.uint16, mode="r")
+    once, again, from_disk = (next_batch(t, 128, 4, 32) for t in (tokens, tokens, mapped))
+    for a, b, c in zip(once, again, from_disk, strict=True):
+        assert np.array_equal(a, b) and np.array_equal(a, c)
+    assert np.array_equal(tokens, before)
+    assert not np.shares_memory(once[0], tokens)
+
+
+@pytest.mark.parametrize("position", [-1, 72, 10**12])
+def test_a_position_without_a_window_is_an_error(position):
+    with pytest.raises(ValueError, match=f"position {position} leaves no window of 129 tokens in 200"):
+        next_batch(np.zeros(200, np.uint16), position, 4, 32)
+
+
+@pytest.mark.parametrize("B, T", [(0, 32), (4, 0), (-1, 3)])
+def test_a_batch_of_nothing_is_an_error(B, T):
+    with pytest.raises(ValueError, match="at least 1"):
+        next_batch(np.zeros(200, np.uint16), 0, B, T)
+
+
+@given(shapes(), st.data())
+def test_each_host_cuts_its_own_sequences_of_the_same_batch(shape, data):
+    N, B, T = shape
+    tokens = np.random.default_rng(N).integers(0, 50257, N).astype(np.uint16)
+    hosts = data.draw(st.sampled_from([n for n in range(1, B + 1) if B % n == 0]))
+    x, y, next_position = next_batch(tokens, 0, B, T)
+    parts = [next_batch(tokens, 0, B, T, slice(i * B // hosts, (i + 1) * B // hosts)) for i in range(hosts)]
+    assert np.array_equal(np.concatenate([part[0] for part in parts]), x)
+    assert np.array_equal(np.concatenate([part[1] for part in parts]), y)
+    assert {part[2] for part in parts} == {next_position}
+
+
+# ---- Several tokens ahead
+
+
+def token_by_token(tokens, B, T, n):
+    """The batches of two epochs and the wraps, each token by hand: (position, x, [y of 1 ahead, of 2, ...])."""
+    tokens, position = [int(token) for token in tokens], 0
+    epochs = 0
+    while epochs < 2:
+        places = [[position + b * T + t for t in range(T)] for b in range(B)]
+        ahead = [[[tokens[at + i] for at in row] for row in places] for i in range(n + 1)]
+        yield position, ahead[0], ahead[1:]
+        position += B * T
+        if position + B * T + n > len(tokens):  # the last token that is asked for stands n behind the window
+            position, epochs = 0, epochs + 1
+
+
+@given(shapes(), st.integers(1, 12))
+@settings(max_examples=300, deadline=None)
+def test_targets_are_the_tokens_ahead_over_two_epochs_and_the_wraps(shape, n):
+    N, B, T = shape
+    N += n - 1
+    tokens, position = np.random.default_rng(N).integers(0, 50257, N).astype(np.uint16), 0
+    batches = 0
+    for at, want_x, want_y in token_by_token(tokens, B, T, n):
+        assert position == at
+        x, y, position = next_batch(tokens, position, B, T, n=n)
+        assert y.shape == ((B, T) if n == 1 else (n, B, T)) and x.dtype == y.dtype == np.int32
+        assert x.tolist() == want_x and (y[None] if n == 1 else y).tolist() == want_y
+        batches += 1
+    assert position == 0 and batches == 2 * batches_per_epoch(tokens, B, T, n)
+
+
+@given(shapes(), st.integers(2, 5))
+def test_of_each_host_too(shape, n):
+    N, B, T = shape
+    tokens = np.random.default_rng(N).integers(0, 50257, N + n).astype(np.uint16)
+    _, y, next_position = next_batch(tokens, 0, B, T, n=n)
+    for row in range(B):
+        _, mine, position = next_batch(tokens, 0, B, T, slice(row, row + 1), n)
+        assert np.array_equal(mine[:, 0], y[:, row]) and position == next_position
+
+
+def test_several_tokens_ahead_need_a_longer_text():
+    assert batches_per_epoch(np.zeros(132, np.uint16), 4, 32, 4) == 1
+    with pytest.raises(ValueError, match=r"131 tokens are too few for one batch: B\*T \+ 4 = 4\*32 \+ 4 = 132"):
+        next_batch(np.zeros(131, np.uint16), 0, 4, 32, n=4)
+    with pytest.raises(ValueError, match="at least 1, not B=4, T=32, n=0"):
+        next_batch(np.zeros(200, np.uint16), 0, 4, 32, n=0)
+
+
+# ---- Windows
+
+
+def window_by_window(texts, weights, seed, T, count, n):
+    """The windows of a run, one by one: the T + n tokens of each."""
+    seen = [0] * len(texts)
+    for k in range(count):
+        i = int(mixed(np.array(k), weights)[0])
+        of_epoch = (len(texts[i]) - n) // T
+        epoch, number = divmod(seen[i], of_epoch)
+        seen[i] += 1
+        if seed is not None:
+            key = (seed, epoch, i) if i else (seed, epoch)
+            number = int(permuted(np.array(number), of_epoch, key))
+        yield [int(t) for t in texts[i][number * T : (number + 1) * T + n]]
+
+
+@given(st.data())
+@settings(max_examples=120, deadline=None)
+def test_a_run_has_the_same_windows_with_any_batch_and_any_hosts(data):
+    T, m, n = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    dtype = data.draw(st.sampled_from([np.uint16, np.uint32, np.int64]))
+    texts = [rng.integers(0, 50257, T + n + int(rng.integers(0, 9 * T))).astype(dtype) for _ in range(m)]
+    weights = tuple(int(w) for w in rng.integers(1, 6, m))
+    seed = data.draw(st.none() | st.integers(0, 2**31 - 1))
+    expected = list(window_by_window(texts, weights, seed, T, 60, n))
+    if dtype == np.uint16 and data.draw(st.booleans()):  # the same tokens in shards
+        texts[0] = Tokens(tuple(np.split(texts[0], sorted(rng.integers(0, len(texts[0]), 3).tolist()))))
+    position, found = 0, []
+    while len(found) < 50:
+        B = data.draw(st.integers(1, 5)) * 2
+        parts = [next_windows(texts, weights, position, B, T, seed, slice(i, i + B // 2), n) for i in (0, B // 2)]
+        x, y, following = next_windows(texts, weights, position, B, T, seed, n=n)
+        assert x.dtype == y.dtype == np.int32 and following == position + B * T
+        assert y.shape == (x.shape if n == 1 else (n, *x.shape)) and x.shape == (B, T)
+        for whole, cut in ((x, 0), (y, 1)):
+            np.testing.assert_array_equal(np.concatenate([part[cut] for part in parts], axis=-2), whole)
+        assert {part[2] for part in parts} == {following}
+        ahead = y.reshape(n, B, T)
+        whole = np.concatenate([x, *ahead[:, :, -1:]], axis=1)
+        for i in range(n):
+            np.testing.assert_array_equal(whole[:, i + 1 : i + 1 + T], ahead[i])
+        found += whole.tolist()
+        position = following
+    assert found == expected[: len(found)]
+
+
+@pytest.mark.parametrize("N, T, B", [(161, 16, 3), (160, 16, 3), (17, 16, 5), (41, 4, 10), (100, 1, 7)])
+def test_every_window_comes_once_an_epoch_in_an_order_of_its_own(N, T, B):
+    n, epochs = (N - 1) // T, 5
+    starts = np.concatenate([windows([N], (1,), k * B * T, B, T, seed=4)[1] for k in range(-(-n * epochs // B))])
+    orders = starts[: n * epochs].reshape(epochs, n)
+    for epoch, order in enumerate(orders):
+        assert sorted(order.tolist()) == list(range(0, n * T, T))
+        np.testing.assert_array_equal(order, T * permuted(np.arange(n), n, (4, epoch)))
+    assert n == 1 or len({tuple(order) for order in orders.tolist()}) > 1
+
+
+def test_in_a_mixture_each_text_goes_round_by_itself():
+    source, starts = windows([9, 41], (1, 3), 0, 80, 4, seed=0)
+    assert np.bincount(source).tolist() == [20, 60]
+    for i, n in ((0, 2), (1, 10)):
+        epochs = starts[source == i].reshape(-1, n)
+        assert (np.sort(epochs, axis=1) == 4 * np.arange(n)).all() and len({tuple(e) for e in epochs.tolist()}) > 1
+
+
+@pytest.mark.parametrize(
+    "position, B, T, message",
+    [
+        (5, 1, 4, "position 5 is not between two windows of 4 tokens"),
+        (-4, 1, 4, "position -4"),
+        (0, 0, 4, "at least 1"),
+        (0, 1, 9, "9 tokens are too few for one window: T \\+ 1 = 10 are needed"),
+    ],
+)
+def test_windows_that_there_are_not_are_an_error(position, B, T, message):
+    with pytest.raises(ValueError, match=message):
+        windows([9], (1,), position, B, T, seed=0)
+
+
+# ---- Examples
+
+
+@pytest.mark.parametrize("R, B", [(7, 3), (5, 5), (3, 8), (10, 1)])
+def test_every_epoch_has_all_rows_once_in_an_order_of_its_own(R, B):
+    T, seed, epochs = 4, 11, 6
+    table = np.arange(R * T, dtype=np.uint16).reshape(R, T), np.arange(R) * 100
+    position, seen = 0, []
+    while len(seen) < R * epochs:
+        x, y, following = next_examples(table, position, B, T, seed)
+        assert x.shape == (B, T) and y.shape == (B,) and x.dtype == y.dtype == np.int32
+        assert following == position + B * T
+        np.testing.assert_array_equal(x[:, 0] // T, y // 100)  # the arrays are cut alike
+        seen += (y // 100).tolist()
+        position = following
+    orders = [tuple(seen[R * epoch : R * (epoch + 1)]) for epoch in range(epochs)]
+    assert all(sorted(order) == list(range(R)) for order in orders)
+    assert len(set(orders)) > 1 or R == 1
+    assert [int(next_examples((table[1],), k * T, 1, T, seed)[0][0] // 100) for k in range(R)] == list(orders[0])
+
+
+def test_orders_depend_on_the_seed_and_the_epoch_alone():
+    orders = {tuple(epoch_order(50, seed, epoch).tolist()) for seed in range(4) for epoch in range(4)}
+    assert len(orders) == 16
+    assert (epoch_order(50, 1, 2) == epoch_order.__wrapped__(50, 1, 2)).all()
+
+
+def test_rows_of_examples_side_by_side_are_the_batch():
+    table = (np.arange(30).reshape(10, 3),)
+    whole, following = next_examples(table, 8 * 3, 6, 3, seed=0)
+    parts = [next_examples(table, 8 * 3, 6, 3, seed=0, rows=slice(first, first + 2)) for first in (0, 2, 4)]
+    np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), whole)
+    assert {position for _, position in parts} == {following}

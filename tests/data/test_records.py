@@ -1,0 +1,49 @@
+"""JSONL files: what is read, and the line of everything that can't be."""
+
+import pytest
+
+from jaxgpt.data import records
+from jaxgpt.errors import DataError
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(content):
+        (tmp_path / "a.jsonl").write_bytes(content)
+        return records.read(tmp_path / "a.jsonl")
+
+    return read
+
+
+def test_the_objects_and_their_lines(read):
+    content = '{"a": 1}\n\n  \r\n{"b": "na\u00efve\u2028\\ud83d\\ude00"}\r\n{"c": []}'.encode()
+    expected = [(1, {"a": 1}), (4, {"b": "na\u00efve\u2028\U0001f600"}), (5, {"c": []})]
+    assert read(content) == read(b"\xef\xbb\xbf" + content) == expected
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "a.jsonl: the file is empty"),
+        (b"\n \n", "a.jsonl: the file is empty"),
+        (b'{}\n\n{"a": }\n', "a.jsonl, line 3: not JSON (Expecting value, column 7)"),
+        (b"{}\nnonsense", "a.jsonl, line 2: not JSON"),
+        (b"{}\n[1, 2]", "a.jsonl, line 2: not a JSON object"),
+        (b'"text"', "a.jsonl, line 1: not a JSON object"),
+        (b'{}\n{"a": "caf\xe9"}', "a.jsonl, line 2: not UTF-8: byte 0xe9 at offset 10 of the line"),
+        (b'{"a": "\\ud83d"}', "a.jsonl, line 1: a lone surrogate"),
+        (b'{"\\ude00": 1}', "a.jsonl, line 1: a lone surrogate"),
+        (b"[" * 100_000, "a.jsonl, line 1: can't be read"),
+        (b'{"a": 1' + b"0" * 5000 + b"}", "a.jsonl, line 1: can't be read"),
+    ],
+)
+def test_a_bad_file_is_one_line(read, content, message):
+    with pytest.raises(DataError) as caught:
+        read(content)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name, message", [("nowhere", "no such file"), ("", "Is a directory"), ("a\0b", "null")])
+def test_a_file_that_cant_be_read_is_one_line(tmp_path, name, message):
+    with pytest.raises(DataError, match=message):
+        records.read(f"{tmp_path}/{name}")

@@ -1,0 +1,392 @@
+import dataclasses
+import functools
+
+import golden
+import jax
+import jax.monitoring
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from test_draw import probabilities
+
+import jaxgpt.inference.generate
+from jaxgpt.errors import UsageError
+from jaxgpt.inference.generate import Texts, advance, generate, stream
+from jaxgpt.inference.sampling import Settings, settings
+from jaxgpt.models.configs import GPT2Config
+from jaxgpt.models.convert import predicting, with_config
+from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.models.kv_cache import prepare
+from jaxgpt.objectives.multi_token import multi_token_loss
+from jaxgpt.training.optimizer import lr_schedule, make_optimizer
+from jaxgpt.training.step import init_state, train_step
+
+CONFIG = GPT2Config(vocab_size=61, block_size=16, n_layer=2, n_head=2, n_embd=20)
+
+
+def make(config, seed=0, spread=0.3):
+    """A model whose parameters are so large that it has clear preferences, and long texts without a loop."""
+    model = jax.jit(lambda key: GPT2(config, key))(jax.random.key(seed))
+    keys = iter(jax.random.split(jax.random.key(seed + 1), 100))
+    return jax.tree.map(lambda leaf: leaf + spread * jax.random.normal(next(keys), leaf.shape), model)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make(CONFIG)
+
+
+PROMPTS = [[5], [1, 2, 3], [60, 0, 7, 7, 9, 30, 31], list(range(16))]
+
+
+uncached = jax.jit(lambda model, idx: model(idx))
+
+
+def greedy(model, prompt, max_new_tokens):
+    """One token at a time, the whole context anew for each; a full one loses its older half.
+
+    Behind the context are zeros, which it does not see: so one program is compiled, not one for each length.
+    """
+    room, context, new = model.config.block_size, list(prompt), []
+    for _ in range(max_new_tokens):
+        if len(context) > room:
+            context = context[-(room // 2) :]
+        padded = np.array([context + [0] * (room - len(context))])
+        new.append(int(jnp.argmax(uncached(model, padded)[0, len(context) - 1])))
+        context.append(new[-1])
+    return new
+
+
+def joined(parts):
+    return [[token for part in parts for token in part.tokens[row]] for row in range(4)]
+
+
+# ---- Greedy
+
+
+def test_greedy_is_the_likeliest_token_again_and_again(model):
+    """40 tokens through a context of 16: it is full several times, at another token for each prompt."""
+    expected = [greedy(model, prompt, 40) for prompt in PROMPTS]
+    assert len({tuple(text) for text in expected}) == 4 and min(len(set(text)) for text in expected) > 3
+    assert [generate(model, [prompt], 40, temperature=0)[0] for prompt in PROMPTS] == expected  # one by one
+    assert generate(model, PROMPTS, 40, temperature=0) == expected  # all at once
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 200])
+def test_any_context_is_filled_and_gone_beyond(room):
+    model = make(dataclasses.replace(CONFIG, block_size=room))
+    prompt = [token % 61 for token in range(room - min(room - 1, 3))]
+    if room == 1:  # half of it is nothing; the last token stays
+        last = [7]
+        for _ in range(9):
+            last.append(int(jnp.argmax(model(jnp.array([last[-1:]]))[0, -1])))
+        assert generate(model, [[7]], 9, temperature=0) == [last[1:]]
+    else:
+        assert generate(model, [prompt], 9, temperature=0) == [greedy(model, prompt, 9)]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_greedy_text_is_that_of_transformers(seed, tmp_path):
+    torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
+    from jaxgpt.runs.huggingface import load_hf
+
+    shape = [(1, 33, 331), (3, 39, 997), (4, 64, 1543)][seed]
+    config = GPT2Config(vocab_size=shape[2], block_size=256, n_layer=1 + seed, n_head=shape[0], n_embd=shape[1])
+    theirs = golden.pytorch_model(config, seed, spread=0.25)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = load_hf(tmp_path / "theirs")
+    prompts = np.random.default_rng(seed).integers(0, config.vocab_size, (3, 20))
+    text = theirs.generate(
+        torch.tensor(prompts),
+        attention_mask=torch.ones((3, 20), dtype=torch.long),
+        max_new_tokens=200,
+        min_new_tokens=200,
+        do_sample=False,
+        pad_token_id=0,
+    )[:, 20:].tolist()
+    assert min(len(set(row)) for row in text) > 10
+    # min_new_tokens forbids them id 0, the end of a text to transformers; ours may not want it either
+    assert not any(0 in row for row in generate(ours, prompts.tolist(), 200, temperature=0))
+    assert generate(ours, prompts.tolist(), 200, temperature=0) == text
+
+
+def test_the_stop_token_ends_a_text_and_is_left_out(model):
+    free = generate(model, PROMPTS, 30, temperature=0)
+    stop = free[1][4]
+    for every in (None, 1, 7):
+        parts = list(stream(model, PROMPTS, 30, settings(0, stop=stop), every=every))
+        texts = joined(parts)
+        assert texts == [text[: text.index(stop)] if stop in text else text for text in free]
+    assert len(list(stream(model, PROMPTS[1:2], 30, settings(0, stop=stop), every=1))) <= 5  # nothing after the end
+
+
+def test_a_text_that_is_done_costs_the_others_nothing(model, monkeypatch):
+    """The full context of a text that ends at once is not read again and again."""
+    calls = []
+    advance = jaxgpt.inference.generate._advance
+    monkeypatch.setattr(jaxgpt.inference.generate, "_advance", lambda *words: calls.append(words) or advance(*words))
+    (alone,) = generate(model, PROMPTS[:1], 100, temperature=0)
+    full = [[(first + i) % 61 for i in range(16)] for first in range(61)]
+    ends = [text[0] for text in generate(model, full, 1, temperature=0)]
+    prompt, stop = next((prompt, end) for prompt, end in zip(full, ends, strict=True) if end not in alone)
+    calls.clear()
+    assert generate(model, [PROMPTS[0], prompt], 100, temperature=0, stop=stop) == [alone, []]
+    assert len(calls) < 20
+
+
+def test_it_ends_when_all_texts_have(model):
+    """On the device: the last call does not go on to what it was asked for."""
+    free = generate(model, PROMPTS[1:2], 10, temperature=0)[0]
+    decoder, cache = prepare(model, 1)
+    tokens, none = np.array([[*PROMPTS[1], *[0] * 126]], np.int32), np.zeros(1, np.int32)
+    texts = Texts(tokens, none + 3, 0, none, np.zeros(1, bool), 0, none[:0])
+    texts, _ = jax.jit(advance)(decoder, cache, texts, settings(0, stop=free[4]), jax.random.key(0), 10)
+    assert texts.made.item() == free.index(free[4]) + 1
+
+
+@pytest.mark.parametrize("choice", [{"top_p": 1e-50}, {"top_p": 1e-20}, {"top_k": 1}, {"temperature": 1e-9}])
+def test_the_narrowest_choice_is_greedy(model, choice):
+    assert generate(model, PROMPTS, 8, jax.random.key(0), **choice) == generate(model, PROMPTS, 8, temperature=0)
+
+
+def test_the_highest_temperature_is_a_number(model):
+    assert len(set(generate(model, [[1]], 15, jax.random.key(0), temperature=1e300)[0])) > 8
+
+
+@pytest.mark.parametrize("every", [1, 2, 7, 1000])
+def test_a_stream_gives_the_same_in_pieces(model, every):
+    whole = generate(model, PROMPTS, 33, jax.random.key(3), temperature=0.9, top_k=9)
+    parts = list(stream(model, PROMPTS, 33, settings(0.9, top_k=9), jax.random.key(3), every=every))
+    assert joined(parts) == whole
+    assert max(len(part.tokens[0]) for part in parts) <= every
+    assert (parts[-1].forwards, parts[-1].kept) == (4 * 33, [])
+
+
+# ---- Speculation
+
+SENTENCES = np.random.default_rng(1).integers(1, 61, (40, 5))  # what a trained model has learned by heart
+
+
+def sentences(rng, length):
+    """Tokens of sentences in any order, the first of them begun somewhere."""
+    return SENTENCES[rng.integers(0, len(SENTENCES), length // 5 + 2)].ravel()[rng.integers(0, 5) :][:length]
+
+
+def trained(config, seed):
+    """A model after a hundred steps on sentences: sure within one, and not of which comes next."""
+    tx = make_optimizer(lr_schedule(1e-2, 100))
+    state = jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(seed))
+    step = jax.jit(functools.partial(train_step, loss_fn=multi_token_loss, tx=tx), donate_argnums=0)
+    rng, n, T = np.random.default_rng(seed), config.predict_tokens, config.block_size
+    for _ in range(100):
+        ids = np.stack([sentences(rng, T + n) for _ in range(16)]).astype(np.int32)
+        y = np.stack([ids[:, i : i + T] for i in range(1, n + 1)], axis=1)
+        state, metrics = step(state, (ids[:, :T], y))
+    assert metrics["loss"] < 2.5
+    return state.model
+
+
+SPECULATORS = [
+    {"predict_tokens": 2, "n_layer": 3},
+    {"predict_tokens": 3, "n_layer": 4, "untied_head": True, "pad_vocab_to_multiple_of": 64},
+    {"predict_tokens": 4, "n_layer": 5, "block_size": 33, "n_embd": 30, "n_head": 3},
+]
+
+
+@pytest.fixture(scope="module", params=enumerate(SPECULATORS), ids=lambda param: f"n={param[1]['predict_tokens']}")
+def speculator(request):
+    seed, changes = request.param
+    return trained(dataclasses.replace(CONFIG, **changes), seed)
+
+
+def test_the_speculated_text_is_the_greedy_one_of_head_1(speculator):
+    """120 prompts of all lengths, of what was learned and of what was not, through contexts that are full twice."""
+    rng, room = np.random.default_rng(0), speculator.config.block_size
+    prompts = [sentences(rng, 1 + i % room).tolist() for i in range(60)]
+    prompts += [rng.integers(0, 61, 1 + i % room).tolist() for i in range(60)]
+    assert {len(prompt) for prompt in prompts} == set(range(1, room + 1))
+    plain = generate(speculator, prompts, 60, temperature=0)
+    pieces = list(stream(speculator, prompts, 60, settings(0), speculate=True))
+    assert [[token for piece in pieces for token in piece.tokens[row]] for row in range(120)] == plain
+    assert [greedy(speculator, prompt, 60) for prompt in prompts[:60:20]] == plain[:60:20]  # which has no cache at all
+    forwards, kept = pieces[-1].forwards, pieces[-1].kept
+    n = speculator.config.predict_tokens
+    assert len(kept) == n - 1 and sorted(kept, reverse=True) == kept and kept[-1] > 0
+    assert 1.2 < 120 * 60 / forwards < n  # it did save passes
+
+
+@pytest.mark.parametrize("every", [1, 2, 7, 1000])
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_stream_of_guesses_ends_where_the_text_does(speculator, every, stop):
+    """At the number of tokens or at the stop token, though more were guessed behind it, and nobody waits for others."""
+    prompts = [SENTENCES[0, :2].tolist(), [7], SENTENCES[3, :4].tolist(), list(range(12))]
+    plain = generate(speculator, prompts, 23, temperature=0)
+    end = plain[0][9] if stop else None
+    pieces = list(stream(speculator, prompts, 23, settings(0, stop=end), every=every, speculate=True))
+    assert joined(pieces) == [text[: text.index(end)] if end in text else text for text in plain]
+    assert max(len(piece.tokens[0]) for piece in pieces) < every + speculator.config.predict_tokens
+    *_, whole = stream(speculator, prompts, 23, settings(0, stop=end), speculate=True)
+    assert (pieces[-1].forwards, pieces[-1].kept) == (whole.forwards, whole.kept)
+    assert all(piece.forwards + sum(piece.kept) >= sum(map(len, joined([piece]))) for piece in pieces)
+
+
+def test_guesses_that_are_never_right_cost_passes_and_no_token(model):
+    """Heads of random weights, and a text of which the first head is sure."""
+    bad = make(dataclasses.replace(CONFIG, n_layer=4, predict_tokens=3), seed=5)
+    pieces = list(stream(bad, PROMPTS, 40, settings(0), speculate=True))
+    plain = generate(bad, PROMPTS, 40, temperature=0)
+    assert joined(pieces) == plain == [greedy(bad, prompt, 40) for prompt in PROMPTS]
+    assert 120 < pieces[-1].forwards <= 160
+
+
+def test_in_bfloat16_too_and_where_heads_agree_always():
+    """Twins of the first head guess what it says of the next token; after one that repeats itself, they are right."""
+    model = predicting(make(dataclasses.replace(CONFIG, dtype="bfloat16", block_size=64)), 4)
+    prompt = [5, 5, 5]
+    text = generate(model, [prompt], 50, temperature=0)
+    assert generate(model, [prompt], 50, temperature=0, speculate=True) == text
+
+
+def test_all_lengths_have_one_program_more_to_speculate():
+    model, key = make(dataclasses.replace(CONFIG, n_layer=3, predict_tokens=2, block_size=150)), jax.random.key(0)
+
+    def of(length, **options):
+        return lambda: generate(model, [[1] * length], 10 + length, key, **options)
+
+    assert compiled(of(5, temperature=0, speculate=True)) == 2
+    assert compiled(lambda: [of(length, temperature=0, speculate=True, stop=length)() for length in (1, 33, 150)]) == 0
+    assert compiled(of(5)) == 2  # the heads are no part of it
+
+
+# ---- Draws
+
+
+def test_generated_tokens_have_the_models_probabilities(model):
+    """Through the cache: 4,000 texts of the same prompt, the first token and the second given the first."""
+    n, prompt = 4000, [3, 1, 4, 1, 5]
+    texts = generate(model, [prompt] * n, 2, jax.random.key(0), temperature=0.8, top_k=6)
+    first, count = np.unique([text[0] for text in texts], return_counts=True)
+    p = probabilities(model(jnp.array([prompt]))[0, -1], 0.8, 6, 1.0)
+    assert set(first) == set(np.flatnonzero(p))
+    assert scipy.stats.chisquare(count, n * p[first]).pvalue > 1e-3
+    often = int(first[count.argmax()])
+    second = [text[1] for text in texts if text[0] == often]
+    p = probabilities(model(jnp.array([[*prompt, often]]))[0, -1], 0.8, 6, 1.0)
+    seen, count = np.unique(second, return_counts=True)
+    assert set(seen) <= set(np.flatnonzero(p))
+    assert (
+        scipy.stats.chisquare([np.sum(np.equal(second, i)) for i in np.flatnonzero(p)], len(second) * p[p > 0]).pvalue
+        > 1e-3
+    )
+
+
+def test_a_text_depends_on_key_and_row_alone(model):
+    """Not on how many others there are, how long they are, nor in what pieces it is made."""
+    key = jax.random.key(7)
+    together = generate(model, PROMPTS, 20, key, temperature=1.2)
+    assert together[:2] == generate(model, PROMPTS[:2], 20, key, temperature=1.2)
+    assert together != generate(model, PROMPTS, 20, jax.random.key(8), temperature=1.2)
+    same = generate(model, [PROMPTS[1]] * 3, 20, key, temperature=1.2)
+    assert len({tuple(text) for text in same}) == 3  # each row draws for itself
+
+
+@pytest.mark.parametrize("choice", [{"temperature": 0}, {"temperature": 3.0}, {"temperature": 3.0, "top_p": 0.9}])
+def test_padded_ids_are_never_written_and_change_nothing(model, choice):
+    padded = with_config(model, dataclasses.replace(CONFIG, pad_vocab_to_multiple_of=128))
+    key = jax.random.key(0)
+    texts = generate(padded, PROMPTS * 20, 15, key, **choice)
+    assert max(map(max, texts)) < 61
+    assert texts == generate(model, PROMPTS * 20, 15, key, **choice)
+
+
+# ---- One program
+
+
+def compiled(action):
+    """How many programs were compiled, or read from the compilation cache, while it ran."""
+    events = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        action()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return len(events)
+
+
+def test_all_lengths_and_settings_have_two_programs():
+    model, key = make(dataclasses.replace(CONFIG, block_size=150)), jax.random.key(0)
+
+    def ten_lengths():
+        for length in (1, 2, 3, 31, 32, 33, 64, 100, 149, 150):
+            generate(model, [[1] * length], 10 + length, key, temperature=length % 3, top_k=length % 5, stop=length)
+
+    assert compiled(ten_lengths) == 2
+    assert compiled(ten_lengths) == 0
+    assert compiled(lambda: list(stream(model, [[1, 2]], 9, settings(top_p=0.5), key, every=2))) == 0
+    assert compiled(lambda: generate(model, np.array([[1, 2]]), 9, temperature=0)) == 0  # without a key, too
+    assert compiled(lambda: generate(model, [[1, 2]] * 2, 9, key)) == 2  # another number of texts
+
+
+@pytest.mark.parametrize("further", [0, 1])
+def test_the_gpu_program(h100, further):
+    """For an H100, in bfloat16: it compiles, writes the cache in place, and does not sort the vocabulary."""
+    config, B = GPT2Config(n_layer=2 + further, n_head=2, n_embd=128, dtype="bfloat16", predict_tokens=1 + further), 4
+    decoder, cache = jax.eval_shape(lambda: prepare(GPT2(config, jax.random.key(0)), B, bool(further)))
+
+    def shape(*sizes, dtype=jnp.int32):
+        return jax.ShapeDtypeStruct(sizes, dtype)
+
+    texts = Texts(shape(B, 1026), shape(B), shape(), shape(B), shape(B, dtype=jnp.bool), shape(), shape(further))
+    drawing = Settings(*[shape(dtype=jnp.float32)] * 3, shape())
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    arguments = h100((decoder, cache, texts, drawing, key, shape()))
+    program = jax.jit(advance, donate_argnames="cache").lower(*arguments).compile()
+    cache_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
+    columns = 1024 + 128 * further  # a guess may stand behind the context
+    assert program.memory_analysis().alias_size_in_bytes >= cache_bytes == (2 + further) * 2 * B * 2 * columns * 64 * 2
+    assert " sort(" not in program.as_text()
+
+
+# ---- Wrong arguments
+
+
+@pytest.mark.parametrize(
+    "prompts, options, message",
+    [
+        ([], {}, "no prompt was given"),
+        ([[1], []], {}, "a prompt of 0 tokens: the model takes 1 to 16, its context"),
+        ([[1] * 17], {}, "a prompt of 17 tokens"),
+        ([[61]], {}, "a token beyond the model's vocabulary, ids 0 to 60"),
+        ([[-1]], {}, "a token beyond"),
+        ([[1]], {"max_new_tokens": 0}, "max_new_tokens 0 is out of range"),
+        ([[1]], {"temperature": -0.1}, "temperature -0.1 is out of range"),
+        ([[1]], {"temperature": float("nan")}, "temperature nan is out of range"),
+        (np.empty((0, 3), int), {}, "no prompt was given"),
+        ([[1]], {"top_k": -1}, "top_k -1 is out of range"),
+        ([[1]], {"top_p": 0.0}, "top_p 0.0 is out of range"),
+        ([[1]], {"top_p": 1.1}, "top_p 1.1 is out of range"),
+        ([[1]], {"key": None}, "a temperature above 0 needs a key"),
+        ([[1]], {"temperature": 0, "speculate": True}, "the model predicts one token: it has no further heads"),
+    ],
+)
+def test_a_wrong_argument_is_named(model, prompts, options, message):
+    arguments = {"max_new_tokens": 3, "key": jax.random.key(0)} | options
+    with pytest.raises(UsageError, match=message):
+        generate(model, prompts, **arguments)
+
+
+def test_a_temperature_is_no_speculation():
+    model = make(dataclasses.replace(CONFIG, predict_tokens=2, n_layer=3))
+    with pytest.raises(UsageError, match=r"speculation finds the likeliest tokens, temperature 0, and not 0\.5"):
+        generate(model, [[1]], 3, jax.random.key(0), temperature=0.5, speculate=True)
+
+
+def test_wrong_prompts_are_refused_at_once_and_not_at_the_first_token(model):
+    with pytest.raises(UsageError, match="a prompt of 17 tokens"):
+        stream(model, [[1] * 17], 3, settings(0))

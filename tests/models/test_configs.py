@@ -1,0 +1,37 @@
+import pytest
+
+from jaxgpt.errors import UsageError
+from jaxgpt.models.configs import LINEAR, SIZES, GPT2Config
+
+
+@pytest.mark.parametrize(
+    "name", ["vocab_size", "pad_vocab_to_multiple_of", "block_size", "n_layer", "n_head", "n_embd"]
+)
+def test_a_size_below_1_is_named(name):
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} 0 is out of range: it must be at least 1"):
+        GPT2Config(**{name: 0})
+
+
+def test_heads_share_the_width():
+    with pytest.raises(UsageError, match="--n-embd 768 can't be split over --n-head 7"):
+        GPT2Config(n_head=7)
+    assert all(size["n_embd"] % size["n_head"] == 0 for size in SIZES.values())
+
+
+def test_every_token_takes_a_block_and_the_trunk_one_at_least():
+    assert [GPT2Config(predict_tokens=n).depth for n in (1, 2, 4, 11)] == [12, 11, 9, 2]
+    assert GPT2Config(n_layer=1).depth == 1
+    for n in (0, -1, 12, 13):
+        with pytest.raises(UsageError, match=f"--predict-tokens {n} is out of range: it must be 1, or below --n-l"):
+            GPT2Config(predict_tokens=n)
+
+
+def test_rows_of_the_padded_vocabulary():
+    rows = {n: GPT2Config(pad_vocab_to_multiple_of=n).padded_vocab_size for n in (1, 128, 50257, 50258)}
+    assert rows == {1: 50257, 128: 50304, 50257: 50257, 50258: 50258}
+
+
+def test_adapters_are_where_they_are_named():
+    config = GPT2Config(lora=2, lora_on="attn.c_attn,mlp.c_proj")
+    assert [name for name in LINEAR if config.adapts(name)] == ["attn.c_attn", "mlp.c_proj"]
+    assert not GPT2Config(lora_on="attn.c_attn").adapts("attn.c_attn")  # of rank 0

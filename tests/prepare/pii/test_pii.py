@@ -1,0 +1,110 @@
+"""Personal data: overlaps, placeholders, stability, hostile texts, and names by a pipeline."""
+
+import random
+import re
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxgpt.prepare import pii
+
+TEXT = (
+    "Anna <anna@example.org>, +44 20 7946 0958, from 10.0.0.7, paid DE89 3704 0044 0532 0130 00 by 4111 1111 1111 1111."
+)
+
+
+def test_replace_names_what_it_was():
+    replaced = "Anna <<EMAIL>>, <PHONE>, from <IP>, paid <IBAN> by <CREDIT_CARD>."
+    found = pii.find(TEXT)
+    assert pii.replace(TEXT, found) == replaced
+    assert [each.kind for each in found] == ["email", "phone", "ip", "iban", "credit_card"]
+    assert pii.find(replaced) == [] and pii.replace(TEXT, []) == TEXT
+
+
+def test_only_the_kinds_asked_for():
+    for kind in pii.KINDS:
+        assert pii.find(TEXT, (kind,)) == [each for each in pii.find(TEXT) if each.kind == kind]
+
+
+def test_of_two_that_overlap_the_longer_is_taken():
+    found = [pii.Found("email", 4, 9), pii.Found("secret", 0, 9), pii.Found("phone", 0, 4), pii.Found("place", 9, 12)]
+    assert pii.replace("0123456789abcd", found) == "<SECRET><PLACE>cd"
+    assert pii.replace("0123", [pii.Found("phone", 0, 4), pii.Found("national_id", 0, 4)]) == "<NATIONAL_ID>"
+
+
+PIECES = ["a@b.org", "4111 1111 1111 1111", "020 7946 0958", "+1 415 555 2671", "10.0.0.7", "2001:db8::1",
+          "123-45-6789",
+          "tel", "order", "BSN 111222333", "password=", "hunter2", "://a:", "@h.org", "-", " ", ".", "/", ":", "1",
+          "23", "(",
+          "+", "version ", "x", "DE89370400440532013000", "12345678Z", "AKIAIOSFODNN7EXAMPLE", "\n"]  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
+def test_nothing_more_is_found_in_what_was_replaced(text):
+    found = pii.find(text)
+    assert all(a.end <= b.start for a, b in pairwise(found))
+    assert all(0 <= each.start < each.end <= len(text) for each in found)
+    assert pii.find(pii.replace(text, found)) == []
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["a@", "a@a.", "1", "1 ", "01 23 45 67 89 ", "1.1.1.1.", "1.2.3.4 ", "-", "(", "+1 ", "eyJ", "eyJ-", "eyJa.",
+     ":", ":a:",
+     "AB12 AB12 ", "x/a.1234567 ", "call.2018.469910/", "(((", "1,", "1234567 order no ",
+     "://a:", "://a:b@", "a=", "secret='", "-----BEGIN PRIVATE KEY-----", "AB12 ", "xoxb-a-",
+     "4111 1111 1111 1111 ", "4444 ",
+     "a [at] a [dot] ",
+     "version 1.1 ", "phone 0", "tel 1-1 ", "123456789 ", "+14155552671", "DE89 ", "=", "a='1", "Bearer a", "12-"],
+)  # fmt: skip
+def test_a_hostile_text_is_read_in_linear_time(piece):
+    start = time.process_time()
+    pii.find(piece * (100_000 // len(piece)))
+    # A second where nothing else runs; what backtracks takes ten and more.
+    assert time.process_time() - start < 6
+
+
+def test_prose_is_read_fast():
+    words = [word.strip(".,") for word in (pii.__doc__ + pii.find.__doc__ + pii.names.__doc__).split()]
+    draw = random.Random(0)
+    text = " ".join(draw.choices(words, k=40_000))
+    start = time.process_time()
+    assert pii.find(text) == []
+    assert len(text) / (time.process_time() - start) > 1e6  # three times that on a machine with nothing else to do
+
+
+def places(name, text):
+    return [match.start() for match in re.finditer(name, text)]
+
+
+class Entity:
+    def __init__(self, label, text, start):
+        self.label_, self.text, self.start_char = label, text, start
+
+
+class Pipeline:
+    """As spaCy's: entities with a label, a text and where it starts. It knows two names."""
+
+    def __call__(self, text):
+        known = {"Anna Smith": "PERSON", "Paris": "GPE", "<EMAIL>": "PERSON", "Monday": "DATE"}
+        self.ents = [Entity(label, name, at) for name, label in known.items() for at in places(name, text)]
+        return self
+
+
+def test_names_are_the_pipelines(monkeypatch):
+    text = "On Monday Anna Smith wrote from Paris to <EMAIL>.\n"
+    found = pii.names(text, Pipeline())
+    assert pii.replace(text, found) == "On Monday <PERSON> wrote from <PLACE> to <EMAIL>.\n"
+    monkeypatch.setattr(pii, "PIECE", 60)  # longer texts go in pieces, cut where no name is
+    assert pii.replace(text * 20, pii.names(text * 20, Pipeline())).count("<PERSON>") == 20
+
+
+def test_it_needs_no_jax():
+    code = "import sys, jaxgpt.prepare.pii; assert 'jax' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

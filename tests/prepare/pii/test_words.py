@@ -1,0 +1,38 @@
+"""The word beside a number: the last before it decides."""
+
+import pytest
+
+from jaxgpt.prepare.pii import words
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("phone 1234", "phone"),
+        ("Call about order no. 1234", "other"),
+        ("order by phone: 1234", "phone"),
+        ("national identity number 1234", "any_id"),
+        ("his BSN is 1234", "id_nl"),
+        ("visa 1234", "card"),
+        ("1234 (mobile)", "phone"),
+        ("1234\nmobile", ""),
+        ("telling 1234 stories", ""),
+        ("sin 1234", ""),  # without, in Spanish
+        ("SIN 1234", "id_ca"),
+        ('"sin": 1234', "id_ca"),
+        ("an order. Then 1234", ""),
+        ("order\n1234", ""),
+        ("order:\n1234", "other"),
+        ("1234 is your order", "other"),
+        ("1234, order 55", ""),  # which is the order's
+        ("1234 | Order of the day", ""),
+        ("later 1234", ""),
+        ("customer 1234", ""),
+        ("customer no. 1234", "other"),
+        ("<PHONE> 1234", ""),  # what was replaced speaks of itself
+        ("\u7535\u8bdd1234", "phone"),
+    ],
+)
+def test_beside(text, said):
+    start = text.index("1234")
+    assert words.beside(text, start, start + 4) == said

@@ -1,0 +1,62 @@
+import json
+
+import pytest
+
+from jaxgpt.prepare.documents import Unit
+from jaxgpt.prepare.drop_log import Journal, write_json
+from jaxgpt.prepare.summary import account
+
+
+@pytest.fixture
+def work(tmp_path):
+    """Of two tasks: the first had the first half of a.jsonl, the second the rest and all of b.jsonl."""
+    work = tmp_path / "work"
+    write_json(work / "read" / "00000.json", {"records": 9, "lines": [10]})
+    write_json(work / "read" / "00001.json", {"records": 6, "lines": [5, 3]})
+    for rank, step, unit, line, reason in (
+        (0, "read", 0, 4, "not JSON"),
+        (0, "exact", 0, 9, "same as another"),
+        (1, "read", 0, 2, "empty"),
+        (1, "exact", 1, 3, "same as another"),
+    ):
+        with Journal(work, step) as journal:
+            journal.line(rank, {"file": "ab"[unit] + ".jsonl", "unit": unit, "line": line}, reason)
+    for rank, counts in enumerate(({"changed": 2}, {"changed": {"total": 3, "n": 3}})):
+        stats = [{"name": "CHANGE: unicode", "stats": counts}, {"name": "ANONYMISE: pii", "stats": {"email": 4}}]
+        write_json(work / "stages" / "clean" / "stats" / f"{rank:05d}.json", stats)
+    return work
+
+
+PIECES = [
+    [Unit("a.jsonl", "jsonl", 0, 100, 100)],
+    [Unit("a.jsonl", "jsonl", 100, 150, 50), Unit("b.jsonl", "jsonl", 0, 30, 30)],
+]
+NAMES = ["read", "unicode", "exact", "pii"]
+
+
+def test_everything_adds_up_and_lines_are_those_of_whole_files(work, tmp_path):
+    splits = {"train": {"documents": 12, "tokens": 100}, "val": {"documents": 1, "tokens": 10}}
+    report = account(work, tmp_path, PIECES, NAMES, splits, 2)
+    assert report == json.loads((tmp_path / "report.json").read_text())
+    assert report == {
+        "records": 15,
+        "broken": 1,
+        "bytes": 180,
+        "steps": [
+            {"name": "read", "changed": 0, "dropped": {"not JSON": 1, "empty": 1}},
+            {"name": "unicode", "changed": 5, "dropped": {}},
+            {"name": "exact", "changed": 0, "dropped": {"same as another": 2}},
+            {"name": "pii", "changed": 0, "dropped": {}},
+        ],
+        "pii": {"email": 8},
+        "canaries": 2,
+        "kept": {"documents": 13, "tokens": 110},
+    }
+    lines = [json.loads(line) for line in (tmp_path / "dropped.jsonl").read_text().splitlines()]
+    places = [(line["file"], line["line"], line["step"]) for line in lines]
+    assert places == [("a.jsonl", 4, "read"), ("a.jsonl", 9, "exact"), ("a.jsonl", 12, "read"), ("b.jsonl", 3, "exact")]
+
+
+def test_a_document_that_is_neither_kept_nor_dropped_is_an_error(work, tmp_path):
+    with pytest.raises(AssertionError, match="15 found, 4 dropped"):
+        account(work, tmp_path, PIECES, NAMES, {"train": {"documents": 10, "tokens": 0}}, 0)

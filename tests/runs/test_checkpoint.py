@@ -1,0 +1,358 @@
+import errno
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from jaxgpt.errors import CheckpointError, DamagedError
+from jaxgpt.models.configs import GPT2Config
+from jaxgpt.runs.checkpoint import Checkpoints
+from jaxgpt.runs.progress import Progress
+from jaxgpt.training.optimizer import lr_schedule, make_optimizer
+from jaxgpt.training.step import init_state, loss_fn, train_step
+
+TX = make_optimizer(lr_schedule(1e-2, 10))
+
+
+def progress(step):
+    return Progress(
+        step, position=24 * step, tokens_seen=24 * step, B=2, T=12, steps=9, accumulate=1, identity={"seed": 0}
+    )
+
+
+@pytest.fixture
+def new(tiny):
+    return jax.jit(functools.partial(init_state, config=tiny, tx=TX))
+
+
+@pytest.fixture
+def step():
+    return jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=TX), donate_argnums=0)
+
+
+def bits(state):
+    return [np.array(leaf).tobytes() for leaf in jax.tree.leaves(state)]
+
+
+def test_what_is_restored_is_what_was_saved(tmp_path, new, step, batch):
+    state, _ = step(new(jax.random.key(0)), batch)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == []
+        checkpoints.save(state, progress(1))
+    with Checkpoints(tmp_path / "checkpoints") as again:
+        assert again.steps() == [1]
+        assert again.progress(1) == progress(1)
+        restored = again.restore(1, jax.eval_shape(new, jax.random.key(0)))
+    assert bits(restored) == bits(state)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+
+
+def test_the_state_may_be_donated_while_it_is_written(tmp_path, batch):
+    """A larger model, steps dispatched at once after the save: what is on the disk must be the state before them."""
+    config = GPT2Config(vocab_size=5000, block_size=64, n_layer=2, n_head=4, n_embd=256)
+    new = jax.jit(functools.partial(init_state, config=config, tx=TX))
+    step = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=TX), donate_argnums=0)
+    state, want = new(jax.random.key(0)), {}
+    with Checkpoints(tmp_path) as checkpoints:
+        for done in range(1, 4):
+            state, _ = step(state, batch)
+            want[done] = bits(state)
+            checkpoints.save(state, progress(done))
+            for _ in range(3):
+                state, _ = step(state, batch)
+    with Checkpoints(tmp_path) as again:
+        for done, expected in want.items():
+            assert bits(again.restore(done, jax.eval_shape(new, jax.random.key(0)))) == expected
+
+
+def test_the_newest_three_are_kept(tmp_path, new):
+    state = new(jax.random.key(0))
+    with Checkpoints(tmp_path) as checkpoints:
+        for done in (2, 4, 6, 8, 10):
+            checkpoints.save(state, progress(done))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "6", "8"]
+
+
+READ = """
+import dataclasses, functools, sys, jax
+from pathlib import Path
+from jaxgpt.runs.checkpoint import Checkpoints
+from jaxgpt.models.configs import GPT2Config
+from jaxgpt.errors import CheckpointError
+from jaxgpt.training.optimizer import lr_schedule, make_optimizer
+from jaxgpt.training.step import init_state
+tiny, tx = GPT2Config(61, 16, 3, 2, 20), make_optimizer(lr_schedule(1e-2, 10))
+for folder in sys.argv[1:]:
+    config = dataclasses.replace(tiny, n_embd=24) if "another_shape" in folder else tiny
+    like = jax.eval_shape(functools.partial(init_state, config=config, tx=tx), jax.random.key(0))
+    try:
+        with Checkpoints(Path(folder)) as checkpoints:
+            checkpoints.progress(1)
+            checkpoints.restore(1, like)
+            print("restored")
+    except CheckpointError as error:
+        print(error)
+"""
+
+
+def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path, new):
+    """In a process of its own: what orbax leaves behind after a failed restore must not show there either."""
+    with Checkpoints(tmp_path / "whole") as checkpoints:
+        checkpoints.save(new(jax.random.key(0)), progress(1))
+    folders = [tmp_path / name for name in ("whole", "empty", "no_state", "no_json", "foreign", "cut", "another_shape")]
+    for folder in folders[1:]:
+        shutil.copytree(tmp_path / "whole", folder)
+    shutil.rmtree(tmp_path / "empty" / "1")
+    (tmp_path / "empty" / "1").mkdir()
+    shutil.rmtree(tmp_path / "no_state" / "1" / "state")
+    (tmp_path / "no_json" / "1" / "progress" / "metadata").unlink()
+    (tmp_path / "foreign" / "1" / "progress" / "metadata").write_text('{"epoch": 3}')
+    for file in (tmp_path / "cut" / "1" / "state").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:500])
+    done = subprocess.run([sys.executable, "-c", READ, *map(str, folders)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    restored, *errors = done.stdout.splitlines()
+    assert restored == "restored" and len(errors) == len(folders) - 1
+    for folder, error in zip(folders[1:], errors, strict=True):
+        assert error.startswith(f"{folder / '1'} is damaged and can't be used (")
+
+
+@pytest.mark.parametrize("changes", [{"position": "64"}, {"step": None}, {"identity": []}], ids=str)
+def test_progress_of_the_wrong_types_is_an_error(tmp_path, new, changes):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(new(jax.random.key(0)), progress(1))
+    path = tmp_path / "1" / "progress" / "metadata"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with Checkpoints(tmp_path) as again, pytest.raises(DamagedError, match="its JSON is not what was saved"):
+        again.progress(1)
+
+
+def read(folder, like):
+    """What a run would go on from, and what it would say."""
+    said = []
+    with Checkpoints(folder) as checkpoints:
+        return checkpoints.newest(like, lambda progress, where: None, said.append), said
+
+
+@pytest.fixture
+def two(tmp_path, new, step, batch):
+    """A folder with checkpoints 1 and 2, and their states' bits."""
+    states = [step(new(jax.random.key(0)), batch)[0]]
+    states.append(jax.tree.map(lambda x: x + 1, states[0]))
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        for done, state in enumerate(states, start=1):
+            checkpoints.save(state, progress(done))
+    return tmp_path / "run" / "checkpoints", [bits(state) for state in states]
+
+
+def test_a_flipped_bit_is_found_or_harmless(two, new):
+    """200 bits anywhere in the files of the newest checkpoint, one at a time: it is never taken with other contents."""
+    folder, states = two
+    like, draw, found = jax.eval_shape(new, jax.random.key(0)), np.random.default_rng(0), 0
+    files = sorted(path for path in (folder / "2").rglob("*") if path.is_file() and path.stat().st_size)
+    sizes = np.array([path.stat().st_size for path in files])
+    with Checkpoints(folder) as checkpoints:
+        for trial in range(200):
+            # every second one in the arrays, which have nearly all of the bytes, the others in any file alike
+            path = files[draw.choice(len(files), p=sizes / sizes.sum() if trial % 2 else None)]
+            place, bit, before = draw.integers(path.stat().st_size), draw.integers(8), path.read_bytes()
+            path.write_bytes(before[:place] + bytes([before[place] ^ (1 << bit)]) + before[place + 1 :])
+            try:
+                assert checkpoints.progress(2) == progress(2)
+                assert bits(checkpoints.restore(2, like)) == states[1], f"{path}, byte {place}, bit {bit}"
+            except DamagedError:
+                found += 1
+            path.write_bytes(before)
+        assert 50 < found < 200  # some bits mean nothing: the padding of an archive, a time, a name of a format
+        assert bits(checkpoints.restore(2, like)) == states[1]
+
+
+def half_deleted(folder):
+    for path in sorted((folder / "2" / "state").rglob("d/*"))[::2]:
+        path.unlink()
+
+
+def emptied(folder):
+    shutil.rmtree(folder / "2")
+    (folder / "2").mkdir()
+
+
+def cut_json(folder):
+    path = folder / "2" / "progress" / "metadata"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def other_numbers(folder):
+    """A state that is whole, under the JSON of another one."""
+    shutil.rmtree(folder / "2" / "state")
+    shutil.copytree(folder / "1" / "state", folder / "2" / "state")
+
+
+@pytest.mark.parametrize("damage", [half_deleted, emptied, cut_json, other_numbers])
+def test_the_checkpoint_before_a_damaged_one_is_used_and_that_is_said(two, new, damage):
+    folder, states = two
+    damage(folder)
+    (found, state), (said,) = read(folder, jax.eval_shape(new, jax.random.key(0)))
+    assert found == progress(1) and bits(state) == states[0]
+    assert said.startswith(f"{folder / '2'} is damaged and can't be used (")
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2.damaged"]  # nothing is lost
+    assert read(folder, jax.eval_shape(new, jax.random.key(0)))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (PermissionError(errno.EACCES, "no"), CheckpointError),
+        (OSError(errno.EMFILE, "many"), CheckpointError),
+        (MemoryError(), MemoryError),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), jax.errors.JaxRuntimeError),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_checkpoint_that_cannot_be_read_now_is_not_damaged(two, new, monkeypatch, error, raised):
+    def fail(*_, **__):
+        raise error
+
+    folder, states = two
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "restore", fail)
+        with pytest.raises(raised) as caught:
+            read(folder, jax.eval_shape(new, jax.random.key(0)))
+    assert not isinstance(caught.value, DamagedError)
+    (found, state), said = read(folder, jax.eval_shape(new, jax.random.key(0)))
+    assert found == progress(2) and bits(state) == states[1] and said == []
+
+
+def test_without_a_whole_checkpoint_nothing_is_moved_and_nothing_begins(two, new):
+    folder, _ = two
+    for done in "12":
+        shutil.rmtree(folder / done / "state")
+    with pytest.raises(
+        CheckpointError, match="no checkpoint there is whole, and none was changed; choose another --out, or start"
+    ):
+        read(folder, jax.eval_shape(new, jax.random.key(0)))
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
+
+
+def test_files_of_others_and_what_a_kill_has_left_do_not_count(two, new):
+    folder, states = two
+    (folder / "notes.txt").write_text("mine")
+    (folder / "3.orbax-checkpoint-tmp").mkdir()
+    (folder / "07").mkdir()
+    (found, state), said = read(folder, jax.eval_shape(new, jax.random.key(0)))
+    assert found == progress(2) and bits(state) == states[1] and said == []
+    assert sorted(path.name for path in folder.iterdir()) == ["07", "1", "2", "notes.txt"]
+
+
+def test_a_save_that_fails_is_told_once_and_tried_again(two, new):
+    """The folder becomes a file; the pauses between attempts double."""
+    folder, _ = two
+    state, away = new(jax.random.key(0)), folder.with_name("away")
+    with Checkpoints(folder) as checkpoints:
+        folder.rename(away)
+        folder.write_text("in the way")
+        attempts = []
+        for done in range(10, 20):
+            if done == 10 or checkpoints.retry(done):
+                attempts.append(done)
+                checkpoints.save(state, progress(done))
+                checkpoints.wait()
+                assert checkpoints.problem().startswith(f"the checkpoint of step {done} could not be saved (")
+                assert checkpoints.problem() == ""
+        assert attempts == [10, 11, 13, 17]
+        folder.unlink()
+        away.rename(folder)
+        checkpoints.save(state, progress(20))
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "20"]
+
+
+def test_a_failure_that_shows_in_the_next_save_is_told_too(two, new, monkeypatch):
+    folder, _ = two
+    state, wait = new(jax.random.key(0)), ocp.CheckpointManager.wait_until_finished
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(state, progress(3))
+        checkpoints._manager.wait_until_finished()
+        shutil.rmtree(folder / "3")
+
+        def fail(self):
+            monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", wait)
+            raise OSError(errno.ENOSPC, "full")
+
+        monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", fail)
+        checkpoints.save(state, progress(4))
+        assert "the checkpoint of step 3 could not be saved (OSError" in checkpoints.problem()
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "4"]
+
+
+def test_an_old_checkpoint_that_cannot_be_deleted_is_no_failed_save(two, new, monkeypatch):
+    def fail(*_):
+        raise PermissionError(errno.EPERM, "not yours")
+
+    folder, _ = two
+    with Checkpoints(folder) as checkpoints:
+        monkeypatch.setattr(checkpoints._manager._checkpoint_deleter, "delete_steps", fail)
+        checkpoints.save(new(jax.random.key(0)), progress(3))
+        checkpoints.wait()
+        assert checkpoints.problem().startswith("an old checkpoint could not be deleted (PermissionError")
+        assert not checkpoints.retry(10)
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
+
+
+def test_the_room_for_checkpoints_is_known_before_they_are_needed(two, new, monkeypatch):
+    folder, _ = two
+    state = jax.eval_shape(new, jax.random.key(0))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.require_space(state, 9) == ""
+        for free, enough in ((2 * size, True), (2 * size - 1, False), (size, False), (size - 1, None)):
+            monkeypatch.setattr(Checkpoints, "_free", lambda self, free=free: free)
+            if enough is None:
+                with pytest.raises(CheckpointError, match=r"a checkpoint takes .* GB, and .* GB are free; make room"):
+                    checkpoints.require_space(state, 9)
+            else:  # two of four are there: the newest three and the one that is being written
+                assert (checkpoints.require_space(state, 9) == "") == enough
+                assert checkpoints.require_space(state, 1) == ""
+
+
+def test_a_save_may_copy_to_the_host_under_the_transfer_guard(tmp_path):
+    """On a CPU only arrays of less than a byte an element are really copied, so one of those stands for a GPU's."""
+    state = {"a": jax.numpy.arange(8).astype("int4")}
+    with jax.transfer_guard("disallow"), Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, progress(1))
+    assert (tmp_path / "1").exists()
+
+
+FULL = """
+import resource, sys
+import train
+from jaxgpt import console
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))  # as on a full disk: no file may grow larger
+console.leave(console.run(train.main, sys.argv[1:]))
+"""
+
+
+def test_a_save_that_fails_is_one_line_and_the_end(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be " * 50)
+    words = ["--size", "tiny", "--data", text, "--out", tmp_path / "out", "--steps", "2", "--B", "1", "--T", "16"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", FULL, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1 and "the checkpoint of step 2 could not be saved" in done.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="choose another --out"):
+        Checkpoints(tmp_path / "file" / "checkpoints")
+    with pytest.raises(CheckpointError, match="not a folder; choose another --out"):
+        Checkpoints(tmp_path / "file")

@@ -1,0 +1,238 @@
+import hashlib
+import http.server
+import json
+import re
+import threading
+
+import pytest
+
+from jaxgpt.errors import CheckpointError
+from jaxgpt.models.configs import SIZES, GPT2Config
+from jaxgpt.runs import weights
+from jaxgpt.runs.weights import find, last_start
+from jaxgpt.training.config import TrainConfig
+
+GPT2 = {"model_type": "gpt2", "vocab_size": 97, "n_positions": 64, "n_layer": 2, "n_head": 3, "n_embd": 33}
+
+
+def folder(path, config, *, run=False):
+    path.mkdir()
+    (path / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    if run:
+        (path / "checkpoints").mkdir()
+    return path
+
+
+def test_a_folder_in_hugging_faces_layout(tmp_path):
+    found = find(folder(tmp_path / "hf", GPT2 | {"n_inner": 132, "attn_pdrop": 0.1, "layer_norm_epsilon": 1e-05}))
+    assert (found.is_run, found.fetch()) == (False, tmp_path / "hf")
+    assert found.config == GPT2Config(vocab_size=97, block_size=64, n_layer=2, n_head=3, n_embd=33)
+    assert find(folder(tmp_path / "untied", GPT2 | {"tie_word_embeddings": False})).config.untied_head
+
+
+def test_a_run(tmp_path):
+    flags = {"B": 4, "block_size": 64, "n_layer": 2, "n_head": 3, "n_embd": 33, "pad_vocab_to_multiple_of": 128}
+    found = find(folder(tmp_path / "run", flags, run=True))
+    assert (found.is_run, found.fetch()) == (True, tmp_path / "run")
+    assert found.config == GPT2Config(50257, 64, 2, 3, 33, pad_vocab_to_multiple_of=128)
+    del flags["pad_vocab_to_multiple_of"]  # as in a run older than that flag
+    assert find(folder(tmp_path / "old", flags, run=True)).config == GPT2Config(50257, 64, 2, 3, 33)
+    flags |= {"n_layer": 5, "predict_tokens": 4, "untied_head": True}
+    found = find(folder(tmp_path / "several", flags, run=True)).config
+    assert found == GPT2Config(50257, 64, 5, 3, 33, predict_tokens=4, untied_head=True)
+    with pytest.raises(CheckpointError, match=r"config\.json: predict-tokens 5 is out of range: it must be 1"):
+        find(folder(tmp_path / "wrong", flags | {"predict_tokens": 5}, run=True))
+    with pytest.raises(CheckpointError, match=r"config\.json: untied_head is 1, and must be true or false"):
+        find(folder(tmp_path / "other", flags | {"untied_head": 1}, run=True))
+
+
+def test_names_are_known_without_the_network_and_a_folder_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, size in SIZES.items():
+        if name != "tiny":
+            assert find(name).config == GPT2Config(**size)
+    folder(tmp_path / "gpt2", GPT2)
+    assert find("gpt2").config.n_layer == 2
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ("{", "config.json: can't be read (Expecting property name"),
+        ("[]", "config.json: can't be read (it holds no object)"),
+        ({}, "model_type is None: not GPT-2's architecture"),
+        (GPT2 | {"model_type": "llama"}, "model_type is 'llama': not GPT-2's architecture, where it is 'gpt2'"),
+        (GPT2 | {"activation_function": "relu"}, "activation_function is 'relu'"),
+        (GPT2 | {"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06"),
+        *[
+            (GPT2 | {name: not allowed[0]}, f"{name} is {not allowed[0]}")
+            for name, allowed in list(weights.ONLY.items())[3:]
+        ],
+        ("[" * 10**5, "can't be read (maximum recursion depth"),
+        (GPT2 | {"n_embd": 2**62}, "n_embd is 4611686018427387904, and must be a whole number, from 1 to"),
+        (GPT2 | {"n_layer": True}, "n_layer is True, and must be a whole number"),
+        (GPT2 | {"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no', and must be true or false"),
+        (GPT2 | {"n_inner": 64}, "n_inner is 64: not GPT-2's, which is 4 * n_embd"),
+        ({name: GPT2[name] for name in GPT2 if name != "n_head"}, "no n_head"),
+        (GPT2 | {"n_layer": "2"}, "n_layer is '2', and must be a whole number"),
+        (GPT2 | {"n_layer": 0}, "n_layer is 0, and must be a whole number, from 1"),
+        (GPT2 | {"n_head": 2}, "n-embd 33 can't be split over n-head 2 heads"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_gpt2_is_refused(tmp_path, config, message):
+    path = folder(tmp_path / "hf", config)
+    with pytest.raises(CheckpointError, match=re.escape(message)) as error:
+        find(path)
+    assert str(path / "config.json") in str(error.value)
+
+
+def test_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"gpt5: no such folder; weights have the name of a run folder.* gpt2-xl"):
+        find("gpt5")
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: is a file, not a folder"):
+        find(tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"no config\.json there: no run, nor Hugging Face's layout"):
+        find(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match=r"no config\.json there: a run that is just starting"):
+        find(tmp_path)
+    with pytest.raises(CheckpointError, match="an empty name: no such folder"):
+        find("")
+
+
+START = {"step": 0, "B": 3, "T": 32, "accumulate": 1, "steps": 9, "dtype": "float32", "fingerprint": "f00d"}
+
+
+def run_folder(tmp_path, **changes):
+    flags = vars(TrainConfig(B=3, lr=0.5, decay="matrices", fresh=True, data="a.txt")) | {"out": "elsewhere"}
+    (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    config = {name: value for name, value in (flags | {"starts": [START]} | changes).items() if value != "gone"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def test_the_last_start_of_a_run_is_its_flags_and_its_text(tmp_path):
+    config, starts = last_start(run_folder(tmp_path, seed="gone"))  # as a run from before there was a seed
+    assert config == TrainConfig(B=3, lr=0.5, decay="matrices", fresh=True, data="a.txt", out=tmp_path)
+    assert starts == [START]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"starts": "gone"}, "no run that has begun"),
+        ({"starts": [START | {"step": 1.5}]}, "no run that has begun"),
+        ({"B": "many"}, "config.json: .*--B"),
+        ({"B": 0}, "config.json: --B 0 is out of range"),
+        ({"B": False}, "config.json: .*--B"),
+        ({"T": None}, "config.json: .*--T"),
+        ({"device": "tpu"}, "config.json: .*tpu"),
+        ({"data": "--help", "lr": True}, "config.json: .*--lr"),
+    ],
+)
+def test_a_last_start_that_cannot_have_been_is_refused(tmp_path, changes, message):
+    with pytest.raises(CheckpointError, match=message):
+        last_start(run_folder(tmp_path, **changes))
+
+
+# ---- The hub, played by a local server
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Serves one file, breaking off the first time in the middle; heeds Range, as the real one does."""
+
+    content = bytes(range(256)) * 4000
+    log: list
+    etag, size = "", 0  # other ones than the content's
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, body):
+        if "/resolve/" not in self.path:  # the library also asks for other things, which it can do without
+            return self.send_error(404)
+        start = int(self.headers.get("Range", "bytes=0-").split("=")[1].split("-")[0])
+        self.log.append((self.command, self.path, start))
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", f'"{self.etag or hashlib.sha256(self.content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", weights.HUB["gpt2"])
+        self.send_header("X-Linked-Size", str(self.size or len(self.content)))
+        self.send_header("Content-Length", str(len(self.content) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+        self.end_headers()
+        if body:
+            first = sum(command == "GET" for command, *_ in self.log) == 1
+            self.wfile.write(self.content[start : len(self.content) // 2 if first else None])
+            self.close_connection = True
+
+    def log_message(self, *_):
+        pass
+
+
+def serve_from(monkeypatch, endpoint):
+    """What HF_ENDPOINT does when huggingface_hub is imported."""
+    import huggingface_hub.constants as constants
+
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, endpoint)
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch, request):
+    """The requests that a local server gets in the place of huggingface.co."""
+    import huggingface_hub.constants
+
+    requests = []
+    handler = type("Handler", (Hub,), {"log": requests} | getattr(request, "param", {}))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    serve_from(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)  # of whole chunks it keeps a part
+    yield requests
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_of_the_hub_is_fetched_once_at_its_pinned_commit(hub, capfd):
+    path = find("gpt2").fetch()
+    assert (path / "model.safetensors").read_bytes() == Hub.content
+    assert {path for _, path, _ in hub} == {f"/openai-community/gpt2/resolve/{weights.HUB['gpt2']}/model.safetensors"}
+    gets = [start for command, _, start in hub if command == "GET"]
+    assert gets[0] == 0 and 0 < gets[-1] < len(Hub.content)  # it broke off, and went on from there
+    assert "note: fetching openai-community/gpt2 from http://127.0.0.1" in capfd.readouterr().err
+    hub.clear()
+    assert find("gpt2").fetch() == path
+    assert hub == []  # the second time without the network
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("hub", "message"),
+    [
+        ({"etag": 64 * "0"}, r"what came has the SHA-256 \w{64}, and 0{64} was announced"),
+        ({"size": 10**12}, r"offers a file of 1000000000000 bytes, and the model takes up to 549\d{6}"),
+    ],
+    indirect=["hub"],
+)
+def test_what_is_not_what_was_announced_or_too_large_is_not_kept(hub, message, tmp_path):
+    with pytest.raises(CheckpointError, match=message):
+        find("gpt2").fetch()
+    assert not [path for path in (tmp_path / "hub").rglob("*") if path.is_file() and path.stat().st_size > 10**4]
+    assert "GET" in {command for command, *_ in hub} or "offers" in message
+
+
+def test_a_hub_that_is_not_there_is_one_line(hub, monkeypatch):
+    import huggingface_hub.utils._http as http
+
+    serve_from(monkeypatch, "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
+    with pytest.raises(CheckpointError, match=r"gpt2 could not be fetched .* try again, it goes on where it stopped"):
+        find("gpt2").fetch()

@@ -1,0 +1,120 @@
+"""The train step as an H100 gets it, compiled here without one: what makes it fast is in the program."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from jaxgpt.runtime.xla import aot, program
+from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.setup import training
+
+# Kernels a step; GB moved; ms, the lower bound of their sum; GB of temporary memory. Each a little above what it is.
+REGIMES = {
+    "latency": (TrainConfig(B=4, T=32), 480, 5.7, 1.70, 0.40),
+    "throughput": (TrainConfig(B=64, T=1024), 600, 204.0, 84.5, 24.0),
+}
+
+
+@functools.cache
+def step(name):
+    return aot.compiled_step(REGIMES[name][0], aot.described("h100")[0])
+
+
+@pytest.fixture(params=REGIMES)
+def regime(request, h100):
+    config, *limits = REGIMES[request.param]
+    compiled = step(request.param)
+    return config, compiled, program.kernels(compiled.as_text()), limits
+
+
+def test_the_step_moves_little_in_few_kernels(regime):
+    _, compiled, kernels, (most_kernels, most_gb, most_ms, most_temporary_gb) = regime
+    assert program.runs(kernels) <= most_kernels
+    assert sum(kernel.times * kernel.bytes for kernel in kernels) / 1e9 <= most_gb
+    assert program.lower_bound_ms(kernels, program.H100) <= most_ms
+    assert compiled.memory_analysis().temp_size_in_bytes / 1e9 <= most_temporary_gb
+
+
+def test_the_step_is_one_graph_of_bfloat16_products_and_flash_attention(regime):
+    config, _, kernels, _ = regime
+    assert program.runs(kernels, "attention") == program.runs(kernels, "attention backward") == 12
+    assert not program.products_not_in(kernels, "bf16")
+    for V in (50257, 50264):  # as they are, and as cuBLAS wants them
+        assert not program.results(kernels, "f32", config.B * config.T * V)  # logits of all tokens
+        assert config.T == 32 or not program.results(kernels, "bf16", config.B * config.T * V)
+    assert not program.loops(kernels)
+    assert not program.transposes(kernels)
+    assert not program.names(kernels, "dynamic-update-slice")
+    assert not program.names(kernels, "callback")
+    assert len(program.names(kernels, "scatter")) <= 2  # the two embeddings' gradients
+
+
+def test_the_state_is_donated(regime):
+    config, compiled, _, _ = regime
+    state = training(config, aot.described("h100")[0]).shapes
+    bytes_ = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    assert compiled.memory_analysis().alias_size_in_bytes == bytes_
+
+
+def test_float32_is_never_tf32(h100):
+    config = TrainConfig(B=2, T=32, n_layer=1, dtype="float32")
+    text = aot.compiled_step(config, aot.described("h100")[0]).as_text()
+    products = [line for line in text.splitlines() if " dot(" in line or "__cublas$" in line]
+    assert len(products) >= 3 * (4 + 2 + 1)  # linear layers, attention, head: forward, and backward twice
+    for product in products:
+        assert "operand_precision={highest,highest}" in product or '"HIGHEST","HIGHEST"' in product
+
+
+def test_an_accumulated_step_has_one_loop_and_one_optimizer(h100):
+    config = TrainConfig(B=2, T=32, accumulate=4, n_layer=1)
+    kernels = program.kernels(aot.compiled_step(config, aot.described("h100")[0]).as_text())
+    assert len(program.loops(kernels)) == 1
+    assert all(kernel.times == 4 for kernel in kernels if kernel.loop and kernel.kind == "attention")
+    sqrt = [kernel for kernel in kernels if "sqrt" in kernel.operations and kernel.bytes > 10**8]
+    assert sqrt and not any(kernel.loop for kernel in sqrt)  # AdamW
+
+
+def test_memory_is_what_the_state_and_the_program_take(h100):
+    config = TrainConfig.from_preset(Preset(size="tiny"))
+    found = aot.memory(config, aot.described("h100")[0])
+    parameters = 2 * (12 * 64**2 + 13 * 64) + (50257 + 1024 + 2) * 64
+    assert found.parameters == 4 * parameters
+    assert found.optimizer == 8 * parameters + 2 * 4  # two moments, and the counters of AdamW and of the schedule
+    assert 0 < found.temporary < 10**9
+    assert found.total == found.parameters + found.optimizer + found.temporary
+
+
+DUMP = """
+from jaxgpt.runtime import device
+from jaxgpt.runtime.xla import aot
+import os, sys
+os.environ.update(device.gpu_settings())
+from jaxgpt.training.config import TrainConfig
+aot.compiled_step(TrainConfig(B=4, T=32, n_layer=1), aot.described("h100")[0])
+"""
+
+
+def test_embeddings_gradients_are_added_up_by_the_hardware(h100, tmp_path):
+    """And not by comparing and swapping in a loop, as jax 0.10.2 to 0.11 do where nobody tells them."""
+    flags = f"--xla_dump_to={tmp_path} --xla_dump_emitter_re=ptx"  # with more, ptxas is started for each kernel
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    subprocess.run([sys.executable, "-c", DUMP], env=environment | {"XLA_FLAGS": flags}, check=True, timeout=300)
+    code = "".join(path.read_text() for path in tmp_path.glob("*.ptx"))
+    assert re.search(r"\b(atom|red)\.\S*add\S*\.f32|atomicrmw fadd", code)
+    assert not re.search(r"\batom\.[a-z.]*cas", code)
+
+
+def test_without_the_plug_in_it_says_what_to_install(monkeypatch):
+    from jax.experimental import topologies
+
+    def missing(**_):
+        raise NotImplementedError("no cuda here")
+
+    monkeypatch.setattr(topologies, "get_topology_desc", missing)
+    with pytest.raises(aot.UsageError, match=r"no CUDA plug-in of JAX \(no cuda here\) to compile for it; pip install"):
+        aot.described("h100")
