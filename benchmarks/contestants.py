@@ -30,23 +30,25 @@ def jaxgpt(B: int, T: int, dtype: Any) -> Side:
 
     from jaxgpt.runtime import device
     from jaxgpt.training.config import TrainConfig
-    from jaxgpt.training.setup import training
+    from jaxgpt.training.setup import build_trainer
 
     device.select("auto")
-    static = training(TrainConfig(B=B, T=T, dtype=dtype))
-    state = static.first_state(seed=0)
-    step = static.step.lower(state, 2 * (jax.ShapeDtypeStruct((B, T), "int32"),)).compile()
+    trainer = build_trainer(TrainConfig.of(B=B, T=T, dtype=dtype))
+    state, frozen = trainer.init_state(seed=0), trainer.init_frozen(seed=0)
+    shape = jax.ShapeDtypeStruct((B, T), "int32")
+    step = trainer.step.lower(state, {"tokens": shape, "targets": shape}, frozen).compile()
     data = batches(B, T)
     first = jax.devices()[0]
-    on_gpu = first.platform == "gpu"
+    on_gpu, freed = first.platform == "gpu", allocator.FreedMemory()
 
     def advance(steps: int) -> None:
         nonlocal state
         for _ in range(steps):
-            state, metrics = step(state, device.put(*next(data)))
+            x, y = next(data)
+            state, metrics = step(state, device.put({"tokens": x, "targets": y}), frozen)
             if not on_gpu:  # as train.py does
                 jax.device_get(metrics)
-                allocator.wait_until_freed()
+                freed.after_step(None, metrics)
         jax.device_get(metrics)
 
     return advance, lambda: first.memory_stats()["peak_bytes_in_use"] if on_gpu else peak_memory()
@@ -111,7 +113,7 @@ def work(pipe: Connection, name: str, B: int, T: int, dtype: str, turn: int) -> 
         allocator.use_one_heap()
     advance, peak = jaxgpt(B, T, dtype) if name.startswith("jaxgpt") else pytorch(B, T, dtype, name == "compile")
     if tuned:
-        allocator.keep_what_is_freed()
+        allocator.keep_freed_memory()
     for _ in range(3):  # torch.compile compiles in the first
         advance(1)
     pipe.send(None)

@@ -26,7 +26,8 @@ from jaxgpt.data.loader import next_batch
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import save_hf
 from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.setup import Training, training
+from jaxgpt.training.setup import Trainer, build_trainer
+from jaxgpt.training.step import FrozenInputs
 
 NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 Row = tuple[float, float]  # loss, gradient norm
@@ -53,15 +54,15 @@ def batches(steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield x, y
 
 
-def ours(static: Training, seed: int, steps: int, nudge: bool = False) -> Iterator[Row]:
-    state = static.first_state(seed)
+def ours(trainer: Trainer, seed: int, steps: int, nudge: bool = False) -> Iterator[Row]:
+    state = trainer.init_state(seed)
     if nudge:
         (wpe,) = (leaf for leaf in jax.tree.leaves(state.model) if leaf.shape == (1024, 768))  # every batch reads it
         nudged = wpe.at[0, 0].set(np.nextafter(wpe[0, 0], np.float32(np.inf)))
         model = jax.tree.map(lambda leaf: nudged if leaf is wpe else leaf, state.model)
         state = dataclasses.replace(state, model=model)
     for batch in batches(steps):
-        state, metrics = static.step(state, batch)
+        state, metrics = trainer.step(state, dict(zip(("tokens", "targets"), batch, strict=True)), FrozenInputs())
         yield float(metrics["loss"]), float(metrics["grad_norm"])
 
 
@@ -92,13 +93,13 @@ def main(flags: Flags) -> None:
             f"PyTorch, seed {flags.seed}: first loss {losses[0]:.4f}, mean of the last ten {np.mean(losses[-10:]):.4f}"
         )
         return
-    static = training(TrainConfig(device="cpu"))
+    trainer = build_trainer(TrainConfig.of(device="cpu"))
     if flags.other == "pytorch":
-        others = theirs(in_pytorch(static.first_state(flags.seed).model), flags.steps)
+        others = theirs(in_pytorch(trainer.init_state(flags.seed).model), flags.steps)
     else:
-        others = ours(static, flags.seed, flags.steps, nudge=True)
+        others = ours(trainer, flags.seed, flags.steps, nudge=True)
     print(f" step | loss: jaxgpt | {flags.other:>8} | difference | grad norm: jaxgpt | {flags.other:>8}")
-    rows = list(zip(ours(static, flags.seed, flags.steps), others, strict=True))
+    rows = list(zip(ours(trainer, flags.seed, flags.steps), others, strict=True))
     for step, ((loss, norm), (their_loss, their_norm)) in enumerate(rows):
         losses = f"{loss:12.5f} | {their_loss:8.5f} | {loss - their_loss:10.1e}"
         print(f"{step:5d} | {losses} | {norm:17.4f} | {their_norm:8.4f}")

@@ -42,13 +42,14 @@ from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
 from jaxgpt.inference.generate import stream
 from jaxgpt.inference.sampling import settings
-from jaxgpt.models.convert import predicting
+from jaxgpt.models.convert import with_n_heads
 from jaxgpt.models.gpt2 import GPT2, GPT2Config
-from jaxgpt.objectives.base import objective_of
+from jaxgpt.objectives import choose_objective
 from jaxgpt.runtime import device
+from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import lr_schedule, make_optimizer
 from jaxgpt.training.step import init_state, train_step
-from jaxgpt.training.validation import measured
+from jaxgpt.training.validation import summarize
 
 T = 64
 LAYERS = {"block_size": T, "n_layer": 8, "unroll": 8}  # unrolled, as train.py does it on a CPU
@@ -92,14 +93,15 @@ def trained(
     config: GPT2Config, batches: Iterator[tuple[np.ndarray, ...]], steps: int, lr: float, seed: int, look: Callable
 ) -> tuple[GPT2, dict]:
     """A model after so many steps; `look(model)` at twenty moments of them, and the median time of a step in ms."""
-    schedule = lr_schedule(lr, steps, "cosine", warmup_ratio=0.05)
-    tx = make_optimizer(schedule, beta2=0.95, weight_decay=0.1, decay="matrices", grad_clip=1.0)
+    recipe = {"beta2": 0.95, "weight_decay": 0.1, "decay": "matrices", "grad_clip": 1.0}
+    optimizer = OptimizerConfig(lr, "cosine", warmup_ratio=0.05, **recipe)
+    tx = make_optimizer(optimizer, lr_schedule(optimizer, steps))
     state = jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(seed))
-    loss = objective_of("text", predict_tokens=config.predict_tokens).loss
-    step = jax.jit(functools.partial(train_step, loss_fn=loss, tx=tx), donate_argnums=0)
+    objective = choose_objective("text", predict_tokens=config.predict_tokens)
+    step = jax.jit(functools.partial(train_step, objective=objective, tx=tx), donate_argnums=0)
     curve, times = [], []
     for done in range(1, steps + 1):
-        batch = device.put(*next(batches))
+        batch = device.put(dict(zip(("tokens", "targets"), next(batches), strict=True)))
         start = time.perf_counter()
         state, metrics = step(state, batch)
         jax.block_until_ready(metrics)
@@ -187,23 +189,24 @@ def parts(ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 def text(n: int, seed: int, steps: int) -> dict:
     name, ids = bytes_of_a_text()
     at = len(ids) * 9 // 10
-    data, held = Text(name, ids[:at], "", n=n), Text(name, ids[at:], "", n=n)
+    data = Text(name, ids[:at], "", B=16, T=T, horizon=n)
+    validation = Text(name, ids[at:], "", B=32, T=T, horizon=n)
     config = GPT2Config(vocab_size=256, n_head=4, n_embd=128, predict_tokens=n, **LAYERS)
-    measure = jax.jit(objective_of("text", predict_tokens=n).measure)
-    some = list(held.once(32, T))[:20]  # of the held-out part, while it is trained
+    measure = jax.jit(choose_objective("text", predict_tokens=n).measure)
+    some = list(validation.one_pass())[:20]  # while it is trained
 
     def batches() -> Iterator[tuple[np.ndarray, ...]]:
         rng = np.random.default_rng(seed)
         while True:
-            x, y, _ = data.batch(int(rng.integers(at - 16 * T - n)), 16, T)
-            yield x, y
+            batch, _ = data.batch(int(rng.integers(at - 16 * T - n)))
+            yield batch["tokens"], batch["targets"]
 
     def look(model: GPT2, which: list = some) -> dict:
-        found = measured(jax.device_get(measure(model, *device.put(*batch))) for batch in which)
+        found = summarize(jax.device_get(measure(model, device.put(batch))) for batch in which)
         return {name: value for name, value in found.items() if name.startswith("loss") and name != "loss_stderr"}
 
     model, found = trained(config, batches(), steps, lr=1e-3, seed=seed, look=look)
-    found |= {"text": name, "held out": look(model, list(held.once(32, T)))}
+    found |= {"text": name, "held out": look(model, list(validation.one_pass()))}
     return found | {"speculation": speculation(model, ids[at:])}
 
 
@@ -220,7 +223,7 @@ def speculation(model: GPT2, ids: np.ndarray) -> dict:
     starts = np.random.default_rng(0).choice(len(ids) - 24, 128, replace=False)
     prompts = [ids[start : start + 24].tolist() for start in starts]
     # With fewer heads the guesses are fewer, and a pass costs less.
-    models = {k: predicting(model, k) for k in range(1, model.config.predict_tokens + 1)}
+    models = {k: with_n_heads(model, k) for k in range(1, model.config.predict_tokens + 1)}
 
     def write(prompts: list, k: int) -> tuple[list, int, list, float]:
         start = time.perf_counter()

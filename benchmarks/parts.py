@@ -3,7 +3,7 @@
 python benchmarks/parts.py
 python benchmarks/parts.py --B 64 --T 1024    # on a GPU
 
-The loader: one call of next_batch. The tokenizer: a whole text, on all cores. A row: Report.add for a step that is
+The loader: one call of next_batch. The tokenizer: a whole text, on all cores. A row: MetricsLog.add for a step that is
 done, the line in log.jsonl included. A save: how long Checkpoints.save keeps the loop from its next step, by how much
 that step is longer because the state is still being written, and how long until all is on the disk (1.5 GB, deleted
 after each).
@@ -30,11 +30,11 @@ from jaxgpt.data import corpus
 from jaxgpt.data.loader import next_batch
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.runs.checkpoint import Checkpoints
-from jaxgpt.runs.progress import Progress
+from jaxgpt.runs.progress import Run
 from jaxgpt.runtime import device
 from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.log import Report
-from jaxgpt.training.setup import training
+from jaxgpt.training.log import MetricsLog
+from jaxgpt.training.setup import build_trainer
 from jaxgpt.training.step import TrainState
 
 ROWS = 500
@@ -65,11 +65,10 @@ def median(action: Callable[[], object], rounds: int) -> float:
 
 def rows(folder: Path, metrics: dict[str, jax.Array]) -> float:
     """Seconds a row."""
-    facts = {"lr": 3e-4, "position": 0, "tokens_seen": 0}
-    with Report(folder / "log.jsonl", 0, ROWS) as report:
+    with MetricsLog(folder / "log.jsonl", 0, ROWS, [3e-4] * ROWS) as report:
         start = time.perf_counter()
         for step in range(ROWS):
-            report.add({"step": step, **facts}, 128, metrics)
+            report.add(Run(None, step), Run(None, step + 1, 0, 128 * (step + 1)), metrics, {})
         report.flush()
         return (time.perf_counter() - start) / ROWS
 
@@ -100,10 +99,10 @@ def stdout_to(terminal: bool) -> Iterator[None]:
 
 def save(folder: Path, state: Callable[[], TrainState], step: Callable[[], None]) -> tuple[float, float, float]:
     """Seconds of the call, of the step after it, and from the call until the disk has all."""
-    progress = Progress(step=1, position=0, tokens_seen=0, B=4, T=32, steps=1, accumulate=1, identity={})
-    with Checkpoints(folder) as checkpoints:
+    about = {"B": 4, "T": 32, "steps": 1, "accumulate": 1, "identity": {}}
+    with Checkpoints(folder, about=about) as checkpoints:
         start = time.perf_counter()
-        call = seconds(lambda: checkpoints.save(state(), progress))
+        call = seconds(lambda: checkpoints.save(Run(state(), step=1)))
         after = seconds(step)
     return call, after, time.perf_counter() - start
 
@@ -111,18 +110,18 @@ def save(folder: Path, state: Callable[[], TrainState], step: Callable[[], None]
 def main(flags: Flags) -> None:
     B, T, rounds = flags.B, flags.T, flags.rounds
     name = device.select("auto")
-    static = training(TrainConfig(B=B, T=T))
-    state, step_fn = static.first_state(seed=0), static.step
+    trainer = build_trainer(TrainConfig.of(B=B, T=T))
+    state, frozen = trainer.init_state(seed=0), trainer.init_frozen(seed=0)
     data = corpus.load()
     x, y, _ = next_batch(data.tokens, 0, B, T)
 
     def step() -> None:
         nonlocal state, metrics
-        state, metrics = jax.block_until_ready(step_fn(state, device.put(x, y)))
+        state, metrics = jax.block_until_ready(trainer.step(state, device.put({"tokens": x, "targets": y}), frozen))
 
     metrics: dict[str, jax.Array] = {}
     step_s = median(step, rounds)
-    print(f"GPT-2 124M, {static.model.dtype}, {name}; medians of {rounds}\n\n| | | of a step |\n|---|---|---|")
+    print(f"GPT-2 124M, {trainer.model.dtype}, {name}; medians of {rounds}\n\n| | | of a step |\n|---|---|---|")
 
     def tell(label: str, value: str, cost: float) -> None:
         print(f"| {label} | {value} | {cost / step_s:.2%} |", flush=True)

@@ -36,13 +36,15 @@ def main(argv: list[str]) -> int:
 
     from jaxgpt.runtime import device
     from jaxgpt.runtime.xla import aot, program
+    from jaxgpt.training.setup import compile_step
 
     os.environ.update(device.gpu_settings())
     device.select("cpu")
-    compiled = aot.compiled_step(flags, aot.described("h100")[0])
+    compiled = compile_step(flags, aot.described("h100")[0])
     kernels, memory = program.kernels(compiled.as_text()), compiled.memory_analysis()
 
-    print(f"B={flags.B}, T={flags.T}, {flags.n_layer} layers, {program.H100.name}; {os.environ['XLA_FLAGS']}\n")
+    data, layers, gpu = flags.data, flags.model.n_layer, program.H100.name
+    print(f"B={data.B}, T={data.T}, {layers} layers, {gpu}; {os.environ['XLA_FLAGS']}\n")
     print("| kind | kernels | GB moved | TFLOP | ms at least |\n|---|---|---|---|---|")
     kinds = collections.defaultdict(list)
     for kernel in kernels:

@@ -51,7 +51,7 @@ def _tyro(config, argv, **options):
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            return tyro.cli(config, args=list(argv), prog=_program(), **options)
+            return tyro.cli(tyro.conf.OmitArgPrefixes[config], args=list(argv), prog=_program(), **options)
     except SystemExit as exit:
         if exit.code in (0, None):  # --help
             raise
@@ -128,6 +128,16 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         return _complain(f"{error.filename or 'output'}: {error.strerror or error}", 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 128 + signal.SIGINT)
+
+
+def say(label: str, text: str) -> None:
+    """A line of a run's output: what it is about, and that."""
+    print(f"{label:<9} {text}", flush=True)
+
+
+def note(text: str) -> None:
+    """A remark beside the output: on stderr, since stdout is the result alone."""
+    print("note:", text, file=sys.stderr, flush=True)
 
 
 def _complain(message: str, exit_code: int) -> int:

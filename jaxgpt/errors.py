@@ -30,11 +30,11 @@ class CheckpointError(JaxgptError):
     exit_code = 4
 
 
-class DamagedError(CheckpointError):
+class CorruptError(CheckpointError):
     """A checkpoint that is incomplete, unreadable, or not what was saved."""
 
 
-class TryAgainError(JaxgptError):
+class RetryableError(JaxgptError):
     """Nothing is wrong but the moment or the size: out of memory, or the run folder is in use."""
 
     exit_code = 75

@@ -72,9 +72,9 @@ def tiny():
 
 @pytest.fixture
 def batch():
-    """(x, y) of shape (2, 12) for `tiny`."""
+    """`tokens` and `targets` of shape (2, 12) for `tiny`."""
     ids = np.random.default_rng(0).integers(0, 61, (2, 13), dtype=np.int32)
-    return jax.device_put((ids[:, :-1], ids[:, 1:]))
+    return jax.device_put({"tokens": ids[:, :-1], "targets": ids[:, 1:]})
 
 
 @pytest.fixture

@@ -13,15 +13,17 @@ import rich.table
 import rich.text
 
 from jaxgpt import console
+from jaxgpt.console import note, say
 from jaxgpt.data import examples
+from jaxgpt.data.cache import cache_folder
 from jaxgpt.errors import CheckpointError, require
 from jaxgpt.inference import metrics
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.runs.folder import cache_folder, require_writable
-from jaxgpt.runs.weights import Source, find, last_start
+from jaxgpt.runs.folder import require_writable
+from jaxgpt.runs.weights import WeightsRef, resolve_weights
 from jaxgpt.training.config import Preset, TrainConfig
-from jaxgpt.training.loop import run, say
-from jaxgpt.training.resume import require_weights
+from jaxgpt.training.resume import load_run_config, require_weights
+from jaxgpt.training.run import run
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.models.gpt2 import GPT2
@@ -131,17 +133,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def train(flags: TrainFlags) -> int:
-    weights = find(flags.init_from)
+    weights = resolve_weights(flags.init_from)
     config = run_of(flags, weights)
     examples.require_labels(flags.data)
     return run(config, weights)
 
 
-def run_of(flags: TrainFlags, weights: Source) -> TrainConfig:
+def run_of(flags: TrainFlags, weights: WeightsRef) -> TrainConfig:
     """The flags of the run as train.py has them."""
     defaults = TrainConfig.from_preset(Preset(init_from=flags.init_from), weights.config)
     T = flags.T or min(LONGEST, weights.config.block_size)
-    config = dataclasses.replace(defaults, **vars(flags) | {"T": T, "decay": "matrices"})
+    config = defaults.replace(**vars(flags) | {"T": T, "decay": "matrices"})
     require_weights(config, weights)
     return config
 
@@ -149,12 +151,12 @@ def run_of(flags: TrainFlags, weights: Source) -> TrainConfig:
 def evaluate(flags: EvalFlags) -> int:
     source, T = find_labelled(flags.run)
     examples.require_labels(flags.data)
-    (data,) = examples.load(flags.data, T, labels=source.labels)
+    (data,) = examples.load(flags.data, flags.batch_size, T, labels=source.labels)
     if flags.json:
         require_writable("--json", flags.json)
     say("data", str(data))
     log_p = np.concatenate(list(log_probabilities(flags, source, data)))
-    truth, n = data.table[2], len(source.labels)
+    truth, n = data.table["labels"], len(source.labels)
     table = metrics.confusion(truth, log_p.argmax(-1), n)
     found = {name: getattr(metrics, name)(table) for name in ("accuracy", "accuracy_stderr", "f1", "mcc")}
     found |= {"n": len(truth), "loss": float(-log_p[range(len(truth)), truth].mean())}
@@ -172,7 +174,7 @@ def evaluate(flags: EvalFlags) -> int:
 
 def predict(flags: PredictFlags) -> int:
     source, T = find_labelled(flags.run)
-    data = examples.load_texts(flags.data, T, source.labels)
+    data = examples.load_texts(flags.data, flags.batch_size, T, source.labels)
     if flags.out:
         require_writable("--out", flags.out, new=True)
     lines = (line_of(log_p, source.labels) for part in log_probabilities(flags, source, data) for log_p in part)
@@ -192,35 +194,35 @@ def line_of(log_p: np.ndarray, labels: Sequence[str]) -> str:
     return json.dumps({"label": labels[log_p.argmax()], "probabilities": probabilities}, ensure_ascii=False) + "\n"
 
 
-def find_labelled(name: str) -> tuple[Source, int]:
+def find_labelled(name: str) -> tuple[WeightsRef, int]:
     """A run on labels, and the tokens that a text may have there.
 
     Raises:
       CheckpointError: it is none.
     """
-    source = find(name)
+    source = resolve_weights(name)
     if not source.labels:
         raise CheckpointError(f"{name}: not a run on labels; python -m jaxgpt.commands.classify train makes one")
-    return source, last_start(source.folder)[0].T
+    return source, load_run_config(source.folder)[0].data.T
 
 
-def log_probabilities(flags: UseFlags, source: Source, data: examples.Examples) -> Iterator[np.ndarray]:
+def log_probabilities(flags: UseFlags, source: WeightsRef, data: examples.Examples) -> Iterator[np.ndarray]:
     """Of each label, float64 (rows, n_labels), batch after batch, without the rows that fill up the last."""
     import jax
 
-    from jaxgpt.objectives.base import label_logits
+    from jaxgpt.objectives.classification import label_logits
     from jaxgpt.runtime import device
 
     with device.memory_errors("use a smaller --batch-size"):
         model, logits_of, left = load_model(flags, source, data), jax.jit(label_logits), data.count
-        for x, last, _ in data.once(flags.batch_size, data.T):
-            logits = np.asarray(logits_of(model, *device.put(x, last)), np.float64)[:left]
+        for batch in data.one_pass():
+            logits = np.asarray(logits_of(model, *device.put((batch["tokens"], batch["last"]))), np.float64)[:left]
             left -= len(logits)
             largest = logits.max(-1, keepdims=True)
             yield logits - largest - np.log(np.exp(logits - largest).sum(-1, keepdims=True))
 
 
-def load_model(flags: UseFlags, source: Source, data: examples.Examples) -> "GPT2":
+def load_model(flags: UseFlags, source: WeightsRef, data: examples.Examples) -> "GPT2":
     from jaxgpt.runs.huggingface import load
     from jaxgpt.runtime import device
 
@@ -242,10 +244,6 @@ def show(table: np.ndarray, labels: Sequence[str]) -> None:
     for label, counts in zip(labels, table.tolist(), strict=True):
         drawn.add_row(rich.text.Text(label), *(f"{count:,}" for count in counts))
     rich.console.Console(width=None if sys.stdout.isatty() else 2000).print(drawn)
-
-
-def note(text: str) -> None:
-    print("note:", text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,16 @@ import rich.progress
 import rich.table
 
 from jaxgpt import console
-from jaxgpt.data.datasets import Data, open_data
+from jaxgpt.data.base import Dataset
+from jaxgpt.data.cache import cache_folder
+from jaxgpt.data.datasets import open_data
 from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.inference import multiple_choice
 from jaxgpt.prepare import canaries
-from jaxgpt.runs.folder import cache_folder, require_writable
-from jaxgpt.runs.weights import Source, find_gpt2, last_start
+from jaxgpt.runs.folder import require_writable
+from jaxgpt.runs.weights import WeightsRef, resolve_text_weights
 from jaxgpt.training import validation
+from jaxgpt.training.resume import load_run_config
 
 Stage = Callable[[str, int], Callable[[int], None]]  # as in jaxgpt.inference.harness
 WHAT = ("data", "choices", "canaries", "tasks")  # the flags that say what to measure; one of them at least is given
@@ -77,7 +80,7 @@ class EvaluateConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = console.parse(EvaluateConfig, argv)
-    source = find_gpt2(config.model)
+    source = resolve_text_weights(config.model)
     data = None if config.data is None else find_text(config, source)
     items = None
     if config.choices is not None:
@@ -121,7 +124,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def load_model(config: EvaluateConfig, source: Source) -> Any:
+def load_model(config: EvaluateConfig, source: WeightsRef) -> Any:
     from jaxgpt.runs.huggingface import load
     from jaxgpt.runtime import device
 
@@ -132,11 +135,13 @@ def load_model(config: EvaluateConfig, source: Source) -> Any:
     return load(source, **compute)
 
 
-def find_text(config: EvaluateConfig, source: Source) -> Data:
+def find_text(config: EvaluateConfig, source: WeightsRef) -> Dataset:
     context = source.config.block_size
     if (config.T or 1) > context:
         raise UsageError(f"--T {config.T} is above the model's context of {context:,} tokens; use a smaller one")
-    data = open_data(config.data, config.T or context, split="val", n=source.config.predict_tokens)
+    data = open_data(
+        config.data, config.batch_size, config.T or context, split="val", horizon=source.config.predict_tokens
+    )
     if data.kind == "labels":
         raise DataError(f"{config.data}: texts with labels; python -m jaxgpt.commands.classify eval measures on them")
     if data.kind == "text" and len(data.tokens) < 2:
@@ -144,27 +149,26 @@ def find_text(config: EvaluateConfig, source: Source) -> Data:
     return data
 
 
-def measure_text(config: EvaluateConfig, data: Data, model: Any, stage: Stage) -> dict[str, float]:
+def measure_text(config: EvaluateConfig, data: Dataset, model: Any, stage: Stage) -> dict[str, float]:
     import jax
 
-    from jaxgpt.objectives.base import objective_of
+    from jaxgpt.objectives import choose_objective
     from jaxgpt.runtime import device
 
-    T, B = config.T or model.config.block_size, config.batch_size
     for note in data.notes:
         say("note", f"{data.name}: {note}")
-    say("data", f"{data}; windows of {T:,}")
-    objective = objective_of(data.kind, predict_tokens=model.config.predict_tokens)
-    measure, advance = jax.jit(objective.measure), stage("windows", data.rows(T))
+    say("data", f"{data}; windows of {data.T:,}")
+    objective = choose_objective(data.kind, predict_tokens=model.config.predict_tokens)
+    measure, advance = jax.jit(objective.validation_metrics), stage("windows", data.num_rows())
 
-    def sums() -> Iterator[dict[str, Any]]:
-        for batch in data.once(B, T):
-            yield jax.device_get(measure(model, *device.put(*batch)))
-            advance(B)
+    def metrics() -> Iterator[dict[str, Any]]:
+        for batch in data.one_pass():
+            yield jax.device_get(measure(model, device.put(batch)))
+            advance(data.B)
 
-    found = validation.measured(sums(), data.bytes())
-    say("loss", validation.said(found).removeprefix("loss "))
-    return found
+    numbers = validation.summarize(metrics(), data.num_bytes())
+    say("loss", validation.format_metrics(numbers).removeprefix("loss "))
+    return numbers
 
 
 def measure_choices(
@@ -184,14 +188,14 @@ def measure_choices(
     return found | {"cut": cut}
 
 
-def find_canaries(folder: Path, source: Source) -> tuple[list[canaries.Canary], bool]:
+def find_canaries(folder: Path, source: WeightsRef) -> tuple[list[canaries.Canary], bool]:
     """The canaries of a folder, and whether the model is a run whose flags name it, or a file in it, as its text."""
     planted, context = canaries.read(folder), source.config.block_size
     if (needed := sum(map(len, canaries.request(planted[0].secret))) - 1) > context:
         raise UsageError(f"--canaries: each needs {needed} tokens, and the model's context is {context:,}; use another")
     if not source.is_run or source.folder is None:
         return planted, False
-    data = Path(last_start(source.folder)[0].data).resolve()
+    data = Path(load_run_config(source.folder)[0].data.data).resolve()
     return planted, folder.resolve() in (data, data.parent)
 
 

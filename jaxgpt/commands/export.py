@@ -11,7 +11,7 @@ from jaxgpt import console
 from jaxgpt.data.tokenizer import hugging_face_files
 from jaxgpt.errors import CheckpointError
 from jaxgpt.runs.folder import make_new
-from jaxgpt.runs.weights import find
+from jaxgpt.runs.weights import resolve_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,19 +26,19 @@ class ExportConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = console.parse(ExportConfig, argv)
-    source = find(config.run)
+    source = resolve_weights(config.run)
     if not source.is_run:
         raise CheckpointError(f"{config.run}: not a run of train.py; what is exported is a run's newest checkpoint")
     make_new(config.folder)
 
-    from jaxgpt.models.convert import predicting
+    from jaxgpt.models.convert import with_n_heads
     from jaxgpt.runs.huggingface import load, save_hf
     from jaxgpt.runtime import device
 
     device.select("cpu")
     try:
         with device.memory_errors("it takes the memory of the model twice"):
-            save_hf(predicting(load(source), 1), config.folder, source.labels)
+            save_hf(with_n_heads(load(source), 1), config.folder, source.labels)
     finally:
         with contextlib.suppress(OSError):
             config.folder.rmdir()  # which only an empty one lets happen: nothing came of it

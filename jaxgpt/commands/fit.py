@@ -16,10 +16,11 @@ import rich.table
 
 from jaxgpt import console
 from jaxgpt.errors import UsageError
-from jaxgpt.training.config import PROCESS, Preset, TrainConfig, mesh_flag
+from jaxgpt.runtime.config import PROCESS_FLAGS, mesh_flag
+from jaxgpt.training.config import Preset, TrainConfig
 
 if TYPE_CHECKING:
-    from jaxgpt.runtime.xla.aot import Memory
+    from jaxgpt.training.setup import StepMemory
 
 COLUMNS = ("--remat", "parameters", "optimizer", "activations", "other temporaries", "all", "largest B")
 GROWTH = ("GPUs", "--mesh", "GB sent", "compute ms", "links ms", "waited for", "step ms", "M tokens/s", "efficiency")
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("--init-from: what fits depends on the shape alone; name it by --size, or --n-layer and so on")
     config = console.parse(FitConfig, argv, default=FitConfig.from_preset(preset))
 
-    if any(getattr(config, name) is not None for name in PROCESS):
+    if any(getattr(config.parallel, name) is not None for name in PROCESS_FLAGS):
         raise UsageError(
             "--coordinator, --num-processes, --process-id: one process compiles for all GPUs; leave them out"
         )
@@ -52,9 +53,10 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA warns of plans that need too much: that is the question
     from jaxgpt.runtime import device
     from jaxgpt.runtime.xla import aot
+    from jaxgpt.training.setup import step_memory
 
     if config.gpu == "auto":
-        if config.axes:
+        if config.parallel.axes:
             raise UsageError(
                 "--mesh: the links between GPUs are known for --gpu h100 alone; name it, or leave --mesh out"
             )
@@ -65,20 +67,20 @@ def main(argv: Sequence[str]) -> int:
     else:
         os.environ.update(device.gpu_settings())
         device.select("cpu")
-        on, limit = aot.described(config.gpu, config.axes)
+        on, limit = aot.described(config.gpu, config.parallel.axes)
 
     errors = rich.console.Console(stderr=True)
     gpu = on.devices.flat[0].device_kind
-    of_all = f" of all {on.size} ({config.B // on.size} on each)" if on.size > 1 else ""
-    title = f"B={config.B}{of_all}, T={config.T} on {gpu}: GB on a GPU, of {limit / 1e9:.1f} that a run takes"
+    of_all = f" of all {on.size} ({config.data.B // on.size} on each)" if on.size > 1 else ""
+    title = f"B={config.data.B}{of_all}, T={config.data.T} on {gpu}: GB on a GPU, of {limit / 1e9:.1f} that a run takes"
     table = rich.table.Table(*COLUMNS, title=title)
     for remat in ("none", "dots", "full"):
 
-        def measure(share: int, remat: str = remat) -> "Memory | None":  # of B, for each GPU
+        def measure(share: int, remat: str = remat) -> "StepMemory | None":  # of B, for each GPU
             with errors.status(f"compiling --remat {remat} --B {share * on.size}"):
-                return aot.memory(dataclasses.replace(config, B=share * on.size, remat=remat), on)
+                return step_memory(config.replace(B=share * on.size, remat=remat), on)
 
-        share = config.B // on.size
+        share = config.data.B // on.size
         here, twice = measure(share), measure(2 * share)
         best = on.size * largest(measure, {share: here, 2 * share: twice}, limit)
         parts = ["-"] * 5
@@ -89,36 +91,37 @@ def main(argv: Sequence[str]) -> int:
         table.add_row(remat, *parts, f"{best:,}" if best else "none")
     paper = rich.console.Console(width=None if sys.stdout.isatty() else 120)
     paper.print(table)
-    if config.axes:
-        paper.print(growth(config, config.axes, errors))
+    if config.parallel.axes:
+        paper.print(growth(config, config.parallel.axes, errors))
     return 0
 
 
 def growth(config: FitConfig, axes: dict[str, int], errors: rich.console.Console) -> rich.table.Table:
     """The least time of a step on one GPU, on the mesh, and on meshes larger along data, with B in proportion."""
     from jaxgpt.runtime.xla import aot, traffic
+    from jaxgpt.training.setup import compile_step
 
     size = math.prod(axes.values())
-    share = config.B // size  # sequences of a GPU
-    title = f"{share} sequences of {config.T} tokens for each GPU, hosts of {traffic.Links.per_host}: at best"
+    share = config.data.B // size  # sequences of a GPU
+    title = f"{share} sequences of {config.data.T} tokens for each GPU, hosts of {traffic.Links.per_host}: at best"
     table = rich.table.Table(*GROWTH, title=title)
     sizes = [n for n in (size, *SIZES) if n >= size and n % size == 0]
     meshes = {n: dict(sorted((axes | {"data": axes.get("data", 1) * n // size}).items())) for n in sizes}
     alone = 0.0
     for gpus, mesh in ({1: {"data": 1}} | meshes).items():
-        flags = dataclasses.replace(config, B=share * gpus, mesh=mesh_flag(mesh))
-        with errors.status(f"compiling --mesh {flags.mesh} --B {flags.B}"):
+        flags = config.replace(B=share * gpus, mesh=mesh_flag(mesh))
+        with errors.status(f"compiling --mesh {mesh_flag(mesh)} --B {share * gpus}"):
             on, _ = aot.described(config.gpu, mesh)
-            step = traffic.step(aot.compiled_step(flags, on).as_text())
+            step = traffic.step(compile_step(flags, on).as_text())
         alone = alone or step.ms
         times = step.compute_ms, step.communication_ms, step.exposed_ms, step.ms
-        speed = flags.B * flags.T / step.ms / 1e3  # million tokens a second
-        cells = f"{gpus:,}", flags.mesh, f"{step.sent / 1e9:.2f}", *(f"{ms:.1f}" for ms in times), f"{speed:,.1f}"
+        speed = share * gpus * config.data.T / step.ms / 1e3  # million tokens a second
+        cells = f"{gpus:,}", mesh_flag(mesh), f"{step.sent / 1e9:.2f}", *(f"{ms:.1f}" for ms in times), f"{speed:,.1f}"
         table.add_row(*cells, f"{alone / step.ms:.0%}")
     return table
 
 
-def largest(measure: Callable[[int], "Memory | None"], known: dict[int, "Memory | None"], limit: int) -> int:
+def largest(measure: Callable[[int], "StepMemory | None"], known: dict[int, "StepMemory | None"], limit: int) -> int:
     """A B whose step fits into `limit` bytes, the largest to within two in a hundred; 0 if one sequence does not fit.
 
     What a step takes grows with B nearly along a line: each attempt is where the line through the nearest two that are

@@ -165,7 +165,7 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
     Raises:
       DataError: no document is left, or a file that is needed can't be read.
       UsageError: --out holds something else, or an input is not there.
-      TryAgainError: a worker was killed.
+      RetryableError: a worker was killed.
     """
     from jaxgpt.data import shards
     from jaxgpt.prepare import canaries, decontaminate, dedup, documents, executors, filters, sources, tokenize

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jaxgpt import console
+from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import UsageError, require
-from jaxgpt.runs.folder import cache_folder
-from jaxgpt.runs.weights import find_gpt2
+from jaxgpt.runs.weights import resolve_text_weights
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.inference.generate import Piece
@@ -75,7 +75,7 @@ class SampleConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = console.parse(SampleConfig, argv)
-    source = find_gpt2(config.model)
+    source = resolve_text_weights(config.model)
     if config.speculate and source.config.predict_tokens == 1:
         raise UsageError(
             f"--speculate: {config.model} predicts one token, and has no heads to guess with; leave --speculate out, "

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from jaxgpt import console
-from jaxgpt.errors import CheckpointError, DamagedError, NumericsError, UsageError
-from jaxgpt.runs.folder import open_run
-from jaxgpt.runs.weights import find, last_start
-from jaxgpt.training.config import PROCESS, TrainConfig
-from jaxgpt.training.resume import command
+from jaxgpt.errors import CheckpointError, CorruptError, NumericsError, UsageError
+from jaxgpt.runs.folder import RunLock
+from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.runtime.config import PROCESS_FLAGS
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.resume import load_run_config, resume_command
 
 CLOCK = ("step_ms", "tokens_per_s")  # what two rows of equal steps may differ in
 
@@ -36,36 +37,38 @@ def main(argv: Sequence[str]) -> int:
     config = console.parse(VerifyConfig, argv)
     if config.resume < 0:
         raise UsageError(f"--resume {config.resume} is out of range: it must be 0 or above")
-    flags, starts = last_start(config.run)
-    last = {"mesh": starts[-1].get("mesh", flags.mesh)} | dict.fromkeys(PROCESS)  # one process, on as many devices
-    flags = dataclasses.replace(flags, **last)
-    with open_run(config.run):
-        damaged = check(config.run, flags)
+    flags, starts = load_run_config(config.run)
+    # One process, on as many devices as there were last.
+    last = {"mesh": starts[-1].get("mesh", flags.parallel.mesh)} | dict.fromkeys(PROCESS_FLAGS)
+    flags = flags.replace(**last)
+    with RunLock(config.run):
+        corrupt = check(config.run, flags)
     if config.resume:
         with tempfile.TemporaryDirectory(prefix="jaxgpt-verify-") as folder:
             prove_resume(flags, config.resume, Path(folder))
-    if damaged:
-        raise CheckpointError(f"{config.run}: {damaged} damaged; train.py goes on from the newest whole one, if any")
+    if corrupt:
+        raise CheckpointError(f"{config.run}: {corrupt} corrupt; train.py resumes from the newest good one, if any")
     return 0
 
 
 def check(run: Path, flags: TrainConfig) -> int:
-    """Print what holds for each checkpoint, and return how many are damaged."""
+    """Print what holds for each checkpoint, and return how many are corrupt."""
     import jax
 
-    from jaxgpt.objectives.base import objective_of
+    from jaxgpt.objectives import choose_objective
     from jaxgpt.runs.checkpoint import Checkpoints
     from jaxgpt.runs.huggingface import load
     from jaxgpt.runtime import device
-    from jaxgpt.training.setup import training
+    from jaxgpt.training.setup import build_trainer
 
     device.select("cpu")  # the bits are the same anywhere
-    source = find(run)
+    source = resolve_weights(run)
     if source.base:
         load(source)  # which is held to the weights that the adapters were trained beside
-    objective = objective_of(source.objective, len(source.labels), flags.predict_tokens)
-    like = training(flags, objective=objective).shapes
-    damaged = 0
+    tokens = flags.preset.predict_tokens
+    objective = choose_objective(source.data_kind, flags.run.objective, len(source.labels), tokens)
+    like = build_trainer(flags, objective=objective).shapes
+    corrupt = 0
     with Checkpoints(run / "checkpoints") as checkpoints:
         if not checkpoints.steps():
             print(f"none      {run}/checkpoints has no checkpoint yet")
@@ -75,23 +78,23 @@ def check(run: Path, flags: TrainConfig) -> int:
                 state = checkpoints.restore(step, like)
                 arrays = len(jax.tree.leaves(state))
                 print(
-                    f"whole     {run}/checkpoints/{step}: {arrays} arrays, position {progress.position:,}", flush=True
+                    f"ok        {run}/checkpoints/{step}: {arrays} arrays, position {progress.position:,}", flush=True
                 )
-            except DamagedError as error:
-                damaged += 1
-                print(f"damaged   {error}", flush=True)
-    return damaged
+            except CorruptError as error:
+                corrupt += 1
+                print(f"corrupt   {error}", flush=True)
+    return corrupt
 
 
 def prove_resume(flags: TrainConfig, k: int, folder: Path) -> None:
     """Train 2k steps at once, and k steps more from the checkpoint in their middle, and compare."""
     whole, parts = folder / "whole", folder / "parts"
-    # A better held-out loss would make checkpoints of its own.
-    short = dataclasses.replace(flags, steps=2 * k, epochs=None, save_every=k, eval_every=0)
-    train(dataclasses.replace(short, out=whole))
+    # A better validation loss would make checkpoints of its own.
+    short = flags.replace(steps=2 * k, epochs=None, save_every=k, eval_every=0)
+    train(short.replace(out=whole))
     shutil.copytree(whole, parts)
     shutil.rmtree(parts / "checkpoints" / str(2 * k))
-    train(dataclasses.replace(short, out=parts))
+    train(short.replace(out=parts))
     differing = differences(whole, parts, 2 * k)
     if differing:
         raise NumericsError(f"{k} + {k} steps are not {2 * k} steps: {differing}; on a GPU try --deterministic")
@@ -100,8 +103,8 @@ def prove_resume(flags: TrainConfig, k: int, folder: Path) -> None:
 
 def train(flags: TrainConfig) -> None:
     script = Path(__file__).parents[2] / "train.py"
-    _, _, *words = shlex.split(command(flags))
-    print(f"training  {flags.steps} steps in {flags.out}", flush=True)
+    _, _, *words = shlex.split(resume_command(flags))
+    print(f"training  {flags.run.steps} steps in {flags.run.out}", flush=True)
     done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
     if done.returncode:
         complaint = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")

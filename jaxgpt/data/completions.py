@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgpt.data.base import Batch
 from jaxgpt.data.records import encode, text_of
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
@@ -51,8 +52,10 @@ def _turns(where: str, messages: Any) -> Iterator[tuple[str, bool]]:
             yield f"{before}{role}: {content.strip()}", False
 
 
-def packed(path: str, documents: list[Document], T: int) -> tuple[tuple[np.ndarray, ...], list[str]]:
-    """x, y and positions, each (R, T): the documents one after the other; one that doesn't fit begins a new row.
+def packed(path: str, documents: list[Document], T: int) -> tuple[Batch, list[str]]:
+    """`tokens`, `targets` and `positions`, each (R, T), with the documents one after the other.
+
+    A document that doesn't fit begins a new row.
 
     Of one that is longer than a row the end is cut; if nothing to be learned is left then, it is left out.
     """
@@ -85,4 +88,4 @@ def packed(path: str, documents: list[Document], T: int) -> tuple[tuple[np.ndarr
         positions[row, start:] = range(T - start)  # what is left of the row: a document of its own, not learned
     notes = [f"{cut:,} examples are longer than --T {T} and lose their end"] if cut else []
     notes += [f"{out:,} of them are left out: their prompts alone fill it"] if out else []
-    return (x, y, positions), notes
+    return {"tokens": x, "targets": y, "positions": positions}, notes

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.shards import HEADER_BYTES, TOKEN, Tokens, header, map_file, open_split
 from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2
 from jaxgpt.errors import DataError
-from jaxgpt.runs.folder import cache_folder
 
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHAKESPEARE_BYTES = 1_115_394

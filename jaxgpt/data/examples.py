@@ -3,11 +3,13 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from jaxgpt.data import completions, records
 from jaxgpt.data import labels as labelled
+from jaxgpt.data.base import Batch, all_rows
 from jaxgpt.data.loader import epoch_order, next_examples
 from jaxgpt.data.records import Records
 from jaxgpt.data.tokenizer import byte_lengths
@@ -18,81 +20,88 @@ SUFFIXES = (".jsonl", ".csv", ".tsv")
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """A table of examples on the host, and what a run asks of what it is trained on.
+    """A table of examples on the host, as a base.Dataset.
 
     Attributes:
       name: the file.
-      table: arrays of R rows of T tokens. Of completions x, y, positions as objectives.completion_loss has them, each
-        (R, T); of labels x (R, T), last (R,), label (R,), as objectives.label_loss has them.
+      table: arrays of R rows of T tokens, by the names of a batch: `tokens` (R, T), and for completions `targets` and
+        `positions` (R, T), for labels `last` and `labels` (R,).
       T: tokens of a row.
       labels: the names of the labels; none for completions.
-      count: how many examples there are; of completions a row may hold several.
+      count: how many examples there are; a row of completions may hold several.
       fingerprint: SHA-256 of the table.
-      notes: what is to be said of examples that were cut or left out.
+      notes: how many examples were cut or left out.
       seed: of the order.
+      B, rows: those of base.Dataset.
     """
 
     name: str
-    table: tuple[np.ndarray, ...]
+    table: Batch
     T: int
     labels: tuple[str, ...]
     count: int
     fingerprint: str
     notes: tuple[str, ...]
     seed: int
+    B: int = dataclasses.field(kw_only=True)
+    rows: slice = dataclasses.field(default_factory=all_rows, kw_only=True)
 
     note = ""
-    by_rows = True
 
     @property
     def kind(self) -> str:
         return "labels" if self.labels else "completions"
 
-    def batch(self, position: int, B: int, T: int, rows: slice = slice(None)) -> tuple[np.ndarray, ...]:
-        """loader.next_examples: the batch at a position, and the next position."""
-        return next_examples(self.table, position, B, T, self.seed, rows)
+    def batch(self, position: int, model: Any = None) -> tuple[Batch, int]:
+        """loader.next_examples: rows of the table, and the next position."""
+        *arrays, next_position = next_examples(
+            tuple(self.table.values()), position, self.B, self.T, self.seed, self.rows
+        )
+        return dict(zip(self.table, arrays, strict=True)), next_position
 
-    def per_epoch(self, B: int, T: int) -> float:
-        """Batches of an epoch; the last may be a part of one."""
-        return len(self.table[0]) / B
+    def batches_per_epoch(self) -> float:
+        """The last may be a part of one."""
+        return self.num_rows() / self.B
 
-    def position(self, saved: int, B: int, T: int) -> int:
-        """Where to go on from a saved position: there."""
+    def resume_position(self, saved: int) -> int:
         return saved
 
-    def once(self, B: int, T: int) -> Iterator[tuple[np.ndarray, ...]]:
-        """Batches of all rows in the order of the file; the last is filled up with rows that do not count."""
-        for start in range(0, len(self.table[0]), B):
-            arrays = [np.asarray(array[start : start + B], np.int32) for array in self.table]
-            missing = B - len(arrays[0])
-            nothing = (0, -1, 0) if self.kind == "completions" else (0, 0, -1)  # of y and of label, -1 doesn't count
-            yield tuple(
-                np.concatenate([array, np.full((missing, *array.shape[1:]), value, np.int32)])
-                for array, value in zip(arrays, nothing, strict=True)
-            )
+    def one_pass(self) -> Iterator[Batch]:
+        """All rows in the order of the file; the last batch is filled up with rows that do not count."""
+        for start in range(0, self.num_rows(), self.B):
+            batch = {}
+            for name, array in self.table.items():
+                part = np.asarray(array[start : start + self.B], np.int32)
+                filling = -1 if name in ("targets", "labels") else 0
+                rest = np.full((self.B - len(part), *part.shape[1:]), filling, np.int32)
+                batch[name] = np.concatenate([part, rest])
+            yield batch
 
-    def rows(self, T: int) -> int:
-        """How many rows `once` has."""
-        return len(self.table[0])
+    def num_rows(self) -> int:
+        """Rows of the table."""
+        return len(self.table["tokens"])
 
-    def bytes(self) -> int:
-        """Of the text that is to be predicted; there is none if that is a label."""
+    def num_bytes(self) -> int | None:
+        """UTF-8 bytes of the completions; None for labels."""
         if self.labels:
-            return 0
-        y = self.table[1]
+            return None
+        y = self.table["targets"]
         return int(byte_lengths()[y[y >= 0]].sum())
 
+    def order_facts(self) -> dict[str, Any]:
+        return {"T": self.T, "labels": list(self.labels)}
+
     def __str__(self) -> str:
-        rows = len(self.table[0])
-        what = f"{len(self.labels)} labels" if self.labels else f"completions, in {rows:,} rows"
+        what = f"{len(self.labels)} labels" if self.labels else f"completions, in {self.num_rows():,} rows"
         return f"{self.name}: {self.count:,} examples of {what}"
 
 
-def load(path: str, T: int, seed: int = 0, labels: Sequence[str] = (), fraction: float = 0) -> list[Examples]:
+def load(path: str, B: int, T: int, seed: int = 0, labels: Sequence[str] = (), fraction: float = 0) -> list[Examples]:
     """Read a file of examples.
 
     Args:
       path: .jsonl, .csv or .tsv.
+      B: rows of a batch.
       T: tokens of a row; what is longer is cut, and counted in `notes`.
       seed: of the order.
       labels: those that are known; any other is an error. None: those that the file has.
@@ -107,19 +116,19 @@ def load(path: str, T: int, seed: int = 0, labels: Sequence[str] = (), fraction:
     if kind is labelled.rows:
         labels = tuple(labels or labelled.names(path, found))
         tables = [labelled.rows(path, part, T, labels) for part in parts]
-        (_, _, label), _ = tables[0]
-        if fraction and (lost := set(range(len(labels))) - set(label.tolist())):
+        (train, _), *_ = tables
+        if fraction and (lost := set(range(len(labels))) - set(train["labels"].tolist())):
             raise DataError(f"{path}: --val {fraction:g} leaves no example of {labels[min(lost)]!r:.40} to learn from")
     else:
         documents = ([kind(f"{path}, line {line}", record) for line, record in part] for part in parts)
         tables = [completions.packed(path, part, T) for part in documents]
     return [
-        Examples(path, table, T, tuple(labels), len(part), _digest(table), tuple(notes), seed)
+        Examples(path, table, T, tuple(labels), len(part), _digest(table), tuple(notes), seed, B=B)
         for part, (table, notes) in zip(parts, tables, strict=True)
     ]
 
 
-def load_texts(path: str, T: int, labels: Sequence[str]) -> Examples:
+def load_texts(path: str, B: int, T: int, labels: Sequence[str]) -> Examples:
     """As `load`, of texts whose labels are not known: a label in the file is not looked at, and none counts.
 
     Args:
@@ -128,8 +137,8 @@ def load_texts(path: str, T: int, labels: Sequence[str]) -> Examples:
     _require_suffix(path)
     found = read(path)
     x, last, notes = labelled.texts(path, found, T)
-    table = x, last, np.full(len(found), -1, np.int32)
-    return Examples(path, table, T, tuple(labels), len(found), _digest(table), tuple(notes), 0)
+    table = {"tokens": x, "last": last, "labels": np.full(len(found), -1, np.int32)}
+    return Examples(path, table, T, tuple(labels), len(found), _digest(table), tuple(notes), 0, B=B)
 
 
 def require_labels(path: str) -> None:
@@ -155,9 +164,9 @@ def _parted(path: str, found: Records, fraction: float) -> tuple[Records, Record
     return [record for n, record in enumerate(found) if n not in drawn], [found[n] for n in sorted(drawn)]
 
 
-def _digest(table: tuple[np.ndarray, ...]) -> str:
+def _digest(table: Batch) -> str:
     digest = hashlib.sha256()
-    for array in table:
+    for array in table.values():
         digest.update(array.astype("<i4"))
     return digest.hexdigest()
 

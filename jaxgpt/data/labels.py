@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgpt.data.base import Batch
 from jaxgpt.data.records import Records, encode, text_of
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
@@ -26,8 +27,8 @@ def label_of(where: str, record: dict[str, Any]) -> str:
     return text_of(where, record, "label").strip()
 
 
-def rows(path: str, wanted: Records, T: int, labels: Sequence[str]) -> tuple[tuple[np.ndarray, ...], list[str]]:
-    """x (R, T), last (R,) and label (R,): one text a row, then <|endoftext|>, on which the head stands."""
+def rows(path: str, wanted: Records, T: int, labels: Sequence[str]) -> tuple[Batch, list[str]]:
+    """`tokens` (R, T), `last` (R,) and `labels` (R,): one text a row, then <|endoftext|>, on which the head stands."""
     label = np.zeros(len(wanted), np.int32)
     for row, (line, record) in enumerate(wanted):
         name = label_of(f"{path}, line {line}", record)
@@ -36,7 +37,7 @@ def rows(path: str, wanted: Records, T: int, labels: Sequence[str]) -> tuple[tup
             raise DataError(f"{path}, line {line}: the label {name!r:.40} is unknown; the known ones are {known}")
         label[row] = labels.index(name)
     x, last, notes = texts(path, wanted, T)
-    return (x, last, label), notes
+    return {"tokens": x, "last": last, "labels": label}, notes
 
 
 def texts(path: str, wanted: Records, T: int) -> tuple[np.ndarray, np.ndarray, list[str]]:

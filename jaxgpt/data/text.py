@@ -1,11 +1,13 @@
-"""A text as a run is trained on it or measured: in one order or another, and all of it once."""
+"""A text as a run trains on it or validates on it: windows in one order or another, and all of it once."""
 
 import dataclasses
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from jaxgpt.data.base import Batch, all_rows
 from jaxgpt.data.loader import batches_per_epoch, next_batch, next_windows, windows
 from jaxgpt.data.shards import Tokens
 from jaxgpt.data.tokenizer import byte_lengths
@@ -13,63 +15,65 @@ from jaxgpt.data.tokenizer import byte_lengths
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A corpus, and what a run asks of what it is trained on; examples.Examples answers the same.
+    """A text from its beginning to its end, as a base.Dataset: B*T tokens a batch, and the next B*T after them.
 
     Attributes:
-      name, tokens, fingerprint, note: as of corpus.Corpus.
-      n: how many of the tokens that follow each are to be predicted.
+      name, tokens, fingerprint, note: those of corpus.Corpus.
+      B, T, rows: those of base.Dataset.
+      horizon: how many of the tokens that follow each one are its targets.
     """
 
     name: str
     tokens: np.ndarray | Tokens
     fingerprint: str
     note: str = ""
-    n: int = 1
+    B: int = dataclasses.field(kw_only=True)
+    T: int = dataclasses.field(kw_only=True)
+    horizon: int = dataclasses.field(default=1, kw_only=True)
+    rows: slice = dataclasses.field(default_factory=all_rows, kw_only=True)
 
     kind = "text"
     labels = notes = ()
-    by_rows = False
 
-    def batch(self, position: int, B: int, T: int, rows: slice = slice(None)) -> tuple[np.ndarray, ...]:
-        """loader.next_batch: x, (B, T), y, (B, T) or (B, n, T) with n > 1, and the next position."""
-        return _sequences_first(*next_batch(self.tokens, position, B, T, rows, self.n))
+    def batch(self, position: int, model: Any = None) -> tuple[Batch, int]:
+        """loader.next_batch: `tokens` (B, T) and `targets` (B, T), or (B, horizon, T) where the horizon is above 1."""
+        return _named(*next_batch(self.tokens, position, self.B, self.T, self.rows, self.horizon))
 
-    def per_epoch(self, B: int, T: int) -> int:
-        """Batches of an epoch. ValueError: it has none."""
-        return batches_per_epoch(self.tokens, B, T, self.n)
+    def batches_per_epoch(self) -> int:
+        return batches_per_epoch(self.tokens, self.B, self.T, self.horizon)
 
-    def position(self, saved: int, B: int, T: int) -> int:
-        """Where to go on from a saved position: 0 if no batch is left there, since B or T may have grown."""
-        return saved if saved + B * T + self.n <= len(self.tokens) else 0
+    def resume_position(self, saved: int) -> int:
+        """The saved one, or 0 where no batch is left, since B or T may have grown."""
+        return saved if saved + self.B * self.T + self.horizon <= len(self.tokens) else 0
 
-    def places(self, position: int, B: int, T: int) -> list[tuple[str, int]]:
+    def locate(self, position: int) -> list[tuple[str, int]]:
         """Where each sequence of a batch starts: in which text, at which token. ValueError: there is no such batch."""
-        if not 0 <= position <= len(self.tokens) - B * T - self.n:
+        if not 0 <= position <= len(self.tokens) - self.B * self.T - self.horizon:
             raise ValueError(f"position {position:,}, outside of the text")
-        return [(self.name, position + row * T) for row in range(B)]
+        return [(self.name, position + row * self.T) for row in range(self.B)]
 
-    def once(self, B: int, T: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batches in which every token but the first is predicted once: windows of T + 1 tokens with stride T.
-
-        What a batch is filled up with, and what stands behind the last token, does not count: y is -1 there. With n > 1
-        y is (B, n, T), of which [:, 0] is the next token.
-        """
+    def one_pass(self) -> Iterator[Batch]:
+        """Every token but the first is a target once: windows of T + 1 tokens with stride T, the last one filled up."""
+        B, T = self.B, self.T
         for start in range(0, len(self.tokens) - 1, B * T):
-            ids = np.asarray(self.tokens[start : start + B * T + self.n], np.int32)
-            padded = np.full(B * T + self.n, -1, np.int32)
+            ids = np.asarray(self.tokens[start : start + B * T + self.horizon], np.int32)
+            padded = np.full(B * T + self.horizon, -1, np.int32)
             padded[: len(ids)] = ids
-            x, *y = (padded[i : i + B * T].reshape(B, T) for i in range(self.n + 1))
+            x, *y = (padded[i : i + B * T].reshape(B, T) for i in range(self.horizon + 1))
             x = np.where(y[0] >= 0, x, 0)  # the last token predicts nothing
-            yield x, y[0] if self.n == 1 else np.stack(y, axis=1)
+            yield {"tokens": x, "targets": y[0] if self.horizon == 1 else np.stack(y, axis=1)}
 
-    def rows(self, T: int) -> int:
-        """How many windows of T tokens `once` has."""
-        return -(-(len(self.tokens) - 1) // T)
+    def num_rows(self) -> int:
+        """Windows of T tokens in `one_pass`."""
+        return -(-(len(self.tokens) - 1) // self.T)
 
-    def bytes(self) -> int:
-        """Of the text."""
+    def num_bytes(self) -> int:
+        """UTF-8 bytes of the text, the first token's included."""
         chunk = 1 << 24
         return sum(int(byte_lengths()[self.tokens[i : i + chunk]].sum()) for i in range(0, len(self.tokens), chunk))
+
+    def order_facts(self) -> dict[str, Any]:
+        return {}  # the position counts tokens: B and T may change
 
     def __str__(self) -> str:
         return f"{self.name}: {len(self.tokens):,} tokens"
@@ -77,12 +81,12 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """One or more texts in windows of T tokens: in a new order in each epoch, or mixed by weights, or both.
+    """One or more texts in windows of T tokens, as a base.Dataset: shuffled in each epoch, mixed by weights, or both.
 
     Attributes:
-      texts: of each `tokens` are read, and what is left at its end is less than a window.
-      weights: whole numbers, how many windows each has of their sum.
-      seed: of the orders; None: the windows of a text come one behind the other.
+      texts: each one's `tokens` are read; what is left at its end is less than a window.
+      weights: whole numbers, how many of the sum of all windows each text has.
+      seed: of the shuffling; None: a text's windows come one after the other.
       mix: how the flags name it; "" for one text.
     """
 
@@ -90,14 +94,16 @@ class Windows:
     weights: tuple[int, ...] = (1,)
     seed: int | None = None
     mix: str = ""
+    B: int = dataclasses.field(kw_only=True)
+    T: int = dataclasses.field(kw_only=True)
+    rows: slice = dataclasses.field(default_factory=all_rows, kw_only=True)
 
     kind = "text"
     labels = ()
-    by_rows = True
 
     @property
-    def n(self) -> int:
-        return self.texts[0].n
+    def horizon(self) -> int:
+        return self.texts[0].horizon
 
     @property
     def name(self) -> str:
@@ -115,41 +121,45 @@ class Windows:
 
     @property
     def fingerprint(self) -> str:
-        """Of one text its own; of a mixture a SHA-256 of those of its texts and of their weights."""
+        """The text's; a mixture's is a SHA-256 of its texts' fingerprints and their weights."""
         if not self.mix:
             return self.texts[0].fingerprint
         parts = zip(self.weights, self.texts, strict=True)
         return hashlib.sha256("".join(f"{weight} {text.fingerprint}\n" for weight, text in parts).encode()).hexdigest()
 
-    def batch(self, position: int, B: int, T: int, rows: slice = slice(None)) -> tuple[np.ndarray, ...]:
-        """loader.next_windows; arrays as of Text."""
+    def batch(self, position: int, model: Any = None) -> tuple[Batch, int]:
+        """loader.next_windows; arrays as Text.batch gives them."""
         tokens = [text.tokens for text in self.texts]
-        return _sequences_first(*next_windows(tokens, self.weights, position, B, T, self.seed, rows, self.n))
+        order = self.weights, position, self.B, self.T, self.seed
+        return _named(*next_windows(tokens, *order, self.rows, self.horizon))
 
-    def per_epoch(self, B: int, T: int) -> float:
+    def batches_per_epoch(self) -> float:
         """Batches until every window of every text was seen at least once. ValueError: a text has no window."""
         rounds = []
         for text, weight in zip(self.texts, self.weights, strict=True):
             try:
-                rounds.append(batches_per_epoch(text.tokens, 1, T, self.n) / weight)
+                rounds.append(batches_per_epoch(text.tokens, 1, self.T, self.horizon) / weight)
             except ValueError as error:
                 raise ValueError(f"{text.name}: {error}" if self.mix else str(error)) from None
-        return max(rounds) * sum(self.weights) / B
+        return max(rounds) * sum(self.weights) / self.B
 
-    def position(self, saved: int, B: int, T: int) -> int:
-        """Where to go on from a saved position: there, since T stays as it was."""
-        return saved
+    def resume_position(self, saved: int) -> int:
+        return saved  # T stays as it was: see order_facts
 
-    def places(self, position: int, B: int, T: int) -> list[tuple[str, int]]:
-        """As of Text."""
+    def locate(self, position: int) -> list[tuple[str, int]]:
+        """As Text.locate."""
         lengths = [len(text.tokens) for text in self.texts]
-        of, starts = windows(lengths, self.weights, position, B, T, self.seed, n=self.n)
-        return [(self.texts[i].name, start) for i, start in zip(of.tolist(), starts.tolist(), strict=True)]
+        numbers, starts = windows(lengths, self.weights, position, self.B, self.T, self.seed, self.rows, self.horizon)
+        return [(self.texts[i].name, start) for i, start in zip(numbers.tolist(), starts.tolist(), strict=True)]
+
+    def order_facts(self) -> dict[str, Any]:
+        """With another T the windows would be others, and none of those that are left to see."""
+        return {"order": f"T={self.T} {'sequential' if self.seed is None else 'shuffled'}"}
 
     def __str__(self) -> str:
         return f"{self.name}: {sum(len(text.tokens) for text in self.texts):,} tokens"
 
 
-def _sequences_first(x: np.ndarray, y: np.ndarray, next_position: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """The loader's y of several tokens, (n, B, T), as a step takes every array of a batch: (B, n, T)."""
-    return x, y if y.ndim == 2 else y.swapaxes(0, 1), next_position
+def _named(x: np.ndarray, y: np.ndarray, next_position: int) -> tuple[Batch, int]:
+    """The loader's arrays as a batch; targets of several tokens, (horizon, B, T), with the sequences first."""
+    return {"tokens": x, "targets": y if y.ndim == 2 else y.swapaxes(0, 1)}, next_position

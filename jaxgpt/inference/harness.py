@@ -26,7 +26,7 @@ from jaxgpt.inference.sampling import Settings, settings
 from jaxgpt.inference.score import score
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import load
-from jaxgpt.runs.weights import find_gpt2
+from jaxgpt.runs.weights import resolve_text_weights
 from jaxgpt.runtime import device
 
 try:
@@ -148,7 +148,7 @@ class JaxgptLM(TemplateLM):
         texts: list[list[int]] = [[] for _ in prompts]
         made = 0
         missing = self.batch_size - len(prompts)  # every batch has the same size, and so the same program
-        key_data = device.put(np.array([self._seed, next(self._batches)], np.uint32))[0]
+        key_data = device.put(np.array([self._seed, next(self._batches)], np.uint32))
         key = jax.random.wrap_key_data(key_data, impl="threefry2x32")
         for piece in stream(self.model, prompts + prompts[-1:] * missing, longest, chosen, key, EVERY):
             for text, tokens in zip(texts, piece.tokens, strict=False):
@@ -180,7 +180,7 @@ def _load(name: str, where: str, dtype: str) -> GPT2:
         ("dtype", dtype, ("auto", "float32", "bfloat16")),
     ):
         require(value in allowed, flag, value, f"one of {', '.join(allowed)}")
-    source = find_gpt2(name)
+    source = resolve_text_weights(name)
     device.select(where)
     config = source.config
     return load(source, **device.compute(dtype, config.n_layer, config.n_embd // config.n_head, config.block_size))

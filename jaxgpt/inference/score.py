@@ -87,7 +87,7 @@ def _score_batch(model: GPT2, requests: list[Request], batch_size: int, T: int) 
     padding = [0] * (room - count)
     losses, hits = token_scores(
         model,
-        *device.put(idx, np.array(places + padding, np.int32), np.array(targets + padding, np.int32), np.int32(count)),
+        *device.put((idx, *(np.array(ids + padding, np.int32) for ids in (places, targets)), np.int32(count))),
     )
     losses, hits = jax.device_get((losses, hits))
     ends = np.cumsum([len(continuation) for _, continuation in requests])[:-1]

@@ -19,7 +19,7 @@ def with_config(model: GPT2, config: GPT2Config) -> GPT2:
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def predicting(model: GPT2, n: int) -> GPT2:
+def with_n_heads(model: GPT2, n: int) -> GPT2:
     """The model with heads for n tokens: for one, an ordinary GPT-2 of the blocks that predict the next token.
 
     Heads that are there stay. A new one begins as a copy of the first, as those of Medusa do (Cai et al., 2024): to
@@ -41,7 +41,7 @@ def predicting(model: GPT2, n: int) -> GPT2:
     return jax.tree_util.tree_map_with_path(leaf, like)
 
 
-def aligned(model: GPT2) -> GPT2:
+def pad_vocab_for_gpu(model: GPT2) -> GPT2:
     """The same model for the loss on a GPU in bfloat16: with rows of zeros, the token embedding's are a multiple of 8.
 
     Else XLA pads them itself for the head's products, and then copies the gradient without the padding.

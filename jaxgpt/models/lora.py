@@ -15,7 +15,7 @@ from jaxgpt.models.gpt2 import GPT2
 NEW = ("lora_a", "lora_b", "score")  # what a model with adapters trains: they themselves, and a head that is new
 
 
-def split(model: GPT2) -> tuple[GPT2, GPT2 | None]:
+def partition(model: GPT2) -> tuple[GPT2, GPT2 | None]:
     """What of a model is trained, and the rest: (all, None), or with adapters (adapters and head, base)."""
     if not model.config.lora:
         return model, None
@@ -24,14 +24,14 @@ def split(model: GPT2) -> tuple[GPT2, GPT2 | None]:
     return trained, base
 
 
-def join(trained: Any, base: Any) -> Any:
+def combine(trained: Any, base: Any) -> Any:
     """The model of two parts."""
     if base is None:
         return trained
     return jax.tree.map(lambda a, b: b if a is None else a, trained, base, is_leaf=lambda leaf: leaf is None)
 
 
-def filled(model: GPT2, weights: GPT2) -> GPT2:
+def with_base_weights(model: GPT2, weights: GPT2) -> GPT2:
     """The model, or a part of one, with these weights; its adapters and its head stay what they are."""
     given = dict(jax.tree_util.tree_leaves_with_path(weights))
     return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf if _is_new(path) else given[path], model)

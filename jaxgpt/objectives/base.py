@@ -1,124 +1,51 @@
-"""What a run can be trained for: the loss of a batch, and what is measured on one that was held out.
-
-Each is a pair of pure functions of a model and the arrays of a batch; step, state, checkpoints and loop are the same.
-"""
+"""What an objective is: a loss of a model on a batch, and what is measured on validation data, both as sums."""
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from jaxgpt.models.convert import aligned
-from jaxgpt.models.gpt2 import GPT2, matmul_precision, unembedding
-from jaxgpt.models.ops.cross_entropy import cross_entropy
-from jaxgpt.objectives.multi_token import ahead, head_losses, multi_token_loss
-from jaxgpt.training.step import Loss, loss_fn, token_losses
-
-Sums = dict[str, jax.Array]
+Batch = dict[str, jax.Array]  # int32 arrays by name; the first axis of each is the sequences
+Metrics = dict[str, tuple[jax.Array, jax.Array]]  # (sum, count) by name, float32 (): what a mean over any batches needs
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """A loss, and what is measured.
+    """A pair of pure functions. A loss names the arrays of a batch that it reads, and takes no others.
 
     Attributes:
-      loss: (model, *batch, keys=None) to the sum and the count that the mean is made of, as step.train_step wants it.
-      measure: (model, *batch) to float32 () sums over what counts: `loss`, `squares` of the single losses, `count`; of
-        several heads those are the first one's, and `loss_2`, `count_2`, ... the others'.
-      n_labels: classes of the head on the last token; 0: the model needs none.
+      name: its name in OBJECTIVES.
+      data: the kind of batch it reads: "text", "completions" or "labels".
+      loss: (model, batch, keys) to Metrics with "loss". keys, (B,), are of each sequence's dropout; None: without.
+      measure: (model, batch) to Metrics on validation data; None: `loss` without dropout. With "loss_squared", the sum
+        of the squares of the single losses, the mean gets a standard error.
+      minimize: which metric of `loss` is minimized; all are logged.
+      multi_token: whether the model must predict several tokens.
+      n_outputs: outputs of a head on the last token; 0: the model needs none.
     """
 
-    loss: Loss
-    measure: Callable[..., Sums]
-    n_labels: int = 0
+    name: str
+    data: str
+    loss: Callable[..., Metrics]
+    measure: Callable[..., Metrics] | None = None
+    minimize: str = "loss"
+    multi_token: bool = False
+    n_outputs: int = 0
+
+    def validation_metrics(self, model: Any, batch: Batch) -> Metrics:
+        """What is measured on a batch of validation data."""
+        return self.measure(model, batch) if self.measure else self.loss(model, batch, None)
 
 
-def objective_of(kind: str, n_labels: int = 0, predict_tokens: int = 1) -> Objective:
-    """What a run on data of this kind is for: "text", "completions" or "labels"."""
-    if kind == "labels":
-        return Objective(label_loss, measure_labels, n_labels)
-    if predict_tokens > 1:
-        return Objective(multi_token_loss, measure_heads)
-    return Objective(loss_fn if kind == "text" else completion_loss, measure_tokens)
+def mean(metric: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """The mean of a metric, float32 (); 0 where nothing was counted."""
+    total, count = metric
+    return total / jnp.maximum(count, 1)
 
 
-def completion_loss(
-    model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array, keys: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """Next-token cross-entropy of completions alone, in sequences that hold several documents.
-
-    Args:
-      x: int32 (B, T), tokens.
-      y: int32 (B, T), the token that follows each; below 0 where that is none of a completion.
-      positions: int32 (B, T), where each token stands in its own document.
-      keys: (B,), of each sequence's dropout; None: without.
-
-    Returns:
-      The sum over the tokens of completions in nats, and their number, both float32 ().
-    """
-    model = aligned(model)
-    hidden = model.hidden(x, positions, keys)  # (B, T, C)
-    with jax.named_scope("loss"):
-        total = cross_entropy(hidden, unembedding(model), y, model.config.vocab_size)
-    return total, (y >= 0).sum(dtype=jnp.float32)
-
-
-def label_loss(
-    model: GPT2, x: jax.Array, last: jax.Array, label: jax.Array, keys: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy of the label of each sequence.
-
-    Args:
-      x: int32 (B, T), tokens, padded on the right.
-      last: int32 (B,), where the last token of each is.
-      label: int32 (B,); one below 0 is not counted.
-      keys: (B,), of each sequence's dropout; None: without.
-
-    Returns:
-      The sum over the sequences that count in nats, and their number, both float32 ().
-    """
-    losses = _label_losses(label_logits(model, x, last, keys), label)
-    return losses.sum(), (label >= 0).sum(dtype=jnp.float32)
-
-
-def label_logits(model: GPT2, x: jax.Array, last: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-    """A logit for each label by the head on the last token, float32 (B, n_labels); arguments as for `label_loss`."""
-    hidden = model.hidden(x, keys=keys)  # (B, T, C)
-    ends = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]  # (B, C)
-    with matmul_precision(model.config), jax.named_scope("head"):
-        return model.score(ends.astype(jnp.float32))
-
-
-def measure_tokens(model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array | None = None) -> Sums:
-    """Sums over the tokens whose y is not below 0."""
-    return _sums(token_losses(model, x, y, positions), y >= 0)
-
-
-def measure_heads(model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array | None = None) -> Sums:
-    """As `measure_tokens`, of several heads; of a text y is (B, n, T), of completions as for `completion_loss`."""
-    if positions is not None:
-        y = ahead(y, positions, model.config.predict_tokens)
-    losses = head_losses(model, x, y, positions)
-    sums = _sums(losses[0], y[:, 0] >= 0)
-    for i in range(1, len(losses)):
-        of_head = _sums(losses[i], y[:, i] >= 0)
-        sums |= {f"loss_{i + 1}": of_head["loss"], f"count_{i + 1}": of_head["count"]}
-    return sums
-
-
-def measure_labels(model: GPT2, x: jax.Array, last: jax.Array, label: jax.Array) -> Sums:
-    """Sums over the sequences whose label is not below 0; `correct` counts those whose label is the likeliest."""
-    logits = label_logits(model, x, last)
-    correct = (logits.argmax(-1) == label).sum(dtype=jnp.float32)
-    return _sums(_label_losses(logits, label), label >= 0) | {"correct": correct}
-
-
-def _label_losses(logits: jax.Array, label: jax.Array) -> jax.Array:
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(label, 0))
-    return jnp.where(label >= 0, losses, 0)
-
-
-def _sums(losses: jax.Array, counts: jax.Array) -> Sums:
-    return {"loss": losses.sum(), "squares": (losses**2).sum(), "count": counts.sum(dtype=jnp.float32)}
+def sums_of(losses: jax.Array, counted: jax.Array) -> Metrics:
+    """The metrics of single losses, of which some are counted; those that are not must be 0."""
+    count = counted.sum(dtype=jnp.float32)
+    return {"loss": (losses.sum(), count), "loss_squared": ((losses**2).sum(), count)}

@@ -1,50 +1,66 @@
 """Multi-token prediction: n heads, each of which predicts a token further ahead, trained in the memory of one.
 
 Gloeckle et al. (2024), "Better & Faster Large Language Models via Multi-token Prediction", section 2. The model is
-model.GPT2 with config.predict_tokens.
+gpt2.GPT2 with config.predict_tokens.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxgpt.models.convert import aligned
+from jaxgpt.models.convert import pad_vocab_for_gpu
 from jaxgpt.models.gpt2 import GPT2, GPT2Config, by_layer, first_seen, matmul_precision, remat, unembedding
 from jaxgpt.models.ops.cross_entropy import cross_entropy
-from jaxgpt.training.step import losses_of
+from jaxgpt.objectives.base import Batch, Metrics, Objective, sums_of
+from jaxgpt.objectives.next_token import hidden_losses
 
 
-def multi_token_loss(
-    model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array | None = None, keys: jax.Array | None = None
-) -> tuple[jax.Array, ...]:
-    """The cross-entropies of all heads, added up with equal weights (equation 2).
+def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
+    """The cross-entropies of all heads, in nats: "loss_sum", with equal weights (equation 2), which is minimized.
+
+    "loss" is the next token's, to compare with other runs, and "loss_2", ... are those of the tokens further ahead;
+    these have no gradient of their own.
 
     Args:
-      x: int32 (B, T), tokens.
-      y: int32 (B, n, T): y[:, i] has the tokens i + 1 places ahead; one below 0 is not counted. With positions it is
-        (B, T), the token that follows each, and `ahead` finds the others.
-      positions: int32 (B, T), where each token stands in its own document; None: each sequence is one document.
+      batch: int32 `tokens` (B, T) and `targets` (B, n, T): targets[:, i] has the tokens i + 1 places ahead; one below 0
+        is not counted. With `positions` (B, T), where each token stands in its own document, targets are (B, T), the
+        token that follows each, and `targets_ahead` finds the others.
       keys: (B,), of each sequence's dropout; None: without.
-
-    Returns:
-      The sum over heads and tokens, in nats, and the number of next tokens, which the mean is made of, float32 (); then
-      the sums of the single heads, which have no gradient of their own, and the numbers of their tokens, float32 (n,).
     """
-    model = aligned(model)
-    config = model.config
-    y = y if positions is None else ahead(y, positions, config.predict_tokens)
-    z = model.trunk(x, positions, keys)
+    model = pad_vocab_for_gpu(model)
+    config, positions = model.config, batch.get("positions")
+    targets = _targets(batch, config.predict_tokens)
+    z = model.trunk(batch["tokens"], positions, keys)
     head_keys = None if keys is None else by_layer(keys, config.n_layer)[config.depth - 1 :]  # (n, B)
-    heads = model.heads(), y.swapaxes(0, 1), head_keys
+    heads = model.heads(), targets.swapaxes(0, 1), head_keys
     with matmul_precision(config):
         total, losses = _one_by_one(config, (z, model.ln_f, unembedding(model)), heads, first_seen(positions))
-    counts = (y >= 0).sum((0, 2), dtype=jnp.float32)
-    return total, counts[0], losses, counts
+    counts = (targets >= 0).sum((0, 2), dtype=jnp.float32)
+    return {"loss": (losses[0], counts[0]), "loss_sum": (total, counts[0])} | _further(losses, counts)
 
 
-def ahead(y: jax.Array, positions: jax.Array, n: int) -> jax.Array:
+def measure(model: GPT2, batch: Batch) -> Metrics:
+    """The next token's loss with its squares, and the losses of the tokens further ahead."""
+    targets = _targets(batch, model.config.predict_tokens)
+    losses = head_losses(model, batch["tokens"], targets, batch.get("positions"))
+    counts = (targets >= 0).sum((0, 2), dtype=jnp.float32)
+    return sums_of(losses[0], targets[:, 0] >= 0) | _further(losses.sum((1, 2)), counts)
+
+
+def _targets(batch: Batch, n: int) -> jax.Array:
+    """The targets of all heads, (B, n, T)."""
+    positions = batch.get("positions")
+    return batch["targets"] if positions is None else targets_ahead(batch["targets"], positions, n)
+
+
+def _further(losses: jax.Array, counts: jax.Array) -> Metrics:
+    return {f"loss_{i + 1}": (losses[i], counts[i]) for i in range(1, len(losses))}
+
+
+def targets_ahead(y: jax.Array, positions: jax.Array, n: int) -> jax.Array:
     """The tokens 1, 2, ... n places ahead, (B, n, T), in sequences that hold several documents; -1 where there is none.
 
     Args:
@@ -63,7 +79,10 @@ def ahead(y: jax.Array, positions: jax.Array, n: int) -> jax.Array:
 def head_losses(model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array | None = None) -> jax.Array:
     """The cross-entropy of each token by each head, in nats, float32 (n, B, T), one head and sequence at a time.
 
-    Arguments as for `multi_token_loss`; the loss of a token below 0 is 0.
+    Args:
+      x: int32 (B, T), tokens.
+      y: int32 (B, n, T), as `loss` has targets; the loss of one below 0 is 0.
+      positions: as `loss` has them; None: each sequence is one document.
     """
     z, T, seen = model.trunk(x, positions), x.shape[1], first_seen(positions)
 
@@ -71,7 +90,7 @@ def head_losses(model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array | 
         block, y = head
         with matmul_precision(model.config):
             hidden = model.ln_f(block(z, T, seen)).reshape(*x.shape, -1)
-        return losses_of(model, hidden, y)
+        return hidden_losses(model, hidden, y)
 
     return jax.lax.map(of_head, (model.heads(), y.swapaxes(0, 1)))
 
@@ -120,3 +139,6 @@ def _backward(config: GPT2Config, gradients: Any, g: tuple[jax.Array, jax.Array]
 
 
 _one_by_one.defvjp(_forward, _backward)
+
+OBJECTIVE = Objective("multi_token", "text", loss, measure, minimize="loss_sum", multi_token=True)
+COMPLETION_OBJECTIVE = dataclasses.replace(OBJECTIVE, name="multi_token_completion", data="completions")

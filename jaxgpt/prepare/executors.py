@@ -24,7 +24,7 @@ from datatrove.executor.slurm import SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
-from jaxgpt.errors import JaxgptError, TryAgainError, UsageError
+from jaxgpt.errors import JaxgptError, RetryableError, UsageError
 
 try:
     import fcntl
@@ -83,7 +83,7 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
       lock: a file that every worker holds while it lives.
 
     Raises:
-      TryAgainError: workers of an earlier start live on; or one was killed.
+      RetryableError: workers of an earlier start live on; or one was killed.
     """
     logger.remove()
     wait_for(lock)
@@ -114,7 +114,7 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
                 future.result()
                 done(1)
         except BrokenProcessPool:
-            raise TryAgainError(
+            raise RetryableError(
                 "a worker was killed, perhaps for want of memory; the same command goes on, with --workers 1 in less"
             ) from None
 
@@ -138,7 +138,7 @@ def wait_for(lock: Path) -> None:
                 return
             time.sleep(POLL_SECONDS)
         if fcntl:
-            raise TryAgainError(f"{lock}: workers of an earlier start are still at work; wait for them, or end them")
+            raise RetryableError(f"{lock}: workers of an earlier start are still at work; wait for them, or end them")
 
 
 def _open_many() -> None:
@@ -213,7 +213,7 @@ def slurm(workers: int, options: Mapping[str, str]) -> Iterator[Run]:
             time.sleep(POLL_SECONDS)
             asked = 0 if _queued(stage.job_id) else asked + 1
             if asked > 20:  # a shared file system may show the last files late
-                raise TryAgainError(
+                raise RetryableError(
                     f"SLURM's job {stage.job_id} has ended and {left:,} tasks of it are not done; {logs}/slurm says "
                     "why; the same command goes on"
                 )
@@ -256,7 +256,7 @@ def ray(workers: int) -> Iterator[Run]:
         missing = len(stage.get_incomplete_ranks())
         stage.run()
         if left := stage.get_incomplete_ranks():
-            raise TryAgainError(
+            raise RetryableError(
                 f"{len(left):,} tasks failed on the Ray cluster; {logs}/logs says why; the same command goes on"
             )
         done(missing)

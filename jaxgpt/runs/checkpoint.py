@@ -1,4 +1,4 @@
-"""Save and restore a TrainState and a small JSON beside it, with orbax."""
+"""Save and restore a Run, its arrays and a small JSON beside them, with orbax."""
 
 import contextlib
 import errno
@@ -9,27 +9,27 @@ import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
-from jaxgpt.errors import CheckpointError, DamagedError, JaxgptError
-from jaxgpt.models.gpt2 import GPT2
-from jaxgpt.runs.progress import Progress, brief, damaged, from_json, require_fingerprint, to_json
-from jaxgpt.runtime.distributed import all_agree, highest, of_the_first
-from jaxgpt.training.step import TrainState
+from jaxgpt.console import say
+from jaxgpt.errors import CheckpointError, CorruptError, JaxgptError
+from jaxgpt.runs.progress import Progress, Run, brief, corrupt_error, from_json, require_fingerprint, to_json
+from jaxgpt.runs.restore import candidates, first_good, list_steps
+from jaxgpt.runtime.distributed import all_processes, max_across_processes
 
 KEEP = 3  # checkpoints of a run
-PATIENCE_S = 600  # in which all of several processes must have written a checkpoint
+SAVE_TIMEOUT_S = 600  # in which all of several processes must have written a checkpoint
 
 # Errors of the system that say nothing about the files themselves.
-NOT_NOW = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
+TRANSIENT_ERRNOS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
 
 
-class _Kept(ocp.checkpoint_managers.PreservationPolicy):
+class KeepNewestAndBest(ocp.checkpoint_managers.PreservationPolicy):
     """Which checkpoints stay: the newest, and the best of those that were measured and saved."""
 
     def __init__(self) -> None:
@@ -51,18 +51,23 @@ class Checkpoints:
     What is read is held to what was saved: the JSON has a fingerprint of every array, and a SHA-256 of itself.
 
     Whoever makes one must hold the run's lock: what a killed process has left half written is deleted.
+
+    Args:
+      folder: where they are, or shall be.
+      every: steps between two of them; 0: only what the loop asks for.
+      about: what the JSON says beside the numbers of a Run: Progress's other fields. It is needed to save.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder.absolute()
+    def __init__(self, folder: Path, every: int = 0, about: dict[str, Any] | None = None):
+        self.folder, self.every, self._about = folder.absolute(), every, about
         if self.folder.exists() and not self.folder.is_dir():
             raise CheckpointError(f"{folder}: not a folder; choose another --out")
         _silence_orbax()  # also of what a kill has left half deleted
-        self._kept = _Kept()
+        self._keep = KeepNewestAndBest()
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._kept,
+            preservation_policy=self._keep,
             enable_async_checkpointing=True,
-            async_options=ocp.options.AsyncOptions(timeout_secs=PATIENCE_S) if jax.process_count() > 1 else None,
+            async_options=ocp.options.AsyncOptions(timeout_secs=SAVE_TIMEOUT_S) if jax.process_count() > 1 else None,
         )
         try:
             self._clear()
@@ -73,7 +78,7 @@ class Checkpoints:
         self._step, self._in_flight = 0, False  # of the save that was begun last
         self._failures = 0  # saves in a row that failed
         self._problems: list[str] = []  # that nobody was told of yet
-        self._met_damage = False
+        self._met_corruption = False
 
     def __enter__(self) -> "Checkpoints":
         self._hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
@@ -86,7 +91,7 @@ class Checkpoints:
         self.wait()
         with contextlib.suppress(Exception):  # a save that failed is told of below
             self._manager.close()
-        if self._met_damage:
+        if self._met_corruption:
             gc.collect()  # tasks that orbax abandoned complain when they are collected: now, while nobody listens
         if failure is None:
             sys.unraisablehook = self._hook
@@ -99,7 +104,7 @@ class Checkpoints:
 
     # ---- Writing
 
-    def require_space(self, state: TrainState, saves: int, best: bool = False) -> str:
+    def require_space(self, state: Any, saves: int, best: bool = False) -> str:
         """Refuse a disk that can't take a checkpoint of this state; a note if it can't take what `saves` need.
 
         `best`: whether the best is kept too.
@@ -114,21 +119,35 @@ class Checkpoints:
         missing = min(saves, at_most - len(self.steps())) * size - free
         return f"{missing / 1e9:.2f} GB are missing for the checkpoints: {free / 1e9:.2f} GB are free" * (missing > 0)
 
-    def save(self, state: TrainState, progress: Progress) -> None:
-        """Begin to save a state as folder/<steps done>. What fails is not raised: see `problem` and `retry`."""
+    def due(self, run: Run) -> bool:
+        """Whether a run should be saved now: by the steps, for its best validation loss, or since a save has failed."""
+        by_steps = self.every > 0 and run.step % self.every == 0
+        return by_steps or (run.best is not None and run.best.step == run.step) or self._retry(run.step)
+
+    def save(self, run: Run) -> None:
+        """Begin to save a run as folder/<steps done>. What fails is not raised: see `problem`; it is tried again."""
         self.wait()
-        self._step = progress.step
-        if progress.best and progress.best["step"] not in self._kept.best:
-            self._kept.best.append(progress.best["step"])
+        self._step = run.step
+        if run.best and run.best.step not in self._keep.best:
+            self._keep.best.append(run.best.step)
+        progress = Progress(run.step, run.position, run.tokens_seen, best=run.best, **self._about)
         with jax.transfer_guard_device_to_host("allow"):  # the copy is asked for, here
-            content = to_json(progress, state, {"jax": jax.__version__, "orbax-checkpoint": ocp.__version__})
-            arguments = {"state": ocp.args.StandardSave(state), "progress": ocp.args.JsonSave(content)}
+            content = to_json(progress, run.state, {"jax": jax.__version__, "orbax-checkpoint": ocp.__version__})
+            arguments = {"state": ocp.args.StandardSave(run.state), "progress": ocp.args.JsonSave(content)}
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._manager.save(progress.step, args=ocp.args.Composite(**arguments), force=True)
+                self._manager.save(run.step, args=ocp.args.Composite(**arguments), force=True)
                 self._in_flight = True
             except Exception as error:  # orbax raises OSError, ValueError and its own
                 self._failed(error)
+
+    def before_step(self, run: Run) -> None:
+        pass
+
+    def after_step(self, run: Run, metrics: dict[str, Any]) -> None:
+        """As an observer of the loop: report what went wrong with a save, as soon as it is known."""
+        if problem := self.problem():
+            say("note", f"{problem}; the run continues")
 
     def problem(self) -> str:
         """What went wrong with saves since this was last asked, as far as it is known; "" if nothing. Doesn't wait."""
@@ -137,7 +156,7 @@ class Checkpoints:
         problems, self._problems = self._problems, []
         return "; ".join(problems)
 
-    def retry(self, step: int) -> bool:
+    def _retry(self, step: int) -> bool:
         """Whether to try a failed save again at this step: exponential backoff, of 1, 2, 4, ... up to 1,024 steps."""
         return self._failures > 0 and step >= self._step + 2 ** min(self._failures - 1, 10)
 
@@ -183,48 +202,47 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps done in the checkpoints that are there, whole or not, the newest first."""
-        return _steps(self.folder)
+        return list_steps(self.folder)
 
-    def newest(
-        self, like: TrainState, allow: Callable[[Progress, Path], None], tell: Callable[[str], None]
-    ) -> tuple[Progress, TrainState] | None:
-        """The newest checkpoint that is whole; None if there is none at all.
+    def resume(
+        self, like: Any, check_compatible: Callable[[Progress, Path], None], on_corrupt: Callable[[str], None]
+    ) -> tuple[Progress, Any] | None:
+        """The newest checkpoint that is not corrupt, its JSON and its state; None if there is none at all.
 
-        Newer ones that are not are told of, and get the name <step>.damaged once a whole one is found.
+        Newer ones that are corrupt are reported, and renamed to <step>.damaged once a good one is found.
 
         Args:
           like: shapes, dtypes and shardings of the state.
-          allow: raises an error if a run may not go on from a checkpoint, given its JSON and its folder.
-          tell: takes a line for each that is damaged.
+          check_compatible: raises an error if a run may not resume from a checkpoint, given its JSON and its folder.
+          on_corrupt: takes a line for each that is corrupt.
 
         Raises:
-          CheckpointError: there are checkpoints, and none of them is whole.
+          CheckpointError: there are checkpoints, and all of them are corrupt.
         """
-        broken: list[int] = []
-        while (step := _next(self.folder, broken)) >= 0:
-            try:
-                progress = self.progress(step)
-                allow(progress, self.folder / str(step))
-                state = self.restore(step, like)
-            except DamagedError as error:
-                tell(str(error))
-                broken.append(step)
-                continue
-            for each in broken:
-                self._set_aside(each)
-            return progress, state
-        if broken:
+
+        def read(step: int) -> tuple[Progress, Any]:
+            progress = self.progress(step)
+            check_compatible(progress, self.folder / str(step))
+            return progress, self.restore(step, like)
+
+        found, corrupt = first_good(candidates(self.folder), read)
+        for error in corrupt.values():
+            on_corrupt(str(error))
+        if found:
+            for step in corrupt:
+                self._set_aside(step)
+        elif corrupt:
             raise CheckpointError(
-                f"{self.folder}: no checkpoint there is whole, and none was changed; "
+                f"{self.folder}: every checkpoint there is corrupt, and none was changed; "
                 "choose another --out, or start over with --fresh"
             )
-        return None
+        return found
 
     def progress(self, step: int) -> Progress:
         """The JSON of a checkpoint."""
         return self._json(step)[0]
 
-    def restore(self, step: int, like: TrainState) -> TrainState:
+    def restore(self, step: int, like: Any) -> Any:
         """The state of a checkpoint, bit for bit.
 
         Args:
@@ -232,7 +250,7 @@ class Checkpoints:
           like: shapes, dtypes and shardings, which may have been others when it was saved; without, the default device.
 
         Raises:
-          DamagedError: it can't be read, or the bits are not those that were saved.
+          CorruptError: it can't be read, or the bits are not those that were saved.
         """
         _, fingerprint = self._json(step)
         state = self._read(step, state=ocp.args.StandardRestore(jax.tree.map(_somewhere, like)))["state"]
@@ -248,7 +266,7 @@ class Checkpoints:
         try:
             return _read_by_all(lambda: self._reader.restore(step, args=arguments), self.folder / str(step))
         except Exception:
-            self._met_damage = True
+            self._met_corruption = True
             raise
 
     def _set_aside(self, step: int) -> None:
@@ -256,14 +274,14 @@ class Checkpoints:
         path = next(path for name in names if not (path := self.folder / name).exists())
         if jax.process_index() == 0:
             (self.folder / str(step)).rename(path)
-        all_agree(True)  # that it is done
+        all_processes(True)  # that it is done
         self._manager.reload()
 
 
-def restore_weights(folder: Path, like: GPT2, step: int | None = None) -> tuple[GPT2, Progress]:
-    """The model of the newest whole checkpoint of a run, and its JSON, without the optimizer, which is twice as large.
+def restore_weights(folder: Path, like: Any, step: int | None = None) -> tuple[Any, Progress]:
+    """The model of the newest good checkpoint of a run, and its JSON, without the optimizer, which is twice as large.
 
-    Nothing is written, so that the run may be at work meanwhile. A newer checkpoint that is damaged is told of on
+    Nothing is written, so that the run may be training meanwhile. A newer checkpoint that is corrupt is reported on
     stderr.
 
     Args:
@@ -275,22 +293,21 @@ def restore_weights(folder: Path, like: GPT2, step: int | None = None) -> tuple[
     checkpoints = (folder / "checkpoints").absolute()
     if step is not None:
         return _weights(checkpoints, step, like)
-    passed: dict[int, DamagedError] = {}
-    while (step := _next(checkpoints, passed)) >= 0:
-        try:
-            return _weights(checkpoints, step, like)
-        except DamagedError as error:
-            passed[step] = error
-            if _next(checkpoints, passed) >= 0 and jax.process_index() == 0:
-                print(f"note: {error}", file=sys.stderr)
-    if passed:
-        raise passed[min(passed)]
+    found, corrupt = first_good(candidates(checkpoints), lambda step: _weights(checkpoints, step, like))
+    *others, last = [None, *corrupt.values()] if found is None else [*corrupt.values(), None]
+    for error in filter(None, others):
+        if jax.process_index() == 0:
+            print(f"note: {error}", file=sys.stderr)
+    if found:
+        return found
+    if last:
+        raise last
     raise CheckpointError(
         f"{folder}: no checkpoint there yet; a run writes one every --save-every steps, at its end, and on Ctrl-C"
     )
 
 
-def _weights(checkpoints: Path, step: int, like: GPT2) -> tuple[GPT2, Progress]:
+def _weights(checkpoints: Path, step: int, like: Any) -> tuple[Any, Progress]:
     manager = _reader(checkpoints)
     leaves, tree = jax.tree_util.tree_flatten_with_path(like)
     wanted: dict[str, Any] = {}  # a part of a checkpoint is asked for as dicts in dicts
@@ -328,11 +345,6 @@ def _somewhere(like: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=here)
 
 
-def _next(folder: Path, passed: Container[int]) -> int:
-    """The newest checkpoint that was not passed over, the same for all processes; -1 if there is none."""
-    return of_the_first(next((step for step in _steps(folder) if step not in passed), -1))
-
-
 def _read_by_all(read: Callable[[], Any], where: Path) -> Any:
     """What every process reads, found whole by all of them or by none."""
     found = error = None
@@ -340,30 +352,25 @@ def _read_by_all(read: Callable[[], Any], where: Path) -> Any:
         found = read()
     except Exception as raised:  # orbax raises KeyError, ValueError, OSError and bare Exception for damaged files
         error = _unreadable(where, raised)
-    kind = highest(0 if error is None else 1 if isinstance(error, DamagedError) else 2)
-    if kind == 2 and isinstance(error, DamagedError | None):
+    kind = max_across_processes(0 if error is None else 1 if isinstance(error, CorruptError) else 2)
+    if kind == 2 and isinstance(error, CorruptError | None):
         error = CheckpointError(f"{where} can't be read by another process, which says why")
     elif kind == 1 and error is None:
-        error = damaged(where, OSError("another process can't read its part"))
+        error = corrupt_error(where, OSError("another process can't read its part"))
     if error:
         raise error
     return found
 
 
-def _steps(folder: Path) -> list[int]:
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted((int(name) for name in names if name.isdecimal() and str(int(name)) == name), reverse=True)
-
-
 def _unreadable(where: Path, error: Exception) -> Exception:
-    """What a failure to read means: that the checkpoint is damaged, or that the machine can't read now."""
+    """What a failure to read means: that the checkpoint is corrupt, or that the machine can't read now."""
     if isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
         return error
-    if isinstance(error, OSError) and error.errno in NOT_NOW:
+    if isinstance(error, OSError) and error.errno in TRANSIENT_ERRNOS:
         return CheckpointError(
-            f"{where} can't be read ({brief(error)}); mend that, or move it away to go on from the one before it"
+            f"{where} can't be read ({brief(error)}); mend that, or move it away to resume from the one before it"
         )
-    return damaged(where, error)
+    return corrupt_error(where, error)
 
 
 def _silence_orbax() -> None:

@@ -1,4 +1,4 @@
-"""Folders: a run's, held by one process at a time and described by config.json; new ones for exports; the cache."""
+"""Folders: a run's, held by one process at a time and described by config.json; new ones for exports."""
 
 import contextlib
 import importlib.metadata
@@ -7,12 +7,12 @@ import os
 import platform
 import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from jaxgpt.errors import TryAgainError, UsageError
+from jaxgpt.console import say
+from jaxgpt.errors import RetryableError, UsageError
 
 try:
     import fcntl
@@ -20,42 +20,57 @@ except ImportError:  # Windows has no such locks: there, two runs in one folder 
     fcntl = None
 
 
-def cache_folder() -> Path:
-    """$JAXGPT_CACHE, or ~/.cache/jaxgpt: downloads, the tokens of texts, compiled programs. It may not exist yet."""
-    if "JAXGPT_CACHE" in os.environ:
-        return Path(os.environ["JAXGPT_CACHE"])
-    try:
-        return Path.home() / ".cache" / "jaxgpt"
-    except RuntimeError:  # a user without a home, as in some containers
-        return Path(tempfile.gettempdir()) / "jaxgpt"
-
-
-@contextlib.contextmanager
-def open_run(out: Path) -> Iterator[Callable[[], bool]]:
-    """Make the folder of a run and hold it: a context. The system lets go of it when the process ends, however it ends.
-
-    It gives a function that makes and holds the folder again if it was moved or deleted, and says whether it was.
+class RunLock:
+    """A run's folder, made and locked: a context. The system unlocks it when the process ends, however it ends.
 
     Raises:
       UsageError: the folder can't be written.
-      TryAgainError: another process holds it.
+      RetryableError: another process holds it.
     """
-    with contextlib.ExitStack() as stack:
-        lock = stack.enter_context(_lock(out))
 
-        def hold_again() -> bool:
-            nonlocal lock
-            if is_at(lock.fileno(), out / ".lock"):
-                return False
-            lock = stack.enter_context(_lock(out))
-            return True
+    def __init__(self, out: Path):
+        self._out, self._files = out, [_lock(out)]
 
-        yield hold_again
+    def __enter__(self) -> "RunLock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            file.close()
+
+    def reacquire_if_moved(self) -> bool:
+        """Make and lock the folder anew if it was moved or deleted, and say whether it was."""
+        if is_at(self._files[-1].fileno(), self._out / ".lock"):
+            return False
+        self._files.append(_lock(self._out))
+        return True
+
+
+class FolderGuard:
+    """Keeps a run in its folder: when that was moved or deleted, the run continues in a new one of that name.
+
+    Args:
+      lock: of the folder.
+      out: its name for the user.
+      describe: writes config.json anew.
+    """
+
+    def __init__(self, lock: RunLock, out: Path, describe: Callable[[], None]):
+        self._lock, self._out, self._describe = lock, out, describe
+
+    def before_step(self, run: Any) -> None:
+        pass
+
+    def after_step(self, run: Any, metrics: dict[str, Any]) -> None:
+        with contextlib.suppress(UsageError):  # a new folder can't be made now: what can't be saved is reported
+            if self._lock.reacquire_if_moved():
+                say("note", f"{self._out} was moved or deleted, with all in it; the run continues in a new one")
+                self._describe()
 
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Make a folder and hold it as `open_run` does, without a run's log in it."""
+    """Make a folder and hold it as `RunLock` does, without a run's log in it."""
     with _lock(folder, probe=".lock"):
         yield
 
@@ -70,8 +85,8 @@ def _lock(out: Path, probe: str = "log.jsonl") -> TextIO:
             except BlockingIOError:
                 lock.seek(0)
                 holder = lock.read().strip()
-                raise TryAgainError(
-                    f"{out}: another run is at work there ({holder}); wait for it or use another folder"
+                raise RetryableError(
+                    f"{out}: another run is training there ({holder}); wait for it or use another folder"
                 ) from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -90,7 +105,7 @@ def is_at(file: int, path: Path) -> bool:
         return False
 
 
-def row_of(line: bytes) -> dict[str, Any] | None:
+def parse_row(line: bytes) -> dict[str, Any] | None:
     """A row of log.jsonl; None for a line that is none: damaged, or not ours."""
     try:
         row = json.loads(line)

@@ -17,13 +17,13 @@ import safetensors.numpy
 from jax.sharding import Mesh
 
 from jaxgpt.errors import CheckpointError, UsageError
-from jaxgpt.models.convert import predicting, with_config
+from jaxgpt.models.convert import with_config, with_n_heads
 from jaxgpt.models.gpt2 import GPT2
-from jaxgpt.models.lora import filled, join, merge, split
+from jaxgpt.models.lora import combine, merge, partition, with_base_weights
 from jaxgpt.runs.checkpoint import restore_weights
 from jaxgpt.runs.fingerprint import combined
 from jaxgpt.runs.folder import make_new
-from jaxgpt.runs.weights import NAMES, ONLY, TIED, Source, find
+from jaxgpt.runs.weights import NAMES, ONLY, TIED, WeightsRef, resolve_weights
 from jaxgpt.runtime.mesh import single_device, with_shardings
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -34,7 +34,7 @@ SCORE = "score.weight"  # the head for labels, there (n_labels, C)
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
-def load(source: Source, mesh: Mesh | None = None, **changes: Any) -> GPT2:
+def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> GPT2:
     """The weights of a source, float32.
 
     Args:
@@ -48,20 +48,20 @@ def load(source: Source, mesh: Mesh | None = None, **changes: Any) -> GPT2:
     """
     like = with_shardings(jax.eval_shape(lambda: GPT2(source.config, jax.random.key(0))), mesh or single_device())
     if source.is_run:
-        trained, frozen = split(like)
+        trained, frozen = partition(like)
         model, progress = restore_weights(source.fetch(), trained, source.step)
         if source.base:
             padding = {"pad_vocab_to_multiple_of": source.config.pad_vocab_to_multiple_of}
             try:
-                given = predicting(load(find(source.base), mesh, **padding), source.config.predict_tokens)
-                base = filled(frozen, given)
+                given = with_n_heads(load(resolve_weights(source.base), mesh, **padding), source.config.predict_tokens)
+                base = with_base_weights(frozen, given)
             except CheckpointError as error:
                 raise CheckpointError(
                     f"{source.name} has adapters of weights that are not to be had ({error}); put them back, or go on "
                     "with the run and their new place as --init-from"
                 ) from None
             require_base(base, progress.identity, source.base)
-            model = merge(join(model, base))
+            model = merge(combine(model, base))
     else:
         model = _read(source.fetch(), like)
     return with_config(model, dataclasses.replace(model.config, **changes))
@@ -79,7 +79,7 @@ def require_base(base: GPT2, identity: dict[str, Any], name: str) -> None:
 
 def load_hf(name_or_folder: str | Path, **changes: Any) -> GPT2:
     """A model in Hugging Face's layout: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a folder. Else as `load`."""
-    source = find(name_or_folder)
+    source = resolve_weights(name_or_folder)
     if source.is_run:
         raise CheckpointError(f"{name_or_folder}: a run of train.py, not a model in Hugging Face's layout")
     return load(source, **changes)
@@ -100,7 +100,7 @@ def save_hf(model: GPT2, folder: str | Path, labels: Sequence[str] = ()) -> None
     """
     if model.config.predict_tokens > 1:
         raise UsageError(
-            f"a GPT-2 has one head, this model {model.config.predict_tokens}; save variants.predicting(model, 1)"
+            f"a GPT-2 has one head, this model {model.config.predict_tokens}; save variants.with_n_heads(model, 1)"
         )
     folder, tensors = Path(folder), {}
     model = with_config(model, dataclasses.replace(model.config, pad_vocab_to_multiple_of=1))

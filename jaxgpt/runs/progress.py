@@ -1,4 +1,4 @@
-"""The JSON of a checkpoint: how far the run is, which run it is, and what its arrays are held to."""
+"""How far a run is, and the JSON of a checkpoint: that, which run it is of, and fingerprints of its arrays."""
 
 import dataclasses
 import hashlib
@@ -6,22 +6,52 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.errors import DamagedError
+from jaxgpt.errors import CorruptError
 from jaxgpt.runs.fingerprint import by_name
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
-    """How far a run is, and which run it is.
+class Best:
+    """The lowest validation loss so far.
 
     Attributes:
+      step: after how many steps it was measured.
+      loss: in nats.
+      of: the fingerprint of the validation data, and its windows.
+    """
+
+    step: int
+    loss: float
+    of: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that changes while a run trains; a checkpoint is exactly this.
+
+    Attributes:
+      state: the parameters and the optimizer's moments, step.TrainState.
       step: optimizer steps done.
-      position: where in the corpus the next batch starts; the loader's whole state.
+      position: where the next batch starts; the loader's whole state.
       tokens_seen: tokens trained on.
+      best: the lowest validation loss so far; None: there was no validation.
+    """
+
+    state: Any
+    step: int = 0
+    position: int = 0
+    tokens_seen: int = 0
+    best: Best | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """The JSON of a checkpoint: a Run without its state, and which run it is of.
+
+    Attributes:
+      step, position, tokens_seen, best: those of Run.
       B, T, steps, accumulate: the flags of that run which a resume may change.
-      identity: everything that it may not, as identity.identity gives it.
-      best: the lowest held-out loss so far: step, loss, and `of`, the fingerprint of what is held out; None: there is
-        none.
+      identity: everything that it may not, as resume.run_signature gives it.
     """
 
     step: int
@@ -32,7 +62,7 @@ class Progress:
     steps: int
     accumulate: int
     identity: dict
-    best: dict | None = None
+    best: Best | None = None
 
 
 def to_json(progress: Progress, state: Any, versions: dict[str, str]) -> dict[str, Any]:
@@ -45,33 +75,37 @@ def from_json(content: Any, where: Path) -> tuple[Progress, dict[str, str]]:
     """The progress and the fingerprints that were saved.
 
     Raises:
-      DamagedError: it is not what was saved; `where` names the checkpoint.
+      CorruptError: it is not what was saved; `where` names the checkpoint.
     """
     try:
         rest = dict(content)
         if "sha256" not in rest:
-            raise ValueError("its JSON has no SHA-256: it is not whole, or of an older version")
+            raise ValueError("its JSON has no SHA-256: it is incomplete, or of an older version")
         if rest.pop("sha256") != _sha256(rest):
             raise ValueError("its JSON is not what was saved")
         fingerprint = rest["fingerprint"]
+        if rest.get("best"):
+            rest["best"] = Best(**rest["best"])
         return Progress(**{name: rest[name] for name in rest if name not in ("fingerprint", "versions")}), fingerprint
     except (TypeError, ValueError, KeyError) as error:
-        raise damaged(where, error) from error
+        raise corrupt_error(where, error) from error
 
 
 def require_fingerprint(tree: Any, saved: dict[str, str], where: Path) -> None:
     """Refuse arrays that are not those whose fingerprints were saved.
 
     Raises:
-      DamagedError: it names the first array that differs.
+      CorruptError: it names the first array that differs.
     """
     for name, number in by_name(tree).items():
         if saved.get(name) != number:
-            raise damaged(where, ValueError(f"{name} has the fingerprint {number}, and {saved.get(name)} was saved"))
+            raise corrupt_error(
+                where, ValueError(f"{name} has the fingerprint {number}, and {saved.get(name)} was saved")
+            )
 
 
-def damaged(where: Path, error: Exception) -> DamagedError:
-    return DamagedError(f"{where} is damaged and can't be used ({brief(error)})")
+def corrupt_error(where: Path, error: Exception) -> CorruptError:
+    return CorruptError(f"{where} is corrupt and can't be used ({brief(error)})")
 
 
 def brief(error: Exception) -> str:

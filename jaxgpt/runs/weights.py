@@ -9,11 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jaxgpt import console
 from jaxgpt.data.tokenizer import VOCAB_SIZE
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import SIZES, GPT2Config
-from jaxgpt.training.config import TrainConfig
 
 # OpenAI's four models on huggingface.co, each at one commit, so that a name means the same weights for ever.
 HUB = {
@@ -42,7 +40,7 @@ ONLY: dict[str, tuple] = {  # what else decides a GPT-2's numbers, and the value
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class WeightsRef:
     """Weights that have been found, and not been read.
 
     Attributes:
@@ -53,7 +51,7 @@ class Source:
       step: of a run, which checkpoint; None: the newest.
       base: of a run with adapters, the weights that they adapt.
       labels: of a run on labels, their names.
-      objective: of a run, what it is for: "text", "completions" or "labels".
+      data_kind: of a run, what it learns: "text", "completions" or "labels".
     """
 
     name: str
@@ -63,14 +61,14 @@ class Source:
     step: int | None = None
     base: str | None = None
     labels: tuple[str, ...] = ()
-    objective: str = "text"
+    data_kind: str = "text"
 
     def fetch(self) -> Path:
         """The folder of the weights; a model on the hub is downloaded into Hugging Face's cache, once."""
         return self.folder or _download(self.name)
 
 
-def find(name_or_folder: str | Path) -> Source:
+def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
     """Find weights: a folder, one of a run's checkpoints, or one of OpenAI's models. A folder of that name comes first.
 
     Raises:
@@ -79,7 +77,7 @@ def find(name_or_folder: str | Path) -> Source:
     name, folder = str(name_or_folder), Path(name_or_folder)
     if not name or not os.path.isdir(folder):  # Path.is_dir raises an error for a name that is too long
         if name in HUB:
-            return Source(name, GPT2Config(**SIZES[name]), is_run=False, folder=None)
+            return WeightsRef(name, GPT2Config(**SIZES[name]), is_run=False, folder=None)
         found = "is a file, not a folder" if name and os.path.exists(folder) else "no such folder"
         raise CheckpointError(
             f"{name or 'an empty name'}: {found}; weights have the name of a run folder, "
@@ -89,7 +87,7 @@ def find(name_or_folder: str | Path) -> Source:
     if folder.parent.name == "checkpoints" and folder.name.isdecimal() and not (folder / "config.json").exists():
         folder, step = folder.parent.parent, int(folder.name)
     path = folder / "config.json"
-    content = _read(path)
+    content = read_config(path)
     if content is None:
         begun = (folder / "checkpoints").is_dir()
         what = (
@@ -98,15 +96,15 @@ def find(name_or_folder: str | Path) -> Source:
         raise CheckpointError(f"{folder}: no config.json there: {what}")
     is_run = (folder / "checkpoints").is_dir() or "block_size" in content
     if not is_run:
-        return Source(name, _of_hugging_face(path, content), is_run, folder)
+        return WeightsRef(name, _of_hugging_face(path, content), is_run, folder)
     config, labels = _of_run(path, content), content.get("labels", ())
     base = content.get("base", content.get("init_from")) if config.lora else None
-    return Source(name, config, is_run, folder, step, base, tuple(labels), content.get("objective", "text"))
+    return WeightsRef(name, config, is_run, folder, step, base, tuple(labels), _data_kind(content))
 
 
-def find_gpt2(name_or_folder: str | Path) -> Source:
+def resolve_text_weights(name_or_folder: str | Path) -> WeightsRef:
     """As `find`, for a command that reads and writes text: the ids must be those of GPT-2's tokenizer."""
-    source = find(name_or_folder)
+    source = resolve_weights(name_or_folder)
     if source.config.vocab_size != VOCAB_SIZE:
         raise CheckpointError(
             f"{name_or_folder}: {source.config.vocab_size:,} token ids, and GPT-2's tokenizer has {VOCAB_SIZE:,}; "
@@ -119,43 +117,7 @@ def find_gpt2(name_or_folder: str | Path) -> Source:
     return source
 
 
-def last_start(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
-    """The flags that a run was last started with, and the starts of which it is made, as folder.write_config has them.
-
-    Raises:
-      CheckpointError: it is no run's folder, or what its config.json says can't be.
-    """
-    path = run / "config.json"
-    content = _read(path)
-    starts = None if content is None else content.get("starts")
-    if not starts or not isinstance(starts, list) or not all(map(_is_start, starts)):
-        raise CheckpointError(f"{run}: no run that has begun; give the folder of a run of train.py")
-    words = []
-    for field in dataclasses.fields(TrainConfig):  # what is not there is younger than the run
-        value, flag = content.get(field.name, field.default), f"--{field.name.replace('_', '-')}"
-        if type(value) is type(field.default) is bool:
-            words += [flag] if value else []
-        elif value is not None or field.default is not None:
-            words.append(f"{flag}={value}")
-    try:
-        return dataclasses.replace(console.parse(TrainConfig, words), out=run), starts
-    except UsageError as error:
-        raise CheckpointError(
-            f"{path}: {str(error).removesuffix(console.HELP)}; it is written anew when the run goes on"
-        ) from None
-
-
-def _is_start(start: Any) -> bool:
-    numbers, texts = ("step", "B", "T", "accumulate", "steps"), ("dtype", "fingerprint")
-    return (
-        isinstance(start, dict)
-        and all(type(start.get(name)) is int and 0 <= start[name] < 2**31 for name in numbers)
-        and all(isinstance(start.get(name), str) for name in texts)
-        and isinstance(start.get("mesh", ""), str)
-    )
-
-
-def _read(path: Path) -> dict[str, Any] | None:
+def read_config(path: Path) -> dict[str, Any] | None:
     """A config.json; None if there is none."""
     try:
         content = json.loads(path.read_text())
@@ -164,9 +126,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: can't be read ({error}); a run's is written anew when the run goes on"
-        ) from None
+        raise CheckpointError(f"{path}: can't be read ({error}); a run's is rewritten when the run resumes") from None
     return content
 
 
@@ -179,14 +139,18 @@ def _of_run(path: Path, content: dict[str, Any]) -> GPT2Config:
     labels = content.get("labels", [])
     types = (int, int | float, str)
     right = all(isinstance(value, kind) for value, kind in zip(adapters.values(), types, strict=True))
-    right = right and content.get("objective", "text") in ("text", "completions", "labels")
+    right = right and _data_kind(content) in ("text", "completions", "labels")
     if not right or adapters["lora"] < 0 or not isinstance(labels, list) or not all(isinstance(n, str) for n in labels):
         raise CheckpointError(
-            f"{path}: its objective, labels or adapters are no run's; it is written anew when the run goes on"
+            f"{path}: its data kind, labels or adapters are no run's; it is rewritten when the run resumes"
         )
     if adapters["lora"] and not isinstance(content.get("base", content.get("init_from")), str):
         raise CheckpointError(f"{path}: adapters of rank {adapters['lora']}, and no init_from that they adapt")
     return dataclasses.replace(config, **adapters, n_labels=len(labels))
+
+
+def _data_kind(content: dict[str, Any]) -> Any:
+    return content.get("data_kind", content.get("objective", "text"))  # the older name
 
 
 def _of_hugging_face(path: Path, content: dict[str, Any]) -> GPT2Config:

@@ -8,6 +8,7 @@ the environment says how malloc shall work, nothing is changed.
 import ctypes
 import os
 import time
+from typing import Any
 
 # Of malloc.h. They are calls and not environment variables because those count only from before Python starts.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -18,7 +19,7 @@ def use_one_heap() -> None:
     _set(M_ARENA_MAX, 1)
 
 
-def keep_what_is_freed() -> None:
+def keep_freed_memory() -> None:
     """From here on, neither map large blocks apart nor give freed memory back.
 
     To be called when the state is in its place: what was large before it would leave holes in the heap.
@@ -27,12 +28,17 @@ def keep_what_is_freed() -> None:
     _set(M_TRIM_THRESHOLD, -1)  # never
 
 
-def wait_until_freed() -> None:
-    """Give XLA a millisecond to free a step's temporary memory: else the next step takes as much again.
+class FreedMemory:
+    """An observer of the training loop on a CPU: it gives XLA a millisecond to free a step's temporary memory.
 
-    It is freed a moment after the results are there, and nobody is told when.
+    Else the next step takes as much again: it is freed a moment after the results are there, and nobody is told when.
     """
-    time.sleep(0.001)
+
+    def before_step(self, run: Any) -> None:
+        pass
+
+    def after_step(self, run: Any, metrics: dict[str, Any]) -> None:
+        time.sleep(0.001)
 
 
 def _set(parameter: int, value: int) -> None:

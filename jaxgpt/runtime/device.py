@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import numpy as np
 
-from jaxgpt.errors import TryAgainError, UsageError
+from jaxgpt.errors import RetryableError, UsageError
 
 ROOT = Path("/")  # of the files in which the system says how much memory there is
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter")
@@ -82,14 +81,14 @@ def _start() -> tuple[jax.Device | None, str]:
 
 @contextlib.contextmanager
 def memory_errors(what_takes_less: str) -> Iterator[None]:
-    """Within this context, running out of memory, on the host or the device, is one line: TryAgainError."""
+    """Within this context, running out of memory, on the host or the device, is one line: RetryableError."""
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         first_line = (str(error).splitlines() or ["of the host"])[0]
         if isinstance(error, jax.errors.JaxRuntimeError) and "out of memory" not in str(error).lower():
             raise
-        raise TryAgainError(f"out of memory: {first_line}; {what_takes_less}") from None
+        raise RetryableError(f"out of memory: {first_line}; {what_takes_less}") from None
 
 
 def require_memory(plan: Any, more: int, what_takes_less: str, devices: int = 1) -> None:
@@ -101,7 +100,7 @@ def require_memory(plan: Any, more: int, what_takes_less: str, devices: int = 1)
       devices: of this process; those of a CPU have one memory in common.
 
     Raises:
-      TryAgainError: with what it takes, what is free, and the flags.
+      RetryableError: with what it takes, what is free, and the flags.
     """
     if plan is None:
         return
@@ -110,7 +109,7 @@ def require_memory(plan: Any, more: int, what_takes_less: str, devices: int = 1)
         needed *= 1.1 * devices  # the buffers of the libraries that multiply are not in the plan
     free = free_memory()
     if needed > free:
-        raise TryAgainError(
+        raise RetryableError(
             f"out of memory: {needed / 1e9:.2f} GB are needed, and {free / 1e9:.2f} GB are free; {what_takes_less}"
         )
 
@@ -197,8 +196,8 @@ def keep_compiled(folder: Path) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def put(*arrays: np.ndarray, to: jax.sharding.Sharding | None = None) -> tuple[jax.Array, ...]:
-    """Move host arrays to the device: the run's only host-to-device transfer, once per step.
+def put(arrays: Any, to: jax.sharding.Sharding | None = None) -> Any:
+    """Move a tree of host arrays to the device: the run's only host-to-device transfer, once per step.
 
     Args:
       to: which devices, and what of it each gets; None: the default device. Where they are of several processes, each
@@ -207,4 +206,4 @@ def put(*arrays: np.ndarray, to: jax.sharding.Sharding | None = None) -> tuple[j
     if to is None or to.is_fully_addressable:
         return jax.device_put(arrays, to)
     with jax.transfer_guard_host_to_device("allow"):  # JAX does not count this as asked for; it is
-        return tuple(jax.make_array_from_process_local_data(to, array) for array in arrays)
+        return jax.tree.map(lambda array: jax.make_array_from_process_local_data(to, array), arrays)

@@ -15,11 +15,11 @@ import sys
 import tempfile
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jaxgpt import console
-from jaxgpt.errors import TryAgainError, UsageError, require
+from jaxgpt.errors import RetryableError, UsageError, require
 
 HEARTBEAT_S = 30  # without a sign of life of a process, the others take it for lost
 START_S = 300  # for all processes to appear
@@ -29,7 +29,7 @@ _ends_with = GONE  # what is said where JAX ends this process
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class ProcessInfo:
     """Which of how many processes this one is.
 
     Attributes:
@@ -45,9 +45,9 @@ class Place:
     devices: tuple[int, ...] = ()
 
 
-def place(
+def detect_process(
     coordinator: str | None, count: int | None, id: int | None, environment: Mapping[str, str] = os.environ
-) -> Place:
+) -> ProcessInfo:
     """Of the flags --coordinator, --num-processes and --process-id, and where they say nothing, of the launcher.
 
     Open MPI and SLURM (srun) say all but Open MPI's coordinator; an indexed job of Kubernetes says the id alone.
@@ -69,7 +69,7 @@ def place(
         if number("SLURM_STEP_NUM_NODES") != launched[0]:
             local = number("SLURM_LOCALID")
     if count is None and coordinator is None and id is None and launched[0] in (None, 1):
-        return Place()
+        return ProcessInfo()
     count, id = (mine if mine is not None else theirs for mine, theirs in zip((count, id), launched, strict=True))
     given = {"--coordinator HOST:PORT": coordinator or of_slurm or None, "--num-processes": count, "--process-id": id}
     missing = [flag for flag, value in given.items() if value is None]
@@ -83,11 +83,11 @@ def place(
     host, _, port = (coordinator or "host:1").rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UsageError(f"--coordinator {coordinator} is not HOST:PORT: use the first process's host and a free port")
-    return Place(count, id, coordinator, () if local is None else (local,))
+    return ProcessInfo(count, id, coordinator, () if local is None else (local,))
 
 
 @contextlib.contextmanager
-def joined(here: Place, out: Path) -> Iterator[Path]:
+def distributed_context(here: ProcessInfo, out: Path) -> Iterator[Path]:
     """A context in which this process is one of the run's. It gives the folder for what this process alone writes.
 
     That is the run's folder for the first process, and one that is deleted afterwards for the others, which print
@@ -117,11 +117,11 @@ def joined(here: Place, out: Path) -> Iterator[Path]:
     except BaseException as error:
         # JAX would wait for the others at the exit, and they for us: they learn of it by our absence.
         stack.close()
-        os._exit(_told(error))
+        os._exit(print_error(error))
     stack.close()
 
 
-def _initialize(here: Place) -> None:
+def _initialize(here: ProcessInfo) -> None:
     import jax
 
     jax.config.update("jax_enable_preemption_service", False)  # which would take SIGTERM from console.stop_signals
@@ -139,18 +139,18 @@ def _initialize(here: Place) -> None:
             heartbeat_timeout_seconds=HEARTBEAT_S,
         )
     except (RuntimeError, ValueError) as error:
-        raise TryAgainError(f"the processes did not find each other: {str(error).splitlines()[0]}") from None
+        raise RetryableError(f"the processes did not find each other: {str(error).splitlines()[0]}") from None
     _ends_with = GONE
 
 
-def _told(error: BaseException) -> int:
+def print_error(error: BaseException) -> int:
     """Print what ends this process, and return its exit code."""
 
     def again(_: object) -> int:
         text = str(error)
         if any(sign in text for sign in ("Gloo", "NCCL", "heartbeat", "coordination service")):
             os.write(2, f"{text}\n".encode())  # the log of what JAX says
-            raise TryAgainError(GONE)
+            raise RetryableError(GONE)
         raise error
 
     try:
@@ -167,7 +167,7 @@ def _require_free(coordinator: str) -> None:
         socket.create_server(("", int(coordinator.rpartition(":")[2])), **both).close()
     except OSError as error:
         reason = f"{os.strerror(error.errno)}; use another port, unless another process has --process-id 0 as well"
-        raise TryAgainError(f"--coordinator {coordinator}: {reason}") from None
+        raise RetryableError(f"--coordinator {coordinator}: {reason}") from None
 
 
 def _end_in_one_line(out: Path, id: int, before: Callable[[], None]) -> None:
@@ -194,13 +194,13 @@ def _end_in_one_line(out: Path, id: int, before: Callable[[], None]) -> None:
             stderr, f"error: {_ends_with}; JAX's own words, which may have another reason, are in {log}\n".encode()
         )
         before()
-        os._exit(TryAgainError.exit_code)
+        os._exit(RetryableError.exit_code)
 
     _end_in_one_line.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(abort)  # kept: C code holds no reference
     ctypes.CDLL(None).signal(int(signal.SIGABRT), ctypes.cast(_end_in_one_line.handler, ctypes.c_void_p))
 
 
-def highest(number: int) -> int:
+def max_across_processes(number: int) -> int:
     """The highest of all processes' numbers. All of them must ask."""
     import jax
     from jax.experimental import multihost_utils
@@ -208,12 +208,12 @@ def highest(number: int) -> int:
     return int(multihost_utils.process_allgather(number).max()) if jax.process_count() > 1 else number
 
 
-def all_agree(good: bool) -> bool:
+def all_processes(good: bool) -> bool:
     """Whether this is true in every process. All of them must ask."""
-    return not highest(not good)
+    return not max_across_processes(not good)
 
 
-def require_alike(facts: Mapping[str, object]) -> None:
+def require_same_on_all_processes(facts: Mapping[str, object]) -> None:
     """Refuse processes that were not given the same. All of them must ask.
 
     Raises:
@@ -239,12 +239,12 @@ def require_shared(folder: Path) -> None:
 
     if jax.process_count() == 1:
         return
-    sign = folder / f".shared-{of_the_first(int.from_bytes(os.urandom(3), 'big'))}"
+    sign = folder / f".shared-{broadcast_from_process_0(int.from_bytes(os.urandom(3), 'big'))}"
     if jax.process_index() == 0:
         sign.touch()
-    all_agree(True)  # that it is there
+    all_processes(True)  # that it is there
     seen = sign.exists()
-    shared = all_agree(seen)
+    shared = all_processes(seen)
     if jax.process_index() == 0:
         sign.unlink(missing_ok=True)
     if not shared:
@@ -252,7 +252,7 @@ def require_shared(folder: Path) -> None:
         raise UsageError(f"--out {folder}{where}: all processes must write to one folder; give one that all can reach")
 
 
-def of_the_first(number: int) -> int:
+def broadcast_from_process_0(number: int) -> int:
     """The first process's number. All of them must ask."""
     import jax
     import numpy as np
@@ -261,10 +261,10 @@ def of_the_first(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(number))) if jax.process_count() > 1 else number
 
 
-def votes() -> Callable[[bool], bool]:
-    """A function to be called by every process at each step: whether any of them has said True.
+def make_stop_consensus(received: Sequence[int]) -> Callable[[], bool]:
+    """A function that every process calls at each step: whether any of them has received a signal.
 
-    Among several processes it is what was said a step before, so that no device waits for the answer.
+    Among several processes it answers for the step before, so that no device waits for the answer.
     """
     import jax
     import numpy as np
@@ -273,16 +273,16 @@ def votes() -> Callable[[bool], bool]:
     from jaxgpt.runtime.device import put
 
     if jax.process_count() == 1:
-        return lambda said: said
+        return lambda: bool(received)
     mesh = Mesh(np.array(jax.devices()), "devices")
-    there = NamedSharding(mesh, PartitionSpec("devices"))
-    any_of = jax.jit(lambda said: said.any(), out_shardings=NamedSharding(mesh, PartitionSpec()))
-    before = None
+    sharding = NamedSharding(mesh, PartitionSpec("devices"))
+    any_of = jax.jit(lambda votes: votes.any(), out_shardings=NamedSharding(mesh, PartitionSpec()))
+    pending = None
 
-    def vote(said: bool) -> bool:
-        nonlocal before
-        now = any_of(*put(np.full(jax.local_device_count(), said), to=there))
-        before, answer = now, before
+    def stop_requested() -> bool:
+        nonlocal pending
+        votes = put(np.full(jax.local_device_count(), bool(received)), to=sharding)
+        pending, answer = any_of(votes), pending
         return answer is not None and bool(jax.device_get(answer))
 
-    return vote
+    return stop_requested

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgpt.errors import UsageError
-from jaxgpt.training.config import TrainConfig, mesh_flag, require_mesh
+from jaxgpt.runtime.config import mesh_flag, require_divisible
 
 AXES = ("data", "fsdp")
 
@@ -27,30 +27,34 @@ RULES = {
     "embedding": (-1, "float32"),  # (V, C): V is odd; tokens are looked up in float32
 }
 ROWS = PartitionSpec(AXES)  # of a batch: the sequences, in equal parts
-WHOLE = (None, "float32")  # all else: biases and LayerNorm, 0.1 % of GPT-2 124M
+REPLICATED = (None, "float32")  # all else: biases and LayerNorm, 0.1 % of GPT-2 124M
 
 
-def choose(
-    flags: TrainConfig, state: Any, devices: Sequence[jax.Device], memory: float, base: Any = None
+def choose_axes(
+    axes: dict[str, int] | None, B: int, n_embd: int, needed: int, memory: float, devices: int
 ) -> dict[str, int]:
-    """The axes of --mesh; of auto: all devices on data, or on fsdp where state and gradient don't fit into one.
+    """The axes that --mesh names; for auto, all devices on data, or on fsdp if state and gradient don't fit into one.
 
     A single process leaves out devices for which there is no equal share.
 
     Args:
-      state: shapes and dtypes.
+      axes: what --mesh names; None: auto.
+      B: sequences of a batch.
+      n_embd: width of the model.
+      needed: bytes of the state and a gradient.
       memory: bytes of a device.
-      base: the weights under adapters.
+      devices: how many there are.
+
+    Raises:
+      UsageError: there are no equal shares of a batch or of the width.
     """
-    if flags.axes is not None:
-        return flags.axes
-    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, state.model, base)))
+    if axes is not None:
+        return axes
     axis = "data" if needed <= memory else "fsdp"
-    size = len(devices)
-    while jax.process_count() == 1 and (flags.B % size or (axis == "fsdp" and flags.n_embd % size)):
-        size -= 1
-    require_mesh(flags, {axis: size})
-    return {axis: size}
+    while jax.process_count() == 1 and (B % devices or (axis == "fsdp" and n_embd % devices)):
+        devices -= 1
+    require_divisible({axis: devices}, B, n_embd)
+    return {axis: devices}
 
 
 def make_mesh(axes: dict[str, int], devices: Sequence[jax.Device]) -> Mesh:
@@ -91,69 +95,64 @@ def device_bytes(tree: Any) -> int:
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
 
-def sequences(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Where the sequences of a batch are, (B, ...): in equal parts on all devices, in their order."""
     return NamedSharding(mesh, ROWS)
 
 
-def own_rows(sharding: NamedSharding, B: int) -> slice:
+def local_rows(sharding: NamedSharding, B: int) -> slice:
     """Which of B sequences are those of this process's devices."""
     index = [rows for rows, *_ in sharding.addressable_devices_indices_map((B,)).values()]
     bounds = [rows.indices(B)[:2] for rows in index]
     return slice(min(first for first, _ in bounds), max(end for _, end in bounds))
 
 
-def sums_over(sums: Callable, mesh: Mesh, dtype: str) -> Callable:
-    """step.sums over a mesh: each device's of its own sequences, added up.
+def sharded_loss_and_grads(loss_and_grads: Callable, mesh: Mesh, dtype: str) -> Callable:
+    """step.loss_and_grads over a mesh: each device's of its own sequences, added up.
 
     Parameters come together before, and gradients are added after all parts of the batch: each crosses the wires once a
     step, however many parts there are. Those of a layer go alone, so that XLA can move them while it computes others.
 
     Args:
-      sums: step.sums.
+      loss_and_grads: step.loss_and_grads.
       dtype: the compute dtype.
     """
     if mesh.size == 1:
-        return sums
+        return loss_and_grads
 
     def over_mesh(
-        model: Any,
-        batch: tuple[jax.Array, ...],
-        loss_fn: Callable,
-        accumulate: int = 1,
-        base: Any = None,
-        keys: jax.Array | None = None,
+        model: Any, batch: dict[str, jax.Array], objective: Any, accumulate: int = 1, base: Any = None, keys: Any = None
     ) -> tuple:
-        def of_device(model: Any, base: Any, batch: tuple[jax.Array, ...], keys: jax.Array | None) -> tuple:
-            model, base = (_together(part, mesh, dtype) for part in (model, base))
-            numbers, grads = sums(model, batch, loss_fn, accumulate, base, keys)
-            return jax.lax.psum(numbers, AXES), _added(grads, mesh)
+        def on_device(model: Any, base: Any, batch: dict[str, jax.Array], keys: jax.Array | None) -> tuple:
+            model, base = (_all_gather_params(part, mesh, dtype) for part in (model, base))
+            metrics, grads = loss_and_grads(model, batch, objective, accumulate, base, keys)
+            return jax.lax.psum(metrics, AXES), _reduce_grads(grads, mesh)
 
         inputs = _specs(model, mesh), _specs(base, mesh), ROWS, ROWS
         outputs = PartitionSpec(), _specs(model, mesh)
-        run = jax.shard_map(of_device, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
+        run = jax.shard_map(on_device, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
         return run(model, base, batch, keys)
 
     return over_mesh
 
 
-def measured_over(measure: Callable, mesh: Mesh, dtype: str) -> Callable:
-    """`measure(model, *batch)`, which gives sums over a batch, over a mesh: each device's of its own, added up."""
+def sharded_measure(measure: Callable, mesh: Mesh, dtype: str) -> Callable:
+    """`measure(model, batch)`, which sums over a batch, over a mesh: each device's of its own sequences, added up."""
     if mesh.size == 1:
         return measure
 
-    def over_mesh(model: Any, *batch: jax.Array) -> Any:
-        def of_device(model: Any, *batch: jax.Array) -> Any:
-            return jax.lax.psum(measure(_together(model, mesh, dtype), *batch), AXES)
+    def over_mesh(model: Any, batch: dict[str, jax.Array]) -> Any:
+        def on_device(model: Any, batch: dict[str, jax.Array]) -> Any:
+            return jax.lax.psum(measure(_all_gather_params(model, mesh, dtype), batch), AXES)
 
-        inputs = _specs(model, mesh), *[ROWS for _ in batch]
-        run = jax.shard_map(of_device, mesh=mesh, in_specs=inputs, out_specs=PartitionSpec(), check_vma=False)
-        return run(model, *batch)
+        inputs = _specs(model, mesh), ROWS
+        run = jax.shard_map(on_device, mesh=mesh, in_specs=inputs, out_specs=PartitionSpec(), check_vma=False)
+        return run(model, batch)
 
     return over_mesh
 
 
-def _together(model: Any, mesh: Mesh, dtype: str) -> Any:
+def _all_gather_params(model: Any, mesh: Mesh, dtype: str) -> Any:
     """The whole parameters, of which each device of an fsdp group has a share; what products read is of `dtype`."""
 
     def whole(x: jax.Array, axis: int | None, travels: str) -> jax.Array:
@@ -165,7 +164,7 @@ def _together(model: Any, mesh: Mesh, dtype: str) -> Any:
     return model if mesh.shape["fsdp"] == 1 else _by_layer(whole, model)
 
 
-def _added(grads: Any, mesh: Mesh) -> Any:
+def _reduce_grads(grads: Any, mesh: Mesh) -> Any:
     """The sums of all devices' gradients, in float32, of which a device gets what it has of the parameter."""
     if mesh.shape["fsdp"] == 1:
         return _by_layer(lambda g, axis, travels: jax.lax.psum(g, AXES), grads)
@@ -176,7 +175,7 @@ def _added(grads: Any, mesh: Mesh) -> Any:
         return jax.lax.psum_scatter(g, "fsdp", scatter_dimension=axis % g.ndim, tiled=True)
 
     def everywhere(path: tuple, g: jax.Array) -> jax.Array:  # not by layer: of shares, few large sums are faster
-        return g if _rule(path) is WHOLE else jax.lax.psum(g, "data")
+        return g if _rule(path) is REPLICATED else jax.lax.psum(g, "data")
 
     return jax.tree_util.tree_map_with_path(everywhere, _by_layer(share, grads))
 
@@ -204,6 +203,6 @@ def _spec(path: tuple, leaf: Any, mesh: Mesh) -> PartitionSpec:
 
 def _rule(path: tuple) -> tuple[int | None, str]:
     if any(getattr(key, "name", "") == "score" for key in path):  # the head for labels computes in float32
-        return WHOLE
+        return REPLICATED
     name = jax.tree_util.keystr(path).removesuffix(".value").rpartition(".")[2]  # `.value` is Flax's affair
-    return RULES.get(name, WHOLE)
+    return RULES.get(name, REPLICATED)

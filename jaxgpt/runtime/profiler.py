@@ -8,28 +8,34 @@ import jax
 FIRST = 3  # steps of this process before the trace begins: by then everything is compiled and warm
 
 
-class Trace:
-    """A context for the training loop that traces `steps` of its steps with JAX's profiler into a folder; 0: none.
+class Profiler:
+    """An observer of the training loop that traces `steps` of its steps with JAX's profiler into a folder; 0: none.
+
+    It is a context: a loop that ends early cuts the trace short.
 
     Attributes:
-      files: the folder of the trace, once it is written; None before. A loop that ends early cuts the trace short.
+      files: the folder of the trace, once it is written; None before.
     """
 
     def __init__(self, folder: Path, steps: int):
         self._folder, self._steps, self._running = folder, steps, False
+        self._step = 0  # of this process
         self.files: Path | None = None
 
-    def before(self, step: int, state: Any) -> None:
-        """To be called before a step is dispatched, with its number in this process, from 0, and its state."""
-        if self._steps and step == FIRST:
-            jax.block_until_ready(state)
+    def before_step(self, run: Any) -> None:
+        if self._steps and self._step == FIRST:
+            jax.block_until_ready(run.state)
             jax.profiler.start_trace(self._folder)
             self._running = True
-        elif self._running and step == FIRST + self._steps:
-            jax.block_until_ready(state)
+        elif self._running and self._step == FIRST + self._steps:
+            jax.block_until_ready(run.state)
             self._stop()
+        self._step += 1
 
-    def __enter__(self) -> "Trace":
+    def after_step(self, run: Any, metrics: dict[str, Any]) -> None:
+        pass
+
+    def __enter__(self) -> "Profiler":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,166 +1,213 @@
-"""What a run tells: a row a step on the terminal, the same in log.jsonl, and a progress line."""
+"""What a run reports: a row a step on the terminal, the same in log.jsonl, and a progress line."""
 
 import collections
 import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jax
 import rich.progress
 
+from jaxgpt.console import say
 from jaxgpt.errors import NumericsError
-from jaxgpt.runs.folder import is_at, row_of
-from jaxgpt.runtime.distributed import of_the_first
-from jaxgpt.training import validation
+from jaxgpt.runs.fingerprint import combined
+from jaxgpt.runs.folder import is_at, parse_row
+from jaxgpt.runs.progress import Run
+from jaxgpt.runtime.distributed import broadcast_from_process_0
+from jaxgpt.training.validation import format_metrics
 
-HEADER = " step |     loss |{all_heads} grad norm |       lr |       ms |  tokens/s"
-ROW = "{step:5d} | {loss:8.4f} |{all_heads} {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} | {tokens_per_s:9,.0f}"
+HEADER = " step |     loss |{minimized} grad norm |       lr |       ms |  tokens/s"
+ROW = "{step:5d} | {loss:8.4f} |{minimized} {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} | {tokens_per_s:9,.0f}"
 
 
-class Report:
+class MetricsLog:
     """A context for the training loop. It reads the metrics of a step when the next one has been dispatched.
 
-    That way the device always has work while the host waits, formats and prints. Rows that the log can't take now, on a
-    full disk for one, are kept and written with a later one; leaving the context is the last time to try.
+    That way the device always has work while the host waits, formats and prints. On a CPU a second step in flight gains
+    nothing and takes the memory of one: there they are read at once. Rows that the log can't take now, on a full disk
+    for one, are kept and written with a later one; leaving the context is the last time to try.
 
     Args:
-      log: the log.jsonl of the run; rows of steps from `start` on, left by a run that was killed, are cut off.
+      path: the log.jsonl of the run; rows of steps from `start` on, left by a run that was killed, are cut off.
       start: the first step of this process.
       steps: the length of the run.
+      learning_rates: of each step from `start` on.
       skip: how many steps in a row may have a loss or gradient norm that is not finite.
-      heads: how many tokens ahead are predicted; of several, the sum of their losses is shown too.
+      hash_every: steps between fingerprints of the whole state; 0: none.
+      minimize: the metric that is minimized, which is shown too if it is not the loss.
+      late: whether to read a step's metrics one step late.
     """
 
-    def __init__(self, log: Path, start: int, steps: int, skip: int = 0, heads: int = 1):
-        self._skip, self._bad, self._heads = skip, 0, heads
-        self._path, self._log = log, open(log, "ab", buffering=0)  # noqa: SIM115 -- closed in __exit__
-        self._waiting: list[bytes] = []  # rows that the log could not take yet
-        self._written = 0  # bytes of the first of them that it took
-        self._told = False  # whether that was said
-        self.lost = ""  # what is to be said, after the context, of rows that it never took
-        self._cut(start)
-        self._bad = of_the_first(self._bad)  # which alone has the log, of several processes
-        self._pending: tuple | None = None  # the arguments of `add`
-        self._rows = 0
+    def __init__(
+        self,
+        path: Path,
+        start: int,
+        steps: int,
+        learning_rates: Sequence[float],
+        skip: int = 0,
+        hash_every: int = 0,
+        minimize: str = "loss",
+        late: bool = True,
+    ):
+        self._start, self._learning_rates = start, learning_rates
+        self._skip, self._hash_every, self._minimize, self._late = skip, hash_every, minimize, late
+        self._file = RowFile(path, start)
+        self._bad = broadcast_from_process_0(self._file.skipped_at_end)  # only process 0 has the log
+        self._pending: tuple | None = None  # the arguments of `_write`
+        self._speed = Speed()
         self._losses: collections.deque[float] = collections.deque(maxlen=10)
-        self._bar = rich.progress.Progress(
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.BarColumn(),
-            rich.progress.TimeElapsedColumn(),
-            "elapsed,",
-            rich.progress.TimeRemainingColumn(),
-            "left",
-            transient=True,
-            refresh_per_second=2,
-        )
-        self._bar.disable = not self._bar.console.is_terminal
+        self._bar = _progress_bar()
         self._task = self._bar.add_task("", total=steps, completed=start)
 
-    def __enter__(self) -> "Report":
-        self._clock = time.perf_counter()
+    @property
+    def lost(self) -> str:
+        """After the context: what to report of rows that the log never took."""
+        return self._file.lost
+
+    def __enter__(self) -> "MetricsLog":
+        self._speed.start()
         self._bar.start()
-        print(HEADER.format(all_heads=" all heads |" if self._heads > 1 else ""), flush=True)
+        minimized = "" if self._minimize == "loss" else f" {self._minimize:>9} |"
+        print(HEADER.format(minimized=minimized), flush=True)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
-        if problem := self._write_rows():
-            self.lost = f"{self._path}: {problem}; rows are lost: the last {len(self._waiting):,}"
-            print(f"note      {self.lost}", flush=True)
-        self._log.close()
+        self._file.close()
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
-        """A context for what is no part of any step's time."""
+    def pause(self, metrics: Any) -> Iterator[None]:
+        """A context for what is no part of any step's time; it begins when these metrics are there."""
+        jax.block_until_ready(metrics)
         begun = time.perf_counter()
         yield
-        self._clock += time.perf_counter() - begun
+        self._speed.exclude(time.perf_counter() - begun)
 
-    def add(
-        self,
-        facts: dict[str, Any],
-        tokens: int,
-        metrics: dict[str, jax.Array],
-        measured: Mapping[str, float] = MappingProxyType({}),
-    ) -> None:
-        """Take a step that was just dispatched, and write the one before it.
+    def add(self, before: Run, run: Run, metrics: dict[str, Any], validation: dict[str, float]) -> None:
+        """Take a step that was just dispatched, and write the one before it; on a CPU, this one.
 
         Args:
-          facts: what the host knows of the step: step, lr, position, tokens_seen.
-          tokens: how many it trains on.
-          metrics: the device's part, as of step.train_step; at times state, a fingerprint.
-          measured: on what is held out, after the step, if that was done: as heldout.measured gives it.
+          before, run: the run before and after the step.
+          metrics: the device's, those of step.train_step.
+          validation: the numbers measured after the step; none if there was no validation.
 
         Raises:
-          NumericsError: the loss or gradient norm of the step before is not finite, and that of `skip` before it.
+          NumericsError: the loss or gradient norm of a step is not finite, and that of `skip` before it.
         """
-        before, self._pending = self._pending, (facts, tokens, metrics, measured)
-        if before:
-            self._write(*before)
+        facts = {"step": before.step, "lr": float(self._learning_rates[before.step - self._start])}
+        facts |= {"position": before.position, "tokens_seen": run.tokens_seen}
+        if self._hash_every and run.step % self._hash_every == 0:
+            metrics = metrics | {"state": combined(run.state)}
+        pending, self._pending = self._pending, (facts, run.tokens_seen - before.tokens_seen, metrics, validation)
+        if pending:
+            self._write(*pending)
+        if not self._late:
+            self.flush()
 
     def flush(self) -> None:
         """Wait for the last step and write it."""
-        before, self._pending = self._pending, None
-        if before:
-            self._write(*before)
+        pending, self._pending = self._pending, None
+        if pending:
+            self._write(*pending)
 
     def summary(self) -> str:
         """The loss over the last ten rows, and the mean speed without the first row, in which the step was compiled."""
-        step_ms = self._ms / max(self._rows - 1, 1)
         loss = sum(self._losses) / len(self._losses) if self._losses else math.nan
-        speed = f"{step_ms:,.1f} ms a step, {1000 * self._tokens / self._ms:,.0f} tokens/s"
-        return f"loss {loss:.4f} (mean of the last {len(self._losses)} steps), {speed}"
+        return f"loss {loss:.4f} (mean of the last {len(self._losses)} steps), {self._speed}"
 
-    def _write(
-        self, facts: dict[str, Any], tokens: int, metrics: dict[str, jax.Array], measured: Mapping[str, float]
-    ) -> None:
+    def _write(self, facts: dict[str, Any], tokens: int, metrics: dict[str, Any], validation: dict[str, float]) -> None:
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}
         state = {"state": f"{values.pop('state'):08x}"} if "state" in values else {}
-        now = time.perf_counter()
-        step_ms, self._clock = 1000 * (now - self._clock), now
+        speed = self._speed.lap(tokens)
         good = all(math.isfinite(value) for value in values.values())
         self._bad = 0 if good else self._bad + 1
         if self._bad > self._skip:
             raise NumericsError(
                 f"step {facts['step']}: loss {values['loss']}, gradient norm {values['grad_norm']}: not finite; "
                 "the run ends here. Start over (--fresh) with a lower --lr, a --warmup-ratio or --grad-clip 1, "
-                f"or go on past such steps with --skip-bad-steps {self._skip + 1}"
+                f"or skip such steps with --skip-bad-steps {self._skip + 1}"
             )
-        speed = {"step_ms": round(step_ms, 3), "tokens_per_s": round(1000 * tokens / step_ms, 1)}
-        val = {f"val_{name}": value for name, value in measured.items()}
+        val = {f"val_{name}": value for name, value in validation.items()}
         row = {"step": facts["step"], "loss": values["loss"], **values, **facts, **speed, **state, **val}
         unknown = {name: None for name, value in (values | val).items() if not math.isfinite(value)}  # JSON has no NaN
-        numbers = row | unknown if good else row | unknown | {"skipped": True}
-        self._waiting.append(json.dumps(numbers).encode() + b"\n")
-        if (problem := self._write_rows()) and not self._told:
-            print(f"note      {self._path}: {problem}; its rows are kept and tried again", flush=True)
-        self._told = bool(problem)
-        if self._rows <= 1:  # the first row counts only while it is the only one
-            self._ms = self._tokens = 0
-        self._rows, self._ms, self._tokens = self._rows + 1, self._ms + step_ms, self._tokens + tokens
+        self._file.append(row | unknown | ({} if good else {"skipped": True}))
         if good:
             self._losses.append(row["loss"])
-        all_heads = f" {row['loss_sum']:9.4f} |" if self._heads > 1 else ""
-        print(ROW.format(**row, all_heads=all_heads) + ("" if good else "  not finite: skipped"), flush=True)
-        if measured:
-            print(f"  val | {validation.said(measured)}", flush=True)
+        minimized = "" if self._minimize == "loss" else f" {row[self._minimize]:9.4f} |"
+        print(ROW.format(**row, minimized=minimized) + ("" if good else "  not finite: skipped"), flush=True)
+        if validation:
+            print(f"  val | {format_metrics(validation)}", flush=True)
         self._bar.update(self._task, completed=row["step"] + 1)
 
-    def _write_rows(self) -> str:
+
+class Speed:
+    """Milliseconds and tokens of steps, of which the first counts only while it is the only one."""
+
+    def start(self) -> None:
+        self._clock, self._laps = time.perf_counter(), 0
+
+    def exclude(self, seconds: float) -> None:
+        """Count so many seconds for no step."""
+        self._clock += seconds
+
+    def lap(self, tokens: int) -> dict[str, float]:
+        """The milliseconds since the last lap, in which so many tokens were trained on, and tokens a second."""
+        now = time.perf_counter()
+        step_ms, self._clock = 1000 * (now - self._clock), now
+        if self._laps <= 1:
+            self._ms = self._tokens = 0
+        self._laps, self._ms, self._tokens = self._laps + 1, self._ms + step_ms, self._tokens + tokens
+        return {"step_ms": round(step_ms, 3), "tokens_per_s": round(1000 * tokens / step_ms, 1)}
+
+    def __str__(self) -> str:
+        step_ms = self._ms / max(self._laps - 1, 1)
+        return f"{step_ms:,.1f} ms a step, {1000 * self._tokens / self._ms:,.0f} tokens/s"
+
+
+class RowFile:
+    """A file of JSON rows that loses none of them while the disk is full or the file is moved away.
+
+    Attributes:
+      skipped_at_end: how many of the last rows that stay are of skipped steps.
+      lost: after `close`, what to report of rows that the file never took.
+    """
+
+    def __init__(self, path: Path, start: int):
+        self._path, self._file = path, open(path, "ab", buffering=0)  # noqa: SIM115 -- closed in close
+        self._waiting: list[bytes] = []  # rows that the file could not take yet
+        self._written = 0  # bytes of the first of them that it took
+        self._reported = False
+        self.lost = ""
+        self.skipped_at_end = self._cut(start)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Write a row, now or later."""
+        self._waiting.append(json.dumps(row).encode() + b"\n")
+        if (problem := self._write()) and not self._reported:
+            say("note", f"{self._path}: {problem}; its rows are kept and tried again")
+        self._reported = bool(problem)
+
+    def close(self) -> None:
+        """Try once more to write what waits, and close the file."""
+        if problem := self._write():
+            self.lost = f"{self._path}: {problem}; rows are lost: the last {len(self._waiting):,}"
+            say("note", self.lost)
+        self._file.close()
+
+    def _write(self) -> str:
         """Write the rows that wait; what went wrong, or ""."""
         try:
-            if self._waiting and not is_at(self._log.fileno(), self._path):  # moved or deleted: nobody would find them
+            if self._waiting and not is_at(self._file.fileno(), self._path):  # moved or deleted: nobody would find them
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                old, self._log = self._log, open(self._path, "ab", buffering=0)  # noqa: SIM115
+                old, self._file = self._file, open(self._path, "ab", buffering=0)  # noqa: SIM115
                 old.close()
                 self._written = 0
             while self._waiting:
-                self._written += self._log.write(self._waiting[0][self._written :])
+                self._written += self._file.write(self._waiting[0][self._written :])
                 if self._written == len(self._waiting[0]):
                     del self._waiting[0]
                     self._written = 0
@@ -168,16 +215,34 @@ class Report:
             return error.strerror or str(error)
         return ""
 
-    def _cut(self, start: int) -> None:
-        end, last = 0, -1
-        with self._path.open("rb") as log:
-            for line in log:
-                row = row_of(line)
+    def _cut(self, start: int) -> int:
+        """Cut the rows from a step on, and what is no row at the end; how many skipped steps are before."""
+        end, last, skipped = 0, -1, 0
+        with self._path.open("rb") as file:
+            for line in file:
+                row = parse_row(line)
                 if not line.endswith(b"\n") or (row and row["step"] >= start):
                     break
                 end += len(line)
                 last = row["step"] if row else last
-                self._bad = self._bad + 1 if row and row.get("skipped") else 0
-        self._log.truncate(end)
+                skipped = skipped + 1 if row and row.get("skipped") else 0
+        self._file.truncate(end)
         if last != start - 1:
-            print(f"note      {self._path} has no rows of the steps from {last + 1:,} to {start - 1:,}", flush=True)
+            say("note", f"{self._path} has no rows of the steps from {last + 1:,} to {start - 1:,}")
+        return skipped
+
+
+def _progress_bar() -> rich.progress.Progress:
+    """A line with steps, elapsed time and time left; nothing where there is no terminal."""
+    bar = rich.progress.Progress(
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.BarColumn(),
+        rich.progress.TimeElapsedColumn(),
+        "elapsed,",
+        rich.progress.TimeRemainingColumn(),
+        "left",
+        transient=True,
+        refresh_per_second=2,
+    )
+    bar.disable = not bar.console.is_terminal
+    return bar

@@ -1,61 +1,49 @@
 """The learning rate over the steps, and AdamW."""
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgpt.training.config import OptimizerConfig
 
-def lr_schedule(
-    lr: float,
-    steps: int,
-    schedule: Literal["constant", "cosine"] = "constant",
-    warmup_ratio: float = 0.0,
-    min_lr_ratio: float = 0.1,
-) -> optax.Schedule:
+
+def lr_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """The learning rate of step 0, 1, ..., steps - 1.
 
     In the first w = warmup_ratio * steps steps it is lr * (step + 1) / w; then it stays at lr, or follows half a cosine
     down to lr * min_lr_ratio at `steps`: get_lr of build-nanogpt, which does not lose the first step to lr = 0 either.
     """
-    warmup = round(warmup_ratio * steps)
-    after = optax.constant_schedule(lr)
-    if schedule == "cosine" and steps > warmup:
-        after = optax.cosine_decay_schedule(lr, steps - warmup, alpha=min_lr_ratio)
+    warmup = round(config.warmup_ratio * steps)
+    after = optax.constant_schedule(config.lr)
+    if config.schedule == "cosine" and steps > warmup:
+        after = optax.cosine_decay_schedule(config.lr, steps - warmup, alpha=config.min_lr_ratio)
     if warmup == 0:
         return after
-    return optax.join_schedules([optax.linear_schedule(lr / warmup, lr, warmup - 1), after], [warmup])
+    return optax.join_schedules([optax.linear_schedule(config.lr / warmup, config.lr, warmup - 1), after], [warmup])
 
 
-def make_optimizer(
-    schedule: optax.Schedule,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 0.01,
-    decay: Literal["all", "matrices"] = "all",
-    grad_clip: float = 0.0,
-) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule | float) -> optax.GradientTransformation:
     """AdamW (Loshchilov & Hutter, 2019) with PyTorch's arithmetic and defaults, and clipping by global norm before it.
 
     Args:
+      config: betas, eps, weight decay and what decays, and the largest norm, 0 for no clipping.
       schedule: learning rate by step.
-      weight_decay: times the learning rate, taken off the parameters that `decay` names.
-      decay: "all", or "matrices": only kernels and embeddings.
-      grad_clip: largest global norm; 0 is no clipping.
     """
-    mask = matrices if decay == "matrices" else None
+    mask = matrices if config.decay == "matrices" else None
     adamw = optax.chain(
-        adam(beta1, beta2, eps), optax.add_decayed_weights(weight_decay, mask), optax.scale_by_learning_rate(schedule)
+        adam(config.beta1, config.beta2, config.eps),
+        optax.add_decayed_weights(config.weight_decay, mask),
+        optax.scale_by_learning_rate(schedule),
     )
-    return optax.chain(optax.clip_by_global_norm(grad_clip), adamw) if grad_clip else adamw
+    return optax.chain(optax.clip_by_global_norm(config.grad_clip), adamw) if config.grad_clip else adamw
 
 
 def adam(beta1: float, beta2: float, eps: float) -> optax.GradientTransformationExtraArgs:
-    """optax.scale_by_adam (Kingma & Ba, 2015, algorithm 1) that can pass over a step and leave the moments as they are.
+    """optax.scale_by_adam (Kingma & Ba, 2015, algorithm 1) that can skip a step and leave the moments as they are.
 
-    Its update takes `good`, bool (): False for a step that is passed over. The choice is made here, on the new moments
+    Its update takes `good`, bool (): False for a step that is skipped. The choice is made here, on the new moments
     alone: after optax's own, XLA would keep the old ones in a copy.
     """
 

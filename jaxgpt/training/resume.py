@@ -1,31 +1,34 @@
-"""Which run a run is: whether it may go on from a checkpoint or with given weights, and the command that does."""
+"""Which run a run is: whether it may resume from a checkpoint or begin with given weights, and by which command."""
 
 import dataclasses
 import shlex
+import types
+import typing
 from pathlib import Path
 from typing import Any
 
+from jaxgpt.data.base import Dataset
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.runs.weights import Source
-from jaxgpt.training.config import GPT3_RECIPE, PROCESS, SHAPE, Preset, TrainConfig
-
-# A run may go on with other values of these; every other flag decides what its numbers are, and must stay.
-FREE = ("size", "recipe", "B", "T", "accumulate", "steps", "data", "mix", "out", "save_every", "fresh", "device")
-FREE += ("mesh", "epochs", "val", "eval_every", "remat", "profile", "skip_bad_steps", "hash_every", "deterministic")
-FREE += ("allow_other_data", *PROCESS)
+from jaxgpt.models.flags import SHAPE
+from jaxgpt.runs.weights import WeightsRef, read_config
+from jaxgpt.training.config import RECIPES, Preset, TrainConfig, fixed_flags
 
 
-def identity(config: TrainConfig, corpus: str, dtype: str) -> dict[str, Any]:
-    """What makes two runs the same run: the flags that decide the numbers, the corpus's fingerprint, the dtype used."""
-    flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE}
-    return {**flags, "dtype": dtype, "corpus": corpus}
+def run_signature(config: TrainConfig, data: Dataset, dtype: str, base: int | None = None) -> dict[str, Any]:
+    """What makes two runs the same run: the flags that decide the numbers, the data, the dtype, the frozen weights.
+
+    Args:
+      base: the fingerprint of the weights under adapters.
+    """
+    signature = {**fixed_flags(config), "dtype": dtype, "corpus": data.fingerprint} | data.order_facts()
+    return signature if base is None else signature | {"base": f"{base:08x}"}
 
 
-def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path, other_data: bool = False) -> None:
-    """Refuse to go on from a checkpoint of another identity, naming every difference. `other_data`: the text may."""
+def require_compatible(saved: dict[str, Any], now: dict[str, Any], where: Path, other_data: bool = False) -> None:
+    """Refuse to resume from a checkpoint of another signature, naming every difference. `other_data`: the data may."""
     # A flag that is younger than the checkpoint has had its default's effect.
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in now}
+    defaults = {name: value for name, value in TrainConfig().flat().items() if name in now}
     saved = defaults | saved | ({"corpus": now["corpus"]} if other_data else {})
     if saved.get("base") == now.get("base") is not None:  # the weights under adapters may have another name
         saved |= {"init_from": now["init_from"]}
@@ -33,7 +36,7 @@ def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path, other_
     if names:
         differing = ", ".join(f"{name} {saved.get(name)!s:.16} there and {now.get(name)!s:.16} here" for name in names)
         allowed = " (--allow-other-data takes this text)" if "corpus" in names else ""
-        presets = {"--recipe": ("lr", *GPT3_RECIPE), "--size": SHAPE}
+        presets = {"--recipe": ("lr", *RECIPES["gpt3"]), "--size": SHAPE}
         forgotten = [flag for flag, sets in presets.items() if any(name in sets for name in names)]
         differing += f" (what {' and '.join(forgotten)} would set)" if forgotten else ""
         raise CheckpointError(
@@ -42,48 +45,104 @@ def require_same(saved: dict[str, Any], now: dict[str, Any], where: Path, other_
         )
 
 
-def require_weights(config: TrainConfig, weights: Source) -> None:
-    """Refuse flags that don't fit the weights of --init-from, or would write over them."""
+def require_weights(config: TrainConfig, weights: WeightsRef) -> None:
+    """Refuse flags that don't fit the weights of --init-from, or would overwrite them."""
     require_shape(config, weights.config)
-    if weights.folder and weights.folder.resolve() == config.out.resolve():
-        raise UsageError(f"--out {config.out} is the folder of --init-from, which shall stay; choose another --out")
+    if weights.folder and weights.folder.resolve() == config.run.out.resolve():
+        raise UsageError(f"--out {config.run.out} is the folder of --init-from, which must stay; choose another --out")
 
 
 def require_shape(config: TrainConfig, weights: GPT2Config) -> None:
     """Refuse flags that don't fit the weights of --init-from."""
+    preset, model = config.preset, config.model
     if weights.vocab_size != GPT2Config.vocab_size:
         raise CheckpointError(
-            f"--init-from {config.init_from}: {weights.vocab_size:,} token ids, "
+            f"--init-from {preset.init_from}: {weights.vocab_size:,} token ids, "
             f"and GPT-2's tokenizer, which reads the texts, has {GPT2Config.vocab_size:,}"
         )
-    given = TrainConfig.from_preset(Preset(predict_tokens=config.predict_tokens), weights)
-    for name in (*SHAPE, "untied_head"):
-        value, there = getattr(config, name), getattr(given, name)
-        if value != there:
+    given = TrainConfig.from_preset(Preset(predict_tokens=preset.predict_tokens), weights)
+    for name in SHAPE:
+        value, required = getattr(model, name), getattr(given.model, name)
+        if value != required:
             flag = "--" + name.replace("_", "-")
-            makes = "has" if there == getattr(weights, name) else "makes it"  # with the blocks of new heads
-            raise UsageError(f"{flag} {value}: --init-from {config.init_from} {makes} {there}; leave {flag} out")
-    if config.lora and config.predict_tokens > weights.predict_tokens:
+            makes = "has" if required == getattr(weights, name) else "makes it"  # with the blocks of new heads
+            raise UsageError(f"{flag} {value}: --init-from {preset.init_from} {makes} {required}; leave {flag} out")
+    if model.lora and preset.predict_tokens > weights.predict_tokens:
         raise UsageError(
-            f"--predict-tokens {config.predict_tokens}: --init-from has weights for {weights.predict_tokens}, and "
+            f"--predict-tokens {preset.predict_tokens}: --init-from has weights for {weights.predict_tokens}, and "
             "adapters need weights that they adapt; train the other heads without --lora first"
         )
-    if config.size != given.size:
-        raise UsageError(f"--size {config.size}: --init-from {config.init_from} sets the size; leave --size out")
+    if preset.size != given.preset.size:
+        raise UsageError(f"--size {preset.size}: --init-from {preset.init_from} sets the size; leave --size out")
 
 
-def command(config: TrainConfig, **changes: Any) -> str:
-    """A short command line that gives `config` with these changes."""
-    wanted = vars(config) | {"fresh": False, "profile": 0} | changes
-    default = vars(TrainConfig.from_preset(Preset(config.size, config.recipe))) | vars(Preset())
-    if config.init_from:
-        default |= {name: wanted[name] for name in ("size", "untied_head", *SHAPE)}
+def resume_command(config: TrainConfig, **changes: Any) -> str:
+    """A short command line that gives `config` with these changes; of several processes, the first one's."""
+    wanted = config.flat() | {"fresh": False, "profile": 0} | changes
+    preset = Preset(config.preset.size, config.preset.recipe)
+    default = TrainConfig.from_preset(preset).flat() | vars(Preset())
+    if config.preset.init_from:
+        default |= {name: wanted[name] for name in ("size", *SHAPE)}
     words = ["python", "train.py"]
     for name, value in wanted.items():
         if name == "steps" and wanted["epochs"] is not None:  # they follow from these
             continue
         if name in ("B", "T") or value != default[name]:
             flag = "--" + name.replace("_", "-")
-            whole = isinstance(value, float) and value.is_integer()
-            words += [flag] if value is True else [flag, str(int(value) if whole else value)]
+            integral = isinstance(value, float) and value.is_integer()
+            words += [flag] if value is True else [flag, str(int(value) if integral else value)]
     return shlex.join(words)
+
+
+def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
+    """The flags that a run was last started with, and the starts that it consists of, as folder.write_config has them.
+
+    Raises:
+      CheckpointError: it is no run's folder, or its config.json holds what no run has.
+    """
+    path = run / "config.json"
+    content = read_config(path)
+    starts = None if content is None else content.get("starts")
+    if not starts or not isinstance(starts, list) or not all(map(_is_start, starts)):
+        raise CheckpointError(f"{run}: no run that has begun; give the folder of a run of train.py")
+    if "data_kind" not in content:  # an older run, which had that under the name of a flag of today
+        content.pop("objective", None)
+    try:
+        flags = {
+            field.name: _flag_from_json(field, content[field.name])
+            for group in TrainConfig().groups.values()
+            for field in dataclasses.fields(group)
+            if field.name in content  # what is not there is younger than the run
+        }
+        return TrainConfig.of(**flags | {"out": run}), starts
+    except UsageError as error:
+        raise CheckpointError(f"{path}: {error}; it is rewritten when the run resumes") from None
+
+
+def _flag_from_json(field: dataclasses.Field, value: Any) -> Any:
+    """A flag's value from JSON, where a path is text.
+
+    Raises:
+      UsageError: it is of another type, or none of the choices.
+    """
+    kind = field.type
+    choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else None
+    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if float in allowed and type(value) is int:
+        value = float(value)
+    if (value in choices) if choices else (type(value) in allowed or (value is None and types.NoneType in allowed)):
+        return value
+    expected = ", ".join(map(repr, choices or [])) or " or ".join(each.__name__ for each in allowed)
+    raise UsageError(f"{field.name} is {value!r:.40}, and must be {expected}")
+
+
+def _is_start(start: Any) -> bool:
+    numbers, texts = ("step", "B", "T", "accumulate", "steps"), ("dtype", "fingerprint")
+    return (
+        isinstance(start, dict)
+        and all(type(start.get(name)) is int and 0 <= start[name] < 2**31 for name in numbers)
+        and all(isinstance(start.get(name), str) for name in texts)
+        and isinstance(start.get("mesh", ""), str)
+    )

@@ -2,153 +2,266 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxgpt.data.base import Batch, Dataset
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.models.convert import predicting
+from jaxgpt.models.convert import with_n_heads
 from jaxgpt.models.gpt2 import GPT2
-from jaxgpt.models.lora import filled, join, split
-from jaxgpt.objectives.base import Objective, objective_of
-from jaxgpt.runs.weights import Source
-from jaxgpt.runtime.device import compute, memory_limit
+from jaxgpt.models.lora import combine, partition, with_base_weights
+from jaxgpt.objectives import choose_objective
+from jaxgpt.objectives.base import Metrics, Objective
+from jaxgpt.runs.weights import WeightsRef
+from jaxgpt.runtime import device
 from jaxgpt.runtime.mesh import (
-    choose,
+    batch_sharding,
+    choose_axes,
+    device_bytes,
     make_mesh,
-    measured_over,
-    sequences,
+    sharded_loss_and_grads,
+    sharded_measure,
     shardings,
     single_device,
-    sums_over,
     with_shardings,
 )
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.optimizer import lr_schedule, make_optimizer
-from jaxgpt.training.step import Fixed, TrainState, init_state, state_of, sums, train_step
+from jaxgpt.training.step import FrozenInputs, TrainState, init_state, init_state_from, loss_and_grads, train_step
+
+LESS_MEMORY = "use a smaller --B (and --accumulate), --T or --size, or --remat full"
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class CompiledTrainer:
+    """What the loop trains with: programs compiled for batches of one shape, and the way to the devices.
+
+    Attributes:
+      step: (state, batch on the devices) to the next state and metrics; it takes over the state's memory.
+      measure: (model, batch on the devices) to Metrics of validation data; None: there is none.
+      sharding: where the sequences of a batch are.
+    """
+
+    step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+    measure: Callable[[GPT2, Any], Metrics] | None
+    sharding: NamedSharding
+
+    def put(self, batch: Batch) -> dict[str, jax.Array]:
+        """Move a batch to the devices: a run's only host-to-device transfer."""
+        return device.put(batch, to=self.sharding)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
     """All of a run that is static.
 
     Attributes:
-      model: the shape, and how the device computes it.
+      model: the model's config, and how the device computes it.
+      mesh: the devices.
       schedule: the learning rate by step.
       tx: the optimizer.
       shapes: shapes, dtypes and shardings of the state.
-      fixed: the same of what a step reads and never changes.
-      step: `step.train_step` of one batch of accumulate * B sequences, compiled when it is called; it takes over the
-        memory of the state.
-      measure: sums over a batch, `objectives.Objective.measure`, of (state.model, fixed.base, batch).
+      frozen: those of what a step reads and never changes.
+      step: jitted step.train_step for a batch of accumulate * B sequences; it takes over the memory of the state.
+      measure: jitted Objective.validation_metrics of (state.model, frozen.base, batch).
     """
 
     model: GPT2Config
+    mesh: Mesh
     schedule: optax.Schedule
     tx: optax.GradientTransformation
     shapes: TrainState
-    fixed: Fixed
+    frozen: FrozenInputs
     step: Callable
     measure: Callable
 
-    def first_state(self, seed: int, weights: Source | None = None) -> TrainState:
+    @property
+    def sharding(self) -> NamedSharding:
+        """Where the sequences of a batch are."""
+        return batch_sharding(self.mesh)
+
+    def init_state(self, seed: int, weights: WeightsRef | None = None) -> TrainState:
         """The state before the first step, from random weights or from given ones; no device ever holds another's."""
-        if weights is None or self.model.lora:  # what adapters begin with is none of the weights
+        if weights is None or self.model.lora:  # adapters begin with none of the weights
             return self.random_state(np.uint32(seed))
 
-        def of(seed: jax.Array, model: GPT2) -> TrainState:
-            return state_of(filled(GPT2(self.model, _key(seed, WEIGHTS)), model), tx=self.tx)
+        def state_from(seed: jax.Array, model: GPT2) -> TrainState:
+            return init_state_from(with_base_weights(GPT2(self.model, _key(seed, WEIGHTS)), model), tx=self.tx)
 
-        there = shardings(self.shapes)
-        return jax.jit(of, donate_argnums=1, out_shardings=there)(np.uint32(seed), self._load(weights))
+        place = jax.jit(state_from, donate_argnums=1, out_shardings=shardings(self.shapes))
+        return place(np.uint32(seed), self._load(weights))
 
     @functools.cached_property
     def random_state(self) -> Callable[[int], TrainState]:
-        """The state before the first step from the random weights of a seed; made where it shall be."""
+        """The state before the first step from the random weights of a seed, made in its shards."""
 
-        def of(seed: jax.Array) -> TrainState:
+        def state_of(seed: jax.Array) -> TrainState:
             return init_state(_key(seed, WEIGHTS), config=self.model, tx=self.tx)
 
-        return jax.jit(of, out_shardings=shardings(self.shapes))
+        return jax.jit(state_of, out_shardings=shardings(self.shapes))
 
-    def first_fixed(self, seed: int, weights: Source | None = None) -> Fixed:
+    def init_frozen(self, seed: int, weights: WeightsRef | None = None) -> FrozenInputs:
         """What a step reads and never changes, of a run with this seed and these weights."""
         base = key = None
         if self.model.lora:
-            base = filled(self.fixed.base, self._load(weights))
+            base = with_base_weights(self.frozen.base, self._load(weights))
         if self.model.dropout:
             make = functools.partial(_key, purpose=DROPOUT)
-            key = jax.jit(make, out_shardings=self.fixed.key.sharding)(np.uint32(seed))
-        return Fixed(base, key)
+            key = jax.jit(make, out_shardings=self.frozen.key.sharding)(np.uint32(seed))
+        return FrozenInputs(base, key)
 
-    def compiled_step(self, batch: Iterable[np.ndarray], B: int, fixed: Fixed) -> jax.stages.Compiled:
-        """`step` for batches of B sequences like these, which may be fewer."""
-        return self.step.lower(self.shapes, self._described(batch, B), fixed).compile()
+    def compile(
+        self, frozen: FrozenInputs, data: Dataset, validation: Dataset | None = None, more: int = 0
+    ) -> CompiledTrainer:
+        """The step for the batches of `data`, and the measuring of `validation`, compiled.
 
-    def compiled_measure(self, batch: Iterable[np.ndarray], B: int, fixed: Fixed) -> jax.stages.Compiled:
-        """`measure` for batches of B sequences like these, which may be fewer."""
-        return self.measure.lower(self.shapes.model, fixed.base, self._described(batch, B)).compile()
+        Args:
+          more: bytes that are yet to be made beside them.
 
-    def _described(self, batch: Iterable[np.ndarray], B: int) -> tuple[jax.ShapeDtypeStruct, ...]:
-        rows = sequences(self.shapes.step.sharding.mesh)
-        return tuple(jax.ShapeDtypeStruct((B, *array.shape[1:]), "int32", sharding=rows) for array in batch)
+        Raises:
+          RetryableError: they take more memory than is free.
+        """
+        example, _ = dataclasses.replace(data, rows=slice(1)).batch(0)
+        batch = self.batch_shapes(example, data.B)
+        step, measure = self.step.lower(self.shapes, batch, frozen).compile(), None
+        if validation:
+            example = next(dataclasses.replace(validation, B=1).one_pass())
+            batch = self.batch_shapes(example, validation.B)
+            measure = self.measure.lower(self.shapes.model, frozen.base, batch).compile()
+        for program in filter(None, (step, measure)):
+            device.require_memory(program.memory_analysis(), more, LESS_MEMORY, len(self.mesh.local_devices))
+        return CompiledTrainer(
+            lambda state, batch: step(state, batch, frozen),
+            measure and (lambda model, batch: measure(model, frozen.base, batch)),
+            self.sharding,
+        )
 
-    def _load(self, weights: Source) -> GPT2:
+    def batch_shapes(self, batch: Batch, B: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and shardings of a batch of B sequences with the arrays of this one, which may have fewer."""
+        return {
+            name: jax.ShapeDtypeStruct((B, *array.shape[1:]), "int32", sharding=self.sharding)
+            for name, array in batch.items()
+        }
+
+    def _load(self, weights: WeightsRef) -> GPT2:
         from jaxgpt.runs.huggingface import load  # which brings orbax: only here
 
         names = ("dtype", "attention", "unroll", "remat", "dropout", "pad_vocab_to_multiple_of")
         changes = {name: getattr(self.model, name) for name in names}
-        return predicting(load(weights, self.shapes.step.sharding.mesh, **changes), self.model.predict_tokens)
+        return with_n_heads(load(weights, self.mesh, **changes), self.model.predict_tokens)
 
 
-def training(flags: TrainConfig, mesh: Mesh | None = None, objective: Objective | None = None) -> Training:
-    """What train.py makes of these flags on a mesh; by default that of the selected device alone.
+def build_trainer(config: TrainConfig, mesh: Mesh | None = None, objective: Objective | None = None) -> Trainer:
+    """What these flags make on a mesh; by default that of the selected device alone.
 
     Args:
-      objective: what it is trained for; None: the tokens of a text.
+      objective: what is minimized; None: the usual one for a text.
     """
     mesh = mesh or single_device()
-    objective = objective or objective_of("text", predict_tokens=flags.predict_tokens)
-    head_size = flags.n_embd // flags.n_head
-    model = flags.model(
-        **compute(flags.dtype, flags.n_layer, head_size, flags.T, flags.remat, first=mesh.devices.flat[0]),
-        n_labels=objective.n_labels,
+    objective = objective or choose_objective("text", predict_tokens=config.preset.predict_tokens)
+    flags = config.model
+    model = config.model_config(
+        **device.compute(
+            flags.dtype,
+            flags.n_layer,
+            flags.n_embd // flags.n_head,
+            config.data.T,
+            flags.remat,
+            first=mesh.devices.flat[0],
+        ),
+        n_labels=objective.n_outputs,
     )
-    schedule = lr_schedule(**flags.learning_rate())
-    tx = make_optimizer(schedule, **flags.adamw())
-    shapes, fixed = with_shardings(jax.eval_shape(lambda: _all(model, tx)), mesh)
+    schedule = lr_schedule(config.optimizer, config.run.steps)
+    tx = make_optimizer(config.optimizer, schedule)
+    shapes, frozen = with_shardings(jax.eval_shape(lambda: _everything(model, tx)), mesh)
     step = functools.partial(
         train_step,
-        loss_fn=objective.loss,
+        objective=objective,
         tx=tx,
-        accumulate=flags.accumulate,
-        sums=sums_over(sums, mesh, model.dtype),
+        accumulate=config.data.accumulate,
+        loss_and_grads=sharded_loss_and_grads(loss_and_grads, mesh, model.dtype),
     )
     result = shardings(shapes), NamedSharding(mesh, PartitionSpec())
-    measure = measured_over(objective.measure, mesh, model.dtype)
-    return Training(
+    measure = sharded_measure(objective.validation_metrics, mesh, model.dtype)
+    return Trainer(
         model,
+        mesh,
         schedule,
         tx,
         shapes,
-        fixed,
+        frozen,
         step=jax.jit(step, donate_argnums=0, out_shardings=result),
-        measure=jax.jit(lambda trained, base, batch: measure(join(trained, base), *batch)),
+        measure=jax.jit(lambda trained, base, batch: measure(combine(trained, base), batch)),
     )
 
 
-def mesh_of(flags: TrainConfig, objective: Objective | None = None) -> Mesh:
+def choose_mesh(config: TrainConfig, objective: Objective | None = None) -> Mesh:
     """The mesh that --mesh makes of all devices."""
-    devices, static = jax.devices(), training(flags, objective=objective)
-    return make_mesh(choose(flags, static.shapes, devices, memory_limit(), static.fixed.base), devices)
+    devices, trainer = jax.devices(), build_trainer(config, objective=objective)
+    tree = trainer.shapes, trainer.shapes.model, trainer.frozen.base  # a gradient is as large as the model
+    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    axes = config.parallel.axes, config.data.B, config.model.n_embd, needed, device.memory_limit(), len(devices)
+    return make_mesh(choose_axes(*axes), devices)
 
 
-def _all(model: GPT2Config, tx: optax.GradientTransformation) -> tuple[TrainState, Fixed]:
-    _, base = split(GPT2(model, _key(0, WEIGHTS)))
-    return init_state(_key(0, WEIGHTS), config=model, tx=tx), Fixed(base, _key(0, DROPOUT) if model.dropout else None)
+# ---- Ahead of time: the step compiled for devices that need not be there
+
+
+@dataclasses.dataclass(frozen=True)
+class StepMemory:
+    """What a step takes of a device's memory, in bytes.
+
+    Attributes:
+      parameters, optimizer: there before and after the step.
+      temporary: what lives only within it: activations, gradients, copies in the compute dtype.
+    """
+
+    parameters: int
+    optimizer: int
+    temporary: int
+
+    @property
+    def total(self) -> int:
+        return self.parameters + self.optimizer + self.temporary
+
+
+def compile_step(config: TrainConfig, mesh: Mesh) -> jax.stages.Compiled:
+    """The step that these flags make of a text, compiled for a mesh."""
+    trainer = build_trainer(config, mesh)
+    B, T, n = config.data.B_step, config.data.T, config.preset.predict_tokens
+    shapes = {"tokens": (B, T), "targets": (B, T) if n == 1 else (B, n, T)}
+    batch = {name: jax.ShapeDtypeStruct(shape, "int32", sharding=trainer.sharding) for name, shape in shapes.items()}
+    lowered = trainer.step.lower(trainer.shapes, batch, trainer.frozen)
+    with warnings.catch_warnings():  # JAX's cache keeps what it then can't read for a GPU that is not there
+        warnings.filterwarnings("ignore", "Error reading persistent compilation cache")
+        return lowered.compile()
+
+
+def step_memory(config: TrainConfig, mesh: Mesh) -> StepMemory | None:
+    """What that step takes of one device; None if XLA finds no plan for it."""
+    trainer = build_trainer(config, mesh)
+    parameters = device_bytes((trainer.shapes.model, trainer.frozen.base))
+    optimizer = device_bytes(trainer.shapes.opt_state)
+    try:
+        plan = compile_step(config, mesh).memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
+    temporary = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return StepMemory(parameters, optimizer, temporary)
+
+
+def _everything(model: GPT2Config, tx: optax.GradientTransformation) -> tuple[TrainState, FrozenInputs]:
+    _, base = partition(GPT2(model, _key(0, WEIGHTS)))
+    key = _key(0, DROPOUT) if model.dropout else None
+    return init_state(_key(0, WEIGHTS), config=model, tx=tx), FrozenInputs(base, key)
 
 
 # What the keys of a seed are for. That the weights have 2 was chosen for the losses that seeds 0, 1 and 2 end with

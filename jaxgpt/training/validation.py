@@ -1,45 +1,100 @@
-"""The loss on what is held out: its mean, its standard error, and what they are in other units."""
+"""Validation: the loss on data that is not trained on, with its standard error, and the best so far."""
 
+import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax
 
-def measured(sums: Iterable[dict[str, Any]], size: int | None = None) -> dict[str, float]:
+from jaxgpt.data.base import Dataset
+from jaxgpt.runs.progress import Best
+
+
+def summarize(batches: Iterable[dict[str, tuple[Any, Any]]], num_bytes: int | None = None) -> dict[str, float]:
     """The numbers of a measurement.
 
     Args:
-      sums: of each batch, as objectives.Objective.measure gives them.
-      size: bytes of the whole text, the first token's included.
+      batches: the Metrics of each batch, as Objective.validation_metrics gives them.
+      num_bytes: UTF-8 bytes of the text that is predicted; None: it is no text.
 
     Returns:
       `loss`, the mean in nats; `loss_stderr`, its standard error, with each token (or label) taken for a draw of its
-      own; of tokens `perplexity`, exp(loss), `bits_per_byte`, which compares models of any tokenizer, `tokens`, those
-      that were predicted, and `bytes`; of labels `accuracy` and `n`. Where several tokens are predicted, all this is
-      of the next one, and `loss_2`, ... are the mean losses of those further ahead.
+      own, if there is a "loss_squared"; for a text `perplexity`, exp(loss), `bits_per_byte`, which compares models of
+      any tokenizer, `tokens`, those that were predicted, and `bytes`; else `n`, how many were; and the means of all
+      other metrics.
     """
-    total: dict[str, float] = {}
-    for each in sums:  # in float64
-        total = {name: total.get(name, 0.0) + float(value) for name, value in each.items()}
-    n = total["count"]
-    loss = total["loss"] / n
-    variance = max(total["squares"] / n - loss**2, 0.0) * n / max(n - 1, 1)
-    found = {"loss": loss, "loss_stderr": math.sqrt(variance / n)}
-    if "correct" in total:
-        return found | {"accuracy": total["correct"] / n, "n": int(n)}
-    bits = total["loss"] / math.log(2)
-    perplexity = math.inf if loss >= 700 else math.exp(loss)
-    found |= {"perplexity": perplexity, "bits_per_byte": bits / size if size else math.nan}
-    ahead = [name for name in total if name.startswith("loss_")]
-    further = {name: total[name] / max(total[name.replace("loss", "count")], 1) for name in ahead}
-    return found | {"tokens": int(n), "bytes": size} | further
+    totals: dict[str, tuple[float, float]] = {}
+    for metrics in batches:  # in float64
+        for name, (value, count) in metrics.items():
+            total, counts = totals.get(name, (0.0, 0.0))
+            totals[name] = total + float(value), counts + float(count)
+    total, n = totals.pop("loss")
+    loss = total / n
+    numbers = {"loss": loss}
+    if "loss_squared" in totals:
+        variance = max(totals.pop("loss_squared")[0] / n - loss**2, 0.0) * n / max(n - 1, 1)
+        numbers["loss_stderr"] = math.sqrt(variance / n)
+    others = {name: value / max(count, 1) for name, (value, count) in totals.items()}
+    if num_bytes is None:
+        return numbers | others | {"n": int(n)}
+    numbers["perplexity"] = math.inf if loss >= 700 else math.exp(loss)
+    numbers["bits_per_byte"] = total / math.log(2) / num_bytes if num_bytes else math.nan
+    return numbers | {"tokens": int(n), "bytes": num_bytes} | others
 
 
-def said(numbers: dict[str, float]) -> str:
+def format_metrics(numbers: dict[str, float]) -> str:
     """A measurement in a line."""
-    loss = f"loss {numbers['loss']:.4f} ± {numbers['loss_stderr']:.4f}"
+    text = f"loss {numbers['loss']:.4f}"
+    if "loss_stderr" in numbers:
+        text += f" ± {numbers['loss_stderr']:.4f}"
+    if "perplexity" in numbers:
+        text += f", perplexity {numbers['perplexity']:,.2f}, {numbers['bits_per_byte']:.4f} bits per byte"
+    further = [f"{value:.4f}" for name, value in numbers.items() if name.startswith("loss_") and name[5:].isdecimal()]
+    if further:
+        text += f"; further ahead {', '.join(further)}"
     if "accuracy" in numbers:
-        return f"{loss}, accuracy {numbers['accuracy']:.4f} of {numbers['n']:,}"
-    further = [f"{numbers[name]:.4f}" for name in numbers if name.startswith("loss_") and name != "loss_stderr"]
-    further = f"; further ahead {', '.join(further)}" if further else ""
-    return f"{loss}, perplexity {numbers['perplexity']:,.2f}, {numbers['bits_per_byte']:.4f} bits per byte{further}"
+        text += f", accuracy {numbers['accuracy']:.4f} of {numbers['n']:,}"
+    return text
+
+
+@dataclasses.dataclass(frozen=True)
+class Validator:
+    """Measures validation data at times of a run.
+
+    Attributes:
+      data: the validation data, in the rows of this process.
+      put, measure: those of setup.CompiledTrainer.
+      every: steps between two measurements; 0: only after the last step.
+      steps: the length of the run.
+      interrupted: whether to stop measuring, since a signal has come.
+    """
+
+    data: Dataset
+    put: Callable[[Any], Any]
+    measure: Callable[[Any, Any], Any]
+    every: int
+    steps: int
+    interrupted: Callable[[], bool] = lambda: False
+
+    def due(self, step: int) -> bool:
+        """Whether to measure after so many steps."""
+        return step == self.steps or (self.every > 0 and step % self.every == 0)
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """The numbers of `summarize` for a model; none if it is interrupted."""
+        metrics = []
+        for batch in self.data.one_pass():
+            if self.interrupted():
+                return {}
+            local = {name: array[self.data.rows] for name, array in batch.items()}
+            metrics.append(jax.device_get(self.measure(model, self.put(local))))
+        return summarize(metrics, self.data.num_bytes())
+
+    def update_best(self, best: Best | None, step: int, numbers: dict[str, float]) -> Best | None:
+        """The lowest loss so far, when these numbers, of after so many steps, are known too."""
+        measured_on = f"{self.data.fingerprint} in windows of {self.data.T}"
+        loss = numbers.get("loss", math.nan)
+        if math.isnan(loss) or (best and best.of == measured_on and loss >= best.loss):
+            return best
+        return Best(step, loss, measured_on)

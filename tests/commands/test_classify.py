@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 
-import golden
 import jax
 import numpy as np
 import pytest
@@ -21,9 +20,10 @@ from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import load, save_hf
-from jaxgpt.runs.weights import find
+from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training import loop
 from jaxgpt.training.resume import command
+from tests.support import golden
 
 CONFIG = GPT2Config(block_size=32, n_layer=2, n_head=2, n_embd=32)
 FLAGS = ["--B", 8, "--T", 12, "--lr", "3e-3", "--schedule", "constant", "--warmup-ratio", 0]
@@ -70,7 +70,7 @@ def rows(out):
 
 def by_hand(out, records, T=12):
     """The logits of texts, one after the other, from the layers of the model and the kernel of its head."""
-    model = load(find(out))
+    model = load(resolve_weights(out))
     hidden, kernel = jax.jit(lambda model, x: model.hidden(x)), np.asarray(model.score.kernel[...], np.float64)
     found = []
     for record in records:
@@ -105,10 +105,10 @@ def test_the_command_that_goes_on_goes_on(folder, tmp_path, capsys):
     words = ["--init-from", folder / "hf", "--data", folder / "two.jsonl", "--val", 0.2, "--out", tmp_path / "out"]
     words += FLAGS
     assert run("train", *words, "--epochs", 1) == 0
-    (said,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("go on"))
+    (said,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("resume"))
     assert console.run(train.main, shlex.split(said)[4:]) == 0
     out = capsys.readouterr().out
-    assert "goes on from step 3, position 288, to 6 steps\n" in out
+    assert "resumes from step 3, position 288, to 6 steps\n" in out
     assert f"predict   python -m jaxgpt.commands.classify predict {tmp_path}/out --data {folder}/two.jsonl\n" in out
     at_once = rows(folder / "run")
     assert [(row["loss"], row["grad_norm"]) for row in rows(tmp_path / "out")] == [
@@ -214,7 +214,7 @@ def test_an_exported_run_is_the_same_in_transformers(folder, tmp_path, capsys):
         logits = theirs(x).logits.numpy()
     ours = by_hand(folder / "lora", records)
     np.testing.assert_allclose(logits, ours, atol=1e-4)
-    labels = find(folder / "lora").labels
+    labels = resolve_weights(folder / "lora").labels
     assert [theirs.config.id2label[k] for k in range(3)] == list(labels)
     tell = transformers.pipeline("text-classification", str(tmp_path / "hf"), device="cpu")
     (told,) = tell("so!!<|endoftext|>")

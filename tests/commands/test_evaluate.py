@@ -7,19 +7,18 @@ import signal
 import subprocess
 import sys
 
-import golden
 import jax
 import numpy as np
 import pytest
-import tasks
 
 import train
 from jaxgpt import console
 from jaxgpt.commands import evaluate, export
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.runs.huggingface import load
-from jaxgpt.runs.weights import find
+from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime import device
+from tests.support import golden, tasks
 
 ITEM = {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0}
 
@@ -102,7 +101,7 @@ def test_of_examples_the_completions_are_measured(trained, tmp_path, capsys):
     records = [{"prompt": f"the sky {n}", "completion": f" is blue {n} ?"} for n in range(7)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     assert run(trained / "run", "--data", tmp_path / "pairs.jsonl", "--json", tmp_path / "out.json") == 0
-    model, losses = load(find(trained / "run")), []
+    model, losses = load(resolve_weights(trained / "run")), []
     for record in records:
         prompt, rest = (gpt2().encode_ordinary(record[name]) for name in ("prompt", "completion"))
         ids = np.array([[*prompt, *rest, gpt2().eot_token]])

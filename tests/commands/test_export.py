@@ -1,6 +1,5 @@
 import json
 
-import golden
 import jax
 import numpy as np
 import pytest
@@ -13,7 +12,8 @@ from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.inference.generate import generate
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import load, load_hf, save_hf
-from jaxgpt.runs.weights import find
+from jaxgpt.runs.weights import resolve_weights
+from tests.support import golden
 
 FILES = ["config.json", "merges.txt", "model.safetensors", "tokenizer_config.json", "vocab.json"]
 
@@ -36,7 +36,7 @@ def test_a_run_becomes_a_folder_for_transformers(run, tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == FILES
     tensors = load_file(tmp_path / "hf" / "model.safetensors")
     assert tensors["transformer.wte.weight"].shape == (50257, 64)
-    ours, theirs = load(find(run)), load_hf(tmp_path / "hf")
+    ours, theirs = load(resolve_weights(run)), load_hf(tmp_path / "hf")
     x = np.arange(20)[None]
     apply = jax.jit(lambda model, x: model(x))
     np.testing.assert_allclose(apply(ours, x)[..., :50257], apply(theirs, x), atol=1e-6)
@@ -49,7 +49,7 @@ def test_transformers_writes_text_with_the_folder_alone(run, tmp_path):
     assert console.run(export.main, [str(run), str(tmp_path / "hf")]) == 0
     write = transformers.pipeline("text-generation", str(tmp_path / "hf"), device="cpu")
     (theirs,) = write("word word", max_new_tokens=8, do_sample=False)
-    (ids,) = generate(load(find(run)), [gpt2().encode("word word")], 8, temperature=0)
+    (ids,) = generate(load(resolve_weights(run)), [gpt2().encode("word word")], 8, temperature=0)
     assert theirs["generated_text"] == "word word" + gpt2().decode(ids)
 
 

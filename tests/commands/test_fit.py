@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 import math
 import subprocess
@@ -8,12 +7,12 @@ import pytest
 
 from jaxgpt.commands import fit
 from jaxgpt.errors import UsageError
-from jaxgpt.runtime.xla import aot
-from jaxgpt.runtime.xla.aot import Memory
+from jaxgpt.training import setup
+from jaxgpt.training.setup import StepMemory
 
 
 def memory(total):
-    return Memory(parameters=1000, optimizer=2000, temporary=total - 3000) if total < math.inf else None
+    return StepMemory(parameters=1000, optimizer=2000, temporary=total - 3000) if total < math.inf else None
 
 
 @pytest.mark.parametrize(
@@ -78,8 +77,8 @@ def test_weights_are_refused():
 def test_how_a_mesh_grows(h100, monkeypatch, capsys):
     monkeypatch.setattr(fit, "ATTEMPTS", 0)
     monkeypatch.setattr(fit, "SIZES", (8, 16))
-    compiled = functools.cache(aot.compiled_step)  # --remat none alone: what it changes, test_the_table asks
-    monkeypatch.setattr(aot, "compiled_step", lambda c, on: compiled(dataclasses.replace(c, remat="none"), on))
+    compiled = functools.cache(setup.compile_step)  # --remat none alone: what it changes, test_the_table asks
+    monkeypatch.setattr(setup, "compile_step", lambda c, on: compiled(c.replace(remat="none"), on))
     flags = ["--gpu", "h100", "--size", "tiny", "--n-layer", "1", "--T", "64", "--B", "64", "--mesh", "data=1,fsdp=4"]
     assert fit.main(flags) == 0
     memory, growth = capsys.readouterr().out.split("16 sequences of 64 tokens for each GPU, hosts of 8: at best")

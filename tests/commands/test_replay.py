@@ -13,9 +13,9 @@ from jaxgpt.data import corpus
 from jaxgpt.data.loader import next_batch
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.runs.checkpoint import Checkpoints
-from jaxgpt.runs.weights import last_start
 from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.setup import training
+from jaxgpt.training.resume import load_run_config
+from jaxgpt.training.setup import build_trainer
 
 TINY = ["--size", "tiny", "--block-size", "32", "--T", "16"]
 
@@ -69,11 +69,11 @@ def test_it_shows_the_batch_and_the_losses_of_the_weights_before_the_step(traine
     assert files(trained) == before
 
     # The same another way: from the checkpoint, with numpy.
-    flags, _ = last_start(trained)
-    tokens = corpus.load(flags.data).tokens
+    flags, _ = load_run_config(trained)
+    tokens = corpus.load(flags.data.data).tokens
     x, y, _ = next_batch(tokens, row["position"], 1, 16)
     with Checkpoints(trained / "checkpoints") as checkpoints:
-        state = checkpoints.restore(3, training(flags).shapes)
+        state = checkpoints.restore(3, build_trainer(flags).shapes)
     logits = np.asarray(state.model(x), np.float64)[0]
     losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(16), y[0]]
     places, printed, pieces, texts = shown(out)
@@ -98,7 +98,7 @@ def test_or_from_the_beginning_past_a_damaged_checkpoint_each_step_with_the_flag
         assert run(replay.main, folder, "--step", step) == 0
         out, notes = capfd.readouterr()
         assert "trained again from step 0 on, the random weights\n" in notes and "not those of the log" not in notes
-        assert ("checkpoints/3 is damaged" in notes) == (step == 5)
+        assert ("checkpoints/3 is corrupt" in notes) == (step == 5)
         row = logged(trained)[step]
         places, losses, _, _ = shown(out)
         assert places == list(range(row["position"] + 1, row["position"] + 1 + 16 * B))
@@ -188,16 +188,16 @@ def test_a_log_that_cannot_be_is_refused(trained, tmp_path, capfd, field, value,
 
 def test_the_two_texts_that_auto_may_be_are_told_apart(trained, monkeypatch):
     assert replay.find_text(TrainConfig(), corpus.load("python").fingerprint).name.startswith("the Python")
-    assert replay.find_text(TrainConfig(), "unknown").note  # as train.py would
+    assert replay.find_text(TrainConfig(), "unknown").note  # as train would
 
 
 def test_its_tokens_losses_are_those_of_the_loss(trained):
-    from jaxgpt.training.step import loss_fn, token_losses
+    from jaxgpt.objectives.next_token import loss, token_losses
 
-    flags, _ = last_start(trained)
-    model = training(flags).first_state(seed=0).model
-    x, y, _ = next_batch(corpus.load(flags.data).tokens, 7, 3, 16)
-    total, count = loss_fn(model, x, y)
+    flags, _ = load_run_config(trained)
+    model = build_trainer(flags).init_state(seed=0).model
+    x, y, _ = next_batch(corpus.load(flags.data.data).tokens, 7, 3, 16)
+    total, count = loss(model, {"tokens": x, "targets": y})["loss"]
     losses = jax.jit(token_losses)(model, x, y)
     assert losses.shape == (3, 16) and count == losses.size
     np.testing.assert_allclose(losses.sum(), total, rtol=1e-6)

@@ -213,7 +213,7 @@ def test_a_damaged_run_is_one_line_and_the_process_ends(tmp_path):
     assert done.returncode == 4 and done.stdout == ""
     *notes, error = done.stderr.splitlines()
     assert all(note.startswith("note: ") for note in notes) and error.startswith(
-        f"error: {tmp_path}/run/checkpoints/3 is damaged and can't be used ("
+        f"error: {tmp_path}/run/checkpoints/3 is corrupt and can't be used ("
     )
 
 

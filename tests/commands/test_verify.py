@@ -26,8 +26,8 @@ def trained(tmp_path_factory):
 def test_whole_checkpoints_are_called_whole(trained, capsys):
     assert run(verify.main, trained) == 0
     assert re.fullmatch(
-        rf"whole     {trained}/checkpoints/6: \d+ arrays, position 32\n"
-        rf"whole     {trained}/checkpoints/3: \d+ arrays, position 96\n",
+        rf"ok        {trained}/checkpoints/6: \d+ arrays, position 32\n"
+        rf"ok        {trained}/checkpoints/3: \d+ arrays, position 96\n",
         capsys.readouterr().out,
     )
 
@@ -37,8 +37,8 @@ def test_a_damaged_one_is_named_and_the_code_is_4(trained, tmp_path, capsys):
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "6" / "state")
     assert run(verify.main, tmp_path / "run") == 4
     out, error = capsys.readouterr()
-    assert [line.split()[0] for line in out.splitlines()] == ["damaged", "whole"]
-    assert error == f"error: {tmp_path}/run: 1 damaged; train.py goes on from the newest whole one, if any\n"
+    assert [line.split()[0] for line in out.splitlines()] == ["corrupt", "ok"]
+    assert error == f"error: {tmp_path}/run: 1 corrupt; train.py resumes from the newest good one, if any\n"
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["3", "6"]  # nothing is moved
 
 

@@ -10,7 +10,7 @@ from jaxgpt.errors import DataError
 
 def documents(found):
     """What each document of a table is: its text, and the text of it that is learned."""
-    x, y, positions = found.table
+    x, y, positions = found.table.values()
     for row in range(len(x)):
         starts = np.flatnonzero(positions[row] == 0)
         for start, end in zip(starts, [*starts[1:], found.T], strict=True):
@@ -23,15 +23,15 @@ def documents(found):
 
 def test_completions_are_learned_and_prompts_are_not(write):
     records = [{"prompt": f"What is {n}?", "completion": f" It is {n}, and no more."} for n in range(30)]
-    found = examples.load(write("a.jsonl", records), T=40)[0]
+    found = examples.load(write("a.jsonl", records), B=2, T=40)[0]
     texts = [
         (f"What is {n}? It is {n}, and no more.<|endoftext|>", f" It is {n}, and no more.<|endoftext|>")
         for n in range(30)
     ]
     assert list(documents(found)) == texts
-    assert found.count == 30 and len(found.table[0]) < 15 and not found.notes  # several in a row
-    assert found.bytes() == sum(len(record["completion"]) for record in records)
-    assert str(found) == f"{found.name}: 30 examples of completions, in {len(found.table[0])} rows"
+    assert found.count == 30 and len(found.table["tokens"]) < 15 and not found.notes  # several in a row
+    assert found.num_bytes() == sum(len(record["completion"]) for record in records)
+    assert str(found) == f"{found.name}: 30 examples of completions, in {len(found.table['tokens'])} rows"
 
 
 def test_a_conversation_follows_the_template(write):
@@ -43,7 +43,7 @@ def test_a_conversation_follows_the_template(write):
         ("assistant", "Bye!"),
     ]
     record = {"messages": [{"role": role, "content": content} for role, content in turns]}
-    found = examples.load(write("a.jsonl", [record]), T=64)[0]
+    found = examples.load(write("a.jsonl", [record]), B=2, T=64)[0]
     text = (
         "System: Be brief.\n\nUser: Hi!\n\nAssistant: Hello.<|endoftext|>\n\nUser: Bye\n\nAssistant: Bye!<|endoftext|>"
     )
@@ -55,7 +55,7 @@ def test_what_is_too_long_loses_its_end_and_is_counted(write):
         {"prompt": "one two", "completion": " three four five six seven"},
         {"prompt": "a b c d e f g", "completion": " h"},
     ]
-    found = examples.load(write("a.jsonl", records), T=4)[0]
+    found = examples.load(write("a.jsonl", records), B=2, T=4)[0]
     assert list(documents(found)) == [("one two three four five", " three four five")]
     assert found.notes == (
         "2 examples are longer than --T 4 and lose their end",
@@ -68,9 +68,11 @@ def test_the_fingerprint_is_of_what_is_learned_from(write):
     b = write("b.jsonl", [{"completion": "b", "prompt": "a", "source": "other"}])
     c = write("c.jsonl", [{"prompt": "ab", "completion": "b"}])
     assert (
-        examples.load(a, 8)[0].fingerprint == examples.load(b, 8)[0].fingerprint != examples.load(c, 8)[0].fingerprint
+        examples.load(a, 2, 8)[0].fingerprint
+        == examples.load(b, 2, 8)[0].fingerprint
+        != examples.load(c, 2, 8)[0].fingerprint
     )
-    assert examples.load(a, 8)[0].fingerprint != examples.load(a, 9)[0].fingerprint
+    assert examples.load(a, 2, 8)[0].fingerprint != examples.load(a, 2, 9)[0].fingerprint
 
 
 GOOD = {"prompt": "a", "completion": "b"}
@@ -86,7 +88,7 @@ GOOD = {"prompt": "a", "completion": "b"}
 )
 def test_a_bad_record_is_named_by_its_line(write, bad, message):
     with pytest.raises(DataError, match=message):
-        examples.load(write("a.jsonl", [GOOD, bad]), 8)
+        examples.load(write("a.jsonl", [GOOD, bad]), 2, 8)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +102,13 @@ def test_a_bad_record_is_named_by_its_line(write, bad, message):
 )
 def test_a_bad_conversation_is_named_by_its_line(write, messages, message):
     with pytest.raises(DataError, match=message):
-        examples.load(write("a.jsonl", [{"messages": messages}]), 8)
+        examples.load(write("a.jsonl", [{"messages": messages}]), 2, 8)
 
 
 def test_records_of_no_known_kind(write):
     with pytest.raises(
         DataError, match=r"line 1: an example has the fields prompt and completion, .* this one question"
     ):
-        examples.load(write("a.jsonl", [{"question": "x"}]), 8)
+        examples.load(write("a.jsonl", [{"question": "x"}]), 2, 8)
     with pytest.raises(DataError, match="the prompts alone fill --T 2 tokens"):
-        examples.load(write("a.jsonl", [{"prompt": "a b c d", "completion": "e"}]), 2)
+        examples.load(write("a.jsonl", [{"prompt": "a b c d", "completion": "e"}]), 2, 2)

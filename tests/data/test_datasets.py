@@ -1,4 +1,4 @@
-"""What --data and --val name, and that what is held out is measured whole: against PyTorch, window by window."""
+"""What --data and --val name, and that all of the validation data is measured: against PyTorch, window by window."""
 
 import json
 import math
@@ -10,17 +10,17 @@ import pytest
 import train
 from jaxgpt import console
 from jaxgpt.data import shards
+from jaxgpt.data.config import DataConfig
 from jaxgpt.data.datasets import load
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
-from jaxgpt.objectives.base import measure_tokens
+from jaxgpt.objectives import next_token
 from jaxgpt.runs.huggingface import load as load_weights
 from jaxgpt.runs.huggingface import save_hf
-from jaxgpt.runs.weights import find
-from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.validation import measured
+from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.training.validation import summarize
 
 TEXT = "Wörter und Wörter, über alles hinaus; 我们 and so on. " * 12
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 20, "block_size": 32}
@@ -28,7 +28,7 @@ SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 20, "block_size": 32}
 
 def config(tmp_path, **flags):
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    return TrainConfig(**{"data": f"{tmp_path}/text.txt", "T": 16, **SHAPE, **flags})
+    return DataConfig(**{"data": f"{tmp_path}/text.txt", "B": 2, "T": 16, **flags})
 
 
 def test_a_fraction_is_the_end_and_is_not_trained_on(tmp_path):
@@ -37,7 +37,7 @@ def test_a_fraction_is_the_end_and_is_not_trained_on(tmp_path):
     assert nothing is None and len(held.tokens) == round(len(whole.tokens) / 4)
     np.testing.assert_array_equal(np.concatenate([text.tokens, held.tokens]), whole.tokens)
     assert len({whole.fingerprint, text.fingerprint, held.fingerprint}) == 3
-    assert whole.bytes() == len(TEXT.encode()) == text.bytes() + held.bytes()
+    assert whole.num_bytes() == len(TEXT.encode()) == text.num_bytes() + held.num_bytes()
 
 
 @pytest.mark.parametrize("scale", [1, 8])  # random weights, and ones that are sure of themselves, as trained ones are
@@ -47,8 +47,8 @@ def test_the_loss_is_that_of_pytorch_with_strided_windows(tmp_path, scale):
     model = jax.tree.map(lambda leaf: scale * leaf, GPT2(GPT2Config(**SHAPE), jax.random.key(0)))
     save_hf(model, tmp_path / "hf")
     text, _ = load(config(tmp_path))
-    step = jax.jit(measure_tokens)
-    found = measured((step(model, *batch) for batch in text.once(4, 16)), text.bytes())
+    step = jax.jit(next_token.measure)
+    found = summarize((step(model, batch) for batch in text.one_pass()), text.num_bytes())
 
     theirs, ids = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "hf").eval(), text.tokens.astype(np.int64)
     losses = []
@@ -78,7 +78,7 @@ def test_a_run_measures_what_is_held_out_and_keeps_its_best(tmp_path, capsys):
     there = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert there == [best, 8, 10, 12]
     assert (
-        f"best      {tmp_path}/run/checkpoints/{best}, with a held-out loss of {losses[best]:.4f}\n"
+        f"best      {tmp_path}/run/checkpoints/{best}, with a validation loss of {losses[best]:.4f}\n"
         in capsys.readouterr().out
     )
 
@@ -88,8 +88,8 @@ def test_a_run_measures_what_is_held_out_and_keeps_its_best(tmp_path, capsys):
     assert there == [best, 12, 13, 14]
 
     _, held = load(config(tmp_path, val=str(other)))
-    model = load_weights(find(tmp_path / "run" / "checkpoints" / str(best)))
-    found = measured((jax.jit(measure_tokens)(model, *batch) for batch in held.once(1, 16)), held.bytes())
+    model = load_weights(resolve_weights(tmp_path / "run" / "checkpoints" / str(best)))
+    found = summarize((jax.jit(next_token.measure)(model, batch) for batch in held.one_pass()), held.num_bytes())
     np.testing.assert_allclose(found["loss"], losses[best], rtol=1e-6)
 
 
@@ -123,12 +123,16 @@ def test_a_folder_is_trained_on_and_held_out_as_its_files_would_be(tmp_path):
     folder = prepared(tmp_path / "folder", TEXT, "That is held out, and nothing else.")
     (one, _), (other, held) = load(config(tmp_path)), load(config(tmp_path, data=folder, val=folder))
     assert str(other) == f"{folder} (train): {len(one.tokens):,} tokens"
-    assert one.bytes() == other.bytes() == len(TEXT.encode()) and one.per_epoch(2, 16) == other.per_epoch(2, 16)
+    assert (
+        one.num_bytes() == other.num_bytes() == len(TEXT.encode())
+        and one.batches_per_epoch() == other.batches_per_epoch()
+    )
     for position in (0, 17, len(one.tokens) - 33):
-        for a, b in zip(one.batch(position, 2, 16), other.batch(position, 2, 16), strict=True):
-            np.testing.assert_array_equal(a, b)
-    for a, b in zip(one.once(2, 16), other.once(2, 16), strict=True):
-        np.testing.assert_array_equal(a, b)
+        (a, next_a), (b, next_b) = one.batch(position), other.batch(position)
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+        assert next_a == next_b
+    for a, b in zip(one.one_pass(), other.one_pass(), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, a, b)
     assert held.name == f"{folder} (val)" and gpt2().decode(held.tokens[:].tolist()).startswith("That is held out")
     assert len({one.fingerprint, other.fingerprint, held.fingerprint}) == 3
 
@@ -143,24 +147,25 @@ def test_the_identity_of_a_mixture_is_that_of_its_texts_and_weights(tmp_path):
     (tmp_path / "b.txt").write_text("another text " * 40)
     (tmp_path / "copy.txt").write_text(TEXT, encoding="utf-8")
 
-    def of(mix, **flags):
-        return load(config(tmp_path, data="auto", mix=mix.format(a=whole, t=tmp_path), **flags))[0]
+    def of(mix, seed=0, **flags):
+        flags = {"data": DataConfig.data, "B": 10, "T": 8, "mix": mix.format(a=whole, t=tmp_path)} | flags
+        return load(config(tmp_path, **flags), seed)[0]
 
     mixed = of("{a}=0.7,{t}/b.txt=0.3")
     assert mixed.fingerprint == of("{t}/copy.txt=7,{t}/b.txt=3").fingerprint == of("{a}=7,{t}/b.txt=3").fingerprint
     others = [of(mix).fingerprint for mix in ("{a}=0.6,{t}/b.txt=0.4", "{t}/b.txt=0.7,{a}=0.3", "{a}=1")]
     assert len({mixed.fingerprint, *others}) == 4
     assert mixed.notes[0] == f"0.7 of the windows from {whole}: {len(mixed.texts[0].tokens):,} tokens"
-    x, _, following = mixed.batch(0, 10, 8)
+    batch, following = mixed.batch(0)
     own = [(len(text.tokens) - 1) // 8 for text in mixed.texts]
-    assert mixed.per_epoch(10, 8) == pytest.approx(max(own[0] / 7, own[1] / 3)) and following == 80
-    names = [name for name, _ in mixed.places(0, 10, 8)]
+    assert mixed.batches_per_epoch() == pytest.approx(max(own[0] / 7, own[1] / 3)) and following == 80
+    names = [name for name, _ in mixed.locate(0)]
     assert [names.count(text.name) for text in mixed.texts] == [7, 3]
-    for row, (name, start) in zip(x, mixed.places(0, 10, 8), strict=True):
+    for row, (name, start) in zip(batch["tokens"], mixed.locate(0), strict=True):
         (text,) = (text for text in mixed.texts if text.name == name)
         assert row.tolist() == text.tokens[start : start + 8].tolist()
     shuffled = of("{a}=0.7,{t}/b.txt=0.3", order="shuffled", seed=3)
-    assert shuffled.seed == 3 and shuffled.places(0, 50, 8) != mixed.places(0, 50, 8)
+    assert shuffled.seed == 3 and shuffled.locate(0) != mixed.locate(0)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +175,7 @@ def test_the_identity_of_a_mixture_is_that_of_its_texts_and_weights(tmp_path):
         ({"mix": "{a}=1", "data": "python"}, "=1 and --data python: both say what to train on; leave one out"),
         (
             {"mix": "{a}=1", "val": "0.1"},
-            "--val 0.1: of a mixture no fraction can be held out; name a text",
+            "--val 0.1: no fraction of a mixture can be reserved; name a text",
         ),
         ({"mix": "{a}=1,b.jsonl=1"}, "b.jsonl has examples, and only texts can be mixed; leave it out"),
         ({"mix": "{a}=1,nowhere.txt=1"}, "nowhere.txt: no such file; --mix takes a UTF-8 text"),
@@ -184,7 +189,7 @@ def test_what_does_not_go_together_is_one_line(tmp_path, flags, error):
     names = {"a": config(tmp_path).data, "f": prepared(tmp_path / "folder", TEXT), "t": tmp_path}
     flags = {name: value.format(**names) for name, value in flags.items()}
     with pytest.raises((DataError, UsageError)) as raised:
-        load(config(tmp_path, **({"data": "auto"} if "mix" in flags else {}) | flags))
+        load(config(tmp_path, **({"data": DataConfig.data} if "mix" in flags else {}) | flags))
     assert error in str(raised.value) and "\n" not in str(raised.value)
 
 

@@ -25,8 +25,8 @@ def rows(x, last):
 
 def test_texts_and_their_labels(write):
     path = write("a.jsonl", [{"text": "Good one", "label": "pos"}, {"text": "Bad.", "label": "neg"}])
-    (found,) = examples.load(path, 8)
-    x, last, label = found.table
+    (found,) = examples.load(path, B=3, T=8)
+    x, last, label = found.table.values()
     assert (found.kind, found.labels, found.count, found.notes) == ("labels", ("neg", "pos"), 2, ())
     assert str(found) == f"{path}: 2 examples of 2 labels"
     assert x.shape == (2, 8) and rows(x, last) == [[*ids("Good one"), END], [*ids("Bad."), END]]
@@ -44,16 +44,16 @@ def test_texts_and_their_labels(write):
     ids=["commas", "as Excel writes them", "JSONL"],
 )  # fmt: skip
 def test_the_same_examples_in_any_format(write, name, content):
-    (found,) = examples.load(write(name, content), 16)
-    x, last, label = found.table
+    (found,) = examples.load(write(name, content), B=3, T=16)
+    x, last, label = found.table.values()
     assert found.labels == ("no", "yes") and label.tolist() == [0, 1, 0]
     assert rows(x, last) == [[*ids(text), END] for text in ('a, "b"', "two\nlines", "c")]
 
 
 def test_in_a_table_with_tabs_quotes_are_text(write):
-    (found,) = examples.load(write("a.tsv", 'text\tlabel\nso "good"\t1\n"open\t0\n'), 16)
-    assert rows(*found.table[:2]) == [[*ids('so "good"'), END], [*ids('"open'), END]]
-    assert found.table[2].tolist() == [1, 0]
+    (found,) = examples.load(write("a.tsv", 'text\tlabel\nso "good"\t1\n"open\t0\n'), B=3, T=16)
+    assert rows(found.table["tokens"], found.table["last"]) == [[*ids('so "good"'), END], [*ids('"open'), END]]
+    assert found.table["labels"].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -70,46 +70,49 @@ def test_in_a_table_with_tabs_quotes_are_text(write):
 )
 def test_labels_have_one_order(write, given, ordered):
     path = write("a.jsonl", [{"text": "x", "label": each} for each in given])
-    (found,) = examples.load(path, 8)
+    (found,) = examples.load(path, B=3, T=8)
     assert found.labels == ordered
-    assert [found.labels[k] for k in found.table[2]] == [str(each) for each in given]
+    assert [found.labels[k] for k in found.table["labels"]] == [str(each) for each in given]
 
 
 def test_known_labels_have_the_order_that_they_had(write):
     path = write("a.jsonl", [{"text": "x", "label": "b"}, {"text": "y", "label": "b"}])
-    (found,) = examples.load(path, 8, labels=["c", "b", "a"])
-    assert found.labels == ("c", "b", "a") and found.table[2].tolist() == [1, 1]
+    (found,) = examples.load(path, B=3, T=8, labels=["c", "b", "a"])
+    assert found.labels == ("c", "b", "a") and found.table["labels"].tolist() == [1, 1]
 
 
 def test_a_share_of_all_parts_of_the_file_is_held_out_and_always_the_same(write):
     """Of a file that is sorted by its labels both are on both sides, and nothing is lost or there twice."""
     path = write("a.jsonl", [{"text": str(n), "label": "late" if n > 49 else "early"} for n in range(100)])
-    first, held = examples.load(path, 8, fraction=0.2)
+    first, held = examples.load(path, B=3, T=8, fraction=0.2)
     assert (first.count, held.count) == (80, 20) and first.labels == held.labels == ("early", "late")
-    assert 4 < held.table[2].sum() < 16
-    texts = [gpt2().decode(ids[:-1]) for part in (first, held) for ids in rows(*part.table[:2])]
+    assert 4 < held.table["labels"].sum() < 16
+    texts = [
+        gpt2().decode(ids[:-1]) for part in (first, held) for ids in rows(part.table["tokens"], part.table["last"])
+    ]
     assert sorted(map(int, texts)) == list(range(100))
     assert list(map(int, texts[:80])) == sorted(map(int, texts[:80]))  # the rest has the order of the file
-    again = examples.load(path, 8, seed=3, fraction=0.2)
+    again = examples.load(path, B=3, T=8, seed=3, fraction=0.2)
     assert [part.fingerprint for part in again] == [first.fingerprint, held.fingerprint]
     with pytest.raises(DataError, match=r"--val 0.001 of 100 examples is 0; both sides need some"):
-        examples.load(path, 8, fraction=0.001)
+        examples.load(path, B=3, T=8, fraction=0.001)
 
 
 def test_too_long_texts_lose_their_end_and_are_counted(write):
     words = " one two three four five six seven"
     path = write("a.jsonl", [{"text": words, "label": 0}, {"text": " one two three four", "label": 1}])
-    (found,) = examples.load(path, 5)
-    assert rows(*found.table[:2]) == [[*ids(words)[:4], END], [*ids(words)[:4], END]]
+    (found,) = examples.load(path, B=3, T=5)
+    assert rows(found.table["tokens"], found.table["last"]) == [[*ids(words)[:4], END], [*ids(words)[:4], END]]
     assert found.notes == ("1 texts are longer than --T 5 and lose their end",)
 
 
 def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write):
     path = write("a.jsonl", [{"text": str(n), "label": n % 3} for n in range(7)])
-    (found,) = examples.load(path, 4)
-    batches = list(found.once(3, 4))
-    assert [x.shape for x, _, _ in batches] == [(3, 4)] * 3
-    x, last, label = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    (found,) = examples.load(path, B=3, T=4)
+    batches = list(found.one_pass())
+    assert [batch["tokens"].shape for batch in batches] == [(3, 4)] * 3
+    arrays = [np.concatenate([batch[name] for batch in batches]) for name in ("tokens", "last", "labels")]
+    x, last, label = arrays
     assert label.tolist() == [0, 1, 2, 0, 1, 2, 0, -1, -1]
     assert rows(x[:7], last[:7]) == [[*ids(str(n)), END] for n in range(7)]
 
@@ -148,22 +151,22 @@ def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write
 def test_a_wrong_record_is_named_by_its_line(write, name, content, message):
     path = write(name, content)
     with pytest.raises(DataError) as error:
-        examples.load(path, 8)
+        examples.load(path, B=3, T=8)
     assert str(error.value).startswith(path) and message in str(error.value)
 
 
 def test_an_unknown_label_is_named_by_its_line(write):
     path = write("a.csv", "text,label\nx,yes\ny,maybe\n")
     with pytest.raises(DataError, match=r"a.csv, line 3: the label 'maybe' is unknown; the known ones are no, yes"):
-        examples.load(path, 8, labels=["no", "yes"])
+        examples.load(path, B=3, T=8, labels=["no", "yes"])
 
 
 def test_a_word_without_an_end_is_one_line(write):
     path = write("a.jsonl", [{"text": "x", "label": 0}, {"text": "a" + " " * 10**6 + "b", "label": 1}])
     with pytest.raises(DataError, match=r"line 2: one word or blank is too long; shorten it"):
-        examples.load(path, 8)
+        examples.load(path, B=3, T=8)
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(DataError, match=r"nowhere.csv: no such file"):
-        examples.load(f"{tmp_path}/nowhere.csv", 8)
+        examples.load(f"{tmp_path}/nowhere.csv", B=3, T=8)

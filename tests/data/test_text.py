@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,9 +10,10 @@ TOKENS = np.random.default_rng(0).integers(0, 50257, 333).astype(np.uint16)
 
 @pytest.mark.parametrize("B, T", [(2, 16), (3, 7), (1, 400)])
 def test_every_token_but_the_first_is_predicted_once(B, T):
-    text = Text("a text", TOKENS, "its hash")
+    text = Text("a text", TOKENS, "its hash", B=B, T=T)
     seen = []
-    for x, y in text.once(B, T):
+    for batch in text.one_pass():
+        x, y = batch["tokens"], batch["targets"]
         assert x.shape == y.shape == (B, T)
         for row in range(B):
             n = int((y[row] >= 0).sum())
@@ -23,12 +26,14 @@ def test_every_token_but_the_first_is_predicted_once(B, T):
 
 @pytest.mark.parametrize("B, T", [(2, 16), (3, 7), (1, 400)])
 def test_tokens_further_ahead_are_those_that_there_are(B, T):
-    """Of n tokens ahead the last few have none: y is -1 there, and the next token is what it is with n = 1."""
+    """Of n tokens ahead the last few have none: y is -1 there, and the next token is what it is with a horizon of 1."""
     place = 0
-    for (x, y), (plain_x, plain_y) in zip(*(Text("", TOKENS, "", n=n).once(B, T) for n in (4, 1)), strict=True):
+    passes = (Text("", TOKENS, "", B=B, T=T, horizon=n).one_pass() for n in (4, 1))
+    for batch, plain in zip(*passes, strict=True):
+        x, y = batch["tokens"], batch["targets"]
         assert y.shape == (B, 4, T) and x.dtype == y.dtype == np.int32
-        np.testing.assert_array_equal(x, plain_x)
-        np.testing.assert_array_equal(y[:, 0], plain_y)
+        np.testing.assert_array_equal(x, plain["tokens"])
+        np.testing.assert_array_equal(y[:, 0], plain["targets"])
         for row in range(B):
             for t in range(T):
                 following = TOKENS[place + 1 : place + 5].tolist() if place < len(TOKENS) - 1 else []
@@ -38,23 +43,24 @@ def test_tokens_further_ahead_are_those_that_there_are(B, T):
 
 @pytest.mark.parametrize("of_windows", [False, True])
 def test_a_step_gets_the_sequences_first(of_windows):
-    text = Text("", TOKENS, "", n=3)
-    data = Windows((text,), seed=1) if of_windows else text
-    x, y, _ = data.batch(32, 4, 8)
+    text = Text("", TOKENS, "", B=4, T=8, horizon=3)
+    data = Windows((text,), seed=1, B=4, T=8) if of_windows else text
+    batch, _ = data.batch(32)
+    x, y = batch["tokens"], batch["targets"]
     assert y.shape == (4, 3, 8)
-    for row, (_, start) in enumerate(data.places(32, 4, 8)):
+    for row, (_, start) in enumerate(data.locate(32)):
         for i in range(3):
             assert y[row, i].tolist() == TOKENS[start + 1 + i : start + 9 + i].tolist()
-    half = data.batch(32, 4, 8, slice(2, 4))
-    np.testing.assert_array_equal(half[0], x[2:])
-    np.testing.assert_array_equal(half[1], y[2:])
+    half, _ = dataclasses.replace(data, rows=slice(2, 4)).batch(32)
+    np.testing.assert_array_equal(half["tokens"], x[2:])
+    np.testing.assert_array_equal(half["targets"], y[2:])
     of_epoch = (len(TOKENS) - 3) / 32
-    assert data.per_epoch(4, 8) == (pytest.approx(int(of_epoch * 4) / 4) if of_windows else int(of_epoch))
+    assert data.batches_per_epoch() == (pytest.approx(int(of_epoch * 4) / 4) if of_windows else int(of_epoch))
 
 
 def test_a_position_is_left_where_the_last_token_ahead_is_missing():
     for n in (1, 4):
-        text = Text("", TOKENS[: 64 + n], "", n=n)
-        assert (text.position(32, 2, 16), text.position(33, 2, 16)) == (32, 0)
+        text = Text("", TOKENS[: 64 + n], "", B=2, T=16, horizon=n)
+        assert (text.resume_position(32), text.resume_position(33)) == (32, 0)
         with pytest.raises(ValueError, match="position 33, outside of the text"):
-            text.places(33, 2, 16)
+            text.locate(33)

@@ -2,13 +2,13 @@ import hashlib
 import inspect
 import pydoc_data.topics
 
-import golden
 import pytest
 import tiktoken_ext.openai_public
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2, hugging_face_files
+from tests.support import golden
 
 
 def test_ids_that_openai_has_published():

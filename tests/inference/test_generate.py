@@ -1,7 +1,6 @@
 import dataclasses
 import functools
 
-import golden
 import jax
 import jax.monitoring
 import jax.numpy as jnp
@@ -15,12 +14,14 @@ from jaxgpt.errors import UsageError
 from jaxgpt.inference.generate import Texts, advance, generate, stream
 from jaxgpt.inference.sampling import Settings, settings
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.models.convert import predicting, with_config
+from jaxgpt.models.convert import with_config, with_n_heads
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.models.kv_cache import prepare
-from jaxgpt.objectives.multi_token import multi_token_loss
-from jaxgpt.training.optimizer import lr_schedule, make_optimizer
+from jaxgpt.objectives import multi_token
+from jaxgpt.training.config import OptimizerConfig
+from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import init_state, train_step
+from tests.support import golden
 
 CONFIG = GPT2Config(vocab_size=61, block_size=16, n_layer=2, n_head=2, n_embd=20)
 
@@ -175,9 +176,9 @@ def sentences(rng, length):
 
 def trained(config, seed):
     """A model after a hundred steps on sentences: sure within one, and not of which comes next."""
-    tx = make_optimizer(lr_schedule(1e-2, 100))
+    tx = make_optimizer(OptimizerConfig(), 1e-2)
     state = jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(seed))
-    step = jax.jit(functools.partial(train_step, loss_fn=multi_token_loss, tx=tx), donate_argnums=0)
+    step = jax.jit(functools.partial(train_step, objective=multi_token.OBJECTIVE, tx=tx), donate_argnums=0)
     rng, n, T = np.random.default_rng(seed), config.predict_tokens, config.block_size
     for _ in range(100):
         ids = np.stack([sentences(rng, T + n) for _ in range(16)]).astype(np.int32)
@@ -242,7 +243,7 @@ def test_guesses_that_are_never_right_cost_passes_and_no_token(model):
 
 def test_in_bfloat16_too_and_where_heads_agree_always():
     """Twins of the first head guess what it says of the next token; after one that repeats itself, they are right."""
-    model = predicting(make(dataclasses.replace(CONFIG, dtype="bfloat16", block_size=64)), 4)
+    model = with_n_heads(make(dataclasses.replace(CONFIG, dtype="bfloat16", block_size=64)), 4)
     prompt = [5, 5, 5]
     text = generate(model, [prompt], 50, temperature=0)
     assert generate(model, [prompt], 50, temperature=0, speculate=True) == text

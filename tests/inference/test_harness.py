@@ -6,11 +6,11 @@ import random
 import sys
 
 import pytest
-import tasks
 from tasks import words
 
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.runs.huggingface import load_hf
+from tests.support import tasks
 
 
 @pytest.fixture(scope="module", autouse=True)

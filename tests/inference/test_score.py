@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import golden
 import jax
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.convert import with_config
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import load_hf
+from tests.support import golden
 
 CONFIG = GPT2Config(vocab_size=61, block_size=100, n_layer=2, n_head=2, n_embd=20, pad_vocab_to_multiple_of=64)
 

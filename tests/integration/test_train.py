@@ -1,5 +1,6 @@
 """The whole program on tiny models: what it writes and prints, exact resume, and every wrong input."""
 
+import dataclasses
 import json
 import os
 import re
@@ -22,14 +23,14 @@ from jaxgpt.commands import classify, evaluate, export, fit, prepare, replay, sa
 from jaxgpt.data import corpus, shards
 from jaxgpt.data.loader import next_batch
 from jaxgpt.models.gpt2 import GPT2
-from jaxgpt.objectives import base
+from jaxgpt.objectives import OBJECTIVES, next_token
 from jaxgpt.runs.checkpoint import Checkpoints
 from jaxgpt.runs.huggingface import load, save_hf
-from jaxgpt.runs.weights import find
+from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime import device
 from jaxgpt.training.config import Preset, TrainConfig
-from jaxgpt.training.step import eval_step, loss_fn
 from tests.support.kill import numbers, saved_bits, survive
+from tests.support.losses import mean_loss
 
 SCRIPT = Path(train.__file__)
 TINY = ["--size", "tiny", "--block-size", "32", "--B", "2", "--T", "16"]
@@ -143,14 +144,14 @@ def test_without_network_it_trains_on_the_text_of_python(tmp_path, capsys):
 
 def test_the_command_to_go_on_names_the_corpus_in_use(tmp_path, capsys):
     assert run(*TINY, "--out", tmp_path / "out", "--steps", 1) == 0
-    (go_on,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("go on"))
+    (go_on,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("resume"))
     assert "--data python" in go_on
     assert run(*shlex.split(go_on)[4:]) == 0
     assert [row["step"] for row in rows(tmp_path / "out")] == [0, 1]
 
 
 def test_only_put_moves_data_to_the_device(text, tmp_path, monkeypatch):
-    monkeypatch.setattr(device, "put", lambda *arrays, to: arrays)
+    monkeypatch.setattr(device, "put", lambda batch, to: batch)
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         train.main([*TINY, "--data", str(text), "--out", str(tmp_path / "out"), "--steps", "2"])
 
@@ -166,11 +167,11 @@ def test_a_bad_batch_is_skipped_where_that_was_asked_for(text, tmp_path, monkeyp
     """The loss of the third batch of the text is NaN: it changes nothing, and what follows is without it."""
     third = int(next_batch(corpus.load(str(text)).tokens, 64, 2, 16)[0].sum())
 
-    def spoilt(model, x, y):
-        total, count = loss_fn(model, x, y)
-        return jax.numpy.where(x.sum() == third, jax.numpy.nan, total), count
+    def spoilt(model, batch, keys):
+        total, count = next_token.loss(model, batch)["loss"]
+        return {"loss": (jax.numpy.where(batch["tokens"].sum() == third, jax.numpy.nan, total), count)}
 
-    monkeypatch.setattr(base, "loss_fn", spoilt)
+    monkeypatch.setitem(OBJECTIVES, "next_token", dataclasses.replace(next_token.OBJECTIVE, loss=spoilt))
     words = [*TINY, "--data", text, "--steps", 5, "--hash-every", 1, "--save-every", 2]
     assert run(*words, "--out", tmp_path / "stopped") == 5
     assert "error: step 2: loss nan" in capsys.readouterr().err
@@ -203,7 +204,7 @@ def test_k_steps_and_k_more_in_a_new_process_are_2k_steps_to_the_bit(text, tmp_p
     assert run(*words, "--out", tmp_path / "parts", "--steps", k) == 0
     done = run_in_a_new_process(*words, "--out", tmp_path / "parts", "--steps", 2 * k)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"goes on from step {k}, position {32 * (k % 5)}, to {2 * k} steps" in done.stdout
+    assert f"resumes from step {k}, position {32 * (k % 5)}, to {2 * k} steps" in done.stdout
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
     whole, parts = saved_bits(tmp_path / "whole", 2 * k), saved_bits(tmp_path / "parts", 2 * k)
     assert len(whole) > 40 and whole == parts
@@ -236,7 +237,7 @@ def test_a_run_in_another_order_goes_on_to_the_bit_with_any_batch(order, texts, 
     assert run(*words, "--B", 4, "--out", parts, "--steps", 5) == 0
     shutil.copytree(parts, other)
     assert run(*words, "--B", 4, "--out", parts, "--steps", 9) == 0
-    assert f"goes on from step 5, position {5 * 64}, to 9 steps" in capsys.readouterr().out
+    assert f"resumes from step 5, position {5 * 64}, to 9 steps" in capsys.readouterr().out
     assert [row["loss"] for row in rows(parts)] == [row["loss"] for row in rows(whole)]
     assert saved_bits(parts, 9) == saved_bits(whole, 9)
     assert [row["position"] for row in rows(whole)] == [64 * step for step in range(9)]
@@ -263,11 +264,11 @@ def at_step(patch, step, action):
     """Do something just before the transfer of that step."""
     real, calls = device.put, []
 
-    def put(*arrays, to):
+    def put(batch, to):
         if len(calls) == step:
             action()
         calls.append(step)
-        return real(*arrays, to=to)
+        return real(batch, to=to)
 
     patch.setattr(device, "put", put)
 
@@ -298,7 +299,7 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(nine_steps, text, tm
         assert run(*words, "--out", tmp_path / "parts", "--fresh") == 128 + number
     stopped, go_on = capsys.readouterr().out.splitlines()[-2:]
     assert stopped == f"stopped   after 3 of 6 steps, saved in {tmp_path / 'parts'}/checkpoints/3"
-    python, script, *next_words = shlex.split(go_on.removeprefix("go on"))
+    python, script, *next_words = shlex.split(go_on.removeprefix("resume"))
     assert (python, script) == ("python", "train.py") and "--fresh" not in next_words
     assert run(*next_words) == 0
     assert numbers(tmp_path / "parts") == numbers(nine_steps)[:6]
@@ -331,7 +332,7 @@ def test_batch_shape_and_length_may_change_at_a_resume(text, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "--B was 1 and is 2 from here on" in printed and "--T was 30 and is 32" in printed
     assert "--steps was 4, is 6: the learning rate follows the new schedule" in printed
-    assert "goes on from step 4, position 0, to 6 steps" in printed
+    assert "resumes from step 4, position 0, to 6 steps" in printed
     assert [row["position"] for row in rows(tmp_path / "out")] == [0, 30, 60, 90, 0, 64]  # at 120 no 65 tokens are left
     assert [row["tokens_seen"] for row in rows(tmp_path / "out")] == [30, 60, 90, 120, 184, 248]
 
@@ -347,11 +348,11 @@ def test_a_full_disk_is_told_and_the_run_saves_when_there_is_room_again(
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     real, calls = device.put, []
 
-    def put(*arrays, to):
+    def put(batch, to):
         if len(calls) in (2, 6):
             resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]) if len(calls) == 2 else before)
         calls.append(None)
-        return real(*arrays, to=to)
+        return real(batch, to=to)
 
     with monkeypatch.context() as patch:
         patch.setattr(device, "put", put)
@@ -375,12 +376,12 @@ from jaxgpt.runtime import device
 
 out, calls, real = Path(sys.argv[-1]), [], device.put
 
-def put(*arrays, to):
+def put(batch, to):
     calls.append(None)
     if len(calls) in (3, 7):
         for folder in (out, out / "checkpoints"):
             folder.chmod(0o555 if len(calls) == 3 else 0o755)
-    return real(*arrays, to=to)
+    return real(batch, to=to)
 
 device.put = put
 console.leave(console.run(train.main, sys.argv[1:]))
@@ -409,7 +410,7 @@ def test_a_run_whose_whole_folder_vanishes_goes_on_in_a_new_one(text, tmp_path, 
         at_step(patch, 3, lambda: (tmp_path / "out").rename(tmp_path / "gone"))
         assert run(*TINY, "--data", text, "--steps", 6, "--save-every", 2, "--out", tmp_path / "out") == 0
     assert (
-        f"note      {tmp_path / 'out'} was moved or deleted, with all in it; the run goes on in a new one\n"
+        f"note      {tmp_path / 'out'} was moved or deleted, with all in it; the run continues in a new one\n"
         in capsys.readouterr().out
     )
     assert [row["step"] for row in rows(tmp_path / "gone")] + [row["step"] for row in rows(tmp_path / "out")] == [
@@ -439,8 +440,8 @@ def test_a_damaged_checkpoint_is_said_and_the_run_ends_as_if_it_were_whole(six_s
     capsys.readouterr()
     assert run(*words, "--steps", 6, "--out", tmp_path / "parts") == 0
     printed = capsys.readouterr().out
-    assert f"note      {newest} is damaged and can't be used (" in printed and "; it is passed over\n" in printed
-    assert "goes on from step 4" in printed
+    assert f"note      {newest} is corrupt and can't be used (" in printed and "; skipped\n" in printed
+    assert "resumes from step 4" in printed
     assert numbers(tmp_path / "parts") == numbers(whole)
     assert saved_bits(tmp_path / "parts", 6) == saved_bits(whole, 6)
     assert (tmp_path / "parts" / "checkpoints" / "6.damaged").exists()
@@ -470,8 +471,8 @@ def test_a_run_with_damaged_checkpoints_ends_as_if_they_were_whole(six_steps, tm
     capsys.readouterr()
     assert run(*words, "--steps", 6, "--out", tmp_path / "parts") == 0
     printed = capsys.readouterr().out
-    assert (f"goes on from step {first}," in printed) == (first > 0)
-    assert ("checkpoints/4 is damaged and can't be used (" in printed) == (first == 2)
+    assert (f"resumes from step {first}," in printed) == (first > 0)
+    assert ("checkpoints/4 is corrupt and can't be used (" in printed) == (first == 2)
     assert numbers(tmp_path / "parts") == numbers(whole)
     assert saved_bits(tmp_path / "parts", 6) == saved_bits(whole, 6)
 
@@ -520,7 +521,7 @@ def test_a_run_may_begin_with_the_weights_of_another(finished, text, tmp_path, c
     """Its first loss is that of those weights, its optimizer and its corpus position are new."""
     source = finished / "out"
     if kind == "hugging face":
-        save_hf(load(find(finished / "out")), tmp_path / "hf")
+        save_hf(load(resolve_weights(finished / "out")), tmp_path / "hf")
         source = tmp_path / "hf"
     words = ["--B", "2", "--T", "16", "--data", text, "--init-from", source, "--out", tmp_path / "out"]
     assert run(*words, "--steps", 1) == 0
@@ -529,7 +530,7 @@ def test_a_run_may_begin_with_the_weights_of_another(finished, text, tmp_path, c
     assert "3,318,592 parameters: 2 layers, 2 heads, width 64" in printed  # no --size, no --block-size
     (row,) = rows(tmp_path / "out")
     x, y, _ = next_batch(corpus.load(str(text)).tokens, 0, 2, 16)
-    expected = eval_step(load(find(finished / "out")), (x, y), loss_fn=loss_fn)
+    expected = mean_loss(load(resolve_weights(finished / "out")), {"tokens": x, "targets": y})
     assert (row["step"], row["position"]) == (0, 0)
     assert abs(row["loss"] - expected) < 1e-5
     assert row["loss"] < rows(finished / "out")[0]["loss"] - 0.1  # what the first step has learnt is there
@@ -565,7 +566,7 @@ def test_the_commands_that_a_run_prints_are_understood(finished, text, tmp_path,
     assert console.run(sample.main, [*sample_it[3:], "--max-new-tokens", "3"]) == 0
     assert capsys.readouterr().out.startswith("Once upon a time")
     assert run(*go_on[go_on.index("train.py") + 1 :]) == 0
-    assert "goes on from step 1" in capsys.readouterr().out
+    assert "resumes from step 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -767,4 +768,4 @@ def test_a_profile_is_of_the_steps_asked_for(text, tmp_path, capsys):
     printed = capsys.readouterr().out
     folder = re.search(r"^profile +(\S+): open", printed, re.MULTILINE)[1]
     assert list(Path(folder).glob("*.trace.json.gz")) and list(Path(folder).glob("*.xplane.pb"))
-    assert "--profile" not in re.search(r"^go on .*", printed, re.MULTILINE)[0]
+    assert "--profile" not in re.search(r"^resume .*", printed, re.MULTILINE)[0]

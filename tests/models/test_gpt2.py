@@ -9,8 +9,10 @@ import pytest
 
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2, by_layer, dropout, fold
+from jaxgpt.objectives import next_token
 from jaxgpt.training.optimizer import lr_schedule, make_optimizer
-from jaxgpt.training.step import init_state, loss_fn, mean_loss, train_step
+from jaxgpt.training.step import init_state, train_step
+from tests.support.losses import NEXT_TOKEN, mean_loss
 
 
 def make(config, seed=0):
@@ -81,7 +83,7 @@ def test_the_first_loss_of_gpt2_is_that_of_guessing():
 
 def test_the_future_does_not_reach_the_past(tiny, batch):
     model, apply = make(tiny), jax.jit(lambda model, x: model(x))
-    x = np.array(batch[0])
+    x = np.array(batch["tokens"])
     before = np.asarray(apply(model, x))
     for t in range(x.shape[1]):
         changed = x.copy()
@@ -94,14 +96,14 @@ def test_the_future_does_not_reach_the_past(tiny, batch):
 def test_rows_of_a_batch_do_not_meet(tiny, batch):
     model = make(tiny)
     apply = jax.jit(lambda model, x: model(x))
-    whole, alone = apply(model, batch[0]), apply(model, batch[0][1:])
+    whole, alone = apply(model, batch["tokens"]), apply(model, batch["tokens"][1:])
     np.testing.assert_allclose(whole[1:], alone, atol=1e-6)
 
 
 def test_the_head_is_the_token_embedding(tiny, batch):
     model = make(tiny)
-    grads = jax.grad(lambda model: model(batch[0]).sum())(model)
-    unseen = np.setdiff1d(np.arange(tiny.vocab_size), np.asarray(batch[0]))
+    grads = jax.grad(lambda model: model(batch["tokens"]).sum())(model)
+    unseen = np.setdiff1d(np.arange(tiny.vocab_size), np.asarray(batch["tokens"]))
     assert np.all(np.abs(grads.wte.embedding[...])[unseen].sum(-1) > 0)  # reached through the head alone
 
 
@@ -109,16 +111,16 @@ def test_the_head_is_the_token_embedding(tiny, batch):
 def test_unrolling_changes_no_more_than_rounding(tiny, batch, unroll):
     model, unrolled = make(tiny), make(dataclasses.replace(tiny, unroll=unroll))
     apply = jax.jit(lambda model, x: model(x))
-    np.testing.assert_allclose(apply(model, batch[0]), apply(unrolled, batch[0]), atol=1e-6)
+    np.testing.assert_allclose(apply(model, batch["tokens"]), apply(unrolled, batch["tokens"]), atol=1e-6)
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(tiny, batch):
     low = make(dataclasses.replace(tiny, dtype="bfloat16"))
     assert {leaf.dtype for leaf in jax.tree.leaves(low)} == {jnp.dtype("float32")}
-    exact, rough = make(tiny)(batch[0]), low(batch[0])
+    exact, rough = make(tiny)(batch["tokens"]), low(batch["tokens"])
     assert rough.dtype == jnp.float32
     assert 0 < np.abs(exact - rough).max() < 0.03 * np.abs(exact).max()
-    dots = list(matrix_products(jax.make_jaxpr(low.__call__)(batch[0]).jaxpr))
+    dots = list(matrix_products(jax.make_jaxpr(low.__call__)(batch["tokens"]).jaxpr))
     assert len(dots) == 2 * (4 + 2) + 1  # four kernels and two in attention, for a CPU and for others; the head
     assert {operand.aval.dtype for dot in dots for operand in dot.invars} == {jnp.dtype("bfloat16")}
 
@@ -134,7 +136,7 @@ def matrix_products(jaxpr):
 @pytest.mark.parametrize("unroll", [1, 3])
 @pytest.mark.parametrize("remat", ["dots", "full"])
 def test_computing_again_changes_no_gradient(tiny, batch, remat, unroll):
-    gradient = jax.jit(jax.grad(lambda model: mean_loss(model, batch, loss_fn)))
+    gradient = jax.jit(jax.grad(lambda model: mean_loss(model, batch)))
     kept, again = gradient(make(tiny)), gradient(make(dataclasses.replace(tiny, remat=remat, unroll=unroll)))
     for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(kept), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -144,7 +146,11 @@ def test_computing_again_saves_memory():
     def temporary(remat):
         model = make(GPT2Config(vocab_size=61, block_size=256, n_layer=6, n_head=2, n_embd=64, remat=remat))
         x = jax.ShapeDtypeStruct((8, 256), jnp.int32)
-        compiled = jax.jit(jax.grad(lambda model, x, y: loss_fn(model, x, y)[0])).lower(model, x, x).compile()
+        compiled = (
+            jax.jit(jax.grad(lambda model, x, y: next_token.loss(model, {"tokens": x, "targets": y})["loss"][0]))
+            .lower(model, x, x)
+            .compile()
+        )
         return compiled.memory_analysis().temp_size_in_bytes
 
     none, dots, full = (temporary(remat) for remat in ("none", "dots", "full"))
@@ -168,7 +174,7 @@ def test_padding_adds_rows_of_zeros_and_changes_no_other_weight(tiny, multiple, 
 
 
 def test_padding_changes_no_loss_and_no_gradient(tiny, batch):
-    losses = jax.jit(jax.value_and_grad(lambda model: mean_loss(model, batch, loss_fn)))
+    losses = jax.jit(jax.value_and_grad(lambda model: mean_loss(model, batch)))
     (plain, grads), (wide, wide_grads) = losses(make(tiny)), losses(make(padded(tiny)))
     np.testing.assert_allclose(wide, plain, rtol=1e-6)
     for (name, a), b in zip(parameters(grads).items(), jax.tree.leaves(wide_grads), strict=True):
@@ -177,16 +183,16 @@ def test_padding_changes_no_loss_and_no_gradient(tiny, batch):
 
 
 def test_padded_ids_have_no_probability(tiny, batch):
-    logits = make(padded(tiny))(batch[0])
+    logits = make(padded(tiny))(batch["tokens"])
     assert logits.shape == (2, 12, 128)
     assert np.isneginf(logits[..., 61:]).all() and np.isfinite(logits[..., :61]).all()
-    np.testing.assert_allclose(logits[..., :61], make(tiny)(batch[0]), atol=1e-6)
+    np.testing.assert_allclose(logits[..., :61], make(tiny)(batch["tokens"]), atol=1e-6)
 
 
 def test_padded_rows_stay_zero_while_training(tiny, batch):
     """Under decay of everything, clipping, and Adam, which would make a full step of any gradient but 0."""
     tx = make_optimizer(lr_schedule(1e-2, 20), weight_decay=0.1, grad_clip=1.0)
-    step = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx))
+    step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx))
     plain, wide = (init_state(jax.random.key(0), config=config, tx=tx) for config in (tiny, padded(tiny)))
     for _ in range(20):
         (plain, a), (wide, b) = step(plain, batch), step(wide, batch)

@@ -18,17 +18,19 @@ from jaxgpt.data.text import Text
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import UsageError
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.models.convert import predicting
+from jaxgpt.models.convert import with_n_heads
 from jaxgpt.models.gpt2 import GPT2
-from jaxgpt.objectives.base import measure_heads, measure_tokens, objective_of
-from jaxgpt.objectives.multi_token import ahead, head_losses, multi_token_loss
+from jaxgpt.objectives import choose_objective, multi_token, next_token
+from jaxgpt.objectives.base import Objective
+from jaxgpt.objectives.multi_token import head_losses, targets_ahead
 from jaxgpt.runs.huggingface import load, load_hf, save_hf
-from jaxgpt.runs.weights import find
+from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime.mesh import single_device
 from jaxgpt.runtime.xla import aot
-from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.optimizer import lr_schedule, make_optimizer
-from jaxgpt.training.step import init_state, loss_fn, sums, train_step
+from jaxgpt.training.config import OptimizerConfig, TrainConfig
+from jaxgpt.training.optimizer import make_optimizer
+from jaxgpt.training.setup import step_memory
+from jaxgpt.training.step import init_state, loss_and_grads, train_step
 
 B, T, V = 3, 12, 61
 CONFIG = GPT2Config(vocab_size=V, block_size=16, n_layer=5, n_head=2, n_embd=20)
@@ -44,11 +46,19 @@ def batch_of(n, seed=0, B=B, T=T):
     return ids[:, :T], np.stack([ids[:, i : i + T] for i in range(1, n + 1)], axis=1)
 
 
-def plain_sum(model, x, y):
+def batch_with(x, y, **more):
+    return {"tokens": x, "targets": y, **more}
+
+
+def plain_sum(model, batch, keys=None):
     """Equation 2 of the paper with all logits at once, by automatic differentiation."""
-    log_p = jax.nn.log_softmax(model.all_heads(x))  # (n, B, T, V)
+    y = batch["targets"]
+    log_p = jax.nn.log_softmax(model.all_heads(batch["tokens"]))  # (n, B, T, V)
     of_label = jnp.take_along_axis(log_p, jnp.maximum(y, 0).swapaxes(0, 1)[..., None], -1)[..., 0]
-    return -jnp.where(y.swapaxes(0, 1) >= 0, of_label, 0).sum(), jnp.float32(y[:, 0].size)
+    return {"loss": (-jnp.where(y.swapaxes(0, 1) >= 0, of_label, 0).sum(), jnp.float32(y[:, 0].size))}
+
+
+PLAIN = Objective("plain", "text", plain_sum)
 
 
 def assert_same_gradients(found, expected, rtol=1e-5):
@@ -75,11 +85,13 @@ def test_the_gradient_made_head_by_head_is_that_of_the_plain_sum(changes):
     model = make(dataclasses.replace(CONFIG, **changes))
     x, y = batch_of(model.config.predict_tokens)
     y[0, :, 3] = y[1, -1] = -1  # what is not counted
-    (expected, _), slope = jax.jit(functools.partial(sums, loss_fn=plain_sum))(model, (x, y))
-    (total, count, losses, counts), grads = jax.jit(functools.partial(sums, loss_fn=multi_token_loss))(model, (x, y))
-    np.testing.assert_allclose(total, expected, rtol=1e-6)
-    np.testing.assert_allclose(losses.sum(), total, rtol=1e-6)
-    assert counts.tolist() == (y >= 0).sum((0, 2)).tolist() and count == counts[0]
+    plain, slope = jax.jit(functools.partial(loss_and_grads, objective=PLAIN))(model, batch_with(x, y))
+    step = jax.jit(functools.partial(loss_and_grads, objective=multi_token.OBJECTIVE))
+    metrics, grads = step(model, batch_with(x, y))
+    total, count = metrics.pop("loss_sum")
+    np.testing.assert_allclose(total, plain["loss"][0], rtol=1e-6)
+    np.testing.assert_allclose(sum(loss for loss, _ in metrics.values()), total, rtol=1e-6)
+    assert [n for _, n in metrics.values()] == (y >= 0).sum((0, 2)).tolist() and count == metrics["loss"][1]
     assert_same_gradients(grads, slope)
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads))  # every parameter learns
 
@@ -88,18 +100,22 @@ def test_the_gradient_made_head_by_head_is_that_of_the_plain_sum(changes):
 def test_with_dropout_a_step_draws_other_masks_for_every_head_and_the_same_again(accumulate):
     config = dataclasses.replace(CONFIG, predict_tokens=3, dropout=0.5)
     model, (x, y), keys = make(config), batch_of(3), jax.random.split(jax.random.key(0), B)
-    step = jax.jit(functools.partial(sums, loss_fn=multi_token_loss, accumulate=accumulate))
-    (total, *_), grads = step(model, (x, y), keys=keys)
-    (again, *_), _ = step(model, (x, y), keys=keys)
-    (whole, *_), expected = jax.jit(functools.partial(sums, loss_fn=multi_token_loss))(model, (x, y), keys=keys)
-    assert total == again
-    np.testing.assert_allclose(total, whole, rtol=1e-6)
+    step = jax.jit(functools.partial(loss_and_grads, objective=multi_token.OBJECTIVE, accumulate=accumulate))
+    once = jax.jit(functools.partial(loss_and_grads, objective=multi_token.OBJECTIVE))
+    metrics, grads = step(model, batch_with(x, y), keys=keys)
+    again, _ = step(model, batch_with(x, y), keys=keys)
+    whole, expected = once(model, batch_with(x, y), keys=keys)
+    assert metrics["loss_sum"][0] == again["loss_sum"][0]
+    np.testing.assert_allclose(metrics["loss_sum"], whole["loss_sum"], rtol=1e-6)
     assert_same_gradients(grads, expected)
-    triplets, same_token = predicting(predicting(model, 1), 3), np.repeat(y[:, :1], 3, axis=1)
-    _, _, losses, _ = jax.jit(multi_token_loss)(triplets, x, same_token, keys=keys)
-    assert len(set(losses.tolist())) == 3
-    _, _, losses, _ = jax.jit(multi_token_loss)(triplets, x, same_token)
-    np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
+    triplets, same_token = with_n_heads(with_n_heads(model, 1), 3), np.repeat(y[:, :1], 3, axis=1)
+
+    def losses(keys=None):
+        metrics = jax.jit(multi_token.loss)(triplets, batch_with(x, same_token), keys)
+        return [float(metrics[name][0]) for name in ("loss", "loss_2", "loss_3")]
+
+    assert len(set(losses(keys))) == 3
+    np.testing.assert_allclose(losses(), losses()[0], rtol=1e-6)
 
 
 def test_of_one_token_it_is_the_ordinary_step_to_the_bit():
@@ -107,28 +123,29 @@ def test_of_one_token_it_is_the_ordinary_step_to_the_bit():
 
     B*T is a power of 2: the ordinary step's count is a constant, and by another one XLA multiplies with its reciprocal.
     """
-    config, tx = dataclasses.replace(CONFIG, unroll=5), make_optimizer(lr_schedule(1e-2, 20), grad_clip=1.0)
-    steps = [jax.jit(functools.partial(train_step, loss_fn=f, tx=tx)) for f in (loss_fn, multi_token_loss)]
+    config, tx = dataclasses.replace(CONFIG, unroll=5), make_optimizer(OptimizerConfig(grad_clip=1.0), 1e-2)
+    objectives = next_token.OBJECTIVE, multi_token.OBJECTIVE
+    steps = [jax.jit(functools.partial(train_step, objective=objective, tx=tx)) for objective in objectives]
     ordinary, multi = (jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(0)) for _ in steps)
     for seed in range(20):
         x, y = batch_of(1, seed, B=2, T=16)
-        ordinary, a = steps[0](ordinary, (x, y[:, 0]))
-        multi, b = steps[1](multi, (x, y))
+        ordinary, a = steps[0](ordinary, batch_with(x, y[:, 0]))
+        multi, b = steps[1](multi, batch_with(x, y))
         assert a == {name: b[name] for name in a} and b["loss_sum"] == b["loss"]
     first = jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(0))
     for a, b, before in zip(*map(jax.tree.leaves, (ordinary, multi, first)), strict=True):
         assert np.array_equal(a, b) and not np.array_equal(a, before)
-    assert objective_of("text", predict_tokens=1).loss is loss_fn  # and with --predict-tokens 1 it is that very step
+    assert choose_objective("text").loss is next_token.loss  # and with --predict-tokens 1 it is that very step
 
 
 def test_a_step_tells_the_loss_of_every_head():
     config = dataclasses.replace(CONFIG, predict_tokens=3)
-    tx = make_optimizer(lr_schedule(1e-2, 20))
+    tx = make_optimizer(OptimizerConfig(), 1e-2)
     state = jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(0))
     x, y = batch_of(3)
-    losses = [jax.jit(loss_fn)(state.model, x, y[:, 0])[0] / (B * T)]
+    losses = [jax.jit(next_token.loss)(state.model, batch_with(x, y[:, 0]))["loss"][0] / (B * T)]
     losses += jax.jit(head_losses)(state.model, x, y)[1:].mean((1, 2)).tolist()
-    _, metrics = jax.jit(functools.partial(train_step, loss_fn=multi_token_loss, tx=tx))(state, (x, y))
+    _, metrics = jax.jit(functools.partial(train_step, objective=multi_token.OBJECTIVE, tx=tx))(state, batch_with(x, y))
     assert list(metrics) == ["grad_norm", "loss", "loss_2", "loss_3", "loss_sum"]  # jit sorts them
     np.testing.assert_allclose([metrics[name] for name in ("loss", "loss_2", "loss_3")], losses, rtol=1e-6)
     np.testing.assert_allclose(metrics["loss_sum"], sum(losses), rtol=1e-6)
@@ -155,7 +172,7 @@ def test_each_head_with_the_trunk_is_an_ordinary_gpt2():
         ordinary = jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(lambda: GPT2(plain, jax.random.key(0))))
         np.testing.assert_allclose(ordinary(x), logits[i], atol=1e-5)
         if i == 0:
-            assert all(map(np.array_equal, jax.tree.leaves(predicting(model, 1)), jax.tree.leaves(ordinary)))
+            assert all(map(np.array_equal, jax.tree.leaves(with_n_heads(model, 1)), jax.tree.leaves(ordinary)))
 
 
 def test_no_head_sees_a_token_that_it_predicts():
@@ -198,7 +215,7 @@ def test_four_heads_take_the_memory_of_one(on, request):
         request.getfixturevalue("h100")  # skips where the plug-in is missing
     mesh, layers = (single_device(), 12) if on == "cpu" else (aot.described("h100")[0], 6)
     shape = {"B": 8, "T": 1024, "n_layer": layers}
-    one, four = (aot.memory(TrainConfig(**shape, predict_tokens=n), mesh).temporary for n in (1, 4))
+    one, four = (step_memory(TrainConfig.of(**shape, predict_tokens=n), mesh).temporary for n in (1, 4))
     assert four <= 1.15 * one
 
 
@@ -224,7 +241,7 @@ def targets_by_hand(n):
 
 @pytest.mark.parametrize("n", [1, 2, 4, 13])
 def test_tokens_ahead_end_with_their_document(n):
-    assert ahead(Y, POSITIONS, n).tolist() == targets_by_hand(n).tolist()
+    assert targets_ahead(Y, POSITIONS, n).tolist() == targets_by_hand(n).tolist()
 
 
 def test_completions_are_learned_from_their_own_document_alone():
@@ -237,20 +254,22 @@ def test_completions_are_learned_from_their_own_document_alone():
             for t in places:
                 if targets[row, i, t] >= 0:
                     expected[i] -= log_p[i, t - places.start, targets[row, i, t]]
-    total, count, losses, counts = jax.jit(multi_token_loss)(model, X, Y, POSITIONS)
-    np.testing.assert_allclose(losses, expected, rtol=1e-5)
-    np.testing.assert_allclose(total, expected.sum(), rtol=1e-5)
-    assert count == (Y >= 0).sum() and counts.tolist() == (targets >= 0).sum((0, 2)).tolist()
-    found = jax.jit(measure_heads)(model, X, Y, POSITIONS)
-    np.testing.assert_allclose([found["loss"], found["loss_2"], found["loss_3"]], expected, rtol=1e-5)
+    batch, names = batch_with(X, Y, positions=POSITIONS), ("loss", "loss_2", "loss_3")
+    metrics = jax.jit(multi_token.loss)(model, batch)
+    np.testing.assert_allclose([metrics[name][0] for name in names], expected, rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss_sum"], (expected.sum(), (Y >= 0).sum()), rtol=1e-5)
+    assert [metrics[name][1] for name in names] == (targets >= 0).sum((0, 2)).tolist()
+    metrics = jax.jit(multi_token.measure)(model, batch)
+    np.testing.assert_allclose([metrics[name][0] for name in names], expected, rtol=1e-5)
 
 
 def test_what_is_measured_of_the_next_token_is_what_an_ordinary_model_measures():
     model, (x, y) = make(dataclasses.replace(CONFIG, predict_tokens=3)), batch_of(3)
     y[0, 2, 7:] = y[1, :, 11] = -1
-    found, plain = jax.jit(measure_heads)(model, x, y), jax.jit(measure_tokens)(model, x, y[:, 0])
-    np.testing.assert_allclose([found[name] for name in plain], list(plain.values()), rtol=1e-6)
-    assert [found["count_2"], found["count_3"]] == [(y[:, 1] >= 0).sum(), (y[:, 2] >= 0).sum()]
+    metrics = jax.jit(multi_token.measure)(model, batch_with(x, y))
+    plain = jax.jit(next_token.measure)(model, batch_with(x, y[:, 0]))
+    np.testing.assert_allclose([metrics[name] for name in plain], list(plain.values()), rtol=1e-6)
+    assert [metrics["loss_2"][1], metrics["loss_3"][1]] == [(y[:, 1] >= 0).sum(), (y[:, 2] >= 0).sum()]
 
 
 # ---- A run, from its flags to what is made of it
@@ -305,7 +324,7 @@ def test_what_is_exported_is_an_ordinary_gpt2_of_the_next_token(run, tmp_path, c
     assert "GPT-2 has none for the other 2 that the run predicts" in capsys.readouterr().out
     config = json.loads((tmp_path / "hf" / "config.json").read_text())
     assert config["n_layer"] == 2 and config["tie_word_embeddings"] is True
-    model, x = load(find(run / "whole")), np.arange(20)[None]
+    model, x = load(resolve_weights(run / "whole")), np.arange(20)[None]
     np.testing.assert_allclose(load_hf(tmp_path / "hf")(x), model.all_heads(x)[0], atol=1e-6)
     with pytest.raises(UsageError, match=r"one head, this model 3; save variants\.predicting"):
         save_hf(model, tmp_path / "other")
@@ -315,7 +334,7 @@ def test_an_evaluation_measures_every_head(run, tmp_path):
     words = [run / "whole", "--data", run / "text.txt", "--T", 16, "--json", tmp_path / "found.json"]
     assert console.run(evaluate.main, [str(word) for word in words]) == 0
     found = json.loads((tmp_path / "found.json").read_text())
-    model, ids = load(find(run / "whole")), gpt2().encode_ordinary(TEXT)
+    model, ids = load(resolve_weights(run / "whole")), gpt2().encode_ordinary(TEXT)
     losses = [[], [], []]
     for start in range(0, len(ids) - 1, 16):
         window = ids[start : min(start + 16, len(ids) - 1)]
@@ -349,15 +368,15 @@ def test_a_run_may_begin_with_weights_of_more_or_fewer_heads(run, tmp_path, caps
     out = capsys.readouterr().out
     assert (f"note      {note}\n" in out) if note else ("heads" not in out.split("run  ")[1].split("step |")[0])
     tokens = np.array(gpt2().encode_ordinary(TEXT), np.uint16)
-    x, y, _ = Text("", tokens, "", n=n).batch(0, 2, 16)
-    model = predicting(load(find(run / "whole")), n)
+    batch, _ = Text("", tokens, "", B=2, T=16, horizon=n).batch(0)
+    model = with_n_heads(load(resolve_weights(run / "whole")), n)
     (row,) = rows(tmp_path / "tuned")
-    assert find(tmp_path / "tuned").config.n_layer == layers
+    assert resolve_weights(tmp_path / "tuned").config.n_layer == layers
     if n == 1:
-        np.testing.assert_allclose(row["loss"], jax.jit(loss_fn)(model, x, y)[0] / 32, rtol=1e-6)
+        np.testing.assert_allclose(row["loss"], jax.jit(next_token.loss)(model, batch)["loss"][0] / 32, rtol=1e-6)
         return
-    losses = [row["loss"], *(row[f"loss_{i}"] for i in range(2, n + 1))]
-    np.testing.assert_allclose(losses, jax.jit(multi_token_loss)(model, x, y)[2] / 32, rtol=1e-5)
+    for name, (loss, _) in jax.jit(multi_token.loss)(model, batch).items():
+        np.testing.assert_allclose(row[name], loss / 32, rtol=1e-5)
 
 
 def test_examples_are_learned_by_every_head_and_by_adapters(run, tmp_path, capsys):
@@ -372,11 +391,11 @@ def test_examples_are_learned_by_every_head_and_by_adapters(run, tmp_path, capsy
     assert main(*tuning, "--lora", 2, "--lora-on", "attn.c_attn,mlp.c_fc", "--out", tmp_path / "adapters") == 0
     names = ("loss", "loss_2", "loss_3")
     assert [rows(tmp_path / "adapters")[0][name] for name in names] == [first[name] for name in names]
-    models = (load(find(run / "whole")), load(find(tmp_path / "adapters")))
+    models = (load(resolve_weights(run / "whole")), load(resolve_weights(tmp_path / "adapters")))
     pairs = zip(*(jax.tree.leaves(model.extra_heads) for model in models), strict=True)
     assert sum(not np.array_equal(a, b) for a, b in pairs) == 2  # the kernels with adapters, of the other heads too
     assert main(*tuning, "--lora", 2, "--predict-tokens", 2, "--steps", 1, "--out", tmp_path / "fewer") == 0
-    assert load(find(tmp_path / "fewer")).config.predict_tokens == 2  # of the base's three heads
+    assert load(resolve_weights(tmp_path / "fewer")).config.predict_tokens == 2  # of the base's three heads
     capsys.readouterr()
     assert main(*tuning, "--lora", 2, "--predict-tokens", 4, "--out", tmp_path / "new") == 2
     assert "--init-from has weights for 3, and adapters need weights that they adapt" in capsys.readouterr().err
@@ -393,7 +412,7 @@ def test_a_head_of_its_own_is_saved_and_read_and_the_same_in_transformers(tmp_pa
     save_hf(model, tmp_path / "hf")
     x = batch_of(1)[0]
     again = load_hf(tmp_path / "hf")
-    np.testing.assert_array_equal(again(x), predicting(model, 1)(x)[..., :V])
+    np.testing.assert_array_equal(again(x), with_n_heads(model, 1)(x)[..., :V])
     assert not np.array_equal(again.lm_head.embedding[...], again.wte.embedding[...])
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
     theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "hf").eval()

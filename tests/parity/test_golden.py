@@ -6,14 +6,15 @@ parameters after ten steps. An epsilon ten times too large, or a weight decay wr
 
 import functools
 
-import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxgpt.training.optimizer import lr_schedule, make_optimizer
-from jaxgpt.training.step import TrainState, loss_fn, mean_loss, train_step
+from jaxgpt.training.step import TrainState, train_step
+from tests.support import golden
+from tests.support.losses import NEXT_TOKEN, mean_loss
 
 
 @pytest.fixture(scope="module", params=["stored", "live"])
@@ -23,6 +24,10 @@ def reference(request):
     pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
     pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
     return golden.pytorch()
+
+
+def batch_of(arrays):
+    return dict(zip(("tokens", "targets"), arrays, strict=True))
 
 
 def part(reference, kind):
@@ -47,7 +52,7 @@ def test_logits(reference, model):
 
 
 def test_gradients(reference, model):
-    gradients = jax.jit(jax.grad(functools.partial(mean_loss, loss_fn=loss_fn)))(model, golden.batches()[0])
+    gradients = jax.jit(jax.grad(mean_loss))(model, batch_of(golden.batches()[0]))
     expected = golden.from_hugging_face(part(reference, "gradient:"))
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(expected)]
     for name, ours, theirs in zip(names, jax.tree.leaves(gradients), jax.tree.leaves(expected), strict=True):
@@ -60,10 +65,10 @@ def test_ten_steps_of_adamw(reference, model, recipe):
     flags = dict(golden.RECIPES[recipe])
     schedule = [flags.pop(name) for name in ("lr", "schedule", "warmup_ratio", "min_lr_ratio")]
     tx = make_optimizer(lr_schedule(schedule[0], golden.STEPS, *schedule[1:]), **flags)
-    step = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx))
+    step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx))
     state, losses, norms = TrainState(jnp.zeros((), jnp.int32), model, tx.init(model)), [], []
     for batch in golden.batches():
-        state, metrics = step(state, batch)
+        state, metrics = step(state, batch_of(batch))
         losses.append(metrics["loss"])
         norms.append(metrics["grad_norm"])
     assert reference[f"losses:{recipe}"][-1] < reference[f"losses:{recipe}"][0]

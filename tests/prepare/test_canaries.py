@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-import tasks
 
 import train
 from jaxgpt import console
@@ -18,6 +17,7 @@ from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import CheckpointError, DataError, UsageError
 from jaxgpt.inference.score import Score
 from jaxgpt.prepare import canaries
+from tests.support import tasks
 
 
 def test_what_is_planted_depends_on_the_seed_alone():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from datatrove.pipeline.base import PipelineStep
 
-from jaxgpt.errors import JaxgptError, TryAgainError, UsageError
+from jaxgpt.errors import JaxgptError, RetryableError, UsageError
 from jaxgpt.prepare import executors
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def test_what_a_library_did_not_foresee_is_one_line_that_names_the_log(tmp_path,
 
 
 def test_a_worker_that_is_killed_is_noticed(tmp_path):
-    with pytest.raises(TryAgainError, match="a worker was killed"), executors.local(2, tmp_path / "lock") as run:
+    with pytest.raises(RetryableError, match="a worker was killed"), executors.local(2, tmp_path / "lock") as run:
         run([Act(tmp_path, "die")], 2, tmp_path / "logs", lambda done: None)
 
 
@@ -150,7 +150,7 @@ def test_slurm_runs_the_tasks_as_an_array(tmp_path, cluster):
 def test_a_job_of_slurm_that_fails_is_noticed(tmp_path, cluster, monkeypatch):
     monkeypatch.setattr(executors, "POLL_SECONDS", 0.1)
     said = "SLURM's job 1 has ended and 1 tasks of it are not done"
-    with executors.slurm(1, {"partition": "cpu", "time": "1"}) as run, pytest.raises(TryAgainError, match=said):
+    with executors.slurm(1, {"partition": "cpu", "time": "1"}) as run, pytest.raises(RetryableError, match=said):
         run([Act(tmp_path, "fail")], 2, tmp_path / "logs", lambda done: None)
 
 

@@ -12,20 +12,29 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from jaxgpt.errors import CheckpointError, DamagedError
+from jaxgpt.errors import CheckpointError, CorruptError
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.runs.checkpoint import Checkpoints
-from jaxgpt.runs.progress import Progress
-from jaxgpt.training.optimizer import lr_schedule, make_optimizer
-from jaxgpt.training.step import init_state, loss_fn, train_step
+from jaxgpt.runs import checkpoint
+from jaxgpt.runs.progress import Best, Progress, Run
+from jaxgpt.training.config import OptimizerConfig
+from jaxgpt.training.optimizer import make_optimizer
+from jaxgpt.training.step import init_state, train_step
+from tests.support.losses import NEXT_TOKEN
 
-TX = make_optimizer(lr_schedule(1e-2, 10))
+TX = make_optimizer(OptimizerConfig(), 1e-2)
+ABOUT = {"B": 2, "T": 12, "steps": 9, "accumulate": 1, "identity": {"seed": 0}}
+
+
+def Checkpoints(folder, every=0):
+    return checkpoint.Checkpoints(folder, every, ABOUT)
+
+
+def run(state, step, best=None):
+    return Run(state, step, position=24 * step, tokens_seen=24 * step, best=best)
 
 
 def progress(step):
-    return Progress(
-        step, position=24 * step, tokens_seen=24 * step, B=2, T=12, steps=9, accumulate=1, identity={"seed": 0}
-    )
+    return Progress(step, position=24 * step, tokens_seen=24 * step, **ABOUT)
 
 
 @pytest.fixture
@@ -35,7 +44,7 @@ def new(tiny):
 
 @pytest.fixture
 def step():
-    return jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=TX), donate_argnums=0)
+    return jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=TX), donate_argnums=0)
 
 
 def bits(state):
@@ -46,7 +55,7 @@ def test_what_is_restored_is_what_was_saved(tmp_path, new, step, batch):
     state, _ = step(new(jax.random.key(0)), batch)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.steps() == []
-        checkpoints.save(state, progress(1))
+        checkpoints.save(run(state, 1))
     with Checkpoints(tmp_path / "checkpoints") as again:
         assert again.steps() == [1]
         assert again.progress(1) == progress(1)
@@ -59,13 +68,13 @@ def test_the_state_may_be_donated_while_it_is_written(tmp_path, batch):
     """A larger model, steps dispatched at once after the save: what is on the disk must be the state before them."""
     config = GPT2Config(vocab_size=5000, block_size=64, n_layer=2, n_head=4, n_embd=256)
     new = jax.jit(functools.partial(init_state, config=config, tx=TX))
-    step = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=TX), donate_argnums=0)
+    step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=TX), donate_argnums=0)
     state, want = new(jax.random.key(0)), {}
     with Checkpoints(tmp_path) as checkpoints:
         for done in range(1, 4):
             state, _ = step(state, batch)
             want[done] = bits(state)
-            checkpoints.save(state, progress(done))
+            checkpoints.save(run(state, done))
             for _ in range(3):
                 state, _ = step(state, batch)
     with Checkpoints(tmp_path) as again:
@@ -77,7 +86,7 @@ def test_the_newest_three_are_kept(tmp_path, new):
     state = new(jax.random.key(0))
     with Checkpoints(tmp_path) as checkpoints:
         for done in (2, 4, 6, 8, 10):
-            checkpoints.save(state, progress(done))
+            checkpoints.save(run(state, done))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "6", "8"]
 
 
@@ -87,9 +96,10 @@ from pathlib import Path
 from jaxgpt.runs.checkpoint import Checkpoints
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.errors import CheckpointError
-from jaxgpt.training.optimizer import lr_schedule, make_optimizer
+from jaxgpt.training.config import OptimizerConfig
+from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import init_state
-tiny, tx = GPT2Config(61, 16, 3, 2, 20), make_optimizer(lr_schedule(1e-2, 10))
+tiny, tx = GPT2Config(61, 16, 3, 2, 20), make_optimizer(OptimizerConfig(), 1e-2)
 for folder in sys.argv[1:]:
     config = dataclasses.replace(tiny, n_embd=24) if "another_shape" in folder else tiny
     like = jax.eval_shape(functools.partial(init_state, config=config, tx=tx), jax.random.key(0))
@@ -106,7 +116,7 @@ for folder in sys.argv[1:]:
 def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path, new):
     """In a process of its own: what orbax leaves behind after a failed restore must not show there either."""
     with Checkpoints(tmp_path / "whole") as checkpoints:
-        checkpoints.save(new(jax.random.key(0)), progress(1))
+        checkpoints.save(run(new(jax.random.key(0)), 1))
     folders = [tmp_path / name for name in ("whole", "empty", "no_state", "no_json", "foreign", "cut", "another_shape")]
     for folder in folders[1:]:
         shutil.copytree(tmp_path / "whole", folder)
@@ -122,16 +132,16 @@ def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path, new):
     restored, *errors = done.stdout.splitlines()
     assert restored == "restored" and len(errors) == len(folders) - 1
     for folder, error in zip(folders[1:], errors, strict=True):
-        assert error.startswith(f"{folder / '1'} is damaged and can't be used (")
+        assert error.startswith(f"{folder / '1'} is corrupt and can't be used (")
 
 
 @pytest.mark.parametrize("changes", [{"position": "64"}, {"step": None}, {"identity": []}], ids=str)
 def test_progress_of_the_wrong_types_is_an_error(tmp_path, new, changes):
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(new(jax.random.key(0)), progress(1))
+        checkpoints.save(run(new(jax.random.key(0)), 1))
     path = tmp_path / "1" / "progress" / "metadata"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    with Checkpoints(tmp_path) as again, pytest.raises(DamagedError, match="its JSON is not what was saved"):
+    with Checkpoints(tmp_path) as again, pytest.raises(CorruptError, match="its JSON is not what was saved"):
         again.progress(1)
 
 
@@ -139,7 +149,7 @@ def read(folder, like):
     """What a run would go on from, and what it would say."""
     said = []
     with Checkpoints(folder) as checkpoints:
-        return checkpoints.newest(like, lambda progress, where: None, said.append), said
+        return checkpoints.resume(like, lambda progress, where: None, said.append), said
 
 
 @pytest.fixture
@@ -149,7 +159,7 @@ def two(tmp_path, new, step, batch):
     states.append(jax.tree.map(lambda x: x + 1, states[0]))
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         for done, state in enumerate(states, start=1):
-            checkpoints.save(state, progress(done))
+            checkpoints.save(run(state, done))
     return tmp_path / "run" / "checkpoints", [bits(state) for state in states]
 
 
@@ -168,7 +178,7 @@ def test_a_flipped_bit_is_found_or_harmless(two, new):
             try:
                 assert checkpoints.progress(2) == progress(2)
                 assert bits(checkpoints.restore(2, like)) == states[1], f"{path}, byte {place}, bit {bit}"
-            except DamagedError:
+            except CorruptError:
                 found += 1
             path.write_bytes(before)
         assert 50 < found < 200  # some bits mean nothing: the padding of an archive, a time, a name of a format
@@ -202,7 +212,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used_and_that_is_said(two, new, 
     damage(folder)
     (found, state), (said,) = read(folder, jax.eval_shape(new, jax.random.key(0)))
     assert found == progress(1) and bits(state) == states[0]
-    assert said.startswith(f"{folder / '2'} is damaged and can't be used (")
+    assert said.startswith(f"{folder / '2'} is corrupt and can't be used (")
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2.damaged"]  # nothing is lost
     assert read(folder, jax.eval_shape(new, jax.random.key(0)))[1] == []
 
@@ -226,7 +236,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_damaged(two, new, monkeypat
         patch.setattr(ocp.CheckpointManager, "restore", fail)
         with pytest.raises(raised) as caught:
             read(folder, jax.eval_shape(new, jax.random.key(0)))
-    assert not isinstance(caught.value, DamagedError)
+    assert not isinstance(caught.value, CorruptError)
     (found, state), said = read(folder, jax.eval_shape(new, jax.random.key(0)))
     assert found == progress(2) and bits(state) == states[1] and said == []
 
@@ -236,7 +246,7 @@ def test_without_a_whole_checkpoint_nothing_is_moved_and_nothing_begins(two, new
     for done in "12":
         shutil.rmtree(folder / done / "state")
     with pytest.raises(
-        CheckpointError, match="no checkpoint there is whole, and none was changed; choose another --out, or start"
+        CheckpointError, match="every checkpoint there is corrupt, and none was changed; choose another --out, or start"
     ):
         read(folder, jax.eval_shape(new, jax.random.key(0)))
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
@@ -261,24 +271,42 @@ def test_a_save_that_fails_is_told_once_and_tried_again(two, new):
         folder.write_text("in the way")
         attempts = []
         for done in range(10, 20):
-            if done == 10 or checkpoints.retry(done):
+            if done == 10 or checkpoints.due(run(None, done)):
                 attempts.append(done)
-                checkpoints.save(state, progress(done))
+                checkpoints.save(run(state, done))
                 checkpoints.wait()
                 assert checkpoints.problem().startswith(f"the checkpoint of step {done} could not be saved (")
                 assert checkpoints.problem() == ""
         assert attempts == [10, 11, 13, 17]
         folder.unlink()
         away.rename(folder)
-        checkpoints.save(state, progress(20))
+        checkpoints.save(run(state, 20))
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "20"]
+
+
+def test_a_run_is_due_by_its_steps_and_for_its_best(tmp_path):
+    with Checkpoints(tmp_path, every=4) as checkpoints:
+        assert [step for step in range(1, 10) if checkpoints.due(run(None, step))] == [4, 8]
+        assert checkpoints.due(run(None, 5, Best(5, 1.5, "data"))) and not checkpoints.due(run(None, 6, Best(5, 1, "")))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert not any(checkpoints.due(run(None, step)) for step in range(1, 10))
+
+
+def test_the_best_stays_and_comes_back_with_the_progress(tmp_path, new):
+    state, best = new(jax.random.key(0)), Best(2, 1.5, "data")
+    with Checkpoints(tmp_path) as checkpoints:
+        for done in range(1, 7):
+            checkpoints.save(run(state, done, best if done > 1 else None))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4", "5", "6"]
+    with Checkpoints(tmp_path) as again:
+        assert again.progress(6).best == best
 
 
 def test_a_failure_that_shows_in_the_next_save_is_told_too(two, new, monkeypatch):
     folder, _ = two
     state, wait = new(jax.random.key(0)), ocp.CheckpointManager.wait_until_finished
     with Checkpoints(folder) as checkpoints:
-        checkpoints.save(state, progress(3))
+        checkpoints.save(run(state, 3))
         checkpoints._manager.wait_until_finished()
         shutil.rmtree(folder / "3")
 
@@ -287,7 +315,7 @@ def test_a_failure_that_shows_in_the_next_save_is_told_too(two, new, monkeypatch
             raise OSError(errno.ENOSPC, "full")
 
         monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", fail)
-        checkpoints.save(state, progress(4))
+        checkpoints.save(run(state, 4))
         assert "the checkpoint of step 3 could not be saved (OSError" in checkpoints.problem()
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "4"]
 
@@ -299,10 +327,10 @@ def test_an_old_checkpoint_that_cannot_be_deleted_is_no_failed_save(two, new, mo
     folder, _ = two
     with Checkpoints(folder) as checkpoints:
         monkeypatch.setattr(checkpoints._manager._checkpoint_deleter, "delete_steps", fail)
-        checkpoints.save(new(jax.random.key(0)), progress(3))
+        checkpoints.save(run(new(jax.random.key(0)), 3))
         checkpoints.wait()
         assert checkpoints.problem().startswith("an old checkpoint could not be deleted (PermissionError")
-        assert not checkpoints.retry(10)
+        assert not checkpoints.due(run(None, 10))
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
 
 
@@ -313,7 +341,7 @@ def test_the_room_for_checkpoints_is_known_before_they_are_needed(two, new, monk
     with Checkpoints(folder) as checkpoints:
         assert checkpoints.require_space(state, 9) == ""
         for free, enough in ((2 * size, True), (2 * size - 1, False), (size, False), (size - 1, None)):
-            monkeypatch.setattr(Checkpoints, "_free", lambda self, free=free: free)
+            monkeypatch.setattr(checkpoint.Checkpoints, "_free", lambda self, free=free: free)
             if enough is None:
                 with pytest.raises(CheckpointError, match=r"a checkpoint takes .* GB, and .* GB are free; make room"):
                     checkpoints.require_space(state, 9)
@@ -326,7 +354,7 @@ def test_a_save_may_copy_to_the_host_under_the_transfer_guard(tmp_path):
     """On a CPU only arrays of less than a byte an element are really copied, so one of those stands for a GPU's."""
     state = {"a": jax.numpy.arange(8).astype("int4")}
     with jax.transfer_guard("disallow"), Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(state, progress(1))
+        checkpoints.save(run(state, 1))
     assert (tmp_path / "1").exists()
 
 

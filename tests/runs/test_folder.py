@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from jaxgpt.errors import TryAgainError, UsageError
-from jaxgpt.runs.folder import open_run, require_writable, row_of, start_over, write_config
+from jaxgpt.errors import RetryableError, UsageError
+from jaxgpt.runs.folder import RunLock, parse_row, require_writable, start_over, write_config
 
 HOLD = """
 import sys
 from pathlib import Path
-from jaxgpt.runs.folder import open_run
-with open_run(Path(sys.argv[1])):
+from jaxgpt.runs.folder import RunLock
+with RunLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -24,12 +24,12 @@ def test_one_run_at_a_time(tmp_path):
     command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        message = f"another run is at work there .process {holder.pid} on .*wait for it or use another folder"
-        with pytest.raises(TryAgainError, match=message), open_run(tmp_path / "out"):
+        message = f"another run is training there .process {holder.pid} on .*wait for it or use another folder"
+        with pytest.raises(RetryableError, match=message), RunLock(tmp_path / "out"):
             pass
         holder.kill()  # however it ends, the system lets go of the lock
     for _ in range(2):
-        with open_run(tmp_path / "out"):
+        with RunLock(tmp_path / "out"):
             assert (tmp_path / "out" / ".lock").read_text().startswith(f"process {os.getpid()} on ")
 
 
@@ -52,7 +52,7 @@ def test_fresh_deletes_the_run_and_nothing_else(tmp_path):
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
-    with pytest.raises(UsageError, match=r"out: Not a directory; choose"), open_run(out):
+    with pytest.raises(UsageError, match=r"out: Not a directory; choose"), RunLock(out):
         pass
     (tmp_path / "out" / "config.json").mkdir(parents=True)
     with pytest.raises(UsageError, match="choose a folder that can be written"):
@@ -61,14 +61,14 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
 
 def test_a_folder_that_was_moved_is_made_and_held_again(tmp_path):
     out = tmp_path / "out"
-    with open_run(out) as hold_again:
-        assert not hold_again()
+    with RunLock(out) as lock:
+        assert not lock.reacquire_if_moved()
         out.rename(tmp_path / "moved")
-        assert hold_again() and not hold_again()
+        assert lock.reacquire_if_moved() and not lock.reacquire_if_moved()
         assert (out / "log.jsonl").exists()
         done = subprocess.run([sys.executable, "-c", HOLD, str(out)], input="", capture_output=True, text=True)
-        assert "another run is at work there" in done.stderr
-    with open_run(out), open_run(tmp_path / "moved"):
+        assert "another run is training there" in done.stderr
+    with RunLock(out), RunLock(tmp_path / "moved"):
         pass
 
 
@@ -94,8 +94,8 @@ def test_the_config_has_the_facts_and_the_versions(tmp_path):
     "line", ["", "half a row", "[1]", '{"loss": 1}', '{"step": "1"}', '{"step": 1e999}', "[" * 10**5]
 )
 def test_what_is_no_row_of_a_log_is_none(line):
-    assert row_of(line.encode()) is None
-    assert row_of(b'{"step": 1, "loss": null}\n') == {"step": 1, "loss": None}
+    assert parse_row(line.encode()) is None
+    assert parse_row(b'{"step": 1, "loss": null}\n') == {"step": 1, "loss": None}
 
 
 def test_a_file_to_be_written_is_tried_and_left_as_it_was(tmp_path):

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 
-import golden
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -18,13 +17,16 @@ from safetensors.numpy import load_file, save_file
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
-from jaxgpt.objectives.base import label_logits
+from jaxgpt.objectives.classification import label_logits
 from jaxgpt.runs.checkpoint import Checkpoints
 from jaxgpt.runs.huggingface import hf_names, load, load_hf, save_hf
-from jaxgpt.runs.progress import Progress
-from jaxgpt.runs.weights import find
-from jaxgpt.training.optimizer import lr_schedule, make_optimizer
-from jaxgpt.training.step import init_state, loss_fn, mean_loss, state_of, train_step
+from jaxgpt.runs.progress import Run
+from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.training.config import OptimizerConfig
+from jaxgpt.training.optimizer import make_optimizer
+from jaxgpt.training.step import init_state, init_state_from, train_step
+from tests.support import golden
+from tests.support.losses import NEXT_TOKEN, mean_loss
 
 
 def make(config, seed=0):
@@ -147,17 +149,18 @@ def test_a_folder_with_files_is_not_written_to(tiny, tmp_path):
 @pytest.mark.parametrize("multiple", [1, 128])
 def test_a_run_gives_the_model_of_its_newest_checkpoint(tiny, tmp_path, multiple):
     config = dataclasses.replace(tiny, vocab_size=50257, pad_vocab_to_multiple_of=multiple)
-    tx = make_optimizer(lr_schedule(1e-3, 10))
-    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+    tx = make_optimizer(OptimizerConfig(), 1e-3)
+    about = {"B": 1, "T": 1, "steps": 1, "accumulate": 1, "identity": {}}
+    with Checkpoints(tmp_path / "run" / "checkpoints", about=about) as checkpoints:
         for step in (1, 2):
             state = init_state(jax.random.key(step), config=config, tx=tx)
-            checkpoints.save(state, Progress(step, 0, 0, 1, 1, 1, 1, {}))
+            checkpoints.save(Run(state, step))
     (tmp_path / "run" / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
     before = {str(path) for path in tmp_path.rglob("*")}
-    model = load(find(tmp_path / "run"))
+    model = load(resolve_weights(tmp_path / "run"))
     assert jax.tree.structure(model) == jax.tree.structure(state.model)
     assert equal(model, state.model)
-    plain = load(find(tmp_path / "run"), pad_vocab_to_multiple_of=1)
+    plain = load(resolve_weights(tmp_path / "run"), pad_vocab_to_multiple_of=1)
     assert plain.config == dataclasses.replace(config, pad_vocab_to_multiple_of=1)
     assert np.array_equal(plain.wte.embedding[...], state.model.wte.embedding[:50257])
     assert {str(path) for path in tmp_path.rglob("*")} == before
@@ -170,7 +173,7 @@ def test_a_run_without_a_checkpoint(tiny, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(tiny)))
     for _ in range(2):
         with pytest.raises(CheckpointError, match="no checkpoint there yet; a run writes one every --save-every steps"):
-            load(find(tmp_path))
+            load(resolve_weights(tmp_path))
         if (tmp_path / "checkpoints").exists():
             (tmp_path / "checkpoints").rmdir()  # as where somebody has deleted them
 
@@ -302,7 +305,7 @@ def test_logits_gradients_and_ten_steps_are_pytorchs(config, tmp_path):
     # Gradients of every tensor, relative to its largest.
     pytorch_loss(theirs, x, y).backward()
     gradients = {name: parameter.grad.numpy() for name, parameter in theirs.named_parameters()}
-    found = jax.jit(jax.grad(functools.partial(mean_loss, loss_fn=loss_fn)))(ours, (x, y))
+    found = jax.jit(jax.grad(mean_loss))(ours, {"tokens": x, "targets": y})
     for path, leaf in jax.tree_util.tree_leaves_with_path(found):
         names = hf_names(path, config.n_layer)
         for name, ours_now in zip(names, leaf if ".h." in jax.tree_util.keystr(path) else [leaf], strict=True):
@@ -312,8 +315,12 @@ def test_logits_gradients_and_ten_steps_are_pytorchs(config, tmp_path):
 
     # Ten steps of AdamW.
     theirs.zero_grad()
-    optimizer, tx = torch.optim.AdamW(theirs.parameters(), lr=1e-3), make_optimizer(lr_schedule(1e-3, 10))
-    step, state, losses = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx)), state_of(ours, tx=tx), []
+    optimizer, tx = torch.optim.AdamW(theirs.parameters(), lr=1e-3), make_optimizer(OptimizerConfig(), 1e-3)
+    step, state, losses = (
+        jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx)),
+        init_state_from(ours, tx=tx),
+        [],
+    )
     for rows in batches[[0, 1] * 5]:
         loss = pytorch_loss(theirs, rows[:, :-1], rows[:, 1:])
         optimizer.zero_grad()
@@ -340,8 +347,8 @@ def test_a_model_trained_here_is_the_same_in_transformers(tmp_path, batch):
     from jaxgpt.inference.generate import generate
 
     config = GPT2Config(vocab_size=61, block_size=64, n_layer=3, n_head=2, n_embd=20, pad_vocab_to_multiple_of=64)
-    tx = make_optimizer(lr_schedule(1e-2, 30))
-    step = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx))
+    tx = make_optimizer(OptimizerConfig(), 1e-2)
+    step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx))
     state = init_state(jax.random.key(0), config=config, tx=tx)
     for _ in range(30):
         state, metrics = step(state, batch)
@@ -349,7 +356,7 @@ def test_a_model_trained_here_is_the_same_in_transformers(tmp_path, batch):
     save_hf(state.model, tmp_path / "ours")
     theirs, report = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not any(report.values()), report
-    x = np.asarray(batch[0])
+    x = np.asarray(batch["tokens"])
     with torch.no_grad():
         logits = theirs.eval()(torch.tensor(x, dtype=torch.long)).logits.numpy()
         text = theirs.generate(

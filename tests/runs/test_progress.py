@@ -3,7 +3,7 @@ import json
 import jax.numpy as jnp
 import pytest
 
-from jaxgpt.errors import DamagedError
+from jaxgpt.errors import CorruptError
 from jaxgpt.runs.progress import Progress, from_json, require_fingerprint, to_json
 
 PROGRESS = Progress(7, 448, 448, 2, 32, 9, 2, {"seed": 0, "lr": 3e-4, "corpus": "ab", "dtype": "float32"})
@@ -30,17 +30,17 @@ def test_no_changed_character_goes_unnoticed(content, tmp_path):
             there = json.loads(changed)
         except ValueError:
             continue
-        with pytest.raises(DamagedError, match="can't be used"):
+        with pytest.raises(CorruptError, match="can't be used"):
             from_json(there, tmp_path)
 
 
 def test_the_first_array_that_differs_is_named(content, tmp_path):
     _, fingerprint = from_json(content, tmp_path)
-    with pytest.raises(DamagedError, match=r"\['b'\] has the fingerprint \w{8}, and \w{8} was saved"):
+    with pytest.raises(CorruptError, match=r"\['b'\] has the fingerprint \w{8}, and \w{8} was saved"):
         require_fingerprint(STATE | {"b": STATE["b"].at[1, 1].set(1.0000001)}, fingerprint, tmp_path)
 
 
 @pytest.mark.parametrize("foreign", [None, 3, [], {}, {"epoch": 3}, {"step": 1}], ids=str)
 def test_another_json_is_refused(foreign, tmp_path):
-    with pytest.raises(DamagedError):
+    with pytest.raises(CorruptError):
         from_json(foreign, tmp_path)

@@ -9,8 +9,7 @@ import pytest
 from jaxgpt.errors import CheckpointError
 from jaxgpt.models.configs import SIZES, GPT2Config
 from jaxgpt.runs import weights
-from jaxgpt.runs.weights import find, last_start
-from jaxgpt.training.config import TrainConfig
+from jaxgpt.runs.weights import resolve_weights
 
 GPT2 = {"model_type": "gpt2", "vocab_size": 97, "n_positions": 64, "n_layer": 2, "n_head": 3, "n_embd": 33}
 
@@ -24,35 +23,37 @@ def folder(path, config, *, run=False):
 
 
 def test_a_folder_in_hugging_faces_layout(tmp_path):
-    found = find(folder(tmp_path / "hf", GPT2 | {"n_inner": 132, "attn_pdrop": 0.1, "layer_norm_epsilon": 1e-05}))
+    found = resolve_weights(
+        folder(tmp_path / "hf", GPT2 | {"n_inner": 132, "attn_pdrop": 0.1, "layer_norm_epsilon": 1e-05})
+    )
     assert (found.is_run, found.fetch()) == (False, tmp_path / "hf")
     assert found.config == GPT2Config(vocab_size=97, block_size=64, n_layer=2, n_head=3, n_embd=33)
-    assert find(folder(tmp_path / "untied", GPT2 | {"tie_word_embeddings": False})).config.untied_head
+    assert resolve_weights(folder(tmp_path / "untied", GPT2 | {"tie_word_embeddings": False})).config.untied_head
 
 
 def test_a_run(tmp_path):
     flags = {"B": 4, "block_size": 64, "n_layer": 2, "n_head": 3, "n_embd": 33, "pad_vocab_to_multiple_of": 128}
-    found = find(folder(tmp_path / "run", flags, run=True))
+    found = resolve_weights(folder(tmp_path / "run", flags, run=True))
     assert (found.is_run, found.fetch()) == (True, tmp_path / "run")
     assert found.config == GPT2Config(50257, 64, 2, 3, 33, pad_vocab_to_multiple_of=128)
     del flags["pad_vocab_to_multiple_of"]  # as in a run older than that flag
-    assert find(folder(tmp_path / "old", flags, run=True)).config == GPT2Config(50257, 64, 2, 3, 33)
+    assert resolve_weights(folder(tmp_path / "old", flags, run=True)).config == GPT2Config(50257, 64, 2, 3, 33)
     flags |= {"n_layer": 5, "predict_tokens": 4, "untied_head": True}
-    found = find(folder(tmp_path / "several", flags, run=True)).config
+    found = resolve_weights(folder(tmp_path / "several", flags, run=True)).config
     assert found == GPT2Config(50257, 64, 5, 3, 33, predict_tokens=4, untied_head=True)
     with pytest.raises(CheckpointError, match=r"config\.json: predict-tokens 5 is out of range: it must be 1"):
-        find(folder(tmp_path / "wrong", flags | {"predict_tokens": 5}, run=True))
+        resolve_weights(folder(tmp_path / "wrong", flags | {"predict_tokens": 5}, run=True))
     with pytest.raises(CheckpointError, match=r"config\.json: untied_head is 1, and must be true or false"):
-        find(folder(tmp_path / "other", flags | {"untied_head": 1}, run=True))
+        resolve_weights(folder(tmp_path / "other", flags | {"untied_head": 1}, run=True))
 
 
 def test_names_are_known_without_the_network_and_a_folder_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, size in SIZES.items():
         if name != "tiny":
-            assert find(name).config == GPT2Config(**size)
+            assert resolve_weights(name).config == GPT2Config(**size)
     folder(tmp_path / "gpt2", GPT2)
-    assert find("gpt2").config.n_layer == 2
+    assert resolve_weights("gpt2").config.n_layer == 2
 
 
 @pytest.mark.parametrize(
@@ -83,58 +84,23 @@ def test_names_are_known_without_the_network_and_a_folder_comes_first(tmp_path, 
 def test_what_is_no_gpt2_is_refused(tmp_path, config, message):
     path = folder(tmp_path / "hf", config)
     with pytest.raises(CheckpointError, match=re.escape(message)) as error:
-        find(path)
+        resolve_weights(path)
     assert str(path / "config.json") in str(error.value)
 
 
 def test_what_is_not_there_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"gpt5: no such folder; weights have the name of a run folder.* gpt2-xl"):
-        find("gpt5")
+        resolve_weights("gpt5")
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(CheckpointError, match=r"model\.safetensors: is a file, not a folder"):
-        find(tmp_path / "model.safetensors")
+        resolve_weights(tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"no config\.json there: no run, nor Hugging Face's layout"):
-        find(tmp_path)
+        resolve_weights(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(CheckpointError, match=r"no config\.json there: a run that is just starting"):
-        find(tmp_path)
+        resolve_weights(tmp_path)
     with pytest.raises(CheckpointError, match="an empty name: no such folder"):
-        find("")
-
-
-START = {"step": 0, "B": 3, "T": 32, "accumulate": 1, "steps": 9, "dtype": "float32", "fingerprint": "f00d"}
-
-
-def run_folder(tmp_path, **changes):
-    flags = vars(TrainConfig(B=3, lr=0.5, decay="matrices", fresh=True, data="a.txt")) | {"out": "elsewhere"}
-    (tmp_path / "checkpoints").mkdir(exist_ok=True)
-    config = {name: value for name, value in (flags | {"starts": [START]} | changes).items() if value != "gone"}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    return tmp_path
-
-
-def test_the_last_start_of_a_run_is_its_flags_and_its_text(tmp_path):
-    config, starts = last_start(run_folder(tmp_path, seed="gone"))  # as a run from before there was a seed
-    assert config == TrainConfig(B=3, lr=0.5, decay="matrices", fresh=True, data="a.txt", out=tmp_path)
-    assert starts == [START]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"starts": "gone"}, "no run that has begun"),
-        ({"starts": [START | {"step": 1.5}]}, "no run that has begun"),
-        ({"B": "many"}, "config.json: .*--B"),
-        ({"B": 0}, "config.json: --B 0 is out of range"),
-        ({"B": False}, "config.json: .*--B"),
-        ({"T": None}, "config.json: .*--T"),
-        ({"device": "tpu"}, "config.json: .*tpu"),
-        ({"data": "--help", "lr": True}, "config.json: .*--lr"),
-    ],
-)
-def test_a_last_start_that_cannot_have_been_is_refused(tmp_path, changes, message):
-    with pytest.raises(CheckpointError, match=message):
-        last_start(run_folder(tmp_path, **changes))
+        resolve_weights("")
 
 
 # ---- The hub, played by a local server
@@ -202,14 +168,14 @@ def hub(tmp_path, monkeypatch, request):
 
 
 def test_a_model_of_the_hub_is_fetched_once_at_its_pinned_commit(hub, capfd):
-    path = find("gpt2").fetch()
+    path = resolve_weights("gpt2").fetch()
     assert (path / "model.safetensors").read_bytes() == Hub.content
     assert {path for _, path, _ in hub} == {f"/openai-community/gpt2/resolve/{weights.HUB['gpt2']}/model.safetensors"}
     gets = [start for command, _, start in hub if command == "GET"]
     assert gets[0] == 0 and 0 < gets[-1] < len(Hub.content)  # it broke off, and went on from there
     assert "note: fetching openai-community/gpt2 from http://127.0.0.1" in capfd.readouterr().err
     hub.clear()
-    assert find("gpt2").fetch() == path
+    assert resolve_weights("gpt2").fetch() == path
     assert hub == []  # the second time without the network
     assert capfd.readouterr().err == ""
 
@@ -224,7 +190,7 @@ def test_a_model_of_the_hub_is_fetched_once_at_its_pinned_commit(hub, capfd):
 )
 def test_what_is_not_what_was_announced_or_too_large_is_not_kept(hub, message, tmp_path):
     with pytest.raises(CheckpointError, match=message):
-        find("gpt2").fetch()
+        resolve_weights("gpt2").fetch()
     assert not [path for path in (tmp_path / "hub").rglob("*") if path.is_file() and path.stat().st_size > 10**4]
     assert "GET" in {command for command, *_ in hub} or "offers" in message
 
@@ -235,4 +201,4 @@ def test_a_hub_that_is_not_there_is_one_line(hub, monkeypatch):
     serve_from(monkeypatch, "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
     with pytest.raises(CheckpointError, match=r"gpt2 could not be fetched .* try again, it goes on where it stopped"):
-        find("gpt2").fetch()
+        resolve_weights("gpt2").fetch()

@@ -11,7 +11,7 @@ import numpy as np
 from jaxgpt.runtime import allocator
 if sys.argv[1] == "tuned":
     allocator.use_one_heap()
-    allocator.keep_what_is_freed()
+    allocator.keep_freed_memory()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.ones(int(sys.argv[2]), np.float64)

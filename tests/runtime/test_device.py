@@ -9,14 +9,14 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgpt.errors import TryAgainError
+from jaxgpt.errors import RetryableError
 from jaxgpt.runtime import device
 
 
 def test_put_moves_exactly_what_it_is_given():
     x, y = np.arange(6, dtype=np.int32).reshape(2, 3), np.ones((2, 3), np.int32)
     with jax.transfer_guard("disallow"):
-        there = device.put(x, y)
+        there = device.put((x, y))
     assert all(isinstance(array, jax.Array) for array in there)
     assert np.array_equal(there[0], x) and np.array_equal(there[1], y)
 
@@ -188,13 +188,13 @@ def test_a_program_takes_its_temporary_memory_and_the_outputs_that_are_not_donat
     monkeypatch.setattr(device, "free_memory", lambda: needed + 100)  # for the tuple's pointers
     device.require_memory(plan, 123, "use less")
     monkeypatch.setattr(device, "free_memory", lambda: needed - 1)
-    with pytest.raises(TryAgainError, match=r"0.00 GB are needed, and 0.00 GB are free; use less"):
+    with pytest.raises(RetryableError, match=r"0.00 GB are needed, and 0.00 GB are free; use less"):
         device.require_memory(plan, 123, "use less")
 
 
 def test_running_out_of_memory_is_one_line():
     message = r"out of memory: .*; take less$"
-    with pytest.raises(TryAgainError, match=message), device.memory_errors("take less"):
+    with pytest.raises(RetryableError, match=message), device.memory_errors("take less"):
         jax.numpy.zeros((2**22, 2**22)).block_until_ready()
     with pytest.raises(ZeroDivisionError), device.memory_errors("take less"):
         raise ZeroDivisionError

@@ -14,7 +14,7 @@ import pytest
 import train
 from jaxgpt import console
 from jaxgpt.errors import UsageError
-from jaxgpt.runtime.distributed import HEARTBEAT_S, Place, place
+from jaxgpt.runtime.distributed import HEARTBEAT_S, ProcessInfo, detect_process
 
 RUN = """
 import sys
@@ -105,7 +105,7 @@ def test_other_numbers_of_processes_go_on_with_the_same_run(folder, monkeypatch)
     assert re.fullmatch(r"process   3 of 4, which meet at 127.*:\d+; that of id 0 tells how the run goes\n", four[3][1])
     assert "4 devices of 4 processes as data=2,fsdp=2" in four[0][1]
     assert "4 devices of 2 processes as data=4" in two[0][1]
-    assert "goes on from step 4, position 512, to 8 steps" in two[0][1]
+    assert "resumes from step 4, position 512, to 8 steps" in two[0][1]
     assert sorted(path.name for path in (folder / "run" / "checkpoints").iterdir()) == ["12", "4", "8"]
     for row, other in zip(rows(folder, "run"), rows(folder, "one"), strict=True):
         assert (row["step"], row["position"]) == (other["step"], other["position"])
@@ -136,7 +136,7 @@ def test_when_one_is_lost_the_other_ends_and_the_command_goes_on(folder):
             assert err.count("\n") == 1
             lost.kill()
             others, _ = lost.communicate()
-            assert ("goes on from step " in (said if victim else others)) == (more > 0), (victim, number)
+            assert ("resumes from step " in (said if victim else others)) == (more > 0), (victim, number)
             more = len(rows(folder, "run"))
     started = start(folder, 2, *words)
     wait_for_rows(folder, "run", more + 3)
@@ -144,7 +144,7 @@ def test_when_one_is_lost_the_other_ends_and_the_command_goes_on(folder):
     (code, out, err), (other_code, _, other_err) = finish(started)
     assert (code, other_code, err) == (143, 143, "")
     assert other_err == "\nstopping after the step in progress; once more quits at once\n"
-    assert "goes on from step " in out
+    assert "resumes from step " in out
     steps = len(rows(folder, "run"))
     assert (
         f"stopped   after {steps} of 100,000 steps, saved in run/checkpoints/{steps}, because another process got"
@@ -226,14 +226,14 @@ def test_a_part_that_can_not_be_written_or_read(folder):
     for part in parts:
         part.write_bytes(part.read_bytes()[:100])
     ended = run(folder, 2, *words, "--steps", "6", preludes=preludes)
-    assert "checkpoints/4 is damaged and can't be used" in ended[0][1] and "goes on from step 2" in ended[0][1]
+    assert "checkpoints/4 is corrupt and can't be used" in ended[0][1] and "resumes from step 2" in ended[0][1]
     assert [code for code, _, _ in ended] in ([4, 4], [4, 75], [75, 4])
     for _, _, err in ended:
         assert err.count("\n") == 1
     assert "could not be saved by all processes" in "".join(err for _, _, err in ended)
     ended = run(folder, 2, *words, "--steps", "6")
     assert [(code, err) for code, _, err in ended] == [(0, "")] * 2
-    assert "goes on from step 2" in ended[0][1]
+    assert "resumes from step 2" in ended[0][1]
     names = {path.name for path in (folder / "run" / "checkpoints").iterdir()}
     assert names == {"2", "4.damaged", "6"}
 
@@ -263,21 +263,21 @@ SLURM = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "0"}
 @pytest.mark.parametrize(
     "flags, environment, expected",
     [
-        ((None, None, None), {}, Place()),
-        (("a:1", 2, 1), {}, Place(2, 1, "a:1")),
-        (("[::1]:80", 2, 0), {}, Place(2, 0, "[::1]:80")),
-        ((None, None, None), {"SLURM_NTASKS": "16", "SLURM_PROCID": "0"}, Place()),  # a batch script without srun
-        ((None, None, None), SLURM | {"SLURM_STEP_NUM_NODES": "4"}, Place(4, 3, None)),
-        ((None, None, None), SLURM | {"SLURM_STEP_NUM_NODES": "2"}, Place(4, 3, None, (0,))),
-        ((None, None, None), SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, Place()),
-        (("a:1", None, None), OMPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "8"}, Place(16, 9, "a:1", (1,))),
-        (("a:1", 4, None), {"JOB_COMPLETION_INDEX": "2"}, Place(4, 2, "a:1")),
-        ((None, None, None), {"JOB_COMPLETION_INDEX": "2"}, Place()),  # a job of processes that are each alone
+        ((None, None, None), {}, ProcessInfo()),
+        (("a:1", 2, 1), {}, ProcessInfo(2, 1, "a:1")),
+        (("[::1]:80", 2, 0), {}, ProcessInfo(2, 0, "[::1]:80")),
+        ((None, None, None), {"SLURM_NTASKS": "16", "SLURM_PROCID": "0"}, ProcessInfo()),  # a batch script without srun
+        ((None, None, None), SLURM | {"SLURM_STEP_NUM_NODES": "4"}, ProcessInfo(4, 3, None)),
+        ((None, None, None), SLURM | {"SLURM_STEP_NUM_NODES": "2"}, ProcessInfo(4, 3, None, (0,))),
+        ((None, None, None), SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, ProcessInfo()),
+        (("a:1", None, None), OMPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "8"}, ProcessInfo(16, 9, "a:1", (1,))),
+        (("a:1", 4, None), {"JOB_COMPLETION_INDEX": "2"}, ProcessInfo(4, 2, "a:1")),
+        ((None, None, None), {"JOB_COMPLETION_INDEX": "2"}, ProcessInfo()),  # a job of processes that are each alone
     ],
     ids=str,
 )
 def test_which_process_this_is(flags, environment, expected):
-    assert place(*flags, environment) == expected
+    assert detect_process(*flags, environment) == expected
 
 
 @pytest.mark.parametrize(
@@ -297,5 +297,5 @@ def test_which_process_this_is(flags, environment, expected):
 )
 def test_which_process_this_can_not_be(flags, environment, says):
     with pytest.raises(UsageError) as error:
-        place(*flags, environment)
+        detect_process(*flags, environment)
     assert says in str(error.value)

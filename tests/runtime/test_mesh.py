@@ -9,10 +9,10 @@ import jax
 import pytest
 
 from jaxgpt.errors import UsageError
-from jaxgpt.runtime.mesh import choose, device_bytes, make_mesh, own_rows, sequences, with_shardings
+from jaxgpt.runtime.mesh import batch_sharding, choose_axes, device_bytes, local_rows, make_mesh, with_shardings
 from jaxgpt.runtime.xla import aot
 from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.setup import training
+from jaxgpt.training.setup import build_trainer
 
 MESHES = ("data=1", "data=8", "fsdp=8", "data=2,fsdp=4")
 WIDTH = 16
@@ -28,12 +28,12 @@ from jaxgpt.runtime import device
 from jaxgpt.runs.fingerprint import combined
 from jaxgpt.runtime.mesh import make_mesh
 from jaxgpt.training.config import Preset, TrainConfig
-from jaxgpt.training.setup import training
+from jaxgpt.training.setup import build_trainer
 
 real, seen = device.put, []
-def put(x, *more, to):
-    seen.append(x.tobytes().hex())
-    return real(x, *more, to=to)
+def put(batch, to):
+    seen.append(batch["tokens"].tobytes().hex())
+    return real(batch, to=to)
 device.put = put
 
 def run(*words):
@@ -47,9 +47,9 @@ found = {}
 flags = json.loads(sys.argv[2])
 for mesh in json.loads(sys.argv[3]):
     found[mesh] = run(*flags, "--mesh", mesh, "--out", mesh, "--steps", "10")
-    config = dataclasses.replace(TrainConfig.from_preset(Preset("tiny")), n_embd=int(sys.argv[4]))
+    config = TrainConfig.from_preset(Preset("tiny")).replace(n_embd=int(sys.argv[4]))
     axes = {name: int(size) for name, size in (part.split("=") for part in mesh.split(","))}
-    state = training(config, make_mesh(axes, jax.devices())).first_state(seed=0)
+    state = build_trainer(config, make_mesh(axes, jax.devices())).init_state(seed=0)
     first = jax.devices()[0]
     held = [s.data.nbytes for x in jax.tree.leaves(state) for s in x.addressable_shards if s.device == first]
     found[mesh] |= {"bytes": sum(held), "state": int(combined(state))}
@@ -126,7 +126,7 @@ def test_a_run_goes_on_with_other_numbers_of_devices(eight):
     parts = [eight[f"elastic {steps}"] for steps in (2, 4, 6, 8, 10)]
     assert [x for part in parts for x in part["seen"]] == eight["data=1"]["seen"]
     same_curve(parts[-1]["rows"], eight["data=1"]["rows"])
-    assert "goes on from step 8, position 1,024, to 10 steps" in parts[-1]["out"]
+    assert "resumes from step 8, position 1,024, to 10 steps" in parts[-1]["out"]
 
 
 def test_parts_of_a_batch_on_a_mesh_are_the_batch(eight):
@@ -150,19 +150,15 @@ def test_examples_adapters_dropout_and_heads_are_the_same_on_a_mesh(eight, name)
 def test_by_default_as_many_devices_as_can_share_a_batch(eight):
     out = eight["auto"]["out"]
     assert ": 6 devices as data=6" in out
-    assert "6 of 8 devices are used: --B 6 can't be shared equally by more; use a multiple of 8 for all" in out
+    assert "6 of 8 devices are used: --B 6 has no equal shares for more; use a multiple of 8 for all" in out
 
 
 def test_all_devices_are_on_data_unless_the_state_does_not_fit():
-    flags = TrainConfig(B=16, n_layer=2)
-    shapes = training(flags).shapes
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.model))
-    needed = 4 * 4 * parameters  # parameters, two moments, gradient
-    assert choose(flags, shapes, range(8), memory=1.01 * needed) == {"data": 8}
-    assert choose(flags, shapes, range(8), memory=0.99 * needed) == {"fsdp": 8}
-    assert choose(TrainConfig(B=6), shapes, range(8), memory=1.01 * needed) == {"data": 6}
-    assert choose(TrainConfig(B=15), shapes, range(8), memory=0.99 * needed) == {"fsdp": 3}  # of a width of 768
-    assert choose(TrainConfig(B=16, mesh="data=2"), shapes, range(8), memory=0) == {"data": 2}
+    assert choose_axes(None, B=16, n_embd=768, needed=100, memory=101, devices=8) == {"data": 8}
+    assert choose_axes(None, B=16, n_embd=768, needed=100, memory=99, devices=8) == {"fsdp": 8}
+    assert choose_axes(None, B=6, n_embd=768, needed=100, memory=101, devices=8) == {"data": 6}
+    assert choose_axes(None, B=15, n_embd=768, needed=100, memory=99, devices=8) == {"fsdp": 3}
+    assert choose_axes({"data": 2}, B=16, n_embd=768, needed=100, memory=0, devices=8) == {"data": 2}
 
 
 def test_more_devices_than_there_are():
@@ -177,7 +173,7 @@ def test_the_last_devices_are_not_used_where_fewer_are_asked_for(h100):
 
 def test_moments_are_where_their_parameters_are(h100):
     mesh = aot.described("h100", {"data": 2, "fsdp": 4})[0]
-    state = training(TrainConfig(B=8, n_layer=1), mesh).shapes
+    state = build_trainer(TrainConfig.of(B=8, n_layer=1), mesh).shapes
     model, (adam, *_) = state.model, state.opt_state
     for moment in (adam.mu, adam.nu):
         assert [x.sharding for x in jax.tree.leaves(moment)] == [x.sharding for x in jax.tree.leaves(model)]
@@ -194,13 +190,13 @@ def test_sequences_of_this_process():
             share = shape[0] // 6
             return {device: (slice(device * share, (device + 1) * share),) for device in (3, 2)}
 
-    assert own_rows(OfTheSecondOfThree(), 12) == slice(4, 8)
-    assert own_rows(sequences(make_mesh({}, jax.devices())), 12) == slice(0, 12)
+    assert local_rows(OfTheSecondOfThree(), 12) == slice(4, 8)
+    assert local_rows(batch_sharding(make_mesh({}, jax.devices())), 12) == slice(0, 12)
 
 
 def test_the_first_state_is_never_whole_on_a_device(h100):
     mesh = aot.described("h100", {"data": 1, "fsdp": 8})[0]
-    static = training(TrainConfig(B=8), mesh)
-    plan = static.random_state.lower(0).compile().memory_analysis()
-    assert plan.output_size_in_bytes == pytest.approx(device_bytes(static.shapes), rel=1e-3)
-    assert plan.temp_size_in_bytes < 1.1 * device_bytes(static.shapes)
+    trainer = build_trainer(TrainConfig.of(B=8), mesh)
+    plan = trainer.random_state.lower(0).compile().memory_analysis()
+    assert plan.output_size_in_bytes == pytest.approx(device_bytes(trainer.shapes), rel=1e-3)
+    assert plan.temp_size_in_bytes < 1.1 * device_bytes(trainer.shapes)

@@ -4,19 +4,21 @@ import json
 import jax
 import jax.numpy as jnp
 
-from jaxgpt.runtime.profiler import FIRST, Trace
+from jaxgpt.runs.progress import Run
+from jaxgpt.runtime.profiler import FIRST, Profiler
 
 
 def loop(trace, steps):
     step, state = jax.jit(lambda x: x @ x / 2), jnp.eye(8)
     with trace:
         for number in range(steps):
-            trace.before(number, state)
+            trace.before_step(Run(state, number))
             state = step(state)
+            trace.after_step(Run(state, number + 1), {})
 
 
 def test_traces_as_many_steps_as_were_asked_for(tmp_path):
-    trace = Trace(tmp_path / "profile", 2)
+    trace = Profiler(tmp_path / "profile", 2)
     loop(trace, FIRST + 5)
     [file] = trace.files.glob("*.trace.json.gz")
     events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
@@ -27,9 +29,9 @@ def test_traces_as_many_steps_as_were_asked_for(tmp_path):
 
 
 def test_a_loop_that_ends_early_has_a_shorter_trace_and_none_asked_for_is_none(tmp_path):
-    trace = Trace(tmp_path / "early", 50)
+    trace = Profiler(tmp_path / "early", 50)
     loop(trace, FIRST + 1)
     assert list(trace.files.glob("*.trace.json.gz"))
-    trace = Trace(tmp_path / "none", 0)
+    trace = Profiler(tmp_path / "none", 0)
     loop(trace, FIRST + 5)
     assert trace.files is None and not (tmp_path / "none").exists()

@@ -43,15 +43,15 @@ from jaxgpt.commands.verify import VerifyConfig
 from jaxgpt.data import corpus
 from jaxgpt.data.text import Text
 from jaxgpt.data.tokenizer import gpt2
-from jaxgpt.errors import CheckpointError, DamagedError, DataError, UsageError
+from jaxgpt.errors import CheckpointError, CorruptError, DataError, UsageError
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs import progress
 from jaxgpt.runs.huggingface import load, save_hf
-from jaxgpt.runs.weights import HUB, find, last_start
+from jaxgpt.runs.weights import HUB, resolve_weights
 from jaxgpt.training.config import Preset, TrainConfig
-from jaxgpt.training.log import Report
-from jaxgpt.training.resume import command
+from jaxgpt.training.log import MetricsLog
+from jaxgpt.training.resume import load_run_config, resume_command
 
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak. Zürich, 東京, 🙂\n" * 3
 START = {"step": 0, "B": 2, "T": 16, "accumulate": 1, "steps": 9, "dtype": "float32", "fingerprint": 64 * "0"}
@@ -151,7 +151,7 @@ def names(data: st.DataObject, folder: Path) -> bool:
     name = data.draw(odd | odd.map(lambda name: f"{folder}/{name}") | st.just(f"{folder}/text.txt"))
     for find_it, refused in (
         (lambda: corpus.load(name, folder / "cache"), DataError),
-        (lambda: find(name), CheckpointError),
+        (lambda: resolve_weights(name), CheckpointError),
     ):
         try:
             find_it()
@@ -165,20 +165,22 @@ def names(data: st.DataObject, folder: Path) -> bool:
 
 
 def run_configs(data: st.DataObject, folder: Path) -> bool:
-    flags = vars(TrainConfig(B=2, T=16, init_from="gpt2")) | {"out": "out", "starts": [START], "versions": {}}
+    flags = TrainConfig.of(B=2, T=16, init_from="gpt2").flat() | {"out": "out", "starts": [START], "versions": {}}
     (folder / "checkpoints").mkdir()
     (folder / "config.json").write_bytes(data.draw(changed(flags)))
     with contextlib.suppress(CheckpointError):
-        assert find(folder).config.n_layer == json.loads((folder / "config.json").read_text()).get("n_layer", 12)
+        assert resolve_weights(folder).config.n_layer == json.loads((folder / "config.json").read_text()).get(
+            "n_layer", 12
+        )
     try:
-        config, starts = last_start(folder)
+        config, starts = load_run_config(folder)
     except CheckpointError:
         return False
     there = json.loads((folder / "config.json").read_text())
     assert starts == there["starts"]
-    for name in vars(config).keys() - {"out"}:
-        if there.get(name) is not None:
-            assert str(getattr(config, name)) == str(there[name]), name
+    for name, value in config.flat().items():
+        if there.get(name) is not None and name != "out":
+            assert value == there[name], name
     return True
 
 
@@ -195,7 +197,7 @@ def checkpoint_json(data: st.DataObject, folder: Path) -> bool:
         return False  # orbax reads it, and tells of it as of any damaged file
     try:
         read, fingerprint = progress.from_json(document, folder)
-    except DamagedError:
+    except CorruptError:
         return False
     assert read == now and fingerprint == saved["fingerprint"]
     return True
@@ -210,7 +212,7 @@ def logs(data: st.DataObject, folder: Path) -> bool:
     log, start = folder / "log.jsonl", data.draw(st.integers(0, 7))
     log.write_bytes(content)
     there = replay.rows_of(log)
-    with contextlib.redirect_stdout(io.StringIO()), Report(log, start, 9):
+    with contextlib.redirect_stdout(io.StringIO()), MetricsLog(log, start, 9, []):
         pass
     kept = log.read_bytes()
     assert content.startswith(kept) and (not kept or kept.endswith(b"\n"))
@@ -218,16 +220,18 @@ def logs(data: st.DataObject, folder: Path) -> bool:
     assert [step for step in replay.rows_of(log) if there[step] != replay.rows_of(log)[step]] == []
 
     tokens = np.arange(150, dtype=np.uint16)
-    run = replay.Run(TrainConfig(B=2, T=16), [START], there, Text("a text", tokens, START["fingerprint"]))
+    text = Text("a text", tokens, START["fingerprint"], B=2, T=16)
+    run = replay.LoggedRun(TrainConfig.of(B=2, T=16), [START], there, text)
     for step in there:
         with contextlib.suppress(CheckpointError):
-            x, y, _ = run.batch(step)
+            batch, _ = run.batch(step)
+            x, y = batch["tokens"], batch["targets"]
             assert x.ravel().tolist() == list(range(there[step]["position"], there[step]["position"] + 32))
             assert (y == x + 1).all()
     return bool(kept)
 
 
-flag_names = sorted(field.name for field in dataclasses.fields(TrainConfig))
+flag_names = sorted(TrainConfig().flat())
 words = st.one_of(
     st.sampled_from(flag_names).map(lambda name: f"--{name.replace('_', '-')}"),
     scalars.map(str),
@@ -262,11 +266,13 @@ def flags(data: st.DataObject, folder: Path) -> bool:
         assert error.getvalue().startswith("error: ") and error.getvalue().count("\n") == 1, error.getvalue()
         return False
     assert not error.getvalue()
-    if kind is TrainConfig and found[0].init_from is None:  # else the weights, which are not there, set the shape
-        again = shlex.split(command(found[0]))[2:]
+    if (
+        kind is TrainConfig and found[0].preset.init_from is None
+    ):  # else the weights, which are not there, set the shape
+        again = shlex.split(resume_command(found[0]))[2:]
         preset = console.parse_some(Preset, again)
-        assert console.parse(TrainConfig, again, default=TrainConfig.from_preset(preset)) == dataclasses.replace(
-            found[0], fresh=False, profile=0
+        assert console.parse(TrainConfig, again, default=TrainConfig.from_preset(preset)) == found[0].replace(
+            fresh=False, profile=0
         )
     return True
 
@@ -285,7 +291,7 @@ def weights(data: st.DataObject, folder: Path) -> bool:
         new = data.draw(damaged(content[:header])) + content[header:]
     file.write_bytes(new)
     try:
-        model = load(find(folder))
+        model = load(resolve_weights(folder))
     except CheckpointError:
         return False
     pairs = list(zip(jax.tree.leaves(model), jax.tree.leaves(_model()), strict=True))

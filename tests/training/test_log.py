@@ -1,19 +1,30 @@
 import contextlib
+import dataclasses
 import json
 import math
 import re
 import resource
 import shutil
+import time
 
 import jax.numpy as jnp
 import pytest
 
 from jaxgpt.errors import NumericsError
-from jaxgpt.training.log import Report
+from jaxgpt.runs.fingerprint import combined
+from jaxgpt.runs.progress import Run
+from jaxgpt.training.log import MetricsLog
+
+RATES = [3e-4] * 9
 
 
-def facts(step):
-    return {"step": step, "lr": 3e-4, "position": 128 * step, "tokens_seen": 128 * (step + 1)}
+def runs(step):
+    """The run before and after a step of 128 tokens."""
+    return tuple(Run(None, n, position=128 * n, tokens_seen=128 * n) for n in (step, step + 1))
+
+
+def add(log, step, metrics, **validation):
+    log.add(*runs(step), metrics, validation)
 
 
 def metrics(loss, grad_norm=1.0):
@@ -21,10 +32,10 @@ def metrics(loss, grad_norm=1.0):
 
 
 def test_a_row_is_written_when_the_next_step_is_there(tmp_path, capsys):
-    with Report(tmp_path / "log.jsonl", 0, 3) as report:
-        report.add(facts(0), 128, metrics(10.5))
+    with MetricsLog(tmp_path / "log.jsonl", 0, 3, RATES) as report:
+        add(report, 0, metrics(10.5))
         assert (tmp_path / "log.jsonl").read_text() == ""
-        report.add(facts(1), 128, metrics(9.25, 2.0))
+        add(report, 1, metrics(9.25, 2.0))
         assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
         report.flush()
         report.flush()
@@ -41,9 +52,9 @@ def test_a_row_is_written_when_the_next_step_is_there(tmp_path, capsys):
 
 
 def test_the_summary_leaves_out_the_row_that_compiled(tmp_path):
-    with Report(tmp_path / "log.jsonl", 0, 3) as report:
+    with MetricsLog(tmp_path / "log.jsonl", 0, 3, RATES) as report:
         for step in range(3):
-            report.add(facts(step), 128, metrics(7 - step))
+            add(report, step, metrics(7 - step))
         report.flush()
         _, *rest = (json.loads(line)["step_ms"] for line in (tmp_path / "log.jsonl").read_text().splitlines())
     mean = sum(rest) / 2
@@ -52,8 +63,8 @@ def test_the_summary_leaves_out_the_row_that_compiled(tmp_path):
 
 
 def test_the_summary_of_a_single_step(tmp_path):
-    with Report(tmp_path / "log.jsonl", 0, 1) as report:
-        report.add(facts(0), 128, metrics(7))
+    with MetricsLog(tmp_path / "log.jsonl", 0, 1, RATES) as report:
+        add(report, 0, metrics(7))
         report.flush()
     assert report.summary().startswith("loss 7.0000 (mean of the last 1 steps), ")
 
@@ -65,21 +76,21 @@ def test_rows_of_a_killed_run_are_cut_off(tmp_path, damage, tail):
     rows = [json.dumps({"step": step, "loss": 1.0}) + "\n" for step in range(4)]
     kept = rows[0] + damage + rows[1]
     (tmp_path / "log.jsonl").write_text(kept + tail)
-    with Report(tmp_path / "log.jsonl", 2, 9):
+    with MetricsLog(tmp_path / "log.jsonl", 2, 9, RATES):
         pass
     assert (tmp_path / "log.jsonl").read_text() == kept
     (tmp_path / "log.jsonl").write_text("".join(rows))
-    with Report(tmp_path / "log.jsonl", 3, 9) as report:
-        report.add(facts(3), 128, metrics(5.0))
+    with MetricsLog(tmp_path / "log.jsonl", 3, 9, RATES) as report:
+        add(report, 3, metrics(5.0))
         report.flush()
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [0, 1, 2, 3]
 
 
 def test_steps_that_are_not_finite_may_be_skipped_but_not_more_in_a_row_than_was_said(tmp_path, capsys):
     losses = [7.0, float("nan"), float("inf"), 6.0, float("nan"), float("nan"), float("nan")]
-    with Report(tmp_path / "log.jsonl", 0, 9, skip=2) as report:
+    with MetricsLog(tmp_path / "log.jsonl", 0, 9, RATES, skip=2) as report:
         for step, value in enumerate(losses):
-            report.add(facts(step), 128, metrics(value))
+            add(report, step, metrics(value))
         with pytest.raises(NumericsError, match=r"step 6: .*--skip-bad-steps 3"):
             report.flush()
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -90,28 +101,58 @@ def test_steps_that_are_not_finite_may_be_skipped_but_not_more_in_a_row_than_was
 
 
 def test_a_new_start_counts_the_skipped_steps_before_it(tmp_path):
-    with Report(tmp_path / "log.jsonl", 0, 9, skip=2) as report:
+    with MetricsLog(tmp_path / "log.jsonl", 0, 9, RATES, skip=2) as report:
         for step, value in enumerate([7.0, math.nan, math.nan]):
-            report.add(facts(step), 128, metrics(value))
+            add(report, step, metrics(value))
         report.flush()
-    with Report(tmp_path / "log.jsonl", 3, 9, skip=2) as report:
-        report.add(facts(3), 128, metrics(math.inf))
+    with MetricsLog(tmp_path / "log.jsonl", 3, 9, RATES, skip=2) as report:
+        add(report, 3, metrics(math.inf))
         with pytest.raises(NumericsError, match="step 3"):
             report.flush()
 
 
-def test_a_fingerprint_is_written_as_hexadecimal_digits(tmp_path):
-    with Report(tmp_path / "log.jsonl", 0, 1) as report:
-        report.add(facts(0), 128, metrics(7) | {"state": jnp.uint32(0xBEEF)})
+def test_a_fingerprint_of_the_state_is_written_as_often_as_was_asked_for(tmp_path):
+    state = {"a": jnp.arange(5.0)}
+    with MetricsLog(tmp_path / "log.jsonl", 0, 9, RATES, hash_every=2) as report:
+        for step in range(4):
+            report.add(*(dataclasses.replace(run, state=state) for run in runs(step)), metrics(7), {})
         report.flush()
-    assert json.loads((tmp_path / "log.jsonl").read_text())["state"] == "0000beef"
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row.get("state") for row in rows] == [None, f"{int(combined(state)):08x}"] * 2
+
+
+def test_on_a_cpu_a_row_is_written_at_once(tmp_path):
+    with MetricsLog(tmp_path / "log.jsonl", 0, 9, RATES, late=False) as report:
+        add(report, 0, metrics(7))
+        assert steps(tmp_path / "log.jsonl") == [0]
+
+
+def test_what_is_minimized_is_shown_beside_the_loss(tmp_path, capsys):
+    with MetricsLog(tmp_path / "log.jsonl", 0, 9, RATES, minimize="loss_sum") as report:
+        add(report, 0, metrics(7) | {"loss_sum": jnp.float32(21.5)})
+        report.flush()
+    header, row = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in header.split("|")][:4] == ["step", "loss", "loss_sum", "grad norm"]
+    assert [cell.strip() for cell in row.split("|")][:3] == ["0", "7.0000", "21.5000"]
+
+
+def test_a_validation_is_logged_with_its_step_and_counts_for_no_time(tmp_path, capsys):
+    with MetricsLog(tmp_path / "log.jsonl", 0, 9, RATES) as report:
+        add(report, 0, metrics(7))
+        with report.pause({}):
+            time.sleep(0.2)
+        add(report, 1, metrics(6), loss=6.5, loss_stderr=0.25, accuracy=0.5, n=8)
+        report.flush()
+    _, row = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
+    assert (row["val_loss"], row["val_accuracy"]) == (6.5, 0.5) and row["step_ms"] < 200
+    assert capsys.readouterr().out.splitlines()[-1] == "  val | loss 6.5000 ± 0.2500, accuracy 0.5000 of 8"
 
 
 @pytest.mark.parametrize("values", [(float("nan"), 1.0), (float("inf"), 1.0), (1.0, float("nan"))])
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, values):
-    with Report(tmp_path / "log.jsonl", 0, 3) as report:
-        report.add(facts(0), 128, metrics(7))
-        report.add(facts(1), 128, metrics(*values))
+    with MetricsLog(tmp_path / "log.jsonl", 0, 3, RATES) as report:
+        add(report, 0, metrics(7))
+        add(report, 1, metrics(*values))
         with pytest.raises(NumericsError, match=r"step 1: loss .*not finite; .*lower --lr"):
             report.flush()
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
@@ -133,10 +174,10 @@ def steps(log):
 
 def test_rows_that_the_log_cannot_take_are_written_when_it_can(tmp_path, capsys):
     log = tmp_path / "log.jsonl"
-    with Report(log, 0, 9) as report:
+    with MetricsLog(log, 0, 9, RATES) as report:
         with no_file_may_grow():  # of the first row, ten bytes are written
             for step in range(4):
-                report.add(facts(step), 128, metrics(7))
+                add(report, step, metrics(7))
         assert len(log.read_bytes()) == 10
         report.flush()
     assert steps(log) == [0, 1, 2, 3] and not report.lost
@@ -145,23 +186,23 @@ def test_rows_that_the_log_cannot_take_are_written_when_it_can(tmp_path, capsys)
 
 def test_rows_that_it_never_took_are_told(tmp_path, capsys):
     log = tmp_path / "log.jsonl"
-    with no_file_may_grow(), Report(log, 0, 9) as report:
+    with no_file_may_grow(), MetricsLog(log, 0, 9, RATES) as report:
         for step in range(4):
-            report.add(facts(step), 128, metrics(7))
+            add(report, step, metrics(7))
         report.flush()
     assert report.lost == f"{log}: File too large; rows are lost: the last 4"
     assert f"note      {report.lost}\n" in capsys.readouterr().out
-    with Report(log, 4, 9):  # half of the first is there
+    with MetricsLog(log, 4, 9, RATES):  # half of the first is there
         pass
     assert f"note      {log} has no rows of the steps from 0 to 3\n" in capsys.readouterr().out and steps(log) == []
 
 
 def test_a_row_that_was_half_written_when_the_log_was_deleted_is_written_whole(tmp_path, capsys):
     log = tmp_path / "log.jsonl"
-    with Report(log, 0, 9) as report:
-        report.add(facts(0), 128, metrics(7))
+    with MetricsLog(log, 0, 9, RATES) as report:
+        add(report, 0, metrics(7))
         with no_file_may_grow():
-            report.add(facts(1), 128, metrics(7))
+            add(report, 1, metrics(7))
         assert len(log.read_bytes()) == 10
         log.unlink()
         report.flush()
@@ -171,9 +212,9 @@ def test_a_row_that_was_half_written_when_the_log_was_deleted_is_written_whole(t
 def test_a_log_that_was_deleted_begins_anew(tmp_path):
     log = tmp_path / "run" / "log.jsonl"
     log.parent.mkdir()
-    with Report(log, 0, 9) as report:
+    with MetricsLog(log, 0, 9, RATES) as report:
         for step in range(4):
-            report.add(facts(step), 128, metrics(7))
+            add(report, step, metrics(7))
             if step == 2:
                 shutil.rmtree(log.parent)
         report.flush()

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import lr_schedule, make_optimizer, matrices
 
 
@@ -21,14 +22,14 @@ def get_lr(it, max_lr, max_steps, warmup_steps, min_ratio):
 @pytest.mark.parametrize("warmup_ratio", [0.0, 0.0375, 0.01, 0.5])
 @pytest.mark.parametrize("steps", [100, 37, 1])
 def test_warm_up_and_cosine(warmup_ratio, steps):
-    schedule = lr_schedule(6e-4, steps, "cosine", warmup_ratio, 0.1)
+    schedule = lr_schedule(OptimizerConfig(6e-4, "cosine", warmup_ratio, 0.1), steps)
     want = [get_lr(it, 6e-4, steps, round(warmup_ratio * steps), 0.1) for it in range(steps)]
     np.testing.assert_allclose(jax.vmap(schedule)(jnp.arange(steps)), want, rtol=1e-5)
 
 
 def test_the_default_is_constant():
-    assert np.all(jax.vmap(lr_schedule(3e-4, 10))(jnp.arange(10)) == np.float32(3e-4))
-    rising = jax.vmap(lr_schedule(3e-4, 10, "constant", 1.0))(jnp.arange(10))
+    assert np.all(jax.vmap(lr_schedule(OptimizerConfig(), 10))(jnp.arange(10)) == np.float32(3e-4))
+    rising = jax.vmap(lr_schedule(OptimizerConfig(warmup_ratio=1.0), 10))(jnp.arange(10))
     np.testing.assert_allclose(rising, np.linspace(3e-5, 3e-4, 10), rtol=1e-6)
 
 
@@ -56,7 +57,8 @@ def test_adamw_is_the_papers(decay, clip):
     shapes = {"kernel": (3, 4, 5), "bias": (3, 5), "embedding": (7, 4), "scale": (4,)}
     params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     grads = [{n: rng.normal(size=s).astype(np.float32) for n, s in shapes.items()} for _ in range(5)]
-    tx = make_optimizer(lr_schedule(0.01, 5), 0.9, 0.95, 1e-8, 0.1, decay, clip)
+    config = OptimizerConfig(0.01, beta2=0.95, weight_decay=0.1, decay=decay, grad_clip=clip)
+    tx = make_optimizer(config, lr_schedule(config, 5))
     state, got = tx.init(params), params
     for g in grads:
         updates, state = tx.update(g, state, got)

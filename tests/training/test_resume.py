@@ -1,26 +1,34 @@
 import dataclasses
+import json
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxgpt import console
+from jaxgpt.data.text import Text, Windows
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import SIZES, GPT2Config
 from jaxgpt.training.config import Preset, TrainConfig
-from jaxgpt.training.resume import command, identity, require_same, require_shape
+from jaxgpt.training.resume import load_run_config, require_compatible, require_shape, resume_command, run_signature
 
 
 def test_weights_to_begin_with_set_the_shape_and_what_goes_with_it():
     medium, odd = GPT2Config(**SIZES["gpt2-medium"]), GPT2Config(block_size=16, n_layer=1, n_head=1, n_embd=8)
     config = TrainConfig.from_preset(Preset(recipe="gpt3", init_from="x"), medium)
-    assert (config.size, config.n_layer, config.n_embd, config.lr) == ("gpt2-medium", 24, 1024, 3e-4)
-    assert command(config) == "python train.py --recipe gpt3 --init-from x --B 4 --T 32"
+    assert (config.preset.size, config.model.n_layer, config.model.n_embd, config.optimizer.lr) == (
+        "gpt2-medium",
+        24,
+        1024,
+        3e-4,
+    )
+    assert resume_command(config) == "python train.py --recipe gpt3 --init-from x --B 4 --T 32"
     require_shape(config, medium)
     config = TrainConfig.from_preset(Preset(init_from="x"), odd)
-    assert (config.n_layer, config.block_size, config.T) == (1, 16, 16)  # the default of T must fit
+    assert (config.model.n_layer, config.model.block_size, config.data.T) == (1, 16, 16)  # the default of T must fit
     require_shape(config, odd)
 
 
@@ -29,22 +37,28 @@ def test_heads_are_added_to_what_predicts_the_next_token():
     weights = GPT2Config(predict_tokens=4, untied_head=True)
     for n in (1, 2, 4, 6):
         config = TrainConfig.from_preset(Preset(init_from="x", predict_tokens=n), weights)
-        assert (config.n_layer, config.model().depth, config.untied_head) == (8 + n, 9, True)
+        assert (config.model.n_layer, config.model_config().depth, config.model.untied_head) == (8 + n, 9, True)
         require_shape(config, weights)
         more = f" --predict-tokens {n}" if n > 1 else ""
-        assert command(config) == f"python train.py --init-from x{more} --B 4 --T 32"
-    assert TrainConfig.from_preset(Preset(init_from="x", predict_tokens=4), weights).size == "gpt2"
+        assert resume_command(config) == f"python train.py --init-from x{more} --B 4 --T 32"
+    assert TrainConfig.from_preset(Preset(init_from="x", predict_tokens=4), weights).preset.size == "gpt2"
     with pytest.raises(UsageError, match="--untied-head False: --init-from x has True; leave --untied-head out"):
-        require_shape(dataclasses.replace(config, untied_head=False), weights)
+        require_shape(config.replace(untied_head=False), weights)
     with pytest.raises(UsageError, match="--n-layer 12: --init-from x makes it 14; leave --n-layer out"):
-        require_shape(dataclasses.replace(config, n_layer=12), weights)
+        require_shape(config.replace(n_layer=12), weights)
     with pytest.raises(UsageError, match="--predict-tokens 6: --init-from has weights for 4, and adapters"):
-        require_shape(dataclasses.replace(config, lora=2), weights)
+        require_shape(config.replace(lora=2), weights)
 
 
-def test_identity_is_what_decides_the_numbers():
-    config = TrainConfig()
-    same = identity(config, "abc", "float32")
+TEXT = Text("a text", np.arange(99, dtype=np.uint16), "abc", B=4, T=8)
+
+
+def signature(dtype="float32", data=TEXT, **flags):
+    return run_signature(TrainConfig.of(**flags), data, dtype)
+
+
+def test_a_signature_is_what_decides_the_numbers():
+    usual = signature()
     for change in (
         {"steps": 99},
         {"B": 8},
@@ -52,24 +66,28 @@ def test_identity_is_what_decides_the_numbers():
         {"out": Path("elsewhere")},
         {"save_every": 7},
         {"device": "cpu"},
+        {"remat": "full"},
     ):
-        require_same(same, identity(dataclasses.replace(config, **change), "abc", "float32"), Path("runs/x"))
-    changed = identity(dataclasses.replace(config, lr=1e-3, seed=5), "def", "bfloat16")
+        require_compatible(usual, signature(**change), Path("runs/x"))
+    changed = signature("bfloat16", dataclasses.replace(TEXT, fingerprint="def"), lr=1e-3, seed=5)
     with pytest.raises(CheckpointError) as error:
-        require_same(same, changed, Path("runs/x"))
+        require_compatible(usual, changed, Path("runs/x"))
     for words in ("corpus abc there and def", "dtype float32 there", "lr 0.0003 there and 0.001", "seed 0 there and 5"):
         assert words in str(error.value)
     assert "n_layer" not in str(error.value) and "(what --recipe would set)" in str(error.value)
     with pytest.raises(CheckpointError, match=r"n_layer 12 there and 2 here \(what --size would set\); use the flags"):
-        require_same(same, same | {"n_layer": 2}, Path("runs/x"))
+        require_compatible(usual, usual | {"n_layer": 2}, Path("runs/x"))
+    shuffled = signature(data=Windows((TEXT,), seed=0, B=4, T=8), order="shuffled")
+    with pytest.raises(CheckpointError, match=r"order sequential there and T=8 shuffled here"):
+        require_compatible(usual, shuffled, Path("runs/x"))
 
 
 def test_a_checkpoint_older_than_a_flag_has_its_default():
-    saved = identity(TrainConfig(), "abc", "float32")
-    del saved["pad_vocab_to_multiple_of"]
-    require_same(saved, identity(TrainConfig(), "abc", "float32"), Path("runs/x"))
+    saved = signature()
+    del saved["pad_vocab_to_multiple_of"], saved["objective"]
+    require_compatible(saved, signature(), Path("runs/x"))
     with pytest.raises(CheckpointError, match="pad_vocab_to_multiple_of 1 there and 128 here"):
-        require_same(saved, identity(TrainConfig(pad_vocab_to_multiple_of=128), "abc", "float32"), Path("runs/x"))
+        require_compatible(saved, signature(pad_vocab_to_multiple_of=128), Path("runs/x"))
 
 
 @given(
@@ -89,8 +107,46 @@ def test_a_checkpoint_older_than_a_flag_has_its_default():
 )
 def test_the_printed_command_gives_the_config_back(flags):
     preset = Preset(**{name: flags.pop(name) for name in ("size", "recipe") if name in flags})
-    config = dataclasses.replace(TrainConfig.from_preset(preset), **flags)
-    python, script, *words = shlex.split(command(config, steps=77))
+    config = TrainConfig.from_preset(preset).replace(**flags)
+    python, script, *words = shlex.split(resume_command(config, steps=77))
     assert (python, script) == ("python", "train.py")
     again = console.parse(TrainConfig, words, TrainConfig.from_preset(console.parse_some(Preset, words)))
-    assert again == dataclasses.replace(config, steps=77, fresh=False)
+    assert again == config.replace(steps=77, fresh=False)
+
+
+START = {"step": 0, "B": 3, "T": 32, "accumulate": 1, "steps": 9, "dtype": "float32", "fingerprint": "f00d"}
+
+
+FLAGS = TrainConfig.of(B=3, lr=0.5, decay="matrices", fresh=True, data="a.txt")
+
+
+def run_folder(tmp_path, **changes):
+    flags = FLAGS.flat() | {"out": "elsewhere"}
+    (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    config = {name: value for name, value in (flags | {"starts": [START]} | changes).items() if value != "gone"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def test_the_flags_of_a_run_are_those_of_its_last_start(tmp_path):
+    config, starts = load_run_config(run_folder(tmp_path, seed="gone"))  # as a run from before there was a seed
+    assert config == FLAGS.replace(out=tmp_path)
+    assert starts == [START]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"starts": "gone"}, "no run that has begun"),
+        ({"starts": [START | {"step": 1.5}]}, "no run that has begun"),
+        ({"B": "many"}, "config.json: B is "),
+        ({"B": 0}, "config.json: --B 0 is out of range"),
+        ({"B": False}, "config.json: B is "),
+        ({"T": None}, "config.json: T is None, and must be int"),
+        ({"device": "tpu"}, "config.json: device is 'tpu', and must be 'auto', 'gpu', 'cpu'"),
+        ({"data": "--help", "lr": True}, "config.json: lr is True, and must be float"),
+    ],
+)
+def test_flags_that_no_run_can_have_had_are_refused(tmp_path, changes, message):
+    with pytest.raises(CheckpointError, match=message):
+        load_run_config(run_folder(tmp_path, **changes))

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import math
 
@@ -7,18 +8,31 @@ import numpy as np
 import optax
 import pytest
 
+from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.objectives import next_token
+from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import lr_schedule, make_optimizer
-from jaxgpt.training.step import TrainState, eval_step, init_state, loss_fn, sums, train_step
+from jaxgpt.training.step import (
+    FrozenInputs,
+    TrainState,
+    init_state,
+    init_state_from,
+    loss_and_grads,
+    sequence_keys,
+    train_step,
+)
+from tests.support.losses import NEXT_TOKEN, mean_loss, objective_of
 
-TX = make_optimizer(lr_schedule(1e-2, 10))
+CONFIG = OptimizerConfig(lr=1e-2)
+TX = make_optimizer(CONFIG, lr_schedule(CONFIG, 10))
 
 
 def new_state(config, seed=0):
     return jax.jit(functools.partial(init_state, config=config, tx=TX))(jax.random.key(seed))
 
 
-def compiled_step(loss_fn=loss_fn):
-    return jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=TX), donate_argnums=0)
+def compiled_step(objective=NEXT_TOKEN):
+    return jax.jit(functools.partial(train_step, objective=objective, tx=TX), donate_argnums=0)
 
 
 def state_bytes(state):
@@ -27,15 +41,14 @@ def state_bytes(state):
 
 def test_the_loss_is_the_cross_entropy_of_each_next_token(tiny, batch):
     state = new_state(tiny)
-    logits, y = np.asarray(state.model(batch[0]), np.float64), np.asarray(batch[1])
+    logits, y = np.asarray(state.model(batch["tokens"]), np.float64), np.asarray(batch["targets"])
     expected = 0.0
     for b in range(y.shape[0]):
         for t in range(y.shape[1]):
             expected += math.log(sum(math.exp(z) for z in logits[b, t])) - logits[b, t, y[b, t]]
-    total, count = loss_fn(state.model, *batch)
+    total, count = next_token.loss(state.model, batch)["loss"]
     assert count == y.size
     np.testing.assert_allclose(total, expected, rtol=1e-6)
-    np.testing.assert_allclose(eval_step(state.model, batch, loss_fn=loss_fn), expected / y.size, rtol=1e-6)
 
 
 def test_the_gradient_is_the_slope_of_the_loss(tiny, batch):
@@ -43,7 +56,7 @@ def test_the_gradient_is_the_slope_of_the_loss(tiny, batch):
     tx = optax.sgd(1.0)
     model = jax.tree.map(lambda x: 5 * x, new_state(tiny).model)  # away from the flat start
     state = TrainState(jnp.zeros((), jnp.int32), model, tx.init(model))
-    after, metrics = jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx))(state, batch)
+    after, metrics = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx))(state, batch)
     gradient = jax.tree.map(jnp.subtract, model, after.model)
     norm = math.sqrt(sum(float((g**2).sum()) for g in jax.tree.leaves(gradient)))
     np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-5)
@@ -51,7 +64,7 @@ def test_the_gradient_is_the_slope_of_the_loss(tiny, batch):
     def loss_at(distance):
         return float(loss(jax.tree.map(lambda x, g: x + distance / norm * g, model, gradient), batch))
 
-    loss = jax.jit(functools.partial(eval_step, loss_fn=loss_fn))
+    loss = jax.jit(mean_loss)
     # at this distance the rounding of the loss and the third derivative are both about 2e-4 of the norm
     np.testing.assert_allclose((loss_at(2e-4) - loss_at(-2e-4)) / 4e-4, norm, rtol=1e-3)
 
@@ -69,11 +82,11 @@ def test_one_batch_is_learnt_by_heart(tiny, batch):
 def test_it_compiles_once(tiny, batch):
     traces = []
 
-    def counted(model, x, y):
-        traces.append(x.shape)
-        return loss_fn(model, x, y)
+    def counted(model, batch):
+        traces.append(batch)
+        return next_token.loss(model, batch)["loss"]
 
-    state, step = new_state(tiny), compiled_step(counted)
+    state, step = new_state(tiny), compiled_step(objective_of(counted))
     for _ in range(3):
         state, _ = step(state, batch)
     restored = jax.tree.map(jnp.array, state)  # what a checkpoint gives back: other arrays, the same structure
@@ -92,11 +105,11 @@ def test_the_state_is_donated(tiny, batch):
 
 def test_nothing_moves_to_the_device_by_itself(tiny, batch):
     state, step = new_state(tiny), compiled_step()
-    x, y = (np.asarray(array) for array in batch)
+    host = jax.device_get(batch)
     with jax.transfer_guard("disallow"):
-        state, _ = step(state, jax.device_put((x, y)))
+        state, _ = step(state, jax.device_put(host))
         with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
-            step(state, (x, y))
+            step(state, host)
 
 
 def test_is_pure(tiny, batch):
@@ -107,12 +120,13 @@ def test_is_pure(tiny, batch):
 
 def test_an_accumulated_step_is_that_of_the_whole_batch(tiny):
     numbers = np.random.default_rng(0)
-    batch = tuple(jnp.asarray(numbers.integers(0, 61, (4, 12), dtype=np.int32)) for _ in range(2))
-    (whole, _), grads = sums(new_state(tiny).model, batch, loss_fn)
+    batch = {name: jnp.asarray(numbers.integers(0, 61, (4, 12), dtype=np.int32)) for name in ("tokens", "targets")}
+    metrics, grads = loss_and_grads(new_state(tiny).model, batch, NEXT_TOKEN)
+    whole, _ = metrics["loss"]
     for parts in (2, 4):
-        (total, count), summed = jax.jit(functools.partial(sums, loss_fn=loss_fn, accumulate=parts))(
-            new_state(tiny).model, batch
-        )
+        of_parts = jax.jit(functools.partial(loss_and_grads, objective=NEXT_TOKEN, accumulate=parts))
+        metrics, summed = of_parts(new_state(tiny).model, batch)
+        total, count = metrics["loss"]
         assert count == 48
         np.testing.assert_allclose(total / count, whole / count, rtol=1e-6)
         for a, b in zip(jax.tree.leaves(summed), jax.tree.leaves(grads), strict=True):
@@ -122,13 +136,14 @@ def test_an_accumulated_step_is_that_of_the_whole_batch(tiny):
 def test_parts_with_unequal_counts_weigh_what_they_count(tiny):
     """As where some tokens have no loss: the mean over all tokens is not the mean of the parts' means."""
 
-    def masked(model, x, y):
-        total, _ = loss_fn(model, x, jnp.where(x < 20, y, -1))
-        return total, (x < 20).sum().astype(jnp.float32)
+    def masked(model, batch):
+        counted = batch["tokens"] < 20
+        total, _ = next_token.loss(model, batch | {"targets": jnp.where(counted, batch["targets"], -1)})["loss"]
+        return total, counted.sum().astype(jnp.float32)
 
     numbers = np.random.default_rng(1)
-    batch = tuple(jnp.asarray(numbers.integers(0, 61, (4, 12), dtype=np.int32)) for _ in range(2))
-    step = functools.partial(train_step, loss_fn=masked, tx=TX)
+    batch = {name: jnp.asarray(numbers.integers(0, 61, (4, 12), dtype=np.int32)) for name in ("tokens", "targets")}
+    step = functools.partial(train_step, objective=objective_of(masked), tx=TX)
     once, parts = (
         jax.jit(functools.partial(step, accumulate=accumulate))(new_state(tiny), batch)[1] for accumulate in (1, 4)
     )
@@ -139,30 +154,31 @@ def test_parts_with_unequal_counts_weigh_what_they_count(tiny):
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
 @pytest.mark.parametrize("of", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counters(tiny, batch, of, bad, clip):
-    tx = make_optimizer(lr_schedule(1e-2, 10, warmup_ratio=0.5), grad_clip=clip)
+    config = OptimizerConfig(lr=1e-2, warmup_ratio=0.5, grad_clip=clip)
+    tx = make_optimizer(config, lr_schedule(config, 10))
 
-    def spoilt(model, x, y, spoil):
-        total, count = loss_fn(model, x, y)
+    def spoilt(model, batch):
+        total, count = next_token.loss(model, batch)["loss"]
         scale = model.ln_f.bias[...][0]
-        return total + spoil * (1.0 if of == "loss" else scale), count  # the bias is 0 at first, its slope is not
+        return total + batch["spoil"] * (1.0 if of == "loss" else scale), count  # the bias is 0 at first, not its slope
 
-    step = jax.jit(functools.partial(train_step, loss_fn=spoilt, tx=tx))
+    step = jax.jit(functools.partial(train_step, objective=objective_of(spoilt), tx=tx))
     state = jax.jit(functools.partial(init_state, config=tiny, tx=tx))(jax.random.key(0))
     if of == "loss":
-        state, _ = step(state, (*batch, jnp.float32(0)))
-    after, metrics = step(state, (*batch, jnp.float32(bad)))
+        state, _ = step(state, batch | {"spoil": jnp.float32(0)})
+    after, metrics = step(state, batch | {"spoil": jnp.float32(bad)})
     assert not math.isfinite(metrics["loss"] if of == "loss" else metrics["grad_norm"])
     floats = [leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state)]
     for old, new, is_float in zip(jax.tree.leaves(state), jax.tree.leaves(after), floats, strict=True):
         assert np.array_equal(new, old if is_float else old + 1)
-    good, metrics = step(after, (*batch, jnp.float32(0)))
+    good, metrics = step(after, batch | {"spoil": jnp.float32(0)})
     assert math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good))
 
 
 def test_adam_is_optaxs_to_the_bit(tiny, batch):
     """Moments, counters and parameters, over steps of changing gradients."""
-    state, theirs = new_state(tiny), optax.adamw(lr_schedule(1e-2, 10), weight_decay=0.01)
+    state, theirs = new_state(tiny), optax.adamw(lr_schedule(CONFIG, 10), weight_decay=0.01)
     model, opt_state = state.model, theirs.init(state.model)
     assert jax.tree.structure(opt_state) == jax.tree.structure(state.opt_state)
 
@@ -182,3 +198,22 @@ def test_adam_is_optaxs_to_the_bit(tiny, batch):
         (model, opt_state), mine = step(model, opt_state, grads), ours(*mine, grads)
     for a, b in zip(jax.tree.leaves((model, opt_state)), jax.tree.leaves(mine), strict=True):
         assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_dropout_is_of_the_seed_the_step_and_the_sequence(tiny, batch, accumulate):
+    """Each sequence alone, with its own key, gives what the batch gives; another step or seed gives something else."""
+    config = dataclasses.replace(tiny, dropout=0.3, n_layer=1)
+    tx = make_optimizer(OptimizerConfig(), lambda step: 1e-3)
+    state = init_state_from(GPT2(config, jax.random.key(0)), tx=tx)
+    step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx, accumulate=accumulate))
+
+    def loss(number, seed):
+        frozen = FrozenInputs(key=jax.random.key(seed))
+        return float(step(dataclasses.replace(state, step=jnp.int32(number)), batch, frozen)[1]["loss"])
+
+    keys = sequence_keys(jax.random.key(5), jnp.int32(3), 2)
+    rows = [jax.tree.map(lambda array, i=i: array[i : i + 1], (batch, keys)) for i in range(2)]
+    alone = [next_token.loss(state.model, *row)["loss"][0] for row in rows]
+    np.testing.assert_allclose(loss(3, 5), sum(alone) / batch["targets"].size, rtol=1e-6)
+    assert len({loss(3, 5), loss(4, 5), loss(3, 6), float(mean_loss(state.model, batch))}) == 4

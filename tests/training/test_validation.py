@@ -1,19 +1,24 @@
+import dataclasses
 import math
 
 import numpy as np
+import pytest
 
-from jaxgpt.training.validation import measured, said
+from jaxgpt.data.text import Text
+from jaxgpt.runs.progress import Best
+from jaxgpt.training.validation import Validator, format_metrics, summarize
 
 
 def parts(losses):
-    """The sums of two batches."""
-    return [{"loss": p.sum(), "squares": (p**2).sum(), "count": len(p)} for p in (losses[:3], losses[3:])]
+    """The metrics of two batches."""
+    halves = losses[:3], losses[3:]
+    return [{"loss": (p.sum(), len(p)), "loss_squared": ((p**2).sum(), len(p))} for p in halves]
 
 
 def test_numbers_are_those_of_the_single_losses():
     losses = np.array([1.0, 2.5, 0.5, 4.0, 3.0])
-    found = measured(parts(losses), size=13)
-    assert found == {
+    numbers = summarize(parts(losses), num_bytes=13)
+    assert numbers == {
         "loss": losses.mean(),
         "loss_stderr": np.std(losses, ddof=1) / math.sqrt(5),
         "perplexity": math.exp(losses.mean()),
@@ -21,16 +26,60 @@ def test_numbers_are_those_of_the_single_losses():
         "tokens": 5,
         "bytes": 13,
     }
-    assert said(found) == "loss 2.2000 ± 0.6442, perplexity 9.03, 1.2207 bits per byte"
+    assert format_metrics(numbers) == "loss 2.2000 ± 0.6442, perplexity 9.03, 1.2207 bits per byte"
 
 
 def test_numbers_of_labels():
     losses = np.array([1.0, 2.5, 0.5, 4.0, 3.0])
-    found = measured([part | {"correct": 2.0} for part in parts(losses)])
-    assert (found["accuracy"], found["n"], found["loss"]) == (4 / 5, 5, 2.2) and "perplexity" not in found
-    assert said(found) == "loss 2.2000 ± 0.6442, accuracy 0.8000 of 5"
+    numbers = summarize([part | {"accuracy": (2.0, len(losses) - 2.5)} for part in parts(losses)])
+    assert (numbers["accuracy"], numbers["n"], numbers["loss"]) == (4 / 5, 5, 2.2) and "perplexity" not in numbers
+    assert format_metrics(numbers) == "loss 2.2000 ± 0.6442, accuracy 0.8000 of 5"
+
+
+def test_other_metrics_are_means_and_a_loss_without_squares_has_no_error():
+    metrics = {"loss": (6.0, 3.0), "loss_2": (8.0, 2.0), "loss_3": (0.0, 0.0), "margin": (1.0, 4.0)}
+    numbers = summarize([metrics, metrics], num_bytes=5)
+    assert (numbers["loss"], numbers["loss_2"], numbers["loss_3"], numbers["margin"]) == (2.0, 4.0, 0.0, 0.25)
+    assert "loss_stderr" not in numbers
+    assert format_metrics(numbers).endswith("bits per byte; further ahead 4.0000, 0.0000")
 
 
 def test_one_loss_has_no_spread_and_a_huge_one_no_perplexity():
-    found = measured([{"loss": np.float32(1e4), "squares": np.float32(1e8), "count": np.float32(1)}], size=1)
-    assert (found["loss_stderr"], found["perplexity"], found["tokens"]) == (0.0, math.inf, 1)
+    one = np.float32(1)
+    numbers = summarize([{"loss": (np.float32(1e4), one), "loss_squared": (np.float32(1e8), one)}], num_bytes=1)
+    assert (numbers["loss_stderr"], numbers["perplexity"], numbers["tokens"]) == (0.0, math.inf, 1)
+
+
+@pytest.fixture
+def validator():
+    """Of 33 tokens, measured by their mean; a model is a number that is added to it."""
+    data = Text("a text", np.arange(33, dtype=np.uint16), "its hash", B=2, T=8)
+
+    def measure(model, batch):
+        counted = batch["targets"] >= 0
+        return {"loss": ((model + batch["targets"])[counted].sum(), counted.sum())}
+
+    return Validator(data, put=lambda batch: batch, measure=measure, every=3, steps=7)
+
+
+def test_validation_is_due_by_the_steps_and_after_the_last_one(validator):
+    assert [step for step in range(1, 8) if validator.due(step)] == [3, 6, 7]
+    assert [step for step in range(1, 8) if dataclasses.replace(validator, every=0).due(step)] == [7]
+
+
+def test_all_of_the_data_is_measured_in_the_rows_of_this_process(validator):
+    assert validator(10)["loss"] == 10 + np.arange(1, 33).mean() and validator(10)["tokens"] == 32
+    half = dataclasses.replace(validator, data=dataclasses.replace(validator.data, rows=slice(1, 2)))
+    assert half(0)["tokens"] == 16
+    assert dataclasses.replace(validator, interrupted=lambda: True)(0) == {}
+
+
+def test_the_best_is_the_lowest_on_the_same_data(validator):
+    first = validator.update_best(None, 3, {"loss": 2.0})
+    assert first == Best(3, 2.0, "its hash in windows of 8")
+    assert validator.update_best(first, 6, {"loss": 2.5}) == first
+    assert validator.update_best(first, 6, {"loss": 2.0}) == first
+    assert validator.update_best(first, 6, {}) == first
+    assert validator.update_best(first, 6, {"loss": math.nan}) == first
+    assert validator.update_best(first, 6, {"loss": 1.5}) == Best(6, 1.5, first.of)
+    assert validator.update_best(Best(3, 1.0, "other data"), 6, {"loss": 2.5}).step == 6

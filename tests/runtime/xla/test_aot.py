@@ -11,18 +11,18 @@ import pytest
 
 from jaxgpt.runtime.xla import aot, program
 from jaxgpt.training.config import Preset, TrainConfig
-from jaxgpt.training.setup import training
+from jaxgpt.training.setup import build_trainer, compile_step, step_memory
 
 # Kernels a step; GB moved; ms, the lower bound of their sum; GB of temporary memory. Each a little above what it is.
 REGIMES = {
-    "latency": (TrainConfig(B=4, T=32), 480, 5.7, 1.70, 0.40),
-    "throughput": (TrainConfig(B=64, T=1024), 600, 204.0, 84.5, 24.0),
+    "latency": (TrainConfig.of(B=4, T=32), 480, 5.7, 1.70, 0.40),
+    "throughput": (TrainConfig.of(B=64, T=1024), 600, 204.0, 84.5, 24.0),
 }
 
 
 @functools.cache
 def step(name):
-    return aot.compiled_step(REGIMES[name][0], aot.described("h100")[0])
+    return compile_step(REGIMES[name][0], aot.described("h100")[0])
 
 
 @pytest.fixture(params=REGIMES)
@@ -56,14 +56,14 @@ def test_the_step_is_one_graph_of_bfloat16_products_and_flash_attention(regime):
 
 def test_the_state_is_donated(regime):
     config, compiled, _, _ = regime
-    state = training(config, aot.described("h100")[0]).shapes
+    state = build_trainer(config, aot.described("h100")[0]).shapes
     bytes_ = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     assert compiled.memory_analysis().alias_size_in_bytes == bytes_
 
 
 def test_float32_is_never_tf32(h100):
-    config = TrainConfig(B=2, T=32, n_layer=1, dtype="float32")
-    text = aot.compiled_step(config, aot.described("h100")[0]).as_text()
+    config = TrainConfig.of(B=2, T=32, n_layer=1, dtype="float32")
+    text = compile_step(config, aot.described("h100")[0]).as_text()
     products = [line for line in text.splitlines() if " dot(" in line or "__cublas$" in line]
     assert len(products) >= 3 * (4 + 2 + 1)  # linear layers, attention, head: forward, and backward twice
     for product in products:
@@ -71,8 +71,8 @@ def test_float32_is_never_tf32(h100):
 
 
 def test_an_accumulated_step_has_one_loop_and_one_optimizer(h100):
-    config = TrainConfig(B=2, T=32, accumulate=4, n_layer=1)
-    kernels = program.kernels(aot.compiled_step(config, aot.described("h100")[0]).as_text())
+    config = TrainConfig.of(B=2, T=32, accumulate=4, n_layer=1)
+    kernels = program.kernels(compile_step(config, aot.described("h100")[0]).as_text())
     assert len(program.loops(kernels)) == 1
     assert all(kernel.times == 4 for kernel in kernels if kernel.loop and kernel.kind == "attention")
     sqrt = [kernel for kernel in kernels if "sqrt" in kernel.operations and kernel.bytes > 10**8]
@@ -81,7 +81,7 @@ def test_an_accumulated_step_has_one_loop_and_one_optimizer(h100):
 
 def test_memory_is_what_the_state_and_the_program_take(h100):
     config = TrainConfig.from_preset(Preset(size="tiny"))
-    found = aot.memory(config, aot.described("h100")[0])
+    found = step_memory(config, aot.described("h100")[0])
     parameters = 2 * (12 * 64**2 + 13 * 64) + (50257 + 1024 + 2) * 64
     assert found.parameters == 4 * parameters
     assert found.optimizer == 8 * parameters + 2 * 4  # two moments, and the counters of AdamW and of the schedule
@@ -95,7 +95,8 @@ from jaxgpt.runtime.xla import aot
 import os, sys
 os.environ.update(device.gpu_settings())
 from jaxgpt.training.config import TrainConfig
-aot.compiled_step(TrainConfig(B=4, T=32, n_layer=1), aot.described("h100")[0])
+from jaxgpt.training.setup import compile_step
+compile_step(TrainConfig.of(B=4, T=32, n_layer=1), aot.described("h100")[0])
 """
 
 

@@ -10,6 +10,7 @@ from jaxgpt.runtime.xla import aot, program
 from jaxgpt.runtime.xla.hlo import entry
 from jaxgpt.runtime.xla.traffic import Links, collectives, step
 from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.setup import build_trainer, compile_step
 
 MESHES = {
     "8 data": {"data": 8},
@@ -24,7 +25,7 @@ LAYERS = {"8 data": 3, "8 fsdp": 12, "16 data": 12, "16 both": 12}  # one that t
 def compiled(name, **flags):
     mesh = MESHES[name]
     on = aot.described("h100", mesh)[0]
-    return aot.compiled_step(TrainConfig(**{"B": 64 * on.size, "T": 1024, "n_layer": LAYERS[name]} | flags), on)
+    return compile_step(TrainConfig.of(**{"B": 64 * on.size, "T": 1024, "n_layer": LAYERS[name]} | flags), on)
 
 
 @functools.cache
@@ -163,9 +164,8 @@ def test_the_time_of_links():
 
 
 def test_a_rule_is_for_each_large_parameter():
-    from jaxgpt.training.setup import training
 
-    shapes = training(TrainConfig(B=1, n_layer=1)).shapes.model
+    shapes = build_trainer(TrainConfig.of(B=1, n_layer=1)).shapes.model
     large = {
         jax.tree_util.keystr(path).split(".")[-2]
         for path, x in jax.tree_util.tree_leaves_with_path(shapes)

@@ -1,0 +1,64 @@
+"""What a run asks of its data, whatever its kind."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+Batch = dict[str, np.ndarray]  # int32 arrays by name; the first axis of each is the sequences
+
+
+def all_rows() -> slice:
+    """Of Dataset.rows: the whole batch."""
+    return slice(None)
+
+
+class Dataset(Protocol):
+    """Data in batches of B sequences of T tokens. It is pure: nothing is kept between calls.
+
+    Attributes:
+      name: what the user calls it.
+      kind: what a batch holds: "text", "completions" or "labels".
+      fingerprint: SHA-256 of the content.
+      notes: what the user should know, such as how many examples were cut.
+      labels: the names of the classes; empty where there are none.
+      B, T: sequences of a batch, and tokens of a sequence.
+      rows: which of the B sequences `batch` cuts, so that several hosts can each cut their part of one batch.
+    """
+
+    name: str
+    kind: str
+    fingerprint: str
+    notes: Sequence[str]
+    labels: Sequence[str]
+    B: int
+    T: int
+    rows: slice
+
+    def batch(self, position: int, model: Any = None) -> tuple[Batch, int]:
+        """The batch at a position, and the position of the next one; `model` is for data that a model makes."""
+        ...
+
+    def one_pass(self) -> Iterator[Batch]:
+        """All of it once, for validation, in batches of B; a target below 0 is filling and does not count."""
+        ...
+
+    def batches_per_epoch(self) -> float:
+        """Batches until all of it was seen.
+
+        Raises:
+          ValueError: it is too short for one batch.
+        """
+        ...
+
+    def resume_position(self, saved: int) -> int:
+        """Where to resume from a saved position, whatever B and T were then."""
+        ...
+
+    def num_bytes(self) -> int | None:
+        """UTF-8 bytes of what is predicted; None where that is no text."""
+        ...
+
+    def order_facts(self) -> dict[str, Any]:
+        """What decides which tokens come when, beside the flags and the content; a run that resumes must keep it."""
+        ...

@@ -1,0 +1,45 @@
+"""The label of a text, by a head on its last token (Radford et al., 2018, section 3.2)."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgpt.models.gpt2 import GPT2, matmul_precision
+from jaxgpt.objectives.base import Batch, Metrics, Objective, sums_of
+
+
+def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
+    """Cross-entropy of the label of each sequence, in nats.
+
+    Args:
+      batch: int32: `tokens` (B, T), padded on the right; `last` (B,), where the last token of each is; `labels` (B,),
+        of which those below 0 are not counted.
+      keys: (B,), of each sequence's dropout; None: without.
+    """
+    losses = _losses(label_logits(model, batch["tokens"], batch["last"], keys), batch["labels"])
+    return {"loss": (losses.sum(), (batch["labels"] >= 0).sum(dtype=jnp.float32))}
+
+
+def measure(model: GPT2, batch: Batch) -> Metrics:
+    """The same with the squares of the single losses, and the accuracy of the likeliest label."""
+    labels = batch["labels"]
+    logits = label_logits(model, batch["tokens"], batch["last"])
+    metrics = sums_of(_losses(logits, labels), labels >= 0)
+    correct = (logits.argmax(-1) == labels).sum(dtype=jnp.float32)
+    return metrics | {"accuracy": (correct, metrics["loss"][1])}
+
+
+def label_logits(model: GPT2, tokens: jax.Array, last: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+    """A logit for each label by the head on the last token, float32 (B, n_labels); arguments as for `loss`."""
+    hidden = model.hidden(tokens, keys=keys)  # (B, T, C)
+    ends = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]  # (B, C)
+    with matmul_precision(model.config), jax.named_scope("head"):
+        return model.score(ends.astype(jnp.float32))
+
+
+def _losses(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
+    return jnp.where(labels >= 0, losses, 0)
+
+
+OBJECTIVE = Objective("classification", "labels", loss, measure)

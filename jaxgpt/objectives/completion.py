@@ -1,0 +1,28 @@
+"""The tokens of completions alone, in sequences that hold several documents: supervised fine-tuning."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxgpt.models.convert import pad_vocab_for_gpu
+from jaxgpt.models.gpt2 import GPT2, unembedding
+from jaxgpt.models.ops.cross_entropy import cross_entropy
+from jaxgpt.objectives import next_token
+from jaxgpt.objectives.base import Batch, Metrics, Objective
+
+
+def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
+    """Next-token cross-entropy of completions, in nats.
+
+    Args:
+      batch: int32 (B, T): `tokens`; `targets`, the token that follows each, below 0 where that is not of a completion;
+        `positions`, where each token stands in its own document.
+      keys: (B,), of each sequence's dropout; None: without.
+    """
+    model = pad_vocab_for_gpu(model)
+    hidden = model.hidden(batch["tokens"], batch["positions"], keys)  # (B, T, C)
+    with jax.named_scope("loss"):
+        total = cross_entropy(hidden, unembedding(model), batch["targets"], model.config.vocab_size)
+    return {"loss": (total, (batch["targets"] >= 0).sum(dtype=jnp.float32))}
+
+
+OBJECTIVE = Objective("completion", "completions", loss, next_token.measure)

@@ -1,0 +1,56 @@
+"""The next token of a text: what a GPT is trained for."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgpt.models.convert import pad_vocab_for_gpu
+from jaxgpt.models.gpt2 import GPT2, matmul_precision, unembed, unembedding
+from jaxgpt.models.ops.cross_entropy import cross_entropy
+from jaxgpt.objectives.base import Batch, Metrics, Objective, sums_of
+
+
+def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
+    """The cross-entropy of each token that follows, in nats, summed over the batch's B*T tokens.
+
+    Args:
+      batch: int32 (B, T): `tokens`, and `targets`, the token that follows each.
+      keys: (B,), of each sequence's dropout; None: without.
+    """
+    model = pad_vocab_for_gpu(model)
+    x = model.hidden(batch["tokens"], keys=keys)  # (B, T, C)
+    with jax.named_scope("loss"):
+        total = cross_entropy(x, unembedding(model), batch["targets"], model.config.vocab_size)
+    return {"loss": (total, jnp.float32(batch["targets"].size))}
+
+
+def measure(model: GPT2, batch: Batch) -> Metrics:
+    """The same of the targets that are not below 0, with the squares of the single losses."""
+    return sums_of(token_losses(model, **batch), batch["targets"] >= 0)
+
+
+def token_losses(model: GPT2, tokens: jax.Array, targets: jax.Array, positions: jax.Array | None = None) -> jax.Array:
+    """The cross-entropy of each target, in nats, float32 (B, T), with the logits of one sequence at a time.
+
+    Args:
+      tokens: int32 (B, T).
+      targets: int32 (B, T), the token that follows each; the loss of one below 0 is 0.
+      positions: int32 (B, T), where each token stands in its own document; None: each sequence is one.
+    """
+    return hidden_losses(model, model.hidden(tokens, positions), targets)
+
+
+def hidden_losses(model: GPT2, hidden: jax.Array, targets: jax.Array) -> jax.Array:
+    """As token_losses, from what the output matrix reads, (B, T, C)."""
+
+    def losses_of_sequence(sequence: tuple[jax.Array, jax.Array]) -> jax.Array:
+        hidden, targets = sequence  # (T, C), (T,)
+        with matmul_precision(model.config):
+            logits = unembed(model, hidden)  # (T, V)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(targets, 0))
+        return jnp.where(targets >= 0, losses, 0)
+
+    return jax.lax.map(losses_of_sequence, (hidden, targets))
+
+
+OBJECTIVE = Objective("next_token", "text", loss, measure)

@@ -1,0 +1,342 @@
+"""A run from its flags to its last checkpoint: how it begins or resumes, and how it ends."""
+
+import contextlib
+import functools
+import math
+import shlex
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxgpt import console
+from jaxgpt.console import say
+from jaxgpt.data.base import Dataset
+from jaxgpt.data.cache import cache_folder
+from jaxgpt.data.config import DataConfig
+from jaxgpt.data.datasets import is_examples, load
+from jaxgpt.errors import CheckpointError, DataError, require
+from jaxgpt.runs.folder import FolderGuard, RunLock, start_over, write_config
+from jaxgpt.runs.weights import WeightsRef
+from jaxgpt.runtime import allocator, distributed
+from jaxgpt.runtime.config import mesh_flag
+from jaxgpt.training.config import RunConfig, TrainConfig
+from jaxgpt.training.resume import require_compatible, resume_command, run_signature
+
+if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
+    from jaxgpt.runs.checkpoint import Checkpoints
+    from jaxgpt.runs.progress import Progress, Run
+    from jaxgpt.training.log import MetricsLog
+    from jaxgpt.training.setup import Trainer
+
+
+def run(config: TrainConfig, weights: WeightsRef | None) -> int:
+    """Train, and return the exit code. The first state has these weights; None: random ones."""
+    parallel, preset = config.parallel, config.preset
+    process = distributed.detect_process(parallel.coordinator, parallel.num_processes, parallel.process_id)
+    with distributed.distributed_context(process, config.run.out) as process_dir:
+        data, validation = load(config.data, config.run.seed, preset.predict_tokens)
+        batches_per_epoch = announce_data(config.data, data, validation)
+        config = config.replace(steps=resolve_steps(config.run, batches_per_epoch))
+        with RunLock(process_dir) as lock, console.stop_signals() as received:
+            return run_locked(config, process_dir, data, validation, weights, lock, received)
+
+
+def announce_data(config: DataConfig, data: Dataset, validation: Dataset | None) -> float:
+    """Print what is trained on; the batches of an epoch."""
+    if data.note:
+        say("note", f"{data.note}. Training on {data.name} instead")
+    try:
+        batches_per_epoch = data.batches_per_epoch()
+    except ValueError as error:
+        raise DataError(f"{data.name}: {error}; use a longer text, or smaller --B, --accumulate or --T") from None
+    rows = f"{config.accumulate}*{config.B}" if config.accumulate > 1 else f"{config.B}"
+    say("corpus", f"{data}, {batches_per_epoch:,.10g} batches per epoch of {rows}*{config.T}")
+    for dataset in filter(None, (data, validation)):
+        for note in dataset.notes:
+            say("note", f"{dataset.name}: {note}")
+    if validation:
+        say("val", str(validation))
+    return batches_per_epoch
+
+
+def resolve_steps(config: RunConfig, batches_per_epoch: float) -> int:
+    """The length of the run in steps."""
+    if config.epochs is None:
+        return config.steps
+    steps = max(1, math.ceil(round(config.epochs * batches_per_epoch, 6)))  # 100 epochs of 7 rows in steps of 100 are 7
+    require(steps <= 10**8, "epochs", config.epochs, f"shorter: they are {steps:,} steps, and 100,000,000 the most")
+    return steps
+
+
+def run_locked(
+    config: TrainConfig,
+    process_dir: Path,
+    data: Dataset,
+    validation: Dataset | None,
+    weights: WeightsRef | None,
+    lock: RunLock,
+    received: list[int],
+) -> int:
+    """Train in a folder that this process holds, and return the exit code.
+
+    Args:
+      process_dir: the folder for what this process alone writes, as distributed.distributed_context gives it.
+      weights: what the first state has; None: random ones.
+      received: signals to stop, to which more may be added meanwhile.
+    """
+    # Imported here and not above, so that a wrong flag, file or folder is refused within a second.
+    import dataclasses
+
+    import jax
+
+    from jaxgpt.objectives import choose_objective
+    from jaxgpt.runs.checkpoint import Checkpoints
+    from jaxgpt.runs.fingerprint import combined
+    from jaxgpt.runtime import device
+    from jaxgpt.runtime.mesh import device_bytes, local_rows
+    from jaxgpt.runtime.profiler import Profiler
+    from jaxgpt.training.log import MetricsLog
+    from jaxgpt.training.loop import train
+    from jaxgpt.training.setup import LESS_MEMORY, build_trainer, choose_mesh
+    from jaxgpt.training.validation import Validator
+
+    # ---- What is static: devices, model, optimizer, and which run this is.
+    out, steps = config.run.out, config.run.steps
+    allocator.use_one_heap()
+    device_name = device.select(config.parallel.device, config.parallel.deterministic)
+    if jax.process_count() == 1:  # of several, those that find a program would leave the others alone with tuning it
+        device.keep_compiled(cache_folder() / "compiled")
+    objective = choose_objective(data.kind, config.run.objective, len(data.labels), config.preset.predict_tokens)
+    mesh = choose_mesh(config, objective)
+    trainer = build_trainer(config, mesh, objective)
+    data = dataclasses.replace(data, rows=local_rows(trainer.sharding, data.B))
+    if validation:
+        validation = dataclasses.replace(validation, rows=local_rows(trainer.sharding, validation.B))
+    announce_trainer(config, trainer, device_name)
+    with device.memory_errors("the weights of --init-from alone are too large"):
+        frozen = trainer.init_frozen(config.run.seed, weights)
+    base = None if frozen.base is None else int(combined(frozen.base))
+    signature = run_signature(config, data, trainer.model.dtype, base)
+    require_one_run(config, signature, validation)
+    if received and jax.process_count() == 1:  # several stop together, after a step
+        say("stopped", "before the first step; nothing was changed")
+        return 128 + received[0]
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(device.memory_errors(LESS_MEMORY))
+        compiled = None
+        if config.run.fresh:  # what can't run must not delete what has run
+            compiled = trainer.compile(frozen, data, validation, more=device_bytes(trainer.shapes))
+            delete_old_run(out, process_dir)
+
+        # ---- Where the run stands: at its newest checkpoint, or at the beginning.
+        about = {name: config.flat()[name] for name in ("B", "T", "accumulate", "steps")} | {"identity": signature}
+        checkpoints = stack.enter_context(Checkpoints(out / "checkpoints", config.run.save_every, about))
+        resumed = resume(config, checkpoints, trainer, data, signature)
+        if resumed and resumed.step >= steps:
+            say("run", f"{out}: already has {resumed.step:,} steps, and {steps:,} were asked for")
+            print_next_commands(config, data, resumed.step)
+            return 0
+        run = resumed or begin(config, trainer, weights)
+        saves = 1 + sum((steps - run.step) // n for n in (config.run.save_every, config.run.eval_every) if n)
+        if lack := checkpoints.require_space(trainer.shapes, saves, best=validation is not None):
+            say("note", lack)
+
+        # ---- Train.
+        compiled = compiled or trainer.compile(frozen, data, validation)
+        describe = describer(config, process_dir, data, weights, trainer, device_name, run.step)
+        describe()
+        on_cpu = jax.default_backend() == "cpu"
+        if on_cpu:
+            allocator.keep_freed_memory()
+        validator = validation and Validator(
+            validation,
+            compiled.put,
+            compiled.measure,
+            config.run.eval_every,
+            steps,
+            lambda: bool(received) and jax.process_count() == 1,
+        )
+        learning_rates = jax.device_get(jax.vmap(trainer.schedule)(jax.numpy.arange(run.step, steps)))
+        metrics_log = MetricsLog(
+            process_dir / "log.jsonl",
+            run.step,
+            steps,
+            learning_rates,
+            config.run.skip_bad_steps,
+            config.run.hash_every,
+            objective.minimize,
+            late=not on_cpu,
+        )
+        profiler = Profiler(process_dir / "profile", config.parallel.profile)
+        observers = [profiler, *[allocator.FreedMemory()] * on_cpu, FolderGuard(lock, out, describe), checkpoints]
+        stop_requested = distributed.make_stop_consensus(received)
+        with metrics_log as log, profiler:
+            run = train(run, steps, data, compiled, log, checkpoints, stop_requested, validator, observers)
+    return finish(config, run, data, log, process_dir, profiler.files, received)
+
+
+def announce_trainer(config: TrainConfig, trainer: "Trainer", device_name: str) -> None:
+    """Print where a run trains, and which model."""
+    import jax
+
+    mesh, model, flags = trainer.mesh, trainer.model, config.model
+    several = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    axes = {name: size for name, size in mesh.shape.items() if size > 1}
+    say("device", device_name + (f": {mesh.size} devices{several} as {mesh_flag(axes)}" if axes else ""))
+    if mesh.size < jax.device_count() and config.parallel.axes is None:
+        shares = f"--B {config.data.B} has no equal shares for more; use a multiple of {jax.device_count()} for all"
+        say("note", f"{mesh.size} of {jax.device_count()} devices are used: {shares}")
+    parts = (trainer.shapes.model, trainer.frozen.base)
+    trained, frozen = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
+    heads = f" (a trunk of {model.n_layer - model.predict_tokens}, and one for each of the next tokens)"
+    layers = f"{model.n_layer} layers{heads * (model.predict_tokens > 1)}"
+    shape = f"{layers}, {model.n_head} heads, width {model.n_embd}"
+    adapters = f"; {trained:,} of them are trained: rank {flags.lora} on {flags.lora_on}" * bool(flags.lora)
+    say("model", f"{trained + frozen:,} parameters: {shape}, {model.dtype}{adapters}")
+
+
+def require_one_run(config: TrainConfig, signature: dict[str, Any], validation: Dataset | None) -> None:
+    """Refuse processes that were not started with the same flags and data, or write to different folders."""
+    # Paths may differ, the hashes of texts may not.
+    local_flags = ("out", "data", "mix", "val", "coordinator", "process_id")
+    flags = {name: value for name, value in config.flat().items() if name not in local_flags}
+    distributed.require_same_on_all_processes(signature | flags | {"val": validation and validation.fingerprint})
+    distributed.require_shared(config.run.out)
+
+
+def delete_old_run(out: Path, process_dir: Path) -> None:
+    """--fresh: delete the run in a folder, after all processes could compile theirs."""
+    distributed.all_processes(True)
+    if start_over(process_dir):
+        say("note", f"--fresh: deleted the run that was in {out}")
+    distributed.all_processes(True)  # it is deleted
+
+
+def begin(config: TrainConfig, trainer: "Trainer", weights: WeightsRef | None) -> "Run":
+    """A run before its first step."""
+    from jaxgpt.runs.progress import Run
+
+    origin = f" from the weights of {weights.name}" if weights else ""
+    say("run", f"{config.run.out}: {config.run.steps:,} steps{origin}")
+    if weights and (note := note_on_heads(config.preset.predict_tokens, weights.config.predict_tokens)):
+        say("note", note)
+    return Run(trainer.init_state(config.run.seed, weights))
+
+
+def note_on_heads(wanted: int, given: int) -> str:
+    """What to tell of a run that predicts so many tokens, from weights that predict so many; "" if nothing."""
+    if wanted < given:
+        return f"of the weights' heads for {given} tokens the last {given - wanted} are left out; see --predict-tokens"
+    return f"the last {wanted - given} of {wanted} heads are new, and begin as copies of the first" * (wanted > given)
+
+
+def resume(
+    config: TrainConfig, checkpoints: "Checkpoints", trainer: "Trainer", data: Dataset, signature: dict[str, Any]
+) -> "Run | None":
+    """The run as its newest good checkpoint has it; None if there is no checkpoint.
+
+    Raises:
+      CheckpointError: the checkpoints are corrupt, or of another run.
+    """
+    from jaxgpt.runs.progress import Run
+
+    found = checkpoints.resume(
+        trainer.shapes,
+        lambda saved, where: require_compatible(saved.identity, signature, where, config.data.allow_other_data),
+        lambda problem: say("note", f"{problem}; skipped"),
+    )
+    if found is None:
+        return None
+    saved, state = found
+    position = data.resume_position(saved.position)
+    if saved.step < config.run.steps:
+        announce_resume(config, saved, position, signature)
+    return Run(state, saved.step, position, saved.tokens_seen, saved.best)
+
+
+def announce_resume(config: TrainConfig, saved: "Progress", position: int, signature: dict[str, Any]) -> None:
+    """Print where a run resumes, and what changes from here on."""
+    steps = config.run.steps
+    say("run", f"{config.run.out}: resumes from step {saved.step:,}, position {position:,}, to {steps:,} steps")
+    if saved.identity.get("corpus") != signature["corpus"]:
+        say("note", "the text is another one from here on")
+    for name in ("B", "T", "accumulate"):
+        if getattr(saved, name) != getattr(config.data, name):
+            say("note", f"--{name} was {getattr(saved, name)} and is {getattr(config.data, name)} from here on")
+    if saved.steps != steps and config.optimizer.lr_depends_on_steps:
+        say("note", f"--steps was {saved.steps:,}, is {steps:,}: the learning rate follows the new schedule")
+
+
+def describer(
+    config: TrainConfig,
+    process_dir: Path,
+    data: Dataset,
+    weights: WeightsRef | None,
+    trainer: "Trainer",
+    device_name: str,
+    step: int,
+) -> Callable[[], None]:
+    """A function that writes config.json of a run that this process starts at a step."""
+    import jax
+
+    base = str(Path(weights.name).resolve()) if weights and weights.folder else config.preset.init_from
+    facts = {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint}
+    facts |= {"data_kind": data.kind, "labels": list(data.labels), "base": base}
+    start = {name: config.flat()[name] for name in ("B", "T", "accumulate", "steps")}
+    start |= {"step": step, "dtype": trainer.model.dtype, "fingerprint": data.fingerprint}
+    start |= {"mesh": mesh_flag(trainer.mesh.shape), "processes": jax.process_count()}
+    return functools.partial(write_config, process_dir, config.flat() | facts, start)
+
+
+def finish(
+    config: TrainConfig,
+    run: "Run",
+    data: Dataset,
+    log: "MetricsLog",
+    process_dir: Path,
+    trace: Path | None,
+    received: list[int],
+) -> int:
+    """Print how a run ended and the commands that come next; the exit code."""
+    out, steps = config.run.out, config.run.steps
+    if config.parallel.profile:
+        hint = f"{trace}: open the .trace.json.gz in ui.perfetto.dev, or the folder in TensorBoard"
+        say("profile", hint if trace else "no step was traced: the fourth of a start is the first that is")
+    if run.step < steps:
+        why = "" if received else ", because another process got a signal"
+        say("stopped", f"after {run.step:,} of {steps:,} steps, saved in {out}/checkpoints/{run.step}{why}")
+        say("resume", resume_hint(config))
+        return 128 + (received or [signal.SIGTERM])[0]  # or the signal was another process's
+    say("done", log.summary())
+    say("saved", f"{out}/checkpoints/{run.step}; every step's numbers in {process_dir / 'log.jsonl'}")
+    if (best := run.best) and (out / "checkpoints" / str(best.step)).exists():
+        say("best", f"{out}/checkpoints/{best.step}, with a validation loss of {best.loss:.4f}")
+    print_next_commands(config, data, run.step)
+    if not distributed.all_processes(not log.lost):
+        lost = log.lost or "process 0 has lost rows"
+        raise CheckpointError(f"{lost}; the checkpoint is ok: make room before the run resumes")
+    return 0
+
+
+def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
+    """The commands that come next; where the default corpus was not to be had, they name the one in use."""
+    corpus_flag = {"data": "python"} if data.note else {}
+    if not config.optimizer.lr_depends_on_steps:  # else the learning rate would leap up to the longer schedule
+        epochs = config.run.epochs
+        longer = {"steps": 2 * done} if epochs is None else {"epochs": 2 * epochs}
+        say("resume", resume_hint(config, **longer, **corpus_flag))
+    out = str(config.run.out)
+    if data.labels:
+        val = config.data.val
+        command, file = ("eval", val) if val and is_examples(val) else ("predict", config.data.data)
+        say(command, shlex.join(["python", "-m", "jaxgpt.commands.classify", command, out, "--data", file]))
+    else:
+        say("sample", shlex.join(["python", "-m", "jaxgpt.commands.sample", out, "--prompt", "Once upon a time"]))
+
+
+def resume_hint(config: TrainConfig, **changes: object) -> str:
+    """The command that resumes a run, with these changes; of several processes, the first one's."""
+    others = "    (the others with their --process-id)" * bool(config.parallel.coordinator)
+    return resume_command(config, **changes) + others

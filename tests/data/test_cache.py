@@ -1,0 +1,24 @@
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from jaxgpt.data.cache import cache_folder
+
+
+def test_the_variable_names_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXGPT_CACHE", str(tmp_path / "elsewhere"))
+    assert cache_folder() == tmp_path / "elsewhere"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("home", ["/home/ada", None])
+def test_without_it_the_cache_is_in_the_home_of_a_user_who_has_one(monkeypatch, home):
+    def find_home():
+        if home is None:
+            raise RuntimeError("Could not determine home directory.")
+        return Path(home)
+
+    monkeypatch.delenv("JAXGPT_CACHE")
+    monkeypatch.setattr(Path, "home", find_home)
+    assert cache_folder() == (Path("/home/ada/.cache/jaxgpt") if home else Path(tempfile.gettempdir()) / "jaxgpt")
