@@ -8,10 +8,9 @@ come again and again. A name is a pair of tokens, and its first one begins fifte
 goes on. The accuracy is that of the second token where the story has had the name before, in new stories: with names
 that other stories had, and with names that none had.
 
-The real text is tiny Shakespeare, or, where that is not to be had, Python's language reference: its bytes, of which the
-last tenth is held out. With each model text is generated, greedily, from what was held out: by the first head alone,
-and speculated with the guesses of one, two and three others, in turn, one prompt at a time; and for many prompts at
-once, to compare the tokens.
+The real text is tiny Shakespeare: its bytes, of which the last tenth is held out. With each model text is generated,
+greedily, from what was held out: by the first head alone, and speculated with the guesses of one, two and three others,
+in turn, one prompt at a time; and for many prompts at once, to compare the tokens.
 
 Everything is from scratch for each seed. Times are medians over steps, or over prompts.
 """
@@ -39,7 +38,6 @@ import tyro
 from jaxgpt.data import corpus
 from jaxgpt.data.text import Text
 from jaxgpt.data.tokenizer import gpt2
-from jaxgpt.errors import DataError
 from jaxgpt.inference.generate import stream
 from jaxgpt.inference.sampling import settings
 from jaxgpt.models.convert import with_n_heads
@@ -211,10 +209,7 @@ def text(n: int, seed: int, steps: int) -> dict:
 
 
 def bytes_of_a_text() -> tuple[str, np.ndarray]:
-    try:
-        found = corpus.load("shakespeare")
-    except DataError:
-        found = corpus.load("python")
+    found = corpus.load("shakespeare")
     return found.name, np.frombuffer(gpt2().decode_bytes(found.tokens.tolist()), np.uint8).astype(np.uint16)
 
 

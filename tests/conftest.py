@@ -53,7 +53,6 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", local)
-    monkeypatch.setattr("jaxgpt.data.corpus.SHAKESPEARE_URL", "http://127.0.0.1:9/input.txt")  # nobody listens there
 
 
 @pytest.fixture(autouse=True)

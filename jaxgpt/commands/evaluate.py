@@ -36,7 +36,7 @@ class EvaluateConfig:
     model: Annotated[str, *console.place("MODEL")]
     """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
     data: str | None = None
-    """A text, a .bin token file, a prepared folder (its val split), shakespeare or python; or .jsonl examples, of which
+    """A text, a .bin token file, a prepared folder (its val split) or shakespeare; or .jsonl examples, of which
     completions alone are measured."""
     T: int | None = None
     """Tokens of a window of --data, each of which sees none before the window; by default the model's context."""

@@ -17,7 +17,7 @@ from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.datasets import training_text
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.data.tokenizer import gpt2
-from jaxgpt.errors import CheckpointError, DataError, UsageError, require
+from jaxgpt.errors import CheckpointError, UsageError, require
 from jaxgpt.runs.folder import RunLock, parse_row
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.config import TrainConfig
@@ -115,7 +115,8 @@ def main(argv: Sequence[str]) -> int:
         raise CheckpointError(f"{flags.run}/log.jsonl has no row of step {flags.step:,}; it has {there}")
     config = config.replace(device=flags.device or config.parallel.device)
     renamed = {"data" if config.data.mix is None else "mix": flags.data} if flags.data else {}
-    data = find_text(config.replace(**renamed), starts[-1]["fingerprint"])
+    renamed_data = dataclasses.replace(config.data, **renamed)
+    data = training_text(renamed_data, config.run.seed, config.preset.predict_tokens)
     run = LoggedRun(config, sorted(starts, key=lambda start: start["step"]), rows, data)
     run.config_at(flags.step)
     with RunLock(flags.run):
@@ -131,19 +132,6 @@ def rows_of(log: Path) -> dict[int, dict[str, Any]]:
         raise CheckpointError(f"{log}: {error.strerror}; give the folder of a run of train.py") from None
     numbers = ("position", "tokens_seen")
     return {row["step"]: row for row in found if row and all(type(row.get(name)) is int for name in numbers)}
-
-
-def find_text(config: TrainConfig, fingerprint: str) -> Text | Windows:
-    """What these flags train on; of the two that "auto" may be, the one trained on."""
-    seed, horizon = config.run.seed, config.preset.predict_tokens
-    for name in ("shakespeare", "python") if config.data.data == "auto" and config.data.mix is None else ():
-        try:
-            text = training_text(dataclasses.replace(config.data, data=name), seed, horizon)
-        except DataError:
-            continue
-        if text.fingerprint == fingerprint:
-            return text
-    return training_text(config.data, seed, horizon)
 
 
 def replay(run: LoggedRun, asked: int) -> None:

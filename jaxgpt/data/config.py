@@ -16,10 +16,9 @@ class DataConfig:
     """Sequence length, in tokens; at most --block-size."""
     accumulate: int = 1
     """Batches of B that an optimizer step adds up, in the memory of one: it equals the step of a B this much larger."""
-    data: str = "auto"
-    """A UTF-8 text, a .bin token file, a prepared folder (its train split), shakespeare, or python (its language
-    reference); auto: one of the two. Examples: .jsonl of {"prompt", "completion"} or {"messages"}; .jsonl, .csv or
-    .tsv of "text" and "label"."""
+    data: str = "shakespeare"
+    """A UTF-8 text, a .bin token file, a prepared folder (its train split), or shakespeare. Examples: .jsonl of
+    {"prompt", "completion"} or {"messages"}; .jsonl, .csv or .tsv of "text" and "label"."""
     mix: str | None = None
     """Several texts in place of --data, each with its share of the sequences: a.txt=0.7,FOLDER=0.3."""
     order: Literal["sequential", "shuffled"] = dataclasses.field(default="sequential", metadata={"may_change": False})

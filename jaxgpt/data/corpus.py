@@ -1,16 +1,13 @@
-"""Where tokens come from: a text file, a token file, a prepared folder, or a corpus known by name."""
+"""Where tokens come from: a text file, a token file, a prepared folder, or tiny Shakespeare."""
 
 import concurrent.futures
 import contextlib
 import dataclasses
+import gzip
 import hashlib
 import os
 import re
 import socket
-import sys
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,11 +18,8 @@ from jaxgpt.data.shards import HEADER_BYTES, TOKEN, Tokens, header, map_file, op
 from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2
 from jaxgpt.errors import DataError
 
-SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
-SHAKESPEARE_BYTES = 1_115_394
-SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-CONNECT_SECONDS, TRANSFER_SECONDS = 2.5, 10.0  # then a download is given up: nobody waits long to hear "no network"
-
+# The text of Karpathy's char-rnn (data/tinyshakespeare/input.txt), 1,115,394 bytes.
+SHAKESPEARE = Path(__file__).with_name("tiny_shakespeare.txt.gz")
 DIGEST_BYTES = slice(64, 96)  # of the header: in our cache the SHA-256 of the tokens; llm.c leaves it empty
 
 
@@ -38,23 +32,20 @@ class Corpus:
       tokens: uint16 (N,), every id below GPT-2's 50,257; a memmap for a token file; shards.Tokens for a folder.
       fingerprint: SHA-256 of the tokens as little-endian uint16, the same from whatever kind of file they came; of a
         folder, which is not read whole, that of its shards' hashes.
-      note: why this corpus and not the one hoped for; empty when there is nothing to explain.
     """
 
     name: str
     tokens: np.ndarray | Tokens
     fingerprint: str
-    note: str = ""
 
 
-def load(data: str = "auto", cache: Path | None = None, split: str = "train") -> Corpus:
+def load(data: str = "shakespeare", cache: Path | None = None, split: str = "train") -> Corpus:
     """Open a corpus.
 
     Args:
-      data: a path (a prepared folder; `.bin`: token file; anything else: UTF-8 text); "shakespeare"; "python", the
-        text behind Python's help(); or "auto": Shakespeare if it is cached or can be fetched within seconds, else
-        Python's text.
-      cache: where downloads and the tokens of texts are kept; by default $JAXGPT_CACHE or ~/.cache/jaxgpt.
+      data: a path (a prepared folder; `.bin`: token file; anything else: UTF-8 text), or "shakespeare",
+        which is part of the package.
+      cache: where the tokens of texts are kept; by default $JAXGPT_CACHE or ~/.cache/jaxgpt.
       split: of a folder; all else has none.
 
     Raises:
@@ -62,14 +53,7 @@ def load(data: str = "auto", cache: Path | None = None, split: str = "train") ->
     """
     cache = cache or cache_folder()
     if data == "shakespeare":
-        return _shakespeare(cache)
-    if data == "python":
-        return _python_reference(cache)
-    if data == "auto":
-        try:
-            return _shakespeare(cache)
-        except DataError as error:
-            return _python_reference(cache, note=str(error))
+        return _text("tiny Shakespeare", gzip.decompress(SHAKESPEARE.read_bytes()), cache)
     path = Path(data)
     if data and os.path.isdir(path):  # Path.is_dir raises an error for a name that is too long
         tokens = open_split(path, split)
@@ -78,8 +62,7 @@ def load(data: str = "auto", cache: Path | None = None, split: str = "train") ->
         return _token_file(path) if path.suffix == ".bin" else _text(data, path.read_bytes(), cache)
     except FileNotFoundError:
         raise DataError(
-            f"{data}: no such file; --data takes a UTF-8 text, a .bin token file, a prepared folder, shakespeare "
-            "or python"
+            f"{data}: no such file; --data takes a UTF-8 text, a .bin token file, a prepared folder or shakespeare"
         ) from None
     except (OSError, ValueError) as error:  # ValueError: no name of a file, such as one with a zero byte
         reason = getattr(error, "strerror", None) or error
@@ -89,12 +72,12 @@ def load(data: str = "auto", cache: Path | None = None, split: str = "train") ->
 # ---- Text ----------------------------------------------------------------------------------------------------------
 
 
-def _text(name: str, content: bytes, cache: Path, note: str = "") -> Corpus:
+def _text(name: str, content: bytes, cache: Path) -> Corpus:
     if not content:
         raise DataError(f"{name}: the file is empty; a corpus needs text")
     cached = cache / "tokens" / f"gpt2-{hashlib.sha256(content).hexdigest()}.bin"
     with contextlib.suppress(OSError, DataError), cached.open("rb") as file:  # not there, or damaged: make it anew
-        found = _checked(name, map_file(cached), note)
+        found = _checked(name, map_file(cached))
         if file.read(HEADER_BYTES)[DIGEST_BYTES] == bytes.fromhex(found.fingerprint):
             return found
     try:
@@ -105,7 +88,7 @@ def _text(name: str, content: bytes, cache: Path, note: str = "") -> Corpus:
             "convert it first, for example: iconv -f latin1 -t utf-8"
         ) from None
     tokens = tokenize(text)
-    found = _checked(name, tokens, note)
+    found = _checked(name, tokens)
     with contextlib.suppress(OSError):  # a cache that can't be written costs the next start a second, nothing else
         first = bytearray(header(len(tokens)))
         first[DIGEST_BYTES] = bytes.fromhex(found.fingerprint)
@@ -139,7 +122,7 @@ def _token_file(path: Path) -> Corpus:
     return _checked(str(path), map_file(path))
 
 
-def _checked(name: str, tokens: np.ndarray, note: str = "") -> Corpus:
+def _checked(name: str, tokens: np.ndarray) -> Corpus:
     """Read every token once, for the fingerprint and for ids that the model has no row for."""
     digest, chunk = hashlib.sha256(), 1 << 24
     for start in range(0, len(tokens), chunk):
@@ -151,67 +134,7 @@ def _checked(name: str, tokens: np.ndarray, note: str = "") -> Corpus:
                 "encode the text with GPT-2's tokenizer"
             )
         digest.update(part)
-    return Corpus(name, tokens, digest.hexdigest(), note)
-
-
-# ---- Corpora by name -----------------------------------------------------------------------------------------------
-
-
-def _shakespeare(cache: Path) -> Corpus:
-    path = cache / "input.txt"
-    try:
-        content = path.read_bytes()
-    except OSError:
-        content = b""
-    if hashlib.sha256(content).hexdigest() != SHAKESPEARE_SHA256:
-        try:
-            content = fetch(SHAKESPEARE_URL, SHAKESPEARE_BYTES, SHAKESPEARE_SHA256)
-        except DataError as error:
-            raise DataError(
-                f"tiny Shakespeare is not in {cache} and could not be fetched ({error}); "
-                f"put {SHAKESPEARE_URL} there as input.txt, or set JAXGPT_CACHE to a folder that has it"
-            ) from None
-        with contextlib.suppress(OSError):
-            _write_whole(path, content)
-    return _text("tiny Shakespeare", content, cache)
-
-
-def _python_reference(cache: Path, note: str = "") -> Corpus:
-    from pydoc_data.topics import topics  # the language reference behind help(), about 480,000 characters
-
-    name = f"the Python {sys.version_info.major}.{sys.version_info.minor} language reference"
-    text = "\n\n".join(topics[title] for title in sorted(topics))
-    return _text(name, text.encode(), cache, note)
-
-
-def fetch(url: str, size: int, sha256: str) -> bytes:
-    """Download `size` bytes with this hash, or raise DataError: within seconds, and never a part of them."""
-    connected, done, got = threading.Event(), threading.Event(), []
-
-    def download():
-        try:
-            with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response:
-                connected.set()
-                got.append(response.read(size + 1))
-        except urllib.error.HTTPError as error:
-            error.close()
-            got.append(error)
-        except Exception as error:
-            got.append(error)
-        finally:
-            connected.set()
-            done.set()
-
-    # In a thread because a name server that does not answer heeds no timeout of ours.
-    threading.Thread(target=download, daemon=True).start()
-    if not connected.wait(CONNECT_SECONDS) or not done.wait(TRANSFER_SECONDS):
-        raise DataError("no answer in time")
-    content = got[0]
-    if isinstance(content, Exception):
-        raise DataError(str(getattr(content, "reason", content)))
-    if len(content) != size or hashlib.sha256(content).hexdigest() != sha256:
-        raise DataError(f"what came is not it: {len(content):,} of {size:,} bytes, or another hash")
-    return content
+    return Corpus(name, tokens, digest.hexdigest())
 
 
 def _write_whole(path: Path, content: bytes) -> None:

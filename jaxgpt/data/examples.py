@@ -46,8 +46,6 @@ class Examples:
     B: int = dataclasses.field(kw_only=True)
     rows: slice = dataclasses.field(default_factory=all_rows, kw_only=True)
 
-    note = ""
-
     @property
     def kind(self) -> str:
         return "labels" if self.labels else "completions"

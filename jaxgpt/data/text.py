@@ -18,7 +18,7 @@ class Text:
     """A text from its beginning to its end, as a base.Dataset: B*T tokens a batch, and the next B*T after them.
 
     Attributes:
-      name, tokens, fingerprint, note: those of corpus.Corpus.
+      name, tokens, fingerprint: those of corpus.Corpus.
       B, T, rows: those of base.Dataset.
       horizon: how many of the tokens that follow each one are its targets.
     """
@@ -26,7 +26,6 @@ class Text:
     name: str
     tokens: np.ndarray | Tokens
     fingerprint: str
-    note: str = ""
     B: int = dataclasses.field(kw_only=True)
     T: int = dataclasses.field(kw_only=True)
     horizon: int = dataclasses.field(default=1, kw_only=True)
@@ -108,10 +107,6 @@ class Windows:
     @property
     def name(self) -> str:
         return self.mix or self.texts[0].name
-
-    @property
-    def note(self) -> str:
-        return "" if self.mix else self.texts[0].note
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -107,6 +107,8 @@ def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
         raise CheckpointError(f"{run}: no run that has begun; give the folder of a run of train.py")
     if "data_kind" not in content:  # an older run, which had that under the name of a flag of today
         content.pop("objective", None)
+    if content.get("data") == "auto":  # the default's name in older runs
+        content.pop("data")
     try:
         flags = {
             field.name: _flag_from_json(field, content[field.name])

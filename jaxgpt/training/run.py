@@ -44,8 +44,6 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
 
 def announce_data(config: DataConfig, data: Dataset, validation: Dataset | None) -> float:
     """Print what is trained on; the batches of an epoch."""
-    if data.note:
-        say("note", f"{data.note}. Training on {data.name} instead")
     try:
         batches_per_epoch = data.batches_per_epoch()
     except ValueError as error:
@@ -321,12 +319,11 @@ def finish(
 
 
 def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
-    """The commands that come next; where the default corpus was not to be had, they name the one in use."""
-    corpus_flag = {"data": "python"} if data.note else {}
+    """Print the commands that come next."""
     if not config.optimizer.lr_depends_on_steps:  # else the learning rate would leap up to the longer schedule
         epochs = config.run.epochs
         longer = {"steps": 2 * done} if epochs is None else {"epochs": 2 * epochs}
-        say("resume", resume_hint(config, **longer, **corpus_flag))
+        say("resume", resume_hint(config, **longer))
     out = str(config.run.out)
     if data.labels:
         val = config.data.val

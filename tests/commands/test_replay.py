@@ -13,7 +13,6 @@ from jaxgpt.data import corpus
 from jaxgpt.data.loader import next_batch
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.runs.checkpoint import Checkpoints
-from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.resume import load_run_config
 from jaxgpt.training.setup import build_trainer
 
@@ -184,11 +183,6 @@ def test_a_log_that_cannot_be_is_refused(trained, tmp_path, capfd, field, value,
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert run(replay.main, folder, "--step", 5) == 4
     assert message in capfd.readouterr().err
-
-
-def test_the_two_texts_that_auto_may_be_are_told_apart(trained, monkeypatch):
-    assert replay.find_text(TrainConfig(), corpus.load("python").fingerprint).name.startswith("the Python")
-    assert replay.find_text(TrainConfig(), "unknown").note  # as train would
 
 
 def test_its_tokens_losses_are_those_of_the_loss(trained):

@@ -1,8 +1,5 @@
-import contextlib
+import gzip
 import hashlib
-import http.server
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -31,7 +28,7 @@ def test_a_text_gives_the_ids_of_tiktoken(tmp_path):
     assert loaded.tokens.tolist() == gpt2().encode_ordinary(TEXT)
     assert loaded.tokens.dtype == np.uint16
     assert loaded.fingerprint == hashlib.sha256(loaded.tokens.tobytes()).hexdigest()
-    assert loaded.name == str(tmp_path / "a.txt") and loaded.note == ""
+    assert loaded.name == str(tmp_path / "a.txt")
 
 
 def test_line_ends_and_byte_order_marks_are_kept(tmp_path):
@@ -143,79 +140,16 @@ def test_damaged_token_files_are_refused(tmp_path, content, message):
         corpus.load(str(tmp_path / "a.bin"))
 
 
-# ---- Downloads, from a server on this machine
+# ---- Tiny Shakespeare, which is in the package
 
 
-@contextlib.contextmanager
-def serve(body, status=200, declared=None, delay=0.0):
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            time.sleep(delay)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body) if declared is None else declared))
-            self.end_headers()
-            with contextlib.suppress(ConnectionError):  # a client that gave up
-                self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/input.txt"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def small_shakespeare(monkeypatch):
-    content = TEXT.encode()
-    monkeypatch.setattr(corpus, "SHAKESPEARE_BYTES", len(content))
-    monkeypatch.setattr(corpus, "SHAKESPEARE_SHA256", hashlib.sha256(content).hexdigest())
-    return content
-
-
-def test_shakespeare_is_fetched_once(small_shakespeare, cache, monkeypatch):
-    with serve(small_shakespeare) as url:
-        monkeypatch.setattr(corpus, "SHAKESPEARE_URL", url)
-        first = corpus.load("shakespeare")
-    assert first.name == "tiny Shakespeare" and (cache / "input.txt").read_bytes() == small_shakespeare
-    assert corpus.load("shakespeare").fingerprint == first.fingerprint  # the server is gone
-    assert corpus.load("auto").name == "tiny Shakespeare"
-
-
-@pytest.mark.parametrize(
-    "answer, message",
-    [
-        ({"body": TEXT.encode()[:-1]}, "what came is not it"),
-        ({"body": TEXT.encode() + b"!"}, "what came is not it"),
-        ({"body": TEXT.replace("F", "f").encode()}, "what came is not it"),
-        ({"body": TEXT.encode()[:50], "declared": len(TEXT)}, "what came is not it|IncompleteRead"),
-        ({"body": b"gone", "status": 404}, "Not Found"),
-        ({"body": TEXT.encode(), "delay": 2.0}, "timed out|no answer in time"),
-    ],
-)
-def test_a_bad_download_is_never_used(small_shakespeare, cache, monkeypatch, answer, message):
-    monkeypatch.setattr(corpus, "CONNECT_SECONDS", 0.5)
-    with serve(**answer) as url:
-        monkeypatch.setattr(corpus, "SHAKESPEARE_URL", url)
-        with pytest.raises(DataError, match=f"could not be fetched .*({message}).*put http.* there as input.txt"):
-            corpus.load("shakespeare")
-    assert not list(cache.rglob("*"))
-
-
-def test_a_damaged_cached_shakespeare_is_fetched_again(small_shakespeare, cache, monkeypatch):
-    cache.mkdir()
-    (cache / "input.txt").write_bytes(b"half of it")
-    with serve(small_shakespeare) as url:
-        monkeypatch.setattr(corpus, "SHAKESPEARE_URL", url)
-        corpus.load("shakespeare")
-    assert (cache / "input.txt").read_bytes() == small_shakespeare
-
-
-def test_without_network_the_default_is_the_text_of_python(cache):
-    loaded = corpus.load("auto")
-    assert loaded.name.startswith("the Python 3.")
-    assert "could not be fetched" in loaded.note
-    assert len(loaded.tokens) > 100_000
-    assert not (cache / "input.txt").exists()
+def test_the_default_corpus_is_tiny_shakespeare():
+    """Karpathy's text, and GPT-2's tokens of it, which runs have known by this fingerprint from the first one on."""
+    text = gzip.decompress(corpus.SHAKESPEARE.read_bytes())
+    assert len(text) == 1_115_394
+    assert hashlib.sha256(text).hexdigest() == "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+    loaded = corpus.load()
+    assert (loaded.name, len(loaded.tokens)) == ("tiny Shakespeare", 338_025)
+    assert loaded.fingerprint == "25c01b32b32f41897a6359dd222ec114992dc30c357bcafbfe6c56672f76cd31"
+    assert gpt2().decode_bytes(loaded.tokens.tolist()) == text
+    assert corpus.load("shakespeare").fingerprint == loaded.fingerprint  # from the cache

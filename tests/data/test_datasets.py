@@ -172,7 +172,7 @@ def test_the_identity_of_a_mixture_is_that_of_its_texts_and_weights(tmp_path):
     "flags, error",
     [
         ({"mix": "{a}=1,{a}=2"}, "is named twice"),
-        ({"mix": "{a}=1", "data": "python"}, "=1 and --data python: both say what to train on; leave one out"),
+        ({"mix": "{a}=1", "data": "b.txt"}, "=1 and --data b.txt: both say what to train on; leave one out"),
         (
             {"mix": "{a}=1", "val": "0.1"},
             "--val 0.1: no fraction of a mixture can be reserved; name a text",

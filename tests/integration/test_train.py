@@ -136,18 +136,14 @@ def test_fresh_starts_over(text, tmp_path):
     assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["2"]
 
 
-def test_without_network_it_trains_on_the_text_of_python(tmp_path, capsys):
+def test_the_first_run_needs_no_network_no_home_and_no_cache(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setenv("JAXGPT_CACHE", str(tmp_path / "file" / "cache"))  # can't be made
     assert run(*TINY, "--out", tmp_path / "out", "--steps", 1) == 0
-    (note,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("note"))
-    assert "could not be fetched" in note and "Training on the Python 3" in note
-
-
-def test_the_command_to_go_on_names_the_corpus_in_use(tmp_path, capsys):
-    assert run(*TINY, "--out", tmp_path / "out", "--steps", 1) == 0
-    (go_on,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("resume"))
-    assert "--data python" in go_on
-    assert run(*shlex.split(go_on)[4:]) == 0
-    assert [row["step"] for row in rows(tmp_path / "out")] == [0, 1]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "corpus    tiny Shakespeare: 338,025 tokens, 10,563 batches per epoch of 2*16"
+    assert not [line for line in lines if line.startswith("note")]
 
 
 def test_only_put_moves_data_to_the_device(text, tmp_path, monkeypatch):
@@ -622,7 +618,7 @@ def test_flags_that_do_not_fit_the_weights_are_one_line(finished, tiny, tmp_path
             "{cut}: truncated or damaged: its header counts 9 tokens, but 16 bytes follow it, not 18",
         ),
         (["--data", "{beyond}"], 3, "{beyond}: token 1 is 50257, beyond GPT-2's vocabulary of 50,257"),
-        (["--data", "shakespeare"], 3, "tiny Shakespeare is not in {cache} and could not be fetched"),
+        (["--data", "shakespeare"], 4, "another configuration: corpus "),
         (["--seed", "1"], 4, "{out}/checkpoints/1 is a checkpoint of another configuration: seed 0 there and 1 here"),
         (["--n-layer", "3"], 4, "another configuration: n_layer 2 there and 3 here"),
         (["--data", "{other}"], 4, "another configuration: corpus "),

@@ -158,7 +158,7 @@ def names(data: st.DataObject, folder: Path) -> bool:
         except refused as error:
             assert str(error)
         else:
-            known = (f"{folder}/text.txt", f"{folder}/./text.txt", "python", "auto", *HUB)
+            known = (f"{folder}/text.txt", f"{folder}/./text.txt", "shakespeare", *HUB)
             assert name in known or Path(name).is_file(), name
             return True
     return False

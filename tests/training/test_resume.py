@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxgpt import console
+from jaxgpt.data.config import DataConfig
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import SIZES, GPT2Config
@@ -132,6 +133,11 @@ def test_the_flags_of_a_run_are_those_of_its_last_start(tmp_path):
     config, starts = load_run_config(run_folder(tmp_path, seed="gone"))  # as a run from before there was a seed
     assert config == FLAGS.replace(out=tmp_path)
     assert starts == [START]
+
+
+def test_a_run_whose_default_text_was_named_auto_has_the_default_text(tmp_path):
+    config, _ = load_run_config(run_folder(tmp_path, data="auto", mix="a.txt=1"))
+    assert config.data.data == DataConfig.data == "shakespeare"  # a mixture goes with no other --data
 
 
 @pytest.mark.parametrize(
