@@ -74,7 +74,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
     for name, split in meta["splits"].items():
         numbers = [split.get(key) for key in ("documents", "tokens", "text_bytes")] if isinstance(split, dict) else [""]
         if not all(type(number) is int for number in numbers) or not isinstance(split.get("shards"), list):
-            raise DataError(f"{folder / shards.META}: damaged: it does not say what split {name!r} has; {shards.AGAIN}")
+            raise DataError(
+                f"{folder / shards.META}: damaged: it does not say what split {name!r} has; {shards.PREPARE_AGAIN}"
+            )
     return meta
 
 
@@ -94,11 +96,13 @@ def read_report(folder: Path) -> dict[str, Any]:
             whole &= type(step["name"]) is str and type(step["changed"]) is int
             whole &= all(type(number) is int for number in step["dropped"].values())
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; {shards.AGAIN}") from None
+        raise DataError(f"{path}: no such file; {shards.PREPARE_AGAIN}") from None
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
-        raise DataError(f"{path}: damaged: it does not say what was read, changed, dropped and kept; {shards.AGAIN}")
+        raise DataError(
+            f"{path}: damaged: it does not say what was read, changed, dropped and kept; {shards.PREPARE_AGAIN}"
+        )
     return report
 
 
@@ -113,7 +117,7 @@ def examples(path: Path) -> dict[tuple[str, str], str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: can't be read ({error!r:.80}); {shards.AGAIN}") from None
+        raise DataError(f"{path}: can't be read ({error!r:.80}); {shards.PREPARE_AGAIN}") from None
     return found
 
 

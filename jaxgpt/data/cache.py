@@ -1,6 +1,7 @@
-"""The cache folder: whatever it holds can be made again."""
+"""The cache folder. Everything in it can be computed again."""
 
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -13,3 +14,18 @@ def cache_folder() -> Path:
         return Path.home() / ".cache" / "jaxgpt"
     except RuntimeError:  # a user without a home, as in some containers
         return Path(tempfile.gettempdir()) / "jaxgpt"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file, and the folders above it, such that no process ever reads a part of it.
+
+    Raises:
+      OSError: it can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")  # hosts may share the folder
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

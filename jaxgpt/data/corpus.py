@@ -7,13 +7,12 @@ import gzip
 import hashlib
 import os
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from jaxgpt.data.cache import cache_folder
+from jaxgpt.data.cache import cache_folder, write_atomically
 from jaxgpt.data.shards import HEADER_BYTES, TOKEN, Tokens, header, map_file, open_split
 from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2
 from jaxgpt.errors import DataError
@@ -30,8 +29,8 @@ class Corpus:
     Attributes:
       name: what the user calls it: a path or a title.
       tokens: uint16 (N,), every id below GPT-2's 50,257; a memmap for a token file; shards.Tokens for a folder.
-      fingerprint: SHA-256 of the tokens as little-endian uint16, the same from whatever kind of file they came; of a
-        folder, which is not read whole, that of its shards' hashes.
+      fingerprint: SHA-256 of the tokens as little-endian uint16, which does not depend on the kind of file. A folder is
+        not read whole: its fingerprint is made of its shards' hashes.
     """
 
     name: str
@@ -45,41 +44,40 @@ def load(data: str = "shakespeare", cache: Path | None = None, split: str = "tra
     Args:
       data: a path (a prepared folder; `.bin`: token file; anything else: UTF-8 text), or "shakespeare",
         which is part of the package.
-      cache: where the tokens of texts are kept; by default $JAXGPT_CACHE or ~/.cache/jaxgpt.
-      split: of a folder; all else has none.
+      cache: the folder that keeps the tokens of texts; by default $JAXGPT_CACHE or ~/.cache/jaxgpt.
+      split: which split of a prepared folder; files have none.
 
     Raises:
-      DataError: with one line that says what is wrong with which file, and what to do.
+      DataError: one line that names the file, what is wrong with it, and what to do.
     """
     cache = cache or cache_folder()
     if data == "shakespeare":
-        return _text("tiny Shakespeare", gzip.decompress(SHAKESPEARE.read_bytes()), cache)
+        return _text_corpus("tiny Shakespeare", gzip.decompress(SHAKESPEARE.read_bytes()), cache)
     path = Path(data)
     if data and os.path.isdir(path):  # Path.is_dir raises an error for a name that is too long
         tokens = open_split(path, split)
         return Corpus(f"{data} ({split})", tokens, tokens.fingerprint)
     try:
-        return _token_file(path) if path.suffix == ".bin" else _text(data, path.read_bytes(), cache)
+        if path.suffix == ".bin":
+            return _check_tokens(str(path), map_file(path))
+        return _text_corpus(data, path.read_bytes(), cache)
     except FileNotFoundError:
         raise DataError(
             f"{data}: no such file; --data takes a UTF-8 text, a .bin token file, a prepared folder or shakespeare"
         ) from None
-    except (OSError, ValueError) as error:  # ValueError: no name of a file, such as one with a zero byte
+    except (OSError, ValueError) as error:  # ValueError: not a possible file name, such as one with a zero byte
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{data}: {reason}; --data must name a file that can be read") from None
 
 
-# ---- Text ----------------------------------------------------------------------------------------------------------
-
-
-def _text(name: str, content: bytes, cache: Path) -> Corpus:
+def _text_corpus(name: str, content: bytes, cache: Path) -> Corpus:
     if not content:
         raise DataError(f"{name}: the file is empty; a corpus needs text")
     cached = cache / "tokens" / f"gpt2-{hashlib.sha256(content).hexdigest()}.bin"
-    with contextlib.suppress(OSError, DataError), cached.open("rb") as file:  # not there, or damaged: make it anew
-        found = _checked(name, map_file(cached))
-        if file.read(HEADER_BYTES)[DIGEST_BYTES] == bytes.fromhex(found.fingerprint):
-            return found
+    with contextlib.suppress(OSError, DataError), cached.open("rb") as file:  # missing or corrupt: tokenize again
+        corpus = _check_tokens(name, map_file(cached))
+        if file.read(HEADER_BYTES)[DIGEST_BYTES] == bytes.fromhex(corpus.fingerprint):
+            return corpus
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -88,41 +86,34 @@ def _text(name: str, content: bytes, cache: Path) -> Corpus:
             "convert it first, for example: iconv -f latin1 -t utf-8"
         ) from None
     tokens = tokenize(text)
-    found = _checked(name, tokens)
+    corpus = _check_tokens(name, tokens)
     with contextlib.suppress(OSError):  # a cache that can't be written costs the next start a second, nothing else
-        first = bytearray(header(len(tokens)))
-        first[DIGEST_BYTES] = bytes.fromhex(found.fingerprint)
-        _write_whole(cached, first + tokens.tobytes())
-    return found
+        signed_header = bytearray(header(len(tokens)))
+        signed_header[DIGEST_BYTES] = bytes.fromhex(corpus.fingerprint)
+        write_atomically(cached, signed_header + tokens.tobytes())
+    return corpus
 
 
 def tokenize(text: str, piece_chars: int = 1 << 20) -> np.ndarray:
     """GPT-2 ids of a text, uint16 (N,): those of one `encode_ordinary` call, on all cores and in bounded memory."""
     encode = gpt2().encode_ordinary
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        arrays = threads.map(lambda piece: np.array(encode(piece), TOKEN), _pieces(text, piece_chars))
+        arrays = threads.map(lambda piece: np.array(encode(piece), TOKEN), _split_text(text, piece_chars))
         return np.concatenate([np.empty(0, TOKEN), *arrays])
 
 
-def _pieces(text: str, piece_chars: int) -> Iterator[str]:
-    # A lone newline between two visible characters is always a word of its own in GPT-2's pattern, so that a cut behind
-    # it changes no token. At spaces it would: " word" is one.
-    start, cut = 0, re.compile(r"(?<=\S)\n(?=\S)")
+def _split_text(text: str, piece_chars: int) -> Iterator[str]:
+    # GPT-2's pattern always makes a word of a lone newline between two visible characters, so a cut behind it changes
+    # no token. A cut at a space would: " word" is one word.
+    start, newline = 0, re.compile(r"(?<=\S)\n(?=\S)")
     while start < len(text):
-        found = cut.search(text, start + piece_chars)
-        end = found.end() if found else len(text)
+        match = newline.search(text, start + piece_chars)
+        end = match.end() if match else len(text)
         yield text[start:end]
         start = end
 
 
-# ---- Token files ---------------------------------------------------------------------------------------------------
-
-
-def _token_file(path: Path) -> Corpus:
-    return _checked(str(path), map_file(path))
-
-
-def _checked(name: str, tokens: np.ndarray) -> Corpus:
+def _check_tokens(name: str, tokens: np.ndarray) -> Corpus:
     """Read every token once, for the fingerprint and for ids that the model has no row for."""
     digest, chunk = hashlib.sha256(), 1 << 24
     for start in range(0, len(tokens), chunk):
@@ -135,14 +126,3 @@ def _checked(name: str, tokens: np.ndarray) -> Corpus:
             )
         digest.update(part)
     return Corpus(name, tokens, digest.hexdigest())
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file such that nobody ever sees a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")  # hosts may share it
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

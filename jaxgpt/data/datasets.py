@@ -9,7 +9,7 @@ import numpy as np
 from jaxgpt.data import corpus, examples
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import DataConfig
-from jaxgpt.data.order import shares
+from jaxgpt.data.order import parse_mixture
 from jaxgpt.data.shards import Tokens
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.errors import DataError, UsageError
@@ -108,7 +108,7 @@ def _texts(config: DataConfig, seed: int, horizon: int) -> tuple[Text | Windows,
         raise UsageError(f"--mix {config.mix} and --data {config.data}: both say what to train on; leave one out")
     if fraction:
         raise UsageError(f"--val {config.val}: no fraction of a mixture can be reserved; name a text or a folder")
-    names, weights = shares(config.mix)
+    names, weights = parse_mixture(config.mix)
     for name in names:
         if is_examples(name):
             raise UsageError(f"--mix {config.mix}: {name} has examples, and only texts can be mixed; leave it out")

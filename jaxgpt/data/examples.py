@@ -1,4 +1,4 @@
-"""Examples with answers, made into arrays once: prompts with completions, conversations, texts with labels."""
+"""Examples with answers as tables of rows: prompts with completions, conversations, texts with labels."""
 
 import dataclasses
 import hashlib
@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxgpt.data import completions, records
-from jaxgpt.data import labels as labelled
 from jaxgpt.data.base import Batch, all_rows
+from jaxgpt.data.completions import encode_completion, encode_conversation, pack_rows
+from jaxgpt.data.labels import label_names, label_rows, text_rows
 from jaxgpt.data.loader import epoch_order, next_examples
-from jaxgpt.data.records import Records
+from jaxgpt.data.records import Records, read_jsonl, read_table
 from jaxgpt.data.tokenizer import byte_lengths
 from jaxgpt.errors import DataError
 
@@ -28,9 +28,9 @@ class Examples:
         `positions` (R, T), for labels `last` and `labels` (R,).
       T: tokens of a row.
       labels: the names of the labels; none for completions.
-      count: how many examples there are; a row of completions may hold several.
+      count: the number of examples; a row of completions may hold several.
       fingerprint: SHA-256 of the table.
-      notes: how many examples were cut or left out.
+      notes: messages about examples that were cut or skipped.
       seed: of the order.
       B, rows: those of base.Dataset.
     """
@@ -99,53 +99,53 @@ def load(path: str, B: int, T: int, seed: int = 0, labels: Sequence[str] = (), f
 
     Args:
       path: .jsonl, .csv or .tsv.
-      B: rows of a batch.
-      T: tokens of a row; what is longer is cut, and counted in `notes`.
+      B: rows in a batch.
+      T: tokens in a row; longer examples are cut, and counted in `notes`.
       seed: of the order.
-      labels: those that are known; any other is an error. None: those that the file has.
-      fraction: of the records, drawn from all of the file, which become a second table.
+      labels: the known labels, any other is an error; empty: the file's own labels.
+      fraction: of the records, taken at random from the whole file, which become a second table.
 
     Raises:
       DataError: it names the line.
     """
-    found = read(path)
-    kind = _kind(path, found)
-    parts = _parted(path, found, fraction) if fraction else [found]
-    if kind is labelled.rows:
-        labels = tuple(labels or labelled.names(path, found))
-        tables = [labelled.rows(path, part, T, labels) for part in parts]
+    records = read(path)
+    encode = _encoder(path, records)
+    parts = _split(path, records, fraction) if fraction else [records]
+    if encode is label_rows:
+        labels = tuple(labels or label_names(path, records))
+        tables = [label_rows(path, part, T, labels) for part in parts]
         (train, _), *_ = tables
         if fraction and (lost := set(range(len(labels))) - set(train["labels"].tolist())):
             raise DataError(f"{path}: --val {fraction:g} leaves no example of {labels[min(lost)]!r:.40} to learn from")
     else:
-        documents = ([kind(f"{path}, line {line}", record) for line, record in part] for part in parts)
-        tables = [completions.packed(path, part, T) for part in documents]
+        documents = ([encode(f"{path}, line {line}", record) for line, record in part] for part in parts)
+        tables = [pack_rows(path, part, T) for part in documents]
     return [
-        Examples(path, table, T, tuple(labels), len(part), _digest(table), tuple(notes), seed, B=B)
+        Examples(path, table, T, tuple(labels), len(part), _fingerprint(table), tuple(notes), seed, B=B)
         for part, (table, notes) in zip(parts, tables, strict=True)
     ]
 
 
 def load_texts(path: str, B: int, T: int, labels: Sequence[str]) -> Examples:
-    """As `load`, of texts whose labels are not known: a label in the file is not looked at, and none counts.
+    """As `load`, for texts whose labels are not known: a label in the file is ignored, and no row counts.
 
     Args:
-      labels: that they may have.
+      labels: the labels that the texts may have.
     """
     _require_suffix(path)
-    found = read(path)
-    x, last, notes = labelled.texts(path, found, T)
-    table = {"tokens": x, "last": last, "labels": np.full(len(found), -1, np.int32)}
-    return Examples(path, table, T, tuple(labels), len(found), _digest(table), tuple(notes), 0, B=B)
+    records = read(path)
+    x, last, notes = text_rows(path, records, T)
+    table = {"tokens": x, "last": last, "labels": np.full(len(records), -1, np.int32)}
+    return Examples(path, table, T, tuple(labels), len(records), _fingerprint(table), tuple(notes), 0, B=B)
 
 
 def require_labels(path: str) -> None:
     """Refuse a file whose examples have no labels."""
     _require_suffix(path)
-    found = read(path)
-    if _kind(path, found) is not labelled.rows:
-        here = f"{path}, line {found[0][0]}"
-        raise DataError(f'{here}: no label; each example must have "text" (or "text_a" and "text_b") and "label"')
+    records = read(path)
+    if _encoder(path, records) is not label_rows:
+        first = f"{path}, line {records[0][0]}"
+        raise DataError(f'{first}: no label; each example must have "text" (or "text_a" and "text_b") and "label"')
 
 
 def _require_suffix(path: str) -> None:
@@ -153,16 +153,16 @@ def _require_suffix(path: str) -> None:
         raise DataError(f'{path}: not a file of examples; give a .jsonl, .csv or .tsv of "text" and "label"')
 
 
-def _parted(path: str, found: Records, fraction: float) -> tuple[Records, Records]:
-    """The records without a share, and the share: drawn, since many files are sorted, and always the same one."""
-    held = round(fraction * len(found))
-    if not 0 < held < len(found):
-        raise DataError(f"{path}: --val {fraction:g} of {len(found):,} examples is {held:,}; both sides need some")
-    drawn = set(epoch_order(len(found), seed=0, epoch=0)[:held].tolist())
-    return [record for n, record in enumerate(found) if n not in drawn], [found[n] for n in sorted(drawn)]
+def _split(path: str, records: Records, fraction: float) -> tuple[Records, Records]:
+    """The records for training and those for validation: drawn, since many files are sorted, and always the same."""
+    num_val = round(fraction * len(records))
+    if not 0 < num_val < len(records):
+        raise DataError(f"{path}: --val {fraction:g} of {len(records):,} examples is {num_val:,}; both sides need some")
+    drawn = set(epoch_order(len(records), seed=0, epoch=0)[:num_val].tolist())
+    return [record for n, record in enumerate(records) if n not in drawn], [records[n] for n in sorted(drawn)]
 
 
-def _digest(table: Batch) -> str:
+def _fingerprint(table: Batch) -> str:
     digest = hashlib.sha256()
     for array in table.values():
         digest.update(array.astype("<i4"))
@@ -173,19 +173,19 @@ def _digest(table: Batch) -> str:
 
 
 def read(path: str) -> Records:
-    """The records of a file."""
+    """A file's records, by its suffix."""
     if path.lower().endswith(".jsonl"):
-        return records.read(path)
-    return records.table(path, delimiter="\t" if path.lower().endswith(".tsv") else ",")
+        return read_jsonl(path)
+    return read_table(path, delimiter="\t" if path.lower().endswith(".tsv") else ",")
 
 
-def _kind(path: str, found: Records) -> Callable:
-    """What the records of a file are, by the fields of the first."""
-    line, record = found[0]
-    kinds = {"label": labelled.rows, "messages": completions.conversation, "completion": completions.completion}
-    for field, kind in kinds.items():
+def _encoder(path: str, records: Records) -> Callable:
+    """The function that encodes a file's records, by the fields of the first one."""
+    line, record = records[0]
+    encoders = {"label": label_rows, "messages": encode_conversation, "completion": encode_completion}
+    for field, encoder in encoders.items():
         if field in record:
-            return kind
+            return encoder
     raise DataError(
         f"{path}, line {line}: an example has the fields prompt and completion, or messages, or text and label "
         f"(or text_a, text_b, label), and this one {', '.join(map(str, record)) or 'none'}; "

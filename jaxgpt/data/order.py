@@ -13,46 +13,46 @@ from jaxgpt.errors import UsageError
 
 # ---- One text: a permutation
 
-# By chi-square over places and pairs, 40,000 permutations of 50 can be told from drawn ones with 6 rounds, and of 100
-# not clearly; 20,000 of 5 to 7 could with 12 rounds, and not with 16. A text of so few windows may take its time.
-ROUNDS, FEW, ROUNDS_OF_FEW = 6, 1000, 24
+# A chi-square test over positions and pairs tells 40,000 permutations of 50 windows from random ones with 6 rounds, and
+# hardly those of 100; 20,000 of 5 to 7 windows with 12 rounds, and not with 16. So few windows may take more time.
+ROUNDS, FEW_WINDOWS, ROUNDS_FOR_FEW = 6, 1000, 24
 WORD = np.dtype(np.uint64)
-# Of the mixer: odd numbers with bits in no pattern, the golden ratio's and the one that SplitMix's authors took.
-FIRST, SECOND = np.array(0x9E3779B97F4A7C15, WORD), np.array(0xD1342543DE82EF95, WORD)
-HALF = np.array(32, WORD)
+# The mixer's multipliers: odd numbers whose bits have no pattern, the golden ratio's and one of SplitMix's authors.
+MULTIPLIER_1, MULTIPLIER_2 = np.array(0x9E3779B97F4A7C15, WORD), np.array(0xD1342543DE82EF95, WORD)
+HALF_WORD = np.array(32, WORD)
 
 
-def permuted(index: np.ndarray, n: int, key: Sequence[int]) -> np.ndarray:
-    """Where a keyed permutation of range(n) takes these indices, in memory that does not grow with n.
+def permute(index: np.ndarray, n: int, key: Sequence[int]) -> np.ndarray:
+    """Map indices by a keyed permutation of range(n), in memory that does not grow with n.
 
-    A generalised Feistel network over Z_a x Z_b, of which a*b is just above n; what lands beyond n goes through it
-    again until it does not (Black and Rogaway, 2002, "Ciphers with arbitrary finite domains", sections 4 and 5).
+    A generalised Feistel network over Z_a x Z_b, where a*b is just above n; results beyond n go through it again until
+    they are below (Black and Rogaway, 2002, "Ciphers with arbitrary finite domains", sections 4 and 5).
 
     Args:
       index: integers from 0 to n - 1, of any shape.
       n: from 1 to 2**62.
-      key: whole numbers; another key is another permutation.
+      key: whole numbers; another key gives another permutation.
 
     Returns:
-      int64, of the shape of index. Of range(n) every value once.
+      int64, of index's shape. The images of range(n) are every value once.
     """
     a, b = _sides(n)
-    keys = _round_keys(tuple(key), ROUNDS if n >= FEW else ROUNDS_OF_FEW)
+    keys = _round_keys(tuple(key), ROUNDS if n >= FEW_WINDOWS else ROUNDS_FOR_FEW)
     index = np.asarray(index)
-    found = _network(index.reshape(-1).astype(WORD), a, b, keys)
-    while (beyond := found >= n).any():
-        found[beyond] = _network(found[beyond], a, b, keys)
-    return found.astype(np.int64).reshape(index.shape)
+    image = _feistel(index.reshape(-1).astype(WORD), a, b, keys)
+    while (beyond := image >= n).any():
+        image[beyond] = _feistel(image[beyond], a, b, keys)
+    return image.astype(np.int64).reshape(index.shape)
 
 
-def _network(index: np.ndarray, a: np.ndarray, b: np.ndarray, keys: Sequence[np.ndarray]) -> np.ndarray:
+def _feistel(index: np.ndarray, a: np.ndarray, b: np.ndarray, keys: Sequence[np.ndarray]) -> np.ndarray:
     right, left = index // a, index % a  # faster than divmod
-    for key in keys:  # left is of Z_a; then the two change places, and so do a and b
+    for key in keys:  # left is in Z_a; then the two change places, and so do a and b
         mixed = right ^ key
-        mixed *= FIRST
-        mixed ^= mixed >> HALF
-        mixed *= SECOND
-        mixed >>= HALF
+        mixed *= MULTIPLIER_1
+        mixed ^= mixed >> HALF_WORD
+        mixed *= MULTIPLIER_2
+        mixed >>= HALF_WORD
         mixed += left
         mixed %= a
         left, right, a, b = right, mixed, b, a
@@ -64,7 +64,7 @@ def _sides(n: int) -> tuple[np.ndarray, np.ndarray]:
     """a and b near the root of n, a*b >= n. a is even: else all permutations of a*b would have one sign."""
     root = math.isqrt(n - 1) + 1
     candidates = range(root + root % 2, root + root // 4 + 2, 2)[:64]
-    a = min(candidates, key=lambda a: -n % a)  # a*b - n is this, the share that goes through again
+    a = min(candidates, key=lambda a: -n % a)  # this is a*b - n, the number of values that go through twice
     return np.array(a, WORD), np.array(-(-n // a), WORD)
 
 
@@ -76,58 +76,58 @@ def _round_keys(key: tuple[int, ...], rounds: int) -> list[np.ndarray]:
 
 # ---- Several texts: a schedule
 
-LONGEST = 100_000  # windows after which a schedule begins anew: they are computed one by one
+MAX_PERIOD = 100_000  # windows after which a schedule repeats: they are computed one by one
 
 
-def mixed(window: np.ndarray, weights: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Which of several sources each window of a run comes from, and the how manieth of that source it is.
+def mixture_schedule(window: np.ndarray, weights: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The source of each window of a run, and the window's number within its source.
 
-    After k windows each source has had its weight's share of k to within less than 1, for every k, and exactly its
-    share whenever the sum of the weights divides k. Nothing is drawn.
+    After k windows each source's count is within less than 1 of its weight's share of k, for every k, and equals it
+    whenever sum(weights) divides k. Nothing is random.
 
     Args:
       window: numbers from 0, of any shape.
-      weights: whole numbers above 0, one for each source, with a sum of at most LONGEST.
+      weights: whole numbers above 0, one for each source; their sum is at most MAX_PERIOD.
 
     Returns:
-      The source and the number within the source, int64, of the shape of window.
+      The source and the number within the source, int64, of window's shape.
     """
     window = np.asarray(window, np.int64)
     if len(weights) == 1:
         return np.zeros(window.shape, np.int64), window
-    source, number = _turn(weights)
-    turn, at = np.divmod(window, len(source))
-    return source[at], turn * np.array(weights, np.int64)[source[at]] + number[at]
+    source, number = _period(weights)
+    period, at = np.divmod(window, len(source))
+    return source[at], period * np.array(weights, np.int64)[source[at]] + number[at]
 
 
 @functools.lru_cache(maxsize=8)
-def _turn(weights: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """A turn of the schedule, of as many windows as the sum of the weights: the source of each, its number there.
+def _period(weights: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """One period of the schedule, sum(weights) windows: the source of each, and its number within the source.
 
-    Of the sources that lag behind enough the one goes first that will be latest first (Tijdeman, 1980, "The chairman
-    assignment problem"): no count is ever off by more than 1 - 1/(2*sources - 2).
+    Among the sources that lag behind enough, the one whose deadline is earliest comes next (Tijdeman, 1980, "The
+    chairman assignment problem"): no count is ever off by more than 1 - 1/(2*sources - 2).
     """
     m, total = len(weights), sum(weights)
     counts, sources, numbers = [0] * m, [], []
     for k in range(1, total + 1):
         lags = [k * weight - count * total for weight, count in zip(weights, counts, strict=True)]  # times total
-        able = [i for i in range(m) if lags[i] * (2 * m - 2) >= total]
-        first = min(able, key=lambda i: Fraction((2 * m - 3) * total - (2 * m - 2) * lags[i], weights[i]))
-        sources.append(first)
-        numbers.append(counts[first])
-        counts[first] += 1
+        eligible = [i for i in range(m) if lags[i] * (2 * m - 2) >= total]
+        source = min(eligible, key=lambda i: Fraction((2 * m - 3) * total - (2 * m - 2) * lags[i], weights[i]))
+        sources.append(source)
+        numbers.append(counts[source])
+        counts[source] += 1
     return np.array(sources, np.int64), np.array(numbers, np.int64)
 
 
-def shares(mix: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The names and the weights of --mix NAME=WEIGHT,NAME=WEIGHT; 0.7 and 0.3 are 7 and 3.
+def parse_mixture(mix: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The names and the weights of --mix NAME=WEIGHT,NAME=WEIGHT; 0.7 and 0.3 become 7 and 3.
 
     Raises:
       UsageError: it is not of that form, or its schedule would be too long.
     """
     names, weights = [], []
     for part in mix.split(","):
-        name, _, weight = part.rpartition("=")  # a name may have one too
+        name, _, weight = part.rpartition("=")  # a name may contain one too
         if not name or not re.fullmatch(r"\d{1,9}(\.\d{1,9})?|\.\d{1,9}", weight) or not Fraction(weight):
             raise UsageError(
                 f"--mix {mix}: {part!r} is no text with its weight; give a.txt=0.7,b.txt=0.3, each weight above 0"
@@ -136,11 +136,11 @@ def shares(mix: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
             raise UsageError(f"--mix {mix}: {name} is named twice; give it once, with the sum of its weights")
         names.append(name)
         weights.append(Fraction(weight))
-    whole = [int(weight * math.lcm(*(each.denominator for each in weights))) for weight in weights]
-    whole = [weight // math.gcd(*whole) for weight in whole]
-    if sum(whole) > LONGEST:
+    integers = [int(weight * math.lcm(*(each.denominator for each in weights))) for weight in weights]
+    integers = [integer // math.gcd(*integers) for integer in integers]
+    if sum(integers) > MAX_PERIOD:
         raise UsageError(
-            f"--mix {mix}: the weights are {', '.join(map(str, whole))} parts of {sum(whole):,}, and {LONGEST:,} parts "
-            "are the most; round them"
+            f"--mix {mix}: the weights are {', '.join(map(str, integers))} parts of {sum(integers):,}, and "
+            f"{MAX_PERIOD:,} parts are the most; round them"
         )
-    return tuple(names), tuple(whole)
+    return tuple(names), tuple(integers)

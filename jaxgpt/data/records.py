@@ -9,11 +9,11 @@ from typing import Any
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
 
-Records = list[tuple[int, dict[str, Any]]]  # each with the line that it stands on
+Records = list[tuple[int, dict[str, Any]]]  # each with the line that it begins on
 
 
-def read(path: str | Path) -> Records:
-    """The objects of a UTF-8 file, each with the number of its line, from 1; blank lines are skipped.
+def read_jsonl(path: str | Path) -> Records:
+    """Read the objects of a UTF-8 file, each with its line's number, from 1; blank lines are skipped.
 
     Raises:
       DataError: it can't be read, is empty, or a line is no JSON object; with the line's number.
@@ -56,10 +56,10 @@ def _record(where: str, line: bytes) -> dict[str, Any]:
     return record
 
 
-def table(path: str | Path, delimiter: str) -> Records:
-    """The rows of a CSV or TSV file by the names in its first line, each with its line.
+def read_table(path: str | Path, delimiter: str) -> Records:
+    """Read the rows of a CSV or TSV file as objects, named by its first line, each with its line's number.
 
-    With commas, a text that holds one stands in double quotes; with tabs, quotes are part of the text, as in GLUE.
+    In a CSV file, double quotes enclose a text with commas; in a TSV file quotes are part of the text, as in GLUE.
 
     Raises:
       DataError: it can't be read, or a row has another number of fields than the first line.
@@ -76,27 +76,31 @@ def table(path: str | Path, delimiter: str) -> Records:
         ) from None
     csv.field_size_limit(2**31 - 1)  # of the whole process; a long text is not wrong, and is cut later
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    numbered, first = [], 1  # the line on which a record begins
+    numbered, begin = [], 1  # the line on which a record begins
     try:
         for row in rows:
             if row:
-                numbered.append((first, row))
-            first = rows.line_num + 1
+                numbered.append((begin, row))
+            begin = rows.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {first}: {error}; mend the record that begins there") from None
+        raise DataError(f"{path}, line {begin}: {error}; mend the record that begins there") from None
     if len(numbered) < 2:
         raise DataError(f"{path}: no record in it: the first has the names of the fields, and each other a record")
     (_, names), *rest = numbered
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise DataError(f"{path}: the first line names two fields {twice[0]!r}; give each a name of its own")
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{path}: the first line names two fields {duplicates[0]!r}; give each a name of its own")
     for line, row in rest:
         if len(row) != len(names):
             raise DataError(f"{path}, line {line}: {len(row)} fields, and the first line names {len(names)}; mend it")
     return [(line, dict(zip(names, row, strict=True))) for line, row in rest]
 
 
-def text_of(where: str, record: dict[str, Any], field: str) -> str:
-    """A field that must be there, be a text, and not be empty."""
+def require_text(where: str, record: dict[str, Any], field: str) -> str:
+    """A record's field.
+
+    Raises:
+      DataError: the field is missing, not a text, or blank.
+    """
     if field not in record:
         raise DataError(f"{where}: no field {field!r}; every example of a file needs it")
     text = record[field]
@@ -108,7 +112,11 @@ def text_of(where: str, record: dict[str, Any], field: str) -> str:
 
 
 def encode(where: str, text: str) -> list[int]:
-    """The tokens of a text."""
+    """A text's GPT-2 tokens.
+
+    Raises:
+      DataError: a word is too long for the tokenizer.
+    """
     try:
         return gpt2().encode(text, disallowed_special=())  # as encode_ordinary, which would panic where this raises
     except ValueError:  # its pattern has no room for a million blanks in a row

@@ -20,7 +20,7 @@ VOCAB_SIZE = 50257
 def gpt2() -> tiktoken.Encoding:
     """GPT-2's byte-pair encoding, 50,257 ids, `<|endoftext|>` = 50256 (Radford et al., 2019, section 2.2).
 
-    Use `encode_ordinary` for a corpus: it takes a literal `<|endoftext|>` for text, not for a token.
+    Use `encode_ordinary` for a corpus: it encodes a literal `<|endoftext|>` as text, not as the token.
     """
     # tiktoken copies what it loads, local files too, into TIKTOKEN_CACHE_DIR, which may be read-only; "" is no copy.
     users_cache = os.environ.get("TIKTOKEN_CACHE_DIR")
@@ -42,21 +42,21 @@ def gpt2() -> tiktoken.Encoding:
 
 
 def hugging_face_files() -> dict[str, str]:
-    """The same encoding as the files of `transformers`' GPT2Tokenizer, by name: OpenAI's own two, and a short config.
+    """The same encoding as the files of `transformers`' GPT2Tokenizer, by name: OpenAI's two, and a short config.
 
-    There, each byte is written as a printable character, and the ranks are a list of merges: which two tokens a longer
-    one was made of (Sennrich et al., 2016).
+    These write each byte as a printable character, and the ranks as a list of merges: the two tokens that a longer one
+    is merged from (Sennrich et al., 2016).
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("\u00a1"), ord("\u00ac") + 1), *range(ord("\u00ae"), 256)]
     others = [byte for byte in range(256) if byte not in printable]
     characters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
 
-    def written(token: bytes) -> str:
+    def spell(token: bytes) -> str:
         return "".join(characters[byte] for byte in token)
 
     ranks = {gpt2().decode_single_token_bytes(i): i for i in range(VOCAB_SIZE - 1)}
-    merges = [" ".join(map(written, _halves(token, ranks))) for token in ranks if len(token) > 1]
-    vocabulary = {written(token): rank for token, rank in ranks.items()} | {ENDOFTEXT: VOCAB_SIZE - 1}
+    merges = [" ".join(map(spell, _halves(token, ranks))) for token in ranks if len(token) > 1]
+    vocabulary = {spell(token): rank for token, rank in ranks.items()} | {ENDOFTEXT: VOCAB_SIZE - 1}
     config = {
         "tokenizer_class": "GPT2Tokenizer",
         "bos_token": ENDOFTEXT,
@@ -71,7 +71,7 @@ def hugging_face_files() -> dict[str, str]:
 
 
 def _halves(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
-    """The two tokens that a token is merged from: what byte-pair encoding makes of it without its own rank."""
+    """The two tokens that a token is merged from: its byte-pair encoding without its own rank."""
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:
         pairs = [ranks.get(a + b, VOCAB_SIZE) for a, b in itertools.pairwise(parts)]
@@ -82,6 +82,6 @@ def _halves(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
 
 @functools.cache
 def byte_lengths() -> np.ndarray:
-    """How many bytes of text each token is, int32 (50257,); <|endoftext|> is none."""
+    """Each token's length in bytes of text, int32 (50257,); 0 for <|endoftext|>."""
     lengths = [len(gpt2().decode_single_token_bytes(token)) for token in range(VOCAB_SIZE - 1)]
     return np.array([*lengths, 0], np.int32)

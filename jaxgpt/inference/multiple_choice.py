@@ -34,7 +34,7 @@ def read(path: str | Path, block_size: int) -> list[Item]:
     Raises:
       DataError: the file, or a line of it, is not that; or a choice is longer than block_size tokens.
     """
-    return [_item(f"{path}, line {line}", record, block_size) for line, record in records.read(path)]
+    return [_item(f"{path}, line {line}", record, block_size) for line, record in records.read_jsonl(path)]
 
 
 def _item(where: str, record: dict[str, Any], block_size: int) -> Item:

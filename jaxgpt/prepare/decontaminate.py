@@ -56,7 +56,7 @@ def index(files: tuple[Path, ...], folder: Path) -> int:
 
 def _texts(file: Path) -> Iterator[str]:
     if sources.kind(file) == "jsonl" and not file.name.lower().endswith(sources.PACKED):
-        for _, record in records.read(file):
+        for _, record in records.read_jsonl(file):
             yield " ".join(_strings(record))
         return
     for unit in (unit for piece in sources.plan([str(file)]) for unit in piece):

@@ -230,7 +230,7 @@ def _field(record: dict[str, Any], field: str) -> str | Broken:
 
 def _table(unit: Unit, field: str, counter: Lines) -> Found:
     delimiter = TABLES[f".{unit.kind}"]
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # as records.table
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # as records.read_table
     csv.field_size_limit(LINE_BYTES)
     try:
         with _open(unit) as file:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxgpt.data.shards import AGAIN, Tokens
+from jaxgpt.data.shards import PREPARE_AGAIN, Tokens
 from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2
 from jaxgpt.errors import DataError
 
@@ -64,7 +64,9 @@ def survey(tokens: Tokens, name: str, documents: int = 0, seed: int = 0, piece: 
         ids = np.asarray(tokens[first:end])
         if ids.max() >= VOCAB_SIZE:
             at = int(np.argmax(ids >= VOCAB_SIZE))
-            raise DataError(f"{name}: damaged: token {first + at:,} is {ids[at]}, beyond GPT-2's vocabulary; {AGAIN}")
+            raise DataError(
+                f"{name}: damaged: token {first + at:,} is {ids[at]}, beyond GPT-2's vocabulary; {PREPARE_AGAIN}"
+            )
         occurrences += np.bincount(ids, minlength=VOCAB_SIZE)
         begins = first + np.flatnonzero(ids == gpt2().eot_token)
         if carry is not None and first == behind:

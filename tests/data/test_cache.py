@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxgpt.data.cache import cache_folder
+from jaxgpt.data.cache import cache_folder, write_atomically
 
 
 def test_the_variable_names_the_cache(monkeypatch, tmp_path):
@@ -22,3 +22,18 @@ def test_without_it_the_cache_is_in_the_home_of_a_user_who_has_one(monkeypatch, 
     monkeypatch.delenv("JAXGPT_CACHE")
     monkeypatch.setattr(Path, "home", find_home)
     assert cache_folder() == (Path("/home/ada/.cache/jaxgpt") if home else Path(tempfile.gettempdir()) / "jaxgpt")
+
+
+def test_a_file_is_written_with_its_folders_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "new" / "folder" / "file"
+    for content in (b"first", b"second"):
+        write_atomically(path, content)
+        assert path.read_bytes() == content and list(path.parent.iterdir()) == [path]
+
+
+def test_a_writer_that_fails_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"first")
+    with pytest.raises(TypeError):
+        write_atomically(path, "no bytes")
+    assert path.read_bytes() == b"first" and list(tmp_path.iterdir()) == [path]

@@ -8,12 +8,12 @@ from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
 
 
-def documents(found):
+def documents(loaded):
     """What each document of a table is: its text, and the text of it that is learned."""
-    x, y, positions = found.table.values()
+    x, y, positions = loaded.table.values()
     for row in range(len(x)):
         starts = np.flatnonzero(positions[row] == 0)
-        for start, end in zip(starts, [*starts[1:], found.T], strict=True):
+        for start, end in zip(starts, [*starts[1:], loaded.T], strict=True):
             learned = y[row, start:end]
             if (learned >= 0).any():
                 last = int(np.flatnonzero(learned >= 0)[-1])
@@ -23,15 +23,15 @@ def documents(found):
 
 def test_completions_are_learned_and_prompts_are_not(write):
     records = [{"prompt": f"What is {n}?", "completion": f" It is {n}, and no more."} for n in range(30)]
-    found = examples.load(write("a.jsonl", records), B=2, T=40)[0]
+    loaded = examples.load(write("a.jsonl", records), B=2, T=40)[0]
     texts = [
         (f"What is {n}? It is {n}, and no more.<|endoftext|>", f" It is {n}, and no more.<|endoftext|>")
         for n in range(30)
     ]
-    assert list(documents(found)) == texts
-    assert found.count == 30 and len(found.table["tokens"]) < 15 and not found.notes  # several in a row
-    assert found.num_bytes() == sum(len(record["completion"]) for record in records)
-    assert str(found) == f"{found.name}: 30 examples of completions, in {len(found.table['tokens'])} rows"
+    assert list(documents(loaded)) == texts
+    assert loaded.count == 30 and len(loaded.table["tokens"]) < 15 and not loaded.notes  # several in a row
+    assert loaded.num_bytes() == sum(len(record["completion"]) for record in records)
+    assert str(loaded) == f"{loaded.name}: 30 examples of completions, in {len(loaded.table['tokens'])} rows"
 
 
 def test_a_conversation_follows_the_template(write):
@@ -43,11 +43,11 @@ def test_a_conversation_follows_the_template(write):
         ("assistant", "Bye!"),
     ]
     record = {"messages": [{"role": role, "content": content} for role, content in turns]}
-    found = examples.load(write("a.jsonl", [record]), B=2, T=64)[0]
+    loaded = examples.load(write("a.jsonl", [record]), B=2, T=64)[0]
     text = (
         "System: Be brief.\n\nUser: Hi!\n\nAssistant: Hello.<|endoftext|>\n\nUser: Bye\n\nAssistant: Bye!<|endoftext|>"
     )
-    assert list(documents(found)) == [(text, " Hello.<|endoftext|> Bye!<|endoftext|>")]
+    assert list(documents(loaded)) == [(text, " Hello.<|endoftext|> Bye!<|endoftext|>")]
 
 
 def test_what_is_too_long_loses_its_end_and_is_counted(write):
@@ -55,11 +55,11 @@ def test_what_is_too_long_loses_its_end_and_is_counted(write):
         {"prompt": "one two", "completion": " three four five six seven"},
         {"prompt": "a b c d e f g", "completion": " h"},
     ]
-    found = examples.load(write("a.jsonl", records), B=2, T=4)[0]
-    assert list(documents(found)) == [("one two three four five", " three four five")]
-    assert found.notes == (
+    loaded = examples.load(write("a.jsonl", records), B=2, T=4)[0]
+    assert list(documents(loaded)) == [("one two three four five", " three four five")]
+    assert loaded.notes == (
         "2 examples are longer than --T 4 and lose their end",
-        "1 of them are left out: their prompts alone fill it",
+        "1 of them are skipped: their prompts alone fill it",
     )
 
 

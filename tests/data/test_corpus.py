@@ -45,18 +45,18 @@ def test_the_second_start_does_not_tokenize(tmp_path, monkeypatch):
     assert np.array_equal(first.tokens, second.tokens) and first.fingerprint == second.fingerprint
 
 
-def test_a_damaged_cache_is_made_anew(tmp_path, cache):
+def test_a_corrupt_cache_is_replaced(tmp_path, cache):
     (tmp_path / "a.txt").write_text(TEXT)
     first = corpus.load(str(tmp_path / "a.txt"))
     (kept,) = (cache / "tokens").iterdir()
-    whole = kept.read_bytes()
-    flipped = whole[:1030] + bytes([whole[1030] ^ 1]) + whole[1031:]  # another token, in a file that is well formed
-    for damage in (b"", whole[:-1], whole[:100], flipped):
-        kept.write_bytes(damage)
+    content = kept.read_bytes()
+    flipped = content[:1030] + bytes([content[1030] ^ 1]) + content[1031:]  # another token, in a valid file
+    for corrupt in (b"", content[:-1], content[:100], flipped):
+        kept.write_bytes(corrupt)
         assert np.array_equal(corpus.load(str(tmp_path / "a.txt")).tokens, first.tokens)
 
 
-def test_a_cache_that_cannot_be_written_does_not_matter(tmp_path):
+def test_an_unwritable_cache_does_not_matter(tmp_path):
     (tmp_path / "a.txt").write_text(TEXT)
     (tmp_path / "file").touch()
     assert len(corpus.load(str(tmp_path / "a.txt"), cache=tmp_path / "file" / "cache").tokens) > 0
@@ -72,7 +72,7 @@ def test_cutting_a_text_in_pieces_changes_no_token(text):
 
 
 def test_pieces_are_small():
-    assert max(map(len, corpus._pieces("to be or not\n" * 1000, 100))) < 120
+    assert max(map(len, corpus._split_text("to be or not\n" * 1000, 100))) < 120
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_pieces_are_small():
         ("né".encode()[:-1], r"not UTF-8: byte 0xc3 at offset 1"),
     ],
 )
-def test_what_is_no_text_is_refused(tmp_path, content, message):
+def test_a_file_that_is_not_text_is_refused(tmp_path, content, message):
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(DataError, match=f"a.txt: {message}"):
         corpus.load(str(tmp_path / "a.txt"))
@@ -134,7 +134,7 @@ def test_the_fingerprint_is_of_the_tokens(tmp_path):
         (np.array([65535], np.uint16).tobytes(), "token 0 is 65535, beyond"),
     ],
 )
-def test_damaged_token_files_are_refused(tmp_path, content, message):
+def test_corrupt_token_files_are_refused(tmp_path, content, message):
     (tmp_path / "a.bin").write_bytes(content)
     with pytest.raises(DataError, match=f"a.bin: .*{message}|a.bin: {message}"):
         corpus.load(str(tmp_path / "a.bin"))

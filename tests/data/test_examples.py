@@ -25,10 +25,10 @@ def rows(x, last):
 
 def test_texts_and_their_labels(write):
     path = write("a.jsonl", [{"text": "Good one", "label": "pos"}, {"text": "Bad.", "label": "neg"}])
-    (found,) = examples.load(path, B=3, T=8)
-    x, last, label = found.table.values()
-    assert (found.kind, found.labels, found.count, found.notes) == ("labels", ("neg", "pos"), 2, ())
-    assert str(found) == f"{path}: 2 examples of 2 labels"
+    (loaded,) = examples.load(path, B=3, T=8)
+    x, last, label = loaded.table.values()
+    assert (loaded.kind, loaded.labels, loaded.count, loaded.notes) == ("labels", ("neg", "pos"), 2, ())
+    assert str(loaded) == f"{path}: 2 examples of 2 labels"
     assert x.shape == (2, 8) and rows(x, last) == [[*ids("Good one"), END], [*ids("Bad."), END]]
     assert label.tolist() == [1, 0]
 
@@ -44,16 +44,16 @@ def test_texts_and_their_labels(write):
     ids=["commas", "as Excel writes them", "JSONL"],
 )  # fmt: skip
 def test_the_same_examples_in_any_format(write, name, content):
-    (found,) = examples.load(write(name, content), B=3, T=16)
-    x, last, label = found.table.values()
-    assert found.labels == ("no", "yes") and label.tolist() == [0, 1, 0]
+    (loaded,) = examples.load(write(name, content), B=3, T=16)
+    x, last, label = loaded.table.values()
+    assert loaded.labels == ("no", "yes") and label.tolist() == [0, 1, 0]
     assert rows(x, last) == [[*ids(text), END] for text in ('a, "b"', "two\nlines", "c")]
 
 
 def test_in_a_table_with_tabs_quotes_are_text(write):
-    (found,) = examples.load(write("a.tsv", 'text\tlabel\nso "good"\t1\n"open\t0\n'), B=3, T=16)
-    assert rows(found.table["tokens"], found.table["last"]) == [[*ids('so "good"'), END], [*ids('"open'), END]]
-    assert found.table["labels"].tolist() == [1, 0]
+    (loaded,) = examples.load(write("a.tsv", 'text\tlabel\nso "good"\t1\n"open\t0\n'), B=3, T=16)
+    assert rows(loaded.table["tokens"], loaded.table["last"]) == [[*ids('so "good"'), END], [*ids('"open'), END]]
+    assert loaded.table["labels"].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,15 @@ def test_in_a_table_with_tabs_quotes_are_text(write):
 )
 def test_labels_have_one_order(write, given, ordered):
     path = write("a.jsonl", [{"text": "x", "label": each} for each in given])
-    (found,) = examples.load(path, B=3, T=8)
-    assert found.labels == ordered
-    assert [found.labels[k] for k in found.table["labels"]] == [str(each) for each in given]
+    (loaded,) = examples.load(path, B=3, T=8)
+    assert loaded.labels == ordered
+    assert [loaded.labels[k] for k in loaded.table["labels"]] == [str(each) for each in given]
 
 
 def test_known_labels_have_the_order_that_they_had(write):
     path = write("a.jsonl", [{"text": "x", "label": "b"}, {"text": "y", "label": "b"}])
-    (found,) = examples.load(path, B=3, T=8, labels=["c", "b", "a"])
-    assert found.labels == ("c", "b", "a") and found.table["labels"].tolist() == [1, 1]
+    (loaded,) = examples.load(path, B=3, T=8, labels=["c", "b", "a"])
+    assert loaded.labels == ("c", "b", "a") and loaded.table["labels"].tolist() == [1, 1]
 
 
 def test_a_share_of_all_parts_of_the_file_is_held_out_and_always_the_same(write):
@@ -101,15 +101,15 @@ def test_a_share_of_all_parts_of_the_file_is_held_out_and_always_the_same(write)
 def test_too_long_texts_lose_their_end_and_are_counted(write):
     words = " one two three four five six seven"
     path = write("a.jsonl", [{"text": words, "label": 0}, {"text": " one two three four", "label": 1}])
-    (found,) = examples.load(path, B=3, T=5)
-    assert rows(found.table["tokens"], found.table["last"]) == [[*ids(words)[:4], END], [*ids(words)[:4], END]]
-    assert found.notes == ("1 texts are longer than --T 5 and lose their end",)
+    (loaded,) = examples.load(path, B=3, T=5)
+    assert rows(loaded.table["tokens"], loaded.table["last"]) == [[*ids(words)[:4], END], [*ids(words)[:4], END]]
+    assert loaded.notes == ("1 texts are longer than --T 5 and lose their end",)
 
 
 def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write):
     path = write("a.jsonl", [{"text": str(n), "label": n % 3} for n in range(7)])
-    (found,) = examples.load(path, B=3, T=4)
-    batches = list(found.one_pass())
+    (loaded,) = examples.load(path, B=3, T=4)
+    batches = list(loaded.one_pass())
     assert [batch["tokens"].shape for batch in batches] == [(3, 4)] * 3
     arrays = [np.concatenate([batch[name] for batch in batches]) for name in ("tokens", "last", "labels")]
     x, last, label = arrays

@@ -1,4 +1,4 @@
-"""Texts with labels as rows: how a pair is cut. Files of them are in test_examples.py."""
+"""How a pair of texts is cut; test_examples.py has the files of labels."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def ids(text):
 
 
 def cut_by_turns(a, b, room):
-    """As tokens_of has it, told otherwise: while there is no room, the longer text loses a token."""
+    """As encode_texts, computed otherwise: while there is no room, the longer text loses a token."""
     while len(a) + len(b) > room:
         if len(a) > len(b):
             a = a[:-1]
@@ -23,10 +23,10 @@ def cut_by_turns(a, b, room):
 
 
 @pytest.mark.parametrize("a, b", [(3, 3), (1, 20), (20, 1), (9, 7), (7, 9), (20, 20), (5, 11)])
-def test_of_a_pair_the_longer_text_loses_its_end_first(a, b):
+def test_the_longer_text_of_a_pair_loses_its_end_first(a, b):
     record = {"text_a": " a" * a, "text_b": " b" * b}
     for T in range(2, 24):
-        tokens, longer = labels.tokens_of("here", record, T)
+        tokens, longer = labels.encode_texts("line 1", record, T)
         left, right = cut_by_turns(ids(" a" * a), ids(" b" * b), T - 2)
         assert tokens[-1] == END and len(tokens) <= T and longer == (a + b + 2 > T)
         between = tokens.index(*ids("\n"))
@@ -34,4 +34,4 @@ def test_of_a_pair_the_longer_text_loses_its_end_first(a, b):
         assert tokens == [*ids(" a" * between), *ids("\n"), *ids(" b" * (len(tokens) - between - 2)), END]
         if not longer:
             assert tokens == [*ids(" a" * a), *ids("\n"), *ids(" b" * b), END]
-    assert labels.tokens_of("here", record, 1) == ([END], True)
+    assert labels.encode_texts("line 1", record, 1) == ([END], True)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgpt.data.loader import batches_per_epoch, epoch_order, next_batch, next_examples, next_windows, windows
-from jaxgpt.data.order import mixed, permuted
+from jaxgpt.data.order import mixture_schedule, permute
 from jaxgpt.data.shards import Tokens
 
 
@@ -149,7 +149,7 @@ def test_targets_are_the_tokens_ahead_over_two_epochs_and_the_wraps(shape, n):
     batches = 0
     for at, want_x, want_y in token_by_token(tokens, B, T, n):
         assert position == at
-        x, y, position = next_batch(tokens, position, B, T, n=n)
+        x, y, position = next_batch(tokens, position, B, T, horizon=n)
         assert y.shape == ((B, T) if n == 1 else (n, B, T)) and x.dtype == y.dtype == np.int32
         assert x.tolist() == want_x and (y[None] if n == 1 else y).tolist() == want_y
         batches += 1
@@ -157,21 +157,21 @@ def test_targets_are_the_tokens_ahead_over_two_epochs_and_the_wraps(shape, n):
 
 
 @given(shapes(), st.integers(2, 5))
-def test_of_each_host_too(shape, n):
+def test_each_host_cuts_its_own_tokens_ahead(shape, n):
     N, B, T = shape
     tokens = np.random.default_rng(N).integers(0, 50257, N + n).astype(np.uint16)
-    _, y, next_position = next_batch(tokens, 0, B, T, n=n)
+    _, y, next_position = next_batch(tokens, 0, B, T, horizon=n)
     for row in range(B):
-        _, mine, position = next_batch(tokens, 0, B, T, slice(row, row + 1), n)
-        assert np.array_equal(mine[:, 0], y[:, row]) and position == next_position
+        _, y_of_row, position = next_batch(tokens, 0, B, T, slice(row, row + 1), n)
+        assert np.array_equal(y_of_row[:, 0], y[:, row]) and position == next_position
 
 
 def test_several_tokens_ahead_need_a_longer_text():
     assert batches_per_epoch(np.zeros(132, np.uint16), 4, 32, 4) == 1
     with pytest.raises(ValueError, match=r"131 tokens are too few for one batch: B\*T \+ 4 = 4\*32 \+ 4 = 132"):
-        next_batch(np.zeros(131, np.uint16), 0, 4, 32, n=4)
-    with pytest.raises(ValueError, match="at least 1, not B=4, T=32, n=0"):
-        next_batch(np.zeros(200, np.uint16), 0, 4, 32, n=0)
+        next_batch(np.zeros(131, np.uint16), 0, 4, 32, horizon=4)
+    with pytest.raises(ValueError, match="at least 1, not B=4, T=32, horizon=0"):
+        next_batch(np.zeros(200, np.uint16), 0, 4, 32, horizon=0)
 
 
 # ---- Windows
@@ -181,13 +181,13 @@ def window_by_window(texts, weights, seed, T, count, n):
     """The windows of a run, one by one: the T + n tokens of each."""
     seen = [0] * len(texts)
     for k in range(count):
-        i = int(mixed(np.array(k), weights)[0])
+        i = int(mixture_schedule(np.array(k), weights)[0])
         of_epoch = (len(texts[i]) - n) // T
         epoch, number = divmod(seen[i], of_epoch)
         seen[i] += 1
         if seed is not None:
             key = (seed, epoch, i) if i else (seed, epoch)
-            number = int(permuted(np.array(number), of_epoch, key))
+            number = int(permute(np.array(number), of_epoch, key))
         yield [int(t) for t in texts[i][number * T : (number + 1) * T + n]]
 
 
@@ -203,11 +203,11 @@ def test_a_run_has_the_same_windows_with_any_batch_and_any_hosts(data):
     expected = list(window_by_window(texts, weights, seed, T, 60, n))
     if dtype == np.uint16 and data.draw(st.booleans()):  # the same tokens in shards
         texts[0] = Tokens(tuple(np.split(texts[0], sorted(rng.integers(0, len(texts[0]), 3).tolist()))))
-    position, found = 0, []
-    while len(found) < 50:
+    position, seen = 0, []
+    while len(seen) < 50:
         B = data.draw(st.integers(1, 5)) * 2
         parts = [next_windows(texts, weights, position, B, T, seed, slice(i, i + B // 2), n) for i in (0, B // 2)]
-        x, y, following = next_windows(texts, weights, position, B, T, seed, n=n)
+        x, y, following = next_windows(texts, weights, position, B, T, seed, horizon=n)
         assert x.dtype == y.dtype == np.int32 and following == position + B * T
         assert y.shape == (x.shape if n == 1 else (n, *x.shape)) and x.shape == (B, T)
         for whole, cut in ((x, 0), (y, 1)):
@@ -217,23 +217,23 @@ def test_a_run_has_the_same_windows_with_any_batch_and_any_hosts(data):
         whole = np.concatenate([x, *ahead[:, :, -1:]], axis=1)
         for i in range(n):
             np.testing.assert_array_equal(whole[:, i + 1 : i + 1 + T], ahead[i])
-        found += whole.tolist()
+        seen += whole.tolist()
         position = following
-    assert found == expected[: len(found)]
+    assert seen == expected[: len(seen)]
 
 
 @pytest.mark.parametrize("N, T, B", [(161, 16, 3), (160, 16, 3), (17, 16, 5), (41, 4, 10), (100, 1, 7)])
-def test_every_window_comes_once_an_epoch_in_an_order_of_its_own(N, T, B):
+def test_every_epoch_has_each_window_once_in_a_new_order(N, T, B):
     n, epochs = (N - 1) // T, 5
     starts = np.concatenate([windows([N], (1,), k * B * T, B, T, seed=4)[1] for k in range(-(-n * epochs // B))])
     orders = starts[: n * epochs].reshape(epochs, n)
     for epoch, order in enumerate(orders):
         assert sorted(order.tolist()) == list(range(0, n * T, T))
-        np.testing.assert_array_equal(order, T * permuted(np.arange(n), n, (4, epoch)))
+        np.testing.assert_array_equal(order, T * permute(np.arange(n), n, (4, epoch)))
     assert n == 1 or len({tuple(order) for order in orders.tolist()}) > 1
 
 
-def test_in_a_mixture_each_text_goes_round_by_itself():
+def test_each_text_of_a_mixture_has_its_own_epochs():
     source, starts = windows([9, 41], (1, 3), 0, 80, 4, seed=0)
     assert np.bincount(source).tolist() == [20, 60]
     for i, n in ((0, 2), (1, 10)):
@@ -250,7 +250,7 @@ def test_in_a_mixture_each_text_goes_round_by_itself():
         (0, 1, 9, "9 tokens are too few for one window: T \\+ 1 = 10 are needed"),
     ],
 )
-def test_windows_that_there_are_not_are_an_error(position, B, T, message):
+def test_windows_that_do_not_exist_are_an_error(position, B, T, message):
     with pytest.raises(ValueError, match=message):
         windows([9], (1,), position, B, T, seed=0)
 
@@ -259,7 +259,7 @@ def test_windows_that_there_are_not_are_an_error(position, B, T, message):
 
 
 @pytest.mark.parametrize("R, B", [(7, 3), (5, 5), (3, 8), (10, 1)])
-def test_every_epoch_has_all_rows_once_in_an_order_of_its_own(R, B):
+def test_every_epoch_has_each_row_once_in_a_new_order(R, B):
     T, seed, epochs = 4, 11, 6
     table = np.arange(R * T, dtype=np.uint16).reshape(R, T), np.arange(R) * 100
     position, seen = 0, []
@@ -276,13 +276,13 @@ def test_every_epoch_has_all_rows_once_in_an_order_of_its_own(R, B):
     assert [int(next_examples((table[1],), k * T, 1, T, seed)[0][0] // 100) for k in range(R)] == list(orders[0])
 
 
-def test_orders_depend_on_the_seed_and_the_epoch_alone():
+def test_orders_depend_only_on_the_seed_and_the_epoch():
     orders = {tuple(epoch_order(50, seed, epoch).tolist()) for seed in range(4) for epoch in range(4)}
     assert len(orders) == 16
     assert (epoch_order(50, 1, 2) == epoch_order.__wrapped__(50, 1, 2)).all()
 
 
-def test_rows_of_examples_side_by_side_are_the_batch():
+def test_the_hosts_rows_of_examples_are_the_batch():
     table = (np.arange(30).reshape(10, 3),)
     whole, following = next_examples(table, 8 * 3, 6, 3, seed=0)
     parts = [next_examples(table, 8 * 3, 6, 3, seed=0, rows=slice(first, first + 2)) for first in (0, 2, 4)]

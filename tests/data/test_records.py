@@ -1,4 +1,4 @@
-"""JSONL files: what is read, and the line of everything that can't be."""
+"""JSONL files, and the line of every invalid record."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from jaxgpt.errors import DataError
 def read(tmp_path):
     def read(content):
         (tmp_path / "a.jsonl").write_bytes(content)
-        return records.read(tmp_path / "a.jsonl")
+        return records.read_jsonl(tmp_path / "a.jsonl")
 
     return read
 
@@ -37,13 +37,13 @@ def test_the_objects_and_their_lines(read):
         (b'{"a": 1' + b"0" * 5000 + b"}", "a.jsonl, line 1: can't be read"),
     ],
 )
-def test_a_bad_file_is_one_line(read, content, message):
+def test_an_invalid_file_is_a_one_line_error(read, content, message):
     with pytest.raises(DataError) as caught:
         read(content)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name, message", [("nowhere", "no such file"), ("", "Is a directory"), ("a\0b", "null")])
-def test_a_file_that_cant_be_read_is_one_line(tmp_path, name, message):
+def test_an_unreadable_file_is_a_one_line_error(tmp_path, name, message):
     with pytest.raises(DataError, match=message):
-        records.read(f"{tmp_path}/{name}")
+        records.read_jsonl(f"{tmp_path}/{name}")

@@ -12,7 +12,7 @@ from jaxgpt.data.tokenizer import RANKS_SHA256
 from jaxgpt.errors import DataError
 
 
-def prepared(folder, train, val=(), per_shard=7):
+def prepare_folder(folder, train, val=(), per_shard=7):
     """A prepared folder of these tokens."""
     folder.mkdir(exist_ok=True)
     splits = {}
@@ -24,21 +24,21 @@ def prepared(folder, train, val=(), per_shard=7):
 
 
 def test_a_folder_is_what_its_format_says(tmp_path):
-    """Read by hand, with nothing of ours."""
+    """Read with numpy and json alone."""
     ids = [*range(50240, 50257), 0, 65535]
-    folder = prepared(tmp_path / "a", ids, [1, 2, 3])
+    folder = prepare_folder(tmp_path / "a", ids, [1, 2, 3])
     meta = json.loads((folder / "meta.json").read_text())
     assert (meta["format"], meta["version"], meta["dtype"]) == ("jaxgpt-tokens", 1, "uint16")
     assert meta["tokenizer"] == {"name": "gpt2", "sha256": RANKS_SHA256} and meta["command"].startswith("python")
     assert meta["splits"]["val"]["tokens"] == 3 and meta["splits"]["val"]["documents"] == 1
-    found = []
+    stored = []
     for shard in meta["splits"]["train"]["shards"]:
         content = (folder / shard["file"]).read_bytes()
         head = np.frombuffer(content[:1024], np.int32)
         assert head[:3].tolist() == [20240520, 1, shard["tokens"]] and not head[3:].any()
         assert hashlib.sha256(content).hexdigest() == shard["sha256"]
-        found += np.frombuffer(content[1024:], "<u2").tolist()
-    assert found == ids and meta["splits"]["train"]["tokens"] == len(ids)
+        stored += np.frombuffer(content[1024:], "<u2").tolist()
+    assert stored == ids and meta["splits"]["train"]["tokens"] == len(ids)
     assert sorted(os.listdir(folder)) == [
         "meta.json",
         "train_000000.bin",
@@ -50,7 +50,7 @@ def test_a_folder_is_what_its_format_says(tmp_path):
 
 @given(st.lists(st.integers(0, 65535), max_size=60), st.lists(st.integers(0, 60), max_size=5), st.integers(1, 20))
 @settings(max_examples=60, deadline=None)
-def test_the_files_do_not_depend_on_the_parts_sizes(tmp_path_factory, ids, cuts, per_shard):
+def test_the_files_do_not_depend_on_how_the_tokens_are_cut(tmp_path_factory, ids, cuts, per_shard):
     whole, cut = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("cut")
     one = shards.write(whole, "train", [np.array(ids, np.uint16)], per_shard)
     parts = np.split(np.array(ids, np.int64), sorted(cuts))
@@ -63,9 +63,9 @@ def test_the_files_do_not_depend_on_the_parts_sizes(tmp_path_factory, ids, cuts,
 
 @given(st.integers(1, 60), st.integers(1, 20), st.data())
 @settings(max_examples=60, deadline=None)
-def test_tokens_are_cut_as_one_array_is(tmp_path_factory, N, per_shard, data):
+def test_tokens_are_sliced_like_one_array(tmp_path_factory, N, per_shard, data):
     ids = np.random.default_rng(N).integers(0, 50257, N).astype(np.uint16)
-    tokens = shards.open_split(prepared(tmp_path_factory.mktemp("a"), ids, per_shard=per_shard), "train")
+    tokens = shards.open_split(prepare_folder(tmp_path_factory.mktemp("a"), ids, per_shard=per_shard), "train")
     first, end = (data.draw(st.none() | st.integers(-N - 2, N + 2)) for _ in range(2))
     assert len(tokens) == N and tokens.dtype == np.uint16
     assert tokens[first:end].dtype == np.uint16 and tokens[first:end].tolist() == ids[first:end].tolist()
@@ -75,18 +75,18 @@ def test_tokens_are_cut_as_one_array_is(tmp_path_factory, N, per_shard, data):
     assert part.fingerprint != tokens.fingerprint
 
 
-def test_a_slice_inside_of_a_shard_is_no_copy(tmp_path):
-    tokens = shards.open_split(prepared(tmp_path / "a", range(20)), "train")
+def test_a_slice_within_a_shard_is_a_view(tmp_path):
+    tokens = shards.open_split(prepare_folder(tmp_path / "a", range(20)), "train")
     assert np.shares_memory(tokens[7:14], tokens.shards[1]) and not tokens[7:14].flags.writeable
     assert not any(np.shares_memory(tokens[6:14], shard) for shard in tokens.shards)
     assert np.shares_memory(tokens.part(6, 14)[1:8], tokens.shards[1])
-    with pytest.raises(ValueError, match="not in steps of 2"):
+    with pytest.raises(ValueError, match="only contiguous tokens can be cut, not every 2"):
         tokens[::2]
 
 
 def test_the_fingerprint_is_of_the_tokens_and_their_shards(tmp_path):
     def fingerprint(ids, name, per_shard=7):
-        return shards.open_split(prepared(tmp_path / name, ids, per_shard=per_shard), "train").fingerprint
+        return shards.open_split(prepare_folder(tmp_path / name, ids, per_shard=per_shard), "train").fingerprint
 
     one = fingerprint(range(20), "a")
     assert one == fingerprint(range(20), "elsewhere")
@@ -96,19 +96,19 @@ def test_the_fingerprint_is_of_the_tokens_and_their_shards(tmp_path):
 
 
 @pytest.mark.parametrize("ids", [[-1], [65536], [3, 70000]])
-def test_ids_that_do_not_fit_are_never_written(tmp_path, ids):
+def test_ids_beyond_uint16_are_never_written(tmp_path, ids):
     with pytest.raises(ValueError, match="don't fit into uint16"):
         shards.write(tmp_path, "train", [np.array(ids)], 10)
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("per_shard", [0, 2**31])
-def test_shards_that_the_header_can_not_count_are_refused(tmp_path, per_shard):
+def test_shards_too_large_for_the_header_are_refused(tmp_path, per_shard):
     with pytest.raises(ValueError, match="tokens_per_shard must be"):
         shards.write(tmp_path, "train", [], per_shard)
 
 
-def test_a_writer_that_dies_leaves_no_part_under_a_name(tmp_path):
+def test_a_killed_writer_leaves_no_partial_shard(tmp_path):
     def parts():
         yield np.arange(10)
         raise KeyboardInterrupt
@@ -140,37 +140,37 @@ def content(folder, change):
         (lambda f: changed(f, version=2), "meta.json: version 2; only 1 is known"),
         (lambda f: changed(f, tokenizer={"name": "p50k"}), "meta.json: tokenizer .*p50k.*; only .*gpt2"),
         (lambda f: changed(f, dtype="uint32"), "meta.json: dtype 'uint32'; only 'uint16' is known"),
-        (lambda f: changed(f, splits=3), "meta.json: damaged: it describes no splits"),
-        (lambda f: changed(f, splits={"train": 3}), "meta.json: damaged: its split 'train' describes no shards"),
+        (lambda f: changed(f, splits=3), "meta.json: corrupt: it describes no splits"),
+        (lambda f: changed(f, splits={"train": 3}), "meta.json: corrupt: its split 'train' describes no shards"),
         (
             lambda f: changed(f, splits={"train": {"shards": [{"file": "../x", "tokens": 1, "sha256": "0" * 64}]}}),
-            "meta.json: damaged: its split 'train'",
+            "meta.json: corrupt: its split 'train'",
         ),
         (lambda f: changed(f, splits={"val": {}}), "there is no split 'train', only val; prepare it with such a split"),
         (lambda f: (f / "train_000001.bin").unlink(), "train_000001.bin: missing, though meta.json lists it"),
-        (lambda f: content(f, lambda b: b[:-2]), "train_000001.bin: truncated or damaged"),
+        (lambda f: content(f, lambda b: b[:-2]), "train_000001.bin: truncated or corrupt"),
         (lambda f: content(f, lambda b: shards.header(1) + b[-2:]), "train_000001.bin: 1 tokens, and meta.json says 7"),
         (lambda f: content(f, lambda b: b[:500]), "train_000001.bin: truncated"),
     ],
 )
-def test_what_is_not_whole_is_one_line(tmp_path, damage, message):
-    folder = prepared(tmp_path / "a", range(20))
+def test_a_corrupt_or_incomplete_folder_is_a_one_line_error(tmp_path, damage, message):
+    folder = prepare_folder(tmp_path / "a", range(20))
     damage(folder)
     with pytest.raises(DataError, match=message) as raised:
         shards.open_split(folder, "train")
     assert "\n" not in str(raised.value) and str(folder) in str(raised.value)
 
 
-def test_an_empty_split_is_none(tmp_path):
-    folder = prepared(tmp_path / "a", range(20))
+def test_an_empty_split_does_not_exist(tmp_path):
+    folder = prepare_folder(tmp_path / "a", range(20))
     with pytest.raises(DataError, match="no split 'val', only train; prepare it with such a split"):
         shards.open_split(folder, "val")
     assert shards.verify(folder) == 3
 
 
-def test_a_flipped_bit_is_found_by_verify_and_by_it_alone(tmp_path):
-    folder = prepared(tmp_path / "a", range(20))
+def test_only_verify_finds_a_flipped_bit(tmp_path):
+    folder = prepare_folder(tmp_path / "a", range(20))
     content(folder, lambda b: b[:-1] + bytes([b[-1] ^ 1]))
     assert len(shards.open_split(folder, "train")) == 20
-    with pytest.raises(DataError, match=r"train_000001.bin: damaged: its SHA-256 is .*, not "):
+    with pytest.raises(DataError, match=r"train_000001.bin: corrupt: its SHA-256 is .*, not "):
         shards.verify(folder)

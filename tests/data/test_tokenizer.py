@@ -40,16 +40,16 @@ def test_neither_network_nor_a_writable_cache_is_needed(tmp_path, monkeypatch):
 
 def test_the_files_for_transformers_are_those_of_openai():
     """To the byte: tiktoken knows the hashes of vocab.json (encoder.json) and merges.txt (vocab.bpe)."""
-    tiktokens_own = inspect.getsource(tiktoken_ext.openai_public.gpt2)
+    tiktoken_source = inspect.getsource(tiktoken_ext.openai_public.gpt2)
     for name in ("vocab.json", "merges.txt"):
-        assert hashlib.sha256(hugging_face_files()[name].encode()).hexdigest() in tiktokens_own
+        assert hashlib.sha256(hugging_face_files()[name].encode()).hexdigest() in tiktoken_source
 
 
 def test_transformers_reads_the_same_tokens(tmp_path):
     transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
     for name, content in hugging_face_files().items():
         (tmp_path / name).write_text(content, encoding="utf-8")
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    reference = transformers.AutoTokenizer.from_pretrained(tmp_path)
     topics = "\n".join(pydoc_data.topics.topics.values())[:200_000]
     for text in (
         topics,
@@ -57,5 +57,5 @@ def test_transformers_reads_the_same_tokens(tmp_path):
         "a<|endoftext|>b",
     ):
         ids = gpt2().encode(text, allowed_special="all")
-        assert theirs(text)["input_ids"] == ids and theirs.decode(ids) == text
-    assert theirs.eos_token_id == 50256
+        assert reference(text)["input_ids"] == ids and reference.decode(ids) == text
+    assert reference.eos_token_id == 50256

@@ -615,7 +615,7 @@ def test_flags_that_do_not_fit_the_weights_are_one_line(finished, tiny, tmp_path
         (
             ["--data", "{cut}"],
             3,
-            "{cut}: truncated or damaged: its header counts 9 tokens, but 16 bytes follow it, not 18",
+            "{cut}: truncated or corrupt: its header counts 9 tokens, but 16 bytes follow it, not 18",
         ),
         (["--data", "{beyond}"], 3, "{beyond}: token 1 is 50257, beyond GPT-2's vocabulary of 50,257"),
         (["--data", "shakespeare"], 4, "another configuration: corpus "),
