@@ -13,8 +13,8 @@ import rich.text
 from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, UsageError
-from jaxgpt.prepare.html import page, require_matplotlib
-from jaxgpt.prepare.statistics import Survey, excerpt, survey, visible
+from jaxgpt.prepare.html import render_report, require_matplotlib
+from jaxgpt.prepare.statistics import SplitStatistics, compute_statistics, escape_unprintable, excerpt
 from jaxgpt.runs.folder import require_writable
 
 REPORT, DROPPED, PAGE = "report.json", "dropped.jsonl", "report.html"
@@ -31,7 +31,7 @@ def show(folder: Path, html: Path | None = None, seed: int = 0) -> None:
       seed: of the draw of documents.
 
     Raises:
-      DataError: it is no prepared folder, or one that is damaged.
+      DataError: it is no prepared folder, or one that is corrupt.
       UsageError: matplotlib is missing, or the page can't be written.
     """
     meta, report = read_meta(folder), read_report(folder)
@@ -40,17 +40,17 @@ def show(folder: Path, html: Path | None = None, seed: int = 0) -> None:
         raise UsageError(f"--html {html}: give the page a name that ends in .html")
     require_matplotlib()
     require_writable("--html", html)
-    tables, surveys = [splits_table(folder, meta)], {}
+    tables, statistics = [splits_table(folder, meta)], {}
     for name, split in meta["splits"].items():
         if split["tokens"]:
             tokens = shards.open_split(folder, name)
-            surveys[name] = survey(tokens, str(folder), DOCUMENTS if name == "train" else 0, seed)
-    tables.append(lengths_table(surveys))
+            statistics[name] = compute_statistics(tokens, str(folder), DOCUMENTS if name == "train" else 0, seed)
+    tables.append(lengths_table(statistics))
     documents = []
-    if "train" in surveys:
-        tables.append(frequent_table(surveys["train"]))
+    if "train" in statistics:
+        tables.append(frequent_table(statistics["train"]))
         tokens = shards.open_split(folder, "train")
-        documents = [excerpt(tokens, start) for start in surveys["train"].starts.tolist()]
+        documents = [excerpt(tokens, start) for start in statistics["train"].sample_starts.tolist()]
     tables += [records_table(report), steps_table(report, examples(folder / DROPPED)), kinds_table(report)]
 
     paper = rich.console.Console(width=None if sys.stdout.isatty() else 160)
@@ -59,8 +59,8 @@ def show(folder: Path, html: Path | None = None, seed: int = 0) -> None:
     paper.print(f"{len(documents)} documents of train, drawn with seed {seed}:")
     for text, cut in documents:
         paper.rule()
-        paper.print(rich.text.Text(visible(text) + (" [...]" if cut else "")))
-    html.write_text(page(str(folder), tables, documents, surveys, report), encoding="utf-8")
+        paper.print(rich.text.Text(escape_unprintable(text) + (" [...]" if cut else "")))
+    html.write_text(render_report(str(folder), tables, documents, statistics, report), encoding="utf-8")
     paper.print(f"saved     {html}", markup=False, highlight=False)
 
 
@@ -68,14 +68,14 @@ def read_meta(folder: Path) -> dict[str, Any]:
     """The meta.json of a prepared folder, with what is shown of each split.
 
     Raises:
-      DataError: there is none, or it is damaged.
+      DataError: there is none, or it is corrupt.
     """
     meta = shards.read_meta(folder)
     for name, split in meta["splits"].items():
         numbers = [split.get(key) for key in ("documents", "tokens", "text_bytes")] if isinstance(split, dict) else [""]
         if not all(type(number) is int for number in numbers) or not isinstance(split.get("shards"), list):
             raise DataError(
-                f"{folder / shards.META}: damaged: it does not say what split {name!r} has; {shards.PREPARE_AGAIN}"
+                f"{folder / shards.META}: corrupt: it does not say what split {name!r} has; {shards.PREPARE_AGAIN}"
             )
     return meta
 
@@ -84,7 +84,7 @@ def read_report(folder: Path) -> dict[str, Any]:
     """The report.json of a prepared folder.
 
     Raises:
-      DataError: there is none, or it is damaged.
+      DataError: there is none, or it is corrupt.
     """
     path = folder / REPORT
     try:
@@ -101,7 +101,7 @@ def read_report(folder: Path) -> dict[str, Any]:
         whole = False
     if not whole:
         raise DataError(
-            f"{path}: damaged: it does not say what was read, changed, dropped and kept; {shards.PREPARE_AGAIN}"
+            f"{path}: corrupt: it does not say what was read, changed, dropped and kept; {shards.PREPARE_AGAIN}"
         )
     return report
 
@@ -134,7 +134,7 @@ def table(title: str, *columns: str) -> rich.table.Table:
 
 def add(drawn: rich.table.Table, *cells: str | int) -> None:
     """A row; texts are taken as they are, without rich's markup."""
-    texts = (f"{cell:,}" if isinstance(cell, int) else visible(cell) for cell in cells)
+    texts = (f"{cell:,}" if isinstance(cell, int) else escape_unprintable(cell) for cell in cells)
     drawn.add_row(*map(rich.text.Text, texts))
 
 
@@ -147,21 +147,21 @@ def splits_table(folder: Path, meta: dict[str, Any]) -> rich.table.Table:
     return drawn
 
 
-def lengths_table(surveys: dict[str, Survey]) -> rich.table.Table:
+def lengths_table(statistics: dict[str, SplitStatistics]) -> rich.table.Table:
     drawn = table("tokens of a document, with its <|endoftext|>", "split", *QUANTILES, "longest", "mean", "looked at")
-    for name, found in surveys.items():
+    for name, found in statistics.items():
         if len(found.lengths):
             row = [found.quantile(q) for q in QUANTILES.values()]
-            add(drawn, name, *row, int(found.lengths[-1]), f"{found.mean():,.1f}", f"{found.looked_at:,} tokens")
+            add(drawn, name, *row, int(found.lengths[-1]), f"{found.mean():,.1f}", f"{found.num_tokens:,} tokens")
     return drawn
 
 
-def frequent_table(found: Survey) -> rich.table.Table:
+def frequent_table(found: SplitStatistics) -> rich.table.Table:
     drawn = table("the most frequent tokens of train", "token", "id", "times", "share")
-    for token in np.argsort(-found.tokens, kind="stable")[:FREQUENT].tolist():
-        if number := int(found.tokens[token]):
+    for token in np.argsort(-found.token_counts, kind="stable")[:FREQUENT].tolist():
+        if number := int(found.token_counts[token]):
             text = gpt2().decode_single_token_bytes(token).decode("utf-8", errors="backslashreplace")
-            add(drawn, repr(text), token, number, f"{number / found.looked_at:.2%}")
+            add(drawn, repr(text), token, number, f"{number / found.num_tokens:.2%}")
     return drawn
 
 

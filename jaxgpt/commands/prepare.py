@@ -170,15 +170,15 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
     from jaxgpt.data import shards
     from jaxgpt.prepare import canaries, decontaminate, dedup, documents, executors, filters, sources, tokenize
     from jaxgpt.prepare.drop_log import write_json
-    from jaxgpt.prepare.summary import account
+    from jaxgpt.prepare.summary import write_report
 
     out, work = config.out, config.out / "work"
     _require_ours(out)
     if not work.exists():
         _reset(work)
-    executors.wait_for(work / "workers")
-    names = [str(sources.spool(work)) if name == "-" else name for name in config.inputs]
-    pieces = sources.plan(names, config.files)
+    executors.wait_for_workers(work / "workers")
+    names = [str(sources.save_stdin(work)) if name == "-" else name for name in config.inputs]
+    pieces = sources.plan_pieces(names, config.files)
     units = [unit for piece in pieces for unit in piece]
     _require_apart(config, units)
     asked = _asked(config, units)
@@ -193,9 +193,9 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
     if config.language:
         filters.require_languages(config.language)
     if config.against:
-        dedup.earlier_index(config.against, config.dedup == "minhash", work / "earlier")
+        dedup.copy_index(config.against, config.dedup == "minhash", work / "earlier")
     if config.decontaminate:
-        found = decontaminate.index(config.decontaminate, work / "leaks")
+        found = decontaminate.build_index(config.decontaminate, work / "leaks")
         say("leaks", f"{found:,} sequences of {decontaminate.LEAK_WORDS} words that must not be trained on")
     if config.fresh:  # only now, when nothing is wrong with the flags
         _clear(out)
@@ -214,8 +214,8 @@ def prepare(config: PrepareConfig, argv: Sequence[str]) -> int:
     planted = canaries.plant(config.canaries, config.seed)
     splits = tokenize.collect(work, out, len(pieces), planted, config.shard_tokens)
     steps = [step for _, pipeline, _ in made for step in pipeline]
-    names = [step.name for step in steps if getattr(step, "journal", None) or getattr(step, "exclusion_writer", None)]
-    report = account(work, out, pieces, names, splits, sum(each.repeats for each in planted))
+    names = [step.name for step in steps if getattr(step, "drop_log", None) or getattr(step, "exclusion_writer", None)]
+    report = write_report(work, out, pieces, names, splits, sum(each.repeats for each in planted))
     if not splits["train"]["tokens"]:
         _reset(work)
         raise DataError(
@@ -241,34 +241,38 @@ def stages(config: PrepareConfig, pieces: int, work: Path) -> list[tuple[str, li
     """
     from jaxgpt.prepare import decontaminate, dedup, filters
     from jaxgpt.prepare.documents import Read
-    from jaxgpt.prepare.drop_log import Journal, Keep, Kept
-    from jaxgpt.prepare.tokenize import Tokenise
+    from jaxgpt.prepare.drop_log import DropLog, ReadSurvivors, WriteSurvivors
+    from jaxgpt.prepare.tokenize import Tokenize
 
-    first = [Read(config.text_field, work), *filters.steps(config.clean, work)]
+    first = [Read(config.text_field, work), *filters.make_steps(config.clean, work)]
     if (config.min_chars, config.max_chars) != (1, 10**9):
-        first.append(filters.length(config.min_chars, config.max_chars, work))
+        first.append(filters.filter_by_length(config.min_chars, config.max_chars, work))
     if config.language:
-        first.append(filters.language(config.language, work))
+        first.append(filters.filter_by_language(config.language, work))
     if config.decontaminate:
         first.append(decontaminate.decontaminate(work / "leaks", work))
     last = [filters.Anonymise(config.pii, config.pii_names, work)] if config.pii != "off" else []
-    last.append(Tokenise(work, config.val))
+    last.append(Tokenize(work, config.val))
     if config.dedup == "none":
         return [("tokenise", first + last, pieces)]
     earlier, index, buckets = (work / "earlier") if config.against else None, work / "index", dedup.MINHASH.num_buckets
-    exact, near = Journal(work, "exact", "same as another"), Journal(work, "near", "nearly the same as another")
+    exact, near = DropLog(work, "exact", "same as another"), DropLog(work, "near", "nearly the same as another")
     made = [
-        ("clean", [*first, Keep(work), dedup.signatures(work)], pieces),
+        ("clean", [*first, WriteSurvivors(work), dedup.exact_signatures(work)], pieces),
         ("exact", [dedup.find_exact(work, earlier)], 1),
     ]
     if config.dedup == "exact":
-        made.append(("tokenise", [Kept(work), dedup.drop_exact(work, exact), *last], pieces))
+        made.append(("tokenise", [ReadSurvivors(work), dedup.drop_exact(work, exact), *last], pieces))
     else:
         made += [
-            ("signatures", [Kept(work), dedup.drop_exact(work, None), dedup.near_signatures(work)], pieces),
+            ("signatures", [ReadSurvivors(work), dedup.drop_exact(work, None), dedup.near_signatures(work)], pieces),
             ("buckets", [dedup.near_buckets(work, earlier)], buckets),
             ("clusters", [dedup.near_clusters(work)], 1),
-            ("tokenise", [Kept(work), dedup.drop_exact(work, exact), dedup.drop_near(work, near), *last], pieces),
+            (
+                "tokenise",
+                [ReadSurvivors(work), dedup.drop_exact(work, exact), dedup.drop_near(work, near), *last],
+                pieces,
+            ),
         ]
     if config.index:
         name = hashlib.sha256(str(config.out.resolve()).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Leaks: documents that hold what a model will be evaluated on."""
+"""Decontamination: drops documents that contain text of an evaluation."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,39 +14,39 @@ from datatrove.utils.text import ngrams, simplify_text
 from jaxgpt.data import records
 from jaxgpt.errors import DataError
 from jaxgpt.prepare import documents, sources
-from jaxgpt.prepare.drop_log import Journal
-from jaxgpt.prepare.words import SIMPLE, WORDS
+from jaxgpt.prepare.drop_log import DropLog
+from jaxgpt.prepare.words import NORMALIZATION, WORDS
 
 LEAK_WORDS = 13  # as in Brown et al. (2020), appendix C
 
 
 def decontaminate(index: Path, work: Path) -> PipelineStep:
-    """Drops what shares 13 words in a row with the texts of which `index` made the index."""
-    config = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=SIMPLE)
-    step = NGramsDecontFilter(str(index), config, exclusion_writer=Journal(work, "decontaminate"), language=WORDS)
+    """A step that drops documents which share 13 words in a row with the texts that `build_index` has indexed."""
+    config = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=NORMALIZATION)
+    step = NGramsDecontFilter(str(index), config, exclusion_writer=DropLog(work, "decontaminate"), language=WORDS)
     step.name = "decontaminate"
     return step
 
 
-def index(files: tuple[Path, ...], folder: Path) -> int:
-    """Write the index of the word sequences of evaluation files: JSONL, of which every text counts, or plain text.
+def build_index(files: tuple[Path, ...], folder: Path) -> int:
+    """Index the sequences of 13 words in evaluation files: JSONL, where every string counts, or plain text.
 
     Returns:
-      How many sequences of 13 words there are.
+      The number of sequences.
 
     Raises:
-      DataError: a file can't be read, or has none.
+      DataError: a file can't be read, or has no such sequence.
     """
-    config = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=SIMPLE)
-    hashed = create_hash_func(config.hash_config)
+    config = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=NORMALIZATION)
+    hash_words = create_hash_func(config.hash_config)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     total = 0
     for number, file in enumerate(files):
         hashes = set()
         for text in _texts(file):
-            simple = WORDS.word_tokenize(simplify_text(text, config.norm_config))
-            hashes.update(hashed(" ".join(each)) for each in ngrams(simple, LEAK_WORDS))
+            words = WORDS.word_tokenize(simplify_text(text, config.norm_config))
+            hashes.update(hash_words(" ".join(each)) for each in ngrams(words, LEAK_WORDS))
         if not hashes:
             raise DataError(f"{file}: no text of {LEAK_WORDS} words in it, so that no leak of it could be found")
         np.array(sorted(hashes), config.hash_config.np_dtype).tofile(folder / f"{number} {file.name}.index.hashes")
@@ -55,19 +55,19 @@ def index(files: tuple[Path, ...], folder: Path) -> int:
 
 
 def _texts(file: Path) -> Iterator[str]:
-    if sources.kind(file) == "jsonl" and not file.name.lower().endswith(sources.PACKED):
+    if sources.detect_kind(file) == "jsonl" and not file.name.lower().endswith(sources.COMPRESSED):
         for _, record in records.read_jsonl(file):
             yield " ".join(_strings(record))
         return
-    for unit in (unit for piece in sources.plan([str(file)]) for unit in piece):
-        for line, found in documents.READERS[unit.kind](unit, "text", documents.Lines()):
-            if isinstance(found, documents.Broken):
-                raise DataError(f"{file}: {found.reason} near line {line} {found.detail}; its leaks could not be found")
-            yield found
+    for unit in (unit for piece in sources.plan_pieces([str(file)]) for unit in piece):
+        for line, text in documents.READERS[unit.kind](unit, "text", documents.LineCounter()):
+            if isinstance(text, documents.Broken):
+                raise DataError(f"{file}: {text.reason} near line {line} {text.detail}; its leaks could not be found")
+            yield text
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Every text in a record, however deep, in its order: a question and its answer may leak together."""
+    """All strings in a record, at any depth, in order: a question and its answer may leak together."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):

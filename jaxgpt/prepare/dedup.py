@@ -1,6 +1,6 @@
 """Duplicates: exact ones by a hash of the text, near ones by MinHash (Broder, 1997), both by datatrove.
 
-Of several copies one stays. Which one depends on the input alone, not on how many workers there are.
+One of several copies is kept. Which one depends only on the input, not on the number of workers.
 """
 
 import heapq
@@ -30,13 +30,13 @@ from datatrove.pipeline.dedup.minhash import (
 )
 
 from jaxgpt.errors import DataError
-from jaxgpt.prepare.drop_log import Journal
-from jaxgpt.prepare.words import SIMPLE, WORDS
+from jaxgpt.prepare.drop_log import DropLog
+from jaxgpt.prepare.words import NORMALIZATION, WORDS
 
-# 5-grams of words, 14 buckets of 8 hashes, as FineWeb (Penedo et al., 2024): two texts that share a part s of their
-# 5-grams are found with probability 1 - (1 - s^8)^14, a half at s = 0.69.
-MINHASH = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8, norm_config=SIMPLE)
-BUFFERED = 4096  # signatures read at once
+# 5-grams of words, 14 buckets of 8 hashes, as for FineWeb (Penedo et al., 2024): two texts that share a fraction s of
+# their 5-grams are found with probability 1 - (1 - s^8)^14, which is a half at s = 0.69.
+MINHASH = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8, norm_config=NORMALIZATION)
+BUFFER_LINES = 4096  # signatures read at once
 
 
 def _text(document: Document) -> str:
@@ -46,8 +46,8 @@ def _text(document: Document) -> str:
 EXACT = ExactDedupConfig(content_getter=_text, only_dedup_in_index=False)
 
 
-class Signatures(ExactDedupSignature):
-    """datatrove's, but that the documents go on to the next step."""
+class ExactSignatures(ExactDedupSignature):
+    """datatrove's step, which also passes the documents on to the next step."""
 
     def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         signatures = []
@@ -57,54 +57,56 @@ class Signatures(ExactDedupSignature):
         self.save_hashes(rank, signatures)
 
 
-def signatures(work: Path) -> PipelineStep:
-    """Writes the hash of every text."""
-    return Signatures(str(work / "exact" / "signatures"), EXACT)
+def exact_signatures(work: Path) -> PipelineStep:
+    """A step that writes the hash of every text."""
+    return ExactSignatures(str(work / "exact" / "signatures"), EXACT)
 
 
 def find_exact(work: Path, index: Path | None) -> PipelineStep:
-    """Finds the texts whose hash an earlier one has, or the index of an earlier folder. One task."""
+    """Finds the texts whose hash an earlier text or the index of an earlier folder has. Runs as one task."""
     earlier = str(index / "exact") if index else None
     folders = str(work / "exact" / "signatures"), str(work / "exact" / "duplicates")
-    return ExactFindDedups(*folders, EXACT, index_folder=earlier, lines_to_buffer=BUFFERED)
+    return ExactFindDedups(*folders, EXACT, index_folder=earlier, lines_to_buffer=BUFFER_LINES)
 
 
-def drop_exact(work: Path, journal: Journal | None) -> PipelineStep:
-    """Drops them, and tells the journal, if there is one."""
-    step = ExactDedupFilter(str(work / "exact" / "duplicates"), EXACT, exclusion_writer=journal)
+def drop_exact(work: Path, drop_log: DropLog | None) -> PipelineStep:
+    """Drops the exact duplicates, and logs them if there is a drop log."""
+    step = ExactDedupFilter(str(work / "exact" / "duplicates"), EXACT, exclusion_writer=drop_log)
     step.name = "exact"
     return step
 
 
 def near_signatures(work: Path) -> PipelineStep:
+    """Writes the MinHash of every text."""
     return MinhashDedupSignature(str(work / "near" / "signatures"), MINHASH, WORDS)
 
 
 def near_buckets(work: Path, index: Path | None) -> PipelineStep:
-    """Finds pairs that agree in a whole bucket. As many tasks as buckets."""
+    """Finds pairs whose hashes in a bucket are all equal. Runs as one task a bucket."""
     folders = str(work / "near" / "signatures"), str(work / "near" / "pairs")
     earlier = str(index / "near") if index else None
-    return MinhashDedupBuckets(*folders, earlier, MINHASH, only_dedup_in_index=False, lines_to_buffer=BUFFERED)
+    return MinhashDedupBuckets(*folders, earlier, MINHASH, only_dedup_in_index=False, lines_to_buffer=BUFFER_LINES)
 
 
 def near_clusters(work: Path) -> PipelineStep:
-    """Joins the pairs: of what hangs together one text stays. One task."""
+    """Joins the pairs into clusters, each of which keeps one text. Runs as one task."""
     return MinhashDedupCluster(str(work / "near" / "pairs"), str(work / "near" / "remove"), MINHASH)
 
 
-def drop_near(work: Path, journal: Journal) -> PipelineStep:
-    step = MinhashDedupFilter(str(work / "near" / "remove"), exclusion_writer=journal)
+def drop_near(work: Path, drop_log: DropLog) -> PipelineStep:
+    """Drops the near duplicates, and logs them."""
+    step = MinhashDedupFilter(str(work / "near" / "remove"), exclusion_writer=drop_log)
     step.name = "near"
     return step
 
 
-class Index(ExactDedupBuildIndex):
-    """datatrove's, but that a task may have had no document."""
+class ExactIndex(ExactDedupBuildIndex):
+    """datatrove's step, which fails where a task had no document."""
 
     def run(self, data: None = None, rank: int = 0, world_size: int = 1) -> None:
         files = self.data_folder.open_files(self.data_folder.list_files())
         readers = [
-            read_sigs(file, i, self.config.hash_config, lines_to_buffer=BUFFERED) for i, file in enumerate(files)
+            read_sigs(file, i, self.config.hash_config, lines_to_buffer=BUFFER_LINES) for i, file in enumerate(files)
         ]
         hashes = heapq.merge(*((signature.hash_value for signature in reader) for reader in readers))
         with self.output_folder.open(f"{self.index_name}.index", mode="wb") as file:
@@ -113,20 +115,20 @@ class Index(ExactDedupBuildIndex):
 
 
 def index_exact(work: Path, index: Path, name: str) -> PipelineStep:
-    """Writes the hashes that a later preparation can be held against. One task."""
-    return Index(str(work / "exact" / "signatures"), str(index / "exact"), name, EXACT)
+    """Writes the hashes that a later preparation can be compared with. Runs as one task."""
+    return ExactIndex(str(work / "exact" / "signatures"), str(index / "exact"), name, EXACT)
 
 
 def index_near(work: Path, index: Path, name: str) -> PipelineStep:
-    """As many tasks as buckets."""
-    return MinhashBuildIndex(str(work / "near" / "signatures"), str(index / "near"), name, MINHASH, BUFFERED)
+    """As `index_exact`, for MinHash. Runs as one task a bucket."""
+    return MinhashBuildIndex(str(work / "near" / "signatures"), str(index / "near"), name, MINHASH, BUFFER_LINES)
 
 
-def earlier_index(folder: Path, near: bool, index: Path) -> None:
-    """Copy the index of an earlier folder, which has those before it, so that the new folder's has them too.
+def copy_index(folder: Path, near: bool, index: Path) -> None:
+    """Copy an earlier folder's index, so that the new folder's index includes it and those before it.
 
     Raises:
-      DataError: it has none of this kind.
+      DataError: the earlier folder has no index of this kind.
     """
     kinds = ("exact", "near") if near else ("exact",)
     shutil.rmtree(index, ignore_errors=True)

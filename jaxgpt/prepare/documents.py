@@ -1,6 +1,6 @@
-"""Documents, each of which knows its place, from every kind of input; what can't be read is told, not lost.
+"""Documents with their locations, from every kind of input. What can't be read is reported.
 
-The readers of datatrove pass over a broken line with a message in a log; these name it, and its line, in the report.
+datatrove's readers skip a broken line with a message in a log; these report it with its line number.
 """
 
 import csv
@@ -17,25 +17,25 @@ import zstandard
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from jaxgpt.prepare.drop_log import Journal, write_json
-from jaxgpt.prepare.sources import CUT_BYTES, PACKED, TABLES, Unit, dataset
+from jaxgpt.prepare.drop_log import DropLog, write_json
+from jaxgpt.prepare.sources import COMPRESSED, CUT_BYTES, TABLES, Unit, open_dataset
 
-SEPARATOR = "<|endoftext|>"  # on a line of its own it parts the documents of a text file
-LINE_BYTES = 64 << 20  # no line is longer: it would have to be held in memory
-DOCUMENT_CHARS = 1_000_000  # filters hold the words of a document, and their n-grams, all at once
+SEPARATOR = "<|endoftext|>"  # alone on a line, it separates the documents of a text file
+LINE_BYTES = 64 << 20  # longer lines are broken: a line is held in memory
+DOCUMENT_CHARS = 1_000_000  # filters hold all words of a document, and their n-grams, at once
 
 
 class Broken(NamedTuple):
-    """A record that is no document: why, in a few words that are counted, and more about this one."""
+    """A record that is no document: the reason, which the report counts, and details about this record."""
 
     reason: str
     detail: str = ""
 
 
 class Read(PipelineStep):
-    """The first step of the pipeline: the documents of a piece, in the input's order.
+    """The first step of the pipeline: reads a piece's documents, in the input's order.
 
-    A document's metadata says where it was: `file`, `unit` (which of the piece) and `line`, from 1 within the unit.
+    A document's metadata is its location: `file`, `unit` (its number in the piece) and `line`, from 1 in the unit.
     A text longer than DOCUMENT_CHARS is cut at a line end into several documents.
     """
 
@@ -43,32 +43,32 @@ class Read(PipelineStep):
 
     def __init__(self, field: str, work: Path):
         super().__init__()
-        self.field, self.work, self.journal = field, work, Journal(work, self.name)
+        self.field, self.work, self.drop_log = field, work, DropLog(work, self.name)
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         records = size = 0
         lines = []
-        with self.journal:
+        with self.drop_log:
             for number, unit in enumerate(read_piece(self.work, rank)):
-                counter = Lines()
-                for line, found in READERS[unit.kind](unit, self.field, counter):
-                    place = {"file": unit.name, "unit": number, "line": line}
-                    if isinstance(found, str) and not found.strip():
-                        found = Broken("empty")
-                    if isinstance(found, Broken):
+                counter = LineCounter()
+                for line, text_or_broken in READERS[unit.kind](unit, self.field, counter):
+                    location = {"file": unit.name, "unit": number, "line": line}
+                    if isinstance(text_or_broken, str) and not text_or_broken.strip():
+                        text_or_broken = Broken("empty")
+                    if isinstance(text_or_broken, Broken):
                         records += 1
-                        self.journal.line(rank, place, *found)
+                        self.drop_log.add(rank, location, *text_or_broken)
                         continue
-                    for text in parts(found):
+                    for text in split_long_text(text_or_broken):
                         records, size = records + 1, size + len(text)
-                        yield Document(text, "", metadata=dict(place))
-                        place["line"] += text.count("\n") if unit.kind == "text" else 0
+                        yield Document(text, "", metadata=dict(location))
+                        location["line"] += text.count("\n") if unit.kind == "text" else 0
                 lines.append(counter.count)
         write_json(self.work / "read" / f"{rank:05d}.json", {"records": records, "chars": size, "lines": lines})
 
 
 def write_pieces(pieces: list[list[Unit]], work: Path) -> None:
-    """A file for each task: a step that held all of a million files would be sent to every worker with every task."""
+    """Write a file for each task: a step with a million file names would be sent to every worker with every task."""
     for rank, piece in enumerate(pieces):
         write_json(work / "pieces" / f"{rank:05d}.json", piece)
 
@@ -77,19 +77,19 @@ def read_piece(work: Path, rank: int) -> list[Unit]:
     return [Unit(*unit) for unit in orjson.loads((work / "pieces" / f"{rank:05d}.json").read_bytes())]
 
 
-class Lines:
-    """How many lines, or rows, of a unit were read."""
+class LineCounter:
+    """Counts the lines, or rows, of a unit that were read."""
 
     count = 0
 
 
-# What the libraries raise at a damaged file.
+# What the libraries raise for a corrupt file.
 UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zstandard.ZstdError, csv.Error)
-Found = Iterator[tuple[int, str | Broken]]  # each with its line within the unit, from 1
+Records = Iterator[tuple[int, str | Broken]]  # each with its line in the unit, from 1
 
 
-def parts(text: str, chars: int = DOCUMENT_CHARS) -> Iterator[str]:
-    """A text in parts of at most so many characters, cut behind a line end, else behind a blank, else anywhere."""
+def split_long_text(text: str, chars: int = DOCUMENT_CHARS) -> Iterator[str]:
+    """A text in parts of at most `chars` characters, cut behind a line end, else behind a blank, else anywhere."""
     start = 0
     while len(text) - start > chars:
         cut = max(text.rfind("\n", start, start + chars), 0) or text.rfind(" ", start, start + chars)
@@ -104,30 +104,30 @@ def _open(unit: Unit) -> IO[bytes]:
     if path.suffix.lower() == ".gz":
         return gzip.open(path)
     if path.suffix.lower() == ".zst":
-        return io.BufferedReader(Zstandard(path.open("rb")))
+        return io.BufferedReader(ZstandardFile(path.open("rb")))
     return path.open("rb")
 
 
-class Zstandard(io.RawIOBase):
-    """What a .zst file holds. The library's own reader takes one that was cut off for one that has ended."""
+class ZstandardFile(io.RawIOBase):
+    """The content of a .zst file. The library's own reader takes a truncated file for a complete one."""
 
     def __init__(self, file: IO[bytes]):
-        self.file, self.frame, self.packed, self.ready = file, None, b"", b""
+        self.file, self.frame, self.compressed, self.ready = file, None, b"", b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         while not self.ready:
-            packed, self.packed = self.packed or self.file.read(1 << 16), b""
-            if not packed and self.frame:
+            compressed, self.compressed = self.compressed or self.file.read(1 << 16), b""
+            if not compressed and self.frame:
                 raise EOFError("it ends within a frame")
-            if not packed:
+            if not compressed:
                 return 0
             self.frame = self.frame or zstandard.ZstdDecompressor().decompressobj()
-            self.ready = self.frame.decompress(packed)
+            self.ready = self.frame.decompress(compressed)
             if self.frame.eof:
-                self.packed, self.frame = self.frame.unused_data, None
+                self.compressed, self.frame = self.frame.unused_data, None
         count = min(len(buffer), len(self.ready))
         buffer[:count], self.ready = self.ready[:count], self.ready[count:]
         return count
@@ -137,12 +137,12 @@ class Zstandard(io.RawIOBase):
         super().close()
 
 
-def _lines(unit: Unit, counter: Lines) -> Iterator[bytes | Broken]:
-    """The lines that begin in a unit, each with its end; Broken for one that is too long, or what can't be unpacked."""
-    packed = Path(unit.name).suffix.lower() in PACKED
+def _read_lines(unit: Unit, counter: LineCounter) -> Iterator[bytes | Broken]:
+    """The lines that begin in a unit, with their line ends; Broken for too long ones and for corrupt compression."""
+    is_compressed = Path(unit.name).suffix.lower() in COMPRESSED
     with _open(unit) as file:
         position = unit.start
-        if position:  # the line in which the unit begins is the one's before
+        if position:  # the line in which the unit begins belongs to the unit before
             file.seek(position - 1)
             position -= 1
             while True:
@@ -150,7 +150,7 @@ def _lines(unit: Unit, counter: Lines) -> Iterator[bytes | Broken]:
                 position += len(rest)
                 if not rest or rest.endswith(b"\n"):
                     break
-        while packed or position < unit.end:
+        while is_compressed or position < unit.end:
             try:
                 line = file.readline(LINE_BYTES)
                 if not line:
@@ -165,49 +165,49 @@ def _lines(unit: Unit, counter: Lines) -> Iterator[bytes | Broken]:
                     continue
             except UNREADABLE as error:
                 counter.count += 1
-                yield Broken("damaged file", f"nothing can be unpacked from here on: {error}")
+                yield Broken("corrupt file", f"nothing can be decompressed from here on: {error}")
                 return
             yield line
 
 
-def _text(unit: Unit, field: str, counter: Lines) -> Found:
+def _read_text(unit: Unit, field: str, counter: LineCounter) -> Records:
     del field
-    first, held, size = 1, [], 0
+    first, pending, size = 1, [], 0
 
     def document() -> str | Broken:
-        content = b"".join(held)
+        content = b"".join(pending)
         try:
             return content.decode("utf-8").removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             return Broken("not UTF-8", f"byte 0x{content[error.start]:02x}, {error.start:,} bytes into the document")
 
     separator, empty = SEPARATOR.encode(), not unit.start  # whether the whole file has no text
-    for line in _lines(unit, counter):
+    for line in _read_lines(unit, counter):
         if isinstance(line, Broken):
             empty = False
             yield counter.count, line
         elif line.strip() != separator:
-            held.append(line)
+            pending.append(line)
             size += len(line)
             empty = empty and not line.strip()
-            if size < CUT_BYTES:  # which only a packed file, that could not be cut before, can reach
+            if size < CUT_BYTES:  # only a compressed file, which could not be cut before, reaches it
                 continue
-        if any(map(bytes.strip, held)):
+        if any(map(bytes.strip, pending)):
             yield first, document()
-        held, first, size = [], counter.count + 1, 0
-    if empty or any(map(bytes.strip, held)):
+        pending, first, size = [], counter.count + 1, 0
+    if empty or any(map(bytes.strip, pending)):
         yield first, document()
 
 
-def _jsonl(unit: Unit, field: str, counter: Lines) -> Found:
-    for line in _lines(unit, counter):
+def _read_jsonl(unit: Unit, field: str, counter: LineCounter) -> Records:
+    for line in _read_lines(unit, counter):
         if isinstance(line, Broken):
             yield counter.count, line
         elif line := line.removeprefix(b"\xef\xbb\xbf").strip():
-            yield counter.count, _record(line, field)
+            yield counter.count, _parse_record(line, field)
 
 
-def _record(line: bytes, field: str) -> str | Broken:
+def _parse_record(line: bytes, field: str) -> str | Broken:
     try:
         record = orjson.loads(line)
     except ValueError as error:
@@ -218,23 +218,23 @@ def _record(line: bytes, field: str) -> str | Broken:
         return Broken("not JSON", str(error))
     if not isinstance(record, dict):
         return Broken("not a JSON object", f"a {type(record).__name__}")
-    return _field(record, field)
+    return _get_text(record, field)
 
 
-def _field(record: dict[str, Any], field: str) -> str | Broken:
+def _get_text(record: dict[str, Any], field: str) -> str | Broken:
     if field not in record:
         return Broken("no text", f"{len(record)} fields, and none is {field!r}")
-    text = record[field]  # of which a report shows nothing: it may be private
+    text = record[field]  # a report shows nothing of it: it may be private
     return text if isinstance(text, str) else Broken("not a text", f"{field!r} is a {type(text).__name__}")
 
 
-def _table(unit: Unit, field: str, counter: Lines) -> Found:
+def _read_table(unit: Unit, field: str, counter: LineCounter) -> Records:
     delimiter = TABLES[f".{unit.kind}"]
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # as records.read_table
     csv.field_size_limit(LINE_BYTES)
     try:
         with _open(unit) as file:
-            # What is not UTF-8 is kept as surrogates, so that only its own row is lost.
+            # Bytes that are not UTF-8 become surrogates, so that only their row is lost.
             text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
             rows = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
             names, counter.count = next(rows, []), rows.line_num
@@ -261,10 +261,10 @@ def _table(unit: Unit, field: str, counter: Lines) -> Found:
     except StopIteration:
         return
     except UNREADABLE as error:
-        yield counter.count + 1, Broken("damaged file", str(error))
+        yield counter.count + 1, Broken("corrupt file", str(error))
 
 
-def _parquet(unit: Unit, field: str, counter: Lines) -> Found:
+def _read_parquet(unit: Unit, field: str, counter: LineCounter) -> Records:
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
@@ -276,13 +276,13 @@ def _parquet(unit: Unit, field: str, counter: Lines) -> Found:
             for batch in parquet.iter_batches(1024, row_groups=range(unit.start, unit.end), columns=[field]):
                 for text in batch.column(0).to_pylist():
                     counter.count += 1
-                    yield counter.count, _field({field: text}, field)
+                    yield counter.count, _get_text({field: text}, field)
     except (ArrowException, *UNREADABLE) as error:
-        yield counter.count + 1, Broken("damaged file", " ".join(str(error).split())[:200])
+        yield counter.count + 1, Broken("corrupt file", " ".join(str(error).split())[:200])
 
 
-def _warc(unit: Unit, field: str, counter: Lines) -> Found:
-    """The pages of a crawl: of HTML its main text, by trafilatura; the records of a WET file are text already."""
+def _read_warc(unit: Unit, field: str, counter: LineCounter) -> Records:
+    """A crawl's pages: the main text of HTML, by trafilatura; the records of a WET file are text already."""
     import trafilatura
     from datatrove.pipeline.readers.warc import process_record
     from warcio.archiveiterator import ArchiveIterator
@@ -290,34 +290,34 @@ def _warc(unit: Unit, field: str, counter: Lines) -> Found:
 
     del field
     try:
-        with _open(unit) as packed:
-            file = Telling(packed)
+        with _open(unit) as content:
+            file = ErrorRecordingFile(content)
             for record in ArchiveIterator(file):
                 counter.count += 1
                 try:
                     page = process_record(record)
-                    # datatrove's own step gives a page a second, and what is slow today is not tomorrow.
+                    # Not datatrove's own step, which drops a page after a second: that depends on the machine's load.
                     html = page and record.rec_type == "response"
                     text = (
                         trafilatura.extract(page["text"], favor_precision=True, include_comments=False)
                         if html
                         else None
                     )
-                except Exception as error:  # of a parser, at a page that it was not made for
+                except Exception as error:  # of a parser, on a page that it was not made for
                     yield counter.count, Broken("unreadable page", type(error).__name__)
                     continue
                 if page:
                     yield counter.count, (text if html else page["text"]) or Broken("no main text")
-                elif record.rec_type in ("response", "conversion") and _payload(record) in PAGES:
+                elif record.rec_type in ("response", "conversion") and _payload_type(record) in PAGES:
                     yield counter.count, Broken("unreadable page", "of no known encoding")
             if file.error:
                 raise file.error
     except (ArchiveLoadFailed, *UNREADABLE) as error:
-        yield counter.count + 1, Broken("damaged file", type(error).__name__)
+        yield counter.count + 1, Broken("corrupt file", type(error).__name__)
 
 
-class Telling:
-    """A file that remembers what went wrong: warcio takes an error for the end."""
+class ErrorRecordingFile:
+    """A file that remembers its error, which warcio takes for the end of the file."""
 
     def __init__(self, file: IO[bytes]):
         self.file, self.error = file, None
@@ -333,22 +333,22 @@ class Telling:
 PAGES = ("text/html", "application/xhtml+xml", "text/plain")
 
 
-def _payload(record: Any) -> str | None:
+def _payload_type(record: Any) -> str | None:
     return record.rec_headers.get("WARC-Identified-Payload-Type")
 
 
-def _hub(unit: Unit, field: str, counter: Lines) -> Found:
-    for record in dataset(unit.name).shard(unit.end, unit.start):
+def _read_hub(unit: Unit, field: str, counter: LineCounter) -> Records:
+    for record in open_dataset(unit.name).shard(unit.end, unit.start):
         counter.count += 1
-        yield counter.count, _field(record, field)
+        yield counter.count, _get_text(record, field)
 
 
 READERS = {
-    "text": _text,
-    "jsonl": _jsonl,
-    "csv": _table,
-    "tsv": _table,
-    "parquet": _parquet,
-    "warc": _warc,
-    "hf": _hub,
+    "text": _read_text,
+    "jsonl": _read_jsonl,
+    "csv": _read_table,
+    "tsv": _read_table,
+    "parquet": _read_parquet,
+    "warc": _read_warc,
+    "hf": _read_hub,
 }

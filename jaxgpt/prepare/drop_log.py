@@ -1,4 +1,4 @@
-"""What the tasks of a preparation write down: which documents were dropped, where and why, and those that go on."""
+"""What the tasks of a preparation write: which documents were dropped, where and why, and which survived."""
 
 import io
 import json
@@ -11,20 +11,20 @@ import zstandard
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-PLACE = ("file", "unit", "line")  # of a document; documents.Read says what they are
+LOCATION = ("file", "unit", "line")  # a document's; documents.Read explains them
 
 
-class Journal:
-    """The documents that a step drops, a line each, one file a task; datatrove's filters take it for a writer.
+class DropLog:
+    """Logs the documents that a step drops: one file a task, one line a document. datatrove's filters write to it.
 
-    A task that was killed and begins again writes the same lines over those of its first try.
+    A task that was killed and starts again overwrites the file with the same lines.
     """
 
     def __init__(self, work: Path, step: str, reason: str = "dropped"):
         self.work, self.step, self.reason = Path(work), step, reason
         self._file: TextIO | None = None
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "DropLog":
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -33,32 +33,32 @@ class Journal:
             self._file = None
 
     def write(self, document: Any, rank: int = 0) -> None:
-        """Of a document that a filter drops; the filter's own reason, if it gives one."""
+        """Log a document that a datatrove filter drops, with the filter's reason if it has one."""
         reason = document.metadata.pop("filter_reason", self.reason)
-        self.line(rank, document.metadata, reason, document.metadata.pop("contaminated_task", ""))
+        self.add(rank, document.metadata, reason, document.metadata.pop("contaminated_task", ""))
 
-    def line(self, rank: int, place: dict[str, Any], reason: str, detail: str = "") -> None:
-        """Of a document that stood there."""
+    def add(self, rank: int, location: dict[str, Any], reason: str, detail: str = "") -> None:
+        """Log the document at a location."""
         if not self._file:
             folder = self.work / "dropped" / f"{rank:05d}"
             folder.mkdir(parents=True, exist_ok=True)
             self._file = (folder / f"{self.step}.jsonl").open("w")
-        record = {name: place[name] for name in PLACE} | {"step": self.step, "reason": reason}
+        record = {name: location[name] for name in LOCATION} | {"step": self.step, "reason": reason}
         self._file.write(json.dumps(record | ({"detail": detail} if detail else {})) + "\n")
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
-    """Write a file such that nobody ever sees a part of it."""
+    """Write a file such that no process ever reads a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=indent) + "\n")
     temporary.replace(path)
 
 
-class Keep(PipelineStep):
-    """Writes the documents of a task down for a later stage, and passes them on."""
+class WriteSurvivors(PipelineStep):
+    """Writes a task's documents for a later stage, and passes them on."""
 
-    type, name = "KEEP", "keep"
+    type, name = "SURVIVORS", "write-survivors"
 
     def __init__(self, work: Path):
         super().__init__()
@@ -68,22 +68,22 @@ class Keep(PipelineStep):
         self.folder.mkdir(parents=True, exist_ok=True)
         with zstandard.open(self.folder / f"{rank:05d}.zst", "wb") as file:
             for document in data:
-                place = {name: document.metadata[name] for name in PLACE}
-                file.write(orjson.dumps(place | {"text": document.text}) + b"\n")
+                location = {name: document.metadata[name] for name in LOCATION}
+                file.write(orjson.dumps(location | {"text": document.text}) + b"\n")
                 yield document
 
 
-class Kept(PipelineStep):
-    """Reads them again."""
+class ReadSurvivors(PipelineStep):
+    """Reads the documents that `WriteSurvivors` wrote in the same task."""
 
-    type, name = "KEPT", "kept"
+    type, name = "SURVIVORS", "read-survivors"
 
     def __init__(self, work: Path):
         super().__init__()
         self.folder = Path(work) / "documents"
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        with zstandard.open(self.folder / f"{rank:05d}.zst", "rb") as packed:
-            for line in io.BufferedReader(packed):
-                place = orjson.loads(line)
-                yield Document(place.pop("text"), "", metadata=place)
+        with zstandard.open(self.folder / f"{rank:05d}.zst", "rb") as file:
+            for line in io.BufferedReader(file):
+                location = orjson.loads(line)
+                yield Document(location.pop("text"), "", metadata=location)

@@ -1,4 +1,4 @@
-"""How the tasks of a stage are run: in processes here, as a SLURM job array, or on a Ray cluster; by datatrove."""
+"""Ways to run a stage's tasks: in local processes, as a SLURM job array, or on a Ray cluster; by datatrove."""
 
 import concurrent.futures
 import contextlib
@@ -34,13 +34,13 @@ except ImportError:  # Windows, as in folder.py
 
 ROOT = Path(__file__).parents[2]
 POLL_SECONDS = 0.5
-# Runs the tasks 0, 1, ... of a pipeline that are not done yet; their logs and what marks them as done are in the
-# folder; told of each that ends.
+# Runs those of the tasks 0, 1, ... of a pipeline that are not done yet. The folder has their logs, and marks the done
+# ones; the function is called with the number of tasks that have ended since its last call.
 Run = Callable[[list[PipelineStep], int, Path, Callable[[int], None]], None]
 
 
 class Tasks(PipelineExecutor):
-    """The tasks of a stage; `task` runs one, here."""
+    """A stage's tasks; `task` runs one in this process."""
 
     def __init__(self, pipeline: list[PipelineStep], tasks: int, logs: Path):
         super().__init__(pipeline, str(logs))
@@ -58,13 +58,13 @@ class Tasks(PipelineExecutor):
         raise NotImplementedError("local() runs them")
 
     def task(self, rank: int) -> None:
-        """datatrove's log of it goes to its file alone, and not to the screen too."""
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        """Run a task. datatrove's log goes to its file only, and not to the screen too."""
+        with open(os.devnull, "w") as devnull, contextlib.redirect_stderr(devnull):
             try:
                 copy.deepcopy(self)._run_for_rank(rank)
             except (JaxgptError, OSError):
                 raise
-            except Exception as error:  # of a library, at a document that it was not made for
+            except Exception as error:  # of a library, on a document that it was not made for
                 log = self.logging_dir.resolve_paths(f"logs/task_{rank:05d}.log")
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 raise JaxgptError(f"{reason}; {log} says where; this is an error of the program, not yours") from None
@@ -74,29 +74,29 @@ class Tasks(PipelineExecutor):
 
 @contextlib.contextmanager
 def local(workers: int, lock: Path) -> Iterator[Run]:
-    """Run tasks in so many processes; with one, in this.
+    """Run tasks in `workers` processes, or in this process if that is 1.
 
-    datatrove's own executor waits for ever for a worker that was killed, by a lack of memory for example; and its
+    datatrove's own executor waits for ever for a worker that was killed, for lack of memory for example; and its
     workers outlive a parent that was killed, and write into the files of the next start.
 
     Args:
-      lock: a file that every worker holds while it lives.
+      lock: a file that every worker locks while it lives.
 
     Raises:
-      RetryableError: workers of an earlier start live on; or one was killed.
+      RetryableError: workers of an earlier start are still running; or a worker was killed.
     """
     logger.remove()
-    wait_for(lock)
+    wait_for_workers(lock)
     if workers == 1:
 
-        def one(pipeline, tasks, logs, done):
+        def run_in_process(pipeline, tasks, logs, done):
             stage = Tasks(pipeline, tasks, logs)
-            _open_many()
+            _raise_open_file_limit()
             for rank in stage.get_incomplete_ranks():
                 stage.task(rank)
                 done(1)
 
-        yield one
+        yield run_in_process
         return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
@@ -105,7 +105,7 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
     alive, parent = context.Pipe(duplex=False)
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, _worker, (alive, lock))
 
-    def several(pipeline, tasks, logs, done):
+    def run_in_pool(pipeline, tasks, logs, done):
         stage = Tasks(pipeline, tasks, logs)
         try:
             for future in concurrent.futures.as_completed(
@@ -115,13 +115,13 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
                 done(1)
         except BrokenProcessPool:
             raise RetryableError(
-                "a worker was killed, perhaps for want of memory; the same command goes on, with --workers 1 in less"
+                "a worker was killed, perhaps for lack of memory; the same command resumes, with --workers 1 in less"
             ) from None
 
     try:
-        yield several
+        yield run_in_pool
     except BaseException:
-        for process in list(pool._processes.values()):  # what an error or Ctrl-C leaves at work
+        for process in list(pool._processes.values()):  # an error or Ctrl-C leaves them running
             process.kill()
         raise
     finally:
@@ -129,8 +129,8 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
         parent.close()
 
 
-def wait_for(lock: Path) -> None:
-    """Wait until no worker holds it: after kill -9 they end within a moment, when they notice."""
+def wait_for_workers(lock: Path) -> None:
+    """Wait until no worker holds the lock: after kill -9 of their parent they end within a moment."""
     with lock.open("a") as file:
         for _ in range(round(30 / POLL_SECONDS) if fcntl else 0):
             with contextlib.suppress(BlockingIOError):
@@ -138,23 +138,23 @@ def wait_for(lock: Path) -> None:
                 return
             time.sleep(POLL_SECONDS)
         if fcntl:
-            raise RetryableError(f"{lock}: workers of an earlier start are still at work; wait for them, or end them")
+            raise RetryableError(f"{lock}: workers of an earlier start are still running; wait for them, or end them")
 
 
-def _open_many() -> None:
-    """Open as many files at once as the system lets a process: datatrove has up to three of every piece."""
+def _raise_open_file_limit() -> None:
+    """Let the process open as many files as the system allows: datatrove opens up to three for every piece."""
     if resource:
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
 def _worker(alive: multiprocessing.connection.Connection, lock: Path) -> None:
-    """Set up a worker: Ctrl-C is its parent's affair, and when that ends, however it does, so does this."""
+    """Set up a worker: it leaves Ctrl-C to its parent, and ends when its parent ends, however that happens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _open_many()
-    held = os.open(lock, os.O_WRONLY)  # to the end of the process
+    _raise_open_file_limit()
+    lock_file = os.open(lock, os.O_WRONLY)  # to the end of the process
     if fcntl:
-        fcntl.flock(held, fcntl.LOCK_SH)
+        fcntl.flock(lock_file, fcntl.LOCK_SH)
 
     def watch() -> None:
         with contextlib.suppress(EOFError, OSError):
@@ -170,10 +170,10 @@ def slurm(workers: int, options: Mapping[str, str]) -> Iterator[Run]:
 
     Args:
       workers: how many tasks may run at once.
-      options: of sbatch; partition and time must be there.
+      options: for sbatch; partition and time are required.
 
     Raises:
-      UsageError: there is no sbatch here, or an option is missing.
+      UsageError: this machine has no sbatch, or an option is missing.
     """
     if not shutil.which("sbatch"):
         raise UsageError("--executor slurm: no sbatch here; run this on a node from which jobs can be submitted")
@@ -186,7 +186,7 @@ def slurm(workers: int, options: Mapping[str, str]) -> Iterator[Run]:
     if not memory:
         raise UsageError("--sbatch mem-per-cpu: use whole gigabytes, such as mem-per-cpu=4G")
     qos = others.pop("qos", "")
-    here, python = (shlex.quote(str(path)) for path in (ROOT, Path(sys.executable).parent))
+    root, python = (shlex.quote(str(path)) for path in (ROOT, Path(sys.executable).parent))
     logger.remove()
 
     def run(pipeline, tasks, logs, done):
@@ -201,21 +201,21 @@ def slurm(workers: int, options: Mapping[str, str]) -> Iterator[Run]:
             job_name=f"jaxgpt-{logs.name}",
             qos=qos,
             mem_per_cpu_gb=int(memory[1]),
-            env_command=f"export PYTHONPATH={here}:$PYTHONPATH PATH={python}:$PATH",
+            env_command=f"export PYTHONPATH={root}:$PYTHONPATH PATH={python}:$PATH",
             sbatch_args=others,
         )
         missing = len(stage.get_incomplete_ranks())
         stage.run()
-        asked = 0
+        polls = 0
         while left := len(stage.get_incomplete_ranks()):
             done(missing - left)
             missing = left
             time.sleep(POLL_SECONDS)
-            asked = 0 if _queued(stage.job_id) else asked + 1
-            if asked > 20:  # a shared file system may show the last files late
+            polls = 0 if _queued(stage.job_id) else polls + 1
+            if polls > 20:  # a shared file system may show the last files late
                 raise RetryableError(
                     f"SLURM's job {stage.job_id} has ended and {left:,} tasks of it are not done; {logs}/slurm says "
-                    "why; the same command goes on"
+                    "why; the same command resumes"
                 )
         done(missing)
 
@@ -229,10 +229,10 @@ def _queued(job: str) -> bool:
 
 @contextlib.contextmanager
 def ray(workers: int) -> Iterator[Run]:
-    """Run tasks on the Ray cluster at $RAY_ADDRESS, or on one that is started here.
+    """Run tasks on the Ray cluster at $RAY_ADDRESS, or on one started on this machine.
 
     Raises:
-      UsageError: Ray is not installed, or the cluster does not answer.
+      UsageError: Ray is not installed, or the cluster does not respond.
     """
     try:
         import ray
@@ -257,7 +257,7 @@ def ray(workers: int) -> Iterator[Run]:
         stage.run()
         if left := stage.get_incomplete_ranks():
             raise RetryableError(
-                f"{len(left):,} tasks failed on the Ray cluster; {logs}/logs says why; the same command goes on"
+                f"{len(left):,} tasks failed on the Ray cluster; {logs}/logs says why; the same command resumes"
             )
         done(missing)
 

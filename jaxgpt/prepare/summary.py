@@ -1,4 +1,4 @@
-"""What became of every document: the report of a preparation, in numbers and line by line."""
+"""The report of a preparation: what happened to every document, in numbers and line by line."""
 
 import json
 from collections import Counter
@@ -10,20 +10,21 @@ from jaxgpt.prepare.drop_log import write_json
 from jaxgpt.prepare.sources import Unit
 
 
-def account(
+def write_report(
     work: Path, out: Path, pieces: list[list[Unit]], names: list[str], splits: dict[str, Any], canaries: int
 ) -> dict[str, Any]:
     """Write dropped.jsonl and report.json.
 
     Args:
-      work: what the tasks wrote down.
+      work: the folder that the tasks wrote to.
+      pieces: the input, one piece a task.
       names: the steps in their order.
-      splits: what was kept, as meta.json has it.
-      canaries: documents that were planted.
+      splits: the shards' entries in meta.json.
+      canaries: the number of planted documents.
 
     Returns:
-      The report: `records` found (a long one that was cut counts as its parts), `broken` ones, `bytes` of the input,
-      `steps` with how many documents each `changed` and `dropped` for which reason, `pii` by kind, `canaries`, `kept`.
+      The report: `records` found (a long one counts as the parts it was cut into), `broken` ones, `bytes` of the input,
+      `steps` with how many documents each `changed`, and `dropped` by reason, `pii` by kind, `canaries`, and `kept`.
 
     Raises:
       AssertionError: a document is neither kept nor dropped.
@@ -42,8 +43,8 @@ def account(
         {"name": name, "changed": stats.get(name, {}).get("changed", 0), "dropped": dict(counts)}
         for name, counts in dropped.items()
     ]
-    lost = sum(counts.total() for counts in dropped.values())
-    assert records - lost == kept["documents"] - canaries, f"{records} found, {lost} dropped, {kept} kept"
+    num_dropped = sum(counts.total() for counts in dropped.values())
+    assert records - num_dropped == kept["documents"] - canaries, f"{records} found, {num_dropped} dropped, {kept} kept"
     report = {
         "records": records,
         "broken": broken,
@@ -60,15 +61,15 @@ def account(
 def _dropped(
     work: Path, pieces: list[list[Unit]], steps: list[str], lines: list[list[int]]
 ) -> Iterator[dict[str, Any]]:
-    """All journals, with the lines of whole files in place of those of units."""
-    before: Counter = Counter()  # of a file, the lines in the units that were
+    """The records of all drop logs, with line numbers in the file in place of those in the unit."""
+    lines_before: Counter = Counter()  # by file: the lines in its earlier units
     for rank, piece in enumerate(pieces):
         first = []
         for unit, count in zip(piece, lines[rank], strict=True):
             if unit.start == 0:
-                before[unit.name] = 0
-            first.append(before[unit.name])
-            before[unit.name] += count
+                lines_before[unit.name] = 0
+            first.append(lines_before[unit.name])
+            lines_before[unit.name] += count
         for step in steps:
             path = work / "dropped" / f"{rank:05d}" / f"{step}.jsonl"
             if path.exists():
@@ -79,7 +80,7 @@ def _dropped(
 
 
 def _stats(work: Path) -> dict[str, Counter]:
-    """What the steps counted, over all tasks."""
+    """The steps' counts, summed over all tasks."""
     total: dict[str, Counter] = {}
     for path in sorted((work / "stages").glob("*/stats/*.json")):
         for step in json.loads(path.read_text()):

@@ -1,4 +1,4 @@
-"""The end of the pipeline: the token ids of each document, in training or held out, and the shards made of them."""
+"""The end of the pipeline: the documents' tokens, split into training and validation, and their shards."""
 
 import hashlib
 import json
@@ -14,27 +14,27 @@ from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2
 from jaxgpt.errors import JaxgptError
 from jaxgpt.prepare import canaries
-from jaxgpt.prepare.drop_log import Journal, write_json
+from jaxgpt.prepare.drop_log import DropLog, write_json
 
 END = VOCAB_SIZE - 1  # <|endoftext|>, which each document begins with, as in llm.c
 SPLITS = ("train", "val")
 TOKEN = np.dtype("<u2")
 
 
-def is_held_out(text: str, share: float) -> bool:
-    """Whether a document is of the held-out share: by a hash of its text, so that more data moves none of them."""
+def is_validation(text: str, share: float) -> bool:
+    """Whether a document is for validation: by a hash of its text, so that more data moves no document."""
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64
 
 
-class Tokenise(PipelineStep):
-    """Writes the tokens of a task's documents, and how many there are."""
+class Tokenize(PipelineStep):
+    """Writes the tokens of a task's documents, and their counts."""
 
     type, name = "TOKENISE", "tokenise"
 
     def __init__(self, work: Path, val: float):
         super().__init__()
-        self.work, self.val, self.journal = work, val, Journal(work, self.name)
+        self.work, self.val, self.drop_log = work, val, DropLog(work, self.name)
 
     def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> None:
         folder = self.work / "tokens"
@@ -42,14 +42,14 @@ class Tokenise(PipelineStep):
         counts = {split: {"documents": 0, "tokens": 0, "text_bytes": 0} for split in SPLITS}
         encode, end = gpt2().encode_to_numpy, np.array([END], TOKEN).tobytes()
         files = {split: (folder / f"{rank:05d}.{split}.bin").open("wb") for split in SPLITS}
-        with files["train"], files["val"], self.journal:
+        with files["train"], files["val"], self.drop_log:
             for document in data:
                 try:
                     ids = encode(document.text, disallowed_special=())  # a literal <|endoftext|> is text
                 except ValueError:  # GPT-2's pattern has no room for a million blanks in a row
-                    self.journal.line(rank, document.metadata, "a blank of a million characters")
+                    self.drop_log.add(rank, document.metadata, "a blank of a million characters")
                     continue
-                split = "val" if is_held_out(document.text, self.val) else "train"
+                split = "val" if is_validation(document.text, self.val) else "train"
                 files[split].write(end)
                 files[split].write(ids.astype(TOKEN).tobytes())
                 count = counts[split]
@@ -60,20 +60,21 @@ class Tokenise(PipelineStep):
 
 
 def collect(work: Path, folder: Path, tasks: int, planted: list[canaries.Canary], per_shard: int) -> dict[str, Any]:
-    """Make the shards of all tasks' tokens, in the order of the tasks.
+    """Write the shards from all tasks' tokens, in the tasks' order.
 
     Args:
-      planted: what stands among the training documents on top of them, at places drawn by a fixed seed.
+      planted: canaries, inserted between training documents at places drawn with a fixed seed.
+      per_shard: tokens in each shard but the last.
 
     Returns:
-      The splits, as meta.json has them.
+      The splits' entries in meta.json.
     """
     counts = [json.loads((work / "tokens" / f"{rank:05d}.json").read_text()) for rank in range(tasks)]
     splits = {}
     for split in SPLITS:
         total = {name: sum(count[split][name] for count in counts) for name in counts[0][split]}
-        extra = _placed(planted, total["documents"]) if split == "train" else []
-        parts = _parts(work, split, [count[split]["documents"] for count in counts], extra)
+        extra = _place_canaries(planted, total["documents"]) if split == "train" else []
+        parts = _interleave(work, split, [count[split]["documents"] for count in counts], extra)
         total["documents"] += len(extra)
         total["tokens"] += sum(1 + len(ids) for _, ids in extra)
         total["text_bytes"] += sum(len(gpt2().decode_bytes(ids.tolist())) for _, ids in extra)
@@ -81,8 +82,8 @@ def collect(work: Path, folder: Path, tasks: int, planted: list[canaries.Canary]
     return splits
 
 
-def _placed(planted: list[canaries.Canary], documents: int) -> list[tuple[int, np.ndarray]]:
-    """Each copy of each canary with the number of the document that it stands before, in that order."""
+def _place_canaries(planted: list[canaries.Canary], documents: int) -> list[tuple[int, np.ndarray]]:
+    """Each copy of each canary, with the number of the document that it precedes, in that order."""
     texts = [canary.text for canary in planted for _ in range(canary.repeats)]
     places = np.sort(np.random.default_rng(0).integers(0, documents + 1, len(texts)))
     order = np.random.default_rng(1).permutation(len(texts))
@@ -92,22 +93,25 @@ def _placed(planted: list[canaries.Canary], documents: int) -> list[tuple[int, n
     ]
 
 
-def _parts(work: Path, split: str, documents: list[int], extra: list[tuple[int, np.ndarray]]) -> Iterator[np.ndarray]:
+def _interleave(
+    work: Path, split: str, documents: list[int], extra: list[tuple[int, np.ndarray]]
+) -> Iterator[np.ndarray]:
+    """A split's tokens, task by task, with the extra documents in their places."""
     first, waiting = 0, list(reversed(extra))
     for rank, count in enumerate(documents):
         path = work / "tokens" / f"{rank:05d}.{split}.bin"
         tokens = np.memmap(path, TOKEN, "r") if path.stat().st_size else np.empty(0, TOKEN)
         if np.count_nonzero(tokens == END) != count:
-            raise JaxgptError(f"{path} is not what its task wrote: begin again with --fresh")
-        begun = 0
+            raise JaxgptError(f"{path} is not what its task wrote: start over with --fresh")
+        start = 0
         if waiting and waiting[-1][0] < first + count:
             starts = np.flatnonzero(tokens == END)
             while waiting and waiting[-1][0] < first + count:
                 place, ids = waiting.pop()
-                yield tokens[begun : starts[place - first]]
+                yield tokens[start : starts[place - first]]
                 yield np.concatenate([np.array([END], TOKEN), ids])
-                begun = starts[place - first]
-        yield tokens[begun:]
+                start = starts[place - first]
+        yield tokens[start:]
         first += count
     for _, ids in reversed(waiting):
         yield np.concatenate([np.array([END], TOKEN), ids])

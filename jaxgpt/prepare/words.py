@@ -7,14 +7,14 @@ from datatrove.utils.text import TextNormConfig
 from datatrove.utils.word_tokenizers import WordTokenizer
 
 STOP = r"[.!?\u2026\u3002\uff01\uff1f]"
-SENTENCE = re.compile(rf"(?<!{STOP}){STOP}++[\"'\u201d\u2019)\]]*+\s+")  # its end, and the blanks behind it
+SENTENCE = re.compile(rf"(?<!{STOP}){STOP}++[\"'\u201d\u2019)\]]*+\s+")  # a sentence's end, and the blanks behind it
 
 
 class Words(WordTokenizer):
-    """Blanks part words, as in the paper whose numbers the filters take (Rae et al., 2021, appendix A).
+    """Words are separated by blanks, as in the paper whose thresholds the filters use (Rae et al., 2021, appendix A).
 
-    datatrove would take spaCy's English rules, many times slower; and by them a comma is a word, so that prose
-    has too many words without a letter. Languages that are written without blanks have no words by either.
+    datatrove would use spaCy's English rules, which are many times slower and count a comma as a word, so that prose
+    has too many words without a letter. Neither finds words in languages that are written without blanks.
     """
 
     def word_tokenize(self, text: str) -> list[str]:
@@ -30,6 +30,6 @@ class Words(WordTokenizer):
 
 
 WORDS = Words()
-# Case, punctuation and accents don't count. Numbers do: datatrove's default makes all of them 0, so that of a hundred
-# days of weather, or of sums, one would stay.
-SIMPLE = TextNormConfig(norm_numbers=False)
+# Case, punctuation and accents are ignored. Numbers are not: datatrove's default makes all of them 0, so that only one
+# of a hundred weather reports, or sums, would be kept.
+NORMALIZATION = TextNormConfig(norm_numbers=False)

@@ -108,9 +108,9 @@ def test_what_is_wrong_is_one_line(folder, monkeypatch):
     assert examples(folder / "dropped.jsonl") == {}
     for change in ({"records": "7"}, {"steps": [{}]}, {"pii": [1]}, {"kept": None}):
         (folder / "report.json").write_text(json.dumps(REPORT | change))
-        refused(DataError, "report.json: damaged")
+        refused(DataError, "report.json: corrupt")
     (folder / "report.json").write_text("[")
-    refused(DataError, "report.json: damaged")
+    refused(DataError, "report.json: corrupt")
     (folder / "report.json").unlink()
     refused(DataError, "report.json: no such file")
     meta = json.loads((folder / "meta.json").read_text())

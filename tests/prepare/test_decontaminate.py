@@ -7,13 +7,13 @@ from jaxgpt.errors import DataError
 from jaxgpt.prepare import decontaminate, sources
 
 
-def test_what_leaks_an_evaluation_is_dropped(tmp_path):
+def test_documents_with_text_of_an_evaluation_are_dropped(tmp_path):
     """13 words in a row, whatever their case and punctuation; 12 are no leak."""
     question = "how many metres taller did the builders make the new pier after that storm"
     words = question.split()
     records = [{"prompt": " ".join(words[:8]), "completion": " ".join(words[8:])}]
     (tmp_path / "eval.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert decontaminate.index((tmp_path / "eval.jsonl",), tmp_path / "index") == len(words) - 12
+    assert decontaminate.build_index((tmp_path / "eval.jsonl",), tmp_path / "index") == len(words) - 12
     leak = f"So: {' '.join(words[1:]).upper()}, they asked."
     none = f"So: {' '.join(words[:12])} in the end."
     data = (Document(text, "", metadata={"file": "f", "unit": 0, "line": i}) for i, text in enumerate((leak, none)))
@@ -23,17 +23,17 @@ def test_what_leaks_an_evaluation_is_dropped(tmp_path):
     assert (json.loads(record)["line"], json.loads(record)["detail"]) == (0, "0 eval.jsonl")
     (tmp_path / "eval.txt").write_text(" ".join(words[:12]))
     with pytest.raises(DataError, match=r"eval\.txt: no text of 13 words in it"):
-        decontaminate.index((tmp_path / "eval.txt",), tmp_path / "index")
+        decontaminate.build_index((tmp_path / "eval.txt",), tmp_path / "index")
 
 
-def test_the_whole_of_an_evaluation_counts(tmp_path, monkeypatch):
+def test_all_of_an_evaluation_file_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "CUT_BYTES", 200)
     monkeypatch.setattr(sources, "PIECE_BYTES", 200)
     lines = [" ".join(f"w{i}x{j}" for j in range(14)) for i in range(50)]
     (tmp_path / "eval.txt").write_text("\n".join(lines))
-    assert decontaminate.index((tmp_path / "eval.txt",), tmp_path / "index") >= 100
+    assert decontaminate.build_index((tmp_path / "eval.txt",), tmp_path / "index") >= 100
     data = iter([Document("so " + lines[-1], "", metadata={"file": "f", "unit": 0, "line": 1})])
     assert list(decontaminate.decontaminate(tmp_path / "index", tmp_path / "work").run(data)) == []
     (tmp_path / "eval.txt").write_bytes(b"\xff" * 100)
     with pytest.raises(DataError, match="not UTF-8 near line 1"):
-        decontaminate.index((tmp_path / "eval.txt",), tmp_path / "index")
+        decontaminate.build_index((tmp_path / "eval.txt",), tmp_path / "index")

@@ -6,7 +6,7 @@ from datatrove.data import Document
 
 from jaxgpt.errors import DataError
 from jaxgpt.prepare import dedup
-from jaxgpt.prepare.drop_log import Journal, Keep, Kept
+from jaxgpt.prepare.drop_log import DropLog, ReadSurvivors, WriteSurvivors
 
 
 def document(seed, words=150):
@@ -15,46 +15,48 @@ def document(seed, words=150):
     return " ".join("".join(rng.choices("abcdefghij", k=6)) for _ in range(words))
 
 
-def kept(tmp_path, parts, near=False, earlier=None):
-    """The texts that are left of those of each task, by the steps that a preparation has."""
+def deduplicate(tmp_path, parts, near=False, earlier=None):
+    """The texts of each task that survive the steps of a preparation."""
     work = tmp_path / f"work{len(list(tmp_path.iterdir()))}"
 
     def start(rank):
         return (Document(text, "", metadata={"file": "f", "unit": 0, "line": i}) for i, text in enumerate(parts[rank]))
 
     for rank in range(len(parts)):
-        list(dedup.signatures(work).run(Keep(work).run(start(rank), rank), rank))
+        list(dedup.exact_signatures(work).run(WriteSurvivors(work).run(start(rank), rank), rank))
     dedup.find_exact(work, earlier).run(None)
     if near:
         for rank in range(len(parts)):
-            dedup.near_signatures(work).run(dedup.drop_exact(work, None).run(Kept(work).run(None, rank), rank), rank)
+            dedup.near_signatures(work).run(
+                dedup.drop_exact(work, None).run(ReadSurvivors(work).run(None, rank), rank), rank
+            )
         for bucket in range(14):
             dedup.near_buckets(work, earlier).run(None, bucket, 14)
         dedup.near_clusters(work).run(None)
     left = []
     for rank in range(len(parts)):
-        data = dedup.drop_exact(work, Journal(work, "exact")).run(Kept(work).run(None, rank), rank)
+        data = dedup.drop_exact(work, DropLog(work, "exact")).run(ReadSurvivors(work).run(None, rank), rank)
         if near:
-            data = dedup.drop_near(work, Journal(work, "near")).run(data, rank)
+            data = dedup.drop_near(work, DropLog(work, "near")).run(data, rank)
         left.append([each.text for each in data])
     return work, left
 
 
-def test_of_exact_copies_one_stays_wherever_they_are(tmp_path):
+def test_one_of_several_exact_copies_is_kept(tmp_path):
     a, b, c, d = map(document, "abcd")
-    work, left = kept(tmp_path, [[a, b, a, "short"], [], [c, b, "short"], [d, d, a + " "]])
+    work, left = deduplicate(tmp_path, [[a, b, a, "short"], [], [c, b, "short"], [d, d, a + " "]])
     texts = [text for part in left for text in part]
     assert sorted(texts) == sorted({a, b, c, d, "short", a + " "}) and left[1] == []
     journals = [json.loads(line) for path in work.rglob("exact.jsonl") for line in path.read_text().splitlines()]
     assert len(journals) == 4
 
 
-def test_of_near_copies_one_stays_and_others_are_left_alone(tmp_path):
+def test_one_of_several_near_copies_is_kept_and_other_texts_are_not_touched(tmp_path):
     """A word of 150 changed leaves 141 of 151 5-grams: found with a probability above 0.999; half a text is not."""
     originals = [document(i) for i in range(8)]
     changed = [text.replace(text.split()[70], "another") for text in originals]
     half = [" ".join([*text.split()[:75], *document(f"other {i}", 75).split()]) for i, text in enumerate(originals)]
-    _, left = kept(
+    _, left = deduplicate(
         tmp_path, [originals[:4] + changed[4:], originals[4:] + half, changed[:4] + originals[:2]], near=True
     )
     texts = [text for part in left for text in part]
@@ -62,30 +64,30 @@ def test_of_near_copies_one_stays_and_others_are_left_alone(tmp_path):
     assert [text for text in texts if text in half] == half and len(texts) == 16
 
 
-def test_numbers_tell_texts_apart(tmp_path):
+def test_texts_with_other_numbers_are_no_copies(tmp_path):
     days = [
         " ".join(f"on day {day} at {hour} it was {day * hour} degrees" for hour in range(12)) for day in range(90, 99)
     ]
-    _, left = kept(tmp_path, [days], near=True)
+    _, left = deduplicate(tmp_path, [days], near=True)
     assert left == [days]
 
 
 @pytest.mark.parametrize("near", [False, True])
-def test_what_an_earlier_folder_had_is_dropped_and_the_one_before_it(tmp_path, near):
+def test_texts_of_an_earlier_folder_and_those_before_it_are_dropped(tmp_path, near):
     texts = [document(i) for i in range(6)]
     for number, part in enumerate(([texts[0], texts[1]], [texts[2], texts[0]], [])):
         folder, index = tmp_path / f"folder{number}", tmp_path / f"folder{number}" / "index"
         (folder / "index").mkdir(parents=True)
         if number:
-            dedup.earlier_index(tmp_path / f"folder{number - 1}", near, index)
+            dedup.copy_index(tmp_path / f"folder{number - 1}", near, index)
         if part:
-            work, left = kept(tmp_path, [part, []], near, index if number else None)
+            work, left = deduplicate(tmp_path, [part, []], near, index if number else None)
             assert left == [[text for text in part if not (number and text == texts[0])], []]
             dedup.index_exact(work, index, str(number)).run()
             for bucket in range(14 if near else 0):
                 dedup.index_near(work, index, str(number)).run(None, bucket, 14)
     close = texts[1].replace(texts[1].split()[70], "another")
-    _, left = kept(
+    _, left = deduplicate(
         tmp_path, [[texts[3], texts[0]], [texts[1], texts[2], texts[3], close]], near, tmp_path / "folder2" / "index"
     )
     assert sorted(text for part in left for text in part) == sorted([texts[3], *([] if near else [close])])
@@ -93,6 +95,6 @@ def test_what_an_earlier_folder_had_is_dropped_and_the_one_before_it(tmp_path, n
 
 def test_a_folder_without_an_index_is_refused(tmp_path):
     (tmp_path / "index" / "exact").mkdir(parents=True)
-    dedup.earlier_index(tmp_path, False, tmp_path / "new")
+    dedup.copy_index(tmp_path, False, tmp_path / "new")
     with pytest.raises(DataError, match="no index of near duplicates there; prepare it with --dedup minhash"):
-        dedup.earlier_index(tmp_path, True, tmp_path / "new")
+        dedup.copy_index(tmp_path, True, tmp_path / "new")

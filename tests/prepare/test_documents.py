@@ -12,12 +12,12 @@ from jaxgpt.prepare.documents import Broken
 
 
 def read(*paths, field="text"):
-    """What is found, piece by piece and unit by unit, with its file's last part and its line in the unit."""
-    found = []
-    for unit in [unit for piece in sources.plan(map(str, paths)) for unit in piece]:
-        counter = documents.Lines()
-        found += [(line, each) for line, each in documents.READERS[unit.kind](unit, field, counter)]
-    return found
+    """The lines and texts, or broken records, of all units."""
+    rows = []
+    for unit in [unit for piece in sources.plan_pieces(map(str, paths)) for unit in piece]:
+        counter = documents.LineCounter()
+        rows += [(line, each) for line, each in documents.READERS[unit.kind](unit, field, counter)]
+    return rows
 
 
 LINES = [
@@ -33,19 +33,19 @@ LINES = [
 REASONS = [(2, "not JSON"), (4, "no text"), (5, "not a JSON object"), (6, "not a text"), (7, "not UTF-8")]
 
 
-@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
-def test_every_line_of_jsonl_is_a_text_or_named_with_its_line(tmp_path, packed):
-    path = tmp_path / f"a.jsonl{packed}"
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_every_line_of_jsonl_is_a_text_or_a_broken_record(tmp_path, suffix):
+    path = tmp_path / f"a.jsonl{suffix}"
     content = b"\n".join(LINES)
-    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[packed]
+    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[suffix]
     path.write_bytes(pack(content))
-    found = read(path)
-    assert [(line, each) for line, each in found if isinstance(each, str)] == [(1, "one"), (8, "twoé")]
-    assert [(line, each.reason) for line, each in found if isinstance(each, Broken)] == REASONS
-    if packed:  # what is not there any more is said, at the line where it should be
+    rows = read(path)
+    assert [(line, each) for line, each in rows if isinstance(each, str)] == [(1, "one"), (8, "twoé")]
+    assert [(line, each.reason) for line, each in rows if isinstance(each, Broken)] == REASONS
+    if suffix:  # a truncated file is reported, at the line where the missing content begins
         path.write_bytes(path.read_bytes()[:-12])
         *before, (line, last) = read(path)
-        assert before == found[: len(before)] and last.reason == "damaged file" and line > len(before)
+        assert before == rows[: len(before)] and last.reason == "corrupt file" and line > len(before)
 
 
 def test_pieces_have_every_line_once_whatever_their_borders(tmp_path, monkeypatch):
@@ -60,7 +60,7 @@ def test_pieces_have_every_line_once_whatever_their_borders(tmp_path, monkeypatc
         assert "".join(text for _, text in read(tmp_path / "a.txt")) == "\n".join(texts)
 
 
-def test_a_line_too_long_is_told_and_the_next_is_read(tmp_path, monkeypatch):
+def test_a_line_too_long_is_broken_and_the_next_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "LINE_BYTES", 30)
     (tmp_path / "a.jsonl").write_text('{"text": "%s"}\n{"text": "b"}\n' % ("a" * 300))
     (_, long), (line, text) = read(tmp_path / "a.jsonl")
@@ -69,7 +69,7 @@ def test_a_line_too_long_is_told_and_the_next_is_read(tmp_path, monkeypatch):
     assert [each.reason for _, each in read(tmp_path / "a.txt")] == ["line too long"]
 
 
-def test_text_is_parted_by_lines_of_endoftext(tmp_path):
+def test_lines_of_endoftext_separate_documents(tmp_path):
     path = tmp_path / "stories.txt"
     path.write_text("\ufeffone\nline\n<|endoftext|>\n\n<|endoftext|>\ntwo <|endoftext|> too\n <|endoftext|> \n")
     assert read(path) == [(1, "one\nline\n"), (6, "two <|endoftext|> too\n")]
@@ -99,12 +99,12 @@ def test_parquet_by_row_groups(tmp_path):
     texts = [f"row {i}" for i in range(50)]
     path = tmp_path / "a.parquet"
     pa.parquet.write_table(pa.table({"text": [*texts, None], "n": range(51)}), path, row_group_size=20)
-    units = [unit for piece in sources.plan([str(path)]) for unit in piece]
+    units = [unit for piece in sources.plan_pieces([str(path)]) for unit in piece]
     assert [(unit.start, unit.end) for unit in units] == [(0, 1), (1, 2), (2, 3)]
-    *found, (row, last) = read(path)
-    assert [text for _, text in found] == texts and (row, last.reason) == (11, "not a text")
+    *rows, (row, last) = read(path)
+    assert [text for _, text in rows] == texts and (row, last.reason) == (11, "not a text")
     path.write_bytes(path.read_bytes()[:200])
-    assert [each.reason for _, each in read(path)] == ["damaged file"]
+    assert [each.reason for _, each in read(path)] == ["corrupt file"]
 
 
 def warc(kind, body, content):
@@ -128,11 +128,11 @@ def test_pages_of_a_crawl(tmp_path):
     assert line == 1 and text.count("The sea was calm") == 9 and "Home" not in text
     assert plain == "plain words"
     (tmp_path / "a.warc.gz").write_bytes((tmp_path / "a.warc.gz").read_bytes()[:200])
-    assert read(tmp_path / "a.warc.gz")[-1][1].reason == "damaged file"
+    assert read(tmp_path / "a.warc.gz")[-1][1].reason == "corrupt file"
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.zst", "a.txt.gz", "a.csv.gz", "a.csv", "a.parquet", "a.warc", "a.jsonl"])
-def test_no_file_is_so_damaged_that_it_stops_the_others(tmp_path, name):
+def test_a_corrupt_file_does_not_stop_the_others(tmp_path, name):
     """Random bytes, and what begins like such a file."""
     rng = np.random.default_rng(0)
     for begin in (
@@ -147,13 +147,13 @@ def test_no_file_is_so_damaged_that_it_stops_the_others(tmp_path, name):
         assert all(isinstance(each, Broken) for _, each in read(tmp_path / name))
 
 
-def test_a_packed_text_is_cut_as_a_plain_one_is(tmp_path, monkeypatch):
+def test_a_compressed_text_is_cut_like_a_plain_one(tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "CUT_BYTES", 100)
     text = "".join(f"line {i}\n" for i in range(90))
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(text.encode()))
-    found = read(tmp_path / "a.txt.gz")
-    assert "".join(part for _, part in found) == text and len(found) > 5
-    assert all(text.split("\n")[line - 1] == part.split("\n")[0] for line, part in found)
+    rows = read(tmp_path / "a.txt.gz")
+    assert "".join(part for _, part in rows) == text and len(rows) > 5
+    assert all(text.split("\n")[line - 1] == part.split("\n")[0] for line, part in rows)
 
 
 def test_a_dataset_is_streamed(tmp_path, monkeypatch):
@@ -170,7 +170,7 @@ def test_a_dataset_is_streamed(tmp_path, monkeypatch):
 
 def test_a_long_text_is_cut_at_line_ends_and_loses_nothing():
     text = "word " * 30 + "\n" + "x" * 500 + "\n" + "a b\n" * 40
-    parts = list(documents.parts(text, 100))
+    parts = list(documents.split_long_text(text, 100))
     assert "".join(parts) == text and max(map(len, parts)) <= 100
     assert sum(part.endswith(("\n", " ")) for part in parts) == len(parts) - 5  # within the x there is nowhere to cut
-    assert list(documents.parts("short")) == ["short"]
+    assert list(documents.split_long_text("short")) == ["short"]

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Act(PipelineStep):
-    """Writes a file a task; at task 1 does what it is told to."""
+    """Writes a file a task; task 1 performs the act."""
 
     type, name = "TEST", "act"
 
@@ -50,7 +50,7 @@ def test_tasks_run_once_and_only_those_that_are_not_done(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_a_library_did_not_foresee_is_one_line_that_names_the_log(tmp_path, capfd, workers):
+def test_a_librarys_error_is_one_line_that_names_the_log(tmp_path, capfd, workers):
     with executors.local(workers, tmp_path / "lock") as run:
         with pytest.raises(JaxgptError, match=rf"KeyError: .*; {tmp_path}/logs/logs/task_00001\.log says where"):
             run([Act(tmp_path, "fail")], 2, tmp_path / "logs", lambda done: None)
@@ -60,7 +60,7 @@ def test_what_a_library_did_not_foresee_is_one_line_that_names_the_log(tmp_path,
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_worker_that_is_killed_is_noticed(tmp_path):
+def test_a_killed_worker_is_reported(tmp_path):
     with pytest.raises(RetryableError, match="a worker was killed"), executors.local(2, tmp_path / "lock") as run:
         run([Act(tmp_path, "die")], 2, tmp_path / "logs", lambda done: None)
 
@@ -121,7 +121,7 @@ print("Submitted batch job 1")
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
-    """Stands for SLURM's commands."""
+    """Fake SLURM commands."""
     commands = {
         "sbatch": SBATCH,
         "srun": '#!/bin/bash\nwhile [[ $1 == -* ]]; do [[ $1 == -n ]] && shift; shift; done\nexec "$@"\n',
@@ -147,10 +147,10 @@ def test_slurm_runs_the_tasks_as_an_array(tmp_path, cluster):
         assert {"partition=cpu", "time=00:10:00", "account=us", "array=0-1%3", "mem-per-cpu=4G"} <= set(asked)
 
 
-def test_a_job_of_slurm_that_fails_is_noticed(tmp_path, cluster, monkeypatch):
+def test_a_failed_slurm_job_is_reported(tmp_path, cluster, monkeypatch):
     monkeypatch.setattr(executors, "POLL_SECONDS", 0.1)
-    said = "SLURM's job 1 has ended and 1 tasks of it are not done"
-    with executors.slurm(1, {"partition": "cpu", "time": "1"}) as run, pytest.raises(RetryableError, match=said):
+    message = "SLURM's job 1 has ended and 1 tasks of it are not done"
+    with executors.slurm(1, {"partition": "cpu", "time": "1"}) as run, pytest.raises(RetryableError, match=message):
         run([Act(tmp_path, "fail")], 2, tmp_path / "logs", lambda done: None)
 
 

@@ -30,18 +30,18 @@ def dropped(work):
     return [(record["line"], record["step"], record["reason"]) for record in records]
 
 
-def test_unicode_is_repaired_and_what_is_right_stays(tmp_path):
+def test_wrong_encodings_are_repaired_and_right_ones_stay(tmp_path):
     right = ["São Paulo e a Ásia", "“quoted” — naïve Ã", "日本語 ﬁve ½", "Größe, c'est déjà vu"]
     wrong = [(text, text.encode().decode("cp1252", "ignore")) for text in ("café", "naïve façade", "Das größte Übel")]
-    (step,) = filters.steps(("unicode",), tmp_path)
+    (step,) = filters.make_steps(("unicode",), tmp_path)
     assert run([step], *right) == right
     assert run([step], *(broken for _, broken in wrong)) == [text for text, _ in wrong]
     assert run([step], "e\u0301") == ["\u00e9"]
 
 
-def test_ascii_without_entities_is_as_ftfy_leaves_it():
+def test_ascii_without_entities_is_what_ftfy_returns():
     """The short way, against the long one."""
-    repaired = filters.Repaired()
+    repaired = filters.FixUnicode()
     texts = [PROSE.replace("é", "e"), "a <b> | 'c' \"d\" ...\n\n~~", "".join(map(chr, range(128))).replace("&", "")]
     assert [repaired(text) for text in texts] == [repaired.ftfy.format(text) for text in texts] == texts
     assert repaired("R&amp;D") == "R&D"
@@ -50,10 +50,10 @@ def test_ascii_without_entities_is_as_ftfy_leaves_it():
 def test_controls():
     every = "".join(map(chr, range(0x11000)))
     expected = "".join(c for c in every if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
-    assert filters.without_controls(every.replace("\r", "")) == expected.replace("\ufeff", "")
+    assert filters.remove_controls(every.replace("\r", "")) == expected.replace("\ufeff", "")
     text = "\ufeffa\x00b\tc\r\nd\re\x1b[31mred\x1b[0m\x85\ud800 f\u200bg"
-    assert filters.without_controls(text) == "ab\tc\nd\nered f\u200bg"
-    assert filters.without_controls(PROSE) == PROSE
+    assert filters.remove_controls(text) == "ab\tc\nd\nered f\u200bg"
+    assert filters.remove_controls(PROSE) == PROSE
 
 
 BOILERPLATE = [
@@ -75,7 +75,7 @@ BOILERPLATE = [
 ]
 
 
-def test_boilerplate_lines_go_and_sentences_that_speak_of_such_things_stay():
+def test_boilerplate_lines_are_removed_and_similar_sentences_stay():
     stay = [
         "She asked whether the cookies in the oven were done, and he said that they had been for an hour.",
         "The new law says of all websites that their privacy policy must be written so that people who are not "
@@ -84,13 +84,13 @@ def test_boilerplate_lines_go_and_sentences_that_speak_of_such_things_stay():
         "He had to share the news with everybody.",
     ]
     mixed = [each for line in BOILERPLATE for each in (line, *stay)]
-    assert filters.without_boilerplate("\n".join(mixed)) == "\n".join(stay * len(BOILERPLATE))
-    assert filters.without_boilerplate("a\n\nb") == "a\n\nb"
+    assert filters.remove_boilerplate("\n".join(mixed)) == "\n".join(stay * len(BOILERPLATE))
+    assert filters.remove_boilerplate("a\n\nb") == "a\n\nb"
 
 
-def test_steps_come_in_one_order_and_say_whom_they_dropped(tmp_path):
+def test_steps_come_in_one_order_and_log_what_they_drop(tmp_path):
     names = ("gopher-quality", "fineweb", "unicode", "gopher-repetition", "c4", "boilerplate", "controls")
-    steps = filters.steps(names, tmp_path)
+    steps = filters.make_steps(names, tmp_path)
     assert [step.name for step in steps] == list(filters.STEPS)
     left = run(steps, PROSE, "Cookie policy", "buy now. " * 200, "lorem ipsum. " + PROSE, "# - " * 300)
     assert [text.replace("\n", " ") for text in left] == [PROSE]
@@ -104,14 +104,14 @@ def test_steps_come_in_one_order_and_say_whom_they_dropped(tmp_path):
 
 
 def test_length(tmp_path):
-    assert run([filters.length(3, 5, tmp_path)], "ab", "abc", "abcde", "abcdef") == ["abc", "abcde"]
+    assert run([filters.filter_by_length(3, 5, tmp_path)], "ab", "abc", "abcde", "abcdef") == ["abc", "abcde"]
     assert dropped(tmp_path) == [(1, "length", "too short or too long"), (4, "length", "too short or too long")]
 
 
 def test_language(tmp_path):
     german = "Der Leuchtturmwärter schrieb jeden Abend in sein Tagebuch, und im Winter wurden die Einträge länger."
-    french = "Le gardien du phare écrivait chaque soir dans son journal, et personne ne le lui avait demandé."
-    assert run([filters.language(("en", "de"), tmp_path)], PROSE, german, french) == [PROSE, german]
+    french = "Le gardien du phare écrivait chaque soir dans son drop_log, et personne ne le lui avait demandé."
+    assert run([filters.filter_by_language(("en", "de"), tmp_path)], PROSE, german, french) == [PROSE, german]
     assert dropped(tmp_path) == [(3, "language", "another language")]
 
 
@@ -128,7 +128,7 @@ def test_personal_data_is_counted_replaced_or_dropped(tmp_path):
     assert dropped(tmp_path / "drop") == [(2, "pii", "personal data"), (3, "pii", "personal data")]
 
 
-def test_names_by_a_model_that_the_user_brings(tmp_path):
+def test_names_by_the_users_model(tmp_path):
     spacy = pytest.importorskip("spacy")
     model = spacy.blank("en")
     rules = [{"label": "PERSON", "pattern": "Ann Lee"}, {"label": "GPE", "pattern": "Oslo"}]
@@ -137,6 +137,6 @@ def test_names_by_a_model_that_the_user_brings(tmp_path):
     step = filters.Anonymise("replace", str(tmp_path / "model"), tmp_path)
     assert run([step], "Ann Lee <ann@lee.org> lives in Oslo.") == ["<PERSON> <<EMAIL>> lives in <PLACE>."]
     spacy.blank("en").to_disk(tmp_path / "none")
-    for name, said in (("none", "no component that finds names"), ("missing", "Can't find model")):
-        with pytest.raises(UsageError, match=said):
+    for name, message in (("none", "no component that finds names"), ("missing", "Can't find model")):
+        with pytest.raises(UsageError, match=message):
             filters.load_names(str(tmp_path / name))

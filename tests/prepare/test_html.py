@@ -1,4 +1,4 @@
-"""The page: in one file, with all numbers, and with texts that stay texts."""
+"""The report: one file with all numbers, in which texts stay texts."""
 
 import html.parser
 import sys
@@ -10,22 +10,22 @@ import rich.table
 import rich.text
 
 from jaxgpt.errors import UsageError
-from jaxgpt.prepare.html import bars, lengths, page, require_matplotlib
-from jaxgpt.prepare.statistics import Survey
+from jaxgpt.prepare.html import plot_bars, plot_lengths, render_report, require_matplotlib
+from jaxgpt.prepare.statistics import SplitStatistics
 
 NASTY = "</pre><script>alert(1)</script> & \"$x$\" 'y' \x1b[0m"
 REPORT = {"steps": [{"name": "rep<b>", "dropped": {"$a$ & b": 1234}}], "pii": {"email": 0}}
 
 
-def survey(lengths, numbers):
-    return Survey(99, np.array(lengths), np.array(numbers), np.zeros(3, int), np.array([0]))
+def statistics_of(lengths, numbers):
+    return SplitStatistics(99, np.array(lengths), np.array(numbers), np.zeros(3, int), np.array([0]))
 
 
 def test_a_text_is_shown_as_text_and_nothing_is_fetched():
     table = rich.table.Table("column", title=rich.text.Text(NASTY))
     table.add_row(rich.text.Text(NASTY))
-    surveys = {"train": survey([1, 7, 3000], [5, 2, 1])}
-    text = page(NASTY, [table], [(NASTY, True), ("plain", False)], surveys, REPORT)
+    statistics = {"train": statistics_of([1, 7, 3000], [5, 2, 1])}
+    text = render_report(NASTY, [table], [(NASTY, True), ("plain", False)], statistics, REPORT)
     tags, content = [], []
     parser = html.parser.HTMLParser()
     parser.handle_starttag = lambda tag, attributes: tags.append((tag, dict(attributes)))
@@ -38,21 +38,23 @@ def test_a_text_is_shown_as_text_and_nothing_is_fetched():
     fetched = [value for tag, each in tags for name, value in each.items() if name in ("src", "href", "xlink:href")]
     assert all(value.startswith("#") for value in fetched)
     assert "rep<b>: $a$ & b" in "".join(content) and "1,234" in "".join(content)
-    assert text == page(NASTY, [table], [(NASTY, True), ("plain", False)], surveys, REPORT)  # the same bytes
+    assert text == render_report(
+        NASTY, [table], [(NASTY, True), ("plain", False)], statistics, REPORT
+    )  # the same bytes
 
 
 def test_each_bar_and_bin_is_as_long_as_its_number():
-    drawn = xml.etree.ElementTree.fromstring(bars({"a": 10, "b": 40, "c": 0}))
+    drawn = xml.etree.ElementTree.fromstring(plot_bars({"a": 10, "b": 40, "c": 0}))
     boxes = [each.find(".//{*}path").get("d") for each in drawn.iter() if each.get("id", "").startswith("patch_")]
     edges = [[float(number) for number in box.replace("z", "").split() if number not in "MLC"] for box in boxes]
     widths = {round(max(box[::2]) - min(box[::2]), 3) for box in edges}
     assert any(b == pytest.approx(4 * a, rel=1e-3) for a in widths for b in widths if a > 1)
-    assert lengths({"val": survey([], [])}) == "" == bars({"a": 0}) == bars({})
-    text = lengths({"train": survey([1, 500], [3, 10**6]), "val": survey([2], [1])})
+    assert plot_lengths({"val": statistics_of([], [])}) == "" == plot_bars({"a": 0}) == plot_bars({})
+    text = plot_lengths({"train": statistics_of([1, 500], [3, 10**6]), "val": statistics_of([2], [1])})
     assert "train" in text and "val" in text and text.startswith("<svg")
 
 
-def test_without_matplotlib_it_is_one_line(monkeypatch):
+def test_missing_matplotlib_is_a_one_line_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r"pip install -r requirements-data.txt$"):
         require_matplotlib()

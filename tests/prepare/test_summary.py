@@ -3,8 +3,8 @@ import json
 import pytest
 
 from jaxgpt.prepare.documents import Unit
-from jaxgpt.prepare.drop_log import Journal, write_json
-from jaxgpt.prepare.summary import account
+from jaxgpt.prepare.drop_log import DropLog, write_json
+from jaxgpt.prepare.summary import write_report
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def work(tmp_path):
         (1, "read", 0, 2, "empty"),
         (1, "exact", 1, 3, "same as another"),
     ):
-        with Journal(work, step) as journal:
-            journal.line(rank, {"file": "ab"[unit] + ".jsonl", "unit": unit, "line": line}, reason)
+        with DropLog(work, step) as drop_log:
+            drop_log.add(rank, {"file": "ab"[unit] + ".jsonl", "unit": unit, "line": line}, reason)
     for rank, counts in enumerate(({"changed": 2}, {"changed": {"total": 3, "n": 3}})):
         stats = [{"name": "CHANGE: unicode", "stats": counts}, {"name": "ANONYMISE: pii", "stats": {"email": 4}}]
         write_json(work / "stages" / "clean" / "stats" / f"{rank:05d}.json", stats)
@@ -34,9 +34,9 @@ PIECES = [
 NAMES = ["read", "unicode", "exact", "pii"]
 
 
-def test_everything_adds_up_and_lines_are_those_of_whole_files(work, tmp_path):
+def test_the_numbers_add_up_and_lines_are_those_of_files(work, tmp_path):
     splits = {"train": {"documents": 12, "tokens": 100}, "val": {"documents": 1, "tokens": 10}}
-    report = account(work, tmp_path, PIECES, NAMES, splits, 2)
+    report = write_report(work, tmp_path, PIECES, NAMES, splits, 2)
     assert report == json.loads((tmp_path / "report.json").read_text())
     assert report == {
         "records": 15,
@@ -59,4 +59,4 @@ def test_everything_adds_up_and_lines_are_those_of_whole_files(work, tmp_path):
 
 def test_a_document_that_is_neither_kept_nor_dropped_is_an_error(work, tmp_path):
     with pytest.raises(AssertionError, match="15 found, 4 dropped"):
-        account(work, tmp_path, PIECES, NAMES, {"train": {"documents": 10, "tokens": 0}}, 0)
+        write_report(work, tmp_path, PIECES, NAMES, {"train": {"documents": 10, "tokens": 0}}, 0)

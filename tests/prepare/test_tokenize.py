@@ -10,12 +10,12 @@ from jaxgpt.prepare import canaries, tokenize
 TEXTS = [f"Document number {i}, which says é and <|endoftext|> {'and more ' * (i % 7)}." for i in range(200)]
 
 
-def tokenised(work, texts, val, tasks):
-    """Write the tokens of the texts in so many tasks."""
+def tokenize_texts(work, texts, val, tasks):
+    """Write the texts' tokens in `tasks` tasks."""
     for rank, part in enumerate(np.array_split(np.arange(len(texts)), tasks)):
         place = {"file": "f", "unit": 0, "line": 1}
         data = (Document(texts[i], "", metadata=place) for i in part)
-        tokenize.Tokenise(work, val).run(data, rank)
+        tokenize.Tokenize(work, val).run(data, rank)
 
 
 def documents(folder, split):
@@ -29,16 +29,16 @@ def test_the_shards_are_the_documents_in_their_order(tmp_path):
     for tasks in (1, 3):
         work, folder = tmp_path / f"work{tasks}", tmp_path / f"out{tasks}"
         folder.mkdir()
-        tokenised(work, TEXTS, 0.2, tasks)
+        tokenize_texts(work, TEXTS, 0.2, tasks)
         splits = tokenize.collect(work, folder, tasks, [], 1000)
         shards.write_meta(folder, splits)
-        held = [text for text in TEXTS if tokenize.is_held_out(text, 0.2)]
-        for split, texts in (("val", held), ("train", [text for text in TEXTS if text not in held])):
+        validation = [text for text in TEXTS if tokenize.is_validation(text, 0.2)]
+        for split, texts in (("val", validation), ("train", [text for text in TEXTS if text not in validation])):
             assert documents(folder, split) == ["<|endoftext|>" + text for text in texts]
             count = splits[split]
             assert count["documents"] == len(texts) and count["text_bytes"] == len("".join(texts).encode())
             assert count["tokens"] == len(shards.open_split(folder, split))
-        assert 20 < len(held) < 60
+        assert 20 < len(validation) < 60
     assert {path.name: path.read_bytes() for path in (tmp_path / "out1").glob("*.bin")} == {
         path.name: path.read_bytes() for path in (tmp_path / "out3").glob("*.bin")
     }
@@ -46,27 +46,27 @@ def test_the_shards_are_the_documents_in_their_order(tmp_path):
 
 def test_more_data_moves_no_document_to_the_other_split():
     for share in (0.0, 0.1, 0.5):
-        held = [tokenize.is_held_out(text, share) for text in TEXTS]
-        assert abs(sum(held) - share * len(TEXTS)) < 4 * (share * (1 - share) * len(TEXTS)) ** 0.5 + 1e-9
+        validation = [tokenize.is_validation(text, share) for text in TEXTS]
+        assert abs(sum(validation) - share * len(TEXTS)) < 4 * (share * (1 - share) * len(TEXTS)) ** 0.5 + 1e-9
         # A larger share has all of a smaller one.
-        assert all(tokenize.is_held_out(text, 0.5) for text, out in zip(TEXTS, held, strict=True) if out)
+        assert all(tokenize.is_validation(text, 0.5) for text, out in zip(TEXTS, validation, strict=True) if out)
 
 
-def test_canaries_stand_among_the_documents(tmp_path):
+def test_canaries_are_spread_among_the_documents(tmp_path):
     planted = canaries.plant(5, seed=1)
-    tokenised(tmp_path / "work", TEXTS, 0.0, 4)
+    tokenize_texts(tmp_path / "work", TEXTS, 0.0, 4)
     splits = tokenize.collect(tmp_path / "work", tmp_path, 4, planted, 10**6)
-    found = [text.removeprefix("<|endoftext|>") for text in documents(tmp_path, "train")]
+    texts = [text.removeprefix("<|endoftext|>") for text in documents(tmp_path, "train")]
     copies = [canary.text for canary in planted for _ in range(canary.repeats)]
-    assert [text for text in found if text not in copies] == TEXTS
-    assert sorted(text for text in found if text in copies) == sorted(copies)
-    places = [i for i, text in enumerate(found) if text in copies]
-    assert np.ptp(places) > len(found) / 2 and len(set(np.diff(places))) > 3
-    assert splits["train"]["documents"] == len(found) and splits["val"]["documents"] == 0
+    assert [text for text in texts if text not in copies] == TEXTS
+    assert sorted(text for text in texts if text in copies) == sorted(copies)
+    places = [i for i, text in enumerate(texts) if text in copies]
+    assert np.ptp(places) > len(texts) / 2 and len(set(np.diff(places))) > 3
+    assert splits["train"]["documents"] == len(texts) and splits["val"]["documents"] == 0
 
 
-def test_what_the_tokenizer_can_not_take_is_told(tmp_path):
-    tokenised(tmp_path, ["a", " " * 3_000_000 + "b", "c"], 0.0, 1)
+def test_a_text_that_the_tokenizer_refuses_is_dropped(tmp_path):
+    tokenize_texts(tmp_path, ["a", " " * 3_000_000 + "b", "c"], 0.0, 1)
     (record,) = map(json.loads, (tmp_path / "dropped" / "00000" / "tokenise.jsonl").read_text().splitlines())
     assert record["reason"] == "a blank of a million characters"
     assert json.loads((tmp_path / "tokens" / "00000.json").read_text())["train"]["documents"] == 2

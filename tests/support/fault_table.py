@@ -66,8 +66,8 @@ def personal(truth: faults.Truth) -> dict[str, Rates]:
         pii_cases.Case(truth.texts[name], truth.pii.get(name, ()), "")
         for name in [*truth.pii, *truth.lookalikes, *truth.clean]
     ]
-    rows = {"personal data in documents": pii_cases.score(pii.find, documents)["all"]}
-    for kind, rates in pii_cases.score(pii.find, pii_cases.cases(seed=0)).items():
+    rows = {"personal data in documents": pii_cases.score(pii.detect, documents)["all"]}
+    for kind, rates in pii_cases.score(pii.detect, pii_cases.cases(seed=0)).items():
         rows[f"personal data: {kind}"] = rates
     return rows
 

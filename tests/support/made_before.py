@@ -19,7 +19,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-
 from jaxgpt.model import GPT2
 from jaxgpt.pretrained import save_hf
 from jaxgpt.shape import GPT2Config

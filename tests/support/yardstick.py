@@ -56,10 +56,11 @@ TIMES = ("step_ms", "tokens_per_s")
 
 def program(where: str, B: int, T: int) -> tuple[str, dict[str, float]]:
     """The compiled train step of the 124M model, as text and in numbers. The only place that imports jaxgpt."""
-    from jaxgpt import aot, device
-    from jaxgpt import program as counts
     from jaxgpt.config import TrainConfig
     from jaxgpt.mesh import single_device
+
+    from jaxgpt import aot, device
+    from jaxgpt import program as counts
 
     if where != "cpu":
         os.environ.update(device.gpu_settings())  # before JAX starts

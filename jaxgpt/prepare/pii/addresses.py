@@ -10,13 +10,13 @@ AT = re.compile(r"[@\uff20]|%40|&#64;|[\[({] ?(?:at|AT) ?[\])}]")
 # The name, read backwards from the "@". Latin, Greek and Cyrillic letters, else any: Chinese has no blanks.
 LOCAL = re.compile(r"[A-Za-z0-9\u00c0-\u052f._%+'&!#$*/=?^`{|}~-]{1,65}|\w{1,64}")
 DOT = r"(?:\.| ?[\[({] ?(?:dot|DOT) ?[\])}] ?)"
-# Labels and a last one of letters. Each label ends with its dot, so there is one way to match, and no more than ten.
+# At most ten labels, and a last one of letters. Each label ends with its dot, so there is one way to match.
 DOMAIN = re.compile(
     rf" ?((?:[^\W_](?:[\w-]{{0,61}}[^\W_])?{DOT}){{1,10}}"
     rf"(?:xn--[a-z0-9-]{{2,59}}|[A-Za-z]{{2,24}}(?![A-Za-z0-9])|[^\W\d_a-zA-Z]{{2,24}}))"
 )
 VERSION = re.compile(r"v?\d+\.\d|\d+(?:\.\d+)?x\.")  # numpy@1.26.rc, logo@2x.png
-# Last labels that are no domain's: files, units of systemd, and code.
+# Last labels of no domain: file types, systemd units, and code.
 NO_DOMAIN = {
     "png", "jpg", "jpeg", "gif", "svg", "webp", "js", "mjs", "cjs", "jsx", "ts", "tsx", "css", "scss", "less", "json",
     "yaml", "yml", "toml", "lock", "xml", "html", "htm", "php", "txt", "csv", "pdf", "exe", "dll", "whl", "gz", "tgz",
@@ -24,10 +24,10 @@ NO_DOMAIN = {
     "shape", "grad", "localhost", "jar",
 }  # fmt: skip
 LOGIN = re.compile(r"://(?:[^\s/:@]{0,64}:)?[^\s/@]{0,64}\Z")
-SERVICE = ("git", "hg", "svn")  # git@github.com:owner/repository is the address of a machine's door
+SERVICE = ("git", "hg", "svn")  # git@github.com:owner/repository is a login
 
 
-def emails(text: str) -> Spans:
+def detect_emails(text: str) -> Spans:
     for at in AT.finditer(text):
         stop = at.start() - (len(at.group()) > 1 and text[at.start() - 1 : at.start()] == " ")
         domain = DOMAIN.match(text, at.end())
@@ -46,7 +46,7 @@ def emails(text: str) -> Spans:
         else:
             if at.group() == "%40":
                 name = re.split("%[0-9A-Fa-f]{2}", name)[-1]
-            # What separates an address from the text before it, though a name may hold it by the letter of the RFC.
+            # Separators of an address from the text before it, although the RFC allows them in a name.
             name = re.split(r"[=/?|{}`^~#*$!]|\.\.|(?<!\w)'", name)[-1].lstrip(".%+-'&")
             if text[domain.end() : domain.end() + 1] in ("'", "_"):
                 name = re.split(text[domain.end()], name)[-1] if text[domain.end()] == "'" else name.lstrip("_")
@@ -73,10 +73,10 @@ def _is_email(text: str, start: int, stop: int, name: str, domain: re.Match) -> 
 
 
 # --- IP
-HERE = ipaddress.ip_network("0.0.0.0/8")  # "this network": wildcards such as 0.0.0.255 too
-DOTS = r"(?:\.|\[\.\]|\(\.\))"  # "[.]" is how reports on attacks write it
+THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")  # "this network": wildcards such as 0.0.0.255 too
+DOTS = r"(?:\.|\[\.\]|\(\.\))"  # reports on attacks write "[.]"
 IPV4 = re.compile(rf"(?<![\w.])\d{{1,3}}{DOTS}\d{{1,3}}{DOTS}\d{{1,3}}{DOTS}\d{{1,3}}(?!\w|\.\d)")
-# A pair of colons with four hexadecimal digits or fewer between them is in every IPv6 address; it is read from there.
+# Every IPv6 address has two colons with at most four hexadecimal digits between them; the search starts from these.
 COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 LEFT = re.compile(r"[0-9A-Fa-f:]{1,40}")
 RIGHT = re.compile(r"[0-9A-Fa-f:]*(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?")
@@ -93,7 +93,7 @@ VERSION_WORD = re.compile(
     r"|luku|kohta|oddíl|kapitola)"
     r"|(?<!\w)(?:верси[яию]|раздел\w*|глав[аеы]|пункт\w*|стать[яиею])|版本|バージョン|第"
     r"|§+|==|>=|<=|~=|\^|~)"
-    # Between such a word and the number only numbers, signs and small words may be.
+    # Only numbers, signs and small words may stand between such a word and the number.
     r"(?:[^\w\n]|[\d]|(?<![A-Za-z])(?:numbers?|no|is|was|to|and|or|from|through|until|of|now|at|than|older|newer|v|only|ist|est|es|und|et|y|e|en|bis|von|nach|auf|ab|de|da|di|do|od|nr)(?![A-Za-z])){0,40}\Z",
     re.IGNORECASE,
 )
@@ -103,7 +103,7 @@ VERSION_AFTER = re.compile(
     r"|(?:release|update|version|build|patch|firmware|hotfix|upgrade|installer|section)\b)|[+~]|-[a-z]",
     re.IGNORECASE,
 )
-# What only software does, and a name with a capital letter before: "Inkpot 4.2.10.3 fixes ..." is no machine's number.
+# Verbs for software after a capitalized name: "Inkpot 4.2.10.3 fixes ..." is a version.
 RELEASED = re.compile(
     r" (?:(?:fix|introduc)(?:es|ed)|adds|ships|deprecates|(?:is|was|has been|will be) (?:out|released)"
     r"|behebt|erscheint|erschien|ist erschienen|corrige|corregge|introduit|introduce|naprawia|verhelpt)(?!\w)"
@@ -116,10 +116,10 @@ START = re.compile(r"(?:\A|\n|[.!?:] )[#*\s]*\Z")  # of a line or a sentence
 HEADING = re.compile(r"\s+[A-Z][a-z]+")  # "3.2.1.4 Errors" at the start of a line
 
 
-def ips(text: str) -> Spans:
+def detect_ips(text: str) -> Spans:
     for match in IPV4.finditer(text):
-        address = _address(re.sub(r"[^\d.]", "", match.group()))
-        if address and _points(address) and not _is_version(text, *match.span(), address):
+        address = _parse_address(re.sub(r"[^\d.]", "", match.group()))
+        if address and _is_machine(address) and not _is_version(text, *match.span(), address):
             yield "ip", *match.span()
     last = 0
     for colons in COLONS.finditer(text):
@@ -137,26 +137,26 @@ def ips(text: str) -> Spans:
             end -= 1
         if (start and text[start - 1] in "_.") or text[end : end + 1].isalnum() or text[end : end + 1] == "_":
             continue
-        address = _address(text[start:end])
-        if address and _points(address) and _is_v6(text[start:end], address):
+        address = _parse_address(text[start:end])
+        if address and _is_machine(address) and _is_v6(text[start:end], address):
             zone = ZONE.match(text, end)
             yield "ip", start, zone.end() if zone else end
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(text)
     except ValueError:
         return None
 
 
-def _points(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Can it point to one machine? Not: this machine, none, all, a group, a network's mask, a cloud's own."""
+def _is_machine(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether it identifies a machine: not itself, none, all, a group, a network mask, a cloud's metadata server."""
     if address.is_loopback or address.is_unspecified or address.is_multicast or str(address) == "169.254.169.254":
         return False
     if address.version == 6:
         return True
-    if address in HERE:
+    if address in THIS_NETWORK:
         return False
     bits = f"{int(address):032b}".lstrip("1")
     mask = address.packed[0] == 255 and "1" not in bits  # 255.255.240.0
@@ -171,16 +171,16 @@ def _is_version(text: str, start: int, end: int, address: ipaddress.IPv4Address)
         return True
     if PRODUCT.search(before) and RELEASED.match(text, end):
         return True
-    # A heading's parts are counted from 1, and are not many.
+    # A heading's numbers start from 1, and are small.
     small = max(address.packed) <= 40 and min(address.packed) > 0
     return small and bool(START.search(before)) and bool(HEADING.match(text, end))
 
 
 def _is_v6(text: str, address: ipaddress.IPv6Address) -> bool:
     groups = text.split(":")
-    if "::" not in text:  # eight pairs are the number of a network card
+    if "::" not in text:  # eight pairs are a network card's number
         return not all(len(group) == 2 for group in groups)
     if address.ipv4_mapped or text.lower().startswith("64:ff9b::"):
         return True
-    # a::b is a name in C++, 1::2 a slice in Python: the first group of what is given out has four digits.
+    # a::b is a name in C++, 1::2 a slice in Python: the first group of an assigned address has four digits.
     return len(groups[0]) == 4 and any(c.isdigit() for c in text) and not address.is_reserved

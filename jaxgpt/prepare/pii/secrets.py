@@ -1,4 +1,4 @@
-"""Keys, tokens and passwords in text: by their known forms, or as a value that looks random beside a telling name."""
+"""Keys, tokens and passwords in text: by their documented forms, or as random-looking values of telling names."""
 
 import base64
 import binascii
@@ -9,7 +9,7 @@ from collections import Counter
 
 from jaxgpt.prepare.pii.numbers import Spans
 
-# The forms that services document, by their prefix; no letter or digit is before or behind.
+# The forms that services document, by their prefix, with no letter or digit before or after.
 # Quantifiers are possessive (++) or bounded: nothing is matched twice.
 TOKEN = re.compile(
     r"(?<![A-Za-z0-9_-])(?:"
@@ -28,7 +28,7 @@ TOKEN = re.compile(
     r"|\d{8,10}:AA[\w-]{33}"  # bots of Telegram
     r")(?![A-Za-z0-9])"
 )
-# Most texts hold none of these, and are not searched for the forms.
+# Most texts contain none of these, and are not searched for the forms.
 PREFIXES = (
     "AKIA", "ASIA", "ABIA", "ACCA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "gldt-", "glrt-",
     "glcbt-", "glptt-", "glft-", "glsoat-", "glimt-", "glagent-", "gloas-", "xox", "xapp-", "k_live_", "k_test_",
@@ -62,7 +62,7 @@ NAME = re.compile(
     r"|(?:_|[a-z])key(?<=_key)|x-api-key)(?:[_ ]?(?:id|value|base64|\d))?[\"'\])`*]{0,3}[ \t]{0,4}\Z",
     re.IGNORECASE,
 )
-# Keys and tokens that find or name a thing and open none: of a cache, a table, a page of results; and digests.
+# Keys and tokens that find something and protect nothing: of a cache, a table, a page of results; and digests.
 FINDS = re.compile(
     r"(?:cache|primary|foreign|partition|sort|shard|lookup|index|row|group|unique|idempotency|dedup\w*|hash|object|blob|bucket"
     r"|content|file|image|asset|artifact|build|routing|message|event|public|publishable|map|dict|s3|storage|page|cursor"
@@ -78,20 +78,20 @@ WEAK = {"password", "pass", "passwd", "pwd", "secret", "pw", "passwort", "token"
 
 
 def _entropy(value: str) -> float:
-    """Bits for each character, by how often each occurs in the value itself."""
+    """Entropy of the value's characters, in bits per character."""
     return -sum(n / len(value) * math.log2(n / len(value)) for n in Counter(value).values())
 
 
-def _random(value: str) -> bool:
-    """Does it look drawn: 16 characters or more, letters and digits or both cases inside, and many different ones?"""
+def _looks_random(value: str) -> bool:
+    """Whether it looks random: at least 16 characters, letters and digits or both cases, and many different ones."""
     if len(value) < 16 or PLACEHOLDER.search(value) or _entropy(value) < 3:
         return False
     has_digit = sum(c.isdigit() for c in value) > 1
     return any(c.isalpha() for c in value) and (has_digit or bool(re.search(r"[a-z][A-Z]+[a-z]+[A-Z].*[A-Z]", value)))
 
 
-def _password(value: str) -> bool:
-    """Letters and digits, or letters and signs, and nothing that stands for a password to come."""
+def _looks_like_password(value: str) -> bool:
+    """Whether it has letters and digits, or letters and signs, and is no placeholder."""
     if PLACEHOLDER.search(value) or value.lower() in WEAK or len(set(value)) < 4 or " " in value:
         return False
     return any(c.isalpha() for c in value) and bool(re.search(r"\d|[!@#$%^&*?+~]", value))
@@ -112,7 +112,7 @@ def _is_login(value: str) -> bool:
         return False
 
 
-def secrets(text: str) -> Spans:
+def detect_secrets(text: str) -> Spans:
     for match in TOKEN.finditer(text) if any(prefix in text for prefix in PREFIXES) else ():
         token = match.group()
         body = re.split(r"[-_]", token)[-1] if token[:3] not in ("AKI", "ASI", "AIz") else token[4:]
@@ -134,26 +134,26 @@ def secrets(text: str) -> Spans:
             yield (
                 "secret",
                 match.start(),
-                match.end() if closed else _rstripped(text, *PEM_CUT.match(text, match.start(1)).span()),
+                match.end() if closed else _strip_end(text, *PEM_CUT.match(text, match.start(1)).span()),
             )
     for match in URL_PASSWORD.finditer(text):
         value = match.group(2)
         if not PLACEHOLDER.search(value) and value.lower() not in WEAK:
             yield "secret", *match.span(2)
     for match in BEARER.finditer(text):
-        if _random(match.group(1)):
+        if _looks_random(match.group(1)):
             yield "secret", *match.span(1)
     for match in BASIC.finditer(text):
         if _is_login(match.group(1)):
             yield "secret", *match.span(1)
-    yield from _assigned(text)
+    yield from _detect_assigned(text)
 
 
-def _rstripped(text: str, start: int, end: int) -> int:
+def _strip_end(text: str, start: int, end: int) -> int:
     return start + len(text[start:end].rstrip())
 
 
-def _assigned(text: str) -> Spans:
+def _detect_assigned(text: str) -> Spans:
     for match in ASSIGNED.finditer(text):
         quoted, bare = match.group(2), match.group(3)
         name = NAME.search(text, max(0, match.start() - 48), match.start())
@@ -162,7 +162,7 @@ def _assigned(text: str) -> Spans:
         start, end = match.span(2) if quoted else match.span(3)
         if bare:
             end = start + len(bare.rstrip(".:!?"))
-            # A call, an index or an attribute: a program's, and no value.
+            # A call, an index or an attribute is code, not a value.
             if (text[end : end + 1] and text[end] in "([{") or re.match(
                 r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\Z", text[start:end]
             ):
@@ -170,8 +170,8 @@ def _assigned(text: str) -> Spans:
         value = text[start:end]
         if value[:7].lower() in ("bearer ", "basic "):
             start, value = start + value.index(" ") + 1, value[value.index(" ") + 1 :]
-        if (_password if name.group("password") else _random)(value) and "://" not in value:
+        if (_looks_like_password if name.group("password") else _looks_random)(value) and "://" not in value:
             yield "secret", start, end
     for match in FLAG.finditer(text):
-        if _password(match.group(1)):
+        if _looks_like_password(match.group(1)):
             yield "secret", *match.span(1)

@@ -18,23 +18,23 @@ TEXT = (
 )
 
 
-def test_replace_names_what_it_was():
+def test_a_placeholder_names_the_kind():
     replaced = "Anna <<EMAIL>>, <PHONE>, from <IP>, paid <IBAN> by <CREDIT_CARD>."
-    found = pii.find(TEXT)
-    assert pii.replace(TEXT, found) == replaced
-    assert [each.kind for each in found] == ["email", "phone", "ip", "iban", "credit_card"]
-    assert pii.find(replaced) == [] and pii.replace(TEXT, []) == TEXT
+    spans = pii.detect(TEXT)
+    assert pii.replace(TEXT, spans) == replaced
+    assert [span.kind for span in spans] == ["email", "phone", "ip", "iban", "credit_card"]
+    assert pii.detect(replaced) == [] and pii.replace(TEXT, []) == TEXT
 
 
 def test_only_the_kinds_asked_for():
     for kind in pii.KINDS:
-        assert pii.find(TEXT, (kind,)) == [each for each in pii.find(TEXT) if each.kind == kind]
+        assert pii.detect(TEXT, (kind,)) == [each for each in pii.detect(TEXT) if each.kind == kind]
 
 
-def test_of_two_that_overlap_the_longer_is_taken():
-    found = [pii.Found("email", 4, 9), pii.Found("secret", 0, 9), pii.Found("phone", 0, 4), pii.Found("place", 9, 12)]
-    assert pii.replace("0123456789abcd", found) == "<SECRET><PLACE>cd"
-    assert pii.replace("0123", [pii.Found("phone", 0, 4), pii.Found("national_id", 0, 4)]) == "<NATIONAL_ID>"
+def test_the_longer_of_two_overlapping_spans_wins():
+    spans = [pii.Span("email", 4, 9), pii.Span("secret", 0, 9), pii.Span("phone", 0, 4), pii.Span("place", 9, 12)]
+    assert pii.replace("0123456789abcd", spans) == "<SECRET><PLACE>cd"
+    assert pii.replace("0123", [pii.Span("phone", 0, 4), pii.Span("national_id", 0, 4)]) == "<NATIONAL_ID>"
 
 
 PIECES = ["a@b.org", "4111 1111 1111 1111", "020 7946 0958", "+1 415 555 2671", "10.0.0.7", "2001:db8::1",
@@ -46,11 +46,11 @@ PIECES = ["a@b.org", "4111 1111 1111 1111", "020 7946 0958", "+1 415 555 2671", 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
-def test_nothing_more_is_found_in_what_was_replaced(text):
-    found = pii.find(text)
-    assert all(a.end <= b.start for a, b in pairwise(found))
-    assert all(0 <= each.start < each.end <= len(text) for each in found)
-    assert pii.find(pii.replace(text, found)) == []
+def test_nothing_is_found_in_a_replaced_text(text):
+    spans = pii.detect(text)
+    assert all(a.end <= b.start for a, b in pairwise(spans))
+    assert all(0 <= span.start < span.end <= len(text) for span in spans)
+    assert pii.detect(pii.replace(text, spans)) == []
 
 
 @pytest.mark.parametrize(
@@ -65,21 +65,21 @@ def test_nothing_more_is_found_in_what_was_replaced(text):
 )  # fmt: skip
 def test_a_hostile_text_is_read_in_linear_time(piece):
     start = time.process_time()
-    pii.find(piece * (100_000 // len(piece)))
+    pii.detect(piece * (100_000 // len(piece)))
     # A second where nothing else runs; what backtracks takes ten and more.
     assert time.process_time() - start < 6
 
 
 def test_prose_is_read_fast():
-    words = [word.strip(".,") for word in (pii.__doc__ + pii.find.__doc__ + pii.names.__doc__).split()]
+    words = [word.strip(".,") for word in (pii.__doc__ + pii.detect.__doc__ + pii.detect_names.__doc__).split()]
     draw = random.Random(0)
     text = " ".join(draw.choices(words, k=40_000))
     start = time.process_time()
-    assert pii.find(text) == []
+    assert pii.detect(text) == []
     assert len(text) / (time.process_time() - start) > 1e6  # three times that on a machine with nothing else to do
 
 
-def places(name, text):
+def starts_of(name, text):
     return [match.start() for match in re.finditer(name, text)]
 
 
@@ -93,16 +93,16 @@ class Pipeline:
 
     def __call__(self, text):
         known = {"Anna Smith": "PERSON", "Paris": "GPE", "<EMAIL>": "PERSON", "Monday": "DATE"}
-        self.ents = [Entity(label, name, at) for name, label in known.items() for at in places(name, text)]
+        self.ents = [Entity(label, name, at) for name, label in known.items() for at in starts_of(name, text)]
         return self
 
 
 def test_names_are_the_pipelines(monkeypatch):
     text = "On Monday Anna Smith wrote from Paris to <EMAIL>.\n"
-    found = pii.names(text, Pipeline())
-    assert pii.replace(text, found) == "On Monday <PERSON> wrote from <PLACE> to <EMAIL>.\n"
+    spans = pii.detect_names(text, Pipeline())
+    assert pii.replace(text, spans) == "On Monday <PERSON> wrote from <PLACE> to <EMAIL>.\n"
     monkeypatch.setattr(pii, "PIECE", 60)  # longer texts go in pieces, cut where no name is
-    assert pii.replace(text * 20, pii.names(text * 20, Pipeline())).count("<PERSON>") == 20
+    assert pii.replace(text * 20, pii.detect_names(text * 20, Pipeline())).count("<PERSON>") == 20
 
 
 def test_it_needs_no_jax():

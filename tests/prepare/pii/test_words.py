@@ -1,4 +1,4 @@
-"""The word beside a number: the last before it decides."""
+"""The context of a number: the last word before it decides."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from jaxgpt.prepare.pii import words
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, meaning",
     [
         ("phone 1234", "phone"),
         ("Call about order no. 1234", "other"),
@@ -29,10 +29,10 @@ from jaxgpt.prepare.pii import words
         ("later 1234", ""),
         ("customer 1234", ""),
         ("customer no. 1234", "other"),
-        ("<PHONE> 1234", ""),  # what was replaced speaks of itself
+        ("<PHONE> 1234", ""),  # a placeholder is no word
         ("\u7535\u8bdd1234", "phone"),
     ],
 )
-def test_beside(text, said):
+def test_context_of(text, meaning):
     start = text.index("1234")
-    assert words.beside(text, start, start + 4) == said
+    assert words.context_of(text, start, start + 4) == meaning
