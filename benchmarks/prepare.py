@@ -84,7 +84,7 @@ def bare(path: Path, way: str) -> float:
 def prepared(path: Path, flags: list[str]) -> tuple[float, float]:
     """Seconds of the whole command, its start included, and gigabytes."""
     out = Path(tempfile.mkdtemp(dir=path.parent)) / "out"
-    command = [sys.executable, "-m", "jaxgpt.commands.prepare", str(path), "--out", str(out), *flags]
+    command = [sys.executable, "-m", "jaxgpt", "prepare", str(path), "--out", str(out), *flags]
     start = time.perf_counter()
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         most, done = [0.0], threading.Event()

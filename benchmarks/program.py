@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from jaxgpt import console
+from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.training.config import Preset, TrainConfig
 
 
@@ -31,7 +32,7 @@ class Flags(TrainConfig):
 
 
 def main(argv: list[str]) -> int:
-    flags = console.parse(Flags, argv, default=Flags.from_preset(console.parse_some(Preset, argv)))
+    flags = parse(Flags, argv, default=Flags.from_preset(parse_some(Preset, argv)))
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags.xla_flags}".strip()
 
     from jaxgpt.runtime import device

@@ -73,12 +73,12 @@ def main(flags: Flags) -> None:
             out = folder / f"tuned-{number}-{seed}"
             where = ["--init-from", folder / f"{start}-{seed}", "--data", folder / "train.csv", "--out", out]
             where += ["--val", folder / "choose.csv", "--eval-every", 50]
-            run("-m", "jaxgpt.commands.classify", "train", *where, *TUNE, *more)
+            run("-m", "jaxgpt", "train", "--recipe", "classify", *where, *TUNE, *more)
             best = out / "checkpoints" / str(best_step(out))
             jaxgpt(
                 "-m",
-                "jaxgpt.commands.classify",
-                "eval",
+                "jaxgpt",
+                "evaluate",
                 best,
                 "--data",
                 folder / "test.csv",
@@ -148,7 +148,7 @@ def best_step(run: Path) -> int:
 
 
 def accuracy(test: list[tuple[str, str]], predicted: list[str]) -> dict[str, float]:
-    """As `jaxgpt.commands.classify eval` writes it."""
+    """As `jaxgpt evaluate` writes it."""
     truth = [label for _, label in test]
     pairs = collections.Counter((a == "positive", b == "positive") for a, b in zip(truth, predicted, strict=True))
     tp, tn, fp, fn = pairs[True, True], pairs[False, False], pairs[False, True], pairs[True, False]

@@ -1,113 +1,27 @@
-"""From the command line to a config, and from an error to one line and an exit code."""
+"""What a command prints, and from an error to one line and an exit code."""
 
-import contextlib
-import functools
 import io
-import operator
 import os
-import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import NoReturn
 
-import tyro
-
-from jaxgpt.errors import JaxgptError, UsageError
-
-Config = TypeVar("Config")
-HELP = "; --help lists the flags"  # the end of an error of a flag
+from jaxgpt.errors import JaxgptError
 
 
-def place(name: str) -> tuple[object, ...]:
-    """Markers of a field that is given by its place and not by a flag: `run: Annotated[str, *console.place("RUN")]`."""
-    return tyro.conf.Positional, tyro.conf.arg(metavar=name)
+def program(command: str) -> str:
+    """How the user starts a command, in the way in which this process was started.
 
-
-def subcommands(**configs: type) -> Any:
-    """A type for `parse` of which the first word on the command line picks one: `subcommands(train=..., eval=...)`."""
-    words = (Annotated[config, tyro.conf.subcommand(word)] for word, config in configs.items())
-    return functools.reduce(operator.or_, words)
-
-
-def parse(config: type[Config], argv: Sequence[str], default: Config | None = None) -> Config:
-    """Read the flags of a dataclass; `--help` prints them and exits.
-
-    Raises:
-      UsageError: one line instead of tyro's box.
+    `jaxgpt sample` by the console script, which only an installed package has; else `python -m jaxgpt sample`, and
+    `python train.py` by that file.
     """
-    return _tyro(config, argv, **({} if default is None else {"default": default}))
-
-
-def parse_some(config: type[Config], argv: Sequence[str]) -> Config:
-    """Read only this dataclass's flags and leave the others, `--help` included, to a later `parse`."""
-    known, _ = _tyro(config, [word for word in argv if word not in ("-h", "--help")], return_unknown_args=True)
-    return known
-
-
-def _tyro(config, argv, **options):
-    box = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(box):
-            return tyro.cli(tyro.conf.OmitArgPrefixes[config], args=list(argv), prog=_program(), **options)
-    except SystemExit as exit:
-        if exit.code in (0, None):  # --help
-            raise
-        raise UsageError(_message(box.getvalue()) + HELP) from None
-
-
-def _program() -> str:
-    """The command as the user writes it."""
     script = Path(sys.argv[0])
-    return (
-        f"python -m jaxgpt.commands.{script.stem}"
-        if script.parent == Path(__file__).parent / "commands"
-        else f"python {script.name}"
-    )
-
-
-def _message(box: str) -> str:
-    """What tyro's box says between its title and the first rule; the frame is Unicode or, elsewhere, dashes."""
-    if "Missing from" in box:  # then it lists the arguments, each with the whole of its help
-        arguments = re.split("───|---", box[box.index("Missing from") :])[0]
-        return "not given: " + ", ".join(re.findall(r"^[│ ] {5}(\S.*?) *│?$", arguments, re.MULTILINE))
-    words: list[str] = []
-    for line in box.splitlines()[1:]:
-        text = line.strip("╭╮╰╯│─ ")
-        if text.strip("-"):
-            words += text.split()
-        elif words:
-            break
-    return " ".join(words).rstrip(". ")
-
-
-@contextlib.contextmanager
-def stop_signals(in_progress: str = "step") -> Iterator[list[int]]:
-    """Within this context, SIGINT (Ctrl-C) and SIGTERM do no more than enter the list that it gives.
-
-    A loop looks there where it can stop without losing work. A second signal ends the process at once.
-    """
-    received: list[int] = []
-    message = f"\nstopping after the {in_progress} in progress; once more quits at once\n".encode()
-
-    def receive(number: int, frame: object) -> None:
-        received.append(number)
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
-        os.write(stderr, message)  # print is not allowed in a handler
-
-    try:
-        stderr = sys.stderr.fileno()
-    except OSError:  # it is no file
-        stderr = 2
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    if script.name == "train.py" and command == "train":
+        return "python train.py"
+    return f"jaxgpt {command}" if script.stem == "jaxgpt" else f"python -m jaxgpt {command}"
 
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:

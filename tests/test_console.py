@@ -1,73 +1,30 @@
-import dataclasses
-import io
-import os
-import re
-import signal
-
 import pytest
 
 from jaxgpt import console
-from jaxgpt.errors import DataError, UsageError
-from jaxgpt.training.config import TrainConfig
+from jaxgpt.errors import DataError
+
+
+def test_a_report_is_on_stdout_and_a_remark_on_stderr(capsys):
+    console.say("saved", "out.json")
+    console.say("documents", "3")
+    console.note("it was cut")
+    assert capsys.readouterr() == ("saved     out.json\ndocuments 3\n", "note: it was cut\n")
 
 
 @pytest.mark.parametrize(
-    "words, message",
+    "script, command, said",
     [
-        (["--nope", "3"], "Unrecognized options: --nope, 3; --help lists the flags"),
-        (["extra"], "Unrecognized options: extra"),
-        (["--B", "x"], "Error parsing --B: invalid literal for int() with base 10: 'x'"),
-        (["--lr"], "Missing value for argument '--lr'"),
-        (["--device", "tpu"], "invalid choice 'tpu' for argument '--device'. Expected one of ('auto', 'gpu', 'cpu')"),
-        (["--b", "3"], "Unrecognized options: --b"),
+        ("/venv/bin/jaxgpt", "sample", "jaxgpt sample"),
+        ("jaxgpt.exe", "train", "jaxgpt train"),
+        ("/venv/lib/jaxgpt/__main__.py", "train", "python -m jaxgpt train"),
+        ("train.py", "train", "python train.py"),
+        ("train.py", "sample", "python -m jaxgpt sample"),  # the script of that name may not be there
+        ("-c", "train", "python -m jaxgpt train"),
     ],
 )
-@pytest.mark.parametrize("frame", ["utf-8", "ascii"])
-def test_a_wrong_command_line_is_one_sentence(words, message, frame, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), frame))
-    with pytest.raises(UsageError) as error:
-        console.parse(TrainConfig, words)
-    assert str(error.value).startswith(message) and "\n" not in str(error.value)
-    assert capsys.readouterr().err == ""
-
-
-def test_the_first_word_can_pick_a_config():
-    @dataclasses.dataclass(frozen=True)
-    class Copy:
-        n: int = 1
-        """How often."""
-
-    @dataclasses.dataclass(frozen=True)
-    class Move:
-        to: str
-        """Where to."""
-
-    both = console.subcommands(copy=Copy, move=Move)
-    assert console.parse(both, ["copy", "--n", "2"]) == Copy(2) and console.parse(both, ["move", "--to", "x"]) == Move(
-        "x"
-    )
-    for words, message in (
-        ([], "Expected one of {copy, move}; --help lists the flags"),
-        (["delete"], "Unrecognized options: delete"),
-        (["move"], "not given: --to STR; --help lists the flags"),
-        (["copy", "--to", "x"], "Unrecognized or misplaced options: --to (applied to"),
-    ):
-        with pytest.raises(UsageError) as error:
-            console.parse(both, words)
-        assert str(error.value).startswith(message)
-
-
-def test_help_has_every_flag_with_its_meaning_and_default(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    with pytest.raises(SystemExit) as stop:
-        console.parse(TrainConfig, ["--help"])
-    assert stop.value.code in (0, None)
-    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for field in dataclasses.fields(TrainConfig):
-        _, about = re.split(rf" --{field.name.replace('_', '-')}(?:,? (?=[A-Z]+ |{{|--no-))", text, maxsplit=1)
-        meaning, default = about.split(" (default: ", maxsplit=1)
-        assert default.startswith(f"{field.default})"), field.name
-        assert len(meaning.split()) >= 3, field.name
+def test_a_command_is_named_as_the_program_was_started(script, command, said, monkeypatch):
+    monkeypatch.setattr("sys.argv", [script, "--B", "4"])
+    assert console.program(command) == said
 
 
 def test_errors_become_a_line_and_an_exit_code(capsys):
@@ -85,15 +42,3 @@ def test_errors_become_a_line_and_an_exit_code(capsys):
     assert console.run(lambda argv: len(argv), ["x"] * 7) == 7
     with pytest.raises(ZeroDivisionError):  # a bug of ours stays loud
         console.run(raising(ZeroDivisionError()), [])
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_only_noted_once(number, capfd):
-    before = signal.getsignal(number)
-    with console.stop_signals() as stopping:
-        assert not stopping
-        os.kill(os.getpid(), number)
-        assert stopping == [number]
-        assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert signal.getsignal(number) == before
-    assert "stopping after the step in progress" in capfd.readouterr().err

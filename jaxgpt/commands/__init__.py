@@ -1,1 +1,58 @@
-"""The command line: one file a command. Nothing imports it."""
+"""The command line: `jaxgpt <command>`, one file a command, each imported when it is called. Nothing imports it."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import jaxgpt
+from jaxgpt import console
+from jaxgpt.errors import UsageError
+
+COMMANDS = {  # name: its module, which has main(argv) -> exit code, and what it does
+    "train": ("jaxgpt.commands.train", "train a model on a text or on examples; again: resume the run"),
+    "sample": ("jaxgpt.commands.sample", "write text with a trained model"),
+    "evaluate": ("jaxgpt.commands.evaluate", "measure a model: loss, multiple choice, labels, the harness's tasks"),
+    "predict": ("jaxgpt.commands.predict", "predict the labels of texts"),
+    "prepare": ("jaxgpt.commands.prepare", "make token shards of raw text: clean, deduplicate, anonymize, tokenize"),
+    "inspect": ("jaxgpt.commands.inspect", "show what is in a prepared folder, and what was dropped and why"),
+    "export": ("jaxgpt.commands.export", "write a run's model for Hugging Face's transformers"),
+    "verify": ("jaxgpt.commands.verify", "check a run's checkpoints, and prove that it resumes to the bit"),
+    "replay": ("jaxgpt.commands.replay", "show the batch of a step, with the loss of each token"),
+    "fit": ("jaxgpt.commands.fit", "show what a training step takes of a GPU's memory, and the largest batch"),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command that the first word names with the other words; returns its exit code."""
+    name, *words = argv or [""]
+    if name in COMMANDS:
+        module, _ = COMMANDS[name]
+        return importlib.import_module(module).main(words)
+    if name == "--version":
+        print("jaxgpt", jaxgpt.__version__)
+        return 0
+    if name in ("-h", "--help"):
+        print(overview())
+        return 0
+    if not argv:
+        print(overview(), file=sys.stderr)
+        return UsageError.exit_code
+    raise UsageError(unknown(name))
+
+
+def overview() -> str:
+    """All commands, a line each."""
+    width = max(map(len, COMMANDS))
+    lines = (f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items())
+    command = console.program("<command>")
+    return "\n".join([f"usage: {command} [flags]", "", *lines, "", f"{command} --help lists the flags of a command."])
+
+
+def unknown(name: str) -> str:
+    """What to say of a word that names no command; of these, the nearest."""
+    import difflib
+
+    if name.startswith("-"):
+        return f"{name}: the first word names a command, such as train; --help lists the commands"
+    (nearest,) = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0)
+    return f"{name}: no such command; did you mean {nearest}? --help lists the commands"

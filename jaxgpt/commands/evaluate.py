@@ -1,4 +1,4 @@
-"""Measure a model: `python -m jaxgpt.commands.evaluate RUN`, with `--data`, `--choices`, `--canaries` or `--tasks`."""
+"""Measure a model: `jaxgpt evaluate RUN`, with `--data`, `--choices`, `--canaries` or `--tasks`."""
 
 import contextlib
 import dataclasses
@@ -7,37 +7,48 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import rich.console
 import rich.progress
 import rich.table
+import rich.text
 
 from jaxgpt import console
+from jaxgpt.commands.flags import parse, place
+from jaxgpt.data import examples
 from jaxgpt.data.base import Dataset
-from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.datasets import open_data
+from jaxgpt.data.examples import require_labels
 from jaxgpt.errors import DataError, UsageError, require
-from jaxgpt.inference import multiple_choice
+from jaxgpt.inference import memorization, metrics, multiple_choice
 from jaxgpt.prepare import canaries
 from jaxgpt.runs.folder import require_writable
-from jaxgpt.runs.weights import WeightsRef, resolve_text_weights
-from jaxgpt.training import validation
+from jaxgpt.runs.weights import WeightsRef, resolve_text_weights, resolve_weights
 from jaxgpt.training.resume import load_run_config
+
+if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
+    from jaxgpt.models.gpt2 import GPT2
 
 Stage = Callable[[str, int], Callable[[int], None]]  # as in jaxgpt.inference.harness
 WHAT = ("data", "choices", "canaries", "tasks")  # the flags that say what to measure; one of them at least is given
+MAX_LABELS_SHOWN = 20  # in a confusion matrix
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure how good a model is: its loss on a text, multiple choice, memory, the tasks of EleutherAI's harness."""
+    """Measure how good a model is: its loss on a text, multiple choice, memory, the tasks of EleutherAI's harness.
 
-    model: Annotated[str, *console.place("MODEL")]
+    Of a run on labels: accuracy, F1, Matthews correlation, and what was taken for what, by --data alone.
+    """
+
+    model: Annotated[str, *place("MODEL")]
     """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
     data: str | None = None
     """A text, a .bin token file, a prepared folder (its val split) or shakespeare; or .jsonl examples, of which
-    completions alone are measured."""
+    completions alone are measured. For a run on labels: a .jsonl, .csv or .tsv of "text" (or "text_a" and "text_b") and
+    "label"."""
     T: int | None = None
     """Tokens of a window of --data, each of which sees none before the window; by default the model's context."""
     choices: Path | None = None
@@ -79,19 +90,16 @@ class EvaluateConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    config = console.parse(EvaluateConfig, argv)
+    config = parse(EvaluateConfig, argv, command="evaluate")
+    if resolve_weights(config.model).labels and config.data is not None:
+        return evaluate_labels(config)
     source = resolve_text_weights(config.model)
     data = None if config.data is None else find_text(config, source)
     items = None
     if config.choices is not None:
         items = multiple_choice.read(config.choices, source.config.block_size)[: config.limit]
     planted = None if config.canaries is None else find_canaries(config.canaries, source)
-    if config.json:
-        secrets = config.canaries and config.canaries / canaries.FILE
-        for read in filter(None, (config.data, config.choices, secrets)):
-            if config.json.resolve() == Path(read).resolve():
-                raise UsageError(f"--json {config.json}: that is what is measured on; choose another file")
-        require_writable("--json", config.json)
+    require_json(config)
     with progress() as stage:
         tasks = None
         if config.tasks is not None:
@@ -114,24 +122,37 @@ def main(argv: Sequence[str]) -> int:
                 lm = harness.JaxgptLM(model, config.batch_size, stage=stage)
                 results["tasks"] = harness.evaluate(lm, tasks, config.limit)
     if "canaries" in results:  # now that nothing else is drawn
-        draw(canaries.table(results["canaries"]))
-        print(canaries.MEANING)
+        draw(memorization.table(results["canaries"]))
+        print(memorization.MEANING)
     if "tasks" in results:
         show_tasks(results["tasks"])
-    if config.json:
-        config.json.write_text(json.dumps(finite(results), indent=2) + "\n", encoding="utf-8")
-        say("saved", str(config.json))
+    save(config, results)
     return 0
 
 
-def load_model(config: EvaluateConfig, source: WeightsRef) -> Any:
-    from jaxgpt.runs.huggingface import load
-    from jaxgpt.runtime import device
+def require_json(config: EvaluateConfig) -> None:
+    """Refuse a file for the results that can't be written, or that something is measured on."""
+    if config.json:
+        secrets = config.canaries and config.canaries / canaries.FILE
+        for read in filter(None, (config.data, config.choices, secrets)):
+            if config.json.resolve() == Path(read).resolve():
+                raise UsageError(f"--json {config.json}: that is what is measured on; choose another file")
+        require_writable("--json", config.json)
 
-    where, shape = device.select(config.device), source.config
-    device.keep_compiled(cache_folder() / "compiled")
-    compute = device.compute(config.dtype, shape.n_layer, shape.n_embd // shape.n_head, shape.block_size)
-    say("model", f"{config.model}: {shape.n_layer} layers, width {shape.n_embd}, {compute['dtype']}, on {where}")
+
+def save(config: EvaluateConfig, results: dict[str, Any]) -> None:
+    if config.json:
+        config.json.write_text(json.dumps(finite(results), indent=2) + "\n", encoding="utf-8")
+        console.say("saved", str(config.json))
+
+
+def load_model(config: EvaluateConfig, source: WeightsRef, T: int | None = None) -> "GPT2":
+    """The model, which will read sequences of T tokens; None: its context."""
+    from jaxgpt.inference import placement
+    from jaxgpt.runs.huggingface import load
+
+    compute, described = placement.place(source.config, config.device, config.dtype, T)
+    console.say("model", f"{config.model}: {described}")
     return load(source, **compute)
 
 
@@ -143,7 +164,8 @@ def find_text(config: EvaluateConfig, source: WeightsRef) -> Dataset:
         config.data, config.batch_size, config.T or context, split="val", horizon=source.config.predict_tokens
     )
     if data.kind == "labels":
-        raise DataError(f"{config.data}: texts with labels; python -m jaxgpt.commands.classify eval measures on them")
+        train = console.program("train")
+        raise DataError(f"{config.data}: texts with labels, for a run on labels; {train} --recipe classify makes one")
     if data.kind == "text" and len(data.tokens) < 2:
         raise DataError(f"{config.data}: one token predicts nothing; use a longer text")
     return data
@@ -154,10 +176,11 @@ def measure_text(config: EvaluateConfig, data: Dataset, model: Any, stage: Stage
 
     from jaxgpt.objectives import choose_objective
     from jaxgpt.runtime import device
+    from jaxgpt.training.validation import format_metrics, summarize
 
     for note in data.notes:
-        say("note", f"{data.name}: {note}")
-    say("data", f"{data}; windows of {data.T:,}")
+        console.say("note", f"{data.name}: {note}")
+    console.say("data", f"{data}; windows of {data.T:,}")
     objective = choose_objective(data.kind, predict_tokens=model.config.predict_tokens)
     measure, advance = jax.jit(objective.validation_metrics), stage("windows", data.num_rows())
 
@@ -166,8 +189,8 @@ def measure_text(config: EvaluateConfig, data: Dataset, model: Any, stage: Stage
             yield jax.device_get(measure(model, device.put(batch)))
             advance(data.B)
 
-    numbers = validation.summarize(metrics(), data.num_bytes())
-    say("loss", validation.format_metrics(numbers).removeprefix("loss "))
+    numbers = summarize(metrics(), data.num_bytes())
+    console.say("loss", format_metrics(numbers).removeprefix("loss "))
     return numbers
 
 
@@ -180,18 +203,72 @@ def measure_choices(
     requests = [request for item in items for request in item.requests]
     cut = sum(any(is_cut(request, context) for request in item.requests) for item in items)
     too_long = f"; {cut:,} too long for the model's context of {context:,} tokens, cut from the left" if cut else ""
-    say("choices", f"{config.choices}: {len(items):,} items, {len(requests):,} choices{too_long}")
+    console.say("choices", f"{config.choices}: {len(items):,} items, {len(requests):,} choices{too_long}")
     scores = iter(score(model, requests, config.batch_size, stage("choices", len(requests))))
     found = multiple_choice.accuracy(items, [[next(scores).log_likelihood for _ in item.requests] for item in items])
     for name in ("acc", "acc_norm"):
-        say(name, f"{found[name]:.4f} ± {found[f'{name}_stderr']:.4f}")
+        console.say(name, f"{found[name]:.4f} ± {found[f'{name}_stderr']:.4f}")
     return found | {"cut": cut}
+
+
+def evaluate_labels(config: EvaluateConfig) -> int:
+    """Measure a run on labels: accuracy, F1, Matthews correlation, and which label was taken for which."""
+    source = resolve_weights(config.model)
+    if others := [name for name in ("T", *WHAT[1:]) if getattr(config, name) is not None]:
+        raise UsageError(f"--{others[0]}: {config.model} is a run on labels, measured by --data alone; leave it out")
+    require_labels(config.data)
+    (data,) = examples.load(
+        config.data, config.batch_size, load_run_config(source.folder)[0].data.T, labels=source.labels
+    )
+    require_json(config)
+
+    from jaxgpt.inference.classify import log_probabilities
+    from jaxgpt.runtime import device
+
+    with device.memory_errors("use a smaller --batch-size"), progress() as stage:
+        model = load_model(config, source, data.T)
+        for note in data.notes:
+            console.say("note", f"{data.name}: {note}")
+        console.say("data", str(data))
+        advance, parts = stage("texts", data.count), []
+        for part in log_probabilities(model, data):
+            parts.append(part)
+            advance(len(part))
+    results = label_metrics(np.concatenate(parts), data.table["labels"])
+    console.say("accuracy", f"{results['accuracy']:.4f} ± {results['accuracy_stderr']:.4f} of {results['n']:,}")
+    of = f"of {source.labels[1]!r}" if len(source.labels) == 2 else "the mean over the labels (macro)"
+    console.say("F1", f"{results['f1']:.4f}, {of}")
+    console.say("MCC", f"{results['mcc']:.4f}, Matthews correlation: 0 is no better than guessing, 1 is all right")
+    console.say("loss", f"{results['loss']:.4f}")
+    show_confusion(results["confusion"], source.labels)
+    confusion = results.pop("confusion")
+    save(config, results | {"labels": list(source.labels), "confusion": confusion})
+    return 0
+
+
+def label_metrics(log_p: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """What a classifier is worth, by log probabilities (n, n_labels) and the labels (n,) that are true."""
+    table = metrics.confusion(truth, log_p.argmax(-1), log_p.shape[-1])
+    found = {name: getattr(metrics, name)(table) for name in ("accuracy", "accuracy_stderr", "f1", "mcc")}
+    loss = float(-log_p[range(len(truth)), truth].mean())
+    return found | {"n": len(truth), "loss": loss, "confusion": table.tolist()}
+
+
+def show_confusion(table: list[list[int]], labels: Sequence[str]) -> None:
+    """Print a confusion matrix: a row for each true label."""
+    if len(labels) > MAX_LABELS_SHOWN:
+        return console.say("confusion", f"the table of {len(labels)} labels is too wide for a page; --json has it")
+    columns = (rich.table.Column(rich.text.Text(label), justify="right") for label in labels)  # a text: no markup
+    drawn = rich.table.Table("truth \\ predicted", *columns)
+    for label, counts in zip(labels, table, strict=True):
+        drawn.add_row(rich.text.Text(label), *(f"{count:,}" for count in counts))
+    rich.console.Console(width=None if sys.stdout.isatty() else 2000).print(drawn)
 
 
 def find_canaries(folder: Path, source: WeightsRef) -> tuple[list[canaries.Canary], bool]:
     """The canaries of a folder, and whether the model is a run whose flags name it, or a file in it, as its text."""
     planted, context = canaries.read(folder), source.config.block_size
-    if (needed := sum(map(len, canaries.request(planted[0].secret))) - 1) > context:
+    if (needed := sum(map(len, memorization.request(planted[0].secret))) - 1) > context:
         raise UsageError(f"--canaries: each needs {needed} tokens, and the model's context is {context:,}; use another")
     if not source.is_run or source.folder is None:
         return planted, False
@@ -204,23 +281,25 @@ def measure_canaries(
 ) -> dict[str, Any]:
     from jaxgpt.inference.score import score
 
-    say("canaries", f"{config.canaries}: {len(planted):,}")
+    console.say("canaries", f"{config.canaries}: {len(planted):,}")
     if not trained:
-        say("note", f"{config.model} is no run with that folder as its --data: a control, if it never saw the text")
-    advance = stage("canaries", canaries.REFERENCES + 2 * len(planted))
-    found = canaries.measure(planted, lambda requests: score(model, requests, config.batch_size, advance))
+        console.say(
+            "note", f"{config.model} is no run with that folder as its --data: a control, if it never saw the text"
+        )
+    advance = stage("canaries", memorization.REFERENCES + 2 * len(planted))
+    found = memorization.measure(planted, lambda requests: score(model, requests, config.batch_size, advance))
     return {"folder": str(config.canaries), "trained": trained} | found
 
 
 def show_tasks(found: dict[str, Any]) -> None:
     """The harness's results as a table: a row for each metric of a task."""
     table = rich.table.Table("task", "version", "shots", "n", "metric", "value", "± stderr")
-    for task, metrics in found["results"].items():
-        for key, value in metrics.items():
+    for task, values in found["results"].items():
+        for key, value in values.items():
             metric, _, filtered = key.partition(",")
             if not filtered or metric.endswith("_stderr") or not isinstance(value, int | float):
                 continue
-            error = metrics.get(f"{metric}_stderr,{filtered}")
+            error = values.get(f"{metric}_stderr,{filtered}")
             table.add_row(
                 task,
                 str(found["versions"].get(task, "")),
@@ -270,11 +349,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, list):
         return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def say(label: str, text: str) -> None:
-    print(f"{label:<9} {text}", flush=True)
-
-
-if __name__ == "__main__":
-    console.leave(console.run(main, sys.argv[1:]))

@@ -1,13 +1,12 @@
-"""Write a run's model for `transformers`: `python -m jaxgpt.commands.export runs/default folder`."""
+"""Write a run's model for `transformers`: `jaxgpt export runs/default folder`."""
 
 import contextlib
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from jaxgpt import console
+from jaxgpt.commands.flags import parse, place
 from jaxgpt.data.tokenizer import hugging_face_files
 from jaxgpt.errors import CheckpointError
 from jaxgpt.runs.folder import make_new
@@ -18,14 +17,14 @@ from jaxgpt.runs.weights import resolve_weights
 class ExportConfig:
     """Write the newest checkpoint of a run as a folder that `transformers` loads: the model and GPT-2's tokenizer."""
 
-    run: Annotated[str, *console.place("RUN")]
+    run: Annotated[str, *place("RUN")]
     """A run folder of train.py."""
-    folder: Annotated[Path, *console.place("FOLDER")]
+    folder: Annotated[Path, *place("FOLDER")]
     """Where to write; a new folder, or an empty one."""
 
 
 def main(argv: Sequence[str]) -> int:
-    config = console.parse(ExportConfig, argv)
+    config = parse(ExportConfig, argv, command="export")
     source = resolve_weights(config.run)
     if not source.is_run:
         raise CheckpointError(f"{config.run}: not a run of train.py; what is exported is a run's newest checkpoint")
@@ -53,7 +52,3 @@ def main(argv: Sequence[str]) -> int:
     else:
         print(f"use it    transformers.pipeline('text-generation', {str(config.folder)!r})")
     return 0
-
-
-if __name__ == "__main__":
-    console.leave(console.run(main, sys.argv[1:]))

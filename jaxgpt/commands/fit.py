@@ -1,6 +1,6 @@
 """What a training step takes of a GPU's memory, how large B may be, and how a mesh of GPUs grows.
 
-`python -m jaxgpt.commands.fit --gpu h100 --T 1024`. Nothing is trained: the step is compiled, XLA says what memory
+`jaxgpt fit --gpu h100 --T 1024`. Nothing is trained: the step is compiled, XLA says what memory
 it has planned, and traffic.py counts what the GPUs send each other.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import rich.console
 import rich.table
 
-from jaxgpt import console
+from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.errors import UsageError
 from jaxgpt.runtime.config import PROCESS_FLAGS, mesh_flag
 from jaxgpt.training.config import Preset, TrainConfig
@@ -40,10 +40,10 @@ class FitConfig(TrainConfig):
 
 
 def main(argv: Sequence[str]) -> int:
-    preset = console.parse_some(Preset, argv)
+    preset = parse_some(Preset, argv)
     if preset.init_from:
         raise UsageError("--init-from: what fits depends on the shape alone; name it by --size, or --n-layer and so on")
-    config = console.parse(FitConfig, argv, default=FitConfig.from_preset(preset))
+    config = parse(FitConfig, argv, default=FitConfig.from_preset(preset), command="fit")
 
     if any(getattr(config.parallel, name) is not None for name in PROCESS_FLAGS):
         raise UsageError(
@@ -146,7 +146,3 @@ def largest(measure: Callable[[int], "StepMemory | None"], known: dict[int, "Ste
         memory = measure(B)
         known[B] = memory.total if memory else math.inf
     return max((B for B, total in known.items() if total <= limit), default=0)
-
-
-if __name__ == "__main__":
-    console.leave(console.run(main, sys.argv[1:]))

@@ -1,18 +1,21 @@
-"""Look at a prepared folder: what is in it, what was dropped and why, and some of its documents."""
+"""Look at a prepared folder, `jaxgpt inspect data/mine`: what is in it, what was dropped and why, some documents."""
 
+import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import rich.console
 import rich.table
 import rich.text
 
+from jaxgpt.commands.flags import parse, place
 from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import gpt2
-from jaxgpt.errors import DataError, UsageError
+from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.prepare.html import render_report, require_matplotlib
 from jaxgpt.prepare.statistics import SplitStatistics, compute_statistics, escape_unprintable, excerpt
 from jaxgpt.runs.folder import require_writable
@@ -21,6 +24,27 @@ REPORT, DROPPED, PAGE = "report.json", "dropped.jsonl", "report.html"
 FREQUENT, DOCUMENTS = 20, 5  # how many tokens and documents are shown
 EXAMPLES = 100_000  # records of dropped.jsonl in which one of each reason is looked for
 QUANTILES = {"shortest": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "99 %": 0.99}
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectConfig:
+    """Show what is in a prepared folder: counts, lengths, frequent tokens, what was dropped and why, some documents."""
+
+    folder: Annotated[Path, *place("FOLDER")]
+    """A folder that `jaxgpt prepare` made."""
+    html: Path | None = None
+    """Where all of it is written as a page with plots; by default report.html in the folder."""
+    seed: int = 0
+    """Of the draw of documents."""
+
+    def __post_init__(self):
+        require(0 <= self.seed < 2**31, "seed", self.seed, "from 0 to 2**31 - 1")
+
+
+def main(argv: Sequence[str]) -> int:
+    config = parse(InspectConfig, argv, command="inspect")
+    show(config.folder, config.html, config.seed)
+    return 0
 
 
 def show(folder: Path, html: Path | None = None, seed: int = 0) -> None:

@@ -1,16 +1,15 @@
-"""Look at what a step was trained on: `python -m jaxgpt.commands.replay runs/default --step 47`."""
+"""Look at what a step was trained on: `jaxgpt replay runs/default --step 47`."""
 
 import dataclasses
 import functools
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from jaxgpt import console
+from jaxgpt.commands.flags import parse, place
 from jaxgpt.console import note
 from jaxgpt.data.base import Batch
 from jaxgpt.data.cache import cache_folder
@@ -38,7 +37,7 @@ class ReplayConfig:
     checkpoints and log stay as they are.
     """
 
-    run: Annotated[Path, *console.place("RUN")]
+    run: Annotated[Path, *place("RUN")]
     """A run folder of train.py."""
     step: int
     """Which step, from 0, as the rows count them."""
@@ -103,7 +102,7 @@ class LoggedRun:
 
 
 def main(argv: Sequence[str]) -> int:
-    flags = console.parse(ReplayConfig, argv)
+    flags = parse(ReplayConfig, argv, command="replay")
     config, starts = load_run_config(flags.run)
     model, kind = config.model, resolve_weights(flags.run).data_kind
     if kind != "text" or model.lora or model.dropout:
@@ -232,7 +231,3 @@ def show(tokens: np.ndarray, losses: np.ndarray, starts: list[tuple[str, int]]) 
         print(f"--- sequence {i + 1} of {B}{origin}, loss {losses[i].mean():.4f}", *text.split("\n"), sep="\n| ")
         for t, (token, loss) in enumerate(zip(tokens[i, 1:].tolist(), losses[i], strict=True), 1):
             print(f"{start + t:>12} {loss:9.4f} {token:>6}  {gpt2().decode([token])!r}")
-
-
-if __name__ == "__main__":
-    console.leave(console.run(main, sys.argv[1:]))

@@ -1,29 +1,21 @@
-"""Write text with a trained model: `python -m jaxgpt.commands.sample runs/default --prompt "Once upon a time"`."""
+"""Write text with a trained model: `jaxgpt sample runs/default --prompt "Once upon a time"`."""
 
 import codecs
 import dataclasses
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from jaxgpt import console
-from jaxgpt.data.cache import cache_folder
+from jaxgpt.commands.flags import parse, place
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import UsageError, require
 from jaxgpt.runs.weights import resolve_text_weights
+from jaxgpt.runtime.signals import stop_signals
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.inference.generate import Piece
-
-
-def __getattr__(name: str) -> Any:
-    # `from jaxgpt.commands.sample import generate` works, and a wrong flag is still refused before JAX is imported.
-    if name != "generate":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from jaxgpt.inference.generate import generate
-
-    return generate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +26,7 @@ class SampleConfig:
     of it, as often as it is full, and goes on from the rest.
     """
 
-    model: Annotated[str, *console.place("MODEL")]
+    model: Annotated[str, *place("MODEL")]
     """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
     prompt: str
     """The text to go on from; - reads it from stdin. <|endoftext|> in it is the token that ends a document."""
@@ -74,7 +66,7 @@ class SampleConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    config = console.parse(SampleConfig, argv)
+    config = parse(SampleConfig, argv, command="sample")
     source = resolve_text_weights(config.model)
     if config.speculate and source.config.predict_tokens == 1:
         raise UsageError(
@@ -92,20 +84,19 @@ def main(argv: Sequence[str]) -> int:
 
     import jax
 
+    from jaxgpt.inference import placement
     from jaxgpt.inference.generate import stream
     from jaxgpt.inference.sampling import settings
     from jaxgpt.runs.huggingface import load
     from jaxgpt.runtime import device
 
-    where = device.select(config.device)
-    device.keep_compiled(cache_folder() / "compiled")
-    compute = device.compute(config.dtype, source.config.n_layer, source.config.n_embd // source.config.n_head, context)
-    note(
-        f"{config.model}: {source.config.n_layer} layers, width {source.config.n_embd}, {compute['dtype']}, on {where}"
-    )
+    compute, described = placement.place(source.config, config.device, config.dtype)
+    console.note(f"{config.model}: {described}")
     if len(ids) + config.max_new_tokens > context:
-        note(f"longer than the model's context of {context:,} tokens: when it is full, its older half is forgotten")
-    with device.memory_errors("use a smaller --n"), console.stop_signals("token") as stopping:
+        console.note(
+            f"longer than the model's context of {context:,} tokens: when it is full, its older half is forgotten"
+        )
+    with device.memory_errors("use a smaller --n"), stop_signals("token") as stopping:
         new = stream(
             load(source, **compute),
             [ids] * config.n,
@@ -117,7 +108,7 @@ def main(argv: Sequence[str]) -> int:
         )
         tokens, last = show(prompt, itertools.takewhile(lambda _: not stopping, new), config.n)
     if last and last.kept:
-        note(speculation(tokens, last))
+        console.note(speculation(tokens, last))
     return 128 + stopping[0] if stopping else 0
 
 
@@ -163,11 +154,3 @@ def speculation(tokens: int, piece: "Piece") -> str:
     passes = piece.forwards
     heads = ", ".join(f"head {head} in {kept / passes:.0%}" for head, kept in enumerate(piece.kept, 2))
     return f"{tokens / passes:.2f} tokens a forward pass; the guess was right of {heads} of {passes:,} passes"
-
-
-def note(text: str) -> None:
-    print("note:", text, file=sys.stderr, flush=True)  # stdout is the text alone
-
-
-if __name__ == "__main__":
-    console.leave(console.run(main, sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Check a run's checkpoints, and prove its resume: `python -m jaxgpt.commands.verify runs/default`."""
+"""Check a run's checkpoints, and prove its resume: `jaxgpt verify runs/default`."""
 
 import dataclasses
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from jaxgpt import console
+from jaxgpt.commands.flags import parse, place
 from jaxgpt.errors import CheckpointError, CorruptError, NumericsError, UsageError
 from jaxgpt.runs.folder import RunLock
 from jaxgpt.runs.weights import resolve_weights
@@ -26,7 +27,7 @@ CLOCK = ("step_ms", "tokens_per_s")  # what two rows of equal steps may differ i
 class VerifyConfig:
     """Hold every checkpoint of a run to the fingerprints that were saved with it."""
 
-    run: Annotated[Path, *console.place("RUN")]
+    run: Annotated[Path, *place("RUN")]
     """A run folder of train.py."""
     resume: int = 0
     """Also train 2 * RESUME steps with the run's flags, in a temporary folder, once whole and once from the middle on
@@ -34,7 +35,7 @@ class VerifyConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    config = console.parse(VerifyConfig, argv)
+    config = parse(VerifyConfig, argv, command="verify")
     if config.resume < 0:
         raise UsageError(f"--resume {config.resume} is out of range: it must be 0 or above")
     flags, starts = load_run_config(config.run)
@@ -102,10 +103,9 @@ def prove_resume(flags: TrainConfig, k: int, folder: Path) -> None:
 
 
 def train(flags: TrainConfig) -> None:
-    script = Path(__file__).parents[2] / "train.py"
-    _, _, *words = shlex.split(resume_command(flags))
+    words = shlex.split(resume_command(flags).removeprefix(console.program("train")))
     print(f"training  {flags.run.steps} steps in {flags.run.out}", flush=True)
-    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "jaxgpt", "train", *words], capture_output=True, text=True)
     if done.returncode:
         complaint = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
         kind = UsageError if done.returncode == UsageError.exit_code else CheckpointError
@@ -128,7 +128,3 @@ def _rows(run: Path) -> list[dict[str, Any]]:
 
 def _fingerprint(run: Path, step: int) -> dict[str, str]:
     return json.loads((run / "checkpoints" / str(step) / "progress" / "metadata").read_text())["fingerprint"]
-
-
-if __name__ == "__main__":
-    console.leave(console.run(main, sys.argv[1:]))

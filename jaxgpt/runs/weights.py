@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jaxgpt import console
 from jaxgpt.data.tokenizer import VOCAB_SIZE
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import SIZES, GPT2Config
@@ -112,7 +113,7 @@ def resolve_text_weights(name_or_folder: str | Path) -> WeightsRef:
         )
     if source.labels:
         raise CheckpointError(
-            f"{name_or_folder}: a run on labels, which writes no text; see python -m jaxgpt.commands.classify"
+            f"{name_or_folder}: a run on labels, which writes no text; see {console.program('predict')}"
         )
     return source
 

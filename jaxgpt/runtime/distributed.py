@@ -124,7 +124,7 @@ def distributed_context(here: ProcessInfo, out: Path) -> Iterator[Path]:
 def _initialize(here: ProcessInfo) -> None:
     import jax
 
-    jax.config.update("jax_enable_preemption_service", False)  # which would take SIGTERM from console.stop_signals
+    jax.config.update("jax_enable_preemption_service", False)  # which would take SIGTERM from signals.stop_signals
     if here.id == 0 and here.coordinator:
         _require_free(here.coordinator)
     global _ends_with

@@ -11,10 +11,10 @@ from jaxgpt.models.configs import SIZES, GPT2Config
 from jaxgpt.models.flags import SHAPE, ModelFlags
 from jaxgpt.runtime.config import ParallelConfig, require_divisible
 
-# What each recipe sets. gpt3: Brown et al. (2020), appendix B and table 2.1; its warm-up is build-nanogpt's 715 of
-# 19,073 steps, as a share of the steps so that it fits a run of any length.
-RECIPES: dict[str, dict[str, Any]] = {
+RECIPES: dict[str, dict[str, Any]] = {  # defaults, by the value of --recipe
     "chapter": {},
+    # Brown et al. (2020), appendix B and table 2.1. The warm-up is build-nanogpt's 715 of 19,073 steps, as a share of
+    # the steps so that it fits a run of any length. Its learning rate depends on the size.
     "gpt3": {
         "schedule": "cosine",
         "warmup_ratio": 0.0375,
@@ -23,6 +23,20 @@ RECIPES: dict[str, dict[str, Any]] = {
         "weight_decay": 0.1,
         "decay": "matrices",
         "grad_clip": 1.0,
+    },
+    "finetune": {"epochs": 3, "lr": 3e-5, "dropout": 0.1},
+    # Radford et al. (2018), section 4.1, with a cosine in place of the straight line.
+    "classify": {
+        "B": 32,
+        "T": 128,  # most sentences are shorter, and a row costs as much as its T
+        "epochs": 3,
+        "lr": 6.25e-5,
+        "schedule": "cosine",
+        "warmup_ratio": 0.002,
+        "weight_decay": 0.01,
+        "decay": "matrices",
+        "grad_clip": 1.0,
+        "dropout": 0.1,
     },
 }
 GPT3_LR = {"tiny": 6e-4, "gpt2": 6e-4, "gpt2-medium": 3e-4, "gpt2-large": 2.5e-4, "gpt2-xl": 2e-4}
@@ -36,8 +50,11 @@ class Preset:
         default="gpt2", metadata={"may_change": True}
     )
     """Sets --n-layer, --n-head, --n-embd. 124M, 355M, 774M and 1,558M parameters; tiny is for tests."""
-    recipe: Literal["chapter", "gpt3"] = dataclasses.field(default="chapter", metadata={"may_change": True})
-    """Sets --lr to --grad-clip: chapter is PyTorch's AdamW at 3e-4; gpt3 is that paper's training."""
+    recipe: Literal["chapter", "gpt3", "finetune", "classify"] = dataclasses.field(
+        default="chapter", metadata={"may_change": True}
+    )
+    """Sets --lr to --grad-clip: chapter is PyTorch's AdamW at 3e-4; gpt3 is that paper's training. For --init-from:
+    finetune and, for texts with labels, classify, which set --epochs and --dropout too, and classify --B and --T."""
     init_from: str | None = None
     """Begin with these weights, which set the model's shape: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a folder."""
     predict_tokens: int = 1
@@ -160,8 +177,8 @@ class TrainConfig:
         else:
             shape = SIZES[preset.size] | {"predict_tokens": 1}  # the flag's own value may want another --n-layer
         recipe = ({"lr": GPT3_LR[preset.size]} if preset.recipe == "gpt3" else {}) | RECIPES[preset.recipe]
-        T = min(DataConfig.T, shape.get("block_size", DataConfig.T))
-        return cls().replace(**vars(preset) | recipe | shape, T=T)
+        T = min(recipe.get("T", DataConfig.T), shape.get("block_size", ModelFlags.block_size))
+        return cls().replace(**vars(preset) | recipe | shape | {"T": T})
 
     @property
     def groups(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from jaxgpt import console
 from jaxgpt.data.base import Dataset
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import GPT2Config
@@ -36,7 +37,7 @@ def require_compatible(saved: dict[str, Any], now: dict[str, Any], where: Path, 
     if names:
         differing = ", ".join(f"{name} {saved.get(name)!s:.16} there and {now.get(name)!s:.16} here" for name in names)
         allowed = " (--allow-other-data takes this text)" if "corpus" in names else ""
-        presets = {"--recipe": ("lr", *RECIPES["gpt3"]), "--size": SHAPE}
+        presets = {"--recipe": {name for recipe in RECIPES.values() for name in recipe}, "--size": SHAPE}
         forgotten = [flag for flag, sets in presets.items() if any(name in sets for name in names)]
         differing += f" (what {' and '.join(forgotten)} would set)" if forgotten else ""
         raise CheckpointError(
@@ -83,7 +84,7 @@ def resume_command(config: TrainConfig, **changes: Any) -> str:
     default = TrainConfig.from_preset(preset).flat() | vars(Preset())
     if config.preset.init_from:
         default |= {name: wanted[name] for name in ("size", *SHAPE)}
-    words = ["python", "train.py"]
+    words = []
     for name, value in wanted.items():
         if name == "steps" and wanted["epochs"] is not None:  # they follow from these
             continue
@@ -91,7 +92,7 @@ def resume_command(config: TrainConfig, **changes: Any) -> str:
             flag = "--" + name.replace("_", "-")
             integral = isinstance(value, float) and value.is_integer()
             words += [flag] if value is True else [flag, str(int(value) if integral else value)]
-    return shlex.join(words)
+    return f"{console.program('train')} {shlex.join(words)}"
 
 
 def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:

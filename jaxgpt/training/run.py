@@ -20,6 +20,7 @@ from jaxgpt.runs.folder import FolderGuard, RunLock, start_over, write_config
 from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.runtime import allocator, distributed
 from jaxgpt.runtime.config import mesh_flag
+from jaxgpt.runtime.signals import stop_signals
 from jaxgpt.training.config import RunConfig, TrainConfig
 from jaxgpt.training.resume import require_compatible, resume_command, run_signature
 
@@ -38,7 +39,7 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
         data, validation = load(config.data, config.run.seed, preset.predict_tokens)
         batches_per_epoch = announce_data(config.data, data, validation)
         config = config.replace(steps=resolve_steps(config.run, batches_per_epoch))
-        with RunLock(process_dir) as lock, console.stop_signals() as received:
+        with RunLock(process_dir) as lock, stop_signals() as received:
             return run_locked(config, process_dir, data, validation, weights, lock, received)
 
 
@@ -327,10 +328,10 @@ def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
     out = str(config.run.out)
     if data.labels:
         val = config.data.val
-        command, file = ("eval", val) if val and is_examples(val) else ("predict", config.data.data)
-        say(command, shlex.join(["python", "-m", "jaxgpt.commands.classify", command, out, "--data", file]))
+        command, file = ("evaluate", val) if val and is_examples(val) else ("predict", config.data.data)
+        say(command, f"{console.program(command)} {shlex.join([out, '--data', file])}")
     else:
-        say("sample", shlex.join(["python", "-m", "jaxgpt.commands.sample", out, "--prompt", "Once upon a time"]))
+        say("sample", f"{console.program('sample')} {shlex.join([out, '--prompt', 'Once upon a time'])}")
 
 
 def resume_hint(config: TrainConfig, **changes: object) -> str:

@@ -1,4 +1,4 @@
-"""`python -m jaxgpt.commands.evaluate`: what it prints and writes, the harness's numbers, and every wrong input."""
+"""`jaxgpt evaluate`: what it prints and writes, the harness's numbers, and every wrong input."""
 
 import json
 import math
@@ -11,9 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-import train
 from jaxgpt import console
-from jaxgpt.commands import evaluate, export
+from jaxgpt.commands import evaluate, export, train
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.runs.huggingface import load
 from jaxgpt.runs.weights import resolve_weights
@@ -179,7 +178,7 @@ def test_what_cant_be_measured_is_refused_before_jax_is_imported(folder, tmp_pat
 def test_ctrl_c_is_one_line(folder, tmp_path):
     """While it scores: so many items that it can't be done."""
     (tmp_path / "items.jsonl").write_text((json.dumps(ITEM) + "\n") * 50_000)
-    command = [sys.executable, "-m", "jaxgpt.commands.evaluate", str(folder / "hf"), "--batch-size", "4"]
+    command = [sys.executable, "-m", "jaxgpt", "evaluate", str(folder / "hf"), "--batch-size", "4"]
     command += ["--choices", str(tmp_path / "items.jsonl")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # What a shell starts behind & ignores SIGINT, and so would its children.
@@ -192,3 +191,8 @@ def test_ctrl_c_is_one_line(folder, tmp_path):
         finally:
             process.kill()
     assert (process.returncode, err) == (130, "error: interrupted\n")
+
+
+def test_many_labels_are_no_table(capsys):
+    evaluate.show_confusion(np.eye(21, dtype=int).tolist(), [str(n) for n in range(21)])
+    assert capsys.readouterr().out == "confusion the table of 21 labels is too wide for a page; --json has it\n"

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-import train
 from jaxgpt import console
-from jaxgpt.commands import export
+from jaxgpt.commands import export, train
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.inference.generate import generate
 from jaxgpt.models.gpt2 import GPT2

@@ -62,7 +62,7 @@ def test_the_table(h100, monkeypatch, capsys):
 
 
 def test_without_a_gpu_it_says_how_to_ask_for_one():
-    command = [sys.executable, "-m", "jaxgpt.commands.fit", "--size", "tiny"]
+    command = [sys.executable, "-m", "jaxgpt", "fit", "--size", "tiny"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: no usable NVIDIA GPU") and done.stderr.count("\n") == 1

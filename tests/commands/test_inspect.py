@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from jaxgpt import console
+from jaxgpt.commands import inspect
 from jaxgpt.commands.inspect import examples, show
 from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import gpt2
@@ -119,3 +121,25 @@ def test_what_is_wrong_is_one_line(folder, monkeypatch):
     refused(DataError, "it does not say what split 'val' has")
     (folder / "meta.json").unlink()
     refused(DataError, "a folder without meta.json")
+
+
+@pytest.mark.parametrize(
+    "words, code, message",
+    [
+        ([], 2, "not given: FOLDER; --help lists the flags"),
+        (["nowhere"], 3, "nowhere: "),
+        (["nowhere", "--seed", "-1"], 2, "--seed -1 is out of range: it must be from 0 to 2**31 - 1"),
+        (["{folder}", "--html", "{folder}/page"], 2, "--html {folder}/page: give the page a name that ends in .html"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(folder, words, code, message, capsys):
+    assert console.run(inspect.main, [word.format(folder=folder) for word in words]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: " + message.format(folder=folder))
+
+
+def test_the_command_shows_the_folder(folder, tmp_path, capsys):
+    assert console.run(inspect.main, [str(folder), "--seed", "3", "--html", str(tmp_path / "page.html")]) == 0
+    said = capsys.readouterr().out
+    show(folder, tmp_path / "page.html", 3)
+    assert capsys.readouterr().out == said and "drawn with seed 3:" in said

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import train
 from jaxgpt import console
-from jaxgpt.commands import evaluate, prepare
+from jaxgpt.commands import evaluate, inspect, prepare, train
 from jaxgpt.data import shards
-from jaxgpt.prepare import canaries, sources
+from jaxgpt.inference import memorization
+from jaxgpt.prepare import sources
 from tests.support import fault_table
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +70,7 @@ def test_the_same_command_says_that_it_is_done_and_another_is_refused(text, tmp_
     out = tmp_path / "out"
     assert run(text, "--out", out, "--workers", 1) == 0
     made, meta = shard_bytes(out), json.loads((out / "meta.json").read_text())
-    assert meta["command"] == f"python -m jaxgpt.commands.prepare {text} --out {out} --workers 1"
+    assert meta["command"] == f"python -m jaxgpt prepare {text} --out {out} --workers 1"
     capsys.readouterr()
     assert run(text, "--out", out, "--workers", 3) == 0
     assert capsys.readouterr().out.startswith(f"done      {out} is prepared already")
@@ -173,11 +173,11 @@ def test_what_is_prepared_is_trained_on_and_shown(text, tmp_path, capsys, monkey
     flags = ["--size", "tiny", "--block-size", 32, "--B", 2, "--T", 16, "--steps", 2, "--order", "shuffled"]
     flags += ["--data", out, "--val", out, "--out", tmp_path / "run"]
     assert console.run(train.main, list(map(str, flags))) == 0
-    monkeypatch.setattr(canaries, "REFERENCES", 63)
+    monkeypatch.setattr(memorization, "REFERENCES", 63)
     assert console.run(evaluate.main, [str(tmp_path / "run"), "--canaries", str(out), "--batch-size", "64"]) == 0
     printed = capsys.readouterr().out
     assert "in the text" in printed and "val | loss" in printed
-    assert run("--show", out) == 0
+    assert console.run(inspect.main, [str(out)]) == 0
     shown = capsys.readouterr().out
     assert "same as another" in shown and (out / "report.html").stat().st_size > 10_000
 
@@ -206,9 +206,9 @@ def test_what_was_wrong_can_be_put_right(text, tmp_path, capsys):
 @pytest.mark.parametrize(
     "words, code, said",
     [
-        ([], 2, "not given: INPUT... and --out FOLDER, or --show FOLDER"),
-        (["{text}"], 2, "not given: INPUT... and --out FOLDER"),
-        (["{text}", "--show", "x"], 2, "--show takes no INPUT and no --out"),
+        ([], 2, "not given: --out PATH; --help lists the flags"),
+        (["--out", "{out}"], 2, "not given: INPUT...; --help lists the flags"),
+        (["{text}"], 2, "not given: --out PATH; --help lists the flags"),
         (["{text}/no", "--out", "{out}"], 2, "{text}/no: no such file or folder; give text, JSONL"),
         (["{text}", "--out", "{out}", "--val", "0.6"], 2, "--val 0.6 is out of range: it must be from 0 to 0.5"),
         (["{text}", "--out", "{out}", "--workers", "0"], 2, "--workers 0 is out of range"),
@@ -230,7 +230,6 @@ def test_what_was_wrong_can_be_put_right(text, tmp_path, capsys):
         (["{text}", "--out", "{out}", "--decontaminate", "no.jsonl"], 3, "no.jsonl: no such file"),
         (["{text}", "--out", "{text}/a.jsonl"], 2, "a.jsonl: "),
         (["{text}", "--out", "{text}"], 2, "{text}: there are files in it already; choose a new folder"),
-        (["--show", "{text}"], 3, "{text}: a folder without meta.json"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -6,9 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-import train
 from jaxgpt import console
-from jaxgpt.commands import replay
+from jaxgpt.commands import replay, train
 from jaxgpt.data import corpus
 from jaxgpt.data.loader import next_batch
 from jaxgpt.data.tokenizer import gpt2

@@ -1,4 +1,4 @@
-"""`python -m jaxgpt.commands.sample`: what it prints, in pieces or whole, and every wrong input."""
+"""`jaxgpt sample`: what it prints, in pieces or whole, and every wrong input."""
 
 import dataclasses
 import io
@@ -12,9 +12,8 @@ import sys
 import jax
 import pytest
 
-import train
 from jaxgpt import console
-from jaxgpt.commands import sample
+from jaxgpt.commands import sample, train
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.inference.generate import Piece
 from jaxgpt.models.configs import GPT2Config
@@ -42,7 +41,7 @@ def test_it_prints_the_prompt_and_what_follows(folder, capsys):
     assert run(folder, "--prompt", "Hello there", "--max-new-tokens", 9, "--temperature", 0) == 0
     out, err = capsys.readouterr()
     assert out.startswith("Hello there") and out.endswith("\n")
-    from jaxgpt.commands.sample import generate  # the same function, by the name that the module gives it
+    from jaxgpt.inference.generate import generate
     from jaxgpt.runs.huggingface import load_hf
 
     (ids,) = generate(load_hf(folder), [gpt2().encode("Hello there")], 9, temperature=0, stop=50256)
@@ -208,7 +207,7 @@ def test_a_damaged_run_is_one_line_and_the_process_ends(tmp_path):
     state = tmp_path / "run" / "checkpoints" / "3" / "state"
     state.mkdir(parents=True)
     (tmp_path / "run" / "config.json").write_text(json.dumps(flags))
-    command = [sys.executable, "-m", "jaxgpt.commands.sample", str(tmp_path / "run"), "--prompt", "x"]
+    command = [sys.executable, "-m", "jaxgpt", "sample", str(tmp_path / "run"), "--prompt", "x"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 4 and done.stdout == ""
     *notes, error = done.stderr.splitlines()
@@ -230,7 +229,8 @@ def test_a_terminal_that_is_not_utf8_shows_question_marks(folder):
     command = [
         sys.executable,
         "-m",
-        "jaxgpt.commands.sample",
+        "jaxgpt",
+        "sample",
         str(folder),
         "--prompt",
         "na\u00efve",
@@ -243,7 +243,7 @@ def test_a_terminal_that_is_not_utf8_shows_question_marks(folder):
 
 
 def test_closed_outputs_are_no_traceback(folder):
-    command = f"{sys.executable} -m jaxgpt.commands.sample {folder} --prompt x --max-new-tokens 1"
+    command = f"{sys.executable} -m jaxgpt sample {folder} --prompt x --max-new-tokens 1"
     done = subprocess.run(command + " >&-", shell=True, capture_output=True, timeout=120)
     assert done.returncode == 0 and done.stderr.count(b"\n") == 1
     done = subprocess.run(command + " 2>&-", shell=True, capture_output=True, timeout=120)
@@ -255,7 +255,8 @@ def test_a_signal_ends_the_text_after_a_token(folder, number):
     command = [
         sys.executable,
         "-m",
-        "jaxgpt.commands.sample",
+        "jaxgpt",
+        "sample",
         str(folder),
         "--prompt",
         "x",
@@ -272,13 +273,9 @@ def test_a_signal_ends_the_text_after_a_token(folder, number):
 
 
 def test_a_reader_that_leaves_is_no_traceback(folder):
-    command = [sys.executable, "-m", "jaxgpt.commands.sample", str(folder), "--prompt", "x", "--max-new-tokens", "5000"]
+    command = [sys.executable, "-m", "jaxgpt", "sample", str(folder), "--prompt", "x", "--max-new-tokens", "5000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.read(20)
         process.stdout.close()
         assert process.wait(timeout=120) == 141
         assert process.stderr.read().count(b"\n") == 2  # the two notes
-
-
-def test_the_module_has_no_other_names():
-    assert not hasattr(sample, "nonsense")

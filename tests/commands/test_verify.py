@@ -3,9 +3,8 @@ import shutil
 
 import pytest
 
-import train
 from jaxgpt import console
-from jaxgpt.commands import verify
+from jaxgpt.commands import train, verify
 
 TINY = ["--size", "tiny", "--block-size", "32", "--B", "2", "--T", "16"]
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-import train
 from jaxgpt import console
+from jaxgpt.commands import train
 from jaxgpt.data import shards
 from jaxgpt.data.config import DataConfig
 from jaxgpt.data.datasets import load

@@ -19,7 +19,7 @@ def prepare_folder(folder, train, val=(), per_shard=7):
     for name, tokens in (("train", train), ("val", val)):
         written = shards.write(folder, name, [np.array(tokens, np.uint16)], per_shard)
         splits[name] = {"documents": 1, "text_bytes": 2, "shards": written}
-    shards.write_meta(folder, splits, command="python -m jaxgpt.commands.prepare")
+    shards.write_meta(folder, splits, command="jaxgpt prepare")
     return folder
 
 

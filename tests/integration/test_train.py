@@ -17,9 +17,9 @@ import jax
 import numpy as np
 import pytest
 
-import train
 from jaxgpt import console
-from jaxgpt.commands import classify, evaluate, export, fit, prepare, replay, sample, verify
+from jaxgpt.commands import COMMANDS, evaluate, export, fit, inspect, predict, prepare, replay, sample, train, verify
+from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.data import corpus, shards
 from jaxgpt.data.loader import next_batch
 from jaxgpt.models.gpt2 import GPT2
@@ -32,7 +32,7 @@ from jaxgpt.training.config import Preset, TrainConfig
 from tests.support.kill import numbers, saved_bits, survive
 from tests.support.losses import mean_loss
 
-SCRIPT = Path(train.__file__)
+SCRIPT = Path(__file__).parents[2] / "train.py"
 TINY = ["--size", "tiny", "--block-size", "32", "--B", "2", "--T", "16"]
 
 
@@ -104,7 +104,7 @@ def test_what_a_run_prints_and_leaves(text, tmp_path, capsys):
     assert "device    CPU, " in printed
     assert "model     3,318,592 parameters: 2 layers, 2 heads, width 64, float32\n" in printed
     assert len([line for line in printed.splitlines() if line.count("|") == 5]) == 1 + 7
-    assert f"python train.py --size tiny --B 2 --T 16 --steps 14 --data {text}" in printed
+    assert f"python -m jaxgpt train --size tiny --B 2 --T 16 --steps 14 --data {text}" in printed
     assert "\x1b" not in printed  # plain where it is no terminal
     assert [row["position"] for row in rows(out)] == [0, 32, 64, 96, 128, 0, 32]
     assert [row["tokens_seen"] for row in rows(out)] == [32 * k for k in range(1, 8)]
@@ -295,8 +295,8 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(nine_steps, text, tm
         assert run(*words, "--out", tmp_path / "parts", "--fresh") == 128 + number
     stopped, go_on = capsys.readouterr().out.splitlines()[-2:]
     assert stopped == f"stopped   after 3 of 6 steps, saved in {tmp_path / 'parts'}/checkpoints/3"
-    python, script, *next_words = shlex.split(go_on.removeprefix("resume"))
-    assert (python, script) == ("python", "train.py") and "--fresh" not in next_words
+    next_words = shlex.split(go_on.removeprefix("resume    python -m jaxgpt train "))
+    assert "--fresh" not in next_words
     assert run(*next_words) == 0
     assert numbers(tmp_path / "parts") == numbers(nine_steps)[:6]
     assert saved_bits(tmp_path / "parts", 6) == saved_bits(nine_steps, 6)
@@ -366,7 +366,7 @@ def test_a_full_disk_is_told_and_the_run_saves_when_there_is_room_again(
 READ_ONLY = """
 import sys
 from pathlib import Path
-import train
+from jaxgpt.commands import train
 from jaxgpt import console
 from jaxgpt.runtime import device
 
@@ -558,10 +558,10 @@ def test_the_commands_that_a_run_prints_are_understood(finished, text, tmp_path,
     words = ["--B", "2", "--T", "16", "--data", text, "--init-from", finished / "out", "--out", tmp_path / "out"]
     assert run(*words, "--steps", 1) == 0
     go_on, sample_it = (shlex.split(line.split(maxsplit=1)[1]) for line in capsys.readouterr().out.splitlines()[-2:])
-    assert sample_it[:3] == ["python", "-m", "jaxgpt.commands.sample"]
-    assert console.run(sample.main, [*sample_it[3:], "--max-new-tokens", "3"]) == 0
+    assert sample_it[:4] == ["python", "-m", "jaxgpt", "sample"]
+    assert console.run(sample.main, [*sample_it[4:], "--max-new-tokens", "3"]) == 0
     assert capsys.readouterr().out.startswith("Once upon a time")
-    assert run(*go_on[go_on.index("train.py") + 1 :]) == 0
+    assert run(*go_on[go_on.index("train") + 1 :]) == 0
     assert "resumes from step 1" in capsys.readouterr().out
 
 
@@ -659,16 +659,6 @@ def test_a_real_process_fails_with_one_line_too(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_wrong_flag_is_refused_before_jax_is_imported():
-    code = "import sys; sys.argv[1:] = ['--B', '0']; import train; from jaxgpt import console\n"
-    code += (
-        "print(console.run(train.main, sys.argv[1:]), sorted({'jax', 'numpy.ma', 'orbax', 'torch'} & set(sys.modules)))"
-    )
-    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parent)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
-    assert done.stdout == "2 []\n"
-
-
 def test_a_reader_that_leaves_is_no_traceback(text, tmp_path):
     words = [*TINY, "--data", str(text), "--out", str(tmp_path / "out"), "--steps", "50"]
     process = subprocess.Popen(
@@ -683,9 +673,7 @@ def test_a_reader_that_leaves_is_no_traceback(text, tmp_path):
 
 def test_the_commands_of_the_readme_are_understood():
     text = (SCRIPT.parent / "README.md").read_text()
-    scaling, evaluation, finetuning, data = (
-        (SCRIPT.parent / "docs" / f"{page}.md").read_text() for page in ("scaling", "evaluation", "finetuning", "data")
-    )
+    scaling, data = ((SCRIPT.parent / "docs" / f"{page}.md").read_text() for page in ("scaling", "data"))
     commands = re.findall(r"python train\.py(.*)", text + scaling + data)
     pods = re.search(r"command: \[python, train\.py, (.*?)\]", scaling, re.DOTALL)[1]
     commands.append(" ".join(word.strip().strip('"') for word in pods.split(",")))
@@ -693,17 +681,20 @@ def test_the_commands_of_the_readme_are_understood():
     for words in commands:
         words = shlex.split(words.split("`")[0])
         if words not in (["--help"], []):
-            console.parse(TrainConfig, words, TrainConfig.from_preset(console.parse_some(Preset, words)))
-    rooms = {"sample": sample.SampleConfig, "export": export.ExportConfig, "fit": fit.FitConfig}
-    rooms |= {"verify": verify.VerifyConfig, "replay": replay.ReplayConfig, "evaluate": evaluate.EvaluateConfig}
-    rooms["prepare"] = prepare.PrepareConfig
-    rooms |= {f"classify {name}": flags for name, flags in classify.COMMANDS.items()}
-    for room, config in rooms.items():
-        commands = re.findall(rf"^python -m jaxgpt\.{room}( .*)", text + evaluation + finetuning + data, re.MULTILINE)
-        assert commands
-        for words in commands:
-            if words.count('"') % 2 == 0 and "mytasks" not in words:  # a text of two lines; a folder that is not there
-                console.parse(config, shlex.split(words))
+            parse(TrainConfig, words, TrainConfig.from_preset(parse_some(Preset, words)))
+    configs = {"train": TrainConfig, "sample": sample.SampleConfig, "evaluate": evaluate.EvaluateConfig}
+    configs |= {"predict": predict.PredictConfig, "prepare": prepare.PrepareFlags, "inspect": inspect.InspectConfig}
+    configs |= {"export": export.ExportConfig, "verify": verify.VerifyConfig, "replay": replay.ReplayConfig}
+    configs["fit"] = fit.FitConfig
+    pages = [SCRIPT.parent / "README.md", *(SCRIPT.parent / "docs").glob("*.md")]
+    blocks = re.findall(r"^```bash\n(.*?)^```", "\n".join(page.read_text() for page in pages), re.MULTILINE | re.DOTALL)
+    lines = re.findall(r"^jaxgpt (\w+) (.*)", "\n".join(blocks), re.MULTILINE)
+    assert {name for name, _ in lines} == configs.keys() == COMMANDS.keys()
+    for name, words in lines:
+        if words.count('"') % 2 == 0 and "mytasks" not in words:  # a text of two lines; a folder that is not there
+            words = shlex.split(words, comments=True)
+            preset = name in ("train", "fit") and configs[name].from_preset(parse_some(Preset, words))
+            parse(configs[name], words, preset or None)
 
 
 # ---- Speed, and what it must not change

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import train
 from jaxgpt import console
-from jaxgpt.commands import evaluate, export, replay
+from jaxgpt.commands import evaluate, export, replay, train
 from jaxgpt.data.text import Text
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import UsageError

@@ -1,23 +1,14 @@
-"""Canaries: what is planted, exposure against full enumeration, and that a model which saw them more has more of it."""
+"""Canaries: what is planted, and what is no folder of them."""
 
 import dataclasses
 import hashlib
 import json
-import math
 
 import numpy as np
 import pytest
-import scipy.stats
 
-import train
-from jaxgpt import console
-from jaxgpt.commands import evaluate
-from jaxgpt.data import shards
-from jaxgpt.data.tokenizer import gpt2
-from jaxgpt.errors import CheckpointError, DataError, UsageError
-from jaxgpt.inference.score import Score
+from jaxgpt.errors import DataError, UsageError
 from jaxgpt.prepare import canaries
-from tests.support import tasks
 
 
 def test_what_is_planted_depends_on_the_seed_alone():
@@ -33,109 +24,6 @@ def test_what_is_planted_depends_on_the_seed_alone():
         assert ((np.bincount(place, minlength=10) - 500) ** 2 / 500).sum() < 27.9
     with pytest.raises(UsageError, match="-1 canaries are out of range"):
         canaries.plant(-1, 0)
-
-
-def test_only_the_digits_count_and_all_secrets_have_as_many_tokens():
-    for secret in ("000000000", "012345678", "999999999"):
-        context, continuation = canaries.request(secret)
-        assert context[0] == gpt2().eot_token and gpt2().decode(context[1:]) == "My locker code is"
-        assert gpt2().decode(continuation) == " " + " ".join(secret) and len(continuation) == 9
-        context, continuation = canaries.request(secret, 4)
-        assert gpt2().decode(context[1:]) == "My locker code is " + " ".join(secret[:4]) and len(continuation) == 5
-        assert gpt2().decode(context[1:] + continuation) + "." == canaries.text_of(secret)
-
-
-def test_exposure_is_that_of_the_whole_space():
-    """Of 1,000 secrets with all others as references: log2 1000 - log2 rank, the rank counted one by one."""
-    losses = np.random.default_rng(0).normal(size=1000).round(2)  # with ties
-    for i in range(0, 1000, 37):
-        others = np.delete(losses, i)
-        rank = sum(1 for loss in losses if loss <= losses[i])  # of equals it is the last
-        (found,) = canaries.exposure([losses[i]], others)
-        assert found == pytest.approx(math.log2(1000) - math.log2(rank), abs=1e-12)
-
-
-def test_of_a_sample_it_is_near_and_never_beyond_what_can_be_seen():
-    rng = np.random.default_rng(1)
-    losses = rng.normal(20, 2, 100_000)
-    exact = np.log2(len(losses)) - np.log2(scipy.stats.rankdata(losses))
-    middle = np.flatnonzero(exact < 6)[:500]  # rank 64 of 4,096 and more: the error of a count of 64 is an eighth
-    found = canaries.exposure(losses[middle], rng.choice(losses, 4095, replace=False))
-    assert np.abs(found - exact[middle]).mean() < 0.1
-    assert canaries.exposure([-1e9], losses[:4095]) == 12 and canaries.exposure([1e9], losses[:4095]) == 0
-
-
-@pytest.mark.parametrize("shape", [-3.0, 0.0, 1.5, 6.0])
-def test_the_extrapolation_is_the_tail_of_a_skew_normal(shape):
-    true = scipy.stats.skewnorm(shape, loc=20, scale=3)
-    references = true.ppf((np.arange(20_000) + 0.5) / 20_000)  # a sample without luck
-    losses = true.ppf([2.0**-2, 2.0**-8, 2.0**-14])
-    assert canaries.extrapolated(losses, references) == pytest.approx([2, 8, 14], rel=0.03)
-    assert canaries.extrapolated([-1e3, 1e3], references) == pytest.approx([math.log2(1e9), 0], abs=1e-6)
-    assert canaries.extrapolated([1.0], [1.0] * 100) == 0  # all alike: nothing is known
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """A folder with three canaries among twenty other documents, a run on it, and a model that is untrained."""
-    folder, rng = tmp_path_factory.mktemp("canaries"), np.random.default_rng(0)
-    (folder / "data").mkdir()
-    planted = canaries.plant(3, 1)
-    canaries.write(folder / "data", planted)
-    texts = [f"My dog has {n} bones." for n in range(20)]
-    texts += [each.text for each in planted for _ in range(each.repeats)]
-    rng.shuffle(texts)
-    ids = [np.array([gpt2().eot_token, *gpt2().encode_ordinary(text)]) for text in texts]
-    written = shards.write(folder / "data", "train", ids, 10**6)
-    split = {"documents": len(texts), "text_bytes": len("".join(texts)), "shards": written}
-    shards.write_meta(folder / "data", {"train": split})
-    words = ["--data", folder / "data" / "train_000000.bin", "--steps", 80, "--lr", 0.01, "--B", 4, "--T", 32]
-    words += ["--n-layer", 1, "--n-head", 2, "--n-embd", 64, "--block-size", 64, "--out", folder / "trained"]
-    assert console.run(train.main, [str(word) for word in words]) == 0
-    tasks.export(folder / "untrained")
-    return folder
-
-
-def run(*words):
-    return console.run(evaluate.main, [str(word) for word in words])
-
-
-def test_a_model_that_saw_them_more_often_exposes_them_more(prepared, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(canaries, "REFERENCES", 127)
-    found, said = {}, {}
-    for name in ("trained", "untrained"):
-        words = ["--canaries", prepared / "data", "--json", tmp_path / "out.json", "--batch-size", 64]
-        assert run(prepared / name, *words) == 0
-        found[name] = json.loads((tmp_path / "out.json").read_text())["canaries"]
-        said[name] = capsys.readouterr().out
-        assert found[name]["trained"] == (name == "trained") == ("a control, if it" not in said[name])
-        assert found[name]["largest"] == 7 and len(found[name]["each"]) == 3
-        assert canaries.MEANING in said[name] and "│ 16 times    │ 1        │" in said[name]
-    first, often = ({row["repeats"]: row for row in found[name]["by_repeats"]} for name in ("untrained", "trained"))
-    assert max(row["exposure_mean"] for row in first.values()) < 5 and first[16]["written"] == 0
-    assert often[1]["exposure_mean"] < 5 and often[16]["exposure_mean"] == 7
-    assert often[1]["extrapolated_mean"] < often[4]["extrapolated_mean"] < often[16]["extrapolated_mean"] > 9
-
-
-def test_losses_are_of_the_digits_and_what_is_not_a_number_is_refused():
-    """With a made-up model: it finds a secret the likelier, the larger it is."""
-
-    def score(requests):
-        return [Score(int("".join(gpt2().decode(b).split())) / 1e9, len(b) == 5) for _, b in requests]
-
-    planted = [canaries.Canary(canaries.text_of(secret), secret, n) for secret, n in (("999999999", 2), ("0" * 9, 1))]
-    found = canaries.measure(planted, score)
-    assert [row["exposure"] for row in found["each"]] == [12, 0]
-    assert found["by_repeats"][1] == {
-        "repeats": 2,
-        "canaries": 1,
-        "exposure_mean": 12,
-        "exposure_max": 12,
-        "extrapolated_mean": found["each"][0]["extrapolated"],
-        "written": 1,
-    }
-    with pytest.raises(CheckpointError, match="no numbers"):
-        canaries.measure(planted, lambda requests: [Score(math.nan, True) for _ in requests])
 
 
 GOOD = dataclasses.asdict(canaries.plant(1, 0)[0])
@@ -161,14 +49,3 @@ def test_what_is_no_folder_of_canaries_is_one_line(tmp_path, content, message):
     with pytest.raises(DataError) as caught:
         canaries.read(tmp_path)
     assert message in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_model_too_small_for_them_is_refused_before_it_is_read(prepared, tmp_path, capsys):
-    config = json.loads((prepared / "untrained" / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"n_positions": 12}))
-    assert run(tmp_path, "--canaries", prepared / "data") == 2
-    assert run(prepared / "untrained", "--canaries", prepared) == 3
-    assert run(prepared / "untrained", "--canaries", prepared / "data", "--json", prepared / "data/canaries.json") == 2
-    small, none, same = capsys.readouterr().err.splitlines()
-    assert small == "error: --canaries: each needs 13 tokens, and the model's context is 12; use another"
-    assert "canaries.json: no such file" in none and "that is what is measured on" in same

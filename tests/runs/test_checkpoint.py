@@ -360,7 +360,7 @@ def test_a_save_may_copy_to_the_host_under_the_transfer_guard(tmp_path):
 
 FULL = """
 import resource, sys
-import train
+from jaxgpt.commands import train
 from jaxgpt import console
 resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))  # as on a full disk: no file may grow larger
 console.leave(console.run(train.main, sys.argv[1:]))

@@ -11,15 +11,15 @@ import time
 
 import pytest
 
-import train
 from jaxgpt import console
+from jaxgpt.commands import train
 from jaxgpt.errors import UsageError
 from jaxgpt.runtime.distributed import HEARTBEAT_S, ProcessInfo, detect_process
 
 RUN = """
 import sys
 sys.path.insert(0, {root!r})
-import train
+from jaxgpt.commands import train
 from jaxgpt import console
 from jaxgpt.runs import checkpoint
 from jaxgpt.runtime import distributed

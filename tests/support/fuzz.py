@@ -37,6 +37,7 @@ from jaxgpt import console
 from jaxgpt.commands import replay
 from jaxgpt.commands.export import ExportConfig
 from jaxgpt.commands.fit import FitConfig
+from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.commands.replay import ReplayConfig
 from jaxgpt.commands.sample import SampleConfig
 from jaxgpt.commands.verify import VerifyConfig
@@ -250,8 +251,8 @@ def flags(data: st.DataObject, folder: Path) -> bool:
     found = []
 
     def main(argv: list[str]) -> int:
-        preset = console.parse_some(Preset, argv) if kind is TrainConfig else None
-        found.append(console.parse(kind, argv, default=preset and TrainConfig.from_preset(preset)))
+        preset = parse_some(Preset, argv) if kind is TrainConfig else None
+        found.append(parse(kind, argv, default=preset and TrainConfig.from_preset(preset)))
         return 0
 
     out, error = io.StringIO(), io.StringIO()
@@ -266,12 +267,10 @@ def flags(data: st.DataObject, folder: Path) -> bool:
         assert error.getvalue().startswith("error: ") and error.getvalue().count("\n") == 1, error.getvalue()
         return False
     assert not error.getvalue()
-    if (
-        kind is TrainConfig and found[0].preset.init_from is None
-    ):  # else the weights, which are not there, set the shape
-        again = shlex.split(resume_command(found[0]))[2:]
-        preset = console.parse_some(Preset, again)
-        assert console.parse(TrainConfig, again, default=TrainConfig.from_preset(preset)) == found[0].replace(
+    if kind is TrainConfig and found[0].preset.init_from is None:  # else the weights, set its shape
+        again = shlex.split(resume_command(found[0]).removeprefix(console.program("train")))
+        preset = parse_some(Preset, again)
+        assert parse(TrainConfig, again, default=TrainConfig.from_preset(preset)) == found[0].replace(
             fresh=False, profile=0
         )
     return True

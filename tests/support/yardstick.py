@@ -29,11 +29,11 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 TRAIN = f"{sys.executable} {ROOT}/train.py --device cpu --data {{text}} --B 4 --T 32"
 TINY = f"{TRAIN} --size tiny --recipe gpt3 --hash-every 1"
-JAXGPT = f"{sys.executable} -m jaxgpt."
+JAXGPT = f"{sys.executable} -m jaxgpt "
 COMMANDS = {  # all that is run, in a new folder; {text} is --text
     "main": f"{TRAIN} --steps 50 --save-every 0 --out main",
     "begun": f"{TINY} --val 0.1 --eval-every 5 --steps 10 --out tiny",
-    "gone on": f"{TINY} --val 0.1 --eval-every 5 --steps 20 --out tiny",
+    "resumed": f"{TINY} --val 0.1 --eval-every 5 --steps 20 --out tiny",
     "heads": f"{TINY} --n-layer 3 --predict-tokens 2 --accumulate 2 --dropout 0.1 --order shuffled --steps 5 "
     "--out heads",
     "adapters": f"{TRAIN} --init-from tiny --lora 4 --hash-every 1 --steps 5 --out adapters",
@@ -41,10 +41,10 @@ COMMANDS = {  # all that is run, in a new folder; {text} is --text
     "greedy": f"{JAXGPT}sample tiny --prompt 'To be' --temperature 0 --max-new-tokens 20 --device cpu",
     "drawn": f"{JAXGPT}sample tiny --prompt 'To be' --n 2 --seed 3 --max-new-tokens 30 --device cpu",
     "evaluate": f"{JAXGPT}evaluate tiny --data held.txt --T 128 --json evaluate.json --device cpu",
-    "label train": f"{JAXGPT}classify train --init-from tiny --data labels.csv --val 0.25 --B 8 --T 16 --out labels "
-    "--device cpu",
-    "label eval": f"{JAXGPT}classify eval labels --data labels.csv --json labels.json --device cpu",
-    "label predict": f"{JAXGPT}classify predict labels --data labels.csv --out predictions.jsonl --device cpu",
+    "label train": f"{JAXGPT}train --recipe classify --init-from tiny --data labels.csv --val 0.25 --B 8 --T 16 "
+    "--out labels --device cpu",
+    "label eval": f"{JAXGPT}evaluate labels --data labels.csv --json labels.json --device cpu",
+    "label predict": f"{JAXGPT}predict labels --data labels.csv --out predictions.jsonl --device cpu",
     "export": f"{JAXGPT}export tiny exported",
 }
 PROGRAMS = {  # of a part: device, B and T
@@ -56,17 +56,18 @@ TIMES = ("step_ms", "tokens_per_s")
 
 def program(where: str, B: int, T: int) -> tuple[str, dict[str, float]]:
     """The compiled train step of the 124M model, as text and in numbers. The only place that imports jaxgpt."""
-    from jaxgpt.config import TrainConfig
-    from jaxgpt.mesh import single_device
-
-    from jaxgpt import aot, device
-    from jaxgpt import program as counts
+    from jaxgpt.runtime import device
+    from jaxgpt.runtime.mesh import single_device
+    from jaxgpt.runtime.xla import aot
+    from jaxgpt.runtime.xla import program as counts
+    from jaxgpt.training.config import TrainConfig
+    from jaxgpt.training.setup import compile_step
 
     if where != "cpu":
         os.environ.update(device.gpu_settings())  # before JAX starts
     device.select("cpu")
     mesh = single_device() if where == "cpu" else aot.described(where)[0]
-    compiled = aot.compiled_step(TrainConfig(B=B, T=T), mesh)
+    compiled = compile_step(TrainConfig.of(B=B, T=T), mesh)
     text, memory = compiled.as_text(), compiled.memory_analysis()
     numbers = {"temporary_bytes": memory.temp_size_in_bytes, "donated_bytes": memory.alias_size_in_bytes}
     if where != "cpu":
@@ -105,7 +106,7 @@ def trained(text: Path) -> None:
     """Make the small run that others build on, in two starts."""
     if not Path("tiny").exists():
         run("begun", text)
-        run("gone on", text)
+        run("resumed", text)
 
 
 def log(out: str) -> str:

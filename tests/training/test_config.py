@@ -3,14 +3,14 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from jaxgpt import console
+from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.errors import UsageError
 from jaxgpt.models.configs import SIZES, GPT2Config
 from jaxgpt.training.config import OptimizerConfig, Preset, TrainConfig
 
 
 def from_words(words):
-    return console.parse(TrainConfig, words, TrainConfig.from_preset(console.parse_some(Preset, words)))
+    return parse(TrainConfig, words, TrainConfig.from_preset(parse_some(Preset, words)))
 
 
 def test_the_defaults_are_the_chapter():

@@ -8,25 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxgpt import console
+from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.data.config import DataConfig
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import SIZES, GPT2Config
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import RECIPES, Preset, RunConfig, TrainConfig
 from jaxgpt.training.resume import load_run_config, require_compatible, require_shape, resume_command, run_signature
 
 
 def test_weights_to_begin_with_set_the_shape_and_what_goes_with_it():
     medium, odd = GPT2Config(**SIZES["gpt2-medium"]), GPT2Config(block_size=16, n_layer=1, n_head=1, n_embd=8)
     config = TrainConfig.from_preset(Preset(recipe="gpt3", init_from="x"), medium)
-    assert (config.preset.size, config.model.n_layer, config.model.n_embd, config.optimizer.lr) == (
-        "gpt2-medium",
-        24,
-        1024,
-        3e-4,
-    )
-    assert resume_command(config) == "python train.py --recipe gpt3 --init-from x --B 4 --T 32"
+    assert (config.preset.size, config.model.n_layer, config.model.n_embd) == ("gpt2-medium", 24, 1024)
+    assert config.optimizer.lr == 3e-4
+    assert resume_command(config) == "python -m jaxgpt train --recipe gpt3 --init-from x --B 4 --T 32"
     require_shape(config, medium)
     config = TrainConfig.from_preset(Preset(init_from="x"), odd)
     assert (config.model.n_layer, config.model.block_size, config.data.T) == (1, 16, 16)  # the default of T must fit
@@ -41,7 +37,7 @@ def test_heads_are_added_to_what_predicts_the_next_token():
         assert (config.model.n_layer, config.model_config().depth, config.model.untied_head) == (8 + n, 9, True)
         require_shape(config, weights)
         more = f" --predict-tokens {n}" if n > 1 else ""
-        assert resume_command(config) == f"python train.py --init-from x{more} --B 4 --T 32"
+        assert resume_command(config) == f"python -m jaxgpt train --init-from x{more} --B 4 --T 32"
     assert TrainConfig.from_preset(Preset(init_from="x", predict_tokens=4), weights).preset.size == "gpt2"
     with pytest.raises(UsageError, match="--untied-head False: --init-from x has True; leave --untied-head out"):
         require_shape(config.replace(untied_head=False), weights)
@@ -96,7 +92,7 @@ def test_a_checkpoint_older_than_a_flag_has_its_default():
         {},
         optional={
             "size": st.sampled_from(list(SIZES)),
-            "recipe": st.sampled_from(["chapter", "gpt3"]),
+            "recipe": st.sampled_from(list(RECIPES)),
             "B": st.integers(1, 64),
             "lr": st.floats(1e-6, 1, allow_nan=False),
             "steps": st.integers(1, 10**6),
@@ -109,10 +105,10 @@ def test_a_checkpoint_older_than_a_flag_has_its_default():
 def test_the_printed_command_gives_the_config_back(flags):
     preset = Preset(**{name: flags.pop(name) for name in ("size", "recipe") if name in flags})
     config = TrainConfig.from_preset(preset).replace(**flags)
-    python, script, *words = shlex.split(resume_command(config, steps=77))
-    assert (python, script) == ("python", "train.py")
-    again = console.parse(TrainConfig, words, TrainConfig.from_preset(console.parse_some(Preset, words)))
-    assert again == config.replace(steps=77, fresh=False)
+    words = shlex.split(resume_command(config, steps=77).removeprefix("python -m jaxgpt train "))
+    again = parse(TrainConfig, words, TrainConfig.from_preset(parse_some(Preset, words)))
+    steps = 77 if config.run.epochs is None else RunConfig.steps  # which follow from epochs
+    assert again == config.replace(steps=steps, fresh=False)
 
 
 START = {"step": 0, "B": 3, "T": 32, "accumulate": 1, "steps": 9, "dtype": "float32", "fingerprint": "f00d"}

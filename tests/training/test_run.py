@@ -9,9 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-import train
 from jaxgpt import console
-from jaxgpt.commands import export, verify
+from jaxgpt.commands import export, train, verify
 from jaxgpt.data.corpus import load
 from jaxgpt.data.loader import next_batch
 from jaxgpt.objectives import choose_objective

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import train
-from jaxgpt import classify, cli, evaluate, sample
+from jaxgpt import commands, console
 
-SUPPORT = Path(__file__).with_name("support")
+SUPPORT = Path(__file__).parents[1] / "support"
 EXPECTED = json.loads((SUPPORT / "before_the_move.json").read_text())
-TRAIN, CLASSIFY, EVALUATE, SAMPLE = train.main, classify.main, evaluate.main, sample.main
 RUN = "--init-from base --B 2 --T 16 --lr 3e-3 --device cpu"
 GPT3 = "--recipe gpt3 --schedule constant --warmup-ratio 0"
 
@@ -27,8 +25,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "before")
 
 
-def run(main, words, *more):
-    assert cli.run(main, [*words.split(), *more]) == 0
+def run(words, *more):
+    assert console.run(commands.main, [*words.split(), *more]) == 0
 
 
 def last_row(out):
@@ -40,9 +38,9 @@ def near(expected):
 
 
 @pytest.mark.parametrize("out, flags", [("text", GPT3), ("adapters", "--lora 2")])
-def test_a_run_goes_on(out, flags, capsys):
-    run(TRAIN, f"{RUN} {flags} --data text.txt --steps 4 --out {out}")
-    assert f"{out}: goes on from step 3, position 96, to 4 steps" in capsys.readouterr().out
+def test_a_run_resumes(out, flags, capsys):
+    run(f"train {RUN} {flags} --data text.txt --steps 4 --out {out}")
+    assert f"{out}: resumes from step 3, position 96, to 4 steps" in capsys.readouterr().out
     row, expected = last_row(out), EXPECTED[out]
     assert row["step"] == expected["step"] == 3
     assert row["loss"] == near(expected["loss"])
@@ -50,14 +48,14 @@ def test_a_run_goes_on(out, flags, capsys):
 
 
 def test_a_run_writes_and_is_measured(capsys):
-    run(SAMPLE, "text --temperature 0 --max-new-tokens 12 --prompt", "word1 word2")
+    run("sample text --temperature 0 --max-new-tokens 12 --prompt", "word1 word2")
     assert capsys.readouterr().out == EXPECTED["sample"]
-    run(EVALUATE, "text --data prepared --json evaluate.json")
+    run("evaluate text --data prepared --json evaluate.json")
     assert json.loads(Path("evaluate.json").read_text())["loss"] == near(EXPECTED["evaluate"])
 
 
 def test_a_run_on_labels_classifies(capsys):
-    run(CLASSIFY, "predict labels --data labels.csv")
+    run("predict labels --data labels.csv")
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["label"] for line in lines] == [line["label"] for line in EXPECTED["predict"]]
     for line, expected in zip(lines, EXPECTED["predict"], strict=True):
@@ -65,7 +63,7 @@ def test_a_run_on_labels_classifies(capsys):
 
 
 def test_a_prepared_folder_is_trained_on():
-    run(TRAIN, f"{RUN} {GPT3} --data prepared --steps 1 --out trained")
+    run(f"train {RUN} {GPT3} --data prepared --steps 1 --out trained")
     row, config = last_row("trained"), json.loads(Path("trained/config.json").read_text())
     assert config["fingerprint"] == EXPECTED["fingerprint"]
     assert row["loss"] == near(EXPECTED["trained"]["loss"])

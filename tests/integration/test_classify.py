@@ -1,4 +1,4 @@
-"""`python -m jaxgpt.commands.classify`: its run is train.py's, its numbers are the logits', and every wrong input."""
+"""`jaxgpt train --recipe classify`, then `evaluate` and `predict`: their numbers are the logits'; every wrong input."""
 
 import dataclasses
 import json
@@ -12,17 +12,13 @@ import jax
 import numpy as np
 import pytest
 
-import train
-from jaxgpt import console
-from jaxgpt.commands import classify, export
+from jaxgpt import commands, console
 from jaxgpt.data.loader import epoch_order
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import load, save_hf
 from jaxgpt.runs.weights import resolve_weights
-from jaxgpt.training import loop
-from jaxgpt.training.resume import command
 from tests.support import golden
 
 CONFIG = GPT2Config(block_size=32, n_layer=2, n_head=2, n_embd=32)
@@ -31,7 +27,11 @@ WORDS = {"bad": ["awful", "poor", "the", "film"], "good": ["fine", "nice", "the"
 
 
 def run(*words):
-    return console.run(classify.main, [str(word) for word in words])
+    return console.run(commands.main, [str(word) for word in words])
+
+
+def learn(*words):
+    return run("train", "--recipe", "classify", *words)
 
 
 def write(path, records):
@@ -57,10 +57,10 @@ def folder(tmp_path_factory):
     write(folder / "held.jsonl", [records[n] for n in sorted(epoch_order(30, seed=0, epoch=0)[:6])])  # as --val draws
     write(folder / "three.jsonl", texts(24, list(WORDS), seed=1))
     words = ["--init-from", folder / "hf", "--data", folder / "two.jsonl", "--val", 0.2, "--out", folder / "run"]
-    assert run("train", *words, *FLAGS, "--epochs", 2) == 0
+    assert learn(*words, *FLAGS, "--epochs", 2) == 0
     words = ["--init-from", folder / "hf1", "--data", folder / "three.jsonl", "--out", folder / "lora"]
     words += ["--lora", 2, "--lora-on", "attn.c_attn,mlp.c_fc", "--dropout", 0]
-    assert run("train", *words, *FLAGS, "--epochs", 1) == 0
+    assert learn(*words, *FLAGS, "--epochs", 1) == 0
     return folder
 
 
@@ -84,37 +84,20 @@ def by_hand(out, records, T=12):
 # ---- Training
 
 
-def test_the_run_is_train_pys(folder, capsys, monkeypatch):
-    asked = []
-    monkeypatch.setattr(classify, "run", lambda config, weights: asked.append(config) or 0)
-    monkeypatch.setattr(train, "run", lambda config, weights: asked.append(config) or 0)
-    words = ["train", "--init-from", folder / "hf", "--data", folder / "two.jsonl", "--out", folder / "new"]
-    assert run(*words) == 0 and run(*words, "--T", 9, "--lora", 4, "--epochs", 0.5, "--val", 0.1) == 0
-    plain, other = asked
-    assert (plain.B, plain.T, plain.epochs, plain.lr, plain.dropout) == (32, 32, 3, 6.25e-5, 0.1)  # T: the context
-    assert (plain.warmup_ratio, plain.schedule, plain.weight_decay, plain.decay) == (0.002, "cosine", 0.01, "matrices")
-    assert (plain.n_layer, plain.n_embd, plain.block_size) == (2, 32, 32)
-    assert (other.T, other.lora, other.epochs, other.val) == (9, 4, 0.5, "0.1")
-    for config in (plain, other):  # the command that "go on" prints
-        python, script, *words = shlex.split(command(config))
-        assert (python, script) == ("python", "train.py") and console.run(train.main, words) == 0
-        assert asked.pop() == config
-
-
 def test_the_command_that_goes_on_goes_on(folder, tmp_path, capsys):
     words = ["--init-from", folder / "hf", "--data", folder / "two.jsonl", "--val", 0.2, "--out", tmp_path / "out"]
     words += FLAGS
-    assert run("train", *words, "--epochs", 1) == 0
+    assert learn(*words, "--epochs", 1) == 0
     (said,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("resume"))
-    assert console.run(train.main, shlex.split(said)[4:]) == 0
+    assert run(*shlex.split(said)[4:]) == 0
     out = capsys.readouterr().out
     assert "resumes from step 3, position 288, to 6 steps\n" in out
-    assert f"predict   python -m jaxgpt.commands.classify predict {tmp_path}/out --data {folder}/two.jsonl\n" in out
+    assert f"predict   python -m jaxgpt predict {tmp_path}/out --data {folder}/two.jsonl\n" in out
     at_once = rows(folder / "run")
     assert [(row["loss"], row["grad_norm"]) for row in rows(tmp_path / "out")] == [
         (row["loss"], row["grad_norm"]) for row in at_once
     ]
-    assert run("train", *words, "--epochs", 2) == 0  # and so does the first command
+    assert learn(*words, "--epochs", 2) == 0  # and so does the first command
     assert "already has 6 steps, and 6 were asked for" in capsys.readouterr().out
 
 
@@ -126,7 +109,7 @@ def test_the_numbers_are_those_of_the_logits(folder, name, tmp_path, capsys):
     records = texts(20, list(WORDS)[: 2 if name == "run" else 3], seed=5)
     labels = sorted({record["label"] for record in records})
     data = write(tmp_path / "data.jsonl", records)
-    words = ["eval", folder / name, "--data", data, "--json", tmp_path / "out.json", "--batch-size", 6]
+    words = ["evaluate", folder / name, "--data", data, "--json", tmp_path / "out.json", "--batch-size", 6]
     assert run(*words) == 0
     out, err = capsys.readouterr()
     found = json.loads((tmp_path / "out.json").read_text())
@@ -149,25 +132,20 @@ def test_the_numbers_are_those_of_the_logits(folder, name, tmp_path, capsys):
     assert [line[-n:] for line in drawn] == [[str(count) for count in row] for row in found["confusion"]]
     assert [" ".join(line[:-n]) for line in drawn] == labels  # "[b]" is no markup
     layers = 2 if name == "run" else 1
-    assert err.startswith(f"note: {folder / name}: {layers} layers, width 32, float32, on CPU") and err.count("\n") == 1
+    assert out.startswith(f"model     {folder / name}: {layers} layers, width 32, float32, on CPU") and err == ""
     assert run(*words) == 0  # --json may be written again
 
 
 def test_they_are_the_held_out_numbers_of_training(folder, tmp_path):
     at_end = rows(folder / "run")[-1]
-    assert run("eval", folder / "run", "--data", folder / "held.jsonl", "--json", tmp_path / "out.json") == 0
+    assert run("evaluate", folder / "run", "--data", folder / "held.jsonl", "--json", tmp_path / "out.json") == 0
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["loss"] == pytest.approx(at_end["val_loss"], abs=1e-5)
     assert (found["accuracy"], found["n"]) == (at_end["val_accuracy"], at_end["val_n"])
     before = write(tmp_path / "out.json", [])
     newest = folder / "run" / "checkpoints" / "6"
-    assert run("eval", newest, "--data", folder / "held.jsonl", "--json", before) == 0
+    assert run("evaluate", newest, "--data", folder / "held.jsonl", "--json", before) == 0
     assert json.loads(before.read_text()) == found
-
-
-def test_many_labels_are_no_table(capsys):
-    classify.show(np.eye(21, dtype=int), [str(n) for n in range(21)])
-    assert capsys.readouterr().out == "confusion the table of 21 labels is too wide for a page; --json has it\n"
 
 
 # ---- Predicting
@@ -200,7 +178,7 @@ def test_predictions_come_in_the_order_of_the_file(folder, tmp_path, capsys):
 def test_an_exported_run_is_the_same_in_transformers(folder, tmp_path, capsys):
     torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
     transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
-    assert console.run(export.main, [str(folder / "lora"), str(tmp_path / "hf")]) == 0
+    assert run("export", folder / "lora", tmp_path / "hf") == 0
     said = capsys.readouterr().out
     assert f"transformers.pipeline('text-classification', '{tmp_path}/hf')('A text.<|endoftext|>')\n" in said
     theirs = transformers.GPT2ForSequenceClassification.from_pretrained(tmp_path / "hf").eval()
@@ -227,24 +205,26 @@ def test_an_exported_run_is_the_same_in_transformers(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     "words, code, message",
     [
-        ([], 2, "Expected one of {train, eval, predict}"),
-        (["tell"], 2, "Unrecognized options: tell"),
-        (["train", "--data", "{two}", "--out", "{new}"], 2, "not given: --init-from STR"),
-        (["train", "--init-from", "{hf}", "--data", "{text}", "--out", "{new}"], 3, "text.txt: not a file of examples"),
-        (["train", "--init-from", "{hf}", "--data", "{asks}", "--out", "{new}"], 3, "asks.jsonl, line 1: no label"),
-        (["train", "--init-from", "{hf}", "--data", "{none}", "--out", "{new}"], 3, "none.jsonl: no such file"),
-        (["train", "--init-from", "{none}", "--data", "{two}", "--out", "{new}"], 4, "none.jsonl: no such folder"),
-        (["train", "--init-from", "{hf}", "--data", "{two}", "--out", "{hf}"], 2, "is the folder of --init-from"),
-        (["train", "--init-from", "{hf}", "--data", "{two}", "--out", "{new}", "--T", "33"], 2, "--T 33 is above the"),
-        (["train", "--init-from", "{hf}", "--data", "{two}", "--out", "{new}", "--lr", "0"], 2, "--lr 0.0 is out of r"),
-        (["eval", "{run}", "--data", "{three}"], 3, "three.jsonl, line 3: the label 'odd [b]' is unknown; the known "),
-        (["eval", "{run}", "--data", "{bare}"], 3, "bare.jsonl, line 1: an example has the fields"),
-        (["eval", "{run}", "--data", "{text}"], 3, "text.txt: not a file of examples; give a .jsonl"),
-        (["eval", "{hf}", "--data", "{two}"], 4, "hf: not a run on labels; python -m jaxgpt.commands.classify train"),
-        (["eval", "{none}", "--data", "{two}"], 4, "none.jsonl: no such folder"),
-        (["eval", "{run}/checkpoints/5", "--data", "{two}"], 4, "checkpoints/5: no such folder"),
-        (["eval", "{run}", "--data", "{two}", "--batch-size", "0"], 2, "--batch-size 0 is out of range: it must be fr"),
-        (["eval", "{run}", "--data", "{two}", "--json", "{none}/x"], 2, "none.jsonl/x: No such file or directory; cho"),
+        (["learn", "--data", "{two}", "--out", "{new}"], 2, "--recipe classify: it needs weights that were trained"),
+        (["learn", "--init-from", "{hf}", "--data", "{text}", "--out", "{new}"], 3, "text.txt: not a file of examples"),
+        (["learn", "--init-from", "{hf}", "--data", "{asks}", "--out", "{new}"], 3, "asks.jsonl, line 1: no label"),
+        (["learn", "--init-from", "{hf}", "--data", "{none}", "--out", "{new}"], 3, "none.jsonl: no such file"),
+        (["learn", "--init-from", "{none}", "--data", "{two}", "--out", "{new}"], 4, "none.jsonl: no such folder"),
+        (["learn", "--init-from", "{hf}", "--data", "{two}", "--out", "{hf}"], 2, "is the folder of --init-from"),
+        (["learn", "--init-from", "{hf}", "--data", "{two}", "--out", "{new}", "--T", "33"], 2, "--T 33 is above the"),
+        (["learn", "--init-from", "{hf}", "--data", "{two}", "--out", "{new}", "--lr", "0"], 2, "--lr 0.0 is out of r"),
+        (["evaluate", "{run}", "--data", "{three}"], 3, "three.jsonl, line 3: the label 'odd [b]' is unknown; the "),
+        (["evaluate", "{run}", "--data", "{bare}"], 3, "bare.jsonl, line 1: an example has the fields"),
+        (["evaluate", "{run}", "--data", "{text}"], 3, "text.txt: not a file of examples; give a .jsonl"),
+        (["evaluate", "{hf}", "--data", "{two}"], 3, "two.jsonl: texts with labels, for a run on labels; "),
+        (["evaluate", "{none}", "--data", "{two}"], 4, "none.jsonl: no such folder"),
+        (["evaluate", "{run}/checkpoints/5", "--data", "{two}"], 4, "checkpoints/5: no such folder"),
+        (["evaluate", "{run}", "--data", "{two}", "--batch-size", "0"], 2, "--batch-size 0 is out of range: it must"),
+        (["evaluate", "{run}", "--data", "{two}", "--T", "8"], 2, "--T: {run} is a run on labels, measured by"),
+        (["evaluate", "{run}", "--data", "{two}", "--tasks", "x"], 2, "--tasks: {run} is a run on labels, me"),
+        (["evaluate", "{run}", "--choices", "{two}"], 4, "run: a run on labels, which writes no text; see "),
+        (["evaluate", "{run}", "--data", "{two}", "--json", "{two}"], 2, "that is what is measured on; choose another"),
+        (["evaluate", "{run}", "--data", "{two}", "--json", "{none}/x"], 2, "none.jsonl/x: No such file or director"),
         (["predict", "{run}", "--data", "{text}"], 3, "text.txt: not a file of examples"),
         (["predict", "{run}", "--data", "{asks}"], 3, "asks.jsonl, line 1: no field 'text'"),
         (["predict", "{run}", "--data", "{bare}", "--out", "{none}/x"], 2, "--out "),
@@ -260,17 +240,26 @@ def test_a_wrong_input_is_one_line(folder, tmp_path, words, code, message, capsy
     write(paths["bare"], [{"text": "fine"}])
     paths |= {name: folder / f"{name}.jsonl" for name in ("two", "three", "none")}
     paths |= {"hf": folder / "hf", "run": folder / "run", "new": tmp_path / "new"}
-    assert run(*(word.format(**paths) for word in words)) == code
+    command = ["train", "--recipe", "classify"] if words[0] == "learn" else words[:1]
+    assert run(*command, *(word.format(**paths) for word in words[1:])) == code
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1
-    assert message in err
+    assert message.format(**paths) in err
     assert not (tmp_path / "new").exists()
 
 
 def test_a_wrong_input_is_refused_before_jax_is_imported(folder):
-    words = ["train", "--init-from", str(folder / "hf"), "--data", str(folder / "hf" / "config.json"), "--out", "new"]
-    code = "import sys; from jaxgpt import console; from jaxgpt.commands import classify\n"
-    code += f"print(console.run(classify.main, {words}), 'jax' in sys.modules)"
+    words = [
+        "train",
+        "--recipe",
+        "classify",
+        "--init-from",
+        str(folder / "hf"),
+        "--data",
+        str(folder / "hf/config.json"),
+    ]
+    code = "import sys; from jaxgpt import commands, console\n"
+    code += f"print(console.run(commands.main, {words}), 'jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "3 False\n"
 
@@ -280,10 +269,6 @@ def test_what_fails_leaves_no_file(folder, tmp_path, capsys):
     shutil.copy(folder / "run" / "config.json", tmp_path / "run")
     words = [tmp_path / "run", "--data", folder / "held.jsonl"]
     assert run("predict", *words, "--out", tmp_path / "out.jsonl") == 4
-    assert run("eval", *words, "--json", tmp_path / "out.json") == 4
+    assert run("evaluate", *words, "--json", tmp_path / "out.json") == 4
     assert capsys.readouterr().err.count("run: no checkpoint there yet") == 2
     assert not (tmp_path / "out.jsonl").exists() and not (tmp_path / "out.json").exists()
-
-
-def test_one_loop_trains():
-    assert classify.run is loop.run

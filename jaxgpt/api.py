@@ -1,0 +1,128 @@
+"""jaxgpt in a notebook: `jaxgpt.load`, `jaxgpt.generate`, `jaxgpt.score`. Text in, text out; or token ids.
+
+model = jaxgpt.load("gpt2")
+print(jaxgpt.generate(model, "Once upon a time", max_new_tokens=40, temperature=0.8, seed=1))
+"""
+
+from collections.abc import Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Literal
+
+import jax
+
+from jaxgpt.console import program
+from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2
+from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.inference import generate as generation
+from jaxgpt.inference import score as scoring
+from jaxgpt.inference.placement import place
+from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.runs import huggingface
+from jaxgpt.runs.weights import resolve_weights
+
+Text = str | Sequence[int]  # or its token ids
+
+
+def load(
+    name_or_folder: str | Path,
+    device: Literal["auto", "gpu", "cpu"] = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+) -> GPT2:
+    """Load a trained model: a run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl.
+
+    Args:
+      name_or_folder: a run has its newest checkpoint taken; RUN/checkpoints/300 is that one. OpenAI's models are
+        downloaded once.
+      device: auto takes an NVIDIA GPU if there is a usable one.
+      dtype: of the computation; auto is bfloat16 on a GPU that has it, else float32.
+
+    Raises:
+      CheckpointError: there are no such weights, they are damaged, or they tell labels and not text.
+      UsageError: there is no such device.
+    """
+    source = resolve_weights(name_or_folder)
+    if source.labels:
+        raise CheckpointError(f"{name_or_folder}: a run on labels, which writes no text; see {program('predict')}")
+    compute, _ = place(source.config, device, dtype)
+    return huggingface.load(source, **compute)
+
+
+def generate(
+    model: GPT2,
+    prompts: Text | Sequence[Text],
+    max_new_tokens: int = 100,
+    temperature: float = 0.8,
+    top_k: int = 50,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> str | list[int] | list[str | list[int]]:
+    """Continue a prompt, or several at once, each as if it were alone; as `jaxgpt sample` does with these flags.
+
+    A text that outgrows the model's context loses its older half and goes on from the rest.
+
+    Args:
+      prompts: a text or token ids, or a list of such. <|endoftext|> in a text is the token that ends a document.
+      max_new_tokens: for each prompt; a text ends earlier with its document.
+      temperature: 0 takes the likeliest token always.
+      top_k: draw among the k likeliest tokens alone; 0: among all.
+      top_p: draw among the fewest likeliest tokens that have this probability together; 1: among all.
+      seed: of the draws: the same seed writes the same texts.
+
+    Returns:
+      What follows the prompt, without it: a text for a text, token ids for token ids, a list for a list.
+
+    Raises:
+      UsageError: an argument is out of range, or a prompt is empty or longer than the model's context.
+    """
+    texts = [prompts] if _is_one(prompts) else list(prompts)
+    new = generation.generate(
+        model,
+        [_tokens(model, text) for text in texts],
+        max_new_tokens,
+        jax.random.key(seed),
+        temperature,
+        top_k,
+        top_p,
+        stop=gpt2().eot_token if model.config.vocab_size == VOCAB_SIZE else None,
+    )
+    answers = [gpt2().decode(ids) if isinstance(text, str) else ids for text, ids in zip(texts, new, strict=True)]
+    return answers[0] if _is_one(prompts) else answers
+
+
+def score(
+    model: GPT2, texts: Text | Sequence[Text], context: Text = "<|endoftext|>", batch_size: int = 8
+) -> float | list[float]:
+    """The log-likelihood of a text, or of several: the sum of the logarithms of its tokens' probabilities, in nats.
+
+    Each token is predicted from the context and all tokens of the text before it. exp(-score / tokens) is the
+    perplexity.
+
+    Args:
+      texts: a text or token ids, or a list of such.
+      context: what stands before the text and is not scored; by default the beginning of a document. Where both are
+        longer than the model's context together, it loses its beginning.
+      batch_size: texts at a time.
+
+    Raises:
+      UsageError: a text or the context is empty, or a text is longer than the model's context.
+    """
+    before = _tokens(model, context)
+    requests = [(before, _tokens(model, text)) for text in ([texts] if _is_one(texts) else texts)]
+    found = [each.log_likelihood for each in scoring.score(model, requests, batch_size)]
+    return found[0] if _is_one(texts) else found
+
+
+def _is_one(texts: Text | Sequence[Text]) -> bool:
+    return isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], Integral))
+
+
+def _tokens(model: GPT2, text: Text) -> list[int]:
+    if not isinstance(text, str):
+        return [int(token) for token in text]
+    if model.config.vocab_size != VOCAB_SIZE:
+        raise UsageError(
+            f"a text is read with GPT-2's tokenizer, which has {VOCAB_SIZE:,} token ids, and the model "
+            f"{model.config.vocab_size:,}; give token ids"
+        )
+    return gpt2().encode(text, allowed_special="all")

@@ -1,0 +1,79 @@
+"""Predict the labels of texts: `jaxgpt predict runs/reviews --data new.csv`."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+
+from jaxgpt import console
+from jaxgpt.commands.flags import parse, place
+from jaxgpt.data import examples
+from jaxgpt.errors import CheckpointError, require
+from jaxgpt.runs.folder import require_writable
+from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.training.resume import load_run_config
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictConfig:
+    """Predict the labels of texts: a line of {"label", "probabilities"} for each, in the order of the file."""
+
+    run: Annotated[str, *place("RUN")]
+    """A run on labels, which has its newest checkpoint taken, or one of its checkpoints: RUN/checkpoints/300."""
+    data: str
+    """A .jsonl, .csv or .tsv of "text" (or "text_a" and "text_b")."""
+    out: Path | None = None
+    """Write them to this new file, and not to stdout."""
+    batch_size: int = 32
+    """Texts at a time."""
+    device: Literal["auto", "gpu", "cpu"] = "auto"
+    """Where to run; auto takes an NVIDIA GPU if there is a usable one."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute dtype; auto is bfloat16 on a GPU that has it, else float32."""
+
+    def __post_init__(self):
+        require(1 <= self.batch_size < 2**16, "batch_size", self.batch_size, "from 1 to 65,535")
+
+
+def main(argv: Sequence[str]) -> int:
+    config = parse(PredictConfig, argv, command="predict")
+    source = resolve_weights(config.run)
+    if not source.labels:
+        train = console.program("train")
+        raise CheckpointError(f"{config.run}: not a run on labels; {train} --recipe classify makes one")
+    T = load_run_config(source.folder)[0].data.T
+    data = examples.load_texts(config.data, config.batch_size, T, source.labels)
+    if config.out:
+        require_writable("--out", config.out, new=True)
+
+    # Imported here and not above, so that a wrong flag or file is refused within a second.
+    from jaxgpt.inference import placement
+    from jaxgpt.inference.classify import log_probabilities
+    from jaxgpt.runs.huggingface import load
+    from jaxgpt.runtime import device
+
+    compute, described = placement.place(source.config, config.device, config.dtype, data.T)
+    console.note(f"{config.run}: {described}")
+    for each in data.notes:
+        console.note(f"{data.name}: {each}")
+    with device.memory_errors("use a smaller --batch-size"):
+        parts = log_probabilities(load(source, **compute), data)
+        lines = (line_of(log_p, source.labels) for part in parts for log_p in part)
+        if config.out is None:
+            sys.stdout.writelines(lines)
+            return 0
+        whole = "".join(lines)  # what fails leaves no file
+    with config.out.open("x", encoding="utf-8") as file:
+        file.write(whole)
+    console.note(f"{data.count:,} predictions are in {config.out}")
+    return 0
+
+
+def line_of(log_p: np.ndarray, labels: Sequence[str]) -> str:
+    """A prediction as a line of JSON; log_p (n_labels,) in nats."""
+    probabilities = dict(zip(labels, np.exp(log_p).tolist(), strict=True))
+    return json.dumps({"label": labels[log_p.argmax()], "probabilities": probabilities}, ensure_ascii=False) + "\n"

@@ -1,0 +1,29 @@
+"""Train a model: `jaxgpt train --B 4 --T 32`. The loop is in jaxgpt/training/loop.py."""
+
+from collections.abc import Sequence
+
+from jaxgpt.commands.flags import parse, parse_some
+from jaxgpt.data.examples import require_labels
+from jaxgpt.errors import UsageError
+from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.resume import require_weights
+from jaxgpt.training.run import run
+
+
+def main(argv: Sequence[str]) -> int:
+    preset = parse_some(Preset, argv)
+    weights = None if preset.init_from is None else resolve_weights(preset.init_from)
+    defaults = TrainConfig.from_preset(preset, weights and weights.config)
+    if any(word == "--steps" or word.startswith("--steps=") for word in argv):  # a recipe's --epochs gives way
+        defaults = defaults.replace(epochs=None)
+    config = parse(TrainConfig, argv, default=defaults, command="train")
+    if weights:
+        require_weights(config, weights)
+    elif rank := config.model.lora:
+        raise UsageError(f"--lora {rank}: adapters need weights that they adapt; name them with --init-from")
+    elif preset.recipe in ("finetune", "classify"):
+        raise UsageError(f"--recipe {preset.recipe}: it needs weights that were trained; name them with --init-from")
+    if preset.recipe == "classify":
+        require_labels(config.data.data)
+    return run(config, weights)

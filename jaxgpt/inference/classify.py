@@ -1,0 +1,32 @@
+"""The labels that a trained classifier gives to texts."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from jaxgpt.data.examples import Examples
+from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.objectives.classification import label_logits
+from jaxgpt.runtime import device
+
+_label_logits = jax.jit(label_logits)
+
+
+def log_probabilities(model: GPT2, data: Examples) -> Iterator[np.ndarray]:
+    """The log probability of each label for each text, in nats.
+
+    Args:
+      model: with a head for labels.
+      data: texts, with or without labels, in rows of data.T tokens.
+
+    Yields:
+      float64 (rows, n_labels), batch after batch in the order of the file; the last has only the texts that are left.
+    """
+    left = data.count
+    for batch in data.one_pass():
+        arrays = device.put((batch["tokens"], batch["last"]))
+        logits = np.asarray(_label_logits(model, *arrays), np.float64)[:left]
+        left -= len(logits)
+        largest = logits.max(-1, keepdims=True)
+        yield logits - largest - np.log(np.exp(logits - largest).sum(-1, keepdims=True))

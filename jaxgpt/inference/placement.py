@@ -1,0 +1,28 @@
+"""Where a trained model is used, and how it computes there."""
+
+from typing import Any
+
+from jaxgpt.data.cache import cache_folder
+from jaxgpt.models.configs import GPT2Config
+from jaxgpt.runtime import device as devices
+
+
+def place(config: GPT2Config, device: str = "auto", dtype: str = "auto", T: int | None = None) -> tuple[dict, str]:
+    """Select the device for a model of this shape; programs that are compiled for it are kept.
+
+    Args:
+      device: auto, gpu or cpu; dtype: auto, float32 or bfloat16.
+      T: the longest sequence that it will read, in tokens; None: its context.
+
+    Returns:
+      What runs.huggingface.load takes beside the weights, and the shape, dtype and device in words.
+
+    Raises:
+      UsageError: there is no such device, or it has no bfloat16.
+    """
+    where = devices.select(device)
+    devices.keep_compiled(cache_folder() / "compiled")
+    compute: dict[str, Any] = devices.compute(
+        dtype, config.n_layer, config.n_embd // config.n_head, T or config.block_size
+    )
+    return compute, f"{config.n_layer} layers, width {config.n_embd}, {compute['dtype']}, on {where}"

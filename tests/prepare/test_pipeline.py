@@ -1,0 +1,93 @@
+"""The stages of a preparation and their order. What whole preparations make is in tests/commands/test_prepare.py."""
+
+import contextlib
+import dataclasses
+import json
+
+import pytest
+
+from jaxgpt.data import shards
+from jaxgpt.errors import DataError, UsageError
+from jaxgpt.prepare import dedup
+from jaxgpt.prepare.config import PrepareConfig
+from jaxgpt.prepare.pipeline import prepare, stages
+
+
+@pytest.fixture
+def config(tmp_path, write):
+    """Of 20 documents, one of them twice."""
+    path = write("text.jsonl", [{"text": f"Document {n % 19} has {n % 19 + 7} words or so."} for n in range(20)])
+    (tmp_path / "out").mkdir()
+    return PrepareConfig(inputs=(path,), out=tmp_path / "out", workers=1, val=0)
+
+
+class Log:
+    """What a preparation says, and how many tasks of each stage have ended."""
+
+    def __init__(self):
+        self.said, self.done = {}, {}
+
+    def say(self, label, text):
+        self.said[label] = text
+
+    @contextlib.contextmanager
+    def progress(self, stage, tasks):
+        self.done[stage] = [0, tasks]
+
+        def advance(done):
+            self.done[stage][0] += done
+
+        yield advance
+
+
+@pytest.mark.parametrize(
+    "flags, names",
+    [
+        ({"dedup": "none"}, ["tokenise"]),
+        ({"index": False}, ["clean", "exact", "tokenise"]),
+        ({}, ["clean", "exact", "tokenise", "index"]),
+        (
+            {"dedup": "minhash"},
+            ["clean", "exact", "signatures", "buckets", "clusters", "tokenise", "index", "index-near"],
+        ),
+    ],
+    ids=str,
+)
+def test_the_stages_are_those_that_the_flags_need(config, tmp_path, flags, names):
+    made = stages(dataclasses.replace(config, **flags), 7, tmp_path)
+    assert [name for name, _, _ in made] == names
+    alone = ("exact", "clusters", "index")
+    for name, steps, tasks in made:
+        buckets = dedup.MINHASH.num_buckets if name in ("buckets", "index-near") else 7
+        assert tasks == (1 if name in alone else buckets) and steps
+
+
+def test_steps_come_in_the_order_of_the_flags_that_name_them(config, tmp_path):
+    config = dataclasses.replace(config, dedup="none", clean=("controls", "unicode"), min_chars=5, pii="report")
+    ((_, steps, _),) = stages(config, 1, tmp_path)
+    names = [type(step).__name__ for step in steps]
+    assert names[0] == "Read" and names[-2:] == ["Anonymise", "Tokenise"] and len(names) == 6
+
+
+def test_a_preparation_says_what_it_reads_and_returns_what_it_made(config):
+    log = Log()
+    report = prepare(config, "the command", log.say, log.progress)
+    assert report["records"] == 20 and report["kept"]["documents"] == 19
+    assert report["splits"]["train"]["documents"] == 19
+    assert list(log.said) == ["input"] and log.said["input"].startswith("1 files, ")
+    assert log.done == {name: [1, 1] for name in ("clean", "exact", "tokenise", "index")}
+    meta = json.loads((config.out / "meta.json").read_text())
+    assert meta["command"] == "the command" and shards.verify(config.out) == 1
+    assert not (config.out / "work").exists()
+
+    assert prepare(dataclasses.replace(config, workers=2), "again", log.say, log.progress) is None
+    with pytest.raises(UsageError, match=r"is prepared already, with another INPUT, --val; choose another --out"):
+        prepare(dataclasses.replace(config, val=0.5, inputs=(*config.inputs,) * 2), "", log.say, log.progress)
+    assert json.loads((config.out / "meta.json").read_text()) == meta and not (config.out / "work").exists()
+
+
+def test_what_leaves_nothing_can_be_put_right(config):
+    log = Log()
+    with pytest.raises(DataError, match="no document is left to train on, of 20; "):
+        prepare(dataclasses.replace(config, min_chars=10**6), "", log.say, log.progress)
+    assert prepare(config, "", log.say, log.progress)["kept"]["documents"] == 19
