@@ -30,7 +30,7 @@ def test_a_wrong_command_line_is_one_sentence(words, message, frame, capsys, mon
 
 
 def test_help_has_every_flag_with_its_meaning_and_default(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "100")  # wider, the groups stand side by side
     with pytest.raises(SystemExit) as stop:
         parse(TrainConfig, ["--help"])
     assert stop.value.code in (0, None)
