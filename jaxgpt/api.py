@@ -17,7 +17,7 @@ from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.inference import generate as generation
 from jaxgpt.inference import score as scoring
 from jaxgpt.inference.placement import place
-from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.models.base import Model
 from jaxgpt.runs import huggingface
 from jaxgpt.runs.weights import resolve_weights
 
@@ -28,7 +28,7 @@ def load(
     name_or_folder: str | Path,
     device: Literal["auto", "gpu", "cpu"] = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-) -> GPT2:
+) -> Model:
     """Load a trained model: a run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl.
 
     Args:
@@ -49,7 +49,7 @@ def load(
 
 
 def generate(
-    model: GPT2,
+    model: Model,
     prompts: Text | Sequence[Text],
     max_new_tokens: int = 100,
     temperature: float = 0.8,
@@ -91,7 +91,7 @@ def generate(
 
 
 def score(
-    model: GPT2, texts: Text | Sequence[Text], context: Text = "<|endoftext|>", batch_size: int = 8
+    model: Model, texts: Text | Sequence[Text], context: Text = "<|endoftext|>", batch_size: int = 8
 ) -> float | list[float]:
     """The log-likelihood of a text, or of several: the sum of the logarithms of its tokens' probabilities, in nats.
 
@@ -117,7 +117,7 @@ def _is_one(texts: Text | Sequence[Text]) -> bool:
     return isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], Integral))
 
 
-def _tokens(model: GPT2, text: Text) -> list[int]:
+def _tokens(model: Model, text: Text) -> list[int]:
     if not isinstance(text, str):
         return [int(token) for token in text]
     if model.config.vocab_size != VOCAB_SIZE:

@@ -29,7 +29,7 @@ from jaxgpt.runs.weights import WeightsRef, resolve_text_weights, resolve_weight
 from jaxgpt.training.resume import load_run_config
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
-    from jaxgpt.models.gpt2 import GPT2
+    from jaxgpt.models.base import Model
 
 Stage = Callable[[str, int], Callable[[int], None]]  # as in jaxgpt.inference.harness
 WHAT = ("data", "choices", "canaries", "tasks")  # the flags that say what to measure; one of them at least is given
@@ -146,7 +146,7 @@ def save(config: EvaluateConfig, results: dict[str, Any]) -> None:
         console.say("saved", str(config.json))
 
 
-def load_model(config: EvaluateConfig, source: WeightsRef, T: int | None = None) -> "GPT2":
+def load_model(config: EvaluateConfig, source: WeightsRef, T: int | None = None) -> "Model":
     """The model, which will read sequences of T tokens; None: its context."""
     from jaxgpt.inference import placement
     from jaxgpt.runs.huggingface import load

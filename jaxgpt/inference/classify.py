@@ -6,14 +6,14 @@ import jax
 import numpy as np
 
 from jaxgpt.data.examples import Examples
-from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.models.base import Model
 from jaxgpt.objectives.classification import label_logits
 from jaxgpt.runtime import device
 
 _label_logits = jax.jit(label_logits)
 
 
-def log_probabilities(model: GPT2, data: Examples) -> Iterator[np.ndarray]:
+def log_probabilities(model: Model, data: Examples) -> Iterator[np.ndarray]:
     """The log probability of each label for each text, in nats.
 
     Args:

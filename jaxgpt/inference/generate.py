@@ -16,8 +16,8 @@ import numpy as np
 
 from jaxgpt.errors import UsageError
 from jaxgpt.inference.sampling import Settings, draw, settings
-from jaxgpt.models.gpt2 import GPT2
-from jaxgpt.models.kv_cache import Cache, Decoder, forward, guess, logits, prepare
+from jaxgpt.models.base import Cache, Generative, Speculative, next_token_logits
+from jaxgpt.models.layers import unstacked
 
 PREFILL = 32  # tokens of a prompt that are read at a time, so that every length of a prompt has the same program
 
@@ -61,7 +61,7 @@ class Piece(NamedTuple):
 
 
 def generate(
-    model: GPT2,
+    model: Generative,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     key: jax.Array | None = None,
@@ -101,7 +101,7 @@ def generate(
 
 
 def stream(
-    model: GPT2,
+    model: Generative,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     chosen: Settings,
@@ -114,7 +114,7 @@ def stream(
     A piece has fewer where a context is full, and with speculation a text may have more by the guesses that were right.
     """
     _check(model, prompts, max_new_tokens)
-    if speculate and model.config.predict_tokens == 1:
+    if speculate and not (isinstance(model, Speculative) and model.config.predict_tokens > 1):
         raise UsageError("the model predicts one token: it has no further heads to speculate with")
     if speculate and chosen.temperature > 0:
         raise UsageError(f"speculation finds the likeliest tokens, temperature 0, and not {chosen.temperature:g}")
@@ -122,20 +122,23 @@ def stream(
         raise UsageError("a temperature above 0 needs a key")
     # Greedy needs no key, but the program takes one; made of numpy's numbers, it is no program itself.
     key = jax.random.wrap_key_data(np.zeros(2, np.uint32), impl="threefry2x32") if key is None else key
-    decoder, cache = _prepare(model, len(prompts), speculate)
-    return _stream(decoder, cache, prompts, max_new_tokens, chosen, key, every or max_new_tokens)
+    further = model.config.predict_tokens - 1 if speculate else 0
+    model, cache = _prepare(model, len(prompts), speculate)
+    return _stream(model, cache, further, prompts, max_new_tokens, chosen, key, every or max_new_tokens)
 
 
 def _stream(
-    decoder: Decoder,
+    model: Generative,
     cache: Cache,
+    further: int,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     chosen: Settings,
     key: jax.Array,
     every: int,
 ) -> Iterator[Piece]:
-    room, further = decoder.config.block_size, len(decoder.heads)
+    room = model.config.block_size
+    width = -(-(room + further) // PREFILL) * PREFILL + 2 * (1 + further)
     context, guesses = [list(prompt) for prompt in prompts], [[] for _ in prompts]
     made, done = np.zeros(len(prompts), np.int32), np.zeros(len(prompts), bool)
     counts, texts = (np.int32(0), np.zeros(further, np.int32)), None
@@ -144,10 +147,9 @@ def _stream(
             # Of a text that is done the last token is enough: a long one would be read again for nothing.
             context = [text if goes_on else text[-1:] for text, goes_on in zip(context, left, strict=True)]
             context = [text if len(text) <= room else text[-max(room // 2, 1) :] for text in context]
-            width = cache[0][0].shape[2] + 2 * (1 + further)
             texts = _align(context, guesses, width, np.minimum(made, max_new_tokens), done, *counts)
         until = min(made[left].min() + every, max_new_tokens)
-        texts, cache = _advance(decoder, cache, texts, chosen, key, np.int32(until))
+        texts, cache = _advance(model, cache, texts, chosen, key, np.int32(until))
         made, done, counts = np.asarray(texts.made), np.asarray(texts.done), (texts.forwards, texts.kept)
         tokens, length = np.asarray(texts.tokens).tolist(), np.asarray(texts.length)
         ends = length - np.maximum(made - max_new_tokens, 0)  # of the last tokens, guesses, some are too many
@@ -169,19 +171,32 @@ def _before(stop: int, tokens: list[int]) -> list[int]:
     return tokens[: tokens.index(stop)] if stop in tokens else tokens
 
 
+def prepare(model: Generative, B: int, speculate: bool = False) -> tuple[Generative, Cache]:
+    """The model as decoding reads it fastest, and an empty cache for B texts; jit it with B and speculate static."""
+    init_cache = model.init_draft_cache if speculate else model.init_cache
+    return unstacked(model), init_cache(B, model.config.block_size)
+
+
 def advance(
-    decoder: Decoder, cache: Cache, texts: Texts, chosen: Settings, key: jax.Array, until: jax.Array
+    model: Generative, cache: Cache, texts: Texts, chosen: Settings, key: jax.Array, until: jax.Array
 ) -> tuple[Texts, Cache]:
-    """Read what is not in the cache yet, then add tokens: until all texts have `until` or are done, or one is full."""
-    n, room = 1 + len(decoder.heads), decoder.config.block_size
+    """Read what is not in the cache yet, then add tokens: until all texts have `until` or are done, or one is full.
+
+    Args:
+      model, cache: as `prepare` gives them.
+      texts: of a model that speculates, `kept` has a number for each of its further heads.
+    """
+    n, room = 1 + len(texts.kept), model.config.block_size
     rows, ahead = jnp.arange(len(texts.tokens))[:, None], jnp.arange(n)[None]
 
     def read(carry: tuple[Texts, Cache]) -> tuple[Texts, Cache]:
         texts, cache = carry
         idx = jax.lax.dynamic_slice_in_dim(texts.tokens, texts.read, PREFILL, axis=1)
-        # The last ones may be beyond the end of a text. They are seen by nobody, and written over in their turn.
-        _, trunk, cache = forward(decoder, cache, idx, texts.read)
-        _, cache = guess(decoder, cache, trunk, texts.read, jnp.zeros(len(idx), jnp.int32))
+        if n == 1:  # the newest token of a text is not read yet, and what is behind it is none
+            _, cache = model.decode(idx, cache, texts.read, jnp.clip(texts.length - 1 - texts.read, 0, PREFILL))
+        else:
+            _, trunk, cache = model.decode_with_trunk(idx, cache, texts.read)
+            _, cache = model.draft(trunk, cache, texts.read, jnp.zeros(len(idx), jnp.int32))
         return dataclasses.replace(texts, read=texts.read + PREFILL), cache
 
     def goes_on(texts: Texts) -> jax.Array:
@@ -192,22 +207,25 @@ def advance(
         active, end = goes_on(texts), texts.length[:, None]
         place = jnp.where(active[:, None], end, texts.tokens.shape[1])  # of others nothing is written: it is dropped
         idx = texts.tokens[rows, end - 1 + ahead]  # (B, n), the newest token and the guesses behind it
-        x, trunk, cache = forward(decoder, cache, idx, texts.length - 1)
         if n == 1:
-            new = draw(logits(decoder, x[:, 0]), chosen, key, texts.made)[:, None]
+            x, cache = model.decode(idx, cache, texts.length - 1, active.astype(jnp.int32))
+            new = draw(next_token_logits(model, x[:, 0]), chosen, key, texts.made)[:, None]
         else:
-            new = jnp.argmax(logits(decoder, x), -1).astype(jnp.int32)
+            x, trunk, cache = model.decode_with_trunk(idx, cache, texts.length - 1)
+            new = jnp.argmax(next_token_logits(model, x), -1).astype(jnp.int32)
         # A guess that is what the first head writes there stays, if all before it do; then comes one token more.
         kept = jnp.cumprod(new[:, :-1] == idx[:, 1:], axis=1)  # (B, n - 1)
         gained = jnp.where(active, jnp.minimum(1 + kept.sum(1), room + 1 - texts.length), 0)
         last = jnp.maximum(gained - 1, 0)
-        x, cache = guess(decoder, cache, trunk, texts.length - 1, last)
-        guesses = jnp.argmax(logits(decoder, x), -1).astype(jnp.int32).T  # (B, n - 1)
         tokens = texts.tokens.at[rows, place + ahead].set(new, mode="drop")
+        if n > 1:
+            x, cache = model.draft(trunk, cache, texts.length - 1, last)
+            guesses = jnp.argmax(next_token_logits(model, x), -1).astype(jnp.int32).T  # (B, n - 1)
+            tokens = tokens.at[rows, place + last[:, None] + ahead[:, 1:]].set(guesses, mode="drop")
         ended = ((new == chosen.stop) & (ahead < gained[:, None])).any(1)
         return dataclasses.replace(
             texts,
-            tokens=tokens.at[rows, place + last[:, None] + ahead[:, 1:]].set(guesses, mode="drop"),
+            tokens=tokens,
             length=texts.length + gained,
             made=texts.made + gained,
             done=texts.done | ended,
@@ -229,7 +247,7 @@ _prepare = jax.jit(prepare, static_argnums=(1, 2))
 _advance = jax.jit(advance, donate_argnames="cache")  # the cache is written in place
 
 
-def _check(model: GPT2, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+def _check(model: Generative, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
     if len(prompts) == 0:
         raise UsageError("no prompt was given; generate needs one at least")
     V, room = model.config.vocab_size, model.config.block_size

@@ -24,7 +24,7 @@ from jaxgpt.inference import multiple_choice
 from jaxgpt.inference.generate import stream
 from jaxgpt.inference.sampling import Settings, settings
 from jaxgpt.inference.score import score
-from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.models.base import Model
 from jaxgpt.runs.huggingface import load
 from jaxgpt.runs.weights import resolve_text_weights
 from jaxgpt.runtime import device
@@ -54,7 +54,7 @@ Stage = Callable[[str, int], Callable[[int], None]]  # told what begins and of h
 
 @register_model("jaxgpt")
 class JaxgptLM(TemplateLM):
-    """A GPT-2 for the harness.
+    """A model for the harness.
 
     Args:
       pretrained: a model, or its name: a run folder, a folder in Hugging Face's layout, gpt2, ...
@@ -67,7 +67,7 @@ class JaxgptLM(TemplateLM):
 
     def __init__(
         self,
-        pretrained: str | Path | GPT2,
+        pretrained: str | Path | Model,
         batch_size: int | str = 8,
         device: str = "auto",
         dtype: str = "auto",
@@ -81,7 +81,7 @@ class JaxgptLM(TemplateLM):
         require(0 <= seed < 2**31, "seed", seed, "from 0 to 2**31 - 1")
         self.batch_size, self._seed, self._stage = int(batch_size), seed, stage
         self._batches = itertools.count()  # those that were generated, each with draws of its own
-        self.model = pretrained if isinstance(pretrained, GPT2) else _load(str(pretrained), device, dtype)
+        self.model = _load(str(pretrained), device, dtype) if isinstance(pretrained, str | Path) else pretrained
 
     @property
     def max_length(self) -> int:
@@ -173,7 +173,7 @@ class JaxgptLM(TemplateLM):
         return settings(float(temperature or 0), top_k, top_p, stop=self.eot_token_id)
 
 
-def _load(name: str, where: str, dtype: str) -> GPT2:
+def _load(name: str, where: str, dtype: str) -> Model:
     where = "gpu" if where.startswith("cuda") else where  # the harness's word
     for flag, value, allowed in (
         ("device", where, ("auto", "gpu", "cpu")),
@@ -183,7 +183,7 @@ def _load(name: str, where: str, dtype: str) -> GPT2:
     source = resolve_text_weights(name)
     device.select(where)
     config = source.config
-    return load(source, **device.compute(dtype, config.n_layer, config.n_embd // config.n_head, config.block_size))
+    return load(source, **device.compute(dtype, config.n_layer, config.head_size, config.block_size))
 
 
 # ---- The harness's own work, in a few words

@@ -3,11 +3,11 @@
 from typing import Any
 
 from jaxgpt.data.cache import cache_folder
-from jaxgpt.models.configs import GPT2Config
+from jaxgpt.models.configs import ModelConfig
 from jaxgpt.runtime import device as devices
 
 
-def place(config: GPT2Config, device: str = "auto", dtype: str = "auto", T: int | None = None) -> tuple[dict, str]:
+def place(config: ModelConfig, device: str = "auto", dtype: str = "auto", T: int | None = None) -> tuple[dict, str]:
     """Select the device for a model of this shape; programs that are compiled for it are kept.
 
     Args:
@@ -22,7 +22,5 @@ def place(config: GPT2Config, device: str = "auto", dtype: str = "auto", T: int 
     """
     where = devices.select(device)
     devices.keep_compiled(cache_folder() / "compiled")
-    compute: dict[str, Any] = devices.compute(
-        dtype, config.n_layer, config.n_embd // config.n_head, T or config.block_size
-    )
+    compute: dict[str, Any] = devices.compute(dtype, config.n_layer, config.head_size, T or config.block_size)
     return compute, f"{config.n_layer} layers, width {config.n_embd}, {compute['dtype']}, on {where}"

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.errors import UsageError
-from jaxgpt.models.gpt2 import GPT2, matmul_precision, unembed
+from jaxgpt.models.base import Model, matmul_precision, unembed
 from jaxgpt.runtime import device
 
 SHORTEST = 32  # tokens: shorter sequences are padded to it; a program of their own would gain little
@@ -30,7 +30,7 @@ class Score(NamedTuple):
 
 
 def score(
-    model: GPT2,
+    model: Model,
     requests: Sequence[Request],
     batch_size: int = 8,
     advance: Callable[[int], None] = lambda done: None,
@@ -65,7 +65,7 @@ def is_cut(request: Request, block_size: int) -> bool:
     return sum(map(len, request)) > block_size + 1
 
 
-def _length(model: GPT2, request: Request) -> int:
+def _length(model: Model, request: Request) -> int:
     """Tokens that the model reads: all but the last, which is only predicted."""
     return min(sum(map(len, request)) - 1, model.config.block_size)
 
@@ -74,7 +74,7 @@ def _padded(length: int, block_size: int) -> int:
     return min(max(SHORTEST, 1 << (length - 1).bit_length()), block_size)
 
 
-def _score_batch(model: GPT2, requests: list[Request], batch_size: int, T: int) -> list[Score]:
+def _score_batch(model: Model, requests: list[Request], batch_size: int, T: int) -> list[Score]:
     idx = np.zeros((batch_size, T), np.int32)
     places, targets = [], []  # which of the batch_size * T positions predict a continuation's token, and the token
     for row, (context, continuation) in enumerate(requests):
@@ -99,7 +99,7 @@ def _score_batch(model: GPT2, requests: list[Request], batch_size: int, T: int) 
 
 @jax.jit
 def token_scores(
-    model: GPT2, idx: jax.Array, places: jax.Array, targets: jax.Array, count: jax.Array
+    model: Model, idx: jax.Array, places: jax.Array, targets: jax.Array, count: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Log probabilities of some tokens; logits are made of the positions before them alone, CHUNK at a time.
 
@@ -130,7 +130,7 @@ def token_scores(
         return jax.lax.fori_loop(0, (count + CHUNK - 1) // CHUNK, chunk, nothing)
 
 
-def _check(model: GPT2, requests: Sequence[Request], batch_size: int) -> None:
+def _check(model: Model, requests: Sequence[Request], batch_size: int) -> None:
     V, room = model.config.vocab_size, model.config.block_size
     if batch_size < 1:
         raise UsageError(f"batch_size {batch_size} is out of range: it must be at least 1")

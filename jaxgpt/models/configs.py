@@ -1,7 +1,8 @@
-"""The shape of a GPT-2: what a model is made from, checked before JAX is imported."""
+"""The shapes of models: what one is made from, checked before JAX is imported; one class an architecture."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 from jaxgpt.errors import UsageError, require
 
@@ -18,47 +19,126 @@ LINEAR = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")  # the linear 
 
 
 @dataclasses.dataclass(frozen=True)
-class GPT2Config:
-    """The shape of a GPT-2, and how it is computed. The defaults are GPT-2 124M."""
+class HuggingFaceConfig:
+    """How config.json in Hugging Face's layout describes a model of an architecture.
+
+    Attributes:
+      model_type: what the architecture is called there.
+      sizes: the whole numbers of a shape: our name of each by that name there.
+      required: what else decides a model's numbers, and the values that we compute; one that is not there is the first.
+      causal_lm, classifier: the classes of transformers: with a head for tokens, and with one for labels.
+      tied: whether the head is the token embedding where config.json does not say.
+      mismatch: what else of a config.json we don't compute, for a model of this shape; "" if nothing.
+    """
+
+    model_type: str
+    sizes: Mapping[str, str]
+    required: Mapping[str, tuple]
+    causal_lm: str
+    classifier: str
+    tied: bool = True
+    mismatch: Callable[["ModelConfig", Mapping[str, Any]], str] = lambda config, content: ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """What the configs of all architectures have: the shape of a model, and how it is computed."""
 
     vocab_size: int = 50257
     """V: how many token ids there are."""
     block_size: int = 1024
-    """The longest context, in tokens: rows of the position embedding."""
+    """The longest context, in tokens."""
     n_layer: int = 12
-    """L: transformer blocks."""
-    n_head: int = 12
-    """H: attention heads a block."""
+    """L: blocks."""
     n_embd: int = 768
     """C: width of the residual stream."""
     pad_vocab_to_multiple_of: int = 1
     """The token embedding gets rows up to a multiple of this, which no token uses; 128 suits a GPU's matrix units."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype. Parameters, softmax and the loss are float32 always."""
-    attention: Literal["xla", "cudnn"] = "xla"
-    """xla writes the formula out; cudnn is flash attention, for an NVIDIA GPU and bfloat16."""
     unroll: int = 1
     """Blocks per turn of the layer scan; n_layer leaves no loop: a faster program, a longer compilation."""
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass computes again: nothing; all but the linear layers; each block from its input."""
     dropout: float = 0.0
     """In training, the share of the embedding's and of each sublayer's output that is set to 0."""
+    n_labels: int = 0
+    """Classes that a head on the last token tells apart; 0: there is no such head."""
+    untied_head: bool = False
+    """The output matrix is a parameter of its own; a tied one is the token embedding."""
+
+    module: ClassVar[str]
+    """The file of the architecture, as base.architecture imports it."""
+    title: ClassVar[str]
+    """What the architecture is called in a sentence."""
+    shape: ClassVar[tuple[str, ...]] = ("block_size", "n_layer", "n_embd")
+    """The flags of a run that set the shape of its model."""
+    hugging_face: ClassVar[HuggingFaceConfig | None] = None
+    """None: such models have no layout of Hugging Face's."""
+    # What not all architectures have; those that do have a field or a property of that name.
+    attention: ClassVar[str] = "xla"
+    head_size: ClassVar[int | None] = None
+    lora: ClassVar[int] = 0
+    predict_tokens: ClassVar[int] = 1
+
+    def __post_init__(self):
+        for name in ("vocab_size", "pad_vocab_to_multiple_of", "block_size", "n_layer", "n_embd", "unroll"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the token embedding."""
+        return -(-self.vocab_size // self.pad_vocab_to_multiple_of) * self.pad_vocab_to_multiple_of
+
+
+@dataclasses.dataclass(frozen=True)
+class GPT2Config(ModelConfig):
+    """The shape of a GPT-2, and how it is computed. The defaults are GPT-2 124M."""
+
+    n_head: int = 12
+    """H: attention heads a block."""
+    attention: Literal["xla", "cudnn"] = "xla"
+    """xla writes the formula out; cudnn is flash attention, for an NVIDIA GPU and bfloat16."""
     lora: int = 0
     """Rank of the adapters beside the linear layers that lora_on names; 0: none."""
     lora_alpha: float = 16.0
     """What the adapters add is multiplied by lora_alpha / lora."""
     lora_on: str = "attn.c_attn"
     """Which linear layers have adapters."""
-    n_labels: int = 0
-    """Classes that a head on the last token tells apart; 0: there is no such head."""
     predict_tokens: int = 1
     """n: how many of the tokens that follow are predicted, each by a head of one block; n_layer counts these blocks."""
-    untied_head: bool = False
-    """The output matrix is a parameter of its own; GPT-2's is the token embedding."""
+
+    module: ClassVar[str] = "jaxgpt.models.gpt2"
+    title: ClassVar[str] = "GPT-2"
+    shape: ClassVar[tuple[str, ...]] = ("block_size", "n_layer", "n_head", "n_embd")
+    hugging_face: ClassVar[HuggingFaceConfig] = HuggingFaceConfig(
+        model_type="gpt2",
+        sizes={
+            "vocab_size": "vocab_size",
+            "n_positions": "block_size",
+            "n_layer": "n_layer",
+            "n_head": "n_head",
+            "n_embd": "n_embd",
+        },
+        required={
+            "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+            "layer_norm_epsilon": (1e-5,),
+            "scale_attn_weights": (True,),
+            "scale_attn_by_inverse_layer_idx": (False,),
+            "add_cross_attention": (False,),
+        },
+        causal_lm="GPT2LMHeadModel",
+        classifier="GPT2ForSequenceClassification",
+        mismatch=lambda config, content: (
+            ""
+            if content.get("n_inner") in (None, 4 * config.n_embd)
+            else f"n_inner is {content['n_inner']!r}: not GPT-2's, which is 4 * n_embd"
+        ),
+    )
 
     def __post_init__(self):
-        for name in ("vocab_size", "pad_vocab_to_multiple_of", "block_size", "n_layer", "n_head", "n_embd", "unroll"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        super().__post_init__()
+        require(self.n_head >= 1, "n_head", self.n_head, "at least 1")
         require(
             self.predict_tokens == 1 or 1 < self.predict_tokens < self.n_layer,
             "predict_tokens",
@@ -71,9 +151,9 @@ class GPT2Config:
             )
 
     @property
-    def padded_vocab_size(self) -> int:
-        """Rows of the token embedding."""
-        return -(-self.vocab_size // self.pad_vocab_to_multiple_of) * self.pad_vocab_to_multiple_of
+    def head_size(self) -> int:
+        """D: width of a head."""
+        return self.n_embd // self.n_head
 
     @property
     def depth(self) -> int:
@@ -83,3 +163,6 @@ class GPT2Config:
     def adapts(self, layer: str) -> bool:
         """Whether this linear layer of every block has an adapter."""
         return self.lora > 0 and layer in self.lora_on.split(",")
+
+
+CONFIGS: dict[str, type[ModelConfig]] = {"gpt2": GPT2Config}

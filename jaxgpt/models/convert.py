@@ -5,13 +5,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxgpt.models.configs import GPT2Config
-from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.models.base import Model, shapes
+from jaxgpt.models.configs import ModelConfig
 
 
-def with_config(model: GPT2, config: GPT2Config) -> GPT2:
+def with_config(model: Model, config: ModelConfig) -> Model:
     """The same weights in a model of another dtype, attention, unroll or padding of the vocabulary."""
-    V, like = config.vocab_size, jax.eval_shape(lambda: GPT2(config, jax.random.key(0)))
+    V, like = config.vocab_size, shapes(config)
     leaves = [
         leaf if leaf.shape == to.shape else _whole_gradient(jnp.pad(leaf[:V], ((0, to.shape[0] - V), (0, 0))))
         for leaf, to in zip(jax.tree.leaves(model), jax.tree.leaves(like), strict=True)
@@ -19,7 +19,7 @@ def with_config(model: GPT2, config: GPT2Config) -> GPT2:
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def with_n_heads(model: GPT2, n: int) -> GPT2:
+def with_n_heads(model: Model, n: int) -> Model:
     """The model with heads for n tokens: for one, an ordinary GPT-2 of the blocks that predict the next token.
 
     Heads that are there stay. A new one begins as a copy of the first, as those of Medusa do (Cai et al., 2024): to
@@ -37,11 +37,10 @@ def with_n_heads(model: GPT2, n: int) -> GPT2:
     def leaf(path: tuple, _: jax.ShapeDtypeStruct) -> jax.Array:
         return of_heads[path[1:]] if path[0].name == "extra_heads" else given[path]
 
-    like = jax.eval_shape(lambda: GPT2(wanted, jax.random.key(0)))
-    return jax.tree_util.tree_map_with_path(leaf, like)
+    return jax.tree_util.tree_map_with_path(leaf, shapes(wanted))
 
 
-def pad_vocab_for_gpu(model: GPT2) -> GPT2:
+def pad_vocab_for_gpu(model: Model) -> Model:
     """The same model for the loss on a GPU in bfloat16: with rows of zeros, the token embedding's are a multiple of 8.
 
     Else XLA pads them itself for the head's products, and then copies the gradient without the padding.

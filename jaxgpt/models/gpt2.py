@@ -1,28 +1,42 @@
-"""GPT-2 as Flax NNX modules, with Hugging Face's parameter names.
+"""GPT-2, with Hugging Face's parameter names.
 
 Radford et al. (2019), "Language Models are Unsupervised Multitask Learners".
 Letters: B batch, T time, C embedding width, H heads, D head size, L layers, V vocabulary.
 """
 
-import contextlib
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+import re
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 
+from jaxgpt.models import kv_cache, layers
+from jaxgpt.models.base import HuggingFaceTensors, matmul_precision, unembed
 from jaxgpt.models.configs import GPT2Config
+from jaxgpt.models.layers import (
+    Linear,
+    Module,
+    Rngs,
+    by_layer,
+    dropout,
+    embedding,
+    fold,
+    in_float32_on_cpu,
+    label_head,
+    layer_norm,
+    remat,
+    stack,
+    unstack,
+    vocabulary,
+)
 from jaxgpt.models.ops.attention import causal_attention, visible
-from jaxgpt.models.ops.matmul import add_bias, matmul
 
 __all__ = ["GPT2", "GPT2Config"]
 
 
-class GPT2(nnx.Module):
+class GPT2(Module):
     """GPT-2: token ids in, next-token logits out; with config.predict_tokens, logits of further tokens as well.
 
     The blocks of `h` are one Block whose parameters have a leading axis, and one scan runs them, rolled or unrolled as
@@ -34,20 +48,21 @@ class GPT2(nnx.Module):
     the next token the model is an ordinary GPT-2 of L - n + 1 blocks. The blocks of the others are `extra_heads`.
     """
 
+    STACKS = ("h", "extra_heads")
+
     def __init__(self, config: GPT2Config, key: jax.Array):
-        rngs = nnx.Rngs(key)
+        rngs = Rngs(key)
         self.config = config
-        self.wte = nnx.Embed(config.padded_vocab_size, config.n_embd, embedding_init=vocabulary(config), rngs=rngs)
-        self.wpe = nnx.Embed(config.block_size, config.n_embd, embedding_init=normal(0.02), rngs=rngs)
-        self.h = stack(config, config.depth, rngs)
+        self.wte = vocabulary(config, rngs)
+        self.wpe = embedding(config.block_size, config.n_embd, rngs)
+        self.h = stack(functools.partial(Block, config), config.depth, rngs)
         self.ln_f = layer_norm(config, rngs)
         if config.n_labels:
-            self.score = nnx.Linear(config.n_embd, config.n_labels, use_bias=False, kernel_init=normal(0.02), rngs=rngs)
+            self.score = label_head(config, rngs)
         if config.predict_tokens > 1:
-            self.extra_heads = stack(config, config.predict_tokens - 1, rngs)
+            self.extra_heads = stack(functools.partial(Block, config), config.predict_tokens - 1, rngs)
         if config.untied_head:
-            shape = config.padded_vocab_size, config.n_embd
-            self.lm_head = nnx.Embed(*shape, embedding_init=vocabulary(config), rngs=rngs)
+            self.lm_head = vocabulary(config, rngs)
 
     def __call__(self, idx: jax.Array) -> jax.Array:
         """Logits of the token that follows each position.
@@ -71,18 +86,15 @@ class GPT2(nnx.Module):
         with matmul_precision(self.config):
             return jax.lax.scan(head, None, self.heads())[1]
 
-    def hidden(self, idx: jax.Array, positions: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
-        """What the output matrix reads to predict the next token, (B, T, C).
-
-        Args:
-          idx: int (B, T), T at most block_size.
-          positions: int (B, T), where each token stands in its own document, of which a sequence may hold several, one
-            after the other; none sees another. None: each sequence is one document.
-          keys: (B,), of each sequence's dropout; None: no dropout, as outside of training.
-        """
-        x = self._run(self.h, idx, positions, keys)
+    def hidden(self, tokens: jax.Array, positions: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
+        """What the output matrix reads to predict the next token, (B, T, C); see base.Model."""
+        x = self._run(self.h, tokens, positions, keys)
         with matmul_precision(self.config):
-            return self.ln_f(x).reshape(*idx.shape, -1)
+            return self.ln_f(x).reshape(*tokens.shape, -1)
+
+    def unembedding(self) -> jax.Array:
+        """The output matrix, float32 (V, C), V padded."""
+        return (self.lm_head if self.config.untied_head else self.wte).embedding[...]
 
     def trunk(self, idx: jax.Array, positions: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
         """What the blocks of the heads read, (B*T, C); arguments of `hidden`."""
@@ -94,6 +106,54 @@ class GPT2(nnx.Module):
         if self.config.predict_tokens == 1:
             return first
         return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, self.extra_heads)
+
+    # ---- Decoding: each token is computed once, and later ones look its keys and values up
+
+    def init_cache(self, B: int, length: int) -> "Cache":
+        """The cache of B texts of up to `length` tokens."""
+        config = self.config
+        layer = functools.partial(kv_cache.empty, B, config.n_head, length, config.head_size, config.dtype)
+        return Cache(tuple(layer() for _ in range(config.depth)), ())
+
+    def decode(
+        self, tokens: jax.Array, cache: "Cache", column: jax.Array, count: jax.Array | None = None
+    ) -> tuple[jax.Array, "Cache"]:
+        """What the output matrix reads at each of some tokens, and the cache with them; see base.Generative.
+
+        `count` is not needed: what is written behind a text is seen by nobody, and is written over in its turn.
+        """
+        hidden, _, cache = self.decode_with_trunk(tokens, cache, column)
+        return hidden, cache
+
+    # ---- Speculation: the further heads draft tokens, which the next pass reads and the first head checks
+
+    def init_draft_cache(self, B: int, length: int) -> "Cache":
+        """As init_cache, with the keys and values of the further heads, and a column for a draft of each."""
+        further = self.config.predict_tokens - 1
+        cache = self.init_cache(B, length + further)
+        return Cache(cache.layers, tuple(jax.tree.map(jnp.zeros_like, cache.layers[0]) for _ in range(further)))
+
+    def decode_with_trunk(
+        self, tokens: jax.Array, cache: "Cache", column: jax.Array
+    ) -> tuple[jax.Array, jax.Array, "Cache"]:
+        """As `decode`; second, what the further heads read, (B, T, C)."""
+        with matmul_precision(self.config):
+            columns = kv_cache.columns_from(column, tokens.shape[1])
+            x, written = embed(self, tokens, jnp.minimum(columns, self.config.block_size - 1)), []  # (B, T, C)
+            for block, layer in zip(unstack(self.h), cache.layers, strict=True):
+                trunk, (x, layer) = x, decode_block(block, x, layer, column)
+                written.append(layer)
+            return self.ln_f(x), trunk, Cache(tuple(written), cache.heads)
+
+    def draft(self, trunk: jax.Array, cache: "Cache", column: jax.Array, at: jax.Array) -> tuple[jax.Array, "Cache"]:
+        """What the output matrix reads of each further head at one token of each text; see base.Speculative."""
+        with matmul_precision(self.config):
+            outputs, written = [], []
+            for block, head in zip(unstack(self.extra_heads), cache.heads, strict=True):
+                x, head = decode_block(block, trunk, head, column, at)
+                outputs.append(self.ln_f(x)[:, 0])
+                written.append(head)
+            return jnp.stack(outputs), Cache(cache.layers, tuple(written))
 
     def _run(self, blocks: "Block", idx: jax.Array, positions: jax.Array | None, keys: jax.Array | None) -> jax.Array:
         """The residual stream, (B*T, C), behind some of the blocks of h."""
@@ -116,93 +176,22 @@ def first_seen(positions: jax.Array | None) -> jax.Array | None:
     return None if positions is None else jnp.arange(positions.shape[1])[None] - positions
 
 
-def stack(config: GPT2Config, count: int, rngs: nnx.Rngs) -> "Block":
-    """So many blocks as one, every leaf (count, ...)."""
-    return jax.vmap(lambda rngs: Block(config, rngs=rngs))(rngs.split(count))
+class Cache(NamedTuple):
+    """Keys and values of each layer up to the next token, and of each further head."""
+
+    layers: tuple[kv_cache.KeysAndValues, ...]
+    heads: tuple[kv_cache.KeysAndValues, ...]
 
 
-def unembedding(model: GPT2) -> jax.Array:
-    """The output matrix, float32 (V, C), V padded."""
-    return (model.lm_head if model.config.untied_head else model.wte).embedding[...]
-
-
-def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
-    """x, (B*T, C), with a share of `rate` set to 0 and the rest scaled up (Srivastava et al., 2014); without keys, x.
-
-    A sequence has a key of its own, (B,), so that its mask is the same on any device and in any part of a batch.
-    """
-    if keys is None or rate == 0:
-        return x
-    shape = (x.shape[0] // keys.shape[0], x.shape[1])
-    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape))(keys).reshape(x.shape)
-    return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
-
-
-def fold(keys: jax.Array | None, number: jax.typing.ArrayLike) -> jax.Array | None:
-    """New keys, one for each of these, (B,)."""
-    return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
-
-
-def by_layer(keys: jax.Array | None, n_layer: int) -> jax.Array | None:
-    """Keys of every layer, (L, B)."""
-    return None if keys is None else jax.vmap(lambda layer: fold(keys, layer))(jnp.arange(1, n_layer + 1))
-
-
-def embed(model: GPT2, idx: jax.Array, positions: jax.Array) -> jax.Array:
-    """Token plus position embedding: int (B, T), and int (B, T) or (1, T), to (B, T, C)."""
-    # The gather is from the float32 table, so that its gradient is summed in float32.
-    return (model.wte(idx) + model.wpe(positions)).astype(model.config.dtype)
-
-
-@jax.named_scope("head")
-def unembed(model: GPT2, x: jax.Array) -> jax.Array:
-    """Logits, float32 (..., V), of what the output matrix reads, (..., C)."""
-    logits = (x @ unembedding(model).T.astype(x.dtype)).astype(jnp.float32)
-    if model.config.padded_vocab_size == model.config.vocab_size:
-        return logits
-    # Probability 0: for the loss and for a sampler the padded ids do not exist, and their rows get no gradient.
-    ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
-    return jnp.where(ids < model.config.vocab_size, logits, -jnp.inf)
-
-
-def matmul_precision(config: GPT2Config) -> contextlib.AbstractContextManager:
-    # float32 shall mean float32: without this, a GPU multiplies it in TF32.
-    return jax.default_matmul_precision("highest" if config.dtype == "float32" else "default")
-
-
-def remat(run: Callable, what: str) -> Callable:
-    """`run` that keeps for the backward pass what it likes, its linear layers' outputs ("dots") or its input ("full").
-
-    What is not kept is computed again (Chen et al., 2016, "Training Deep Nets with Sublinear Memory Cost").
-    """
-    if what == "none":
-        return run
-    linear = jax.checkpoint_policies.save_only_these_names("linear")
-    return jax.checkpoint(lambda *x: run(*_layer_by_layer(x)), policy=linear if what == "dots" else None)
-
-
-@jax.custom_vjp
-def _layer_by_layer(x: Any) -> Any:
-    """x; its gradients are finished before those of the layers below begin.
-
-    With many GPUs XLA would put off the weights' gradients, to have products beside the sums over the devices, and keep
-    all that was computed again for them.
-    """
-    return x
-
-
-_layer_by_layer.defvjp(lambda x: (x, None), lambda _, g: (jax.lax.optimization_barrier(g),))
-
-
-class Block(nnx.Module):
+class Block(Module):
     """Pre-LayerNorm transformer block: attention, then a perceptron, each added to the residual stream."""
 
-    def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
+    def __init__(self, config: GPT2Config, rngs: Rngs):
         self.dropout = config.dropout
         self.ln_1 = layer_norm(config, rngs)
-        self.attn = Attention(config, rngs=rngs)
+        self.attn = Attention(config, rngs)
         self.ln_2 = layer_norm(config, rngs)
-        self.mlp = MLP(config, rngs=rngs)
+        self.mlp = MLP(config, rngs)
 
     def __call__(
         self, x: jax.Array, T: int, first: jax.Array | None = None, keys: jax.Array | None = None
@@ -211,14 +200,32 @@ class Block(nnx.Module):
         return x + dropout(self.mlp(self.ln_2(x)), fold(keys, 1), self.dropout)  # (B*T, C)
 
 
-class Attention(nnx.Module):
+def decode_block(
+    block: Block, x: jax.Array, cache: kv_cache.KeysAndValues, column: jax.Array, at: jax.Array | None = None
+) -> tuple[jax.Array, kv_cache.KeysAndValues]:
+    """A block of (B, T, C), and its cache with all T; of one token of each text alone, (B, 1, C), where `at` says."""
+    B, T, C = x.shape
+    q, k, v = (z.swapaxes(1, 2) for z in block.attn.qkv(block.ln_1(x.reshape(B * T, C)), T))  # (B, H, T, D)
+    keys, values = (kv_cache.write(old, new, column) for old, new in zip(cache, (k, v), strict=True))
+    columns = kv_cache.columns_from(column, T)
+    if at is not None:
+        rows, columns = jnp.arange(B), jnp.broadcast_to(columns, (B, T))
+        x, q, columns = x[rows, at][:, None], q[rows, :, at][:, :, None], columns[rows, at][:, None]
+    y = kv_cache.attend(q, keys, values, columns).swapaxes(1, 2)  # (B, T, H, D)
+    x, shape = x.reshape(-1, C), x.shape
+    x = x + block.attn.c_proj(y.reshape(-1, C))
+    x = x + block.mlp(block.ln_2(x))
+    return x.reshape(shape), (keys, values)
+
+
+class Attention(Module):
     """Causal self-attention with H heads."""
 
-    def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
+    def __init__(self, config: GPT2Config, rngs: Rngs):
         self.n_head = config.n_head
         self.implementation = config.attention
-        self.c_attn = Linear(config, "attn.c_attn", config.n_embd, 3 * config.n_embd, rngs)
-        self.c_proj = Linear(config, "attn.c_proj", config.n_embd, config.n_embd, rngs, residual=True)
+        self.c_attn = linear(config, "attn.c_attn", config.n_embd, 3 * config.n_embd, rngs)
+        self.c_proj = linear(config, "attn.c_proj", config.n_embd, config.n_embd, rngs, residual=True)
 
     @jax.named_scope("attention")
     def __call__(self, x: jax.Array, T: int, first: jax.Array | None = None) -> jax.Array:
@@ -236,12 +243,12 @@ class Attention(nnx.Module):
         return tuple(z.reshape(-1, T, self.n_head, D) for z in jnp.split(self.c_attn(x), 3, axis=-1))
 
 
-class MLP(nnx.Module):
+class MLP(Module):
     """Four times wider, GELU in the tanh form, and back."""
 
-    def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
-        self.c_fc = Linear(config, "mlp.c_fc", config.n_embd, 4 * config.n_embd, rngs)
-        self.c_proj = Linear(config, "mlp.c_proj", 4 * config.n_embd, config.n_embd, rngs, residual=True)
+    def __init__(self, config: GPT2Config, rngs: Rngs):
+        self.c_fc = linear(config, "mlp.c_fc", config.n_embd, 4 * config.n_embd, rngs)
+        self.c_proj = linear(config, "mlp.c_proj", 4 * config.n_embd, config.n_embd, rngs, residual=True)
 
     @jax.named_scope("mlp")
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -251,56 +258,46 @@ class MLP(nnx.Module):
 
 def gelu(x: jax.Array) -> jax.Array:
     """GELU (Hendrycks & Gimpel, 2016) in the tanh form."""
-    tanh_form = functools.partial(jax.nn.gelu, approximate=True)
-    if x.dtype == jnp.float32:
-        return tanh_form(x)
-    # A CPU would round after each operation, which takes most of the time; a GPU does this at the end of a product.
-    return jax.lax.platform_dependent(
-        x, cpu=lambda x: tanh_form(x.astype(jnp.float32)).astype(x.dtype), default=tanh_form
-    )
+    return in_float32_on_cpu(functools.partial(jax.nn.gelu, approximate=True), x)
 
 
-class Linear(nnx.Linear):
-    """x @ kernel + bias in x's dtype; with an adapter, + scale * (x @ lora_a) @ lora_b (LoRA, Hu et al., 2022, 4.1)."""
-
-    def __init__(self, config: GPT2Config, name: str, n_in: int, n_out: int, rngs: nnx.Rngs, residual: bool = False):
-        # 2L projections add to the residual stream; this keeps its variance at init independent of the depth
-        # (section 2.3).
-        std = 0.02 / math.sqrt(2 * config.depth) if residual else 0.02
-        super().__init__(n_in, n_out, kernel_init=normal(std), rngs=rngs)
-        self.scale = config.lora_alpha / config.lora if config.adapts(name) else 0.0
-        if self.scale:  # lora_b is 0, so that at the beginning the adapter adds nothing
-            self.lora_a = nnx.Param(uniform(rngs.params(), (n_in, config.lora)))
-            self.lora_b = nnx.Param(jnp.zeros((config.lora, n_out)))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        y = add_bias(matmul(x, self.kernel[...]), self.bias[...])
-        if self.scale:
-            y = y + (self.scale * matmul(matmul(x, self.lora_a[...]), self.lora_b[...])).astype(y.dtype)
-        return checkpoint_name(y, "linear")
+def linear(config: GPT2Config, name: str, n_in: int, n_out: int, rngs: Rngs, residual: bool = False) -> Linear:
+    # 2L projections add to the residual stream; this keeps its variance at init independent of the depth
+    # (section 2.3).
+    std = 0.02 / math.sqrt(2 * config.depth) if residual else 0.02
+    rank = config.lora if config.adapts(name) else 0
+    return Linear(n_in, n_out, std, rngs, rank, scale=config.lora_alpha / max(rank, 1))
 
 
-def uniform(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Between -1 and 1 over the root of the number of inputs, as LoRA's authors have it."""
-    return jax.random.uniform(key, shape, minval=-1, maxval=1) / math.sqrt(shape[0])
+def embed(model: GPT2, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+    """Token plus position embedding: int (B, T), and int (B, T) or (1, T), to (B, T, C)."""
+    # The gather is from the float32 table, so that its gradient is summed in float32.
+    return (model.wte(tokens) + model.wpe(positions)).astype(model.config.dtype)
 
 
-# Flax's own defaults are not GPT-2's: initializers, LayerNorm's epsilon and its one-pass variance are set here by hand.
+# ---- Hugging Face's names
+
+PREFIX, HEAD, SCORE = "transformer.", "lm_head.weight", "score.weight"
 
 
-def normal(std: float) -> nnx.Initializer:
-    return nnx.initializers.normal(std)
+def hf_names(path: tuple, n_layer: int) -> list[str]:
+    """What Hugging Face calls a leaf of GPT2, by its path in the tree: one name, or one for each layer of a stack.
+
+    `.wpe.embedding.value` -> `transformer.wpe.weight`; `.h.ln_1.scale.value` -> `transformer.h.0.ln_1.weight`, ...
+    """
+    name = jax.tree_util.keystr(path).strip(".").removesuffix(".value")
+    name = re.sub(r"\b(kernel|scale|embedding)$", "weight", name)
+    name = name if name in (SCORE, HEAD) else PREFIX + name
+    return [name.replace(".h.", f".h.{layer}.") for layer in range(n_layer)] if ".h." in name else [name]
 
 
-def vocabulary(config: GPT2Config) -> nnx.Initializer:
-    # The rows of the padding are 0 and stay 0. The others are drawn as if they were alone: padding changes no weight.
-    def init(key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype) -> jax.Array:
-        rows = normal(0.02)(key, (config.vocab_size, shape[1]), dtype)
-        return jnp.pad(rows, ((0, shape[0] - config.vocab_size), (0, 0)))
-
-    return init
-
-
-def layer_norm(config: GPT2Config, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    dtype = jnp.dtype(config.dtype)
-    return nnx.LayerNorm(config.n_embd, epsilon=1e-5, use_fast_variance=False, dtype=dtype, rngs=rngs)
+MODEL, SHARDING_RULES = GPT2, layers.SHARDING_RULES
+HUGGING_FACE = HuggingFaceTensors(
+    names=hf_names,
+    transposed=lambda path: path[0].name == "score",
+    prefix=PREFIX,
+    embedding=f"{PREFIX}wte.weight",
+    head=HEAD,
+    labels=SCORE,
+    skipped=re.compile(r"h\.\d+\.attn\.(masked_)?bias"),
+)

@@ -1,7 +1,7 @@
 """Low-rank adapters: what of a model is trained beside frozen weights, and how the two become one model again.
 
 Hu et al. (2022), "LoRA: Low-Rank Adaptation of Large Language Models". The adapters are part of the model's linear
-layers (model.Linear); here the tree is parted. A part has the model's structure, with None in place of the rest.
+layers (layers.Linear); here the tree is parted. A part has the model's structure, with None in place of the rest.
 """
 
 import dataclasses
@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.models.base import Model, shapes
 
 NEW = ("lora_a", "lora_b", "score")  # what a model with adapters trains: they themselves, and a head that is new
 
 
-def partition(model: GPT2) -> tuple[GPT2, GPT2 | None]:
+def partition(model: Model) -> tuple[Model, Model | None]:
     """What of a model is trained, and the rest: (all, None), or with adapters (adapters and head, base)."""
     if not model.config.lora:
         return model, None
@@ -31,16 +31,15 @@ def combine(trained: Any, base: Any) -> Any:
     return jax.tree.map(lambda a, b: b if a is None else a, trained, base, is_leaf=lambda leaf: leaf is None)
 
 
-def with_base_weights(model: GPT2, weights: GPT2) -> GPT2:
+def with_base_weights(model: Model, weights: Model) -> Model:
     """The model, or a part of one, with these weights; its adapters and its head stay what they are."""
     given = dict(jax.tree_util.tree_leaves_with_path(weights))
     return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf if _is_new(path) else given[path], model)
 
 
-def merge(model: GPT2) -> GPT2:
+def merge(model: Model) -> Model:
     """The same function without adapters: kernel + scale * lora_a @ lora_b, in float32."""
     config = dataclasses.replace(model.config, lora=0)
-    plain = jax.eval_shape(lambda: GPT2(config, jax.random.key(0)))
     given = dict(jax.tree_util.tree_leaves_with_path(model))
 
     def leaf(path: tuple, like: Any) -> jax.Array:
@@ -51,7 +50,7 @@ def merge(model: GPT2) -> GPT2:
         added = jnp.matmul(a, b, precision="highest")  # (L, in, out)
         return given[path] + model.config.lora_alpha / model.config.lora * added
 
-    return jax.tree_util.tree_map_with_path(leaf, plain)
+    return jax.tree_util.tree_map_with_path(leaf, shapes(config))
 
 
 def _is_new(path: tuple) -> bool:

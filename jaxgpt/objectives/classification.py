@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgpt.models.gpt2 import GPT2, matmul_precision
+from jaxgpt.models.base import Model, matmul_precision
 from jaxgpt.objectives.base import Batch, Metrics, Objective, sums_of
 
 
-def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
+def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     """Cross-entropy of the label of each sequence, in nats.
 
     Args:
@@ -20,7 +20,7 @@ def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     return {"loss": (losses.sum(), (batch["labels"] >= 0).sum(dtype=jnp.float32))}
 
 
-def measure(model: GPT2, batch: Batch) -> Metrics:
+def measure(model: Model, batch: Batch) -> Metrics:
     """The same with the squares of the single losses, and the accuracy of the likeliest label."""
     labels = batch["labels"]
     logits = label_logits(model, batch["tokens"], batch["last"])
@@ -29,7 +29,7 @@ def measure(model: GPT2, batch: Batch) -> Metrics:
     return metrics | {"accuracy": (correct, metrics["loss"][1])}
 
 
-def label_logits(model: GPT2, tokens: jax.Array, last: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+def label_logits(model: Model, tokens: jax.Array, last: jax.Array, keys: jax.Array | None = None) -> jax.Array:
     """A logit for each label by the head on the last token, float32 (B, n_labels); arguments as for `loss`."""
     hidden = model.hidden(tokens, keys=keys)  # (B, T, C)
     ends = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]  # (B, C)

@@ -3,14 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from jaxgpt.models.base import Model
 from jaxgpt.models.convert import pad_vocab_for_gpu
-from jaxgpt.models.gpt2 import GPT2, unembedding
 from jaxgpt.models.ops.cross_entropy import cross_entropy
 from jaxgpt.objectives import next_token
 from jaxgpt.objectives.base import Batch, Metrics, Objective
 
 
-def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
+def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     """Next-token cross-entropy of completions, in nats.
 
     Args:
@@ -21,7 +21,7 @@ def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     model = pad_vocab_for_gpu(model)
     hidden = model.hidden(batch["tokens"], batch["positions"], keys)  # (B, T, C)
     with jax.named_scope("loss"):
-        total = cross_entropy(hidden, unembedding(model), batch["targets"], model.config.vocab_size)
+        total = cross_entropy(hidden, model.unembedding(), batch["targets"], model.config.vocab_size)
     return {"loss": (total, (batch["targets"] >= 0).sum(dtype=jnp.float32))}
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgpt.models.base import matmul_precision
 from jaxgpt.models.convert import pad_vocab_for_gpu
-from jaxgpt.models.gpt2 import GPT2, GPT2Config, by_layer, first_seen, matmul_precision, remat, unembedding
+from jaxgpt.models.gpt2 import GPT2, GPT2Config, first_seen
+from jaxgpt.models.layers import by_layer, remat
 from jaxgpt.models.ops.cross_entropy import cross_entropy
 from jaxgpt.objectives.base import Batch, Metrics, Objective, sums_of
 from jaxgpt.objectives.next_token import hidden_losses
@@ -37,7 +39,7 @@ def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     head_keys = None if keys is None else by_layer(keys, config.n_layer)[config.depth - 1 :]  # (n, B)
     heads = model.heads(), targets.swapaxes(0, 1), head_keys
     with matmul_precision(config):
-        total, losses = _one_by_one(config, (z, model.ln_f, unembedding(model)), heads, first_seen(positions))
+        total, losses = _one_by_one(config, (z, model.ln_f, model.unembedding()), heads, first_seen(positions))
     counts = (targets >= 0).sum((0, 2), dtype=jnp.float32)
     return {"loss": (losses[0], counts[0]), "loss_sum": (total, counts[0])} | _further(losses, counts)
 

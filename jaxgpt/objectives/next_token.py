@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgpt.models.base import Model, matmul_precision, unembed
 from jaxgpt.models.convert import pad_vocab_for_gpu
-from jaxgpt.models.gpt2 import GPT2, matmul_precision, unembed, unembedding
 from jaxgpt.models.ops.cross_entropy import cross_entropy
 from jaxgpt.objectives.base import Batch, Metrics, Objective, sums_of
 
 
-def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
+def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     """The cross-entropy of each token that follows, in nats, summed over the batch's B*T tokens.
 
     Args:
@@ -20,16 +20,16 @@ def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     model = pad_vocab_for_gpu(model)
     x = model.hidden(batch["tokens"], keys=keys)  # (B, T, C)
     with jax.named_scope("loss"):
-        total = cross_entropy(x, unembedding(model), batch["targets"], model.config.vocab_size)
+        total = cross_entropy(x, model.unembedding(), batch["targets"], model.config.vocab_size)
     return {"loss": (total, jnp.float32(batch["targets"].size))}
 
 
-def measure(model: GPT2, batch: Batch) -> Metrics:
+def measure(model: Model, batch: Batch) -> Metrics:
     """The same of the targets that are not below 0, with the squares of the single losses."""
     return sums_of(token_losses(model, **batch), batch["targets"] >= 0)
 
 
-def token_losses(model: GPT2, tokens: jax.Array, targets: jax.Array, positions: jax.Array | None = None) -> jax.Array:
+def token_losses(model: Model, tokens: jax.Array, targets: jax.Array, positions: jax.Array | None = None) -> jax.Array:
     """The cross-entropy of each target, in nats, float32 (B, T), with the logits of one sequence at a time.
 
     Args:
@@ -40,7 +40,7 @@ def token_losses(model: GPT2, tokens: jax.Array, targets: jax.Array, positions: 
     return hidden_losses(model, model.hidden(tokens, positions), targets)
 
 
-def hidden_losses(model: GPT2, hidden: jax.Array, targets: jax.Array) -> jax.Array:
+def hidden_losses(model: Model, hidden: jax.Array, targets: jax.Array) -> jax.Array:
     """As token_losses, from what the output matrix reads, (B, T, C)."""
 
     def losses_of_sequence(sequence: tuple[jax.Array, jax.Array]) -> jax.Array:

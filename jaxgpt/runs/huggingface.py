@@ -1,4 +1,7 @@
-"""GPT-2's weights in and out in Hugging Face's layout: config.json and safetensors, renamed and stacked."""
+"""Weights in and out in Hugging Face's layout: config.json and safetensors, renamed and stacked.
+
+What an architecture is called there, its config and its file say: configs.HuggingFaceConfig, base.HuggingFaceTensors.
+"""
 
 import contextlib
 import dataclasses
@@ -17,36 +20,34 @@ import safetensors.numpy
 from jax.sharding import Mesh
 
 from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.models.base import HuggingFaceTensors, Model, architecture, shapes
+from jaxgpt.models.configs import ModelConfig
 from jaxgpt.models.convert import with_config, with_n_heads
-from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.models.lora import combine, merge, partition, with_base_weights
 from jaxgpt.runs.checkpoint import restore_weights
 from jaxgpt.runs.fingerprint import combined
 from jaxgpt.runs.folder import make_new
-from jaxgpt.runs.weights import NAMES, ONLY, TIED, WeightsRef, resolve_weights
+from jaxgpt.runs.weights import TIED, WeightsRef, resolve_weights
 from jaxgpt.runtime.mesh import single_device, with_shardings
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-PREFIX = "transformer."  # of every name that transformers writes; the files of OpenAI's models are without
-MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that old versions of transformers kept as weights
-HEAD = "lm_head.weight"  # the output matrix; a tied one is the token embedding, and transformers leaves it out
-SCORE = "score.weight"  # the head for labels, there (n_labels, C)
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
-def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> GPT2:
+def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
     """The weights of a source, float32.
 
     Args:
       mesh: where; None: on the default device.
-      changes: fields of GPT2Config that are not the weights' own: dtype, attention, unroll, pad_vocab_to_multiple_of.
+      changes: fields of its config that are not the weights' own: dtype, attention, unroll, pad_vocab_to_multiple_of.
 
     Of a run with adapters they are those that the adapters are merged into. A head for labels is part of them.
 
     Raises:
       CheckpointError: a file is missing or damaged, or its tensors are not the model's; it names the first of them.
     """
-    like = with_shardings(jax.eval_shape(lambda: GPT2(source.config, jax.random.key(0))), mesh or single_device())
+    rules = architecture(source.config).SHARDING_RULES
+    like = with_shardings(shapes(source.config), mesh or single_device(), rules)
     if source.is_run:
         trained, frozen = partition(like)
         model, progress = restore_weights(source.fetch(), trained, source.step)
@@ -67,7 +68,7 @@ def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> GPT2:
     return with_config(model, dataclasses.replace(model.config, **changes))
 
 
-def require_base(base: GPT2, identity: dict[str, Any], name: str) -> None:
+def require_base(base: Model, identity: dict[str, Any], name: str) -> None:
     """Refuse other weights than those that the adapters of a run were trained beside."""
     now, then = f"{int(combined(base)):08x}", identity.get("base")
     if now != then:
@@ -77,7 +78,7 @@ def require_base(base: GPT2, identity: dict[str, Any], name: str) -> None:
         )
 
 
-def load_hf(name_or_folder: str | Path, **changes: Any) -> GPT2:
+def load_hf(name_or_folder: str | Path, **changes: Any) -> Model:
     """A model in Hugging Face's layout: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a folder. Else as `load`."""
     source = resolve_weights(name_or_folder)
     if source.is_run:
@@ -85,37 +86,40 @@ def load_hf(name_or_folder: str | Path, **changes: Any) -> GPT2:
     return load(source, **changes)
 
 
-def save_hf(model: GPT2, folder: str | Path, labels: Sequence[str] = ()) -> None:
+def save_hf(model: Model, folder: str | Path, labels: Sequence[str] = ()) -> None:
     """Write config.json and model.safetensors, float32, for `transformers` and for `load_hf`; without padding.
 
-    With a head for labels it is a GPT2ForSequenceClassification, which `load_hf` does not read. It looks for the last
-    token that is not padding, and gives our logits for a text's tokens and <|endoftext|>.
+    With a head for labels it is of transformers' class ForSequenceClassification, which `load_hf` does not read. That
+    looks for the last token that is not padding, and gives our logits for a text's tokens and <|endoftext|>.
 
     Args:
       labels: the names that the head's logits have, as many as it has.
 
     Raises:
-      UsageError: the folder has files in it already; or the model predicts several tokens, which theirs don't.
+      UsageError: the folder has files in it already; the model predicts several tokens, which theirs don't; or it is of
+        an architecture that has no such layout.
       CheckpointError: it can't be written.
     """
+    theirs, title = model.config.hugging_face, model.config.title
+    if theirs is None:
+        raise UsageError(f"a {title} has no layout of Hugging Face's; keep it as the run that made it")
     if model.config.predict_tokens > 1:
         raise UsageError(
-            f"a GPT-2 has one head, this model {model.config.predict_tokens}; save variants.with_n_heads(model, 1)"
+            f"a {title} has one head, this model {model.config.predict_tokens}; save convert.with_n_heads(model, 1)"
         )
     folder, tensors = Path(folder), {}
     model = with_config(model, dataclasses.replace(model.config, pad_vocab_to_multiple_of=1))
     for path, leaf in jax.tree_util.tree_leaves_with_path(model):
-        values, names = np.asarray(leaf), hf_names(path, model.config.n_layer)
-        if names == [SCORE]:
-            values = np.ascontiguousarray(values.T)
-        tensors |= zip(names, values if _stacked(path) else [values], strict=True)
-    config = {theirs: getattr(model.config, ours) for theirs, ours in NAMES.items()}
-    config |= {name: allowed[0] for name, allowed in ONLY.items()} | {TIED: not model.config.untied_head}
+        views = _as_tensors(path, np.asarray(leaf), model.config)
+        tensors |= {name: np.ascontiguousarray(values) for name, values in views}
+    config = {name: getattr(model.config, ours) for name, ours in theirs.sizes.items()}
+    config |= {"model_type": theirs.model_type} | {name: allowed[0] for name, allowed in theirs.required.items()}
+    config |= {TIED: not model.config.untied_head}
     end = 50256 if model.config.vocab_size > 50256 else None  # <|endoftext|>
-    config |= {"architectures": ["GPT2LMHeadModel"], "bos_token_id": end, "eos_token_id": end, "dtype": "float32"}
+    config |= {"architectures": [theirs.causal_lm], "bos_token_id": end, "eos_token_id": end, "dtype": "float32"}
     if model.config.n_labels:
         by_id = dict(zip(range(model.config.n_labels), labels, strict=True))
-        config |= {"architectures": ["GPT2ForSequenceClassification"], "num_labels": len(by_id), "id2label": by_id}
+        config |= {"architectures": [theirs.classifier], "num_labels": len(by_id), "id2label": by_id}
         config |= {"label2id": {label: number for number, label in by_id.items()}}
         config |= {"pad_token_id": 0}  # any but <|endoftext|>, which ends a text; 0 is what examples.py fills up with
     make_new(folder)
@@ -127,19 +131,13 @@ def save_hf(model: GPT2, folder: str | Path, labels: Sequence[str] = ()) -> None
         raise CheckpointError(f"{folder}: the model could not be written ({error}); make room or mend it") from None
 
 
-def hf_names(path: tuple, n_layer: int) -> list[str]:
-    """What Hugging Face calls a leaf of GPT2, by its path in the tree: one name, or one for each layer of a stack.
-
-    `.wpe.embedding.value` -> `transformer.wpe.weight`; `.h.ln_1.scale.value` -> `transformer.h.0.ln_1.weight`, ...
-    """
-    name = jax.tree_util.keystr(path).strip(".").removesuffix(".value")
-    name = re.sub(r"\b(kernel|scale|embedding)$", "weight", name)
-    name = name if name in (SCORE, HEAD) else PREFIX + name
-    return [name.replace(".h.", f".h.{layer}.") for layer in range(n_layer)] if _stacked(path) else [name]
-
-
-def _stacked(path: tuple) -> bool:
-    return jax.tree_util.keystr(path).startswith(".h.")
+def _as_tensors(path: tuple, values: np.ndarray, config: ModelConfig) -> list[tuple[str, np.ndarray]]:
+    """A leaf of a model as the tensors that it is in Hugging Face's layout: their names, and views of its numbers."""
+    module = architecture(config)
+    hf: HuggingFaceTensors = module.HUGGING_FACE
+    layers = values if path[0].name in module.MODEL.STACKS else [values]
+    views = (layer.swapaxes(-1, -2) if hf.transposed(path) else layer for layer in layers)
+    return list(zip(hf.names(path, config.n_layer), views, strict=True))
 
 
 # ---- Reading, a tensor at a time: it takes no more memory than the model and one tensor
@@ -164,14 +162,16 @@ class _Tensor:
             raise CheckpointError(f"{self.file}: tensor {self.name} has numbers that are not finite; it is of no use")
 
 
-def _read(folder: Path, like: GPT2) -> GPT2:
-    n_layer, tensors = like.config.n_layer, _tensors(folder)
-    _check(folder, tensors, like)
+def _read(folder: Path, like: Model) -> Model:
+    hf = architecture(like.config).HUGGING_FACE
+    tensors = _tensors(folder, hf)
+    _check(folder, tensors, like, hf)
+    config = like.config
 
     def leaf(path: tuple, like: jax.ShapeDtypeStruct) -> jax.Array:
-        values, names = _buffer(like.shape), hf_names(path, n_layer)
-        for place, name in zip(values if _stacked(path) else [values], names, strict=True):
-            tensors[name].read(place)
+        values = _buffer(like.shape)
+        for name, view in _as_tensors(path, values, config):
+            tensors[name].read(view)
         return jax.make_array_from_callback(like.shape, like.sharding, lambda index: values[index])
 
     return jax.tree_util.tree_map_with_path(leaf, like)
@@ -185,16 +185,16 @@ def _buffer(shape: tuple[int, ...]) -> np.ndarray:
     return memory[start : start + size].view(np.float32).reshape(shape)
 
 
-def _tensors(folder: Path) -> dict[str, _Tensor]:
+def _tensors(folder: Path, hf: HuggingFaceTensors) -> dict[str, _Tensor]:
     """The tensors of a folder, by the names that transformers gives them now."""
     tensors: dict[str, _Tensor] = {}
     for file in _files(folder):
         with _opened(file) as content:
             for stored in content.keys():  # noqa: SIM118 -- it is no dict
                 part = content.get_slice(stored)
-                name = stored.removeprefix(PREFIX)
-                if not MASKS.fullmatch(name):
-                    name = name if name == HEAD else PREFIX + name
+                name = stored.removeprefix(hf.prefix)
+                if not hf.skipped.fullmatch(name):
+                    name = name if name == hf.head else hf.prefix + name
                     if name in tensors:
                         raise CheckpointError(f"{folder}: tensor {stored} is there twice; copy the whole model again")
                     tensors[name] = _Tensor(file, stored, tuple(part.get_shape()), part.get_dtype())
@@ -223,43 +223,45 @@ def _files(folder: Path) -> list[Path]:
     raise CheckpointError(f"{folder}: no {WEIGHTS} there, nor {INDEX}; save_pretrained of transformers writes it")
 
 
-def _check(folder: Path, tensors: dict[str, _Tensor], like: GPT2) -> None:
+def _check(folder: Path, tensors: dict[str, _Tensor], like: Model, hf: HuggingFaceTensors) -> None:
     """Every tensor is there, has its shape, and there is no other."""
-    shapes = {}
+    title, expected = like.config.title, {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(like):
-        for name in hf_names(path, like.config.n_layer):
-            shapes[name] = leaf.shape[1:] if _stacked(path) else leaf.shape
-    missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys() - {HEAD})
+        views = _as_tensors(path, np.broadcast_to(np.float32(0), leaf.shape), like.config)
+        expected |= {name: view.shape for name, view in views}
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys() - {hf.head})
     if missing:
         raise CheckpointError(
             f"{folder}: tensor {missing[0]} is missing{_and_more(missing)}; copy the whole model again"
         )
-    if extra == [PREFIX + SCORE]:
+    if extra == [hf.prefix + hf.labels]:
         raise CheckpointError(
-            f"{folder}: a head for labels ({SCORE}), which is not read; name the run that it is of, or another model"
+            f"{folder}: a head for labels ({hf.labels}), which is not read; name the run that it is of, "
+            "or another model"
         )
     if extra:
         raise CheckpointError(
-            f"{folder}: tensor {tensors[extra[0]].name} is not GPT-2's{_and_more(extra)}; it is another model's"
+            f"{folder}: tensor {tensors[extra[0]].name} is not {title}'s{_and_more(extra)}; it is another model's"
         )
-    shapes[HEAD] = shapes[f"{PREFIX}wte.weight"]
+    expected[hf.head] = expected[hf.embedding]
     for name, tensor in tensors.items():
-        if tensor.shape != (expected := shapes[name]):
+        if tensor.shape != expected[name]:
             raise CheckpointError(
-                f"{tensor.file}: tensor {tensor.name} has shape {tensor.shape}, and by config.json it has {expected}"
+                f"{tensor.file}: tensor {tensor.name} has shape {tensor.shape}, "
+                f"and by config.json it has {expected[name]}"
             )
         if tensor.dtype not in FLOATS:
             raise CheckpointError(
                 f"{tensor.file}: tensor {tensor.name} is {tensor.dtype}; {', '.join(FLOATS)} are read"
             )
-    if HEAD in tensors and not like.config.untied_head:
-        embedding = tensors[f"{PREFIX}wte.weight"]
+    if hf.head in tensors and not like.config.untied_head:
+        embedding = tensors[hf.embedding]
         head, tied = np.empty(embedding.shape, np.float32), np.empty(embedding.shape, np.float32)
-        tensors[HEAD].read(head)
+        tensors[hf.head].read(head)
         embedding.read(tied)
         if not np.array_equal(head, tied):
             raise CheckpointError(
-                f"{folder}: tensor {HEAD} differs from {embedding.name}, and GPT-2's head is its token embedding"
+                f"{folder}: tensor {hf.head} differs from {embedding.name}, and {title}'s head is its token embedding"
             )
 
 

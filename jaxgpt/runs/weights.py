@@ -12,7 +12,7 @@ from typing import Any
 from jaxgpt import console
 from jaxgpt.data.tokenizer import VOCAB_SIZE
 from jaxgpt.errors import CheckpointError, UsageError
-from jaxgpt.models.configs import SIZES, GPT2Config
+from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config, HuggingFaceConfig, ModelConfig
 
 # OpenAI's four models on huggingface.co, each at one commit, so that a name means the same weights for ever.
 HUB = {
@@ -22,22 +22,7 @@ HUB = {
     "gpt2-xl": "15ea56dee5df4983c59b2538573817e1667135e2",
 }
 OWNER = "openai-community"
-NAMES = {  # our name for each number of a config.json
-    "vocab_size": "vocab_size",
-    "n_positions": "block_size",
-    "n_layer": "n_layer",
-    "n_head": "n_head",
-    "n_embd": "n_embd",
-}
-TIED = "tie_word_embeddings"  # there; ours is the opposite, untied_head
-ONLY: dict[str, tuple] = {  # what else decides a GPT-2's numbers, and the values that jaxgpt.models.gpt2 computes
-    "model_type": ("gpt2",),
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-    "layer_norm_epsilon": (1e-5,),
-    "scale_attn_weights": (True,),
-    "scale_attn_by_inverse_layer_idx": (False,),
-    "add_cross_attention": (False,),
-}
+TIED = "tie_word_embeddings"  # in Hugging Face's config.json; ours is the opposite, untied_head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +41,7 @@ class WeightsRef:
     """
 
     name: str
-    config: GPT2Config
+    config: ModelConfig
     is_run: bool
     folder: Path | None
     step: int | None = None
@@ -73,7 +58,7 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
     """Find weights: a folder, one of a run's checkpoints, or one of OpenAI's models. A folder of that name comes first.
 
     Raises:
-      CheckpointError: there are none, or they are not a GPT-2's.
+      CheckpointError: there are none, or they are no model's of ours.
     """
     name, folder = str(name_or_folder), Path(name_or_folder)
     if not name or not os.path.isdir(folder):  # Path.is_dir raises an error for a name that is too long
@@ -131,11 +116,12 @@ def read_config(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _of_run(path: Path, content: dict[str, Any]) -> GPT2Config:
+def _of_run(path: Path, content: dict[str, Any]) -> ModelConfig:
     # Names that are not there are younger than the run, and had their default's effect.
-    names = [*NAMES.values(), "pad_vocab_to_multiple_of", "predict_tokens"]
+    names = ("vocab_size", *GPT2Config.shape, "pad_vocab_to_multiple_of", "predict_tokens")
     shape = {name: content[name] for name in names if name in content}
-    config = dataclasses.replace(_checked(path, shape), untied_head=_truth(path, content, "untied_head", False))
+    config = _checked(path, GPT2Config, shape)
+    config = dataclasses.replace(config, untied_head=_truth(path, content, "untied_head", False))
     adapters = {name: content.get(name, getattr(config, name)) for name in ("lora", "lora_alpha", "lora_on")}
     labels = content.get("labels", [])
     types = (int, int | float, str)
@@ -154,27 +140,36 @@ def _data_kind(content: dict[str, Any]) -> Any:
     return content.get("data_kind", content.get("objective", "text"))  # the older name
 
 
-def _of_hugging_face(path: Path, content: dict[str, Any]) -> GPT2Config:
-    for name, allowed in ONLY.items():
-        value = content.get(name, None if name == "model_type" else allowed[0])
-        if value not in allowed:
-            raise CheckpointError(f"{path}: {name} is {value!r}: not GPT-2's architecture, where it is {allowed[0]!r}")
-    missing = [name for name in NAMES if name not in content]
+def _of_hugging_face(path: Path, content: dict[str, Any]) -> ModelConfig:
+    known = {arch: theirs for arch in CONFIGS.values() if (theirs := arch.hugging_face)}
+    kind = content.get("model_type")
+    arch = next((arch for arch, theirs in known.items() if theirs.model_type == kind), None)
+    if arch is None:
+        titles = " or ".join(arch.title for arch in known)
+        types = " or ".join(repr(theirs.model_type) for theirs in known.values())
+        raise CheckpointError(f"{path}: model_type is {kind!r}: not {titles}'s architecture, where it is {types}")
+    theirs: HuggingFaceConfig = known[arch]
+    for name, allowed in theirs.required.items():
+        if (value := content.get(name, allowed[0])) not in allowed:
+            wanted = f"not {arch.title}'s architecture, where it is {allowed[0]!r}"
+            raise CheckpointError(f"{path}: {name} is {value!r}: {wanted}")
+    missing = [name for name in theirs.sizes if name not in content]
     if missing:
-        raise CheckpointError(f"{path}: no {', '.join(missing)}; a GPT-2's shape is {', '.join(NAMES)}")
-    config = _checked(path, {ours: content[theirs] for theirs, ours in NAMES.items()})
-    config = dataclasses.replace(config, untied_head=not _truth(path, content, TIED, True))
-    if content.get("n_inner") not in (None, 4 * config.n_embd):
-        raise CheckpointError(f"{path}: n_inner is {content['n_inner']!r}: not GPT-2's, which is 4 * n_embd")
+        shape = f"a {arch.title}'s shape is {', '.join(theirs.sizes)}"
+        raise CheckpointError(f"{path}: no {', '.join(missing)}; {shape}")
+    config = _checked(path, arch, {ours: content[name] for name, ours in theirs.sizes.items()})
+    config = dataclasses.replace(config, untied_head=not _truth(path, content, TIED, theirs.tied))
+    if mismatch := theirs.mismatch(config, content):
+        raise CheckpointError(f"{path}: {mismatch}")
     return config
 
 
-def _checked(path: Path, shape: dict[str, Any]) -> GPT2Config:
+def _checked(path: Path, arch: type[ModelConfig], shape: dict[str, Any]) -> ModelConfig:
     for name, value in shape.items():
         if type(value) is not int or not 1 <= value < 2**24:
             raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be a whole number, from 1 to 2**24 - 1")
     try:
-        return GPT2Config(**shape)
+        return arch(**shape)
     except UsageError as error:
         raise CheckpointError(f"{path}: {str(error).replace('--', '')}") from None
 

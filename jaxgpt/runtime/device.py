@@ -142,24 +142,30 @@ def free_memory() -> float:
 def compute(
     dtype: Literal["auto", "float32", "bfloat16"],
     n_layer: int,
-    head_size: int,
+    head_size: int | None,
     T: int,
     remat: Literal["none", "dots", "full"] = "none",
     first: jax.Device | None = None,
 ) -> dict[str, Any]:
-    """What a device, by default the selected one, decides of a GPT2Config: dtype, attention, unroll and remat.
+    """What a device, by default the selected one, decides of a ModelConfig: dtype, attention, unroll and remat.
 
     The layers are unrolled: that spares copies of their weights and gradients, and on a GPU one loop-free program is
     one CUDA graph. But only in a loop does XLA's CPU backend compute again what it is not to keep.
+
+    Args:
+      head_size: of attention; None: the model has none.
+      T: tokens of a sequence.
     """
     first = first or jax.devices()[0]
     on_gpu = first.platform == "gpu"
     ampere = on_gpu and float(first.compute_capability) >= 8.0  # the first with bfloat16, and with flash attention
     if dtype == "auto":
         dtype = "bfloat16" if ampere else "float32"
+    chosen = {"dtype": dtype, "unroll": n_layer if on_gpu or remat == "none" else 1, "remat": remat}
+    if head_size is None:
+        return chosen
     cudnn = ampere and dtype == "bfloat16" and head_size % 8 == 0 and head_size <= 128 and T % 2 == 0
-    unroll = n_layer if on_gpu or remat == "none" else 1
-    return {"dtype": dtype, "attention": "cudnn" if cudnn else "xla", "unroll": unroll, "remat": remat}
+    return chosen | {"attention": "cudnn" if cudnn else "xla"}
 
 
 def gpu_settings(deterministic: bool = False) -> dict[str, str]:

@@ -16,18 +16,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgpt.errors import UsageError
+from jaxgpt.models.base import REPLICATED, Rule, Rules
 from jaxgpt.runtime.config import mesh_flag, require_divisible
 
 AXES = ("data", "fsdp")
 
-# By the last word of a parameter's name: which of its axes the devices of an fsdp group share, and whether the shares
-# travel in the compute dtype, in which products read them, or as they are. The moments of AdamW have the same names.
-RULES = {
-    "kernel": (-2, "compute"),  # (L, in, out): a layer's rows, which come together in one piece
-    "embedding": (-1, "float32"),  # (V, C): V is odd; tokens are looked up in float32
-}
 ROWS = PartitionSpec(AXES)  # of a batch: the sequences, in equal parts
-REPLICATED = (None, "float32")  # all else: biases and LayerNorm, 0.1 % of GPT-2 124M
 
 
 def choose_axes(
@@ -76,11 +70,12 @@ def single_device() -> Mesh:
     return make_mesh({}, jax.local_devices()[:1])
 
 
-def with_shardings(tree: Any, mesh: Mesh) -> Any:
-    """Shapes and dtypes of a state or a part of it, each leaf with the NamedSharding that RULES gives it."""
+def with_shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
+    """Shapes and dtypes of a state or a part of it, each leaf with the NamedSharding that the rules give it."""
 
     def place(path: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, _spec(path, leaf, mesh)))
+        sharding = NamedSharding(mesh, _spec(path, leaf, mesh, rules))
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     return jax.tree_util.tree_map_with_path(place, tree)
 
@@ -107,7 +102,7 @@ def local_rows(sharding: NamedSharding, B: int) -> slice:
     return slice(min(first for first, _ in bounds), max(end for _, end in bounds))
 
 
-def sharded_loss_and_grads(loss_and_grads: Callable, mesh: Mesh, dtype: str) -> Callable:
+def sharded_loss_and_grads(loss_and_grads: Callable, mesh: Mesh, dtype: str, rules: Rules) -> Callable:
     """step.loss_and_grads over a mesh: each device's of its own sequences, added up.
 
     Parameters come together before, and gradients are added after all parts of the batch: each crosses the wires once a
@@ -116,6 +111,7 @@ def sharded_loss_and_grads(loss_and_grads: Callable, mesh: Mesh, dtype: str) -> 
     Args:
       loss_and_grads: step.loss_and_grads.
       dtype: the compute dtype.
+      rules: SHARDING_RULES of the model's architecture.
     """
     if mesh.size == 1:
         return loss_and_grads
@@ -124,35 +120,35 @@ def sharded_loss_and_grads(loss_and_grads: Callable, mesh: Mesh, dtype: str) -> 
         model: Any, batch: dict[str, jax.Array], objective: Any, accumulate: int = 1, base: Any = None, keys: Any = None
     ) -> tuple:
         def on_device(model: Any, base: Any, batch: dict[str, jax.Array], keys: jax.Array | None) -> tuple:
-            model, base = (_all_gather_params(part, mesh, dtype) for part in (model, base))
+            model, base = (_all_gather_params(part, mesh, dtype, rules) for part in (model, base))
             metrics, grads = loss_and_grads(model, batch, objective, accumulate, base, keys)
-            return jax.lax.psum(metrics, AXES), _reduce_grads(grads, mesh)
+            return jax.lax.psum(metrics, AXES), _reduce_grads(grads, mesh, rules)
 
-        inputs = _specs(model, mesh), _specs(base, mesh), ROWS, ROWS
-        outputs = PartitionSpec(), _specs(model, mesh)
+        inputs = _specs(model, mesh, rules), _specs(base, mesh, rules), ROWS, ROWS
+        outputs = PartitionSpec(), _specs(model, mesh, rules)
         run = jax.shard_map(on_device, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
         return run(model, base, batch, keys)
 
     return over_mesh
 
 
-def sharded_measure(measure: Callable, mesh: Mesh, dtype: str) -> Callable:
+def sharded_measure(measure: Callable, mesh: Mesh, dtype: str, rules: Rules) -> Callable:
     """`measure(model, batch)`, which sums over a batch, over a mesh: each device's of its own sequences, added up."""
     if mesh.size == 1:
         return measure
 
     def over_mesh(model: Any, batch: dict[str, jax.Array]) -> Any:
         def on_device(model: Any, batch: dict[str, jax.Array]) -> Any:
-            return jax.lax.psum(measure(_all_gather_params(model, mesh, dtype), batch), AXES)
+            return jax.lax.psum(measure(_all_gather_params(model, mesh, dtype, rules), batch), AXES)
 
-        inputs = _specs(model, mesh), ROWS
+        inputs = _specs(model, mesh, rules), ROWS
         run = jax.shard_map(on_device, mesh=mesh, in_specs=inputs, out_specs=PartitionSpec(), check_vma=False)
         return run(model, batch)
 
     return over_mesh
 
 
-def _all_gather_params(model: Any, mesh: Mesh, dtype: str) -> Any:
+def _all_gather_params(model: Any, mesh: Mesh, dtype: str, rules: Rules) -> Any:
     """The whole parameters, of which each device of an fsdp group has a share; what products read is of `dtype`."""
 
     def whole(x: jax.Array, axis: int | None, travels: str) -> jax.Array:
@@ -161,13 +157,13 @@ def _all_gather_params(model: Any, mesh: Mesh, dtype: str) -> Any:
         share = x.astype(dtype if travels == "compute" else x.dtype)
         return jax.lax.all_gather(share, "fsdp", axis=axis % x.ndim, tiled=True).astype(x.dtype)
 
-    return model if mesh.shape["fsdp"] == 1 else _by_layer(whole, model)
+    return model if mesh.shape["fsdp"] == 1 else _by_layer(whole, model, rules)
 
 
-def _reduce_grads(grads: Any, mesh: Mesh) -> Any:
+def _reduce_grads(grads: Any, mesh: Mesh, rules: Rules) -> Any:
     """The sums of all devices' gradients, in float32, of which a device gets what it has of the parameter."""
     if mesh.shape["fsdp"] == 1:
-        return _by_layer(lambda g, axis, travels: jax.lax.psum(g, AXES), grads)
+        return _by_layer(lambda g, axis, travels: jax.lax.psum(g, AXES), grads, rules)
 
     def share(g: jax.Array, axis: int | None, travels: str) -> jax.Array:
         if axis is None:
@@ -175,34 +171,32 @@ def _reduce_grads(grads: Any, mesh: Mesh) -> Any:
         return jax.lax.psum_scatter(g, "fsdp", scatter_dimension=axis % g.ndim, tiled=True)
 
     def everywhere(path: tuple, g: jax.Array) -> jax.Array:  # not by layer: of shares, few large sums are faster
-        return g if _rule(path) is REPLICATED else jax.lax.psum(g, "data")
+        return g if _rule(path, rules)[0] is None else jax.lax.psum(g, "data")
 
-    return jax.tree_util.tree_map_with_path(everywhere, _by_layer(share, grads))
+    return jax.tree_util.tree_map_with_path(everywhere, _by_layer(share, grads, rules))
 
 
-def _by_layer(do: Callable[[jax.Array, int | None, str], jax.Array], tree: Any) -> Any:
+def _by_layer(do: Callable[[jax.Array, int | None, str], jax.Array], tree: Any, rules: Rules) -> Any:
     """`do` of every leaf and its rule; of a stack of kernels, of every layer's."""
 
     def leaf(path: tuple, x: jax.Array) -> jax.Array:
-        rule = _rule(path)
+        rule = _rule(path, rules)
         return jnp.stack([do(layer, *rule) for layer in x]) if x.ndim == 3 else do(x, *rule)
 
     return jax.tree_util.tree_map_with_path(leaf, tree)
 
 
-def _specs(tree: Any, mesh: Mesh) -> Any:
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: _spec(path, leaf, mesh), tree)
+def _specs(tree: Any, mesh: Mesh, rules: Rules) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: _spec(path, leaf, mesh, rules), tree)
 
 
-def _spec(path: tuple, leaf: Any, mesh: Mesh) -> PartitionSpec:
-    axis, _ = _rule(path)
+def _spec(path: tuple, leaf: Any, mesh: Mesh, rules: Rules) -> PartitionSpec:
+    axis, _ = _rule(path, rules)
     if axis is None or mesh.shape["fsdp"] == 1:
         return PartitionSpec()
     return PartitionSpec(*["fsdp" if n == axis % leaf.ndim else None for n in range(leaf.ndim)])
 
 
-def _rule(path: tuple) -> tuple[int | None, str]:
-    if any(getattr(key, "name", "") == "score" for key in path):  # the head for labels computes in float32
-        return REPLICATED
-    name = jax.tree_util.keystr(path).removesuffix(".value").rpartition(".")[2]  # `.value` is Flax's affair
-    return RULES.get(name, REPLICATED)
+def _rule(path: tuple, rules: Rules) -> Rule:
+    words = {getattr(key, "name", "") for key in path}
+    return next((rule for word, rule in rules.items() if word in words), REPLICATED)

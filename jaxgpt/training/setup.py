@@ -12,9 +12,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgpt.data.base import Batch, Dataset
-from jaxgpt.models.configs import GPT2Config
+from jaxgpt.models.base import Model, architecture, build
+from jaxgpt.models.configs import ModelConfig
 from jaxgpt.models.convert import with_n_heads
-from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.models.lora import combine, partition, with_base_weights
 from jaxgpt.objectives import choose_objective
 from jaxgpt.objectives.base import Metrics, Objective
@@ -49,7 +49,7 @@ class CompiledTrainer:
     """
 
     step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
-    measure: Callable[[GPT2, Any], Metrics] | None
+    measure: Callable[[Model, Any], Metrics] | None
     sharding: NamedSharding
 
     def put(self, batch: Batch) -> dict[str, jax.Array]:
@@ -72,7 +72,7 @@ class Trainer:
       measure: jitted Objective.validation_metrics of (state.model, frozen.base, batch).
     """
 
-    model: GPT2Config
+    model: ModelConfig
     mesh: Mesh
     schedule: optax.Schedule
     tx: optax.GradientTransformation
@@ -91,8 +91,8 @@ class Trainer:
         if weights is None or self.model.lora:  # adapters begin with none of the weights
             return self.random_state(np.uint32(seed))
 
-        def state_from(seed: jax.Array, model: GPT2) -> TrainState:
-            return init_state_from(with_base_weights(GPT2(self.model, _key(seed, WEIGHTS)), model), tx=self.tx)
+        def state_from(seed: jax.Array, model: Model) -> TrainState:
+            return init_state_from(with_base_weights(build(self.model, _key(seed, WEIGHTS)), model), tx=self.tx)
 
         place = jax.jit(state_from, donate_argnums=1, out_shardings=shardings(self.shapes))
         return place(np.uint32(seed), self._load(weights))
@@ -149,7 +149,7 @@ class Trainer:
             for name, array in batch.items()
         }
 
-    def _load(self, weights: WeightsRef) -> GPT2:
+    def _load(self, weights: WeightsRef) -> Model:
         from jaxgpt.runs.huggingface import load  # which brings orbax: only here
 
         names = ("dtype", "attention", "unroll", "remat", "dropout", "pad_vocab_to_multiple_of")
@@ -165,30 +165,24 @@ def build_trainer(config: TrainConfig, mesh: Mesh | None = None, objective: Obje
     """
     mesh = mesh or single_device()
     objective = objective or choose_objective("text", predict_tokens=config.preset.predict_tokens)
-    flags = config.model
-    model = config.model_config(
-        **device.compute(
-            flags.dtype,
-            flags.n_layer,
-            flags.n_embd // flags.n_head,
-            config.data.T,
-            flags.remat,
-            first=mesh.devices.flat[0],
-        ),
-        n_labels=objective.n_outputs,
+    shape, flags = config.model_config(), config.model
+    computed = device.compute(
+        flags.dtype, shape.n_layer, shape.head_size, config.data.T, flags.remat, first=mesh.devices.flat[0]
     )
+    model = dataclasses.replace(shape, **computed, n_labels=objective.n_outputs)
     schedule = lr_schedule(config.optimizer, config.run.steps)
     tx = make_optimizer(config.optimizer, schedule)
-    shapes, frozen = with_shardings(jax.eval_shape(lambda: _everything(model, tx)), mesh)
+    rules = architecture(model).SHARDING_RULES
+    shapes, frozen = with_shardings(jax.eval_shape(lambda: _everything(model, tx)), mesh, rules)
     step = functools.partial(
         train_step,
         objective=objective,
         tx=tx,
         accumulate=config.data.accumulate,
-        loss_and_grads=sharded_loss_and_grads(loss_and_grads, mesh, model.dtype),
+        loss_and_grads=sharded_loss_and_grads(loss_and_grads, mesh, model.dtype, rules),
     )
     result = shardings(shapes), NamedSharding(mesh, PartitionSpec())
-    measure = sharded_measure(objective.validation_metrics, mesh, model.dtype)
+    measure = sharded_measure(objective.validation_metrics, mesh, model.dtype, rules)
     return Trainer(
         model,
         mesh,
@@ -258,8 +252,8 @@ def step_memory(config: TrainConfig, mesh: Mesh) -> StepMemory | None:
     return StepMemory(parameters, optimizer, temporary)
 
 
-def _everything(model: GPT2Config, tx: optax.GradientTransformation) -> tuple[TrainState, FrozenInputs]:
-    _, base = partition(GPT2(model, _key(0, WEIGHTS)))
+def _everything(model: ModelConfig, tx: optax.GradientTransformation) -> tuple[TrainState, FrozenInputs]:
+    _, base = partition(build(model, _key(0, WEIGHTS)))
     key = _key(0, DROPOUT) if model.dropout else None
     return init_state(_key(0, WEIGHTS), config=model, tx=tx), FrozenInputs(base, key)
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgpt.models.gpt2 import GPT2, GPT2Config
+from jaxgpt.models.base import Model, build
+from jaxgpt.models.configs import ModelConfig
 from jaxgpt.models.lora import combine, partition
 from jaxgpt.objectives.base import Batch, Metrics, Objective, mean
 
@@ -25,7 +26,7 @@ class TrainState:
     """
 
     step: jax.Array
-    model: GPT2
+    model: Model
     opt_state: optax.OptState
 
 
@@ -39,16 +40,16 @@ class FrozenInputs:
       key: of dropout; None: there is none.
     """
 
-    base: GPT2 | None = None
+    base: Model | None = None
     key: jax.Array | None = None
 
 
-def init_state(key: jax.Array, *, config: GPT2Config, tx: optax.GradientTransformation) -> TrainState:
+def init_state(key: jax.Array, *, config: ModelConfig, tx: optax.GradientTransformation) -> TrainState:
     """The state before the first step; jit it, or ask jax.eval_shape for its shapes alone."""
-    return init_state_from(GPT2(config, key), tx=tx)
+    return init_state_from(build(config, key), tx=tx)
 
 
-def init_state_from(model: GPT2, *, tx: optax.GradientTransformation) -> TrainState:
+def init_state_from(model: Model, *, tx: optax.GradientTransformation) -> TrainState:
     """The state before the first step from given weights; a model with adapters trains these alone."""
     trained, _ = partition(model)
     return TrainState(jnp.zeros((), jnp.int32), trained, tx.init(trained))

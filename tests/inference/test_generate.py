@@ -11,12 +11,11 @@ from test_draw import probabilities
 
 import jaxgpt.inference.generate
 from jaxgpt.errors import UsageError
-from jaxgpt.inference.generate import Texts, advance, generate, stream
+from jaxgpt.inference.generate import Texts, advance, generate, prepare, stream
 from jaxgpt.inference.sampling import Settings, settings
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.convert import with_config, with_n_heads
 from jaxgpt.models.gpt2 import GPT2
-from jaxgpt.models.kv_cache import prepare
 from jaxgpt.objectives import multi_token
 from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import make_optimizer
@@ -139,10 +138,10 @@ def test_a_text_that_is_done_costs_the_others_nothing(model, monkeypatch):
 def test_it_ends_when_all_texts_have(model):
     """On the device: the last call does not go on to what it was asked for."""
     free = generate(model, PROMPTS[1:2], 10, temperature=0)[0]
-    decoder, cache = prepare(model, 1)
+    model, cache = prepare(model, 1)
     tokens, none = np.array([[*PROMPTS[1], *[0] * 126]], np.int32), np.zeros(1, np.int32)
     texts = Texts(tokens, none + 3, 0, none, np.zeros(1, bool), 0, none[:0])
-    texts, _ = jax.jit(advance)(decoder, cache, texts, settings(0, stop=free[4]), jax.random.key(0), 10)
+    texts, _ = jax.jit(advance)(model, cache, texts, settings(0, stop=free[4]), jax.random.key(0), 10)
     assert texts.made.item() == free.index(free[4]) + 1
 
 
@@ -338,7 +337,7 @@ def test_all_lengths_and_settings_have_two_programs():
 def test_the_gpu_program(h100, further):
     """For an H100, in bfloat16: it compiles, writes the cache in place, and does not sort the vocabulary."""
     config, B = GPT2Config(n_layer=2 + further, n_head=2, n_embd=128, dtype="bfloat16", predict_tokens=1 + further), 4
-    decoder, cache = jax.eval_shape(lambda: prepare(GPT2(config, jax.random.key(0)), B, bool(further)))
+    model, cache = jax.eval_shape(lambda: prepare(GPT2(config, jax.random.key(0)), B, bool(further)))
 
     def shape(*sizes, dtype=jnp.int32):
         return jax.ShapeDtypeStruct(sizes, dtype)
@@ -346,7 +345,7 @@ def test_the_gpu_program(h100, further):
     texts = Texts(shape(B, 1026), shape(B), shape(), shape(B), shape(B, dtype=jnp.bool), shape(), shape(further))
     drawing = Settings(*[shape(dtype=jnp.float32)] * 3, shape())
     key = jax.eval_shape(lambda: jax.random.key(0))
-    arguments = h100((decoder, cache, texts, drawing, key, shape()))
+    arguments = h100((model, cache, texts, drawing, key, shape()))
     program = jax.jit(advance, donate_argnames="cache").lower(*arguments).compile()
     cache_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
     columns = 1024 + 128 * further  # a guess may stand behind the context

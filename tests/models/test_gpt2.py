@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgpt.models.base import next_token_logits
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.models.gpt2 import GPT2, by_layer, dropout, fold
+from jaxgpt.models.convert import with_config
+from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.models.layers import unstacked
 from jaxgpt.objectives import next_token
 from jaxgpt.training.optimizer import lr_schedule, make_optimizer
 from jaxgpt.training.step import init_state, train_step
@@ -206,25 +209,95 @@ def test_a_context_too_long_is_an_error(tiny):
         make(tiny)(jnp.zeros((1, 17), jnp.int32))
 
 
-# ---- Dropout
+# ---- Decoding
+
+LONG = GPT2Config(vocab_size=61, block_size=300, n_layer=2, n_head=3, n_embd=24)  # of several reads, the last not full
 
 
-def test_dropout_sets_a_share_to_zero_and_keeps_the_mean():
-    keys = jax.random.split(jax.random.key(0), 3)
-    x = jnp.ones((3 * 40, 200))
-    found = np.asarray(dropout(x, keys, 0.2))
-    assert set(np.unique(found)) == {0.0, np.float32(1 / 0.8)}
-    assert abs((found == 0).mean() - 0.2) < 0.01  # four standard errors of 24,000 draws
-    assert abs(found.mean() - 1) < 0.013
-    rows = found.reshape(3, -1)
-    assert not np.array_equal(rows[0], rows[1])  # each sequence has its own mask
-    np.testing.assert_array_equal(dropout(x[40:80], keys[1:2], 0.2), found[40:80])  # alone too
-    assert dropout(x, None, 0.2) is x and dropout(x, keys, 0.0) is x
+def with_preferences(config):
+    """A model whose parameters are large enough that attention has preferences."""
+    return jax.tree.map(
+        lambda leaf: leaf + 0.2 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), make(config)
+    )
 
 
-def test_every_layer_and_sublayer_has_masks_of_its_own():
-    keys = jax.random.split(jax.random.key(0), 2)
-    layers = by_layer(keys, 3)
-    sublayers = [fold(keys, 0), *(fold(layer, n) for layer in layers for n in (0, 1))]
-    data = {tuple(np.asarray(jax.random.key_data(key)).ravel().tolist()) for key in sublayers}
-    assert len(data) == 7
+@pytest.fixture(scope="module")
+def model():
+    return with_preferences(LONG)
+
+
+@jax.jit
+def step(model, cache, idx, column):
+    """Logits of the token that follows the last of idx, and the cache."""
+    x, cache = model.decode(idx, cache, column)
+    return next_token_logits(model, x[:, -1]), cache
+
+
+@pytest.mark.parametrize("pieces", [[300], [1] * 40, [7, 1, 120, 1, 1, 90, 5]], ids=["whole", "one by one", "mixed"])
+def test_the_logits_are_those_without_a_cache(model, pieces):
+    idx = np.random.default_rng(0).integers(0, 61, (2, 300), dtype=np.int32)
+    expected = np.asarray(jax.jit(lambda m, x: m(x))(model, idx))
+    model, cache = unstacked(model), model.init_cache(2, 300)
+    column = 0
+    for T in pieces:
+        found, cache = step(model, cache, idx[:, column : column + T], np.int32(column))
+        column += T
+        np.testing.assert_allclose(found, expected[:, column - 1], atol=1e-5)
+
+
+def test_each_text_may_be_in_a_column_of_its_own(model):
+    """Of other lengths, with rubbish in the tokens behind a text and in the cache."""
+    rng, lengths = np.random.default_rng(0), np.array([3, 130, 257])
+    idx = rng.integers(0, 61, (3, 300), dtype=np.int32)
+    cache = model.init_cache(3, 300)
+    cache = jax.tree.map(lambda leaf: leaf + 100.0, cache)
+    for column in (0, 128, 256):  # all of them together, also what stands behind a text
+        _, cache = step(model, cache, idx[:, column : column + 128], np.int32(column))
+    last = lengths[:, None] - 2 + np.arange(2)
+    found, _ = step(model, cache, np.take_along_axis(idx, last, 1), np.int32(lengths - 2))
+    for row, length in enumerate(lengths):
+        alone = model(idx[row : row + 1, :length])[0, -1]
+        np.testing.assert_allclose(found[row], alone, atol=1e-5)
+
+
+def test_what_was_written_beyond_the_text_is_not_seen(model):
+    idx = np.random.default_rng(0).integers(0, 61, (1, 64), dtype=np.int32)
+    cache = model.init_cache(1, 300)
+    _, cache = step(model, cache, idx, np.int32(0))  # 64 columns, of which the text shall have 10
+    found, _ = step(model, cache, idx[:, 9:10], np.int32(9))
+    np.testing.assert_allclose(found, model(idx[:, :10])[:, -1], atol=1e-5)
+
+
+@pytest.mark.parametrize("pieces", [[40], [12, 1, 26, 1]], ids=["whole", "mixed"])
+def test_each_further_head_is_that_of_the_model(pieces):
+    """At one token of each text, whichever, when it has read all of them."""
+    model = with_preferences(dataclasses.replace(LONG, n_layer=4, predict_tokens=3))
+    idx = np.random.default_rng(0).integers(0, 61, (2, 40), dtype=np.int32)
+    expected = np.asarray(jax.jit(GPT2.all_heads)(model, idx))  # (3, B, T, V)
+    model, cache = unstacked(model), model.init_draft_cache(2, 300)
+
+    @jax.jit
+    def read(model, cache, idx, column, at):
+        x, trunk, cache = model.decode_with_trunk(idx, cache, column)
+        y, cache = model.draft(trunk, cache, column, at)
+        return next_token_logits(model, x), next_token_logits(model, y), cache
+
+    column = 0
+    for T in pieces:
+        at = np.array([T - 1, T // 2])
+        first, others, cache = read(model, cache, idx[:, column : column + T], np.array([column, column]), at)
+        np.testing.assert_allclose(first, expected[0, :, column : column + T], atol=1e-5)
+        for row in range(2):
+            np.testing.assert_allclose(others[:, row], expected[1:, row, column + at[row]], atol=1e-5)
+        column += T
+
+
+def test_bfloat16_is_close_and_caches_in_bfloat16(model):
+    low = with_config(model, dataclasses.replace(LONG, dtype="bfloat16"))
+    idx = np.random.default_rng(0).integers(0, 61, (1, 40), dtype=np.int32)
+    cache = low.init_cache(1, 300)
+    found, cache = step(low, cache, idx, np.int32(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(cache)} == {jnp.dtype("bfloat16")}
+    exact = low(idx)[0, -1]
+    assert found.dtype == jnp.float32
+    assert np.abs(found[0] - exact).max() < 0.05 * np.abs(exact).max()

@@ -325,7 +325,7 @@ def test_what_is_exported_is_an_ordinary_gpt2_of_the_next_token(run, tmp_path, c
     assert config["n_layer"] == 2 and config["tie_word_embeddings"] is True
     model, x = load(resolve_weights(run / "whole")), np.arange(20)[None]
     np.testing.assert_allclose(load_hf(tmp_path / "hf")(x), model.all_heads(x)[0], atol=1e-6)
-    with pytest.raises(UsageError, match=r"one head, this model 3; save variants\.predicting"):
+    with pytest.raises(UsageError, match=r"one head, this model 3; save convert\.with_n_heads"):
         save_hf(model, tmp_path / "other")
 
 

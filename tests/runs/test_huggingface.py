@@ -16,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.models.gpt2 import GPT2, hf_names
 from jaxgpt.objectives.classification import label_logits
 from jaxgpt.runs.checkpoint import Checkpoints
-from jaxgpt.runs.huggingface import hf_names, load, load_hf, save_hf
+from jaxgpt.runs.huggingface import load, load_hf, save_hf
 from jaxgpt.runs.progress import Run
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.config import OptimizerConfig

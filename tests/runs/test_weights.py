@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import http.server
 import json
@@ -12,6 +13,7 @@ from jaxgpt.runs import weights
 from jaxgpt.runs.weights import resolve_weights
 
 GPT2 = {"model_type": "gpt2", "vocab_size": 97, "n_positions": 64, "n_layer": 2, "n_head": 3, "n_embd": 33}
+SHAPE = GPT2Config(block_size=64, n_layer=2, n_head=3, n_embd=33)
 
 
 def folder(path, config, *, run=False):
@@ -35,12 +37,12 @@ def test_a_run(tmp_path):
     flags = {"B": 4, "block_size": 64, "n_layer": 2, "n_head": 3, "n_embd": 33, "pad_vocab_to_multiple_of": 128}
     found = resolve_weights(folder(tmp_path / "run", flags, run=True))
     assert (found.is_run, found.fetch()) == (True, tmp_path / "run")
-    assert found.config == GPT2Config(50257, 64, 2, 3, 33, pad_vocab_to_multiple_of=128)
+    assert found.config == dataclasses.replace(SHAPE, pad_vocab_to_multiple_of=128)
     del flags["pad_vocab_to_multiple_of"]  # as in a run older than that flag
-    assert resolve_weights(folder(tmp_path / "old", flags, run=True)).config == GPT2Config(50257, 64, 2, 3, 33)
+    assert resolve_weights(folder(tmp_path / "old", flags, run=True)).config == SHAPE
     flags |= {"n_layer": 5, "predict_tokens": 4, "untied_head": True}
     found = resolve_weights(folder(tmp_path / "several", flags, run=True)).config
-    assert found == GPT2Config(50257, 64, 5, 3, 33, predict_tokens=4, untied_head=True)
+    assert found == dataclasses.replace(SHAPE, n_layer=5, predict_tokens=4, untied_head=True)
     with pytest.raises(CheckpointError, match=r"config\.json: predict-tokens 5 is out of range: it must be 1"):
         resolve_weights(folder(tmp_path / "wrong", flags | {"predict_tokens": 5}, run=True))
     with pytest.raises(CheckpointError, match=r"config\.json: untied_head is 1, and must be true or false"):
@@ -67,7 +69,7 @@ def test_names_are_known_without_the_network_and_a_folder_comes_first(tmp_path, 
         (GPT2 | {"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06"),
         *[
             (GPT2 | {name: not allowed[0]}, f"{name} is {not allowed[0]}")
-            for name, allowed in list(weights.ONLY.items())[3:]
+            for name, allowed in list(GPT2Config.hugging_face.required.items())[2:]
         ],
         ("[" * 10**5, "can't be read (maximum recursion depth"),
         (GPT2 | {"n_embd": 2**62}, "n_embd is 4611686018427387904, and must be a whole number, from 1 to"),

@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from jaxgpt.errors import UsageError
+from jaxgpt.models.layers import SHARDING_RULES
 from jaxgpt.runtime.mesh import batch_sharding, choose_axes, device_bytes, local_rows, make_mesh, with_shardings
 from jaxgpt.runtime.xla import aot
 from jaxgpt.training.config import TrainConfig
@@ -181,7 +182,8 @@ def test_moments_are_where_their_parameters_are(h100):
     assert wte.sharding.shard_shape(wte.shape) == (50257, 192)
     assert mlp.sharding.shard_shape(mlp.shape) == (1, 768, 768)
     assert bias.sharding.is_fully_replicated
-    assert device_bytes(state.model) < device_bytes(with_shardings(state.model, make_mesh({}, mesh.devices.flat))) / 3.9
+    whole = with_shardings(state.model, make_mesh({}, mesh.devices.flat), SHARDING_RULES)
+    assert device_bytes(state.model) < device_bytes(whole) / 3.9
 
 
 def test_sequences_of_this_process():
@@ -200,3 +202,14 @@ def test_the_first_state_is_never_whole_on_a_device(h100):
     plan = trainer.random_state.lower(0).compile().memory_analysis()
     assert plan.output_size_in_bytes == pytest.approx(device_bytes(trainer.shapes), rel=1e-3)
     assert plan.temp_size_in_bytes < 1.1 * device_bytes(trainer.shapes)
+
+
+def test_a_rule_is_the_first_whose_word_a_parameter_has(h100):
+    """Of any architecture, in whose file the rules are: here of two kernels, one of which stays whole."""
+    mesh = aot.described("h100", {"data": 2, "fsdp": 4})[0]
+    tree = build_trainer(TrainConfig.of(B=8, n_layer=1), mesh).shapes.model
+    rules = {"attn": (None, "float32"), "kernel": (-1, "compute")}
+    found = with_shardings(tree, mesh, rules)
+    (attn,), (mlp,), (wte,) = map(jax.tree.leaves, (found.h.attn.c_proj.kernel, found.h.mlp.c_proj.kernel, found.wte))
+    assert attn.sharding.is_fully_replicated and wte.sharding.is_fully_replicated
+    assert mlp.sharding.shard_shape(mlp.shape) == (1, 3072, 192)

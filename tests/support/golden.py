@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.models.gpt2 import GPT2
-from jaxgpt.runs.huggingface import hf_names
+from jaxgpt.models.gpt2 import GPT2, hf_names
 
 STORED = Path(__file__).with_name("golden.npz")
 CONFIG = GPT2Config(vocab_size=131, block_size=24, n_layer=3, n_head=3, n_embd=36)

@@ -17,7 +17,7 @@ def test_the_defaults_are_the_chapter():
     config = from_words([])
     assert (config.data.B, config.data.T, config.run.steps, config.optimizer.lr) == (4, 32, 50, 3e-4)
     assert config.optimizer == OptimizerConfig(3e-4, "constant", 0.0, 0.1, 0.9, 0.999, 1e-8, 0.01, "all", 0.0)
-    assert config.model_config() == GPT2Config(50257, 1024, 12, 12, 768)
+    assert config.model_config() == GPT2Config(vocab_size=50257, block_size=1024, n_layer=12, n_head=12, n_embd=768)
 
 
 def test_sizes_and_recipes_set_defaults_that_flags_override():

@@ -1,0 +1,155 @@
+"""The door of the architectures: what a model is to everything else, and what is the same for each of them.
+
+An architecture is one file here, and one frozen dataclass and one line in configs.CONFIGS. Its file has
+  MODEL: the class, called as MODEL(config, key), which is a Model; if it can write text, a Generative;
+  SHARDING_RULES: what of its parameters many devices share;
+  HUGGING_FACE: what its parameters are called there, if its config has a hugging_face.
+Letters: B batch, T time, C width, V vocabulary.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from jaxgpt.models.configs import ModelConfig
+
+# By a word of a parameter's path, the first that it has: which of its axes the devices of an fsdp group share, and
+# whether the shares travel in the compute dtype, in which products read them, or as they are. Others are whole.
+Rule = tuple[int | None, Literal["compute", "float32"]]
+Rules = Mapping[str, Rule]
+REPLICATED: Rule = (None, "float32")
+
+Cache = Any  # a pytree of arrays whose first axis is the texts: keys and values, or a recurrent state
+
+
+class Model(Protocol):
+    """A pytree of float32 parameters that nothing changes after it is made; its config is static."""
+
+    config: ModelConfig
+
+    def hidden(self, tokens: jax.Array, positions: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
+        """What the output matrix reads to predict the next token, (B, T, C).
+
+        Args:
+          tokens: int (B, T), T at most block_size.
+          positions: int (B, T), where each token stands in its own document, of which a sequence may hold several, one
+            after the other; none sees another. None: each sequence is one document.
+          keys: (B,), of each sequence's dropout; None: no dropout, as outside of training.
+        """
+
+    def unembedding(self) -> jax.Array:
+        """The output matrix, float32 (V, C), V padded."""
+
+
+class Generative(Model, Protocol):
+    """A model that can write text, each token computed once; best made of layers.unstacked(model)."""
+
+    STACKS: tuple[str, ...]  # names of its attributes that are stacks of layers
+
+    def init_cache(self, B: int, length: int) -> Cache:
+        """The cache of B texts of up to `length` tokens, in which nothing was read yet."""
+
+    def decode(
+        self, tokens: jax.Array, cache: Cache, column: jax.Array, count: jax.Array | None = None
+    ) -> tuple[jax.Array, Cache]:
+        """What the output matrix reads at each of some tokens, (B, T, C), and the cache with them.
+
+        Args:
+          tokens: int (B, T), those of columns column, ..., column + T - 1.
+          cache: with all columns before `column`. A text begins in column 0, where all that it had is forgotten.
+          column: int (), or (B,) where each text is in a column of its own.
+          count: int (B,), how many of the T are tokens of the text. Those behind them are padding: what is returned for
+            them means nothing, and no later token sees them. None: all T.
+        """
+
+
+@runtime_checkable
+class Speculative(Protocol):
+    """A Generative model with further heads, which draft the tokens behind the next one."""
+
+    def init_draft_cache(self, B: int, length: int) -> Cache:
+        """As init_cache, for `decode_with_trunk` and `draft`."""
+
+    def decode_with_trunk(
+        self, tokens: jax.Array, cache: Cache, column: jax.Array
+    ) -> tuple[jax.Array, jax.Array, Cache]:
+        """As `decode`; second, what the further heads read, (B, T, C)."""
+
+    def draft(self, trunk: jax.Array, cache: Cache, column: jax.Array, at: jax.Array) -> tuple[jax.Array, Cache]:
+        """What the output matrix reads of each further head at one token of each text, and the cache with all tokens'.
+
+        Args:
+          trunk: (B, T, C), of decode_with_trunk.
+          column: as there.
+          at: int (B,), which of the T.
+
+        Returns:
+          (further heads, B, C), and the new cache.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class HuggingFaceTensors:
+    """What Hugging Face calls the parameters of an architecture.
+
+    Attributes:
+      names: of a leaf of the model, by its path and the number of layers: one name, or one for each layer of a stack.
+      transposed: whether a leaf, by its path, is (out, in) there.
+      prefix: of the names that transformers writes; files without it are read too.
+      embedding: the token embedding's name.
+      head: the output matrix's, without the prefix; a tied one is the token embedding, and transformers leaves it out.
+      labels: the name of the head for labels, without the prefix.
+      skipped: names, without the prefix, of constants that old versions of transformers kept as weights.
+    """
+
+    names: Callable[[tuple, int], list[str]]
+    transposed: Callable[[tuple], bool]
+    prefix: str
+    embedding: str
+    head: str
+    labels: str
+    skipped: re.Pattern
+
+
+def architecture(config: ModelConfig) -> ModuleType:
+    """The file of an architecture."""
+    return importlib.import_module(config.module)
+
+
+def build(config: ModelConfig, key: jax.Array) -> Any:
+    """A model with random weights; jit it, or ask jax.eval_shape for its shapes alone."""
+    return architecture(config).MODEL(config, key)
+
+
+def shapes(config: ModelConfig) -> Any:
+    """A model of shapes and dtypes in place of weights."""
+    return jax.eval_shape(lambda: build(config, jax.random.key(0)))
+
+
+@jax.named_scope("head")
+def unembed(model: Model, x: jax.Array) -> jax.Array:
+    """Logits, float32 (..., V), of what the output matrix reads, (..., C)."""
+    logits = (x @ model.unembedding().T.astype(x.dtype)).astype(jnp.float32)
+    if model.config.padded_vocab_size == model.config.vocab_size:
+        return logits
+    # Probability 0: for the loss and for a sampler the padded ids do not exist, and their rows get no gradient.
+    ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    return jnp.where(ids < model.config.vocab_size, logits, -jnp.inf)
+
+
+def next_token_logits(model: Model, x: jax.Array) -> jax.Array:
+    """Logits of the next token, float32 (..., V) without padding, of what the output matrix reads, (..., C)."""
+    with matmul_precision(model.config):
+        return unembed(model, x)[..., : model.config.vocab_size]
+
+
+def matmul_precision(config: ModelConfig) -> contextlib.AbstractContextManager:
+    # float32 shall mean float32: without this, a GPU multiplies it in TF32.
+    return jax.default_matmul_precision("highest" if config.dtype == "float32" else "default")
