@@ -72,7 +72,11 @@ class ModelConfig:
     title: ClassVar[str]
     """What the architecture is called in a sentence."""
     shape: ClassVar[tuple[str, ...]] = ("block_size", "n_layer", "n_embd")
-    """The flags of a run that set the shape of its model."""
+    """The flags of a run that set the shape of its model, whole numbers."""
+    sizes: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+    """Shapes that have a name, a value of --size."""
+    sharded: ClassVar[tuple[str, ...]] = ("n_embd",)
+    """The flags that an fsdp mesh must divide."""
     hugging_face: ClassVar[HuggingFaceConfig | None] = None
     """None: such models have no layout of Hugging Face's."""
     # What not all architectures have; those that do have a field or a property of that name.
@@ -84,6 +88,19 @@ class ModelConfig:
     def __post_init__(self):
         for name in ("vocab_size", "pad_vocab_to_multiple_of", "block_size", "n_layer", "n_embd", "unroll"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+
+    @property
+    def arch(self) -> str:
+        """The architecture, as --arch names it."""
+        return next(name for name, config in CONFIGS.items() if config is type(self))
+
+    @property
+    def depth(self) -> int:
+        """Blocks that the next token is computed through, one after the other."""
+        return self.n_layer
+
+    def __str__(self) -> str:
+        return f"{self.n_layer} layers, width {self.n_embd}"
 
     @property
     def padded_vocab_size(self) -> int:
@@ -111,6 +128,7 @@ class GPT2Config(ModelConfig):
     module: ClassVar[str] = "jaxgpt.models.gpt2"
     title: ClassVar[str] = "GPT-2"
     shape: ClassVar[tuple[str, ...]] = ("block_size", "n_layer", "n_head", "n_embd")
+    sizes: ClassVar[Mapping[str, Mapping[str, int]]] = SIZES
     hugging_face: ClassVar[HuggingFaceConfig] = HuggingFaceConfig(
         model_type="gpt2",
         sizes={
@@ -159,6 +177,10 @@ class GPT2Config(ModelConfig):
     def depth(self) -> int:
         """Blocks that the next token is computed through, one after the other: those of h."""
         return self.n_layer - self.predict_tokens + 1
+
+    def __str__(self) -> str:
+        heads = f" (a trunk of {self.depth - 1}, and one for each of the next tokens)" * (self.predict_tokens > 1)
+        return f"{self.n_layer} layers{heads}, {self.n_head} heads, width {self.n_embd}"
 
     def adapts(self, layer: str) -> bool:
         """Whether this linear layer of every block has an adapter."""

@@ -1,17 +1,44 @@
 """The shape of a model, as flags. No JAX."""
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import math
 from typing import Any, Literal
 
 from jaxgpt.errors import UsageError, require
-from jaxgpt.models.configs import LINEAR, GPT2Config
+from jaxgpt.models.configs import CONFIGS, LINEAR, GPT2Config, ModelConfig
 
-SHAPE = ("block_size", "n_layer", "n_head", "n_embd", "untied_head")  # what weights to begin with decide
+
+def _help(config: type[ModelConfig]) -> dict[str, str]:
+    """The strings below the fields of a config, by field."""
+    (defined,) = ast.parse(inspect.getsource(config)).body
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in itertools.pairwise(defined.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+
+
+# The flags of a shape that GPT-2 doesn't have, with the help of the config that has them.
+_OTHERS = {
+    name: f"With --arch {arch}: {_help(config)[name]}"
+    for arch, config in CONFIGS.items()
+    for name in config.shape
+    if name not in GPT2Config.shape
+}
+_ATTRIBUTES = "".join(f"\n  {name}: {text}" for name, text in _OTHERS.items())
+OtherShapes = dataclasses.make_dataclass(
+    "OtherShapes",
+    [(name, int | None, None) for name in _OTHERS],
+    namespace={"__doc__": f"None: the architecture's default.\n\nAttributes:{_ATTRIBUTES}"},
+    frozen=True,
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelFlags:
+class ModelFlags(OtherShapes):
     """Its shape, and what of it is trained."""
 
     n_layer: int = GPT2Config.n_layer
@@ -52,7 +79,24 @@ class ModelFlags:
         if unknown := set(self.lora_on.split(",")) - set(LINEAR):
             raise UsageError(f"--lora-on {self.lora_on}: no layer is called {min(unknown)!r}; use {', '.join(LINEAR)}")
 
-    def config(self, predict_tokens: int = 1, **more: Any) -> GPT2Config:
-        """The model's config; `more` is what the device (dtype, attention, ...) and the data (n_labels) decide."""
-        names = ("pad_vocab_to_multiple_of", "dropout", "lora", "lora_alpha", "lora_on", *SHAPE)
-        return GPT2Config(**{name: getattr(self, name) for name in names}, predict_tokens=predict_tokens, **more)
+    def config(self, arch: str = "gpt2", predict_tokens: int = 1, **more: Any) -> ModelConfig:
+        """The config of a model; `more` is what the device (dtype, remat, ...) and the data (n_labels) decide.
+
+        Raises:
+          UsageError: flags of a model's shape are given that the architecture doesn't have, or don't fit each other.
+        """
+        config = CONFIGS[arch]
+        fields = {field.name for field in dataclasses.fields(config)} - {"dtype", "remat"}
+        defaults = {field.name: field.default for field in dataclasses.fields(ModelFlags)} | {"predict_tokens": 1}
+        given = {}
+        for name, value in (vars(self) | {"predict_tokens": predict_tokens}).items():
+            if name in fields:
+                given |= {} if value is None else {name: value}
+            elif name in _FIELDS and value != defaults[name]:
+                has = ", ".join("--" + flag.replace("_", "-") for flag in config.shape)
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(f"{flag} {value}: --arch {arch} has no such flag; its shape is {has}")
+        return config(**given | more)
+
+
+_FIELDS = {field.name for config in CONFIGS.values() for field in dataclasses.fields(config)} - {"dtype", "remat"}

@@ -118,11 +118,15 @@ def read_config(path: Path) -> dict[str, Any] | None:
 
 def _of_run(path: Path, content: dict[str, Any]) -> ModelConfig:
     # Names that are not there are younger than the run, and had their default's effect.
-    names = ("vocab_size", *GPT2Config.shape, "pad_vocab_to_multiple_of", "predict_tokens")
-    shape = {name: content[name] for name in names if name in content}
-    config = _checked(path, GPT2Config, shape)
+    arch = CONFIGS.get(str(content.get("arch", "gpt2")))
+    if arch is None:
+        raise CheckpointError(f"{path}: arch is {content['arch']!r:.40}, and must be one of {', '.join(CONFIGS)}")
+    fields = {field.name for field in dataclasses.fields(arch)}
+    names = {"vocab_size", *arch.shape, "pad_vocab_to_multiple_of", "predict_tokens"} & fields & content.keys()
+    config = _checked(path, arch, {name: content[name] for name in names if content[name] is not None})
     config = dataclasses.replace(config, untied_head=_truth(path, content, "untied_head", False))
-    adapters = {name: content.get(name, getattr(config, name)) for name in ("lora", "lora_alpha", "lora_on")}
+    defaults = {"lora": 0, "lora_alpha": GPT2Config.lora_alpha, "lora_on": GPT2Config.lora_on}
+    adapters = {name: content.get(name, default) for name, default in defaults.items()}
     labels = content.get("labels", [])
     types = (int, int | float, str)
     right = all(isinstance(value, kind) for value, kind in zip(adapters.values(), types, strict=True))
@@ -133,6 +137,7 @@ def _of_run(path: Path, content: dict[str, Any]) -> ModelConfig:
         )
     if adapters["lora"] and not isinstance(content.get("base", content.get("init_from")), str):
         raise CheckpointError(f"{path}: adapters of rank {adapters['lora']}, and no init_from that they adapt")
+    adapters = {name: value for name, value in adapters.items() if name in fields}
     return dataclasses.replace(config, **adapters, n_labels=len(labels))
 
 

@@ -47,14 +47,16 @@ class ParallelConfig:
 PROCESS_FLAGS = ("coordinator", "num_processes", "process_id")
 
 
-def require_divisible(axes: Mapping[str, int], B: int, n_embd: int) -> None:
-    """Refuse a mesh whose devices can't have equal shares of a batch's sequences or of the model's width."""
+def require_divisible(axes: Mapping[str, int], B: int, widths: Mapping[str, int]) -> None:
+    """Refuse a mesh whose devices can't have equal shares of a batch's sequences or of the model's widths, by flag."""
     devices, fsdp = math.prod(axes.values()), axes.get("fsdp", 1)
     mesh = f"--mesh {mesh_flag(axes)}"
     if B % devices:
         raise UsageError(f"--B {B} must be divisible by the {devices} devices of {mesh}: use a multiple of {devices}")
-    if n_embd % fsdp:
-        raise UsageError(f"--n-embd {n_embd} must be divisible by the fsdp axis of {mesh}: use a divisor of it")
+    for name, width in widths.items():
+        if width % fsdp:
+            flag = f"--{name.replace('_', '-')} {width}"
+            raise UsageError(f"{flag} must be divisible by the fsdp axis of {mesh}: use a divisor of it")
 
 
 def mesh_flag(axes: Mapping[str, int]) -> str:

@@ -7,7 +7,7 @@ read in the compute dtype, and with --accumulate the whole gradient. The sequenc
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,7 +25,7 @@ ROWS = PartitionSpec(AXES)  # of a batch: the sequences, in equal parts
 
 
 def choose_axes(
-    axes: dict[str, int] | None, B: int, n_embd: int, needed: int, memory: float, devices: int
+    axes: dict[str, int] | None, B: int, widths: Mapping[str, int], needed: int, memory: float, devices: int
 ) -> dict[str, int]:
     """The axes that --mesh names; for auto, all devices on data, or on fsdp if state and gradient don't fit into one.
 
@@ -34,7 +34,7 @@ def choose_axes(
     Args:
       axes: what --mesh names; None: auto.
       B: sequences of a batch.
-      n_embd: width of the model.
+      widths: of the model, by flag, which fsdp must divide.
       needed: bytes of the state and a gradient.
       memory: bytes of a device.
       devices: how many there are.
@@ -45,9 +45,10 @@ def choose_axes(
     if axes is not None:
         return axes
     axis = "data" if needed <= memory else "fsdp"
-    while jax.process_count() == 1 and (B % devices or (axis == "fsdp" and n_embd % devices)):
+    width = math.gcd(*widths.values())  # what divides it divides all
+    while jax.process_count() == 1 and (B % devices or (axis == "fsdp" and width % devices)):
         devices -= 1
-    require_divisible({axis: devices}, B, n_embd)
+    require_divisible({axis: devices}, B, widths)
     return {axis: devices}
 
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from jaxgpt.data.config import DataConfig
 from jaxgpt.errors import UsageError, require
-from jaxgpt.models.configs import SIZES, GPT2Config
-from jaxgpt.models.flags import SHAPE, ModelFlags
+from jaxgpt.models.configs import CONFIGS, ModelConfig
+from jaxgpt.models.flags import ModelFlags
 from jaxgpt.runtime.config import ParallelConfig, require_divisible
 
 RECIPES: dict[str, dict[str, Any]] = {  # defaults, by the value of --recipe
@@ -60,6 +60,8 @@ class Preset:
     predict_tokens: int = 1
     """How many of the tokens that follow each are predicted, by a head of one block for each; the loss is their sum.
     --n-layer counts these blocks, so the model is as large as without; with --init-from they are added to it."""
+    arch: Literal[*CONFIGS] = "gpt2"
+    """Architecture of the model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,9 +154,12 @@ class TrainConfig:
     def __post_init__(self):
         if self.run.eval_every and self.data.val is None:
             raise UsageError("--eval-every has nothing to measure; name a file or a fraction with --val")
-        self.model_config()
+        model = self.model_config()
+        if self.preset.size not in (Preset.size, *model.sizes):
+            size = f"--size {self.preset.size}: --arch {model.arch} has no such size"
+            raise UsageError(f"{size}; leave --size out" + f", or use {', '.join(model.sizes)}" * bool(model.sizes))
         if self.parallel.axes is not None:
-            require_divisible(self.parallel.axes, self.data.B, self.model.n_embd)
+            require_divisible(self.parallel.axes, self.data.B, {name: getattr(model, name) for name in model.sharded})
         if self.data.T > self.model.block_size:
             raise UsageError(
                 f"--T {self.data.T} is above the model's longest context: use --T {self.model.block_size} or a larger "
@@ -167,15 +172,17 @@ class TrainConfig:
         return cls().replace(**flags)
 
     @classmethod
-    def from_preset(cls, preset: Preset, weights: GPT2Config | None = None) -> "TrainConfig":
+    def from_preset(cls, preset: Preset, weights: ModelConfig | None = None) -> "TrainConfig":
         """The defaults that go with a size, a recipe, and the shape of the weights to begin with."""
         if weights:
-            shape = {name: getattr(weights, name) for name in SHAPE}
-            named = (name for name, size in SIZES.items() if size.items() <= shape.items())
-            preset = dataclasses.replace(preset, size=next(named, Preset.size))
+            shape = {name: getattr(weights, name) for name in (*weights.shape, "untied_head")}
+            named = (name for name, size in weights.sizes.items() if size.items() <= shape.items())
+            preset = dataclasses.replace(preset, arch=weights.arch, size=next(named, Preset.size))
             shape["n_layer"] = weights.depth + max(1, preset.predict_tokens) - 1  # all that predict the next token stay
         else:
-            shape = SIZES[preset.size] | {"predict_tokens": 1}  # the flag's own value may want another --n-layer
+            arch = CONFIGS[preset.arch]
+            shape = {name: getattr(arch, name) for name in arch.shape} | arch.sizes.get(preset.size, {})
+            shape |= {"predict_tokens": 1}  # the flag's own value may want another --n-layer
         recipe = ({"lr": GPT3_LR[preset.size]} if preset.recipe == "gpt3" else {}) | RECIPES[preset.recipe]
         T = min(recipe.get("T", DataConfig.T), shape.get("block_size", ModelFlags.block_size))
         return cls().replace(**vars(preset) | recipe | shape | {"T": T})
@@ -203,9 +210,9 @@ class TrainConfig:
         }
         return dataclasses.replace(self, **changed)
 
-    def model_config(self, **more: Any) -> GPT2Config:
+    def model_config(self, **more: Any) -> ModelConfig:
         """The model's config; `more` is what the device (dtype, attention, ...) and the data (n_labels) decide."""
-        return self.model.config(self.preset.predict_tokens, **more)
+        return self.model.config(self.preset.arch, self.preset.predict_tokens, **more)
 
 
 # A run may resume with other values of the flags of these groups; a field's metadata may say otherwise.

@@ -9,9 +9,9 @@ from typing import Any
 
 from jaxgpt import console
 from jaxgpt.data.base import Dataset
+from jaxgpt.data.tokenizer import VOCAB_SIZE
 from jaxgpt.errors import CheckpointError, UsageError
-from jaxgpt.models.configs import GPT2Config
-from jaxgpt.models.flags import SHAPE
+from jaxgpt.models.configs import CONFIGS, ModelConfig
 from jaxgpt.runs.weights import WeightsRef, read_config
 from jaxgpt.training.config import RECIPES, Preset, TrainConfig, fixed_flags
 
@@ -37,7 +37,8 @@ def require_compatible(saved: dict[str, Any], now: dict[str, Any], where: Path, 
     if names:
         differing = ", ".join(f"{name} {saved.get(name)!s:.16} there and {now.get(name)!s:.16} here" for name in names)
         allowed = " (--allow-other-data takes this text)" if "corpus" in names else ""
-        presets = {"--recipe": {name for recipe in RECIPES.values() for name in recipe}, "--size": SHAPE}
+        of_recipes = {name for recipe in RECIPES.values() for name in recipe}
+        presets = {"--recipe": of_recipes, "--size": CONFIGS[now["arch"]].shape}
         forgotten = [flag for flag, sets in presets.items() if any(name in sets for name in names)]
         differing += f" (what {' and '.join(forgotten)} would set)" if forgotten else ""
         raise CheckpointError(
@@ -53,16 +54,18 @@ def require_weights(config: TrainConfig, weights: WeightsRef) -> None:
         raise UsageError(f"--out {config.run.out} is the folder of --init-from, which must stay; choose another --out")
 
 
-def require_shape(config: TrainConfig, weights: GPT2Config) -> None:
+def require_shape(config: TrainConfig, weights: ModelConfig) -> None:
     """Refuse flags that don't fit the weights of --init-from."""
     preset, model = config.preset, config.model
-    if weights.vocab_size != GPT2Config.vocab_size:
+    if weights.vocab_size != VOCAB_SIZE:
         raise CheckpointError(
             f"--init-from {preset.init_from}: {weights.vocab_size:,} token ids, "
-            f"and GPT-2's tokenizer, which reads the texts, has {GPT2Config.vocab_size:,}"
+            f"and GPT-2's tokenizer, which reads the texts, has {VOCAB_SIZE:,}"
         )
     given = TrainConfig.from_preset(Preset(predict_tokens=preset.predict_tokens), weights)
-    for name in SHAPE:
+    if preset.arch != weights.arch:
+        raise UsageError(f"--arch {preset.arch}: --init-from {preset.init_from} has {weights.arch}; leave --arch out")
+    for name in (*weights.shape, "untied_head"):
         value, required = getattr(model, name), getattr(given.model, name)
         if value != required:
             flag = "--" + name.replace("_", "-")
@@ -80,10 +83,10 @@ def require_shape(config: TrainConfig, weights: GPT2Config) -> None:
 def resume_command(config: TrainConfig, **changes: Any) -> str:
     """A short command line that gives `config` with these changes; of several processes, the first one's."""
     wanted = config.flat() | {"fresh": False, "profile": 0} | changes
-    preset = Preset(config.preset.size, config.preset.recipe)
+    preset = dataclasses.replace(config.preset, init_from=None, predict_tokens=1)
     default = TrainConfig.from_preset(preset).flat() | vars(Preset())
     if config.preset.init_from:
-        default |= {name: wanted[name] for name in ("size", *SHAPE)}
+        default |= {name: wanted[name] for name in ("arch", "size", "untied_head", *CONFIGS[preset.arch].shape)}
     words = []
     for name, value in wanted.items():
         if name == "steps" and wanted["epochs"] is not None:  # they follow from these

@@ -189,11 +189,8 @@ def announce_trainer(config: TrainConfig, trainer: "Trainer", device_name: str) 
         say("note", f"{mesh.size} of {jax.device_count()} devices are used: {shares}")
     parts = (trainer.shapes.model, trainer.frozen.base)
     trained, frozen = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
-    heads = f" (a trunk of {model.n_layer - model.predict_tokens}, and one for each of the next tokens)"
-    layers = f"{model.n_layer} layers{heads * (model.predict_tokens > 1)}"
-    shape = f"{layers}, {model.n_head} heads, width {model.n_embd}"
     adapters = f"; {trained:,} of them are trained: rank {flags.lora} on {flags.lora_on}" * bool(flags.lora)
-    say("model", f"{trained + frozen:,} parameters: {shape}, {model.dtype}{adapters}")
+    say("model", f"{trained + frozen:,} parameters: {model}, {model.dtype}{adapters}")
 
 
 def require_one_run(config: TrainConfig, signature: dict[str, Any], validation: Dataset | None) -> None:

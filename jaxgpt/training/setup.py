@@ -152,7 +152,8 @@ class Trainer:
     def _load(self, weights: WeightsRef) -> Model:
         from jaxgpt.runs.huggingface import load  # which brings orbax: only here
 
-        names = ("dtype", "attention", "unroll", "remat", "dropout", "pad_vocab_to_multiple_of")
+        fields = {field.name for field in dataclasses.fields(self.model)}
+        names = {"dtype", "attention", "unroll", "remat", "dropout", "pad_vocab_to_multiple_of"} & fields
         changes = {name: getattr(self.model, name) for name in names}
         return with_n_heads(load(weights, self.mesh, **changes), self.model.predict_tokens)
 
@@ -200,7 +201,8 @@ def choose_mesh(config: TrainConfig, objective: Objective | None = None) -> Mesh
     devices, trainer = jax.devices(), build_trainer(config, objective=objective)
     tree = trainer.shapes, trainer.shapes.model, trainer.frozen.base  # a gradient is as large as the model
     needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-    axes = config.parallel.axes, config.data.B, config.model.n_embd, needed, device.memory_limit(), len(devices)
+    widths = {name: getattr(trainer.model, name) for name in trainer.model.sharded}
+    axes = config.parallel.axes, config.data.B, widths, needed, device.memory_limit(), len(devices)
     return make_mesh(choose_axes(*axes), devices)
 
 

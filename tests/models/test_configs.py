@@ -1,7 +1,9 @@
+import dataclasses
+
 import pytest
 
 from jaxgpt.errors import UsageError
-from jaxgpt.models.configs import LINEAR, SIZES, GPT2Config
+from jaxgpt.models.configs import CONFIGS, LINEAR, SIZES, GPT2Config
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,19 @@ def test_adapters_are_where_they_are_named():
     config = GPT2Config(lora=2, lora_on="attn.c_attn,mlp.c_proj")
     assert [name for name in LINEAR if config.adapts(name)] == ["attn.c_attn", "mlp.c_proj"]
     assert not GPT2Config(lora_on="attn.c_attn").adapts("attn.c_attn")  # of rank 0
+
+
+@pytest.mark.parametrize("arch", CONFIGS)
+def test_what_an_architecture_says_of_itself(arch):
+    config = CONFIGS[arch](n_layer=3, n_embd=24)
+    assert config.arch == arch and config.title and str(config).startswith("3 layers, ")
+    assert {*config.shape, *config.sharded} <= {field.name for field in dataclasses.fields(config)}
+    assert all(sizes.keys() <= {*config.shape} for sizes in config.sizes.values())
+    assert {"block_size", "n_layer", "n_embd"} <= {*config.shape}
+
+
+def test_a_model_in_a_line():
+    assert str(GPT2Config()) == "12 layers, 12 heads, width 768"
+    assert str(GPT2Config(predict_tokens=4)) == (
+        "12 layers (a trunk of 8, and one for each of the next tokens), 12 heads, width 768"
+    )

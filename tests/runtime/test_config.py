@@ -29,4 +29,4 @@ def test_what_is_no_mesh_is_refused(mesh):
 )
 def test_a_mesh_without_equal_shares_is_refused(mesh, B, says):
     with pytest.raises(UsageError, match=re.escape(says)):
-        require_divisible(ParallelConfig(mesh=mesh).axes, B, n_embd=30)
+        require_divisible(ParallelConfig(mesh=mesh).axes, B, {"n_embd": 30})

@@ -155,11 +155,11 @@ def test_by_default_as_many_devices_as_can_share_a_batch(eight):
 
 
 def test_all_devices_are_on_data_unless_the_state_does_not_fit():
-    assert choose_axes(None, B=16, n_embd=768, needed=100, memory=101, devices=8) == {"data": 8}
-    assert choose_axes(None, B=16, n_embd=768, needed=100, memory=99, devices=8) == {"fsdp": 8}
-    assert choose_axes(None, B=6, n_embd=768, needed=100, memory=101, devices=8) == {"data": 6}
-    assert choose_axes(None, B=15, n_embd=768, needed=100, memory=99, devices=8) == {"fsdp": 3}
-    assert choose_axes({"data": 2}, B=16, n_embd=768, needed=100, memory=0, devices=8) == {"data": 2}
+    assert choose_axes(None, B=16, widths={"n_embd": 768}, needed=100, memory=101, devices=8) == {"data": 8}
+    assert choose_axes(None, B=16, widths={"n_embd": 768}, needed=100, memory=99, devices=8) == {"fsdp": 8}
+    assert choose_axes(None, B=6, widths={"n_embd": 768}, needed=100, memory=101, devices=8) == {"data": 6}
+    assert choose_axes(None, B=15, widths={"n_embd": 768}, needed=100, memory=99, devices=8) == {"fsdp": 3}
+    assert choose_axes({"data": 2}, B=16, widths={"n_embd": 768}, needed=100, memory=0, devices=8) == {"data": 2}
 
 
 def test_more_devices_than_there_are():

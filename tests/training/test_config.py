@@ -70,3 +70,9 @@ def test_the_help_has_a_heading_for_each_group(capsys):
 def test_a_width_that_a_mesh_cannot_share():
     with pytest.raises(UsageError, match="--n-embd 30 must be divisible by the fsdp axis of --mesh data=1,fsdp=4"):
         TrainConfig.of(B=4, n_embd=30, n_head=1, mesh="data=1,fsdp=4")
+
+
+def test_an_unknown_architecture_is_refused():
+    assert from_words(["--arch", "gpt2"]) == from_words([])
+    with pytest.raises(UsageError, match="--arch"):
+        from_words(["--arch", "gpt5"])
