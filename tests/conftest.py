@@ -1,10 +1,16 @@
 """Tests run on the CPU, without the network, and with JAX's strictest settings."""
 
+import fcntl
+import functools
 import importlib.metadata
 import importlib.util
 import json
 import os
+import shutil
 import tempfile
+import time
+import types
+import zlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX starts, here and in the processes that tests start
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
@@ -14,14 +20,17 @@ QUICK = "--xla_backend_optimization_level=0"
 if importlib.metadata.version("jax").startswith(("0.10.", "0.11.")):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
-# Each program is compiled once for the whole suite, the processes that tests start included.
-COMPILED = tempfile.TemporaryDirectory(prefix="jaxgpt-tests-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+# Each program is compiled once for the whole suite: pytest's first process makes the folder, which its workers and the
+# processes that tests start inherit; or it is the user's.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    COMPILED = tempfile.TemporaryDirectory(prefix="jaxgpt-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import numpy as np
 import pytest
+from jax._src.lru_cache import LRUCache
 
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runtime import device
@@ -30,15 +39,66 @@ from jaxgpt.runtime.xla import aot
 os.environ.update(device.gpu_settings())  # JAX starts later: programs for an H100 are those of a run on one
 
 
-# The files that take the longest, in this order; each is one worker's.
-LONGEST = ("train", "distributed", "multi_token", "generate", "mesh", "traffic", "sample", "checkpoint", "step", "aot")
-LONGEST += ("replay", "fit", "prepare", "loop", "evaluate", "classify", "base", "harness", "datasets", "order")
+def put_at_once(self, key, value):
+    """JAX's own way to keep a program lets another process read the half of it that is written."""
+    part = self.path / f"{key}.{os.getpid()}"
+    part.write_bytes(value)
+    part.replace(self.path / f"{key}-cache")
 
 
-def pytest_collection_modifyitems(items):
-    """The longest files come first, so that no worker begins one when the other has nothing left to do."""
-    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+LRUCache.put = put_at_once
+
+# Eight devices of one CPU, which JAX has to be told of before it starts. A run sees the first alone, as in a process of
+# its own, where a test doesn't ask for `eight_devices`.
+jax.config.update("jax_num_cpu_devices", 8)
+ALL_DEVICES, ALL_COUNT = jax.devices, jax.device_count
+jax.devices, jax.device_count = (lambda *of: ALL_DEVICES(*of)[:1]), (lambda: 1)
+
+# Of the wall clock and of the processor. It is twice the 10 s that a test may take alone: the other worker runs too.
+LIMIT_S = 20
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A test that isn't marked `slow` ends within LIMIT_S; what its fixtures take is not counted."""
+    begun, used = time.monotonic(), sum(os.times()[:4])
+    result = yield
+    took = min(time.monotonic() - begun, sum(os.times()[:4]) - used)
+    assert took < LIMIT_S or item.get_closest_marker("slow"), f"it took {took:.0f} s: make it faster, or mark it slow"
+    return result
+
+
+@pytest.fixture(scope="module")
+def eight_devices():
+    """All devices of this process, which a run in it takes too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", ALL_DEVICES)
+        patch.setattr(jax, "device_count", ALL_COUNT)
+        yield jax.devices()
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """once(name, make): a folder that `make(folder)` fills for all workers, in the first that asks for it.
+
+    A test that changes what is in it takes a copy.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+    shared.mkdir(exist_ok=True)
+
+    def once(name, make):
+        folder, done = shared / name, shared / f"{name}.done"
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +136,7 @@ def batch():
     return jax.device_put({"tokens": ids[:, :-1], "targets": ids[:, 1:]})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def h100():
     """Describes arguments, arrays or shapes, on an H100: what is lowered for them compiles for it, without one."""
     if not (importlib.util.find_spec("jax_plugins") and importlib.util.find_spec("jax_plugins.xla_cuda12")):
@@ -87,6 +147,32 @@ def h100():
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
     return described
+
+
+@pytest.fixture(scope="session")
+def h100_step(h100, once):
+    """h100_step(config, axes): the train step compiled for a mesh of H100s, once for all tests.
+
+    It has what is asked of a jax.stages.Compiled, `as_text()` and `memory_analysis()`.
+    """
+
+    @functools.cache
+    def of(config, axes):
+        def make(folder):
+            from jaxgpt.training.setup import compile_step
+
+            compiled = compile_step(config, aot.described("h100", dict(axes))[0])
+            plan = compiled.memory_analysis()
+            names = [name for name in dir(plan) if name.endswith("_in_bytes")]
+            (folder / "plan.json").write_text(json.dumps({name: getattr(plan, name) for name in names}))
+            (folder / "program.txt").write_text(compiled.as_text())
+
+        folder = once(f"h100-{zlib.crc32(repr((config, axes)).encode()):08x}", make)
+        text, plan = (folder / "program.txt").read_text(), json.loads((folder / "plan.json").read_text())
+        plan = types.SimpleNamespace(**plan)
+        return types.SimpleNamespace(as_text=lambda: text, memory_analysis=lambda: plan)
+
+    return lambda config, axes=None: of(config, tuple((axes or {}).items()))
 
 
 @pytest.fixture

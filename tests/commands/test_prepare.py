@@ -102,8 +102,9 @@ def test_fresh_deletes_what_a_preparation_left_and_nothing_else(text, tmp_path, 
     assert {path.name for path in out.iterdir()} == before
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path):
-    """kill -9 of the real command at ten random moments, its workers left to themselves."""
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path, kills):
+    """kill -9 of the real command at random moments, its workers left to themselves."""
     out, rng = tmp_path / "out", random.Random(0)
     words = [str(text), "--workers", "2", "--dedup", "minhash", "--val", "0.1"]
     assert run(*words, "--out", tmp_path / "whole") == 0
@@ -112,7 +113,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path):
     code += "sources.PIECE_BYTES = 10_000\nconsole.leave(console.run(prepare.main, sys.argv[1:]))"
     command = [sys.executable, "-c", code, *words, "--out", str(out)]
     environment, killed, useful = os.environ | {"PYTHONPATH": str(ROOT)}, 0, 0
-    while killed < 10 or not useful:
+    while killed < kills or not useful:
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
             time.sleep(rng.uniform(0.5, 4))
             process.send_signal(signal.SIGKILL)
@@ -127,6 +128,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path):
     assert report(out) == report(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_makes_the_same_bytes(text, tmp_path):
     pytest.importorskip("ray")
     code = "import sys; from jaxgpt import console; from jaxgpt.commands import prepare\n"

@@ -6,11 +6,11 @@ import random
 import sys
 
 import pytest
-from tasks import words
 
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.runs.huggingface import load_hf
 from tests.support import tasks
+from tests.support.tasks import words
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,6 +62,7 @@ def numbers(results):
 # ---- The same answers
 
 
+@pytest.mark.slow
 def test_every_answer_is_that_of_hf(folder, ours, theirs):
     names = ("choose", "last_word", "write", "rolling")
     a, b = (simple(lm, folder, *names, log_samples=True) for lm in (ours, theirs))

@@ -1,5 +1,6 @@
-"""Real processes on this machine, with CPU devices and gloo between them."""
+"""Real processes on this machine, with CPU devices and gloo between them, and threads that take themselves for such."""
 
+import concurrent.futures
 import json
 import os
 import re
@@ -7,13 +8,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
+import jax
+import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from jaxgpt import console
 from jaxgpt.commands import train
-from jaxgpt.errors import UsageError
+from jaxgpt.errors import RetryableError, UsageError
+from jaxgpt.runtime import distributed
 from jaxgpt.runtime.distributed import HEARTBEAT_S, ProcessInfo, detect_process
 
 RUN = """
@@ -26,7 +32,7 @@ from jaxgpt.runtime import distributed
 {prelude}
 console.leave(console.run(train.main, sys.argv[1:]))
 """
-MODEL = ["--n-layer", "1", "--n-head", "1", "--n-embd", "8", "--block-size", "16", "--B", "8", "--T", "16"]
+MODEL = ["--n-layer", "1", "--n-head", "1", "--n-embd", "8", "--block-size", "16", "--B", "4", "--T", "8"]
 FLAGS = [*MODEL, "--lr", "1e-2", "--data", "text.txt"]
 
 
@@ -93,6 +99,42 @@ def wait_for_rows(folder, out, count):
     raise AssertionError(f"{out} has no {count} rows after a minute")
 
 
+# ---- Real processes
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The folder of a run of two processes, of which one was killed; what the other gave, in how many seconds."""
+    folder, sooner = tmp_path_factory.mktemp("killed"), "distributed.HEARTBEAT_S = 8"
+    (folder / "text.txt").write_text(" ".join(f"word{n % 37}" for n in range(2000)))
+    words = ["--out", "run", "--steps", "1000000", "--save-every", "2"]
+    started = start(folder, 2, *words, preludes={0: sooner, 1: sooner})
+    wait_for_rows(folder, "run", 5)
+    started[1].kill()
+    at = time.monotonic()
+    survivor, _ = finish(started)
+    return folder, survivor, time.monotonic() - at
+
+
+def test_when_one_of_two_is_killed_the_other_ends_in_one_line(killed):
+    _, (code, out, err), seconds = killed
+    assert code == 75 and seconds < 8 + 15
+    assert err.startswith("error: another process of this run is gone or stands still; start the same command")
+    assert err.count("\n") == 1 and "2 devices of 2 processes as data=2" in out
+
+
+def test_one_process_goes_on_with_the_run_of_two_which_was_that_of_one(killed, monkeypatch):
+    folder, *_ = killed
+    steps = str(len(rows(folder, "run")) + 2)
+    assert alone(folder, monkeypatch, "--out", "run", "--steps", steps) == 0
+    assert alone(folder, monkeypatch, "--out", "one", "--steps", steps) == 0
+    for row, other in zip(rows(folder, "run"), rows(folder, "one"), strict=True):
+        assert (row["step"], row["position"]) == (other["step"], other["position"])
+        assert row["loss"] == pytest.approx(other["loss"], abs=1e-5)
+    assert rows(folder, "run")[-1]["loss"] < rows(folder, "run")[0]["loss"]
+
+
+@pytest.mark.slow
 def test_other_numbers_of_processes_go_on_with_the_same_run(folder, monkeypatch):
     """Four processes, then two of two devices, then one: the losses of one process that trains undisturbed."""
     more = ("--dropout", "0.1", "--val", "0.1", "--eval-every", "4")
@@ -105,7 +147,7 @@ def test_other_numbers_of_processes_go_on_with_the_same_run(folder, monkeypatch)
     assert re.fullmatch(r"process   3 of 4, which meet at 127.*:\d+; that of id 0 tells how the run goes\n", four[3][1])
     assert "4 devices of 4 processes as data=2,fsdp=2" in four[0][1]
     assert "4 devices of 2 processes as data=4" in two[0][1]
-    assert "resumes from step 4, position 512, to 8 steps" in two[0][1]
+    assert "resumes from step 4, position 128, to 8 steps" in two[0][1]
     assert sorted(path.name for path in (folder / "run" / "checkpoints").iterdir()) == ["12", "4", "8"]
     for row, other in zip(rows(folder, "run"), rows(folder, "one"), strict=True):
         assert (row["step"], row["position"]) == (other["step"], other["position"])
@@ -115,6 +157,7 @@ def test_other_numbers_of_processes_go_on_with_the_same_run(folder, monkeypatch)
     assert rows(folder, "run")[-1]["loss"] < rows(folder, "run")[0]["loss"] - 0.5
 
 
+@pytest.mark.slow
 def test_when_one_is_lost_the_other_ends_and_the_command_goes_on(folder):
     """The first or the second, killed or stopped; each start goes on behind the loss before it.
 
@@ -154,6 +197,7 @@ def test_when_one_is_lost_the_other_ends_and_the_command_goes_on(folder):
     assert [row["step"] for row in rows(folder, "run")] == list(range(steps))
 
 
+@pytest.mark.slow
 def test_processes_must_have_the_same_flags(folder):
     """Each but the first has another one; all say what is not the same, and each its own."""
     others = {1: ["--seed", "5"], 2: ["--fresh"], 3: ["--num-processes", "5"]}
@@ -174,6 +218,7 @@ BUG = "from jaxgpt.data import text; text.next_batch = lambda *_: 1 / 0"
 NO_READER = "import os; os.close(1); os.open('/dev/full', os.O_WRONLY)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "id, prelude, code, says",
     [(1, BUG, 1, "ZeroDivisionError"), (0, BUG, 1, "ZeroDivisionError"), (0, NO_READER, 1, "No space left on device")],
@@ -189,12 +234,14 @@ def test_an_error_of_one_ends_all_and_is_told_by_the_one(folder, id, prelude, co
     )
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_all(folder):
     ended = run(folder, 2, "--out", "run", "--steps", "9", "--lr", "1e30", "--save-every", "1")
     assert [code for code, _, _ in ended] == [5, 5]
     assert all(err.startswith("error: step ") and err.count("\n") == 1 for _, _, err in ended)
 
 
+@pytest.mark.slow
 def test_weights_of_a_run_and_a_fresh_start(folder, monkeypatch):
     assert alone(folder, monkeypatch, "--out", "one", "--steps", "3") == 0
     words = ["--init-from", "one", "--out", "run", "--steps", "2"]
@@ -206,6 +253,7 @@ def test_weights_of_a_run_and_a_fresh_start(folder, monkeypatch):
     assert [row["loss"] for row in rows(folder, "run")] == pytest.approx([row["loss"] for row in undisturbed], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_not_the_same_for_all(folder):
     ended = run(folder, 2, "--out", "run", "--steps", "4", preludes={1: "sys.argv += ['--out', 'elsewhere']"})
     assert [code for code, _, _ in ended] == [2, 2]
@@ -216,6 +264,7 @@ def test_a_folder_that_is_not_the_same_for_all(folder):
     assert not list((folder / "run").glob(".shared*")) and not (folder / "run" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_part_that_can_not_be_written_or_read(folder):
     """A part is damaged, which process 1 alone reads; both fall back. Then process 1 can't write its part; both end."""
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))"
@@ -238,12 +287,14 @@ def test_a_part_that_can_not_be_written_or_read(folder):
     assert names == {"2", "4.damaged", "6"}
 
 
+@pytest.mark.slow
 def test_a_process_that_never_comes(folder):
     ((code, _, err),) = run(folder, 2, "--out", "run", only=[0], preludes={0: "distributed.START_S = 3"})
     assert code == 75 and err.startswith("error: not all processes came within five minutes; start all of them")
     assert "DEADLINE" in (folder / "run" / "runtime-0.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken(folder):
     with socket.socket(socket.AF_INET6) as taken:
         taken.bind(("::", 0))
@@ -254,6 +305,102 @@ def test_a_port_that_is_taken(folder):
         )
     advice = "use another port, unless another process has --process-id 0 as well"
     assert (code, err) == (75, f"error: --coordinator {where}: Address already in use; {advice}\n")
+
+
+# ---- Threads
+
+
+@pytest.fixture
+def together(monkeypatch):
+    """together(*functions): what each gives or raises, each in a thread to which JAX says that it is a process."""
+    this = threading.local()
+
+    def together(*functions):
+        count, said = len(functions), [None] * len(functions)
+        barrier = threading.Barrier(count, timeout=30)  # where one asks more often than another, the test fails
+
+        def gather(value):
+            said[this.id] = np.asarray(value)
+            barrier.wait()
+            every = np.stack(said)
+            barrier.wait()
+            return every
+
+        def run(id):
+            this.id = id
+            try:
+                return functions[id]()
+            except UsageError as error:
+                return str(error)
+
+        monkeypatch.setattr(jax, "process_count", lambda: count)
+        monkeypatch.setattr(jax, "process_index", lambda: this.id)
+        monkeypatch.setattr(multihost_utils, "process_allgather", gather)
+        monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", lambda value: gather(value)[0])
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            return list(pool.map(run, range(count)))
+
+    return together
+
+
+@pytest.mark.parametrize("said", [(3,), (3, 7, 5), (0, -1)])
+def test_all_know_the_highest_number_and_that_of_the_first(together, said):
+    assert together(*(lambda n=n: distributed.max_across_processes(n) for n in said)) == [max(said)] * len(said)
+    assert together(*(lambda n=n: distributed.broadcast_from_process_0(n) for n in said)) == [said[0]] * len(said)
+
+
+@pytest.mark.parametrize("said", [(True,), (False,), (True, True, True), (True, False, True), (False, True)])
+def test_all_agree_where_none_is_against_it(together, said):
+    assert together(*(lambda good=good: distributed.all_processes(good) for good in said)) == [all(said)] * len(said)
+
+
+def test_what_is_not_alike_is_named_in_every_process(together):
+    """Three of four have one other fact each; all say which, and each its own. As of four real processes, below."""
+    facts = {"seed": 0, "fresh": False, "num_processes": 4, "B": 8}
+    others = [{}, {"seed": 5}, {"fresh": True}, {"num_processes": 5}]
+    told = together(*(lambda other=other: distributed.require_same_on_all_processes(facts | other) for other in others))
+    for said, other in zip(told, others, strict=True):
+        here = ", ".join(f"{name} is {(facts | other)[name]} here" for name in facts if name != "B")
+        assert said == f"not all processes have the same flags and text: {here}; start all with the same command"
+    assert together(*[lambda: distributed.require_same_on_all_processes(facts)] * 4) == [None] * 4
+    assert together(lambda: distributed.require_same_on_all_processes(facts)) == [None]
+
+
+def test_a_folder_is_shared_where_all_see_what_the_first_has_put_there(together, tmp_path):
+    ours, elsewhere = tmp_path / "ours", tmp_path / "elsewhere"
+    for folder in (ours, elsewhere):
+        folder.mkdir()
+    assert together(*[lambda: distributed.require_shared(ours)] * 3) == [None] * 3
+    first, second = together(
+        *(lambda folder=folder: distributed.require_shared(folder) for folder in (ours, elsewhere))
+    )
+    advice = "all processes must write to one folder; give one that all can reach"
+    assert first == f"--out {ours}: {advice}"
+    assert second == f"--out {elsewhere} of process 1 is not that of process 0: {advice}"
+    assert not [*ours.iterdir(), *elsewhere.iterdir()]
+
+
+def test_a_signal_is_told_a_step_later_among_several_and_at_once_alone(monkeypatch, eight_devices):
+    def told():
+        received = []
+        stop_requested = distributed.make_stop_consensus(received)
+        before = [stop_requested(), stop_requested()]
+        received.append(signal.SIGTERM)
+        return [*before, stop_requested(), stop_requested()]
+
+    assert told() == [False, False, True, True]
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert told() == [False, False, False, True]
+
+
+def test_a_taken_port_is_refused_before_it_is_used():
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.bind(("::", 0))
+        taken.listen()
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(RetryableError, match=f"--coordinator {where}: Address already in use; use another port"):
+            distributed._require_free(where)
+    distributed._require_free(where)
 
 
 OMPI = {"OMPI_COMM_WORLD_SIZE": "16", "OMPI_COMM_WORLD_RANK": "9", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}

@@ -1,6 +1,5 @@
 """The train step as an H100 gets it, compiled here without one: what makes it fast is in the program."""
 
-import functools
 import os
 import re
 import subprocess
@@ -10,26 +9,33 @@ import jax
 import pytest
 
 from jaxgpt.runtime.xla import aot, program
-from jaxgpt.training.config import Preset, TrainConfig
-from jaxgpt.training.setup import build_trainer, compile_step, step_memory
+from jaxgpt.training import setup
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.setup import build_trainer
 
-# Kernels a step; GB moved; ms, the lower bound of their sum; GB of temporary memory. Each a little above what it is.
-REGIMES = {
-    "latency": (TrainConfig.of(B=4, T=32), 480, 5.7, 1.70, 0.40),
-    "throughput": (TrainConfig.of(B=64, T=1024), 600, 204.0, 84.5, 24.0),
+CONFIGS = {"latency": TrainConfig.of(B=4, T=32), "throughput": TrainConfig.of(B=64, T=1024)}
+# By layers. Kernels a step; GB moved; ms, the lower bound of their sum; GB of temporary memory. Each a little above
+# what it is.
+LIMITS = {
+    ("latency", 2): (148, 2.72, 0.81, 0.22),
+    ("throughput", 2): (220, 78.5, 34.7, 7.2),
+    ("latency", 12): (480, 5.7, 1.70, 0.40),
+    ("throughput", 12): (600, 204.0, 84.5, 24.0),
 }
 
 
-@functools.cache
-def step(name):
-    return compile_step(REGIMES[name][0], aot.described("h100")[0])
+def name_of(regime):
+    return f"{regime[0]}-{regime[1]}"
 
 
-@pytest.fixture(params=REGIMES)
-def regime(request, h100):
-    config, *limits = REGIMES[request.param]
-    compiled = step(request.param)
-    return config, compiled, program.kernels(compiled.as_text()), limits
+@pytest.fixture(
+    params=[pytest.param(each, marks=pytest.mark.slow if each[1] == 12 else ()) for each in LIMITS], ids=name_of
+)
+def regime(request, h100_step):
+    name, n_layer = request.param
+    config = CONFIGS[name].replace(n_layer=n_layer)
+    compiled = h100_step(config)
+    return config, compiled, program.kernels(compiled.as_text()), LIMITS[request.param]
 
 
 def test_the_step_moves_little_in_few_kernels(regime):
@@ -42,11 +48,11 @@ def test_the_step_moves_little_in_few_kernels(regime):
 
 def test_the_step_is_one_graph_of_bfloat16_products_and_flash_attention(regime):
     config, _, kernels, _ = regime
-    assert program.runs(kernels, "attention") == program.runs(kernels, "attention backward") == 12
+    assert program.runs(kernels, "attention") == program.runs(kernels, "attention backward") == config.model.n_layer
     assert not program.products_not_in(kernels, "bf16")
     for V in (50257, 50264):  # as they are, and as cuBLAS wants them
-        assert not program.results(kernels, "f32", config.B * config.T * V)  # logits of all tokens
-        assert config.T == 32 or not program.results(kernels, "bf16", config.B * config.T * V)
+        assert not program.results(kernels, "f32", config.data.B * config.data.T * V)  # logits of all tokens
+        assert config.data.T == 32 or not program.results(kernels, "bf16", config.data.B * config.data.T * V)
     assert not program.loops(kernels)
     assert not program.transposes(kernels)
     assert not program.names(kernels, "dynamic-update-slice")
@@ -61,28 +67,28 @@ def test_the_state_is_donated(regime):
     assert compiled.memory_analysis().alias_size_in_bytes == bytes_
 
 
-def test_float32_is_never_tf32(h100):
+def test_float32_is_never_tf32(h100_step):
     config = TrainConfig.of(B=2, T=32, n_layer=1, dtype="float32")
-    text = compile_step(config, aot.described("h100")[0]).as_text()
+    text = h100_step(config).as_text()
     products = [line for line in text.splitlines() if " dot(" in line or "__cublas$" in line]
     assert len(products) >= 3 * (4 + 2 + 1)  # linear layers, attention, head: forward, and backward twice
     for product in products:
         assert "operand_precision={highest,highest}" in product or '"HIGHEST","HIGHEST"' in product
 
 
-def test_an_accumulated_step_has_one_loop_and_one_optimizer(h100):
+def test_an_accumulated_step_has_one_loop_and_one_optimizer(h100_step):
     config = TrainConfig.of(B=2, T=32, accumulate=4, n_layer=1)
-    kernels = program.kernels(compile_step(config, aot.described("h100")[0]).as_text())
+    kernels = program.kernels(h100_step(config).as_text())
     assert len(program.loops(kernels)) == 1
     assert all(kernel.times == 4 for kernel in kernels if kernel.loop and kernel.kind == "attention")
     sqrt = [kernel for kernel in kernels if "sqrt" in kernel.operations and kernel.bytes > 10**8]
     assert sqrt and not any(kernel.loop for kernel in sqrt)  # AdamW
 
 
-def test_memory_is_what_the_state_and_the_program_take(h100):
-    config = TrainConfig.from_preset(Preset(size="tiny"))
-    found = step_memory(config, aot.described("h100")[0])
-    parameters = 2 * (12 * 64**2 + 13 * 64) + (50257 + 1024 + 2) * 64
+def test_memory_is_what_the_state_and_the_program_take(h100_step, monkeypatch):
+    monkeypatch.setattr(setup, "compile_step", lambda config, on: h100_step(config))
+    found = setup.step_memory(TrainConfig.of(B=4, T=32, n_layer=2), aot.described("h100")[0])
+    parameters = 2 * (12 * 768**2 + 13 * 768) + (50257 + 1024 + 2) * 768
     assert found.parameters == 4 * parameters
     assert found.optimizer == 8 * parameters + 2 * 4  # two moments, and the counters of AdamW and of the schedule
     assert 0 < found.temporary < 10**9
@@ -100,6 +106,7 @@ compile_step(TrainConfig.of(B=4, T=32, n_layer=1), aot.described("h100")[0])
 """
 
 
+@pytest.mark.slow
 def test_embeddings_gradients_are_added_up_by_the_hardware(h100, tmp_path):
     """And not by comparing and swapping in a loop, as jax 0.10.2 to 0.11 do where nobody tells them."""
     flags = f"--xla_dump_to={tmp_path} --xla_dump_emitter_re=ptx"  # with more, ptxas is started for each kernel
