@@ -22,7 +22,7 @@ from jaxgpt.runs.folder import hold
 
 @dataclasses.dataclass(frozen=True)
 class PrepareFlags(PrepareConfig):
-    """Make token shards of text: collect, clean, deduplicate, anonymise, tokenise, split.
+    """Make token shards of text: collect, clean, deduplicate, anonymize, tokenize, split.
 
     The same command again goes on where it was stopped. `jaxgpt train --data FOLDER` trains on the result.
     """

@@ -61,7 +61,7 @@ def test_the_version_is_the_packages(capsys):
 
 
 def in_a_new_process(code, *words):
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]), done.stderr
 
@@ -90,7 +90,7 @@ def test_a_wrong_flag_of_any_command_is_refused_before_jax_is_imported():
 def test_the_module_is_the_program():
     command = [sys.executable, "-m", "jaxgpt"]
     for words, code in (([], 2), (["--version"], 0), (["fit", "--nonsense"], 2)):
-        done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.returncode == code and "Traceback" not in done.stderr
-    done = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout.startswith("usage: python train.py ")

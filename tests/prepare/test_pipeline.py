@@ -66,7 +66,7 @@ def test_steps_come_in_the_order_of_the_flags_that_name_them(config, tmp_path):
     config = dataclasses.replace(config, dedup="none", clean=("controls", "unicode"), min_chars=5, pii="report")
     ((_, steps, _),) = stages(config, 1, tmp_path)
     names = [type(step).__name__ for step in steps]
-    assert names[0] == "Read" and names[-2:] == ["Anonymise", "Tokenise"] and len(names) == 6
+    assert names[0] == "Read" and names[-2:] == ["Anonymise", "Tokenize"] and len(names) == 6
 
 
 def test_a_preparation_says_what_it_reads_and_returns_what_it_made(config):
