@@ -1,0 +1,378 @@
+"""Gated convolutions: against PyTorch, without a cache, packed, resumed, on a mesh, and on a real text."""
+
+import dataclasses
+import functools
+import gzip
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgpt.data
+from jaxgpt.commands.flags import parse, parse_some
+from jaxgpt.errors import UsageError
+from jaxgpt.inference.generate import generate
+from jaxgpt.inference.sampling import draw, settings
+from jaxgpt.models.base import build, next_token_logits
+from jaxgpt.models.configs import GatedCNNConfig
+from jaxgpt.models.convert import with_config
+from jaxgpt.models.layers import unstacked
+from jaxgpt.objectives import OBJECTIVES
+from jaxgpt.objectives.classification import label_logits
+from jaxgpt.runs.huggingface import load, save_hf
+from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.training.config import OptimizerConfig, Preset, TrainConfig
+from jaxgpt.training.optimizer import make_optimizer
+from jaxgpt.training.resume import load_run_config, resume_command
+from jaxgpt.training.step import init_state, train_step
+from tests.support.losses import NEXT_TOKEN, mean_loss
+
+CONFIG = GatedCNNConfig(vocab_size=61, block_size=16, n_layer=3, n_embd=20, kernel_size=4, bottleneck=12)
+
+
+def make(config=CONFIG, spread=0.1):
+    """A model whose parameters are so large that it has clear preferences."""
+    model = jax.jit(build, static_argnums=0)(config, jax.random.key(0))
+    keys = iter(jax.random.split(jax.random.key(1), 100))
+    return jax.tree.map(lambda leaf: leaf + spread * jax.random.normal(next(keys), leaf.shape), model)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make()
+
+
+hidden = jax.jit(lambda model, tokens, positions=None: model.hidden(tokens, positions))
+
+
+@jax.jit
+def next_logits(model, tokens, length):
+    """Of the token behind the first `length` of one text, (1, V)."""
+    return next_token_logits(model, model.hidden(tokens)[:, length - 1])
+
+
+# The draws of a text depend on its row and on nothing else of the others.
+draw_of_row = jax.jit(lambda logits, row, *args: draw(jnp.broadcast_to(logits, (8, logits.shape[1])), *args)[row])
+
+
+def tokens_of(shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 61, shape, dtype=np.int32)
+
+
+# ---- The function
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_token_changes_those_of_its_window_alone(model, packed):
+    """To the bit: none before it, none of another document, and none further behind it than L * (k - 1)."""
+    config = dataclasses.replace(CONFIG, n_layer=2, kernel_size=3)
+    model, reach = make(config), 2 * (3 - 1)
+    positions = np.array([[*range(9), *range(7)]] * 2, np.int32) if packed else None
+    x = tokens_of((2, 16))
+    before = np.asarray(hidden(model, x, positions))
+    for t in range(16):
+        changed = x.copy()
+        changed[:, t] = (changed[:, t] + 1) % 61
+        after = np.asarray(hidden(model, changed, positions))
+        end = min(t + reach, 8 if packed and t < 9 else 15)
+        same = np.array([np.array_equal(before[:, i], after[:, i]) for i in range(16)])
+        assert same[:t].all() and same[end + 1 :].all()
+        assert not same[t : end + 1].any()
+
+
+def test_packed_documents_are_the_separate_ones(model):
+    """Hidden to the bit where the shapes are the same; losses and gradients to rounding."""
+    lengths = [5, 1, 7, 3]
+    x = tokens_of((1, 16))
+    positions = np.concatenate([np.arange(n) for n in lengths])[None].astype(np.int32)
+    starts = np.cumsum([0, *lengths[:-1]])
+    alone = np.zeros((4, 16), np.int32)
+    for row, (start, n) in enumerate(zip(starts, lengths, strict=True)):
+        alone[row, :n] = x[0, start : start + n]
+    packed = np.asarray(hidden(model, np.repeat(x, 4, axis=0), np.repeat(positions, 4, axis=0)))
+    separate = np.asarray(hidden(model, alone, np.repeat(np.arange(16, dtype=np.int32)[None], 4, axis=0)))
+    for row, (start, n) in enumerate(zip(starts, lengths, strict=True)):
+        np.testing.assert_array_equal(packed[0, start : start + n], separate[row, :n])
+
+    y = tokens_of((1, 16), seed=1)
+    y[:, ::5] = -1
+    of_alone = np.full((4, 16), -1, np.int32)
+    for row, (start, n) in enumerate(zip(starts, lengths, strict=True)):
+        of_alone[row, :n] = y[0, start : start + n]
+    in_order = np.broadcast_to(np.arange(16, dtype=np.int32), (4, 16))
+    slope = jax.jit(
+        jax.value_and_grad(lambda model, batch: OBJECTIVES["completion"].loss(model, batch)["loss"], has_aux=True)
+    )
+    (a, count), grads = slope(model, {"tokens": x, "targets": y, "positions": positions})
+    (b, others), of_separate = slope(model, {"tokens": alone, "targets": of_alone, "positions": in_order})
+    assert count == others == (y >= 0).sum()
+    np.testing.assert_allclose(a, b, rtol=1e-6)
+    for found, expected in zip(jax.tree.leaves(grads), jax.tree.leaves(of_separate), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def in_pytorch(parameters, config, x, y):
+    """The loss by PyTorch's own embedding, convolution and gate, in float64, and the gradient of each parameter."""
+    import torch
+    from torch.nn import functional
+
+    w = {name: torch.tensor(np.asarray(leaf, np.float64), requires_grad=True) for name, leaf in parameters.items()}
+    x, y = torch.tensor(x).long(), torch.tensor(y).long()
+
+    def conv(x, layer, kernel, bias, k):  # (B, in, T); a kernel is (k * in, 2 * out), its oldest tap first
+        kernel = kernel[layer].reshape(k, -1, kernel.shape[-1]).permute(2, 1, 0)  # (2 * out, in, k)
+        return functional.glu(functional.conv1d(functional.pad(x, (k - 1, 0)), kernel, bias[layer]), dim=1)
+
+    h = functional.embedding(x, w[".wte.embedding"])
+    for layer in range(config.n_layer):
+        scale, bias = (w[f".h.ln.{name}"][layer] for name in ("scale", "bias"))
+        z = functional.layer_norm(h, h.shape[-1:], scale, bias).transpose(1, 2)
+        for name, k in (("narrow", 1), ("conv", config.kernel_size), ("widen", 1)):
+            z = conv(z, layer, w[f".h.{name}.kernel"], w[f".h.{name}.bias"], k)
+        h = h + z.transpose(1, 2)
+    h = functional.layer_norm(h, h.shape[-1:], w[".ln_f.scale"], w[".ln_f.bias"])
+    table = w[".lm_head.embedding" if config.untied_head else ".wte.embedding"][: config.vocab_size]
+    loss = functional.cross_entropy((h @ table.T).flatten(0, 1), y.flatten())
+    loss.backward()
+    return loss.item(), {name: leaf.grad.numpy() for name, leaf in w.items()}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"untied_head": True, "kernel_size": 1, "unroll": 3}, {"pad_vocab_to_multiple_of": 16, "remat": "dots"}],
+    ids=["tied", "untied", "padded"],
+)
+def test_loss_and_gradients_are_pytorchs(changes):
+    pytest.importorskip("torch")
+    config = dataclasses.replace(CONFIG, **changes)
+    model, x, y = make(config), tokens_of((2, 16)), tokens_of((2, 16), seed=1)
+    loss, grads = jax.jit(jax.value_and_grad(mean_loss))(model, {"tokens": x, "targets": y})
+
+    def named(tree):
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(path).removesuffix(".value"): leaf for path, leaf in leaves}
+
+    expected_loss, expected = in_pytorch(named(model), config, x, y)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+    for name, found in named(grads).items():
+        np.testing.assert_allclose(found, expected[name], atol=1e-5 * np.abs(expected[name]).max(), err_msg=name)
+
+
+def test_bfloat16_is_close(model):
+    x = tokens_of((2, 16))
+    low = with_config(model, dataclasses.replace(CONFIG, dtype="bfloat16"))
+    exact, rough = hidden(model, x), hidden(low, x)
+    assert rough.dtype == jnp.bfloat16
+    assert 0 < np.abs(exact - rough.astype(jnp.float32)).max() < 0.05 * np.abs(exact).max()
+
+
+def test_dropout_is_a_mask_of_each_sequence():
+    model = make(dataclasses.replace(CONFIG, dropout=0.3))
+    x, keys = tokens_of((3, 16)), jax.random.split(jax.random.key(0), 3)
+    run = jax.jit(lambda model, x, keys: model.hidden(x, keys=keys))
+    found = run(model, x, keys)
+    assert not np.array_equal(found, hidden(model, x))
+    np.testing.assert_allclose(run(model, x[1:2], keys[1:2])[0], found[1], atol=1e-5)  # alone too
+    np.testing.assert_array_equal(run(model, x, None), hidden(model, x))
+
+
+def test_the_first_loss_is_that_of_guessing_at_any_depth():
+    for n_layer in (1, 16):
+        config = GatedCNNConfig(vocab_size=1000, block_size=32, n_layer=n_layer, n_embd=64, bottleneck=32)
+        model = jax.jit(build, static_argnums=0)(config, jax.random.key(0))
+        x, y = (np.random.default_rng(i).integers(0, 1000, (4, 32), dtype=np.int32) for i in range(2))
+        assert abs(jax.jit(mean_loss)(model, {"tokens": x, "targets": y}) / math.log(1000) - 1) < 0.02
+
+
+def test_a_head_for_labels_reads_the_last_token():
+    model, x = make(dataclasses.replace(CONFIG, n_labels=3)), tokens_of((2, 16))
+    logits = label_logits(model, x, np.array([4, 15], np.int32))
+    expected = np.asarray(model.hidden(x))[[0, 1], [4, 15]] @ np.asarray(model.score.kernel[...])
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+# ---- Writing text: a window in place of the whole context
+
+PROMPTS = [[5], [1, 2, 3], [60, 0, 7, 7, 9, 30, 31], list(range(16)), [9] * 11]
+
+
+def without_a_cache(model, prompt, row, max_new_tokens, chosen, key):
+    """One token at a time, the whole context anew for each; a full one loses its older half."""
+    room, context, new = model.config.block_size, list(prompt), []
+    for made in range(max_new_tokens):
+        if len(context) > room:
+            context = context[-(room // 2) :]
+        x = np.array([context + [0] * (room - len(context))], np.int32)
+        logits = next_logits(model, x, len(context))
+        new.append(int(draw_of_row(logits, row, chosen, key, np.full(8, made))))
+        context.append(new[-1])
+    return new
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.3])
+def test_the_text_is_that_without_a_cache(model, temperature):
+    """Prompts of other lengths, all at once, through contexts that are full several times."""
+    key, chosen = jax.random.key(3), settings(temperature, top_k=20)
+    expected = [without_a_cache(model, prompt, row, 30, chosen, key) for row, prompt in enumerate(PROMPTS)]
+    assert len({tuple(text) for text in expected}) == len(PROMPTS) and min(map(len, map(set, expected))) > 4
+    assert generate(model, PROMPTS, 30, key, temperature, top_k=20) == expected
+
+
+def test_a_prompt_of_many_reads_gives_the_text_that_it_gives_alone():
+    """Some are read to the end when others are not yet: what is behind a text must not come into its window."""
+    model = make(dataclasses.replace(CONFIG, block_size=150))
+    prompts = [tokens_of(n, seed=n).tolist() for n in (1, 31, 32, 33, 64, 100, 140)]
+    together = generate(model, prompts, 20, temperature=0)
+    assert together == [without_a_cache(model, p, 0, 20, settings(0), jax.random.key(0)) for p in prompts]
+
+
+@pytest.mark.parametrize("pieces", [[16], [1] * 16, [7, 1, 3, 5]], ids=["whole", "one by one", "mixed"])
+def test_the_window_is_the_last_inputs_and_padding_is_not_in_it(model, pieces):
+    """Two texts of which the second is one token behind; what stands in a window before a text begins is not seen."""
+    x = tokens_of((2, 16))
+    expected = np.asarray(hidden(model, x))
+    cache = jax.tree.map(lambda leaf: leaf + 100.0, model.init_cache(2, 16))
+    assert {leaf.shape for leaf in jax.tree.leaves(cache)} == {(2, 3, 12)}  # whatever the length
+    decode = jax.jit(type(model).decode)
+    apart, column = unstacked(model), np.array([0, 0])
+    for T in pieces:
+        count = np.array([T, T - 1 if column[1] == 0 else T])
+        part = np.stack([x[row, column[row] : column[row] + T] for row in range(2)])
+        part[1, count[1] :] = 60  # rubbish behind the text
+        found, cache = decode(apart, part, cache, column, count)
+        for row in range(2):
+            wanted = expected[row, column[row] : column[row] + count[row]]
+            np.testing.assert_allclose(found[row, : count[row]], wanted, atol=1e-5)
+        column = column + count
+
+
+# ---- Training
+
+
+def test_it_learns_more_of_a_text_than_how_often_each_letter_comes():
+    """Tiny Shakespeare's bytes, the last tenth for validation, against a unigram model with add-one smoothing."""
+    content = gzip.decompress((Path(jaxgpt.data.__file__).parent / "tiny_shakespeare.txt.gz").read_bytes())
+    text = np.frombuffer(content, np.uint8).astype(np.int32)
+    split = len(text) * 9 // 10
+    seen, unseen = text[:split], text[split:]
+    counts = np.bincount(seen, minlength=256) + 1
+    unigram = -np.log(counts / counts.sum())[unseen[1:]].mean()
+
+    config = GatedCNNConfig(vocab_size=256, block_size=64, n_layer=3, n_embd=32, bottleneck=16)
+    tx = make_optimizer(OptimizerConfig(), 1e-2)
+    state = jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(0))
+    step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx), donate_argnums=0)
+    rng = np.random.default_rng(0)
+    for _ in range(80):
+        starts = rng.integers(0, split - 65, 8)[:, None] + np.arange(64)
+        state, _ = step(state, {"tokens": seen[starts], "targets": seen[starts + 1]})
+    x, y = (unseen[i : i + 1600 * 64].reshape(-1, 64) for i in (0, 1))
+    assert jax.jit(mean_loss)(state.model, {"tokens": x, "targets": y}) < unigram - 0.3
+
+
+FLAGS = ["--arch", "gated_cnn", "--n-layer", "2", "--n-embd", "16", "--bottleneck", "8", "--kernel-size", "3"]
+FLAGS += ["--B", "4", "--T", "16", "--lr", "1e-2", "--data", "text.txt", "--order", "shuffled", "--dropout", "0.1"]
+FLAGS += ["--val", "0.1", "--hash-every", "1"]
+RUNS = """
+import contextlib, io, json, sys
+from jaxgpt import console
+from jaxgpt.commands import train
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        code = console.run(train.main, words)
+    print(out.getvalue())
+    assert code == 0
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folder of three runs, on four devices: 8 steps; 4 and then 4 more; 8 steps on a mesh."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "text.txt").write_text(" ".join(f"word{n % 37} and {n}" for n in range(600)))
+    one = [*FLAGS, "--mesh", "data=1"]
+    words = [[*one, "--out", "whole", "--steps", "8"], *([*one, "--out", "parts", "--steps", n] for n in ("4", "8"))]
+    words.append([*FLAGS, "--mesh", "data=2,fsdp=2", "--out", "mesh", "--steps", "8"])
+    code = [sys.executable, "-c", RUNS, json.dumps(words)]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "PYTHONPATH": os.getcwd(), "JAXGPT_CACHE": str(folder)}
+    done = subprocess.run(code, capture_output=True, text=True, cwd=folder, env=environment, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 layers, width 16, bottleneck 8, kernels of 3 tokens" in done.stdout
+    return folder
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_four_steps_and_four_more_are_eight(runs):
+    """To the bit: every loss, and after every step the fingerprint of all weights and moments."""
+    whole, parts = rows_of(runs / "whole"), rows_of(runs / "parts")
+    names = ("step", "position", "loss", "grad_norm", "state")
+    assert [[row[name] for name in names] for row in whole] == [[row[name] for name in names] for row in parts]
+    assert whole[-1]["val_loss"] == parts[-1]["val_loss"] and len(whole) == 8
+    assert whole[-1]["loss"] < whole[0]["loss"] - 0.5
+
+
+def test_a_mesh_changes_no_loss(runs):
+    for row, other in zip(rows_of(runs / "whole"), rows_of(runs / "mesh"), strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], abs=1e-5)
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+
+
+def test_a_run_is_found_loaded_and_written_with(runs, tmp_path):
+    source = resolve_weights(runs / "whole")
+    expected = GatedCNNConfig(n_layer=2, n_embd=16, bottleneck=8, kernel_size=3)
+    assert source.config == expected
+    config, _ = load_run_config(runs / "whole")
+    assert config.model_config() == dataclasses.replace(expected, dropout=0.1)
+    again = resume_command(config)
+    assert "--arch gated_cnn" in again and "--kernel-size 3" in again and "--n-head" not in again
+    model = load(source)
+    (text,) = generate(model, [[50256]], 5, temperature=0)
+    assert len(text) == 5
+    with pytest.raises(UsageError, match="a gated CNN has no layout of Hugging Face's"):
+        save_hf(model, tmp_path / "out")
+    given = TrainConfig.from_preset(Preset(init_from="x"), source.config)
+    assert (given.preset.arch, given.model_config()) == ("gated_cnn", expected)
+
+
+# ---- Flags
+
+
+def from_words(words):
+    return parse(TrainConfig, words, TrainConfig.from_preset(parse_some(Preset, words)))
+
+
+def test_the_flags_of_its_shape():
+    assert from_words(["--arch", "gated_cnn"]).model_config() == GatedCNNConfig()
+    tiny = from_words(["--arch=gated_cnn", "--size", "tiny", "--kernel-size", "7"]).model_config()
+    assert tiny == GatedCNNConfig(n_layer=4, n_embd=64, bottleneck=32, kernel_size=7)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--n-head", "4"], "--n-head 4: --arch gated_cnn has no such flag; its shape is --block-size, --n-layer"),
+        (["--lora", "2"], "--lora 2: --arch gated_cnn has no such flag"),
+        (["--predict-tokens", "2"], "--predict-tokens 2: --arch gated_cnn has no such flag"),
+        (["--size", "gpt2-xl"], "--size gpt2-xl: --arch gated_cnn has no such size"),
+        (["--kernel-size", "0"], "--kernel-size 0 is out of range: it must be at least 1"),
+        (
+            ["--bottleneck", "6", "--mesh", "fsdp=4"],
+            "--bottleneck 6 must be divisible by the fsdp axis of --mesh fsdp=4",
+        ),
+        (["--arch", "gpt2", "--kernel-size", "3"], "--kernel-size 3: --arch gpt2 has no such flag"),
+    ],
+)
+def test_a_flag_that_does_not_fit_is_named(words, message):
+    with pytest.raises(UsageError) as error:
+        from_words(["--arch", "gated_cnn", *words])
+    assert str(error.value).startswith(message)
