@@ -218,7 +218,7 @@ def evaluate_labels(config: EvaluateConfig) -> int:
         raise UsageError(f"--{others[0]}: {config.model} is a run on labels, measured by --data alone; leave it out")
     require_labels(config.data)
     (data,) = examples.load(
-        config.data, config.batch_size, load_run_config(source.folder)[0].data.T, labels=source.labels
+        config.data, config.batch_size, load_run_config(source.folder)[0].data.T, known=source.labels
     )
     require_json(config)
 

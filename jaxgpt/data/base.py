@@ -1,6 +1,7 @@
 """What a run asks of its data, whatever its kind."""
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,12 +14,30 @@ def all_rows() -> slice:
     return slice(None)
 
 
+@dataclasses.dataclass(frozen=True)
+class ExampleKind:
+    """How the records of a file become a table.
+
+    Attributes:
+      name: what batches of the table hold, by which an objective names its data.
+      fields: the fields of such a record, for errors.
+      tabulate: (path, records, T, labels) to the table, arrays of R rows by name, `tokens` (R, T) among them; and notes
+        on examples that were cut or skipped. It raises DataError, with the file and the line, for a wrong record.
+      names: (path, records) to the labels that the records have; None: such records have none.
+    """
+
+    name: str
+    fields: str
+    tabulate: Callable[[str, Any, int, Sequence[str]], tuple[Batch, Sequence[str]]]
+    names: Callable[[str, Any], Sequence[str]] | None = None
+
+
 class Dataset(Protocol):
     """Data in batches of B sequences of T tokens. It is pure: nothing is kept between calls.
 
     Attributes:
       name: what the user calls it.
-      kind: what a batch holds: "text", "completions" or "labels".
+      kind: what a batch holds, such as "text", "completions" or "labels"; an objective reads one kind.
       fingerprint: SHA-256 of the content.
       notes: what the user should know, such as how many examples were cut.
       labels: the names of the classes; empty where there are none.

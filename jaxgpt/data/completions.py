@@ -1,12 +1,12 @@
 """Prompts with completions and conversations as rows of tokens, where the loss counts the answers alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxgpt.data.base import Batch
-from jaxgpt.data.records import encode, require_text
+from jaxgpt.data.base import Batch, ExampleKind
+from jaxgpt.data.records import Records, encode, require_text
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
 
@@ -99,3 +99,14 @@ def pack_rows(path: str, documents: list[Document], T: int) -> tuple[Batch, list
     notes = [f"{num_cut:,} examples are longer than --T {T} and lose their end"] if num_cut else []
     notes += [f"{num_skipped:,} of them are skipped: their prompts alone fill it"] if num_skipped else []
     return {"tokens": x, "targets": y, "positions": positions}, notes
+
+
+def _packed(encode: Callable[[str, dict[str, Any]], Document]) -> Callable:
+    def tabulate(path: str, records: Records, T: int, labels: Sequence[str] = ()) -> tuple[Batch, list[str]]:
+        return pack_rows(path, [encode(f"{path}, line {line}", record) for line, record in records], T)
+
+    return tabulate
+
+
+COMPLETIONS = ExampleKind("completions", "prompt and completion", _packed(encode_completion))
+CONVERSATIONS = ExampleKind("completions", "messages", _packed(encode_conversation))

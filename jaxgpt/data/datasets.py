@@ -88,7 +88,7 @@ def _examples(config: DataConfig, seed: int, horizon: int) -> tuple[examples.Exa
         return train, dataclasses.replace(rest[0], B=config.B)
     if not is_examples(config.val):
         raise UsageError(f"--val {config.val}: --data has examples, so it must have some too, or be a fraction")
-    validation = examples.load(config.val, config.B, config.T, labels=train.labels)[0]
+    validation = examples.load(config.val, config.B, config.T, known=train.labels)[0]
     if validation.kind != train.kind:
         raise UsageError(f"--val {config.val} has {validation.kind}, and --data {config.data} has {train.kind}")
     return train, validation

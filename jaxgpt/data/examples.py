@@ -2,20 +2,26 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxgpt.data.base import Batch, all_rows
-from jaxgpt.data.completions import encode_completion, encode_conversation, pack_rows
-from jaxgpt.data.labels import label_names, label_rows, text_rows
+from jaxgpt.data import completions, labels
+from jaxgpt.data.base import Batch, ExampleKind, all_rows
 from jaxgpt.data.loader import epoch_order, next_examples
 from jaxgpt.data.records import Records, read_jsonl, read_table
 from jaxgpt.data.tokenizer import byte_lengths
 from jaxgpt.errors import DataError
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
+
+# The kinds of examples: a file is of the first of which its first record has the field.
+KINDS: dict[str, ExampleKind] = {
+    "label": labels.KIND,
+    "messages": completions.CONVERSATIONS,
+    "completion": completions.COMPLETIONS,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +30,7 @@ class Examples:
 
     Attributes:
       name: the file.
+      kind: the name of its ExampleKind.
       table: arrays of R rows of T tokens, by the names of a batch: `tokens` (R, T), and for completions `targets` and
         `positions` (R, T), for labels `last` and `labels` (R,).
       T: tokens of a row.
@@ -36,6 +43,7 @@ class Examples:
     """
 
     name: str
+    kind: str
     table: Batch
     T: int
     labels: tuple[str, ...]
@@ -45,10 +53,6 @@ class Examples:
     seed: int
     B: int = dataclasses.field(kw_only=True)
     rows: slice = dataclasses.field(default_factory=all_rows, kw_only=True)
-
-    @property
-    def kind(self) -> str:
-        return "labels" if self.labels else "completions"
 
     def batch(self, position: int, model: Any = None) -> tuple[Batch, int]:
         """loader.next_examples: rows of the table, and the next position."""
@@ -80,8 +84,8 @@ class Examples:
         return len(self.table["tokens"])
 
     def num_bytes(self) -> int | None:
-        """UTF-8 bytes of the completions; None for labels."""
-        if self.labels:
+        """UTF-8 bytes of the completions; None where no token is predicted."""
+        if "targets" not in self.table:
             return None
         y = self.table["targets"]
         return int(byte_lengths()[y[y >= 0]].sum())
@@ -90,11 +94,11 @@ class Examples:
         return {"T": self.T, "labels": list(self.labels)}
 
     def __str__(self) -> str:
-        what = f"{len(self.labels)} labels" if self.labels else f"completions, in {self.num_rows():,} rows"
+        what = f"{len(self.labels)} {self.kind}" if self.labels else f"{self.kind}, in {self.num_rows():,} rows"
         return f"{self.name}: {self.count:,} examples of {what}"
 
 
-def load(path: str, B: int, T: int, seed: int = 0, labels: Sequence[str] = (), fraction: float = 0) -> list[Examples]:
+def load(path: str, B: int, T: int, seed: int = 0, known: Sequence[str] = (), fraction: float = 0) -> list[Examples]:
     """Read a file of examples.
 
     Args:
@@ -102,48 +106,45 @@ def load(path: str, B: int, T: int, seed: int = 0, labels: Sequence[str] = (), f
       B: rows in a batch.
       T: tokens in a row; longer examples are cut, and counted in `notes`.
       seed: of the order.
-      labels: the known labels, any other is an error; empty: the file's own labels.
+      known: the known labels, any other is an error; empty: the file's own labels.
       fraction: of the records, taken at random from the whole file, which become a second table.
 
     Raises:
       DataError: it names the line.
     """
     records = read(path)
-    encode = _encoder(path, records)
+    kind = _kind(path, records)
     parts = _split(path, records, fraction) if fraction else [records]
-    if encode is label_rows:
-        labels = tuple(labels or label_names(path, records))
-        tables = [label_rows(path, part, T, labels) for part in parts]
-        (train, _), *_ = tables
-        if fraction and (lost := set(range(len(labels))) - set(train["labels"].tolist())):
-            raise DataError(f"{path}: --val {fraction:g} leaves no example of {labels[min(lost)]!r:.40} to learn from")
-    else:
-        documents = ([encode(f"{path}, line {line}", record) for line, record in part] for part in parts)
-        tables = [pack_rows(path, part, T) for part in documents]
+    names = tuple(known or kind.names(path, records)) if kind.names else ()
+    tables = [kind.tabulate(path, part, T, names) for part in parts]
+    (train, _), *_ = tables
+    if names and fraction and (lost := set(range(len(names))) - set(train["labels"].tolist())):
+        raise DataError(f"{path}: --val {fraction:g} leaves no example of {names[min(lost)]!r:.40} to learn from")
     return [
-        Examples(path, table, T, tuple(labels), len(part), _fingerprint(table), tuple(notes), seed, B=B)
+        Examples(path, kind.name, table, T, names, len(part), _fingerprint(table), tuple(notes), seed, B=B)
         for part, (table, notes) in zip(parts, tables, strict=True)
     ]
 
 
-def load_texts(path: str, B: int, T: int, labels: Sequence[str]) -> Examples:
+def load_texts(path: str, B: int, T: int, known: Sequence[str]) -> Examples:
     """As `load`, for texts whose labels are not known: a label in the file is ignored, and no row counts.
 
     Args:
-      labels: the labels that the texts may have.
+      known: the labels that the texts may have.
     """
     _require_suffix(path)
     records = read(path)
-    x, last, notes = text_rows(path, records, T)
+    x, last, notes = labels.text_rows(path, records, T)
     table = {"tokens": x, "last": last, "labels": np.full(len(records), -1, np.int32)}
-    return Examples(path, table, T, tuple(labels), len(records), _fingerprint(table), tuple(notes), 0, B=B)
+    facts = tuple(known), len(records), _fingerprint(table), tuple(notes)
+    return Examples(path, labels.KIND.name, table, T, *facts, seed=0, B=B)
 
 
 def require_labels(path: str) -> None:
     """Refuse a file whose examples have no labels."""
     _require_suffix(path)
     records = read(path)
-    if _encoder(path, records) is not label_rows:
+    if _kind(path, records) is not labels.KIND:
         first = f"{path}, line {records[0][0]}"
         raise DataError(f'{first}: no label; each example must have "text" (or "text_a" and "text_b") and "label"')
 
@@ -179,15 +180,13 @@ def read(path: str) -> Records:
     return read_table(path, delimiter="\t" if path.lower().endswith(".tsv") else ",")
 
 
-def _encoder(path: str, records: Records) -> Callable:
-    """The function that encodes a file's records, by the fields of the first one."""
+def _kind(path: str, records: Records) -> ExampleKind:
     line, record = records[0]
-    encoders = {"label": label_rows, "messages": encode_conversation, "completion": encode_completion}
-    for field, encoder in encoders.items():
+    for field, kind in KINDS.items():
         if field in record:
-            return encoder
+            return kind
     raise DataError(
-        f"{path}, line {line}: an example has the fields prompt and completion, or messages, or text and label "
-        f"(or text_a, text_b, label), and this one {', '.join(map(str, record)) or 'none'}; "
+        f"{path}, line {line}: an example has the fields {', or '.join(kind.fields for kind in KINDS.values())}; "
+        f"this one has {', '.join(map(str, record)) or 'none'}; "
         "a text that is no examples needs another name, such as .txt"
     )

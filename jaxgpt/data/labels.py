@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgpt.data.base import Batch
+from jaxgpt.data.base import Batch, ExampleKind
 from jaxgpt.data.records import Records, encode, require_text
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
@@ -77,3 +77,6 @@ def encode_texts(where: str, record: dict[str, Any], T: int) -> tuple[list[int],
         keep = min(len(a), room // 2) if len(a) < len(b) else room - min(len(b), room // 2)  # tokens of a
         a, b = a[:keep], b[: room - keep]
     return [*a, *separator, *b, gpt2().eot_token], is_cut
+
+
+KIND = ExampleKind("labels", "text and label (or text_a, text_b, label)", label_rows, label_names)

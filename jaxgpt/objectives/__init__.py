@@ -33,9 +33,8 @@ def choose_objective(data: str, name: str = "auto", n_outputs: int = 0, predict_
         if objective.data == data and objective.multi_token == (predict_tokens > 1)
     }
     if name == "auto":
-        name = next(iter(fitting))
+        name = next(iter(fitting), name)
     if name not in fitting:
-        raise UsageError(
-            f"--objective {name}: {data} with --predict-tokens {predict_tokens} takes {', '.join(fitting)}"
-        )
+        takes = ", ".join(fitting) or "none of our objectives"
+        raise UsageError(f"--objective {name}: {data} with --predict-tokens {predict_tokens} takes {takes}")
     return dataclasses.replace(fitting[name], n_outputs=n_outputs)

@@ -17,7 +17,7 @@ class Objective:
 
     Attributes:
       name: its name in OBJECTIVES.
-      data: the kind of batch it reads: "text", "completions" or "labels".
+      data: the kind of data it reads: "text", or the name of a kind of examples, such as "completions".
       loss: (model, batch, keys) to Metrics with "loss". keys, (B,), are of each sequence's dropout; None: without.
       measure: (model, batch) to Metrics on validation data; None: `loss` without dropout. With "loss_squared", the sum
         of the squares of the single losses, the mean gets a standard error.

@@ -37,7 +37,7 @@ class WeightsRef:
       step: of a run, which checkpoint; None: the newest.
       base: of a run with adapters, the weights that they adapt.
       labels: of a run on labels, their names.
-      data_kind: of a run, what it learns: "text", "completions" or "labels".
+      data_kind: of a run, the kind of its data: "text", "completions", "labels" or another.
     """
 
     name: str
@@ -130,7 +130,7 @@ def _of_run(path: Path, content: dict[str, Any]) -> ModelConfig:
     labels = content.get("labels", [])
     types = (int, int | float, str)
     right = all(isinstance(value, kind) for value, kind in zip(adapters.values(), types, strict=True))
-    right = right and _data_kind(content) in ("text", "completions", "labels")
+    right = right and isinstance(_data_kind(content), str)
     if not right or adapters["lora"] < 0 or not isinstance(labels, list) or not all(isinstance(n, str) for n in labels):
         raise CheckpointError(
             f"{path}: its data kind, labels or adapters are no run's; it is rewritten when the run resumes"

@@ -107,7 +107,7 @@ def test_a_bad_conversation_is_named_by_its_line(write, messages, message):
 
 def test_records_of_no_known_kind(write):
     with pytest.raises(
-        DataError, match=r"line 1: an example has the fields prompt and completion, .* this one question"
+        DataError, match=r"line 1: an example has the fields .*, or prompt and completion; this one has question"
     ):
         examples.load(write("a.jsonl", [{"question": "x"}]), 2, 8)
     with pytest.raises(DataError, match="the prompts alone fill --T 2 tokens"):

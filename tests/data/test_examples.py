@@ -77,7 +77,7 @@ def test_labels_have_one_order(write, given, ordered):
 
 def test_known_labels_have_the_order_that_they_had(write):
     path = write("a.jsonl", [{"text": "x", "label": "b"}, {"text": "y", "label": "b"}])
-    (loaded,) = examples.load(path, B=3, T=8, labels=["c", "b", "a"])
+    (loaded,) = examples.load(path, B=3, T=8, known=["c", "b", "a"])
     assert loaded.labels == ("c", "b", "a") and loaded.table["labels"].tolist() == [1, 1]
 
 
@@ -132,7 +132,7 @@ def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write
         ("a.jsonl", '{"text": "x", "label": 0.5}', ", line 1: 'label' is 0.5, and must be a text"),
         ("a.jsonl", '{"text": "x", "label": null}', ", line 1: 'label' is None, and must be a text"),
         ("a.jsonl", '{"text": "x", "label": "a"}\n{"text": "y", "label": "a"}', ": all labels are 'a'; there is not"),
-        ("a.jsonl", '{"sentence": "x"}', ", line 1: an example has the fields prompt and completion, or messages, or"),
+        ("a.jsonl", '{"sentence": "x"}', ", line 1: an example has the fields text and label (or text_a,"),
         ("a.jsonl", '{"text": "x", "label": 0}\nx', ", line 2: not JSON (Expecting value, column 1); mend or remove"),
         ("a.jsonl", '{"text": "x", "label": 0}\n[]', ", line 2: not a JSON object, {...}; mend the line or remove it"),
         ("a.jsonl", '{"text": "\\ud800", "label": 0}', ", line 1: a lone surrogate, half of a \\u pair, is no text"),
@@ -158,7 +158,7 @@ def test_a_wrong_record_is_named_by_its_line(write, name, content, message):
 def test_an_unknown_label_is_named_by_its_line(write):
     path = write("a.csv", "text,label\nx,yes\ny,maybe\n")
     with pytest.raises(DataError, match=r"a.csv, line 3: the label 'maybe' is unknown; the known ones are no, yes"):
-        examples.load(path, B=3, T=8, labels=["no", "yes"])
+        examples.load(path, B=3, T=8, known=["no", "yes"])
 
 
 def test_a_word_without_an_end_is_one_line(write):

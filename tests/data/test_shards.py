@@ -29,7 +29,7 @@ def test_a_folder_is_what_its_format_says(tmp_path):
     folder = prepare_folder(tmp_path / "a", ids, [1, 2, 3])
     meta = json.loads((folder / "meta.json").read_text())
     assert (meta["format"], meta["version"], meta["dtype"]) == ("jaxgpt-tokens", 1, "uint16")
-    assert meta["tokenizer"] == {"name": "gpt2", "sha256": RANKS_SHA256} and meta["command"].startswith("python")
+    assert meta["tokenizer"] == {"name": "gpt2", "sha256": RANKS_SHA256} and meta["command"] == "jaxgpt prepare"
     assert meta["splits"]["val"]["tokens"] == 3 and meta["splits"]["val"]["documents"] == 1
     stored = []
     for shard in meta["splits"]["train"]["shards"]:
