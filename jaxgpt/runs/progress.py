@@ -43,6 +43,11 @@ class Run:
     tokens_seen: int = 0
     best: Best | None = None
 
+    def advance(self, state: Any, position: int, tokens: int) -> "Run":
+        """The run one step later, with the state and the position that follow a batch of so many tokens."""
+        seen = self.tokens_seen + tokens
+        return dataclasses.replace(self, state=state, step=self.step + 1, position=position, tokens_seen=seen)
+
 
 @dataclasses.dataclass(frozen=True)
 class Progress:

@@ -57,16 +57,7 @@ def train(
                 observer.before_step(run)
             batch, next_position = data.batch(run.position)
             state, metrics = trainer.step(run.state, trainer.put(batch))
-            before, run = (
-                run,
-                dataclasses.replace(
-                    run,
-                    state=state,
-                    step=run.step + 1,
-                    position=next_position,
-                    tokens_seen=run.tokens_seen + data.B * data.T,
-                ),
-            )
+            before, run = run, run.advance(state, next_position, data.B * data.T)
             numbers = {}
             if validator and validator.due(run.step):
                 with log.pause(metrics):
