@@ -172,7 +172,8 @@ def test_what_is_prepared_is_trained_on_and_shown(text, tmp_path, capsys, monkey
     out = tmp_path / "out"
     words = [text, "--out", out, "--val", 0.2, "--canaries", 3, "--pii", "report", "--shard-tokens", 30_000]
     assert run(*words, "--workers", 1) == 0
-    flags = ["--size", "tiny", "--block-size", 32, "--B", 2, "--T", 16, "--steps", 2, "--order", "shuffled"]
+    flags = ["--n-layer", 1, "--n-head", 1, "--n-embd", 8, "--block-size", 32, "--B", 2, "--T", 16]
+    flags += ["--steps", 2, "--order", "shuffled"]
     flags += ["--data", out, "--val", out, "--out", tmp_path / "run"]
     assert console.run(train.main, list(map(str, flags))) == 0
     monkeypatch.setattr(memorization, "REFERENCES", 63)

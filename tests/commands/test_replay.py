@@ -15,7 +15,7 @@ from jaxgpt.runs.checkpoint import Checkpoints
 from jaxgpt.training.resume import load_run_config
 from jaxgpt.training.setup import build_trainer
 
-TINY = ["--size", "tiny", "--block-size", "32", "--T", "16"]
+TINY = ["--n-layer", 2, "--n-head", 2, "--n-embd", 16, "--block-size", 32, "--T", 16]
 
 
 def run(main, *words):

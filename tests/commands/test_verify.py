@@ -6,7 +6,7 @@ import pytest
 from jaxgpt import console
 from jaxgpt.commands import train, verify
 
-TINY = ["--size", "tiny", "--block-size", "32", "--B", "2", "--T", "16"]
+TINY = ["--n-layer", "2", "--n-head", "2", "--n-embd", "16", "--block-size", "32", "--B", "2", "--T", "16"]
 
 
 def run(main, *words):

@@ -33,7 +33,8 @@ from tests.support.kill import numbers, saved_bits, survive
 from tests.support.losses import mean_loss
 
 SCRIPT = Path(__file__).parents[2] / "train.py"
-TINY = ["--size", "tiny", "--block-size", "32", "--B", "2", "--T", "16"]
+SHAPE = ["--n-layer", "2", "--n-head", "2", "--n-embd", "16", "--block-size", "32"]
+TINY = [*SHAPE, "--B", "2", "--T", "16"]
 
 
 TEXT = " ".join(f"word{n % 7}" for n in range(82)) + "\n"  # 165 tokens: 5 batches of 2*16 to an epoch, and a remainder
@@ -102,9 +103,9 @@ def test_what_a_run_prints_and_leaves(text, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"corpus    {text}: 165 tokens, 5 batches per epoch of 2*16\n" in printed
     assert "device    CPU, " in printed
-    assert "model     3,318,592 parameters: 2 layers, 2 heads, width 64, float32\n" in printed
+    assert "model     811,216 parameters: 2 layers, 2 heads, width 16, float32\n" in printed
     assert len([line for line in printed.splitlines() if line.count("|") == 5]) == 1 + 7
-    assert f"python -m jaxgpt train --size tiny --B 2 --T 16 --steps 14 --data {text}" in printed
+    assert f"python -m jaxgpt train --B 2 --T 16 --steps 14 --data {text}" in printed
     assert "\x1b" not in printed  # plain where it is no terminal
     assert [row["position"] for row in rows(out)] == [0, 32, 64, 96, 128, 0, 32]
     assert [row["tokens_seen"] for row in rows(out)] == [32 * k for k in range(1, 8)]
@@ -112,7 +113,7 @@ def test_what_a_run_prints_and_leaves(text, tmp_path, capsys):
     assert rows(out)[-1]["loss"] < rows(out)[0]["loss"]
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["3", "6", "7"]
     config = json.loads((out / "config.json").read_text())
-    assert (config["steps"], config["lr"], config["n_embd"], config["seed"]) == (7, 3e-4, 64, 0)
+    assert (config["steps"], config["lr"], config["n_embd"], config["seed"]) == (7, 3e-4, 16, 0)
     assert config["versions"]["jax"] == jax.__version__ and config["device_name"].startswith("CPU")
     with Checkpoints(out / "checkpoints") as checkpoints:
         assert checkpoints.progress(7).position == 64
@@ -192,7 +193,7 @@ def test_the_fingerprints_of_two_runs_tell_where_they_part(text, tmp_path):
 # ---- Resume
 
 
-@pytest.mark.parametrize("k", [1, 3, 7])
+@pytest.mark.parametrize("k", [7, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 3))])
 def test_k_steps_and_k_more_in_a_new_process_are_2k_steps_to_the_bit(text, tmp_path, k):
     """7 + 7 steps cross the corpus's wrap after 5 in both halves."""
     words = [*TINY, "--data", text, "--recipe", "gpt3", "--schedule", "constant", "--warmup-ratio", 0]
@@ -282,6 +283,7 @@ def test_a_run_that_died_goes_on_from_its_checkpoint(six_steps, tmp_path, monkey
     assert saved_bits(tmp_path / "parts", 6) == saved_bits(whole, 6)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path):
     """SIGKILL at random moments of real processes; `python tests/support/kill.py --kills 30` is the long form."""
     assert survive(tmp_path, kills=4)["further"] >= 2
@@ -302,6 +304,7 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(nine_steps, text, tm
     assert saved_bits(tmp_path / "parts", 6) == saved_bits(nine_steps, 6)
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_moment_is_no_traceback_and_loses_nothing(text, tmp_path):
     """Real processes, each stopped a little later in its step or save than the one before; all save at every step."""
     words = [*TINY, "--data", text, "--steps", 10**6, "--save-every", 1, "--out", tmp_path / "out"]
@@ -322,7 +325,7 @@ def test_an_interrupt_at_any_moment_is_no_traceback_and_loses_nothing(text, tmp_
 
 
 def test_batch_shape_and_length_may_change_at_a_resume(text, tmp_path, capsys):
-    words = ["--size", "tiny", "--block-size", 32, "--data", text, "--out", tmp_path / "out", "--recipe", "gpt3"]
+    words = [*SHAPE, "--data", text, "--out", tmp_path / "out", "--recipe", "gpt3"]
     assert run(*words, "--B", 1, "--T", 30, "--steps", 4) == 0
     assert run(*words, "--B", 2, "--T", 32, "--steps", 6) == 0
     printed = capsys.readouterr().out
@@ -391,6 +394,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
+@pytest.mark.slow
 def test_a_folder_made_read_only_meanwhile_is_told_and_the_run_saves_when_it_is_not(nine_steps, text, tmp_path):
     words = [*TINY, "--data", text, "--steps", 9, "--save-every", 2]
     command = [sys.executable, "-c", WITHOUT_RIGHTS_OF_ROOT, "-c", READ_ONLY, *words, "--out", tmp_path / "parts"]
@@ -488,7 +492,9 @@ def test_another_text_is_refused_with_both_hashes_unless_that_is_allowed(text, t
     assert [row["position"] for row in rows(tmp_path / "out")] == [0, 32, 64]
 
 
-@pytest.mark.parametrize("when", ["compiling", "stepping", "saving"])
+@pytest.mark.parametrize(
+    "when", ["saving", *(pytest.param(when, marks=pytest.mark.slow) for when in ("compiling", "stepping"))]
+)
 def test_sigterm_ends_a_run_within_ten_seconds_at_any_moment(text, tmp_path, when):
     out = tmp_path / "out"
     words = [*TINY, "--data", text, "--steps", 10**6, "--save-every", 1 if when == "saving" else 0, "--out", out]
@@ -523,13 +529,13 @@ def test_a_run_may_begin_with_the_weights_of_another(finished, text, tmp_path, c
     assert run(*words, "--steps", 1) == 0
     printed = capsys.readouterr().out
     assert f"run       {tmp_path}/out: 1 steps from the weights of {source}\n" in printed
-    assert "3,318,592 parameters: 2 layers, 2 heads, width 64" in printed  # no --size, no --block-size
+    assert "811,216 parameters: 2 layers, 2 heads, width 16" in printed  # no --size, no --block-size
     (row,) = rows(tmp_path / "out")
     x, y, _ = next_batch(corpus.load(str(text)).tokens, 0, 2, 16)
     expected = mean_loss(load(resolve_weights(finished / "out")), {"tokens": x, "targets": y})
     assert (row["step"], row["position"]) == (0, 0)
     assert abs(row["loss"] - expected) < 1e-5
-    assert row["loss"] < rows(finished / "out")[0]["loss"] - 0.1  # what the first step has learnt is there
+    assert row["loss"] < rows(finished / "out")[0]["loss"] - 0.01  # what the first step has learnt is there
     moments = saved_bits(tmp_path / "out", 1)
     assert np.frombuffer(next(bits for name, bits in moments.items() if "count" in name), np.int32) == 1
 
@@ -718,6 +724,7 @@ def test_a_run_may_go_on_with_other_parts(text, tmp_path):
     assert positions == [32 * (step % 5) for step in range(6)]
 
 
+@pytest.mark.slow
 def test_a_second_start_compiles_nothing(text, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMPILATION")}
     environment |= {"JAXGPT_CACHE": str(tmp_path / "cache"), "JAX_LOG_COMPILES": "1"}

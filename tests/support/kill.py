@@ -47,7 +47,8 @@ def survive(folder: Path, kills: int, seed: int = 0) -> dict[str, int]:
     draw, count = random.Random(seed), {"kills": 0, "starting": 0, "saving": 0, "further": 0}
     text, steps = folder / "text.txt", 24 * kills
     text.write_text(TEXT)
-    words = ["--size", "tiny", "--block-size", 32, "--B", 2, "--T", 16, "--data", text, "--device", "cpu"]
+    words = ["--n-layer", 2, "--n-head", 2, "--n-embd", 16, "--block-size", 32, "--B", 2, "--T", 16]
+    words += ["--data", text, "--device", "cpu"]
     words += ["--steps", steps, "--save-every", 2, "--hash-every", 1, "--recipe", "gpt3"]
     command = [sys.executable, str(SCRIPT), *map(str, words), "--out"]
     done = subprocess.run([*command, str(folder / "whole")], capture_output=True, text=True)
