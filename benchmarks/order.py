@@ -19,7 +19,8 @@ import tyro
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from jaxgpt.data import shards
-from jaxgpt.data.loader import next_batch, next_windows
+from jaxgpt.data.loader import next_batch
+from jaxgpt.data.windows import next_windows
 
 
 @dataclasses.dataclass

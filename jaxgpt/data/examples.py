@@ -1,6 +1,7 @@
 """Examples with answers as tables of rows: prompts with completions, conversations, texts with labels."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,7 +10,6 @@ import numpy as np
 
 from jaxgpt.data import completions, labels
 from jaxgpt.data.base import Batch, ExampleKind, all_rows
-from jaxgpt.data.loader import epoch_order, next_examples
 from jaxgpt.data.records import Records, read_jsonl, read_table
 from jaxgpt.data.tokenizer import byte_lengths
 from jaxgpt.errors import DataError
@@ -55,7 +55,7 @@ class Examples:
     rows: slice = dataclasses.field(default_factory=all_rows, kw_only=True)
 
     def batch(self, position: int, model: Any = None) -> tuple[Batch, int]:
-        """loader.next_examples: rows of the table, and the next position."""
+        """next_examples: rows of the table, and the next position."""
         *arrays, next_position = next_examples(
             tuple(self.table.values()), position, self.B, self.T, self.seed, self.rows
         )
@@ -168,6 +168,36 @@ def _fingerprint(table: Batch) -> str:
     for array in table.values():
         digest.update(array.astype("<i4"))
     return digest.hexdigest()
+
+
+# ---- The order
+
+
+def next_examples(
+    table: tuple[np.ndarray, ...], position: int, B: int, T: int, seed: int, rows: slice = slice(None)
+) -> tuple[np.ndarray, ...]:
+    """As `next_batch`, for a table of examples: B of its rows, reshuffled every epoch.
+
+    An epoch is all rows once. A batch may hold the last rows of one epoch and the first of the next: none is left out.
+
+    Args:
+      table: arrays whose first axis is the same R rows of T tokens each.
+      position: in tokens: k*T after k rows.
+      seed: of the orders; the order of epoch e depends only on (seed, e).
+      rows: which of the B rows to return.
+
+    Returns:
+      The rows of each array, int32, then the next position, position + B*T.
+    """
+    R = len(table[0])
+    chosen = [epoch_order(R, seed, k // R)[k % R] for k in range(position // T, position // T + B)[rows]]
+    return *(np.asarray(array[chosen], dtype=np.int32) for array in table), position + B * T
+
+
+@functools.lru_cache(maxsize=2)  # a batch may reach into the next epoch
+def epoch_order(R: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of R rows in an epoch: a permutation that depends only on the arguments."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(R)
 
 
 # ---- Files

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.data.base import Batch, all_rows
-from jaxgpt.data.loader import batches_per_epoch, next_batch, next_windows, windows
+from jaxgpt.data.loader import batches_per_epoch, next_batch
 from jaxgpt.data.shards import Tokens
 from jaxgpt.data.tokenizer import byte_lengths
+from jaxgpt.data.windows import next_windows, windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Windows:
         return hashlib.sha256("".join(f"{weight} {text.fingerprint}\n" for weight, text in parts).encode()).hexdigest()
 
     def batch(self, position: int, model: Any = None) -> tuple[Batch, int]:
-        """loader.next_windows; arrays as Text.batch gives them."""
+        """windows.next_windows; arrays as Text.batch gives them."""
         tokens = [text.tokens for text in self.texts]
         order = self.weights, position, self.B, self.T, self.seed
         return _named(*next_windows(tokens, *order, self.rows, self.horizon))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.data import examples
+from jaxgpt.data.examples import epoch_order, next_examples
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
 
@@ -170,3 +171,38 @@ def test_a_word_without_an_end_is_one_line(write):
 def test_a_file_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(DataError, match=r"nowhere.csv: no such file"):
         examples.load(f"{tmp_path}/nowhere.csv", B=3, T=8)
+
+
+# ---- The order
+
+
+@pytest.mark.parametrize("R, B", [(7, 3), (5, 5), (3, 8), (10, 1)])
+def test_every_epoch_has_each_row_once_in_a_new_order(R, B):
+    T, seed, epochs = 4, 11, 6
+    table = np.arange(R * T, dtype=np.uint16).reshape(R, T), np.arange(R) * 100
+    position, seen = 0, []
+    while len(seen) < R * epochs:
+        x, y, following = next_examples(table, position, B, T, seed)
+        assert x.shape == (B, T) and y.shape == (B,) and x.dtype == y.dtype == np.int32
+        assert following == position + B * T
+        np.testing.assert_array_equal(x[:, 0] // T, y // 100)  # the arrays are cut alike
+        seen += (y // 100).tolist()
+        position = following
+    orders = [tuple(seen[R * epoch : R * (epoch + 1)]) for epoch in range(epochs)]
+    assert all(sorted(order) == list(range(R)) for order in orders)
+    assert len(set(orders)) > 1 or R == 1
+    assert [int(next_examples((table[1],), k * T, 1, T, seed)[0][0] // 100) for k in range(R)] == list(orders[0])
+
+
+def test_orders_depend_only_on_the_seed_and_the_epoch():
+    orders = {tuple(epoch_order(50, seed, epoch).tolist()) for seed in range(4) for epoch in range(4)}
+    assert len(orders) == 16
+    assert (epoch_order(50, 1, 2) == epoch_order.__wrapped__(50, 1, 2)).all()
+
+
+def test_the_hosts_rows_of_examples_are_the_batch():
+    table = (np.arange(30).reshape(10, 3),)
+    whole, following = next_examples(table, 8 * 3, 6, 3, seed=0)
+    parts = [next_examples(table, 8 * 3, 6, 3, seed=0, rows=slice(first, first + 2)) for first in (0, 2, 4)]
+    np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), whole)
+    assert {position for _, position in parts} == {following}

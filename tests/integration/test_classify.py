@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxgpt import commands, console
-from jaxgpt.data.loader import epoch_order
+from jaxgpt.data.examples import epoch_order
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
