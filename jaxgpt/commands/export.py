@@ -9,7 +9,7 @@ from typing import Annotated
 from jaxgpt.commands.flags import parse, place
 from jaxgpt.data.tokenizer import hugging_face_files
 from jaxgpt.errors import CheckpointError
-from jaxgpt.runs.folder import make_new
+from jaxgpt.runs.folder import make_empty_folder
 from jaxgpt.runs.weights import resolve_weights
 
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     source = resolve_weights(config.run)
     if not source.is_run:
         raise CheckpointError(f"{config.run}: not a run of train.py; what is exported is a run's newest checkpoint")
-    make_new(config.folder)
+    make_empty_folder(config.folder)
 
     from jaxgpt.models.convert import with_n_heads
     from jaxgpt.runs.huggingface import load, save_hf

@@ -180,14 +180,14 @@ def replay(run: LoggedRun, asked: int) -> None:
 def state_before(run: LoggedRun, asked: int) -> tuple[int, "TrainState", str]:
     """The latest state that there is at or before a step, the step it is of, and where it comes from."""
     from jaxgpt.runs.checkpoint import Checkpoints
-    from jaxgpt.runs.restore import candidates, first_good
+    from jaxgpt.runs.restore import candidates, read_first_valid
     from jaxgpt.training.setup import build_trainer
 
     config = run.config_at(asked)
     trainer = build_trainer(config, mesh_of_run(config))
     with Checkpoints(config.run.out / "checkpoints") as checkpoints:
         steps = candidates(checkpoints.folder, at_most=asked)
-        found, corrupt = first_good(steps, lambda step: (step, checkpoints.restore(step, trainer.shapes)))
+        found, corrupt = read_first_valid(steps, lambda step: (step, checkpoints.restore(step, trainer.shapes)))
     for error in corrupt.values():
         note(str(error))
     if found:

@@ -18,8 +18,8 @@ import orbax.checkpoint as ocp
 
 from jaxgpt.console import say
 from jaxgpt.errors import CheckpointError, CorruptError, JaxgptError
-from jaxgpt.runs.progress import Progress, Run, brief, corrupt_error, from_json, require_fingerprint, to_json
-from jaxgpt.runs.restore import candidates, first_good, list_steps
+from jaxgpt.runs.progress import Progress, Run, corrupt_error, format_error, from_json, require_fingerprint, to_json
+from jaxgpt.runs.restore import candidates, list_steps, read_first_valid
 from jaxgpt.runtime.distributed import all_processes, max_across_processes
 
 KEEP = 3  # checkpoints of a run
@@ -36,19 +36,19 @@ class KeepNewestAndBest(ocp.checkpoint_managers.PreservationPolicy):
         self.best: list[int] = []  # steps, each better than those before it; the saving of one may fail
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        old, there = len(checkpoints) - KEEP, {each.step for each in checkpoints}
-        best = next((step for step in reversed(self.best) if step in there), None)
-        return [place >= old or each.step == best for place, each in enumerate(checkpoints)]
+        n_old, steps = len(checkpoints) - KEEP, {checkpoint.step for checkpoint in checkpoints}
+        best = next((step for step in reversed(self.best) if step in steps), None)
+        return [index >= n_old or checkpoint.step == best for index, checkpoint in enumerate(checkpoints)]
 
 
 class Checkpoints:
     """The checkpoints of a run, folder/<steps done>: the newest three and the best. A context, which ends all saved.
 
     Saving is asynchronous: `save` returns when the state is copied to host memory, so that the next step may take over
-    the donated buffers, and a thread writes the copy. A folder gets its final name when it is whole, so a kill while
+    the donated buffers, and a thread writes the copy. A folder gets its final name when it is complete, so a kill while
     saving leaves the checkpoint before it as the newest.
 
-    What is read is held to what was saved: the JSON has a fingerprint of every array, and a SHA-256 of itself.
+    Reading verifies what was saved: the JSON has a fingerprint of every array, and a SHA-256 of itself.
 
     Whoever makes one must hold the run's lock: what a killed process has left half written is deleted.
 
@@ -77,7 +77,7 @@ class Checkpoints:
             raise CheckpointError(f"{folder}: {error.strerror}; choose another --out") from None
         self._step, self._in_flight = 0, False  # of the save that was begun last
         self._failures = 0  # saves in a row that failed
-        self._problems: list[str] = []  # that nobody was told of yet
+        self._problems: list[str] = []  # not reported yet
         self._met_corruption = False
 
     def __enter__(self) -> "Checkpoints":
@@ -89,7 +89,7 @@ class Checkpoints:
         if jax.process_count() > 1 and failure and not issubclass(failure, JaxgptError):
             return  # another process is gone, and its part of what is half written will never come
         self.wait()
-        with contextlib.suppress(Exception):  # a save that failed is told of below
+        with contextlib.suppress(Exception):  # a save that failed is reported below
             self._manager.close()
         if self._met_corruption:
             gc.collect()  # tasks that orbax abandoned complain when they are collected: now, while nobody listens
@@ -115,14 +115,14 @@ class Checkpoints:
                 f"{self.folder}: a checkpoint takes {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free; "
                 "make room, or choose an --out on another disk"
             )
-        at_most = KEEP + 1 + best  # the oldest goes when the newest is whole
+        at_most = KEEP + 1 + best  # the oldest is deleted when the newest is complete
         missing = min(saves, at_most - len(self.steps())) * size - free
         return f"{missing / 1e9:.2f} GB are missing for the checkpoints: {free / 1e9:.2f} GB are free" * (missing > 0)
 
     def due(self, run: Run) -> bool:
         """Whether a run should be saved now: by the steps, for its best validation loss, or since a save has failed."""
-        by_steps = self.every > 0 and run.step % self.every == 0
-        return by_steps or (run.best is not None and run.best.step == run.step) or self._retry(run.step)
+        scheduled = self.every > 0 and run.step % self.every == 0
+        return scheduled or (run.best is not None and run.best.step == run.step) or self._retry(run.step)
 
     def save(self, run: Run) -> None:
         """Begin to save a run as folder/<steps done>. What fails is not raised: see `problem`; it is tried again."""
@@ -139,7 +139,7 @@ class Checkpoints:
                 self._manager.save(run.step, args=ocp.args.Composite(**arguments), force=True)
                 self._in_flight = True
             except Exception as error:  # orbax raises OSError, ValueError and its own
-                self._failed(error)
+                self._handle_failure(error)
 
     def before_step(self, run: Run) -> None:
         pass
@@ -170,20 +170,20 @@ class Checkpoints:
                     self._failures = 0
                     self._clear()  # what those saves have written after they were given up
             except Exception as error:  # as in save
-                self._failed(error)
+                self._handle_failure(error)
 
-    def _failed(self, error: Exception) -> None:
+    def _handle_failure(self, error: Exception) -> None:
         if jax.process_count() > 1:  # they can't try again together: what one can't write the others don't know
             raise CheckpointError(
                 f"{self.folder}: the checkpoint of step {self._step:,} could not be saved by all processes "
-                f"({brief(error.__context__ or error)}); mend that, then start the same command again in all of them"
+                f"({format_error(error.__context__ or error)}); fix that, then start the same command in all of them"
             ) from None
         if (self.folder / str(self._step)).exists():  # orbax deletes the oldest when the newest has its name
             self._failures = 0
-            self._problems.append(f"an old checkpoint could not be deleted ({brief(error)})")
+            self._problems.append(f"an old checkpoint could not be deleted ({format_error(error)})")
         else:
             self._failures += 1
-            self._problems.append(f"the checkpoint of step {self._step:,} could not be saved ({brief(error)})")
+            self._problems.append(f"the checkpoint of step {self._step:,} could not be saved ({format_error(error)})")
         with contextlib.suppress(OSError):
             self._clear()  # the room that it took
         with contextlib.suppress(Exception):
@@ -201,7 +201,7 @@ class Checkpoints:
     # ---- Reading
 
     def steps(self) -> list[int]:
-        """Steps done in the checkpoints that are there, whole or not, the newest first."""
+        """Steps done in the checkpoints that are there, corrupt or not, the newest first."""
         return list_steps(self.folder)
 
     def resume(
@@ -225,10 +225,10 @@ class Checkpoints:
             check_compatible(progress, self.folder / str(step))
             return progress, self.restore(step, like)
 
-        found, corrupt = first_good(candidates(self.folder), read)
+        restored, corrupt = read_first_valid(candidates(self.folder), read)
         for error in corrupt.values():
             on_corrupt(str(error))
-        if found:
+        if restored:
             for step in corrupt:
                 self._set_aside(step)
         elif corrupt:
@@ -236,7 +236,7 @@ class Checkpoints:
                 f"{self.folder}: every checkpoint there is corrupt, and none was changed; "
                 "choose another --out, or start over with --fresh"
             )
-        return found
+        return restored
 
     def progress(self, step: int) -> Progress:
         """The JSON of a checkpoint."""
@@ -250,10 +250,10 @@ class Checkpoints:
           like: shapes, dtypes and shardings, which may have been others when it was saved; without, the default device.
 
         Raises:
-          CorruptError: it can't be read, or the bits are not those that were saved.
+          CorruptError: it can't be read, or its bits differ from what was saved.
         """
         _, fingerprint = self._json(step)
-        state = self._read(step, state=ocp.args.StandardRestore(jax.tree.map(_somewhere, like)))["state"]
+        state = self._read(step, state=ocp.args.StandardRestore(jax.tree.map(_with_default_sharding, like)))["state"]
         require_fingerprint(state, fingerprint, self.folder / str(step))
         return state
 
@@ -264,7 +264,7 @@ class Checkpoints:
     def _read(self, step: int, **items: Any) -> Any:
         arguments = ocp.args.Composite(**items)
         try:
-            return _read_by_all(lambda: self._reader.restore(step, args=arguments), self.folder / str(step))
+            return _read_on_all_processes(lambda: self._reader.restore(step, args=arguments), self.folder / str(step))
         except Exception:
             self._met_corruption = True
             raise
@@ -292,14 +292,14 @@ def restore_weights(folder: Path, like: Any, step: int | None = None) -> tuple[A
     _silence_orbax()
     checkpoints = (folder / "checkpoints").absolute()
     if step is not None:
-        return _weights(checkpoints, step, like)
-    found, corrupt = first_good(candidates(checkpoints), lambda step: _weights(checkpoints, step, like))
-    *others, last = [None, *corrupt.values()] if found is None else [*corrupt.values(), None]
-    for error in filter(None, others):
+        return _restore_model(checkpoints, step, like)
+    restored, corrupt = read_first_valid(candidates(checkpoints), lambda step: _restore_model(checkpoints, step, like))
+    *skipped, last = [None, *corrupt.values()] if restored is None else [*corrupt.values(), None]
+    for error in filter(None, skipped):
         if jax.process_index() == 0:
             print(f"note: {error}", file=sys.stderr)
-    if found:
-        return found
+    if restored:
+        return restored
     if last:
         raise last
     raise CheckpointError(
@@ -307,23 +307,27 @@ def restore_weights(folder: Path, like: Any, step: int | None = None) -> tuple[A
     )
 
 
-def _weights(checkpoints: Path, step: int, like: Any) -> tuple[Any, Progress]:
+def _restore_model(checkpoints: Path, step: int, like: Any) -> tuple[Any, Progress]:
     manager = _reader(checkpoints)
     leaves, tree = jax.tree_util.tree_flatten_with_path(like)
-    wanted: dict[str, Any] = {}  # a part of a checkpoint is asked for as dicts in dicts
+    model_items: dict[str, Any] = {}  # a part of a checkpoint is asked for as dicts in dicts
     for path, leaf in leaves:
         *parents, last = (key.name for key in path)
-        functools.reduce(lambda at, name: at.setdefault(name, {}), parents, wanted)[last] = _somewhere(leaf)
+        functools.reduce(lambda node, name: node.setdefault(name, {}), parents, model_items)[last] = (
+            _with_default_sharding(leaf)
+        )
     arguments = ocp.args.PyTreeRestore(
-        {"model": wanted},
-        restore_args=ocp.checkpoint_utils.construct_restore_args({"model": wanted}),
+        {"model": model_items},
+        restore_args=ocp.checkpoint_utils.construct_restore_args({"model": model_items}),
         partial_restore=True,
     )
     where = checkpoints / str(step)
-    both = ocp.args.Composite(state=arguments, progress=ocp.args.JsonRestore())
-    found = _read_by_all(lambda: manager.restore(step, args=both), where)
-    progress, fingerprint = from_json(found["progress"], where)
-    arrays = [functools.reduce(lambda at, key: at[key.name], path, found["state"]["model"]) for path, _ in leaves]
+    both_parts = ocp.args.Composite(state=arguments, progress=ocp.args.JsonRestore())
+    restored = _read_on_all_processes(lambda: manager.restore(step, args=both_parts), where)
+    progress, fingerprint = from_json(restored["progress"], where)
+    arrays = [
+        functools.reduce(lambda node, key: node[key.name], path, restored["state"]["model"]) for path, _ in leaves
+    ]
     model = jax.tree.unflatten(tree, arrays)
     require_fingerprint(model, {name.removeprefix(".model"): value for name, value in fingerprint.items()}, where)
     return model, progress
@@ -331,50 +335,52 @@ def _weights(checkpoints: Path, step: int, like: Any) -> tuple[Any, Progress]:
 
 def _reader(folder: Path) -> ocp.CheckpointManager:
     """A manager that reads alone: by default, one process that can't read would have all others wait for ever."""
-    alone = ocp.options.MultiprocessingOptions()
+    multiprocessing = ocp.options.MultiprocessingOptions()
     if jax.process_count() > 1:
-        me = jax.process_index()
-        alone = ocp.options.MultiprocessingOptions(me, {me}, barrier_sync_key_prefix=f"process-{me}")
-    options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
+        process = jax.process_index()
+        multiprocessing = ocp.options.MultiprocessingOptions(
+            process, {process}, barrier_sync_key_prefix=f"process-{process}"
+        )
+    options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=multiprocessing)
     return ocp.CheckpointManager(folder, options=options)
 
 
-def _somewhere(like: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """On the default device, if it says nothing else."""
-    here = like.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=here)
+def _with_default_sharding(like: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """A leaf's shape and dtype with its sharding; without one, on the default device."""
+    sharding = like.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=sharding)
 
 
-def _read_by_all(read: Callable[[], Any], where: Path) -> Any:
-    """What every process reads, found whole by all of them or by none."""
-    found = error = None
+def _read_on_all_processes(read: Callable[[], Any], where: Path) -> Any:
+    """Read on every process; a failure of one fails all of them."""
+    result = error = None
     try:
-        found = read()
-    except Exception as raised:  # orbax raises KeyError, ValueError, OSError and bare Exception for damaged files
-        error = _unreadable(where, raised)
+        result = read()
+    except Exception as raised:  # orbax raises KeyError, ValueError, OSError and bare Exception for corrupt files
+        error = _classify_error(where, raised)
     kind = max_across_processes(0 if error is None else 1 if isinstance(error, CorruptError) else 2)
     if kind == 2 and isinstance(error, CorruptError | None):
-        error = CheckpointError(f"{where} can't be read by another process, which says why")
+        error = CheckpointError(f"{where} can't be read by another process; see its error")
     elif kind == 1 and error is None:
         error = corrupt_error(where, OSError("another process can't read its part"))
     if error:
         raise error
-    return found
+    return result
 
 
-def _unreadable(where: Path, error: Exception) -> Exception:
+def _classify_error(where: Path, error: Exception) -> Exception:
     """What a failure to read means: that the checkpoint is corrupt, or that the machine can't read now."""
     if isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
         return error
     if isinstance(error, OSError) and error.errno in TRANSIENT_ERRNOS:
         return CheckpointError(
-            f"{where} can't be read ({brief(error)}); mend that, or move it away to resume from the one before it"
+            f"{where} can't be read ({format_error(error)}); fix that, or move it away to resume from the one before it"
         )
     return corrupt_error(where, error)
 
 
 def _silence_orbax() -> None:
-    # Orbax tells of a failure many times: it is raised, which becomes our one line, and it is logged; and the tasks
+    # Orbax reports a failure many times: it is raised, which becomes our one line, and it is logged; and the tasks
     # that it abandons then print tracebacks of their own, now or when they are collected.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""A number for the bits of every array: what a checkpoint is held to, and what two runs are compared by."""
+"""A number for the bits of every array, by which a checkpoint is verified and two runs are compared."""
 
 from typing import Any
 
@@ -16,16 +16,16 @@ def fingerprint(tree: Any) -> jax.Array:
     so that the number of devices or threads changes nothing. One changed element always changes its leaf's number,
     since for a place the mixing is one to one; more changes, or two elements swapped, do but for one case in 2**32.
     """
-    return jnp.stack([_of(leaf) for leaf in jax.tree.leaves(tree)])
+    return jnp.stack([_hash(leaf) for leaf in jax.tree.leaves(tree)])
 
 
 @jax.jit
-def combined(tree: Any) -> jax.Array:
-    """One number for a whole tree, uint32 ()."""
-    return _of(fingerprint(tree))
+def combined_fingerprint(tree: Any) -> jax.Array:
+    """One number for a tree, uint32 ()."""
+    return _hash(fingerprint(tree))
 
 
-def by_name(tree: Any) -> dict[str, str]:
+def fingerprints_by_name(tree: Any) -> dict[str, str]:
     """The fingerprint of each leaf under its path, as eight hexadecimal digits."""
     numbers = jax.device_get(fingerprint(tree))
     leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -33,16 +33,16 @@ def by_name(tree: Any) -> dict[str, str]:
     return {path: f"{number:08x}" for path, number in zip(paths, numbers, strict=True)}
 
 
-def _of(x: jax.Array) -> jax.Array:
+def _hash(x: jax.Array) -> jax.Array:
     width = (jnp.finfo if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.iinfo)(x.dtype).bits
     bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{width}")).astype(jnp.uint32)
-    place = jnp.zeros(
+    index = jnp.zeros(
         x.shape, jnp.uint32
     )  # in row-major order; made by axis, so that a sharded array stays where it is
     for axis, size in enumerate(x.shape):
-        place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+        index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
     # The finalizer of MurmurHash3 (Appleby, public domain): each line is one to one on 32 bits.
-    z = bits + place * jnp.uint32(GOLDEN)
+    z = bits + index * jnp.uint32(GOLDEN)
     z = (z ^ (z >> 16)) * jnp.uint32(0x85EBCA6B)
     z = (z ^ (z >> 13)) * jnp.uint32(0xC2B2AE35)
     return (z ^ (z >> 16)).sum(dtype=jnp.uint32)

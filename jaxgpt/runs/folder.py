@@ -40,7 +40,7 @@ class RunLock:
 
     def reacquire_if_moved(self) -> bool:
         """Make and lock the folder anew if it was moved or deleted, and say whether it was."""
-        if is_at(self._files[-1].fileno(), self._out / ".lock"):
+        if is_same_file(self._files[-1].fileno(), self._out / ".lock"):
             return False
         self._files.append(_lock(self._out))
         return True
@@ -76,9 +76,9 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def _lock(out: Path, probe: str = "log.jsonl") -> TextIO:
-    with _writing(out), contextlib.ExitStack() as if_it_fails:
+    with _report_write_errors(out), contextlib.ExitStack() as cleanup:
         out.mkdir(parents=True, exist_ok=True)
-        lock = if_it_fails.enter_context((out / ".lock").open("a+"))
+        lock = cleanup.enter_context((out / ".lock").open("a+"))
         if fcntl:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,11 +93,11 @@ def _lock(out: Path, probe: str = "log.jsonl") -> TextIO:
         lock.flush()
         with (out / probe).open("ab"):  # what can't be written shall show now, not after the first step
             pass
-        if_it_fails.pop_all()
+        cleanup.pop_all()
         return lock
 
 
-def is_at(file: int, path: Path) -> bool:
+def is_same_file(file: int, path: Path) -> bool:
     """Whether an open file is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(file), path.stat())
@@ -106,7 +106,7 @@ def is_at(file: int, path: Path) -> bool:
 
 
 def parse_row(line: bytes) -> dict[str, Any] | None:
-    """A row of log.jsonl; None for a line that is none: damaged, or not ours."""
+    """A row of log.jsonl; None for a line that is none: corrupt, or not ours."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -123,15 +123,15 @@ def start_over(out: Path) -> bool:
     checkpoints = out / "checkpoints"
     if checkpoints.is_dir() and any(checkpoints.iterdir()) and not (out / "config.json").exists():
         raise UsageError(f"--fresh: {out} has checkpoints/ but no config.json: not a run of ours; choose another --out")
-    with _writing(out):
-        old = list(checkpoints.iterdir()) if checkpoints.exists() else []
-        for child in old:
+    with _report_write_errors(out):
+        children = list(checkpoints.iterdir()) if checkpoints.exists() else []
+        for child in children:
             shutil.rmtree(child) if child.is_dir() else child.unlink()
         (out / "log.jsonl").write_bytes(b"")
-    return bool(old)
+    return bool(children)
 
 
-def make_new(folder: Path) -> None:
+def make_empty_folder(folder: Path) -> None:
     """Make a folder for files that shall not meet others.
 
     Raises:
@@ -141,10 +141,10 @@ def make_new(folder: Path) -> None:
         raise UsageError(f"{folder}: is a file, not a folder; choose a new folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        used = any(folder.iterdir())
+        nonempty = any(folder.iterdir())
     except OSError as error:
         raise UsageError(f"{folder}: {error.strerror or error}; choose a folder that can be written") from None
-    if used:
+    if nonempty:
         raise UsageError(f"{folder}: there are files in it already; choose a new folder")
 
 
@@ -158,12 +158,12 @@ def require_writable(flag: str, path: Path, new: bool = False) -> None:
     Raises:
       UsageError: it can't be written, or it exists.
     """
-    there = os.path.lexists(path)
-    if new and there:
+    exists = os.path.lexists(path)
+    if new and exists:
         raise UsageError(f"{flag} {path}: exists already; choose another file")
     try:
         path.open("ab").close()
-        if not there:
+        if not exists:
             path.unlink()
     except OSError as error:
         raise UsageError(f"{flag} {path}: {error.strerror or error}; choose a file that can be written") from None
@@ -176,22 +176,22 @@ def write_config(out: Path, facts: dict[str, Any], start: dict[str, Any]) -> Non
       start: of this process: `step`, its first, and what is not the same at each start.
     """
     try:
-        before = [
-            each for each in json.loads((out / "config.json").read_text())["starts"] if each["step"] < start["step"]
+        earlier = [
+            entry for entry in json.loads((out / "config.json").read_text())["starts"] if entry["step"] < start["step"]
         ]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # the first start, or a file that was damaged
-        before = []
-    facts = facts | {"starts": [*before, start]}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # the first start, or a corrupt file
+        earlier = []
+    facts = facts | {"starts": [*earlier, start]}
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tiktoken")
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
     temporary = out / ".config.json.tmp"
-    with _writing(out):
+    with _report_write_errors(out):
         temporary.write_text(json.dumps(facts | {"versions": versions}, indent=2, default=str) + "\n")
         temporary.replace(out / "config.json")
 
 
 @contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
+def _report_write_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

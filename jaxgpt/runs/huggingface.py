@@ -25,9 +25,9 @@ from jaxgpt.models.configs import ModelConfig
 from jaxgpt.models.convert import with_config, with_n_heads
 from jaxgpt.models.lora import combine, merge, partition, with_base_weights
 from jaxgpt.runs.checkpoint import restore_weights
-from jaxgpt.runs.fingerprint import combined
-from jaxgpt.runs.folder import make_new
-from jaxgpt.runs.weights import TIED, WeightsRef, resolve_weights
+from jaxgpt.runs.fingerprint import combined_fingerprint
+from jaxgpt.runs.folder import make_empty_folder
+from jaxgpt.runs.weights import HF_TIED_KEY, WeightsRef, resolve_weights
 from jaxgpt.runtime.mesh import single_device, with_shardings
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -41,10 +41,10 @@ def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
       mesh: where; None: on the default device.
       changes: fields of its config that are not the weights' own: dtype, attention, unroll, pad_vocab_to_multiple_of.
 
-    Of a run with adapters they are those that the adapters are merged into. A head for labels is part of them.
+    A run's adapters are merged into its weights. A head for labels is part of them.
 
     Raises:
-      CheckpointError: a file is missing or damaged, or its tensors are not the model's; it names the first of them.
+      CheckpointError: a file is missing or corrupt, or its tensors are not the model's; it names the first of them.
     """
     rules = architecture(source.config).SHARDING_RULES
     like = with_shardings(shapes(source.config), mesh or single_device(), rules)
@@ -54,12 +54,14 @@ def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
         if source.base:
             padding = {"pad_vocab_to_multiple_of": source.config.pad_vocab_to_multiple_of}
             try:
-                given = with_n_heads(load(resolve_weights(source.base), mesh, **padding), source.config.predict_tokens)
-                base = with_base_weights(frozen, given)
+                weights = with_n_heads(
+                    load(resolve_weights(source.base), mesh, **padding), source.config.predict_tokens
+                )
+                base = with_base_weights(frozen, weights)
             except CheckpointError as error:
                 raise CheckpointError(
-                    f"{source.name} has adapters of weights that are not to be had ({error}); put them back, or go on "
-                    "with the run and their new place as --init-from"
+                    f"{source.name} has adapters for weights that can't be loaded ({error}); put them back, or resume "
+                    "the run with their new location as --init-from"
                 ) from None
             require_base(base, progress.identity, source.base)
             model = merge(combine(model, base))
@@ -69,12 +71,12 @@ def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
 
 
 def require_base(base: Model, identity: dict[str, Any], name: str) -> None:
-    """Refuse other weights than those that the adapters of a run were trained beside."""
-    now, then = f"{int(combined(base)):08x}", identity.get("base")
-    if now != then:
+    """Refuse other weights than those that a run's adapters were trained on."""
+    actual, expected = f"{int(combined_fingerprint(base)):08x}", identity.get("base")
+    if actual != expected:
         raise CheckpointError(
-            f"{name}: its weights have the fingerprint {now}, and the adapters were trained beside {then}; "
-            "put the weights back that were there"
+            f"{name}: its weights have the fingerprint {actual}, and the adapters were trained on {expected}; "
+            "restore the original weights"
         )
 
 
@@ -89,19 +91,19 @@ def load_hf(name_or_folder: str | Path, **changes: Any) -> Model:
 def save_hf(model: Model, folder: str | Path, labels: Sequence[str] = ()) -> None:
     """Write config.json and model.safetensors, float32, for `transformers` and for `load_hf`; without padding.
 
-    With a head for labels it is of transformers' class ForSequenceClassification, which `load_hf` does not read. That
+    With a head for labels it is transformers' class ForSequenceClassification, which `load_hf` does not read. The class
     looks for the last token that is not padding, and gives our logits for a text's tokens and <|endoftext|>.
 
     Args:
       labels: the names that the head's logits have, as many as it has.
 
     Raises:
-      UsageError: the folder has files in it already; the model predicts several tokens, which theirs don't; or it is of
-        an architecture that has no such layout.
+      UsageError: the folder has files in it already; the model predicts several tokens, which theirs don't; or its
+        architecture has no such layout.
       CheckpointError: it can't be written.
     """
-    theirs, title = model.config.hugging_face, model.config.title
-    if theirs is None:
+    layout, title = model.config.hugging_face, model.config.title
+    if layout is None:
         raise UsageError(f"a {title} has no layout of Hugging Face's; keep it as the run that made it")
     if model.config.predict_tokens > 1:
         raise UsageError(
@@ -112,17 +114,17 @@ def save_hf(model: Model, folder: str | Path, labels: Sequence[str] = ()) -> Non
     for path, leaf in jax.tree_util.tree_leaves_with_path(model):
         views = _as_tensors(path, np.asarray(leaf), model.config)
         tensors |= {name: np.ascontiguousarray(values) for name, values in views}
-    config = {name: getattr(model.config, ours) for name, ours in theirs.sizes.items()}
-    config |= {"model_type": theirs.model_type} | {name: allowed[0] for name, allowed in theirs.required.items()}
-    config |= {TIED: not model.config.untied_head}
+    config = {name: getattr(model.config, ours) for name, ours in layout.sizes.items()}
+    config |= {"model_type": layout.model_type} | {name: allowed[0] for name, allowed in layout.required.items()}
+    config |= {HF_TIED_KEY: not model.config.untied_head}
     end = 50256 if model.config.vocab_size > 50256 else None  # <|endoftext|>
-    config |= {"architectures": [theirs.causal_lm], "bos_token_id": end, "eos_token_id": end, "dtype": "float32"}
+    config |= {"architectures": [layout.causal_lm], "bos_token_id": end, "eos_token_id": end, "dtype": "float32"}
     if model.config.n_labels:
         by_id = dict(zip(range(model.config.n_labels), labels, strict=True))
-        config |= {"architectures": [theirs.classifier], "num_labels": len(by_id), "id2label": by_id}
+        config |= {"architectures": [layout.classifier], "num_labels": len(by_id), "id2label": by_id}
         config |= {"label2id": {label: number for number, label in by_id.items()}}
         config |= {"pad_token_id": 0}  # any but <|endoftext|>, which ends a text; 0 is what examples.py fills up with
-    make_new(folder)
+    make_empty_folder(folder)
     try:
         safetensors.numpy.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -154,18 +156,18 @@ class _Tensor:
 
     def read(self, to: np.ndarray) -> None:
         # A file is opened for each of its tensors because the pages of one that stays open stay in memory.
-        with _opened(self.file) as tensors:
+        with _open_safetensors(self.file) as tensors:
             values = tensors.get_tensor(self.name)
         with np.errstate(over="ignore"):  # of float64; the next line sees it
             to[:] = values
         if not np.isfinite(to.sum(dtype=np.float64)):  # finite float32 numbers can't reach float64's infinity
-            raise CheckpointError(f"{self.file}: tensor {self.name} has numbers that are not finite; it is of no use")
+            raise CheckpointError(f"{self.file}: tensor {self.name} has numbers that are not finite; use another model")
 
 
 def _read(folder: Path, like: Model) -> Model:
     hf = architecture(like.config).HUGGING_FACE
     tensors = _tensors(folder, hf)
-    _check(folder, tensors, like, hf)
+    _require_tensors(folder, tensors, like, hf)
     config = like.config
 
     def leaf(path: tuple, like: jax.ShapeDtypeStruct) -> jax.Array:
@@ -189,14 +191,14 @@ def _tensors(folder: Path, hf: HuggingFaceTensors) -> dict[str, _Tensor]:
     """The tensors of a folder, by the names that transformers gives them now."""
     tensors: dict[str, _Tensor] = {}
     for file in _files(folder):
-        with _opened(file) as content:
+        with _open_safetensors(file) as content:
             for stored in content.keys():  # noqa: SIM118 -- it is no dict
                 part = content.get_slice(stored)
                 name = stored.removeprefix(hf.prefix)
                 if not hf.skipped.fullmatch(name):
                     name = name if name == hf.head else hf.prefix + name
                     if name in tensors:
-                        raise CheckpointError(f"{folder}: tensor {stored} is there twice; copy the whole model again")
+                        raise CheckpointError(f"{folder}: tensor {stored} is there twice; copy the model again")
                     tensors[name] = _Tensor(file, stored, tuple(part.get_shape()), part.get_dtype())
     return tensors
 
@@ -223,20 +225,18 @@ def _files(folder: Path) -> list[Path]:
     raise CheckpointError(f"{folder}: no {WEIGHTS} there, nor {INDEX}; save_pretrained of transformers writes it")
 
 
-def _check(folder: Path, tensors: dict[str, _Tensor], like: Model, hf: HuggingFaceTensors) -> None:
-    """Every tensor is there, has its shape, and there is no other."""
+def _require_tensors(folder: Path, tensors: dict[str, _Tensor], like: Model, hf: HuggingFaceTensors) -> None:
+    """Refuse tensors that are missing, of another shape or dtype, or not the model's."""
     title, expected = like.config.title, {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(like):
         views = _as_tensors(path, np.broadcast_to(np.float32(0), leaf.shape), like.config)
         expected |= {name: view.shape for name, view in views}
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys() - {hf.head})
     if missing:
-        raise CheckpointError(
-            f"{folder}: tensor {missing[0]} is missing{_and_more(missing)}; copy the whole model again"
-        )
+        raise CheckpointError(f"{folder}: tensor {missing[0]} is missing{_and_more(missing)}; copy the model again")
     if extra == [hf.prefix + hf.labels]:
         raise CheckpointError(
-            f"{folder}: a head for labels ({hf.labels}), which is not read; name the run that it is of, "
+            f"{folder}: a head for labels ({hf.labels}), which can't be loaded; use the run that it was exported from, "
             "or another model"
         )
     if extra:
@@ -270,10 +270,10 @@ def _and_more(names: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Iterator[safetensors.safe_open]:
+def _open_safetensors(file: Path) -> Iterator[safetensors.safe_open]:
     try:
         with safetensors.safe_open(file, framework="numpy") as tensors:
             yield tensors
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"{file}: damaged, or no safetensors file ({reason}); copy it again") from None
+        raise CheckpointError(f"{file}: corrupt, or no safetensors file ({reason}); copy it again") from None

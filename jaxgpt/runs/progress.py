@@ -1,4 +1,4 @@
-"""How far a run is, and the JSON of a checkpoint: that, which run it is of, and fingerprints of its arrays."""
+"""A run's progress, and a checkpoint's JSON: the progress, the run's signature, and fingerprints of its arrays."""
 
 import dataclasses
 import hashlib
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgpt.errors import CorruptError
-from jaxgpt.runs.fingerprint import by_name
+from jaxgpt.runs.fingerprint import fingerprints_by_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Run:
     Attributes:
       state: the parameters and the optimizer's moments, step.TrainState.
       step: optimizer steps done.
-      position: where the next batch starts; the loader's whole state.
+      position: where the next batch starts; the loader has no other state.
       tokens_seen: tokens trained on.
       best: the lowest validation loss so far; None: there was no validation.
     """
@@ -51,7 +51,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """The JSON of a checkpoint: a Run without its state, and which run it is of.
+    """A checkpoint's JSON: a Run without its state, and the run's signature.
 
     Attributes:
       step, position, tokens_seen, best: those of Run.
@@ -72,7 +72,7 @@ class Progress:
 
 def to_json(progress: Progress, state: Any, versions: dict[str, str]) -> dict[str, Any]:
     """What is saved beside a state: its progress, a fingerprint of every array, versions, and a SHA-256 of all that."""
-    content = {**dataclasses.asdict(progress), "fingerprint": by_name(state), "versions": versions}
+    content = {**dataclasses.asdict(progress), "fingerprint": fingerprints_by_name(state), "versions": versions}
     return content | {"sha256": _sha256(content)}
 
 
@@ -83,15 +83,16 @@ def from_json(content: Any, where: Path) -> tuple[Progress, dict[str, str]]:
       CorruptError: it is not what was saved; `where` names the checkpoint.
     """
     try:
-        rest = dict(content)
-        if "sha256" not in rest:
+        fields = dict(content)
+        if "sha256" not in fields:
             raise ValueError("its JSON has no SHA-256: it is incomplete, or of an older version")
-        if rest.pop("sha256") != _sha256(rest):
+        if fields.pop("sha256") != _sha256(fields):
             raise ValueError("its JSON is not what was saved")
-        fingerprint = rest["fingerprint"]
-        if rest.get("best"):
-            rest["best"] = Best(**rest["best"])
-        return Progress(**{name: rest[name] for name in rest if name not in ("fingerprint", "versions")}), fingerprint
+        fingerprint = fields["fingerprint"]
+        if fields.get("best"):
+            fields["best"] = Best(**fields["best"])
+        numbers = {name: fields[name] for name in fields if name not in ("fingerprint", "versions")}
+        return Progress(**numbers), fingerprint
     except (TypeError, ValueError, KeyError) as error:
         raise corrupt_error(where, error) from error
 
@@ -102,7 +103,7 @@ def require_fingerprint(tree: Any, saved: dict[str, str], where: Path) -> None:
     Raises:
       CorruptError: it names the first array that differs.
     """
-    for name, number in by_name(tree).items():
+    for name, number in fingerprints_by_name(tree).items():
         if saved.get(name) != number:
             raise corrupt_error(
                 where, ValueError(f"{name} has the fingerprint {number}, and {saved.get(name)} was saved")
@@ -110,10 +111,10 @@ def require_fingerprint(tree: Any, saved: dict[str, str], where: Path) -> None:
 
 
 def corrupt_error(where: Path, error: Exception) -> CorruptError:
-    return CorruptError(f"{where} is corrupt and can't be used ({brief(error)})")
+    return CorruptError(f"{where} is corrupt and can't be used ({format_error(error)})")
 
 
-def brief(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 

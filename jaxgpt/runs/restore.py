@@ -32,7 +32,7 @@ def candidates(folder: Path, at_most: int | None = None) -> Iterator[int]:
         yield step
 
 
-def first_good(steps: Iterable[int], read: Callable[[int], T]) -> tuple[T | None, dict[int, CorruptError]]:
+def read_first_valid(steps: Iterable[int], read: Callable[[int], T]) -> tuple[T | None, dict[int, CorruptError]]:
     """What `read` returns for the first checkpoint that is not corrupt, or None; and the corrupt ones before it."""
     corrupt: dict[int, CorruptError] = {}
     for step in steps:

@@ -22,7 +22,7 @@ HUB = {
     "gpt2-xl": "15ea56dee5df4983c59b2538573817e1667135e2",
 }
 OWNER = "openai-community"
-TIED = "tie_word_embeddings"  # in Hugging Face's config.json; ours is the opposite, untied_head
+HF_TIED_KEY = "tie_word_embeddings"  # in Hugging Face's config.json; ours is the opposite, untied_head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +34,10 @@ class WeightsRef:
       config: the model's shape.
       is_run: whether train.py made them; else they are in Hugging Face's layout.
       folder: where they are; None for a model on the hub.
-      step: of a run, which checkpoint; None: the newest.
-      base: of a run with adapters, the weights that they adapt.
-      labels: of a run on labels, their names.
-      data_kind: of a run, the kind of its data: "text", "completions", "labels" or another.
+      step: a run's checkpoint; None: the newest.
+      base: the weights that a run's adapters adapt; None: it has no adapters.
+      labels: the names of a run's labels, if it was trained on labels.
+      data_kind: the kind of a run's data: "text", "completions", "labels" or another.
     """
 
     name: str
@@ -64,9 +64,9 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
     if not name or not os.path.isdir(folder):  # Path.is_dir raises an error for a name that is too long
         if name in HUB:
             return WeightsRef(name, GPT2Config(**SIZES[name]), is_run=False, folder=None)
-        found = "is a file, not a folder" if name and os.path.exists(folder) else "no such folder"
+        problem = "is a file, not a folder" if name and os.path.exists(folder) else "no such folder"
         raise CheckpointError(
-            f"{name or 'an empty name'}: {found}; weights have the name of a run folder, "
+            f"{name or 'an empty name'}: {problem}; weights have the name of a run folder, "
             f"of a folder with config.json and model.safetensors, or {', '.join(HUB)}"
         )
     step = None
@@ -75,21 +75,23 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
     path = folder / "config.json"
     content = read_config(path)
     if content is None:
-        begun = (folder / "checkpoints").is_dir()
-        what = (
-            "a run that is just starting; wait for it" if begun else "no run, nor Hugging Face's layout; name another"
+        starting = (folder / "checkpoints").is_dir()
+        state = (
+            "a run that is just starting; wait for it"
+            if starting
+            else "no run, nor Hugging Face's layout; name another"
         )
-        raise CheckpointError(f"{folder}: no config.json there: {what}")
+        raise CheckpointError(f"{folder}: no config.json there: {state}")
     is_run = (folder / "checkpoints").is_dir() or "block_size" in content
     if not is_run:
-        return WeightsRef(name, _of_hugging_face(path, content), is_run, folder)
-    config, labels = _of_run(path, content), content.get("labels", ())
+        return WeightsRef(name, _parse_hf_config(path, content), is_run, folder)
+    config, labels = _parse_run_config(path, content), content.get("labels", ())
     base = content.get("base", content.get("init_from")) if config.lora else None
     return WeightsRef(name, config, is_run, folder, step, base, tuple(labels), _data_kind(content))
 
 
 def resolve_text_weights(name_or_folder: str | Path) -> WeightsRef:
-    """As `find`, for a command that reads and writes text: the ids must be those of GPT-2's tokenizer."""
+    """As `resolve_weights`, for a command that reads and writes text: the ids must be those of GPT-2's tokenizer."""
     source = resolve_weights(name_or_folder)
     if source.config.vocab_size != VOCAB_SIZE:
         raise CheckpointError(
@@ -116,22 +118,22 @@ def read_config(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _of_run(path: Path, content: dict[str, Any]) -> ModelConfig:
+def _parse_run_config(path: Path, content: dict[str, Any]) -> ModelConfig:
     # Names that are not there are younger than the run, and had their default's effect.
     arch = CONFIGS.get(str(content.get("arch", "gpt2")))
     if arch is None:
         raise CheckpointError(f"{path}: arch is {content['arch']!r:.40}, and must be one of {', '.join(CONFIGS)}")
     fields = {field.name for field in dataclasses.fields(arch)}
     names = {"vocab_size", *arch.shape, "pad_vocab_to_multiple_of", "predict_tokens"} & fields & content.keys()
-    config = _checked(path, arch, {name: content[name] for name in names if content[name] is not None})
-    config = dataclasses.replace(config, untied_head=_truth(path, content, "untied_head", False))
+    config = _build_config(path, arch, {name: content[name] for name in names if content[name] is not None})
+    config = dataclasses.replace(config, untied_head=_read_bool(path, content, "untied_head", False))
     defaults = {"lora": 0, "lora_alpha": GPT2Config.lora_alpha, "lora_on": GPT2Config.lora_on}
     adapters = {name: content.get(name, default) for name, default in defaults.items()}
     labels = content.get("labels", [])
     types = (int, int | float, str)
-    right = all(isinstance(value, kind) for value, kind in zip(adapters.values(), types, strict=True))
-    right = right and isinstance(_data_kind(content), str)
-    if not right or adapters["lora"] < 0 or not isinstance(labels, list) or not all(isinstance(n, str) for n in labels):
+    valid = all(isinstance(value, kind) for value, kind in zip(adapters.values(), types, strict=True))
+    valid = valid and isinstance(_data_kind(content), str)
+    if not valid or adapters["lora"] < 0 or not isinstance(labels, list) or not all(isinstance(n, str) for n in labels):
         raise CheckpointError(
             f"{path}: its data kind, labels or adapters are no run's; it is rewritten when the run resumes"
         )
@@ -145,31 +147,31 @@ def _data_kind(content: dict[str, Any]) -> Any:
     return content.get("data_kind", content.get("objective", "text"))  # the older name
 
 
-def _of_hugging_face(path: Path, content: dict[str, Any]) -> ModelConfig:
-    known = {arch: theirs for arch in CONFIGS.values() if (theirs := arch.hugging_face)}
+def _parse_hf_config(path: Path, content: dict[str, Any]) -> ModelConfig:
+    layouts = {arch: layout for arch in CONFIGS.values() if (layout := arch.hugging_face)}
     kind = content.get("model_type")
-    arch = next((arch for arch, theirs in known.items() if theirs.model_type == kind), None)
+    arch = next((arch for arch, layout in layouts.items() if layout.model_type == kind), None)
     if arch is None:
-        titles = " or ".join(arch.title for arch in known)
-        types = " or ".join(repr(theirs.model_type) for theirs in known.values())
+        titles = " or ".join(arch.title for arch in layouts)
+        types = " or ".join(repr(layout.model_type) for layout in layouts.values())
         raise CheckpointError(f"{path}: model_type is {kind!r}: not {titles}'s architecture, where it is {types}")
-    theirs: HuggingFaceConfig = known[arch]
-    for name, allowed in theirs.required.items():
+    layout: HuggingFaceConfig = layouts[arch]
+    for name, allowed in layout.required.items():
         if (value := content.get(name, allowed[0])) not in allowed:
-            wanted = f"not {arch.title}'s architecture, where it is {allowed[0]!r}"
-            raise CheckpointError(f"{path}: {name} is {value!r}: {wanted}")
-    missing = [name for name in theirs.sizes if name not in content]
+            expected = f"not {arch.title}'s architecture, where it is {allowed[0]!r}"
+            raise CheckpointError(f"{path}: {name} is {value!r}: {expected}")
+    missing = [name for name in layout.sizes if name not in content]
     if missing:
-        shape = f"a {arch.title}'s shape is {', '.join(theirs.sizes)}"
+        shape = f"a {arch.title}'s shape is {', '.join(layout.sizes)}"
         raise CheckpointError(f"{path}: no {', '.join(missing)}; {shape}")
-    config = _checked(path, arch, {ours: content[name] for name, ours in theirs.sizes.items()})
-    config = dataclasses.replace(config, untied_head=not _truth(path, content, TIED, theirs.tied))
-    if mismatch := theirs.mismatch(config, content):
+    config = _build_config(path, arch, {ours: content[name] for name, ours in layout.sizes.items()})
+    config = dataclasses.replace(config, untied_head=not _read_bool(path, content, HF_TIED_KEY, layout.tied))
+    if mismatch := layout.mismatch(config, content):
         raise CheckpointError(f"{path}: {mismatch}")
     return config
 
 
-def _checked(path: Path, arch: type[ModelConfig], shape: dict[str, Any]) -> ModelConfig:
+def _build_config(path: Path, arch: type[ModelConfig], shape: dict[str, Any]) -> ModelConfig:
     for name, value in shape.items():
         if type(value) is not int or not 1 <= value < 2**24:
             raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be a whole number, from 1 to 2**24 - 1")
@@ -179,7 +181,7 @@ def _checked(path: Path, arch: type[ModelConfig], shape: dict[str, Any]) -> Mode
         raise CheckpointError(f"{path}: {str(error).replace('--', '')}") from None
 
 
-def _truth(path: Path, content: dict[str, Any], name: str, default: bool) -> bool:
+def _read_bool(path: Path, content: dict[str, Any], name: str, default: bool) -> bool:
     value = content.get(name, default)
     if type(value) is not bool:
         raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be true or false")
@@ -187,7 +189,7 @@ def _truth(path: Path, content: dict[str, Any], name: str, default: bool) -> boo
 
 
 def _download(name: str) -> Path:
-    """The folder of one of OpenAI's models in Hugging Face's cache; a download that broke off goes on."""
+    """The folder of one of OpenAI's models in Hugging Face's cache; an interrupted download resumes."""
     import huggingface_hub
     import huggingface_hub.errors
 
@@ -197,24 +199,24 @@ def _download(name: str) -> Path:
     except huggingface_hub.errors.LocalEntryNotFoundError:
         hub = huggingface_hub.constants.ENDPOINT
         print(f"note: fetching {OWNER}/{name} from {hub}", file=sys.stderr, flush=True)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tries again, and would tell of each time
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it retries, and would log each time
     try:
-        offered = huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(**where), retry_on_errors=True)
-        largest = _largest_file(GPT2Config(**SIZES[name]))
-        if not 0 < (offered.size or 0) <= largest:
-            raise ValueError(f"it offers a file of {offered.size} bytes, and the model takes up to {largest}")
+        metadata = huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(**where), retry_on_errors=True)
+        max_size = _largest_file(GPT2Config(**SIZES[name]))
+        if not 0 < (metadata.size or 0) <= max_size:
+            raise ValueError(f"it offers a file of {metadata.size} bytes, and the model takes up to {max_size}")
         path = Path(huggingface_hub.hf_hub_download(**where))
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != offered.etag:  # of a large file the hub's ETag is the SHA-256
-            path.resolve().unlink()  # else it would be taken for whole the next time
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != metadata.etag:  # a large file's ETag is its SHA-256
+            path.resolve().unlink()  # else it would be taken for complete the next time
             path.unlink(missing_ok=True)
-            raise ValueError(f"what came has the SHA-256 {found}, and {offered.etag} was announced")
+            raise ValueError(f"the download has the SHA-256 {digest}, and {metadata.etag} was announced")
         return path.parent
     except Exception as error:  # of the network, the hub, the disk: OSError, HfHubHTTPError, httpx's and others
         reason = str(error.__cause__ or error).split(". ")[0][:200]
         raise CheckpointError(
-            f"{name} could not be fetched ({reason}); try again, it goes on where it stopped; "
+            f"{name} could not be fetched ({reason}); try again, it resumes where it stopped; "
             "or bring its config.json and model.safetensors here by other means, and name their folder"
         ) from None
 

@@ -14,8 +14,8 @@ import rich.progress
 
 from jaxgpt.console import say
 from jaxgpt.errors import NumericsError
-from jaxgpt.runs.fingerprint import combined
-from jaxgpt.runs.folder import is_at, parse_row
+from jaxgpt.runs.fingerprint import combined_fingerprint
+from jaxgpt.runs.folder import is_same_file, parse_row
 from jaxgpt.runs.progress import Run
 from jaxgpt.runtime.distributed import broadcast_from_process_0
 from jaxgpt.training.validation import format_metrics
@@ -101,7 +101,7 @@ class MetricsLog:
         facts = {"step": before.step, "lr": float(self._learning_rates[before.step - self._start])}
         facts |= {"position": before.position, "tokens_seen": run.tokens_seen}
         if self._hash_every and run.step % self._hash_every == 0:
-            metrics = metrics | {"state": combined(run.state)}
+            metrics = metrics | {"state": combined_fingerprint(run.state)}
         pending, self._pending = self._pending, (facts, run.tokens_seen - before.tokens_seen, metrics, validation)
         if pending:
             self._write(*pending)
@@ -201,7 +201,7 @@ class RowFile:
     def _write(self) -> str:
         """Write the rows that wait; what went wrong, or ""."""
         try:
-            if self._waiting and not is_at(self._file.fileno(), self._path):  # moved or deleted: nobody would find them
+            if self._waiting and not is_same_file(self._file.fileno(), self._path):  # moved or deleted: nobody would find them
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 old, self._file = self._file, open(self._path, "ab", buffering=0)  # noqa: SIM115
                 old.close()

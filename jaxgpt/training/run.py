@@ -91,7 +91,7 @@ def run_locked(
 
     from jaxgpt.objectives import choose_objective
     from jaxgpt.runs.checkpoint import Checkpoints
-    from jaxgpt.runs.fingerprint import combined
+    from jaxgpt.runs.fingerprint import combined_fingerprint
     from jaxgpt.runtime import device
     from jaxgpt.runtime.mesh import device_bytes, local_rows
     from jaxgpt.runtime.profiler import Profiler
@@ -115,7 +115,7 @@ def run_locked(
     announce_trainer(config, trainer, device_name)
     with device.memory_errors("the weights of --init-from alone are too large"):
         frozen = trainer.init_frozen(config.run.seed, weights)
-    base = None if frozen.base is None else int(combined(frozen.base))
+    base = None if frozen.base is None else int(combined_fingerprint(frozen.base))
     signature = run_signature(config, data, trainer.model.dtype, base)
     require_one_run(config, signature, validation)
     if received and jax.process_count() == 1:  # several stop together, after a step

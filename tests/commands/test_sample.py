@@ -190,7 +190,7 @@ def test_wrong_weights_are_one_line(folder, tmp_path, capsys):
     for name, change, message in (
         ("bert", {"model_type": "bert"}, "model_type is 'bert': not GPT-2's architecture"),
         ("wide", {"vocab_size": 50260}, "50,260 token ids, and GPT-2's tokenizer has 50,257"),
-        ("truncated", {}, "model.safetensors: damaged, or no safetensors file"),
+        ("truncated", {}, "model.safetensors: corrupt, or no safetensors file"),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(config | change))

@@ -99,7 +99,7 @@ from jaxgpt.errors import CheckpointError
 from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import init_state
-tiny, tx = GPT2Config(61, 16, 3, 2, 20), make_optimizer(OptimizerConfig(), 1e-2)
+tiny, tx = GPT2Config(61, 16, 3, n_head=2, n_embd=20), make_optimizer(OptimizerConfig(), 1e-2)
 for folder in sys.argv[1:]:
     config = dataclasses.replace(tiny, n_embd=24) if "another_shape" in folder else tiny
     like = jax.eval_shape(functools.partial(init_state, config=config, tx=tx), jax.random.key(0))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxgpt.runs.fingerprint import by_name, combined, fingerprint
+from jaxgpt.runs.fingerprint import combined_fingerprint, fingerprint, fingerprints_by_name
 
 
 def in_numpy(x):
@@ -45,11 +45,13 @@ def test_flips_that_a_plain_sum_would_not_see_change_it():
 
 def test_names_and_one_number_for_all():
     tree = {"a": jnp.arange(3), "b": [jnp.ones(2), jnp.zeros((), jnp.int32)]}
-    names = by_name(tree)
+    names = fingerprints_by_name(tree)
     assert list(names) == ["['a']", "['b'][0]", "['b'][1]"]
     assert [int(number, 16) for number in names.values()] == fingerprint(tree).tolist()
     swapped = {"a": jnp.arange(3), "b": [jnp.zeros(2), jnp.ones((), jnp.int32)]}
-    assert int(combined(tree)) == in_numpy(np.asarray(fingerprint(tree))) != int(combined(swapped))
+    assert (
+        int(combined_fingerprint(tree)) == in_numpy(np.asarray(fingerprint(tree))) != int(combined_fingerprint(swapped))
+    )
 
 
 def test_does_not_depend_on_how_an_array_lies_on_devices(eight_devices):

@@ -99,7 +99,7 @@ def test_shards_with_an_index(saved):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert equal(load_hf(folder), model)
     (folder / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"model-00002-of-00002.safetensors: damaged, or no safetensors file"):
+    with pytest.raises(CheckpointError, match=r"model-00002-of-00002.safetensors: corrupt, or no safetensors file"):
         load_hf(folder)
     for content in (
         "{}",
@@ -188,7 +188,7 @@ def test_a_run_without_a_checkpoint(tiny, tmp_path):
         (lambda t: [t.pop(n) for n in list(t) if "h.2." in n], "h.2.attn.c_attn.bias is missing, and 11 more"),
         (
             lambda t: t.update({"score.weight": np.ones(3, np.float32)}),
-            "a head for labels (score.weight), which is not read",
+            "a head for labels (score.weight), which can't be loaded",
         ),
         (
             lambda t: t.update({"other.weight": np.ones(3, np.float32)}),
@@ -225,7 +225,7 @@ def test_a_wrong_tensor_is_named(saved, spoil, message):
 def test_a_damaged_file_is_named(saved, content):
     path = saved[0] / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-3] if content == "cut" else content)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: damaged, or no safetensors file"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: corrupt, or no safetensors file"):
         load_hf(saved[0])
 
 
@@ -389,7 +389,7 @@ def test_a_head_for_labels_is_saved_with_their_names(labelled):
     assert config["architectures"] == ["GPT2ForSequenceClassification"] and config["num_labels"] == 3
     assert config["id2label"] == {"0": "bad", "1": "good", "2": "so-so"}
     assert config["label2id"] == {"bad": 0, "good": 1, "so-so": 2}
-    with pytest.raises(CheckpointError, match=r"labelled: a head for labels \(score.weight\), which is not read"):
+    with pytest.raises(CheckpointError, match=r"labelled: a head for labels \(score.weight\), which can't be loaded"):
         load_hf(folder)
     with pytest.raises(ValueError, match="zip"):
         save_hf(model, folder.parent / "other", labels=("bad", "good"))

@@ -1,7 +1,7 @@
 import pytest
 
 from jaxgpt.errors import CheckpointError, CorruptError
-from jaxgpt.runs.restore import candidates, first_good, list_steps
+from jaxgpt.runs.restore import candidates, list_steps, read_first_valid
 
 
 @pytest.fixture
@@ -34,12 +34,12 @@ def test_the_first_good_one_ends_the_search():
             raise CorruptError(f"{step} is corrupt")
         return f"state {step}"
 
-    found, corrupt = first_good([9, 6, 4, 2], read)
+    found, corrupt = read_first_valid([9, 6, 4, 2], read)
     assert found == "state 4" and asked == [9, 6, 4]
     assert {step: str(error) for step, error in corrupt.items()} == {9: "9 is corrupt", 6: "6 is corrupt"}
-    found, corrupt = first_good([9, 6], read)
+    found, corrupt = read_first_valid([9, 6], read)
     assert found is None and list(corrupt) == [9, 6]
-    assert first_good([], read) == (None, {})
+    assert read_first_valid([], read) == (None, {})
 
 
 def test_what_is_not_corrupt_but_can_not_be_read_now_is_raised():
@@ -47,4 +47,4 @@ def test_what_is_not_corrupt_but_can_not_be_read_now_is_raised():
         raise CheckpointError("no permission")
 
     with pytest.raises(CheckpointError, match="no permission"):
-        first_good([3, 2], read)
+        read_first_valid([3, 2], read)

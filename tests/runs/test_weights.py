@@ -187,7 +187,7 @@ def test_a_model_of_the_hub_is_fetched_once_at_its_pinned_commit(hub, capfd):
 @pytest.mark.parametrize(
     ("hub", "message"),
     [
-        ({"etag": 64 * "0"}, r"what came has the SHA-256 \w{64}, and 0{64} was announced"),
+        ({"etag": 64 * "0"}, r"the download has the SHA-256 \w{64}, and 0{64} was announced"),
         ({"size": 10**12}, r"offers a file of 1000000000000 bytes, and the model takes up to 549\d{6}"),
     ],
     indirect=["hub"],
@@ -204,5 +204,5 @@ def test_a_hub_that_is_not_there_is_one_line(hub, monkeypatch):
 
     serve_from(monkeypatch, "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
-    with pytest.raises(CheckpointError, match=r"gpt2 could not be fetched .* try again, it goes on where it stopped"):
+    with pytest.raises(CheckpointError, match=r"gpt2 could not be fetched .* try again, it resumes where it stopped"):
         resolve_weights("gpt2").fetch()

@@ -11,7 +11,7 @@ from jaxgpt import console
 from jaxgpt.commands import train
 from jaxgpt.errors import UsageError
 from jaxgpt.models.layers import SHARDING_RULES
-from jaxgpt.runs.fingerprint import combined
+from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime import device
 from jaxgpt.runtime.mesh import (
@@ -107,7 +107,7 @@ def test_the_first_state_is_the_same_and_each_device_holds_its_share(eight_devic
         shards = (shard for leaf in jax.tree.leaves(state) for shard in leaf.addressable_shards)
         return sum(shard.data.nbytes for shard in shards if shard.device == eight_devices[0]) - vectors
 
-    assert {int(combined(state)) for state in others} == {int(combined(whole))}
+    assert {int(combined_fingerprint(state)) for state in others} == {int(combined_fingerprint(whole))}
     assert [held(whole) / held(state) for state in others] == [1, 8, 4]
 
 
@@ -115,7 +115,7 @@ def test_given_weights_are_placed_and_are_the_same(runs, eight_devices):
     source = resolve_weights(runs[0] / "one")
     config = TrainConfig.from_preset(Preset(init_from=source.name), source.config)
     states = [on(axes, config, eight_devices).init_state(0, source) for axes in ({}, {"fsdp": 8})]
-    assert int(combined(states[0])) == int(combined(states[1]))
+    assert int(combined_fingerprint(states[0])) == int(combined_fingerprint(states[1]))
     assert states[1].model.wte.embedding[...].sharding.shard_shape((50257, WIDTH)) == (50257, WIDTH // 8)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxgpt.errors import NumericsError
-from jaxgpt.runs.fingerprint import combined
+from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.progress import Run
 from jaxgpt.training.log import MetricsLog
 
@@ -118,7 +118,7 @@ def test_a_fingerprint_of_the_state_is_written_as_often_as_was_asked_for(tmp_pat
             report.add(*(dataclasses.replace(run, state=state) for run in runs(step)), metrics(7), {})
         report.flush()
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [row.get("state") for row in rows] == [None, f"{int(combined(state)):08x}"] * 2
+    assert [row.get("state") for row in rows] == [None, f"{int(combined_fingerprint(state)):08x}"] * 2
 
 
 def test_on_a_cpu_a_row_is_written_at_once(tmp_path):

@@ -150,10 +150,10 @@ def test_adapters_are_not_taken_to_other_weights(base, tmp_path, capsys, monkeyp
     assert "another configuration: base " in capsys.readouterr().err
     for command in ([export.main, tmp_path / "run", tmp_path / "hf"], [verify.main, tmp_path / "run"]):
         assert console.run(command[0], list(map(str, command[1:]))) == 4
-        assert "and the adapters were trained beside" in capsys.readouterr().err
+        assert "and the adapters were trained on" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "weights")
     assert console.run(export.main, [str(tmp_path / "run"), str(tmp_path / "hf")]) == 4
-    assert f"{tmp_path}/run has adapters of weights that are not to be had (" in capsys.readouterr().err
+    assert f"{tmp_path}/run has adapters for weights that can't be loaded (" in capsys.readouterr().err
     words[words.index("--init-from") + 1] = str(base / "run" / "checkpoints" / "1")  # the same weights elsewhere
     assert console.run(train.main, [*words, "--steps", "2"]) == 0
     monkeypatch.chdir(tmp_path)
