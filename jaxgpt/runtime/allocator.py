@@ -31,7 +31,7 @@ def keep_freed_memory() -> None:
 class FreedMemory:
     """An observer of the training loop on a CPU: it gives XLA a millisecond to free a step's temporary memory.
 
-    Else the next step takes as much again: it is freed a moment after the results are there, and nobody is told when.
+    Else the next step takes as much again: it is freed a moment after the results are there, without a notification.
     """
 
     def before_step(self, run: Any) -> None:

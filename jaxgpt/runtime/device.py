@@ -63,24 +63,24 @@ def _start() -> tuple[jax.Device | None, str]:
     """JAX's first device, None if it has none, and what went wrong on the way, without JAX's tracebacks."""
     complaints = []
 
-    def keep(record: logging.LogRecord) -> bool:
+    def record_complaint(record: logging.LogRecord) -> bool:
         complaints.append(record.exc_info[1] if record.exc_info else record.getMessage())
         return False
 
     logger = logging.getLogger("jax._src.xla_bridge")
-    logger.addFilter(keep)
+    logger.addFilter(record_complaint)
     first = None
     try:
         first = jax.devices()[0]
     except Exception as error:  # JAX raises RuntimeError and AssertionError here
         complaints.append(error)
     finally:
-        logger.removeFilter(keep)
+        logger.removeFilter(record_complaint)
     return first, "".join(f"JAX can't use the GPU: {str(c).splitlines()[0]}" for c in complaints[:1] if str(c))
 
 
 @contextlib.contextmanager
-def memory_errors(what_takes_less: str) -> Iterator[None]:
+def memory_errors(hint: str) -> Iterator[None]:
     """Within this context, running out of memory, on the host or the device, is one line: RetryableError."""
     try:
         yield
@@ -88,15 +88,16 @@ def memory_errors(what_takes_less: str) -> Iterator[None]:
         first_line = (str(error).splitlines() or ["of the host"])[0]
         if isinstance(error, jax.errors.JaxRuntimeError) and "out of memory" not in str(error).lower():
             raise
-        raise RetryableError(f"out of memory: {first_line}; {what_takes_less}") from None
+        raise RetryableError(f"out of memory: {first_line}; {hint}") from None
 
 
-def require_memory(plan: Any, more: int, what_takes_less: str, devices: int = 1) -> None:
+def require_memory(plan: Any, extra_bytes: int, hint: str, devices: int = 1) -> None:
     """Refuse a compiled program that takes more memory than is free. On a CPU the system would kill it without a word.
 
     Args:
-      plan: its `memory_analysis()`, of which the arguments that it takes over are not counted.
-      more: bytes of what else is yet to be made.
+      plan: its `memory_analysis()`; the arguments that it takes over are not counted.
+      extra_bytes: the size of other arrays that are yet to be made.
+      hint: flags that take less memory, for the message.
       devices: of this process; those of a CPU have one memory in common.
 
     Raises:
@@ -104,13 +105,13 @@ def require_memory(plan: Any, more: int, what_takes_less: str, devices: int = 1)
     """
     if plan is None:
         return
-    needed = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes + more
+    needed = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes + extra_bytes
     if jax.default_backend() == "cpu":
         needed *= 1.1 * devices  # the buffers of the libraries that multiply are not in the plan
     free = free_memory()
     if needed > free:
         raise RetryableError(
-            f"out of memory: {needed / 1e9:.2f} GB are needed, and {free / 1e9:.2f} GB are free; {what_takes_less}"
+            f"out of memory: {needed / 1e9:.2f} GB are needed, and {free / 1e9:.2f} GB are free; {hint}"
         )
 
 
@@ -122,21 +123,21 @@ def memory_limit() -> float:
 
 
 def free_memory() -> float:
-    """Bytes that the selected device has left; infinite where nobody tells."""
+    """Free bytes of the selected device; infinite where they are unknown."""
     first = jax.local_devices()[0]
     if first.platform == "gpu":
         memory = first.memory_stats() or {}  # an allocator of the user's choice may not count
         return memory.get("bytes_limit", math.inf) - memory.get("bytes_in_use", 0)
-    found = [math.inf]
+    limits = [math.inf]
     with contextlib.suppress(OSError, ValueError, KeyError):  # Linux
         lines = (ROOT / "proc/meminfo").read_text().splitlines()
-        kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-        found.append(1024 * (kilobytes["MemAvailable"] + kilobytes["SwapFree"]))
+        kilobytes = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
+        limits.append(1024 * (kilobytes["MemAvailable"] + kilobytes["SwapFree"]))
     with contextlib.suppress(OSError, ValueError):  # a container's limit (cgroup v2)
         group = ROOT / "sys/fs/cgroup"
         used = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        found.append(int((group / "memory.max").read_text()) - int(used["anon"]))
-    return min(found)
+        limits.append(int((group / "memory.max").read_text()) - int(used["anon"]))
+    return min(limits)
 
 
 def compute(
@@ -161,27 +162,27 @@ def compute(
     ampere = on_gpu and float(first.compute_capability) >= 8.0  # the first with bfloat16, and with flash attention
     if dtype == "auto":
         dtype = "bfloat16" if ampere else "float32"
-    chosen = {"dtype": dtype, "unroll": n_layer if on_gpu or remat == "none" else 1, "remat": remat}
+    settings = {"dtype": dtype, "unroll": n_layer if on_gpu or remat == "none" else 1, "remat": remat}
     if head_size is None:
-        return chosen
+        return settings
     cudnn = ampere and dtype == "bfloat16" and head_size % 8 == 0 and head_size <= 128 and T % 2 == 0
-    return chosen | {"attention": "cudnn" if cudnn else "xla"}
+    return settings | {"attention": "cudnn" if cudnn else "xla"}
 
 
 def gpu_settings(deterministic: bool = False) -> dict[str, str]:
     """The environment that programs for a GPU get where the user has not decided otherwise."""
     flags = os.environ.get("XLA_FLAGS", "")
     # cuBLAS, which adds biases and GELU as it goes; the other way, Triton, splits the small products and adds up after.
-    wanted = ["--xla_gpu_enable_triton_gemm=false"]
+    wanted_flags = ["--xla_gpu_enable_triton_gemm=false"]
     if jax.__version_info__ < (0, 12):  # else an embedding's gradient is summed by compare and swap
-        wanted.append("--xla_backend_extra_options=-nvptx-allow-ftz-atomics")
+        wanted_flags.append("--xla_backend_extra_options=-nvptx-allow-ftz-atomics")
     else:  # else half of the products read their layer's weights in place, and for the others they are copied once more
-        wanted.append("--xla_gpu_enable_dynamic_slice_fusion=false")
+        wanted_flags.append("--xla_gpu_enable_dynamic_slice_fusion=false")
     # Many GPUs: sums of gradients that are not put together are moved one by one, each while the next is computed.
-    wanted += [f"--xla_gpu_{kind}_combine_threshold_bytes=1000000" for kind in COLLECTIVES]
+    wanted_flags += [f"--xla_gpu_{kind}_combine_threshold_bytes=1000000" for kind in COLLECTIVES]
     if deterministic:  # the sums of scatters and of attention's backward pass in one order
-        wanted.append("--xla_gpu_deterministic_ops=true")
-    missing = [flag for flag in wanted if flag.split("=")[0] not in flags]
+        wanted_flags.append("--xla_gpu_deterministic_ops=true")
+    missing = [flag for flag in wanted_flags if flag.split("=")[0] not in flags]
     settings = {"XLA_FLAGS": " ".join([flags, *missing]).strip()}
     if not any("CLIENT_MEM_FRACTION" in name for name in os.environ):  # it has two names; JAX itself takes 0.75
         settings["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(MEMORY_SHARE)

@@ -1,7 +1,7 @@
 """Several processes of one run, such as one for each host: who takes part, what they agree on, how all of them end.
 
 The work is done by JAX's own distributed runtime. Every process runs the same program on its own devices; the first one
-prints and keeps the log. When one is gone, the others can't go on: JAX ends them within HEARTBEAT_S, whatever they do.
+prints and keeps the log. When one is gone, the others can't continue: JAX ends them within HEARTBEAT_S.
 """
 
 import contextlib
@@ -21,22 +21,22 @@ from pathlib import Path
 from jaxgpt import console
 from jaxgpt.errors import RetryableError, UsageError, require
 
-HEARTBEAT_S = 30  # without a sign of life of a process, the others take it for lost
+HEARTBEAT_S = 30  # without a heartbeat of a process, the others take it for lost
 START_S = 300  # for all processes to appear
-GONE = "another process of this run is gone or stands still; start the same command again in every process"
-ABSENT = "not all processes came within five minutes; start all of them, and see whether --coordinator is right"
-_ends_with = GONE  # what is said where JAX ends this process
+GONE = "another process of this run is gone or hangs; run the same command again in every process to resume"
+ABSENT = "not all processes started within five minutes; start all of them, and check --coordinator"
+_abort_message = GONE  # printed when JAX ends this process
 
 
 @dataclasses.dataclass(frozen=True)
 class ProcessInfo:
-    """Which of how many processes this one is.
+    """This process's place among the processes of a run.
 
     Attributes:
-      count: of processes.
-      id: of this one, from 0.
-      coordinator: HOST:PORT at which the first one listens; None: SLURM's, which JAX finds.
-      devices: which of the host's GPUs are this process's; none named: all.
+      count: the number of processes.
+      id: this process's number, from 0.
+      coordinator: HOST:PORT at which process 0 listens; None: SLURM's, which JAX finds.
+      devices: this process's GPUs among those of the host; empty: all.
     """
 
     count: int = 1
@@ -48,31 +48,36 @@ class ProcessInfo:
 def detect_process(
     coordinator: str | None, count: int | None, id: int | None, environment: Mapping[str, str] = os.environ
 ) -> ProcessInfo:
-    """Of the flags --coordinator, --num-processes and --process-id, and where they say nothing, of the launcher.
+    """This process, by the flags --coordinator, --num-processes and --process-id; the launcher sets those left out.
 
-    Open MPI and SLURM (srun) say all but Open MPI's coordinator; an indexed job of Kubernetes says the id alone.
+    Open MPI and SLURM (srun) set all but Open MPI's coordinator; an indexed job of Kubernetes sets the id alone.
 
     Raises:
       UsageError: one of them is missing or makes no sense.
     """
 
-    def number(name: str) -> int | None:
+    def read_int(name: str) -> int | None:
         return int(environment[name]) if environment.get(name, "").isdecimal() else None
 
-    launched, local, of_slurm = (None, number("JOB_COMPLETION_INDEX")), None, False
-    if number("OMPI_COMM_WORLD_SIZE") is not None:
-        launched = number("OMPI_COMM_WORLD_SIZE"), number("OMPI_COMM_WORLD_RANK")
-        if number("OMPI_COMM_WORLD_LOCAL_SIZE") != 1:
-            local = number("OMPI_COMM_WORLD_LOCAL_RANK")
-    elif number("SLURM_STEP_NUM_TASKS") is not None:  # of srun; a batch script itself is one process
-        launched, of_slurm = (number("SLURM_STEP_NUM_TASKS"), number("SLURM_PROCID")), True
-        if number("SLURM_STEP_NUM_NODES") != launched[0]:
-            local = number("SLURM_LOCALID")
+    launched, local, of_slurm = (None, read_int("JOB_COMPLETION_INDEX")), None, False
+    if read_int("OMPI_COMM_WORLD_SIZE") is not None:
+        launched = read_int("OMPI_COMM_WORLD_SIZE"), read_int("OMPI_COMM_WORLD_RANK")
+        if read_int("OMPI_COMM_WORLD_LOCAL_SIZE") != 1:
+            local = read_int("OMPI_COMM_WORLD_LOCAL_RANK")
+    elif read_int("SLURM_STEP_NUM_TASKS") is not None:  # of srun; a batch script itself is one process
+        launched, of_slurm = (read_int("SLURM_STEP_NUM_TASKS"), read_int("SLURM_PROCID")), True
+        if read_int("SLURM_STEP_NUM_NODES") != launched[0]:
+            local = read_int("SLURM_LOCALID")
     if count is None and coordinator is None and id is None and launched[0] in (None, 1):
         return ProcessInfo()
-    count, id = (mine if mine is not None else theirs for mine, theirs in zip((count, id), launched, strict=True))
-    given = {"--coordinator HOST:PORT": coordinator or of_slurm or None, "--num-processes": count, "--process-id": id}
-    missing = [flag for flag, value in given.items() if value is None]
+    count = launched[0] if count is None else count
+    id = launched[1] if id is None else id
+    required = {
+        "--coordinator HOST:PORT": coordinator or of_slurm or None,
+        "--num-processes": count,
+        "--process-id": id,
+    }
+    missing = [flag for flag, value in required.items() if value is None]
     if missing:
         raise UsageError(f"a run of several processes needs {', '.join(missing)} as well; docs/scaling.md has examples")
     require(count >= 1, "num_processes", count, "at least 1")
@@ -87,33 +92,33 @@ def detect_process(
 
 
 @contextlib.contextmanager
-def distributed_context(here: ProcessInfo, out: Path) -> Iterator[Path]:
+def distributed_context(process: ProcessInfo, out: Path) -> Iterator[Path]:
     """A context in which this process is one of the run's. It gives the folder for what this process alone writes.
 
     That is the run's folder for the first process, and one that is deleted afterwards for the others, which print
-    nothing either but one line and errors. What JAX's runtime says goes to <out>/runtime-<id>.log: it says much when
-    another process was lost.
+    nothing but one line and errors. JAX's runtime logs to <out>/runtime-<id>.log: it prints much when another process
+    was lost.
 
     Where there are several, no error leaves this context: the process does, at once, with the error's line and code.
     """
-    if here.count == 1:
+    if process.count == 1:
         yield out
         return
     stack = contextlib.ExitStack()
     try:
-        own = out
-        if here.id > 0:
-            own = Path(tempfile.mkdtemp(prefix="jaxgpt-"))
-            stack.callback(shutil.rmtree, own, ignore_errors=True)
-        _end_in_one_line(out, here.id, stack.close)
-        where = f", which meet at {here.coordinator}" if here.coordinator else ""
+        process_dir = out
+        if process.id > 0:
+            process_dir = Path(tempfile.mkdtemp(prefix="jaxgpt-"))
+            stack.callback(shutil.rmtree, process_dir, ignore_errors=True)
+        _report_abort_in_one_line(out, process.id, stack.close)
+        where = f", which meet at {process.coordinator}" if process.coordinator else ""
         with contextlib.suppress(OSError):  # an output that takes nothing: a process that has joined ends all at once
-            print(f"process   {here.id} of {here.count}{where}; that of id 0 tells how the run goes", flush=True)
-        if here.id > 0:
-            nowhere = stack.enter_context(open(os.devnull, "w"))  # noqa: SIM115 -- the stack closes it
-            stack.enter_context(contextlib.redirect_stdout(nowhere))
-        _initialize(here)
-        yield own
+            print(f"process   {process.id} of {process.count}{where}; process 0 prints the progress", flush=True)
+        if process.id > 0:
+            devnull = stack.enter_context(open(os.devnull, "w"))  # noqa: SIM115 -- the stack closes it
+            stack.enter_context(contextlib.redirect_stdout(devnull))
+        _initialize(process)
+        yield process_dir
     except BaseException as error:
         # JAX would wait for the others at the exit, and they for us: they learn of it by our absence.
         stack.close()
@@ -121,40 +126,40 @@ def distributed_context(here: ProcessInfo, out: Path) -> Iterator[Path]:
     stack.close()
 
 
-def _initialize(here: ProcessInfo) -> None:
+def _initialize(process: ProcessInfo) -> None:
     import jax
 
     jax.config.update("jax_enable_preemption_service", False)  # which would take SIGTERM from signals.stop_signals
-    if here.id == 0 and here.coordinator:
-        _require_free(here.coordinator)
-    global _ends_with
-    _ends_with = ABSENT
+    if process.id == 0 and process.coordinator:
+        _require_free(process.coordinator)
+    global _abort_message
+    _abort_message = ABSENT
     try:
         jax.distributed.initialize(
-            here.coordinator,
-            here.count,
-            here.id,
-            local_device_ids=list(here.devices),  # None would be one for each process
+            process.coordinator,
+            process.count,
+            process.id,
+            local_device_ids=list(process.devices),  # None would be one for each process
             initialization_timeout=START_S,
             heartbeat_timeout_seconds=HEARTBEAT_S,
         )
     except (RuntimeError, ValueError) as error:
         raise RetryableError(f"the processes did not find each other: {str(error).splitlines()[0]}") from None
-    _ends_with = GONE
+    _abort_message = GONE
 
 
 def print_error(error: BaseException) -> int:
     """Print what ends this process, and return its exit code."""
 
-    def again(_: object) -> int:
+    def reraise(_: object) -> int:
         text = str(error)
-        if any(sign in text for sign in ("Gloo", "NCCL", "heartbeat", "coordination service")):
+        if any(marker in text for marker in ("Gloo", "NCCL", "heartbeat", "coordination service")):
             os.write(2, f"{text}\n".encode())  # the log of what JAX says
             raise RetryableError(GONE)
         raise error
 
     try:
-        return console.run(again, [])
+        return console.run(reraise, [])
     except BaseException:  # a bug stays loud
         traceback.print_exc()
         return 1
@@ -162,25 +167,25 @@ def print_error(error: BaseException) -> int:
 
 def _require_free(coordinator: str) -> None:
     """Refuse a port that is taken, at which JAX's server would crash."""
-    both = {"family": socket.AF_INET6, "dualstack_ipv6": True} if socket.has_dualstack_ipv6() else {}
+    dual_stack = {"family": socket.AF_INET6, "dualstack_ipv6": True} if socket.has_dualstack_ipv6() else {}
     try:
-        socket.create_server(("", int(coordinator.rpartition(":")[2])), **both).close()
+        socket.create_server(("", int(coordinator.rpartition(":")[2])), **dual_stack).close()
     except OSError as error:
         reason = f"{os.strerror(error.errno)}; use another port, unless another process has --process-id 0 as well"
         raise RetryableError(f"--coordinator {coordinator}: {reason}") from None
 
 
-def _end_in_one_line(out: Path, id: int, before: Callable[[], None]) -> None:
-    """Have the end that JAX's runtime makes of this process when another is lost be one line and exit code 75.
+def _report_abort_in_one_line(out: Path, id: int, cleanup: Callable[[], None]) -> None:
+    """Report in one line, with exit code 75, that JAX's runtime aborts this process because another is lost.
 
-    It is an abort out of a thread of its own, which no Python code could catch, after some forty lines on stderr: these
-    go to <out>/runtime-<id>.log.
+    JAX aborts from its own thread, which no Python code can catch, after some forty lines on stderr: these go to
+    <out>/runtime-<id>.log.
     """
     log = out / f"runtime-{id}.log"
     try:
         out.mkdir(parents=True, exist_ok=True)
         file = log.open("ab")
-    except OSError:  # which is told of where it matters
+    except OSError:  # reported later, where the folder is needed
         log = Path(tempfile.gettempdir()) / f"jaxgpt-runtime-{id}.log"
         file = log.open("ab")
     with file:
@@ -191,33 +196,33 @@ def _end_in_one_line(out: Path, id: int, before: Callable[[], None]) -> None:
 
     def abort(_: int) -> None:
         os.write(
-            stderr, f"error: {_ends_with}; JAX's own words, which may have another reason, are in {log}\n".encode()
+            stderr, f"error: {_abort_message}; JAX's own message, which may give another reason, is in {log}\n".encode()
         )
-        before()
+        cleanup()
         os._exit(RetryableError.exit_code)
 
-    _end_in_one_line.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(abort)  # kept: C code holds no reference
-    ctypes.CDLL(None).signal(int(signal.SIGABRT), ctypes.cast(_end_in_one_line.handler, ctypes.c_void_p))
+    _report_abort_in_one_line.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(abort)  # kept: C code holds no reference
+    ctypes.CDLL(None).signal(int(signal.SIGABRT), ctypes.cast(_report_abort_in_one_line.handler, ctypes.c_void_p))
 
 
-def max_across_processes(number: int) -> int:
-    """The highest of all processes' numbers. All of them must ask."""
+def max_across_processes(value: int) -> int:
+    """The highest of all processes' values. All of them must call this."""
     import jax
     from jax.experimental import multihost_utils
 
-    return int(multihost_utils.process_allgather(number).max()) if jax.process_count() > 1 else number
+    return int(multihost_utils.process_allgather(value).max()) if jax.process_count() > 1 else value
 
 
-def all_processes(good: bool) -> bool:
-    """Whether this is true in every process. All of them must ask."""
-    return not max_across_processes(not good)
+def all_processes(condition: bool) -> bool:
+    """Whether a condition is true in every process. All of them must call this."""
+    return not max_across_processes(not condition)
 
 
 def require_same_on_all_processes(facts: Mapping[str, object]) -> None:
-    """Refuse processes that were not given the same. All of them must ask.
+    """Refuse processes with different facts. All of them must call this.
 
     Raises:
-      UsageError: in every process; it names what is not the same, and what it is here.
+      UsageError: in every process; it names what differs, and this process's value.
     """
     import jax
     import numpy as np
@@ -225,40 +230,40 @@ def require_same_on_all_processes(facts: Mapping[str, object]) -> None:
 
     if jax.process_count() == 1:
         return
-    mine = np.array([zlib.crc32(repr(fact).encode()) >> 1 for fact in facts.values()], np.int32)
-    every = multihost_utils.process_allgather(mine)  # (processes, facts)
-    differing = [name for name, same in zip(facts, (every == every[0]).all(0), strict=True) if not same]
+    hashes = np.array([zlib.crc32(repr(fact).encode()) >> 1 for fact in facts.values()], np.int32)
+    all_hashes = multihost_utils.process_allgather(hashes)  # (processes, facts)
+    differing = [name for name, equal in zip(facts, (all_hashes == all_hashes[0]).all(0), strict=True) if not equal]
     if differing:
-        here = ", ".join(f"{name} is {facts[name]} here" for name in differing)
-        raise UsageError(f"not all processes have the same flags and text: {here}; start all with the same command")
+        values = ", ".join(f"{name} is {facts[name]} here" for name in differing)
+        raise UsageError(f"not all processes have the same flags and text: {values}; start all with the same command")
 
 
 def require_shared(folder: Path) -> None:
-    """Refuse a folder that is not the same one for all processes. All of them must ask."""
+    """Refuse a folder that is not the same one for all processes. All of them must call this."""
     import jax
 
     if jax.process_count() == 1:
         return
-    sign = folder / f".shared-{broadcast_from_process_0(int.from_bytes(os.urandom(3), 'big'))}"
+    marker = folder / f".shared-{broadcast_from_process_0(int.from_bytes(os.urandom(3), 'big'))}"
     if jax.process_index() == 0:
-        sign.touch()
-    all_processes(True)  # that it is there
-    seen = sign.exists()
-    shared = all_processes(seen)
+        marker.touch()
+    all_processes(True)  # wait for it
+    visible = marker.exists()
+    shared = all_processes(visible)
     if jax.process_index() == 0:
-        sign.unlink(missing_ok=True)
+        marker.unlink(missing_ok=True)
     if not shared:
-        where = f" of process {jax.process_index()} is not that of process 0" if not seen else ""
+        where = f" of process {jax.process_index()} is not that of process 0" if not visible else ""
         raise UsageError(f"--out {folder}{where}: all processes must write to one folder; give one that all can reach")
 
 
-def broadcast_from_process_0(number: int) -> int:
-    """The first process's number. All of them must ask."""
+def broadcast_from_process_0(value: int) -> int:
+    """The first process's value. All of them must call this."""
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
 
-    return int(multihost_utils.broadcast_one_to_all(np.int32(number))) if jax.process_count() > 1 else number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if jax.process_count() > 1 else value
 
 
 def make_stop_consensus(received: Sequence[int]) -> Callable[[], bool]:

@@ -1,9 +1,9 @@
 """Many devices: the mesh, what each device holds of the state and of a batch, and how a step adds up over all of them.
 
-Each device runs the model on its own sequences, as if it were alone; what they owe each other is written down here.
+Each device runs the model on its own sequences, as if it were alone; this file adds the communication between them.
 A mesh has two axes. Along `data` the devices hold the same parameters; along `fsdp` each holds a share of them and of
-the optimizer's moments (Rajbhandari et al., 2020, "ZeRO"). Within a step all have the whole parameters, what products
-read in the compute dtype, and with --accumulate the whole gradient. The sequences of a batch are shared by all.
+the optimizer's moments (Rajbhandari et al., 2020, "ZeRO"). Within a step every device has all parameters, those that
+products read in the compute dtype, and with --accumulate the full gradient. All devices share a batch's sequences.
 """
 
 import math
@@ -59,11 +59,11 @@ def make_mesh(axes: dict[str, int], devices: Sequence[jax.Device]) -> Mesh:
       UsageError: there are not so many, or several processes have more.
     """
     shape = tuple(axes.get(name, 1) for name in AXES)
-    wanted, found = math.prod(shape), len(devices)
-    if wanted > found or (wanted < found and jax.process_count() > 1):
-        fewer = "" if wanted > found else ", which all have to take part"
-        raise UsageError(f"--mesh {mesh_flag(axes)} is of {wanted} devices, and there are {found}{fewer}")
-    return Mesh(np.array(devices[:wanted]).reshape(shape), AXES)
+    needed_devices, n_devices = math.prod(shape), len(devices)
+    if needed_devices > n_devices or (needed_devices < n_devices and jax.process_count() > 1):
+        hint = "" if needed_devices > n_devices else ", which all have to take part"
+        raise UsageError(f"--mesh {mesh_flag(axes)} needs {needed_devices} devices, and there are {n_devices}{hint}")
+    return Mesh(np.array(devices[:needed_devices]).reshape(shape), AXES)
 
 
 def single_device() -> Mesh:
@@ -74,11 +74,11 @@ def single_device() -> Mesh:
 def with_shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
     """Shapes and dtypes of a state or a part of it, each leaf with the NamedSharding that the rules give it."""
 
-    def place(path: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
+    def add_sharding(path: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
         sharding = NamedSharding(mesh, _spec(path, leaf, mesh, rules))
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-    return jax.tree_util.tree_map_with_path(place, tree)
+    return jax.tree_util.tree_map_with_path(add_sharding, tree)
 
 
 def shardings(tree: Any) -> Any:
@@ -86,7 +86,7 @@ def shardings(tree: Any) -> Any:
 
 
 def device_bytes(tree: Any) -> int:
-    """What one device holds of arrays, or of what `placed` gives."""
+    """The bytes that one device holds of some arrays, or of what `with_shardings` gives."""
     leaves = jax.tree.leaves(tree)
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
@@ -150,39 +150,39 @@ def sharded_measure(measure: Callable, mesh: Mesh, dtype: str, rules: Rules) -> 
 
 
 def _all_gather_params(model: Any, mesh: Mesh, dtype: str, rules: Rules) -> Any:
-    """The whole parameters, of which each device of an fsdp group has a share; what products read is of `dtype`."""
+    """The full parameters, gathered from the shares of an fsdp group; those that products read have dtype `dtype`."""
 
-    def whole(x: jax.Array, axis: int | None, travels: str) -> jax.Array:
+    def all_gather(x: jax.Array, axis: int | None, dtype_on_wire: str) -> jax.Array:
         if axis is None:
             return x
-        share = x.astype(dtype if travels == "compute" else x.dtype)
-        return jax.lax.all_gather(share, "fsdp", axis=axis % x.ndim, tiled=True).astype(x.dtype)
+        shard = x.astype(dtype if dtype_on_wire == "compute" else x.dtype)
+        return jax.lax.all_gather(shard, "fsdp", axis=axis % x.ndim, tiled=True).astype(x.dtype)
 
-    return model if mesh.shape["fsdp"] == 1 else _by_layer(whole, model, rules)
+    return model if mesh.shape["fsdp"] == 1 else _by_layer(all_gather, model, rules)
 
 
 def _reduce_grads(grads: Any, mesh: Mesh, rules: Rules) -> Any:
-    """The sums of all devices' gradients, in float32, of which a device gets what it has of the parameter."""
+    """The sums of all devices' gradients, in float32; each device gets its share of the parameter's."""
     if mesh.shape["fsdp"] == 1:
-        return _by_layer(lambda g, axis, travels: jax.lax.psum(g, AXES), grads, rules)
+        return _by_layer(lambda g, axis, dtype_on_wire: jax.lax.psum(g, AXES), grads, rules)
 
-    def share(g: jax.Array, axis: int | None, travels: str) -> jax.Array:
+    def reduce_scatter(g: jax.Array, axis: int | None, dtype_on_wire: str) -> jax.Array:
         if axis is None:
             return jax.lax.psum(g, AXES)
         return jax.lax.psum_scatter(g, "fsdp", scatter_dimension=axis % g.ndim, tiled=True)
 
-    def everywhere(path: tuple, g: jax.Array) -> jax.Array:  # not by layer: of shares, few large sums are faster
+    def reduce_over_data(path: tuple, g: jax.Array) -> jax.Array:  # not by layer: of shares, few large sums are faster
         return g if _rule(path, rules)[0] is None else jax.lax.psum(g, "data")
 
-    return jax.tree_util.tree_map_with_path(everywhere, _by_layer(share, grads, rules))
+    return jax.tree_util.tree_map_with_path(reduce_over_data, _by_layer(reduce_scatter, grads, rules))
 
 
-def _by_layer(do: Callable[[jax.Array, int | None, str], jax.Array], tree: Any, rules: Rules) -> Any:
-    """`do` of every leaf and its rule; of a stack of kernels, of every layer's."""
+def _by_layer(function: Callable[[jax.Array, int | None, str], jax.Array], tree: Any, rules: Rules) -> Any:
+    """Apply `function` to every leaf and its rule; for a stack of kernels, to every layer."""
 
     def leaf(path: tuple, x: jax.Array) -> jax.Array:
         rule = _rule(path, rules)
-        return jnp.stack([do(layer, *rule) for layer in x]) if x.ndim == 3 else do(x, *rule)
+        return jnp.stack([function(layer, *rule) for layer in x]) if x.ndim == 3 else function(x, *rule)
 
     return jax.tree_util.tree_map_with_path(leaf, tree)
 

@@ -16,8 +16,8 @@ def stop_signals(in_progress: str = "step") -> Iterator[list[int]]:
     received: list[int] = []
     message = f"\nstopping after the {in_progress} in progress; once more quits at once\n".encode()
 
-    def receive(number: int, frame: object) -> None:
-        received.append(number)
+    def receive(signum: int, frame: object) -> None:
+        received.append(signum)
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
         os.write(stderr, message)  # print is not allowed in a handler
@@ -26,9 +26,9 @@ def stop_signals(in_progress: str = "step") -> Iterator[list[int]]:
         stderr = sys.stderr.fileno()
     except OSError:  # it is no file
         stderr = 2
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    old_handlers = {signum: signal.signal(signum, receive) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for signum, handler in old_handlers.items():
+            signal.signal(signum, handler)

@@ -126,7 +126,7 @@ def run_locked(
         stack.enter_context(device.memory_errors(LESS_MEMORY))
         compiled = None
         if config.run.fresh:  # what can't run must not delete what has run
-            compiled = trainer.compile(frozen, data, validation, more=device_bytes(trainer.shapes))
+            compiled = trainer.compile(frozen, data, validation, extra_bytes=device_bytes(trainer.shapes))
             delete_old_run(out, process_dir)
 
         # ---- Where the run stands: at its newest checkpoint, or at the beginning.

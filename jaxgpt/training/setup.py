@@ -117,12 +117,12 @@ class Trainer:
         return FrozenInputs(base, key)
 
     def compile(
-        self, frozen: FrozenInputs, data: Dataset, validation: Dataset | None = None, more: int = 0
+        self, frozen: FrozenInputs, data: Dataset, validation: Dataset | None = None, extra_bytes: int = 0
     ) -> CompiledTrainer:
         """The step for the batches of `data`, and the measuring of `validation`, compiled.
 
         Args:
-          more: bytes that are yet to be made beside them.
+          extra_bytes: the size of other arrays that are yet to be made.
 
         Raises:
           RetryableError: they take more memory than is free.
@@ -135,7 +135,7 @@ class Trainer:
             batch = self.batch_shapes(example, validation.B)
             measure = self.measure.lower(self.shapes.model, frozen.base, batch).compile()
         for program in filter(None, (step, measure)):
-            device.require_memory(program.memory_analysis(), more, LESS_MEMORY, len(self.mesh.local_devices))
+            device.require_memory(program.memory_analysis(), extra_bytes, LESS_MEMORY, len(self.mesh.local_devices))
         return CompiledTrainer(
             lambda state, batch: step(state, batch, frozen),
             measure and (lambda model, batch: measure(model, frozen.base, batch)),

@@ -119,7 +119,7 @@ def killed(tmp_path_factory):
 def test_when_one_of_two_is_killed_the_other_ends_in_one_line(killed):
     _, (code, out, err), seconds = killed
     assert code == 75 and seconds < 8 + 15
-    assert err.startswith("error: another process of this run is gone or stands still; start the same command")
+    assert err.startswith("error: another process of this run is gone or hangs; run the same command")
     assert err.count("\n") == 1 and "2 devices of 2 processes as data=2" in out
 
 
@@ -144,7 +144,7 @@ def test_other_numbers_of_processes_go_on_with_the_same_run(folder, monkeypatch)
     one = run(folder, 1, "--out", "run", "--steps", "12", *more)
     assert [(code, err) for code, _, err in (*four, *two, *one)] == [(0, "")] * 7
     assert [out.count("\n") for _, out, _ in (*four[1:], *two[1:])] == [1] * 4  # the first one prints
-    assert re.fullmatch(r"process   3 of 4, which meet at 127.*:\d+; that of id 0 tells how the run goes\n", four[3][1])
+    assert re.fullmatch(r"process   3 of 4, which meet at 127.*:\d+; process 0 prints the progress\n", four[3][1])
     assert "4 devices of 4 processes as data=2,fsdp=2" in four[0][1]
     assert "4 devices of 2 processes as data=4" in two[0][1]
     assert "resumes from step 4, position 128, to 8 steps" in two[0][1]
@@ -175,7 +175,7 @@ def test_when_one_is_lost_the_other_ends_and_the_command_goes_on(folder):
             said, err = survivor.communicate(timeout=60)
             assert time.monotonic() - at < 8 + 15, (victim, number)
             assert survivor.returncode == 75, (victim, number)
-            assert err.startswith("error: another process of this run is gone or stands still; start the same command")
+            assert err.startswith("error: another process of this run is gone or hangs; run the same command")
             assert err.count("\n") == 1
             lost.kill()
             others, _ = lost.communicate()
@@ -290,7 +290,7 @@ def test_a_part_that_can_not_be_written_or_read(folder):
 @pytest.mark.slow
 def test_a_process_that_never_comes(folder):
     ((code, _, err),) = run(folder, 2, "--out", "run", only=[0], preludes={0: "distributed.START_S = 3"})
-    assert code == 75 and err.startswith("error: not all processes came within five minutes; start all of them")
+    assert code == 75 and err.startswith("error: not all processes started within five minutes; start all of them")
     assert "DEADLINE" in (folder / "run" / "runtime-0.log").read_text()
 
 

@@ -165,7 +165,7 @@ def test_all_devices_are_on_data_unless_the_state_does_not_fit():
 
 
 def test_more_devices_than_there_are(eight_devices):
-    with pytest.raises(UsageError, match="--mesh data=2,fsdp=4 is of 8 devices, and there are 1"):
+    with pytest.raises(UsageError, match="--mesh data=2,fsdp=4 needs 8 devices, and there are 1"):
         make_mesh({"data": 2, "fsdp": 4}, eight_devices[:1])
 
 
