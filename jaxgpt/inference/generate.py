@@ -17,7 +17,7 @@ import numpy as np
 from jaxgpt.errors import UsageError
 from jaxgpt.inference.sampling import Settings, draw, settings
 from jaxgpt.models.base import Cache, Generative, Speculative, next_token_logits
-from jaxgpt.models.layers import unstacked
+from jaxgpt.models.layers import unstack_layers
 
 PREFILL = 32  # tokens of a prompt that are read at a time, so that every length of a prompt has the same program
 
@@ -174,7 +174,7 @@ def _before(stop: int, tokens: list[int]) -> list[int]:
 def prepare(model: Generative, B: int, speculate: bool = False) -> tuple[Generative, Cache]:
     """The model as decoding reads it fastest, and an empty cache for B texts; jit it with B and speculate static."""
     init_cache = model.init_draft_cache if speculate else model.init_cache
-    return unstacked(model), init_cache(B, model.config.block_size)
+    return unstack_layers(model), init_cache(B, model.config.block_size)
 
 
 def advance(

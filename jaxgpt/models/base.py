@@ -1,4 +1,4 @@
-"""The door of the architectures: what a model is to everything else, and what is the same for each of them.
+"""The architectures' interface: what a model is to everything else, and what all of them share.
 
 An architecture is one file here, and one frozen dataclass and one line in configs.CONFIGS. Its file has
   MODEL: the class, called as MODEL(config, key), which is a Model; if it can write text, a Generative;
@@ -20,8 +20,8 @@ import jax.numpy as jnp
 
 from jaxgpt.models.configs import ModelConfig
 
-# By a word of a parameter's path, the first that it has: which of its axes the devices of an fsdp group share, and
-# whether the shares travel in the compute dtype, in which products read them, or as they are. Others are whole.
+# For a word in a parameter's path, the first that matches: which axis the devices of an fsdp group share, and whether
+# the shares are sent in the compute dtype, in which products read them, or as they are. Others are replicated.
 Rule = tuple[int | None, Literal["compute", "float32"]]
 Rules = Mapping[str, Rule]
 REPLICATED: Rule = (None, "float32")
@@ -41,7 +41,7 @@ class Model(Protocol):
           tokens: int (B, T), T at most block_size.
           positions: int (B, T), where each token stands in its own document, of which a sequence may hold several, one
             after the other; none sees another. None: each sequence is one document.
-          keys: (B,), of each sequence's dropout; None: no dropout, as outside of training.
+          keys: (B,), each sequence's dropout key; None: no dropout, as outside of training.
         """
 
     def unembedding(self) -> jax.Array:
@@ -54,7 +54,7 @@ class Generative(Model, Protocol):
     STACKS: tuple[str, ...]  # names of its attributes that are stacks of layers
 
     def init_cache(self, B: int, length: int) -> Cache:
-        """The cache of B texts of up to `length` tokens, in which nothing was read yet."""
+        """An empty cache for B texts of up to `length` tokens."""
 
     def decode(
         self, tokens: jax.Array, cache: Cache, column: jax.Array, count: jax.Array | None = None
@@ -83,7 +83,7 @@ class Speculative(Protocol):
         """As `decode`; second, what the further heads read, (B, T, C)."""
 
     def draft(self, trunk: jax.Array, cache: Cache, column: jax.Array, at: jax.Array) -> tuple[jax.Array, Cache]:
-        """What the output matrix reads of each further head at one token of each text, and the cache with all tokens'.
+        """Each further head's input of the output matrix at one token of each text, and the cache with all tokens.
 
         Args:
           trunk: (B, T, C), of decode_with_trunk.

@@ -24,7 +24,7 @@ class HuggingFaceConfig:
 
     Attributes:
       model_type: what the architecture is called there.
-      sizes: the whole numbers of a shape: our name of each by that name there.
+      sizes: the integers of a shape: our name for each, by Hugging Face's.
       required: what else decides a model's numbers, and the values that we compute; one that is not there is the first.
       causal_lm, classifier: the classes of transformers: with a head for tokens, and with one for labels.
       tied: whether the head is the token embedding where config.json does not say.
@@ -63,7 +63,7 @@ class ModelConfig:
     dropout: float = 0.0
     """In training, the share of the embedding's and of each sublayer's output that is set to 0."""
     n_labels: int = 0
-    """Classes that a head on the last token tells apart; 0: there is no such head."""
+    """Classes of a head on the last token; 0: there is no such head."""
     untied_head: bool = False
     """The output matrix is a parameter of its own; a tied one is the token embedding."""
 
@@ -72,7 +72,7 @@ class ModelConfig:
     title: ClassVar[str]
     """What the architecture is called in a sentence."""
     shape: ClassVar[tuple[str, ...]] = ("block_size", "n_layer", "n_embd")
-    """The flags of a run that set the shape of its model, whole numbers."""
+    """The flags of a run that set the shape of its model, all integers."""
     sizes: ClassVar[Mapping[str, Mapping[str, int]]] = {}
     """Shapes that have a name, a value of --size."""
     sharded: ClassVar[tuple[str, ...]] = ("n_embd",)

@@ -13,8 +13,10 @@ def with_config(model: Model, config: ModelConfig) -> Model:
     """The same weights in a model of another dtype, attention, unroll or padding of the vocabulary."""
     V, like = config.vocab_size, shapes(config)
     leaves = [
-        leaf if leaf.shape == to.shape else _whole_gradient(jnp.pad(leaf[:V], ((0, to.shape[0] - V), (0, 0))))
-        for leaf, to in zip(jax.tree.leaves(model), jax.tree.leaves(like), strict=True)
+        leaf
+        if leaf.shape == target.shape
+        else _finish_gradient_first(jnp.pad(leaf[:V], ((0, target.shape[0] - V), (0, 0))))
+        for leaf, target in zip(jax.tree.leaves(model), jax.tree.leaves(like), strict=True)
     ]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
@@ -23,21 +25,21 @@ def with_n_heads(model: Model, n: int) -> Model:
     """The model with heads for n tokens: for one, an ordinary GPT-2 of the blocks that predict the next token.
 
     Heads that are there stay. A new one begins as a copy of the first, as those of Medusa do (Cai et al., 2024): to
-    guess the next token is a start for one further ahead.
+    predict the next token is a start for one further ahead.
     """
     config = model.config
     if n == config.predict_tokens:
         return model
-    given = dict(jax.tree_util.tree_leaves_with_path(model))
-    chosen = jnp.array([i if i < config.predict_tokens else 0 for i in range(1, n)], jnp.int32)
+    leaves_by_path = dict(jax.tree_util.tree_leaves_with_path(model))
+    source_heads = jnp.array([i if i < config.predict_tokens else 0 for i in range(1, n)], jnp.int32)
     blocks = zip(jax.tree_util.tree_leaves_with_path(model.h), jax.tree.leaves(model.heads()), strict=True)
-    of_heads = {path: leaf[chosen] for (path, _), leaf in blocks}
-    wanted = dataclasses.replace(config, n_layer=config.depth + n - 1, predict_tokens=n)
+    head_leaves = {path: leaf[source_heads] for (path, _), leaf in blocks}
+    new_config = dataclasses.replace(config, n_layer=config.depth + n - 1, predict_tokens=n)
 
     def leaf(path: tuple, _: jax.ShapeDtypeStruct) -> jax.Array:
-        return of_heads[path[1:]] if path[0].name == "extra_heads" else given[path]
+        return head_leaves[path[1:]] if path[0].name == "extra_heads" else leaves_by_path[path]
 
-    return jax.tree_util.tree_map_with_path(leaf, shapes(wanted))
+    return jax.tree_util.tree_map_with_path(leaf, shapes(new_config))
 
 
 def pad_vocab_for_gpu(model: Model) -> Model:
@@ -51,9 +53,9 @@ def pad_vocab_for_gpu(model: Model) -> Model:
 
 
 @jax.custom_vjp
-def _whole_gradient(x: jax.Array) -> jax.Array:
-    """x; its gradient is finished before anything else is made of it, which otherwise XLA does first."""
+def _finish_gradient_first(x: jax.Array) -> jax.Array:
+    """x; its gradient is computed completely before anything uses it, which XLA would otherwise reorder."""
     return x
 
 
-_whole_gradient.defvjp(lambda x: (x, None), lambda _, g: (jax.lax.optimization_barrier(g),))
+_finish_gradient_first.defvjp(lambda x: (x, None), lambda _, g: (jax.lax.optimization_barrier(g),))

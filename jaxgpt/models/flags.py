@@ -22,24 +22,24 @@ def _help(config: type[ModelConfig]) -> dict[str, str]:
 
 
 # The flags of a shape that GPT-2 doesn't have, with the help of the config that has them.
-_OTHERS = {
+_ARCH_FLAGS = {
     name: f"With --arch {arch}: {_help(config)[name]}"
     for arch, config in CONFIGS.items()
     for name in config.shape
     if name not in GPT2Config.shape
 }
-_ATTRIBUTES = "".join(f"\n  {name}: {text}" for name, text in _OTHERS.items())
-OtherShapes = dataclasses.make_dataclass(
-    "OtherShapes",
-    [(name, int | None, None) for name in _OTHERS],
+_ATTRIBUTES = "".join(f"\n  {name}: {text}" for name, text in _ARCH_FLAGS.items())
+ArchFlags = dataclasses.make_dataclass(
+    "ArchFlags",
+    [(name, int | None, None) for name in _ARCH_FLAGS],
     namespace={"__doc__": f"None: the architecture's default.\n\nAttributes:{_ATTRIBUTES}"},
     frozen=True,
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelFlags(OtherShapes):
-    """Its shape, and what of it is trained."""
+class ModelFlags(ArchFlags):
+    """The model's shape, and which part of it is trained."""
 
     n_layer: int = GPT2Config.n_layer
     """Transformer blocks."""
@@ -79,8 +79,8 @@ class ModelFlags(OtherShapes):
         if unknown := set(self.lora_on.split(",")) - set(LINEAR):
             raise UsageError(f"--lora-on {self.lora_on}: no layer is called {min(unknown)!r}; use {', '.join(LINEAR)}")
 
-    def config(self, arch: str = "gpt2", predict_tokens: int = 1, **more: Any) -> ModelConfig:
-        """The config of a model; `more` is what the device (dtype, remat, ...) and the data (n_labels) decide.
+    def config(self, arch: str = "gpt2", predict_tokens: int = 1, **overrides: Any) -> ModelConfig:
+        """The model's config; `overrides` is what the device (dtype, remat, ...) and the data (n_labels) decide.
 
         Raises:
           UsageError: flags of a model's shape are given that the architecture doesn't have, or don't fit each other.
@@ -88,15 +88,15 @@ class ModelFlags(OtherShapes):
         config = CONFIGS[arch]
         fields = {field.name for field in dataclasses.fields(config)} - {"dtype", "remat"}
         defaults = {field.name: field.default for field in dataclasses.fields(ModelFlags)} | {"predict_tokens": 1}
-        given = {}
+        shape_flags = {}
         for name, value in (vars(self) | {"predict_tokens": predict_tokens}).items():
             if name in fields:
-                given |= {} if value is None else {name: value}
+                shape_flags |= {} if value is None else {name: value}
             elif name in _FIELDS and value != defaults[name]:
                 has = ", ".join("--" + flag.replace("_", "-") for flag in config.shape)
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(f"{flag} {value}: --arch {arch} has no such flag; its shape is {has}")
-        return config(**given | more)
+        return config(**shape_flags | overrides)
 
 
 _FIELDS = {field.name for config in CONFIGS.values() for field in dataclasses.fields(config)} - {"dtype", "remat"}

@@ -4,7 +4,7 @@ Dauphin et al. (2017), "Language Modeling with Gated Convolutional Networks" (ar
 embedding and no positions; convolutions over time, padded with zeros on the left so that none sees a later token; the
 gate, h(X) = (X*W + b) . sigmoid(X*V + c) (equation 1); residual blocks of three of them with a bottleneck, the middle
 one over time (table 1, GCNN-14B). Not the paper's: a LayerNorm before each block and before the head, in place of
-weight normalisation; the whole softmax in place of the adaptive one, its matrix tied to the embedding unless
+weight normalisation; the full softmax in place of the adaptive one, its matrix tied to the embedding unless
 untied_head; dropout.
 Letters: B batch, T time, C embedding width, b bottleneck width, k kernel size, L layers, V vocabulary.
 """
@@ -22,11 +22,11 @@ from jaxgpt.models.layers import (
     Linear,
     Module,
     Rngs,
-    by_layer,
     dropout,
     fold,
     in_float32_on_cpu,
     label_head,
+    layer_keys,
     layer_norm,
     remat,
     stack,
@@ -62,7 +62,7 @@ class GatedCNN(Module):
             past = jnp.arange(T)[None] if positions is None else positions  # tokens of its document before each
             x = dropout(embed(self, tokens).reshape(B * T, -1), fold(keys, 0), config.dropout)  # (B*T, C)
             run = remat(lambda x, layer: (layer[0](x, past, layer[1]), None), config.remat)
-            keys = by_layer(keys, config.n_layer)
+            keys = layer_keys(keys, config.n_layer)
             x, _ = jax.lax.scan(run, x, (self.h, keys), unroll=config.unroll)
             return self.ln_f(x).reshape(B, T, -1)
 

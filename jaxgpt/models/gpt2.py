@@ -19,12 +19,12 @@ from jaxgpt.models.layers import (
     Linear,
     Module,
     Rngs,
-    by_layer,
     dropout,
     embedding,
     fold,
     in_float32_on_cpu,
     label_head,
+    layer_keys,
     layer_norm,
     remat,
     stack,
@@ -102,10 +102,10 @@ class GPT2(Module):
 
     def heads(self) -> "Block":
         """The blocks of all heads, every leaf (n, ...)."""
-        first = jax.tree.map(lambda leaf: leaf[-1:], self.h)
+        first_head = jax.tree.map(lambda leaf: leaf[-1:], self.h)
         if self.config.predict_tokens == 1:
-            return first
-        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, self.extra_heads)
+            return first_head
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first_head, self.extra_heads)
 
     # ---- Decoding: each token is computed once, and later ones look its keys and values up
 
@@ -120,7 +120,7 @@ class GPT2(Module):
     ) -> tuple[jax.Array, "Cache"]:
         """What the output matrix reads at each of some tokens, and the cache with them; see base.Generative.
 
-        `count` is not needed: what is written behind a text is seen by nobody, and is written over in its turn.
+        `count` is not needed: no token sees what is written behind a text, and later writes replace it.
         """
         hidden, _, cache = self.decode_with_trunk(tokens, cache, column)
         return hidden, cache
@@ -129,9 +129,9 @@ class GPT2(Module):
 
     def init_draft_cache(self, B: int, length: int) -> "Cache":
         """As init_cache, with the keys and values of the further heads, and a column for a draft of each."""
-        further = self.config.predict_tokens - 1
-        cache = self.init_cache(B, length + further)
-        return Cache(cache.layers, tuple(jax.tree.map(jnp.zeros_like, cache.layers[0]) for _ in range(further)))
+        n_extra = self.config.predict_tokens - 1
+        cache = self.init_cache(B, length + n_extra)
+        return Cache(cache.layers, tuple(jax.tree.map(jnp.zeros_like, cache.layers[0]) for _ in range(n_extra)))
 
     def decode_with_trunk(
         self, tokens: jax.Array, cache: "Cache", column: jax.Array
@@ -139,21 +139,21 @@ class GPT2(Module):
         """As `decode`; second, what the further heads read, (B, T, C)."""
         with matmul_precision(self.config):
             columns = kv_cache.columns_from(column, tokens.shape[1])
-            x, written = embed(self, tokens, jnp.minimum(columns, self.config.block_size - 1)), []  # (B, T, C)
+            x, new_layers = embed(self, tokens, jnp.minimum(columns, self.config.block_size - 1)), []  # (B, T, C)
             for block, layer in zip(unstack(self.h), cache.layers, strict=True):
                 trunk, (x, layer) = x, decode_block(block, x, layer, column)
-                written.append(layer)
-            return self.ln_f(x), trunk, Cache(tuple(written), cache.heads)
+                new_layers.append(layer)
+            return self.ln_f(x), trunk, Cache(tuple(new_layers), cache.heads)
 
     def draft(self, trunk: jax.Array, cache: "Cache", column: jax.Array, at: jax.Array) -> tuple[jax.Array, "Cache"]:
         """What the output matrix reads of each further head at one token of each text; see base.Speculative."""
         with matmul_precision(self.config):
-            outputs, written = [], []
+            outputs, new_layers = [], []
             for block, head in zip(unstack(self.extra_heads), cache.heads, strict=True):
                 x, head = decode_block(block, trunk, head, column, at)
                 outputs.append(self.ln_f(x)[:, 0])
-                written.append(head)
-            return jnp.stack(outputs), Cache(cache.layers, tuple(written))
+                new_layers.append(head)
+            return jnp.stack(outputs), Cache(cache.layers, tuple(new_layers))
 
     def _run(self, blocks: "Block", idx: jax.Array, positions: jax.Array | None, keys: jax.Array | None) -> jax.Array:
         """The residual stream, (B*T, C), behind some of the blocks of h."""
@@ -161,18 +161,18 @@ class GPT2(Module):
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens are more than the model's block_size of {self.config.block_size}")
         with matmul_precision(self.config):
-            first = first_seen(positions)
+            first_visible = first_visible_positions(positions)
             x = embed(self, idx, jnp.arange(T)[None] if positions is None else positions)  # (B, T, C)
             # The stream is a matrix: of three axes, XLA on a GPU would pick an order that it must transpose again.
             x = dropout(x.reshape(B * T, -1), fold(keys, 0), self.config.dropout)
-            run = remat(lambda x, layer: (layer[0](x, T, first, layer[1]), None), self.config.remat)
+            run = remat(lambda x, layer: (layer[0](x, T, first_visible, layer[1]), None), self.config.remat)
             layers = len(jax.tree.leaves(blocks)[0])
-            x, _ = jax.lax.scan(run, x, (blocks, by_layer(keys, layers)), unroll=self.config.unroll)
+            x, _ = jax.lax.scan(run, x, (blocks, layer_keys(keys, layers)), unroll=self.config.unroll)
             return x
 
 
-def first_seen(positions: jax.Array | None) -> jax.Array | None:
-    """The first position that each one sees, int (B, T), of where each token stands in its document."""
+def first_visible_positions(positions: jax.Array | None) -> jax.Array | None:
+    """The first position in the sequence that each token sees, int (B, T), from the positions in the documents."""
     return None if positions is None else jnp.arange(positions.shape[1])[None] - positions
 
 
@@ -194,16 +194,16 @@ class Block(Module):
         self.mlp = MLP(config, rngs)
 
     def __call__(
-        self, x: jax.Array, T: int, first: jax.Array | None = None, keys: jax.Array | None = None
+        self, x: jax.Array, T: int, first_visible: jax.Array | None = None, keys: jax.Array | None = None
     ) -> jax.Array:
-        x = x + dropout(self.attn(self.ln_1(x), T, first), fold(keys, 0), self.dropout)
+        x = x + dropout(self.attn(self.ln_1(x), T, first_visible), fold(keys, 0), self.dropout)
         return x + dropout(self.mlp(self.ln_2(x)), fold(keys, 1), self.dropout)  # (B*T, C)
 
 
 def decode_block(
     block: Block, x: jax.Array, cache: kv_cache.KeysAndValues, column: jax.Array, at: jax.Array | None = None
 ) -> tuple[jax.Array, kv_cache.KeysAndValues]:
-    """A block of (B, T, C), and its cache with all T; of one token of each text alone, (B, 1, C), where `at` says."""
+    """A block's output, (B, T, C), and its cache with all T; with `at`, the output for that token alone, (B, 1, C)."""
     B, T, C = x.shape
     q, k, v = (z.swapaxes(1, 2) for z in block.attn.qkv(block.ln_1(x.reshape(B * T, C)), T))  # (B, H, T, D)
     keys, values = (kv_cache.write(old, new, column) for old, new in zip(cache, (k, v), strict=True))
@@ -228,13 +228,13 @@ class Attention(Module):
         self.c_proj = linear(config, "attn.c_proj", config.n_embd, config.n_embd, rngs, residual=True)
 
     @jax.named_scope("attention")
-    def __call__(self, x: jax.Array, T: int, first: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, T: int, first_visible: jax.Array | None = None) -> jax.Array:
         q, k, v = self.qkv(x, T)
         if self.implementation == "cudnn":
-            mask = None if first is None else visible(T, first)[:, None]  # (B, 1, T, T)
+            mask = None if first_visible is None else visible(T, first_visible)[:, None]  # (B, 1, T, T)
             y = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=True, implementation="cudnn")
         else:
-            y = causal_attention(q, k, v, first)
+            y = causal_attention(q, k, v, first_visible)
         return self.c_proj(y.reshape(x.shape))
 
     def qkv(self, x: jax.Array, T: int) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -14,7 +14,7 @@ KeysAndValues = tuple[jax.Array, jax.Array]  # of one layer, each (B, H, S, D)
 
 
 def empty(B: int, H: int, length: int, D: int, dtype: jax.typing.DTypeLike) -> KeysAndValues:
-    """A layer's cache for `length` tokens, rounded up to a whole number of reads."""
+    """A layer's cache for `length` tokens, rounded up to a multiple of READ."""
     shape = (B, H, -(-length // READ) * READ, D)
     return jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)
 
@@ -28,8 +28,8 @@ def write(cache: jax.Array, new: jax.Array, column: jax.Array) -> jax.Array:
     """The cache, (B, H, S, D), with what is new, (B, H, T, D), from a column on, () or (B,)."""
     if column.ndim == 0:
         return jax.lax.dynamic_update_slice_in_dim(cache, new, column, axis=2)
-    of_text = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=1)
-    return jax.vmap(of_text)(cache, new, column)
+    write_text = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=1)
+    return jax.vmap(write_text)(cache, new, column)
 
 
 @jax.named_scope("attention")
@@ -47,20 +47,20 @@ def attend(q: jax.Array, keys: jax.Array, values: jax.Array, columns: jax.Array)
     """
     scale, S = q.shape[-1] ** -0.5, keys.shape[2]
 
-    def read(i: jax.Array, so_far: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        highest, total, y = so_far
+    def read(i: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        highest, total, y = carry
         k, v = (jax.lax.dynamic_slice_in_dim(z, i * READ, READ, axis=2) for z in (keys, values))
-        at = (i * READ + jnp.arange(READ))[None, None]  # (1, 1, READ)
-        seen = at <= columns[:, :, None]  # (B, T, READ)
+        columns_read = (i * READ + jnp.arange(READ))[None, None]  # (1, 1, READ)
+        visible = columns_read <= columns[:, :, None]  # (B, T, READ)
         scores = jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=jnp.float32) * scale
-        scores = jnp.where(seen[:, None], scores, -jnp.inf)
-        higher = jnp.maximum(highest, scores.max(-1, keepdims=True))
-        weights, shrink = jnp.exp(scores - higher), jnp.exp(highest - higher)
-        mix = jnp.einsum("bhts,bhsd->bhtd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
-        return higher, total * shrink + weights.sum(-1, keepdims=True), y * shrink + mix
+        scores = jnp.where(visible[:, None], scores, -jnp.inf)
+        new_highest = jnp.maximum(highest, scores.max(-1, keepdims=True))
+        weights, shrink = jnp.exp(scores - new_highest), jnp.exp(highest - new_highest)
+        weighted_values = jnp.einsum("bhts,bhsd->bhtd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+        return new_highest, total * shrink + weights.sum(-1, keepdims=True), y * shrink + weighted_values
 
     lowest = jnp.full((*q.shape[:3], 1), jnp.finfo(jnp.float32).min)
-    nothing = (lowest, jnp.zeros_like(lowest), jnp.zeros(q.shape, jnp.float32))
+    initial = (lowest, jnp.zeros_like(lowest), jnp.zeros(q.shape, jnp.float32))
     last = jnp.minimum(columns.max(), S - 1)  # of a text that is done, a column may be beyond
-    _, total, y = jax.lax.fori_loop(0, last // READ + 1, read, nothing)
+    _, total, y = jax.lax.fori_loop(0, last // READ + 1, read, initial)
     return (y / total).astype(q.dtype)

@@ -18,7 +18,7 @@ from jaxgpt.models.ops.matmul import add_bias, matmul
 
 Module, Rngs = nnx.Module, nnx.Rngs
 
-# Of the layers here. The rest, biases, norms and adapters, is whole: 0.1 % of GPT-2 124M.
+# For the layers here. The rest, biases, norms and adapters, is replicated: 0.1 % of GPT-2 124M.
 SHARDING_RULES: Rules = {
     "score": REPLICATED,  # the head for labels computes in float32
     "kernel": (-2, "compute"),  # (L, in, out): a layer's rows, which come together in one piece
@@ -98,17 +98,17 @@ def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
     if keys is None or rate == 0:
         return x
     shape = (x.shape[0] // keys.shape[0], x.shape[1])
-    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape))(keys).reshape(x.shape)
-    return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
+    mask = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape))(keys).reshape(x.shape)
+    return jnp.where(mask, x / (1 - rate), 0).astype(x.dtype)
 
 
 def fold(keys: jax.Array | None, number: jax.typing.ArrayLike) -> jax.Array | None:
-    """New keys, one for each of these, (B,)."""
+    """New keys, (B,), each folded from one of `keys` and a number."""
     return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
-def by_layer(keys: jax.Array | None, n_layer: int) -> jax.Array | None:
-    """Keys of every layer, (L, B)."""
+def layer_keys(keys: jax.Array | None, n_layer: int) -> jax.Array | None:
+    """Every layer's keys, (L, B)."""
     return None if keys is None else jax.vmap(lambda layer: fold(keys, layer))(jnp.arange(1, n_layer + 1))
 
 
@@ -116,22 +116,22 @@ def by_layer(keys: jax.Array | None, n_layer: int) -> jax.Array | None:
 
 
 def stack(make: Callable[[Rngs], Any], count: int, rngs: Rngs) -> Any:
-    """So many modules as one, every leaf (count, ...)."""
+    """`count` modules as one, every leaf (count, ...)."""
     return jax.vmap(make)(rngs.split(count))
 
 
-def unstack(stacked: Any) -> tuple[Any, ...]:
-    """The layers of a stack, one by one; a tuple of layers is that already."""
-    if isinstance(stacked, tuple):
-        return stacked
-    count = len(jax.tree.leaves(stacked)[0])
-    return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count))
+def unstack(layers: Any) -> tuple[Any, ...]:
+    """A stack's layers as a tuple; a tuple is returned unchanged."""
+    if isinstance(layers, tuple):
+        return layers
+    count = len(jax.tree.leaves(layers)[0])
+    return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], layers) for i in range(count))
 
 
-def unstacked(model: Any) -> Any:
+def unstack_layers(model: Any) -> Any:
     """The same model with each stack that model.STACKS names as a tuple of its layers.
 
-    Decoding is faster of it: slices of a stack would be copied for every token.
+    Decoding is faster with it: slices of a stack would be copied for every token.
     """
     model = jax.tree.map(lambda leaf: leaf, model)  # a module of its own, whose attributes may be set
     for name in model.STACKS:
@@ -140,19 +140,20 @@ def unstacked(model: Any) -> Any:
     return model
 
 
-def remat(run: Callable, what: str) -> Callable:
-    """`run` that keeps for the backward pass what it likes, its linear layers' outputs ("dots") or its input ("full").
+def remat(function: Callable, policy: str) -> Callable:
+    """`function`, which keeps for the backward pass all it needs ("none"), its linear layers' outputs ("dots") or its
+    input ("full").
 
-    What is not kept is computed again (Chen et al., 2016, "Training Deep Nets with Sublinear Memory Cost").
+    What is not kept is recomputed (Chen et al., 2016, "Training Deep Nets with Sublinear Memory Cost").
     """
-    if what == "none":
-        return run
+    if policy == "none":
+        return function
     linear = jax.checkpoint_policies.save_only_these_names("linear")
-    return jax.checkpoint(lambda *x: run(*_layer_by_layer(x)), policy=linear if what == "dots" else None)
+    return jax.checkpoint(lambda *x: function(*_order_gradients(x)), policy=linear if policy == "dots" else None)
 
 
 @jax.custom_vjp
-def _layer_by_layer(x: Any) -> Any:
+def _order_gradients(x: Any) -> Any:
     """x; its gradients are finished before those of the layers below begin.
 
     With many GPUs XLA would put off the weights' gradients, to have products beside the sums over the devices, and keep
@@ -161,7 +162,7 @@ def _layer_by_layer(x: Any) -> Any:
     return x
 
 
-_layer_by_layer.defvjp(lambda x: (x, None), lambda _, g: (jax.lax.optimization_barrier(g),))
+_order_gradients.defvjp(lambda x: (x, None), lambda _, g: (jax.lax.optimization_barrier(g),))
 
 
 def in_float32_on_cpu(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:

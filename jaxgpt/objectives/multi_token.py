@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from jaxgpt.models.base import matmul_precision
 from jaxgpt.models.convert import pad_vocab_for_gpu
-from jaxgpt.models.gpt2 import GPT2, GPT2Config, first_seen
-from jaxgpt.models.layers import by_layer, remat
+from jaxgpt.models.gpt2 import GPT2, GPT2Config, first_visible_positions
+from jaxgpt.models.layers import layer_keys, remat
 from jaxgpt.models.ops.cross_entropy import cross_entropy
 from jaxgpt.objectives.base import Batch, Metrics, Objective, sums_of
 from jaxgpt.objectives.next_token import hidden_losses
@@ -36,10 +36,10 @@ def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     config, positions = model.config, batch.get("positions")
     targets = _targets(batch, config.predict_tokens)
     z = model.trunk(batch["tokens"], positions, keys)
-    head_keys = None if keys is None else by_layer(keys, config.n_layer)[config.depth - 1 :]  # (n, B)
+    head_keys = None if keys is None else layer_keys(keys, config.n_layer)[config.depth - 1 :]  # (n, B)
     heads = model.heads(), targets.swapaxes(0, 1), head_keys
     with matmul_precision(config):
-        total, losses = _one_by_one(config, (z, model.ln_f, model.unembedding()), heads, first_seen(positions))
+        total, losses = _one_by_one(config, (z, model.ln_f, model.unembedding()), heads, first_visible_positions(positions))
     counts = (targets >= 0).sum((0, 2), dtype=jnp.float32)
     return {"loss": (losses[0], counts[0]), "loss_sum": (total, counts[0])} | _further(losses, counts)
 
@@ -86,7 +86,7 @@ def head_losses(model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array | 
       y: int32 (B, n, T), as `loss` has targets; the loss of one below 0 is 0.
       positions: as `loss` has them; None: each sequence is one document.
     """
-    z, T, seen = model.trunk(x, positions), x.shape[1], first_seen(positions)
+    z, T, seen = model.trunk(x, positions), x.shape[1], first_visible_positions(positions)
 
     def of_head(head: tuple[Any, jax.Array]) -> jax.Array:
         block, y = head

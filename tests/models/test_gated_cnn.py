@@ -23,7 +23,7 @@ from jaxgpt.inference.sampling import draw, settings
 from jaxgpt.models.base import build, next_token_logits
 from jaxgpt.models.configs import GatedCNNConfig
 from jaxgpt.models.convert import with_config
-from jaxgpt.models.layers import unstacked
+from jaxgpt.models.layers import unstack_layers
 from jaxgpt.objectives import OBJECTIVES
 from jaxgpt.objectives.classification import label_logits
 from jaxgpt.runs.huggingface import load, save_hf
@@ -241,12 +241,12 @@ def test_the_window_is_the_last_inputs_and_padding_is_not_in_it(model, pieces):
     cache = jax.tree.map(lambda leaf: leaf + 100.0, model.init_cache(2, 16))
     assert {leaf.shape for leaf in jax.tree.leaves(cache)} == {(2, 3, 12)}  # whatever the length
     decode = jax.jit(type(model).decode)
-    apart, column = unstacked(model), np.array([0, 0])
+    unstacked, column = unstack_layers(model), np.array([0, 0])
     for T in pieces:
         count = np.array([T, T - 1 if column[1] == 0 else T])
         part = np.stack([x[row, column[row] : column[row] + T] for row in range(2)])
         part[1, count[1] :] = 60  # rubbish behind the text
-        found, cache = decode(apart, part, cache, column, count)
+        found, cache = decode(unstacked, part, cache, column, count)
         for row in range(2):
             wanted = expected[row, column[row] : column[row] + count[row]]
             np.testing.assert_allclose(found[row, : count[row]], wanted, atol=1e-5)

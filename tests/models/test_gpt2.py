@@ -11,7 +11,7 @@ from jaxgpt.models.base import next_token_logits
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.convert import with_config
 from jaxgpt.models.gpt2 import GPT2
-from jaxgpt.models.layers import unstacked
+from jaxgpt.models.layers import unstack_layers
 from jaxgpt.objectives import next_token
 from jaxgpt.training.optimizer import lr_schedule, make_optimizer
 from jaxgpt.training.step import init_state, train_step
@@ -237,7 +237,7 @@ def step(model, cache, idx, column):
 def test_the_logits_are_those_without_a_cache(model, pieces):
     idx = np.random.default_rng(0).integers(0, 61, (2, 300), dtype=np.int32)
     expected = np.asarray(jax.jit(lambda m, x: m(x))(model, idx))
-    model, cache = unstacked(model), model.init_cache(2, 300)
+    model, cache = unstack_layers(model), model.init_cache(2, 300)
     column = 0
     for T in pieces:
         found, cache = step(model, cache, idx[:, column : column + T], np.int32(column))
@@ -274,7 +274,7 @@ def test_each_further_head_is_that_of_the_model(pieces):
     model = with_preferences(dataclasses.replace(LONG, n_layer=4, predict_tokens=3))
     idx = np.random.default_rng(0).integers(0, 61, (2, 40), dtype=np.int32)
     expected = np.asarray(jax.jit(GPT2.all_heads)(model, idx))  # (3, B, T, V)
-    model, cache = unstacked(model), model.init_draft_cache(2, 300)
+    model, cache = unstack_layers(model), model.init_draft_cache(2, 300)
 
     @jax.jit
     def read(model, cache, idx, column, at):

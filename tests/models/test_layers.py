@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.models.base import build
-from jaxgpt.models.layers import Linear, Rngs, by_layer, dropout, fold, stack, unstack, unstacked
+from jaxgpt.models.layers import Linear, Rngs, dropout, fold, layer_keys, stack, unstack, unstack_layers
 
 # ---- Dropout
 
@@ -23,7 +23,7 @@ def test_dropout_sets_a_share_to_zero_and_keeps_the_mean():
 
 def test_every_layer_and_sublayer_has_masks_of_its_own():
     keys = jax.random.split(jax.random.key(0), 2)
-    layers = by_layer(keys, 3)
+    layers = layer_keys(keys, 3)
     sublayers = [fold(keys, 0), *(fold(layer, n) for layer in layers for n in (0, 1))]
     data = {tuple(np.asarray(jax.random.key_data(key)).ravel().tolist()) for key in sublayers}
     assert len(data) == 7
@@ -48,12 +48,12 @@ def test_a_linear_layer_is_a_product_a_bias_and_its_adapter():
     np.testing.assert_allclose(layer(x), x @ kernel + bias + 3.0 * x @ a @ b, atol=1e-4)
 
 
-def test_unstacked_a_model_has_its_layers_one_by_one_and_is_the_same(tiny):
+def test_an_unstacked_model_has_a_tuple_of_layers_and_the_same_parameters(tiny):
     model = build(tiny, jax.random.key(0))
-    apart = jax.jit(unstacked)(model)
-    assert isinstance(apart.h, tuple) and len(apart.h) == tiny.n_layer and apart.config == tiny
+    unstacked = jax.jit(unstack_layers)(model)
+    assert isinstance(unstacked.h, tuple) and len(unstacked.h) == tiny.n_layer and unstacked.config == tiny
     assert not isinstance(model.h, tuple)  # it is another object
-    for i, block in enumerate(apart.h):
+    for i, block in enumerate(unstacked.h):
         np.testing.assert_array_equal(block.mlp.c_fc.kernel[...], model.h.mlp.c_fc.kernel[i])
-    assert unstack(apart.h) is apart.h
-    assert sum(leaf.size for leaf in jax.tree.leaves(apart)) == sum(leaf.size for leaf in jax.tree.leaves(model))
+    assert unstack(unstacked.h) is unstacked.h
+    assert sum(leaf.size for leaf in jax.tree.leaves(unstacked)) == sum(leaf.size for leaf in jax.tree.leaves(model))
