@@ -27,14 +27,14 @@ def choose_objective(data: str, name: str = "auto", n_outputs: int = 0, predict_
     Raises:
       UsageError: there is none of that name, or it does not fit the data or the model.
     """
-    fitting = {
+    candidates = {
         key: objective
         for key, objective in OBJECTIVES.items()
         if objective.data == data and objective.multi_token == (predict_tokens > 1)
     }
     if name == "auto":
-        name = next(iter(fitting), name)
-    if name not in fitting:
-        takes = ", ".join(fitting) or "none of our objectives"
-        raise UsageError(f"--objective {name}: {data} with --predict-tokens {predict_tokens} takes {takes}")
-    return dataclasses.replace(fitting[name], n_outputs=n_outputs)
+        name = next(iter(candidates), name)
+    if name not in candidates:
+        choices = ", ".join(candidates) or "none of our objectives"
+        raise UsageError(f"--objective {name}: {data} with --predict-tokens {predict_tokens} takes {choices}")
+    return dataclasses.replace(candidates[name], n_outputs=n_outputs)

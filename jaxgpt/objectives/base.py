@@ -18,7 +18,7 @@ class Objective:
     Attributes:
       name: its name in OBJECTIVES.
       data: the kind of data it reads: "text", or the name of a kind of examples, such as "completions".
-      loss: (model, batch, keys) to Metrics with "loss". keys, (B,), are of each sequence's dropout; None: without.
+      loss: (model, batch, keys) to Metrics with "loss". keys, (B,), are each sequence's dropout keys; None: no dropout.
       measure: (model, batch) to Metrics on validation data; None: `loss` without dropout. With "loss_squared", the sum
         of the squares of the single losses, the mean gets a standard error.
       minimize: which metric of `loss` is minimized; all are logged.
@@ -45,7 +45,7 @@ def mean(metric: tuple[jax.Array, jax.Array]) -> jax.Array:
     return total / jnp.maximum(count, 1)
 
 
-def sums_of(losses: jax.Array, counted: jax.Array) -> Metrics:
-    """The metrics of single losses, of which some are counted; those that are not must be 0."""
+def loss_sums(losses: jax.Array, counted: jax.Array) -> Metrics:
+    """The metrics of single losses; those that are not counted must be 0."""
     count = counted.sum(dtype=jnp.float32)
     return {"loss": (losses.sum(), count), "loss_squared": ((losses**2).sum(), count)}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgpt.models.base import Model, matmul_precision
-from jaxgpt.objectives.base import Batch, Metrics, Objective, sums_of
+from jaxgpt.objectives.base import Batch, Metrics, Objective, loss_sums
 
 
 def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
@@ -14,17 +14,17 @@ def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     Args:
       batch: int32: `tokens` (B, T), padded on the right; `last` (B,), where the last token of each is; `labels` (B,),
         of which those below 0 are not counted.
-      keys: (B,), of each sequence's dropout; None: without.
+      keys: (B,), each sequence's dropout key; None: no dropout.
     """
     losses = _losses(label_logits(model, batch["tokens"], batch["last"], keys), batch["labels"])
     return {"loss": (losses.sum(), (batch["labels"] >= 0).sum(dtype=jnp.float32))}
 
 
 def measure(model: Model, batch: Batch) -> Metrics:
-    """The same with the squares of the single losses, and the accuracy of the likeliest label."""
+    """The sums of the loss and its squares, and the accuracy of the likeliest label."""
     labels = batch["labels"]
     logits = label_logits(model, batch["tokens"], batch["last"])
-    metrics = sums_of(_losses(logits, labels), labels >= 0)
+    metrics = loss_sums(_losses(logits, labels), labels >= 0)
     correct = (logits.argmax(-1) == labels).sum(dtype=jnp.float32)
     return metrics | {"accuracy": (correct, metrics["loss"][1])}
 
@@ -32,9 +32,9 @@ def measure(model: Model, batch: Batch) -> Metrics:
 def label_logits(model: Model, tokens: jax.Array, last: jax.Array, keys: jax.Array | None = None) -> jax.Array:
     """A logit for each label by the head on the last token, float32 (B, n_labels); arguments as for `loss`."""
     hidden = model.hidden(tokens, keys=keys)  # (B, T, C)
-    ends = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]  # (B, C)
+    last_hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]  # (B, C)
     with matmul_precision(model.config), jax.named_scope("head"):
-        return model.score(ends.astype(jnp.float32))
+        return model.score(last_hidden.astype(jnp.float32))
 
 
 def _losses(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     Args:
       batch: int32 (B, T): `tokens`; `targets`, the token that follows each, below 0 where that is not of a completion;
         `positions`, where each token stands in its own document.
-      keys: (B,), of each sequence's dropout; None: without.
+      keys: (B,), each sequence's dropout key; None: no dropout.
     """
     model = pad_vocab_for_gpu(model)
     hidden = model.hidden(batch["tokens"], batch["positions"], keys)  # (B, T, C)

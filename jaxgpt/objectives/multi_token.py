@@ -16,12 +16,12 @@ from jaxgpt.models.convert import pad_vocab_for_gpu
 from jaxgpt.models.gpt2 import GPT2, GPT2Config, first_visible_positions
 from jaxgpt.models.layers import layer_keys, remat
 from jaxgpt.models.ops.cross_entropy import cross_entropy
-from jaxgpt.objectives.base import Batch, Metrics, Objective, sums_of
+from jaxgpt.objectives.base import Batch, Metrics, Objective, loss_sums
 from jaxgpt.objectives.next_token import hidden_losses
 
 
 def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
-    """The cross-entropies of all heads, in nats: "loss_sum", with equal weights (equation 2), which is minimized.
+    """All heads' cross-entropies, in nats: "loss_sum", with equal weights (equation 2), is minimized.
 
     "loss" is the next token's, to compare with other runs, and "loss_2", ... are those of the tokens further ahead;
     these have no gradient of their own.
@@ -30,7 +30,7 @@ def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
       batch: int32 `tokens` (B, T) and `targets` (B, n, T): targets[:, i] has the tokens i + 1 places ahead; one below 0
         is not counted. With `positions` (B, T), where each token stands in its own document, targets are (B, T), the
         token that follows each, and `targets_ahead` finds the others.
-      keys: (B,), of each sequence's dropout; None: without.
+      keys: (B,), each sequence's dropout key; None: no dropout.
     """
     model = pad_vocab_for_gpu(model)
     config, positions = model.config, batch.get("positions")
@@ -39,9 +39,10 @@ def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     head_keys = None if keys is None else layer_keys(keys, config.n_layer)[config.depth - 1 :]  # (n, B)
     heads = model.heads(), targets.swapaxes(0, 1), head_keys
     with matmul_precision(config):
-        total, losses = _one_by_one(config, (z, model.ln_f, model.unembedding()), heads, first_visible_positions(positions))
+        shared = z, model.ln_f, model.unembedding()
+        total, losses = _sum_head_losses(config, shared, heads, first_visible_positions(positions))
     counts = (targets >= 0).sum((0, 2), dtype=jnp.float32)
-    return {"loss": (losses[0], counts[0]), "loss_sum": (total, counts[0])} | _further(losses, counts)
+    return {"loss": (losses[0], counts[0]), "loss_sum": (total, counts[0])} | _metrics_ahead(losses, counts)
 
 
 def measure(model: GPT2, batch: Batch) -> Metrics:
@@ -49,7 +50,7 @@ def measure(model: GPT2, batch: Batch) -> Metrics:
     targets = _targets(batch, model.config.predict_tokens)
     losses = head_losses(model, batch["tokens"], targets, batch.get("positions"))
     counts = (targets >= 0).sum((0, 2), dtype=jnp.float32)
-    return sums_of(losses[0], targets[:, 0] >= 0) | _further(losses.sum((1, 2)), counts)
+    return loss_sums(losses[0], targets[:, 0] >= 0) | _metrics_ahead(losses.sum((1, 2)), counts)
 
 
 def _targets(batch: Batch, n: int) -> jax.Array:
@@ -58,7 +59,7 @@ def _targets(batch: Batch, n: int) -> jax.Array:
     return batch["targets"] if positions is None else targets_ahead(batch["targets"], positions, n)
 
 
-def _further(losses: jax.Array, counts: jax.Array) -> Metrics:
+def _metrics_ahead(losses: jax.Array, counts: jax.Array) -> Metrics:
     return {f"loss_{i + 1}": (losses[i], counts[i]) for i in range(1, len(losses))}
 
 
@@ -70,12 +71,12 @@ def targets_ahead(y: jax.Array, positions: jax.Array, n: int) -> jax.Array:
       positions: int32 (B, T), where each token stands in its own document.
     """
 
-    def shifted(i: int) -> jax.Array:
-        there = jnp.pad(positions[:, i:], ((0, 0), (0, i)), constant_values=-1)
-        same_document = there == positions + i  # a document that begins in between begins with 0
+    def shift(i: int) -> jax.Array:
+        positions_ahead = jnp.pad(positions[:, i:], ((0, 0), (0, i)), constant_values=-1)
+        same_document = positions_ahead == positions + i  # a document that begins in between begins with 0
         return jnp.where(same_document, jnp.pad(y[:, i:], ((0, 0), (0, i))), -1)
 
-    return jnp.stack([shifted(i) for i in range(n)], axis=1)
+    return jnp.stack([shift(i) for i in range(n)], axis=1)
 
 
 def head_losses(model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array | None = None) -> jax.Array:
@@ -86,52 +87,54 @@ def head_losses(model: GPT2, x: jax.Array, y: jax.Array, positions: jax.Array | 
       y: int32 (B, n, T), as `loss` has targets; the loss of one below 0 is 0.
       positions: as `loss` has them; None: each sequence is one document.
     """
-    z, T, seen = model.trunk(x, positions), x.shape[1], first_visible_positions(positions)
+    z, T, first_visible = model.trunk(x, positions), x.shape[1], first_visible_positions(positions)
 
-    def of_head(head: tuple[Any, jax.Array]) -> jax.Array:
+    def loss_of_head(head: tuple[Any, jax.Array]) -> jax.Array:
         block, y = head
         with matmul_precision(model.config):
-            hidden = model.ln_f(block(z, T, seen)).reshape(*x.shape, -1)
+            hidden = model.ln_f(block(z, T, first_visible)).reshape(*x.shape, -1)
         return hidden_losses(model, hidden, y)
 
-    return jax.lax.map(of_head, (model.heads(), y.swapaxes(0, 1)))
+    return jax.lax.map(loss_of_head, (model.heads(), y.swapaxes(0, 1)))
 
 
-def _loss(config: GPT2Config, shared: Any, head: Any, seen: jax.Array | None) -> jax.Array:
-    """The loss of a head, (), of what all heads share and what it has for itself."""
+def _loss(config: GPT2Config, shared: Any, head: Any, first_visible: jax.Array | None) -> jax.Array:
+    """A head's loss, (), from what all heads share and from the head's own block, targets and keys."""
     (z, ln_f, table), (block, y, keys) = shared, head
     B, T = y.shape
-    x = remat(lambda z, block: block(z, T, seen, keys), config.remat)(z, block)  # (B*T, C)
+    x = remat(lambda z, block: block(z, T, first_visible, keys), config.remat)(z, block)  # (B*T, C)
     with jax.named_scope("loss"):
         return cross_entropy(ln_f(x).reshape(B, T, -1), table, y, config.vocab_size)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _one_by_one(config: GPT2Config, shared: Any, heads: Any, seen: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """The losses of the heads, one after the other: their sum, (), and each, (n,).
+def _sum_head_losses(
+    config: GPT2Config, shared: Any, heads: Any, first_visible: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """The sum of the heads' losses, (), and each of them, (n,), computed one head after the other.
 
-    When a gradient is asked for, each head goes backward before the next goes forward, and leaves what is small: its
-    part of the gradient by what all share (figure 2). So no more than one head's logits and activations ever exist.
+    When a gradient is asked for, each head runs backward before the next runs forward, and adds its part of the
+    gradient of the shared weights (figure 2). So no more than one head's logits and activations ever exist.
     """
-    return _forward(config, shared, heads, seen)[0]
+    return _forward(config, shared, heads, first_visible)[0]
 
 
-def _forward(config: GPT2Config, shared: Any, heads: Any, seen: jax.Array | None) -> tuple:
-    def add(so_far: Any, head: Any) -> tuple[Any, tuple[jax.Array, Any]]:
-        (z, *rest), (block, *own) = shared, head
-        z, _ = jax.lax.optimization_barrier((z, so_far))  # a head begins when the one before it is done
+def _forward(config: GPT2Config, shared: Any, heads: Any, first_visible: jax.Array | None) -> tuple:
+    def add(dshared_sum: Any, head: Any) -> tuple[Any, tuple[jax.Array, Any]]:
+        (z, *shared_weights), (block, *head_inputs) = shared, head
+        z, _ = jax.lax.optimization_barrier((z, dshared_sum))  # a head begins when the one before it is done
 
         def loss(shared: Any, block: Any) -> jax.Array:
-            return _loss(config, shared, (block, *own), seen)
+            return _loss(config, shared, (block, *head_inputs), first_visible)
 
-        total, (dshared, dblock) = jax.value_and_grad(loss, argnums=(0, 1))((z, *rest), block)
-        return jax.tree.map(jnp.add, so_far, dshared), (total, dblock)
+        total, (dshared, dblock) = jax.value_and_grad(loss, argnums=(0, 1))((z, *shared_weights), block)
+        return jax.tree.map(jnp.add, dshared_sum, dshared), (total, dblock)
 
     # On a GPU a loop would break the program's one CUDA graph; on a CPU the barrier does nothing, and a loop does.
     loop = functools.partial(jax.lax.scan, add)
     unrolled = functools.partial(loop, unroll=True)
-    nothing = jax.tree.map(jnp.zeros_like, shared)
-    dshared, (losses, dblocks) = jax.lax.platform_dependent(nothing, heads, cpu=loop, default=unrolled)
+    zeros = jax.tree.map(jnp.zeros_like, shared)
+    dshared, (losses, dblocks) = jax.lax.platform_dependent(zeros, heads, cpu=loop, default=unrolled)
     return (losses.sum(), losses), (dshared, dblocks)
 
 
@@ -140,7 +143,7 @@ def _backward(config: GPT2Config, gradients: Any, g: tuple[jax.Array, jax.Array]
     return dshared, (dblocks, None, None), None
 
 
-_one_by_one.defvjp(_forward, _backward)
+_sum_head_losses.defvjp(_forward, _backward)
 
 OBJECTIVE = Objective("multi_token", "text", loss, measure, minimize="loss_sum", multi_token=True)
 COMPLETION_OBJECTIVE = dataclasses.replace(OBJECTIVE, name="multi_token_completion", data="completions")

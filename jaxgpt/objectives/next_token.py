@@ -7,7 +7,7 @@ import optax
 from jaxgpt.models.base import Model, matmul_precision, unembed
 from jaxgpt.models.convert import pad_vocab_for_gpu
 from jaxgpt.models.ops.cross_entropy import cross_entropy
-from jaxgpt.objectives.base import Batch, Metrics, Objective, sums_of
+from jaxgpt.objectives.base import Batch, Metrics, Objective, loss_sums
 
 
 def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
@@ -15,7 +15,7 @@ def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
 
     Args:
       batch: int32 (B, T): `tokens`, and `targets`, the token that follows each.
-      keys: (B,), of each sequence's dropout; None: without.
+      keys: (B,), each sequence's dropout key; None: no dropout.
     """
     model = pad_vocab_for_gpu(model)
     x = model.hidden(batch["tokens"], keys=keys)  # (B, T, C)
@@ -25,8 +25,8 @@ def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
 
 
 def measure(model: Model, batch: Batch) -> Metrics:
-    """The same of the targets that are not below 0, with the squares of the single losses."""
-    return sums_of(token_losses(model, **batch), batch["targets"] >= 0)
+    """The sums of the loss and its squares over the targets that are not below 0."""
+    return loss_sums(token_losses(model, **batch), batch["targets"] >= 0)
 
 
 def token_losses(model: Model, tokens: jax.Array, targets: jax.Array, positions: jax.Array | None = None) -> jax.Array:

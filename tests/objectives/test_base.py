@@ -3,7 +3,7 @@ import pytest
 
 from jaxgpt.errors import UsageError
 from jaxgpt.objectives import OBJECTIVES, choose_objective
-from jaxgpt.objectives.base import Objective, mean, sums_of
+from jaxgpt.objectives.base import Objective, loss_sums, mean
 
 
 def test_the_data_and_the_model_choose_the_objective_unless_it_is_named():
@@ -22,7 +22,7 @@ def test_the_data_and_the_model_choose_the_objective_unless_it_is_named():
 
 def test_a_mean_of_nothing_is_0_and_without_a_measure_the_loss_is_measured():
     assert mean((np.float32(6), np.float32(3))) == 2 and mean((np.float32(0), np.float32(0))) == 0
-    metrics = sums_of(np.array([1.0, 3.0, 0.0]), np.array([True, True, False]))
+    metrics = loss_sums(np.array([1.0, 3.0, 0.0]), np.array([True, True, False]))
     assert {name: (float(value), float(n)) for name, (value, n) in metrics.items()} == {
         "loss": (4, 2),
         "loss_squared": (10, 2),
