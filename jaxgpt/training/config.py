@@ -124,7 +124,7 @@ class RunConfig:
     skip_bad_steps: int = 0
     """Skip up to this many steps in a row whose loss or gradient is not finite; the weights stay as they were."""
     hash_every: int = 0
-    """Steps between fingerprints of the whole state in log.jsonl, by which two runs can be compared; 0: none."""
+    """Steps between fingerprints of the state in log.jsonl, by which two runs can be compared; 0: none."""
     fresh: bool = False
     """Start over: delete the checkpoints and the log of the run in --out first."""
     seed: int = dataclasses.field(default=0, metadata={"may_change": False})
@@ -141,7 +141,7 @@ class RunConfig:
 class TrainConfig:
     """Train a language model.
 
-    The same command again resumes from the newest checkpoint in --out.
+    Run the same command again to resume from the newest checkpoint in --out.
     """
 
     preset: Preset = dataclasses.field(default_factory=Preset)
@@ -176,8 +176,8 @@ class TrainConfig:
         """The defaults that go with a size, a recipe, and the shape of the weights to begin with."""
         if weights:
             shape = {name: getattr(weights, name) for name in (*weights.shape, "untied_head")}
-            named = (name for name, size in weights.sizes.items() if size.items() <= shape.items())
-            preset = dataclasses.replace(preset, arch=weights.arch, size=next(named, Preset.size))
+            size_names = (name for name, size in weights.sizes.items() if size.items() <= shape.items())
+            preset = dataclasses.replace(preset, arch=weights.arch, size=next(size_names, Preset.size))
             shape["n_layer"] = weights.depth + max(1, preset.predict_tokens) - 1  # all that predict the next token stay
         else:
             arch = CONFIGS[preset.arch]
@@ -210,9 +210,9 @@ class TrainConfig:
         }
         return dataclasses.replace(self, **changed)
 
-    def model_config(self, **more: Any) -> ModelConfig:
-        """The model's config; `more` is what the device (dtype, attention, ...) and the data (n_labels) decide."""
-        return self.model.config(self.preset.arch, self.preset.predict_tokens, **more)
+    def model_config(self, **overrides: Any) -> ModelConfig:
+        """The model's config; `overrides` is what the device (dtype, attention, ...) and the data (n_labels) decide."""
+        return self.model.config(self.preset.arch, self.preset.predict_tokens, **overrides)
 
 
 # A run may resume with other values of the flags of these groups; a field's metadata may say otherwise.

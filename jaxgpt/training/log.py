@@ -37,7 +37,7 @@ class MetricsLog:
       steps: the length of the run.
       learning_rates: of each step from `start` on.
       skip: how many steps in a row may have a loss or gradient norm that is not finite.
-      hash_every: steps between fingerprints of the whole state; 0: none.
+      hash_every: steps between fingerprints of the state; 0: none.
       minimize: the metric that is minimized, which is shown too if it is not the loss.
       late: whether to read a step's metrics one step late.
     """
@@ -56,7 +56,7 @@ class MetricsLog:
         self._start, self._learning_rates = start, learning_rates
         self._skip, self._hash_every, self._minimize, self._late = skip, hash_every, minimize, late
         self._file = RowFile(path, start)
-        self._bad = broadcast_from_process_0(self._file.skipped_at_end)  # only process 0 has the log
+        self._bad_steps = broadcast_from_process_0(self._file.skipped_at_end)  # only process 0 has the log
         self._pending: tuple | None = None  # the arguments of `_write`
         self._speed = Speed()
         self._losses: collections.deque[float] = collections.deque(maxlen=10)
@@ -83,9 +83,9 @@ class MetricsLog:
     def pause(self, metrics: Any) -> Iterator[None]:
         """A context for what is no part of any step's time; it begins when these metrics are there."""
         jax.block_until_ready(metrics)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         yield
-        self._speed.exclude(time.perf_counter() - begun)
+        self._speed.exclude(time.perf_counter() - started)
 
     def add(self, before: Run, run: Run, metrics: dict[str, Any], validation: dict[str, float]) -> None:
         """Take a step that was just dispatched, and write the one before it; on a CPU, this one.
@@ -123,9 +123,9 @@ class MetricsLog:
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}
         state = {"state": f"{values.pop('state'):08x}"} if "state" in values else {}
         speed = self._speed.lap(tokens)
-        good = all(math.isfinite(value) for value in values.values())
-        self._bad = 0 if good else self._bad + 1
-        if self._bad > self._skip:
+        is_finite = all(math.isfinite(value) for value in values.values())
+        self._bad_steps = 0 if is_finite else self._bad_steps + 1
+        if self._bad_steps > self._skip:
             raise NumericsError(
                 f"step {facts['step']}: loss {values['loss']}, gradient norm {values['grad_norm']}: not finite; "
                 "the run ends here. Start over (--fresh) with a lower --lr, a --warmup-ratio or --grad-clip 1, "
@@ -133,12 +133,14 @@ class MetricsLog:
             )
         val = {f"val_{name}": value for name, value in validation.items()}
         row = {"step": facts["step"], "loss": values["loss"], **values, **facts, **speed, **state, **val}
-        unknown = {name: None for name, value in (values | val).items() if not math.isfinite(value)}  # JSON has no NaN
-        self._file.append(row | unknown | ({} if good else {"skipped": True}))
-        if good:
+        non_finite = {
+            name: None for name, value in (values | val).items() if not math.isfinite(value)
+        }  # JSON has no NaN
+        self._file.append(row | non_finite | ({} if is_finite else {"skipped": True}))
+        if is_finite:
             self._losses.append(row["loss"])
         minimized = "" if self._minimize == "loss" else f" {row[self._minimize]:9.4f} |"
-        print(ROW.format(**row, minimized=minimized) + ("" if good else "  not finite: skipped"), flush=True)
+        print(ROW.format(**row, minimized=minimized) + ("" if is_finite else "  not finite: skipped"), flush=True)
         if validation:
             print(f"  val | {format_metrics(validation)}", flush=True)
         self._bar.update(self._task, completed=row["step"] + 1)
@@ -156,8 +158,8 @@ class Speed:
 
     def lap(self, tokens: int) -> dict[str, float]:
         """The milliseconds since the last lap, in which so many tokens were trained on, and tokens a second."""
-        now = time.perf_counter()
-        step_ms, self._clock = 1000 * (now - self._clock), now
+        time_now = time.perf_counter()
+        step_ms, self._clock = 1000 * (time_now - self._clock), time_now
         if self._laps <= 1:
             self._ms = self._tokens = 0
         self._laps, self._ms, self._tokens = self._laps + 1, self._ms + step_ms, self._tokens + tokens
@@ -182,7 +184,7 @@ class RowFile:
         self._written = 0  # bytes of the first of them that it took
         self._reported = False
         self.lost = ""
-        self.skipped_at_end = self._cut(start)
+        self.skipped_at_end = self._truncate(start)
 
     def append(self, row: dict[str, Any]) -> None:
         """Write a row, now or later."""
@@ -201,7 +203,8 @@ class RowFile:
     def _write(self) -> str:
         """Write the rows that wait; what went wrong, or ""."""
         try:
-            if self._waiting and not is_same_file(self._file.fileno(), self._path):  # moved or deleted: nobody would find them
+            # Moved or deleted: nobody would find the rows.
+            if self._waiting and not is_same_file(self._file.fileno(), self._path):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 old, self._file = self._file, open(self._path, "ab", buffering=0)  # noqa: SIM115
                 old.close()
@@ -215,7 +218,7 @@ class RowFile:
             return error.strerror or str(error)
         return ""
 
-    def _cut(self, start: int) -> int:
+    def _truncate(self, start: int) -> int:
         """Cut the rows from a step on, and what is no row at the end; how many skipped steps are before."""
         end, last, skipped = 0, -1, 0
         with self._path.open("rb") as file:

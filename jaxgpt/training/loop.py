@@ -57,13 +57,13 @@ def train(
                 observer.before_step(run)
             batch, next_position = data.batch(run.position)
             state, metrics = trainer.step(run.state, trainer.put(batch))
-            before, run = run, run.advance(state, next_position, data.B * data.T)
+            previous, run = run, run.advance(state, next_position, data.B * data.T)
             numbers = {}
             if validator and validator.due(run.step):
                 with log.pause(metrics):
                     numbers = validator(state.model)
                 run = dataclasses.replace(run, best=validator.update_best(run.best, run.step, numbers))
-            log.add(before, run, metrics, numbers)
+            log.add(previous, run, metrics, numbers)
             for observer in observers:
                 observer.after_step(run, metrics)
             stop = stop_requested()

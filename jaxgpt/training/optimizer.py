@@ -16,12 +16,13 @@ def lr_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     down to lr * min_lr_ratio at `steps`: get_lr of build-nanogpt, which does not lose the first step to lr = 0 either.
     """
     warmup = round(config.warmup_ratio * steps)
-    after = optax.constant_schedule(config.lr)
+    decay_schedule = optax.constant_schedule(config.lr)
     if config.schedule == "cosine" and steps > warmup:
-        after = optax.cosine_decay_schedule(config.lr, steps - warmup, alpha=config.min_lr_ratio)
+        decay_schedule = optax.cosine_decay_schedule(config.lr, steps - warmup, alpha=config.min_lr_ratio)
     if warmup == 0:
-        return after
-    return optax.join_schedules([optax.linear_schedule(config.lr / warmup, config.lr, warmup - 1), after], [warmup])
+        return decay_schedule
+    warmup_schedule = optax.linear_schedule(config.lr / warmup, config.lr, warmup - 1)
+    return optax.join_schedules([warmup_schedule, decay_schedule], [warmup])
 
 
 def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule | float) -> optax.GradientTransformation:
@@ -43,13 +44,15 @@ def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule | float) ->
 def adam(beta1: float, beta2: float, eps: float) -> optax.GradientTransformationExtraArgs:
     """optax.scale_by_adam (Kingma & Ba, 2015, algorithm 1) that can skip a step and leave the moments as they are.
 
-    Its update takes `good`, bool (): False for a step that is skipped. The choice is made here, on the new moments
+    Its update takes `is_finite`, bool (): False for a step that is skipped. The choice is made here, on the new moments
     alone: after optax's own, XLA would keep the old ones in a copy.
     """
 
-    def update(grads: Any, state: optax.ScaleByAdamState, params: Any = None, *, good: Any = True, **_: Any) -> Any:
+    def update(
+        grads: Any, state: optax.ScaleByAdamState, params: Any = None, *, is_finite: Any = True, **_: Any
+    ) -> Any:
         def moment(old: Any, decay: float, power: int) -> Any:
-            return jax.tree.map(lambda m, g: jnp.where(good, (1 - decay) * g**power + decay * m, m), old, grads)
+            return jax.tree.map(lambda m, g: jnp.where(is_finite, (1 - decay) * g**power + decay * m, m), old, grads)
 
         mu, nu, count = moment(state.mu, beta1, 1), moment(state.nu, beta2, 2), state.count + 1
         mu_hat, nu_hat = optax.tree.bias_correction(mu, beta1, count), optax.tree.bias_correction(nu, beta2, count)

@@ -1,4 +1,4 @@
-"""Which run a run is: whether it may resume from a checkpoint or begin with given weights, and by which command."""
+"""A run's signature: whether it may resume from a checkpoint or begin with some weights, and by which command."""
 
 import dataclasses
 import shlex
@@ -17,7 +17,7 @@ from jaxgpt.training.config import RECIPES, Preset, TrainConfig, fixed_flags
 
 
 def run_signature(config: TrainConfig, data: Dataset, dtype: str, base: int | None = None) -> dict[str, Any]:
-    """What makes two runs the same run: the flags that decide the numbers, the data, the dtype, the frozen weights.
+    """What two starts of a run have in common: the flags that decide the numbers, the data, the dtype, frozen weights.
 
     Args:
       base: the fingerprint of the weights under adapters.
@@ -26,19 +26,26 @@ def run_signature(config: TrainConfig, data: Dataset, dtype: str, base: int | No
     return signature if base is None else signature | {"base": f"{base:08x}"}
 
 
-def require_compatible(saved: dict[str, Any], now: dict[str, Any], where: Path, other_data: bool = False) -> None:
-    """Refuse to resume from a checkpoint of another signature, naming every difference. `other_data`: the data may."""
+def require_compatible(
+    saved: dict[str, Any], current: dict[str, Any], where: Path, allow_other_data: bool = False
+) -> None:
+    """Refuse to resume from a checkpoint of another signature, naming every difference.
+
+    Args:
+      allow_other_data: whether the data may differ.
+    """
     # A flag that is younger than the checkpoint has had its default's effect.
-    defaults = {name: value for name, value in TrainConfig().flat().items() if name in now}
-    saved = defaults | saved | ({"corpus": now["corpus"]} if other_data else {})
-    if saved.get("base") == now.get("base") is not None:  # the weights under adapters may have another name
-        saved |= {"init_from": now["init_from"]}
-    names = sorted(name for name in {*saved, *now} if saved.get(name) != now.get(name))
+    defaults = {name: value for name, value in TrainConfig().flat().items() if name in current}
+    saved = defaults | saved | ({"corpus": current["corpus"]} if allow_other_data else {})
+    if saved.get("base") == current.get("base") is not None:  # the weights under adapters may have another name
+        saved |= {"init_from": current["init_from"]}
+    names = sorted(name for name in {*saved, *current} if saved.get(name) != current.get(name))
     if names:
-        differing = ", ".join(f"{name} {saved.get(name)!s:.16} there and {now.get(name)!s:.16} here" for name in names)
+        values = ((name, saved.get(name), current.get(name)) for name in names)
+        differing = ", ".join(f"{name} {old!s:.16} there and {new!s:.16} here" for name, old, new in values)
         allowed = " (--allow-other-data takes this text)" if "corpus" in names else ""
         of_recipes = {name for recipe in RECIPES.values() for name in recipe}
-        presets = {"--recipe": of_recipes, "--size": CONFIGS[now["arch"]].shape}
+        presets = {"--recipe": of_recipes, "--size": CONFIGS[current["arch"]].shape}
         forgotten = [flag for flag, sets in presets.items() if any(name in sets for name in names)]
         differing += f" (what {' and '.join(forgotten)} would set)" if forgotten else ""
         raise CheckpointError(
@@ -62,11 +69,11 @@ def require_shape(config: TrainConfig, weights: ModelConfig) -> None:
             f"--init-from {preset.init_from}: {weights.vocab_size:,} token ids, "
             f"and GPT-2's tokenizer, which reads the texts, has {VOCAB_SIZE:,}"
         )
-    given = TrainConfig.from_preset(Preset(predict_tokens=preset.predict_tokens), weights)
+    required_config = TrainConfig.from_preset(Preset(predict_tokens=preset.predict_tokens), weights)
     if preset.arch != weights.arch:
         raise UsageError(f"--arch {preset.arch}: --init-from {preset.init_from} has {weights.arch}; leave --arch out")
     for name in (*weights.shape, "untied_head"):
-        value, required = getattr(model, name), getattr(given.model, name)
+        value, required = getattr(model, name), getattr(required_config.model, name)
         if value != required:
             flag = "--" + name.replace("_", "-")
             makes = "has" if required == getattr(weights, name) else "makes it"  # with the blocks of new heads
@@ -76,20 +83,20 @@ def require_shape(config: TrainConfig, weights: ModelConfig) -> None:
             f"--predict-tokens {preset.predict_tokens}: --init-from has weights for {weights.predict_tokens}, and "
             "adapters need weights that they adapt; train the other heads without --lora first"
         )
-    if preset.size != given.preset.size:
+    if preset.size != required_config.preset.size:
         raise UsageError(f"--size {preset.size}: --init-from {preset.init_from} sets the size; leave --size out")
 
 
 def resume_command(config: TrainConfig, **changes: Any) -> str:
-    """A short command line that gives `config` with these changes; of several processes, the first one's."""
-    wanted = config.flat() | {"fresh": False, "profile": 0} | changes
+    """A short command line that gives `config` with these changes; with several processes, process 0's."""
+    flags = config.flat() | {"fresh": False, "profile": 0} | changes
     preset = dataclasses.replace(config.preset, init_from=None, predict_tokens=1)
     default = TrainConfig.from_preset(preset).flat() | vars(Preset())
     if config.preset.init_from:
-        default |= {name: wanted[name] for name in ("arch", "size", "untied_head", *CONFIGS[preset.arch].shape)}
+        default |= {name: flags[name] for name in ("arch", "size", "untied_head", *CONFIGS[preset.arch].shape)}
     words = []
-    for name, value in wanted.items():
-        if name == "steps" and wanted["epochs"] is not None:  # they follow from these
+    for name, value in flags.items():
+        if name == "steps" and flags["epochs"] is not None:  # they follow from these
             continue
         if name in ("B", "T") or value != default[name]:
             flag = "--" + name.replace("_", "-")
@@ -99,7 +106,7 @@ def resume_command(config: TrainConfig, **changes: Any) -> str:
 
 
 def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
-    """The flags that a run was last started with, and the starts that it consists of, as folder.write_config has them.
+    """The flags of a run's last start, and all its starts, as folder.write_config has them.
 
     Raises:
       CheckpointError: it is no run's folder, or its config.json holds what no run has.
@@ -140,7 +147,7 @@ def _flag_from_json(field: dataclasses.Field, value: Any) -> Any:
         value = float(value)
     if (value in choices) if choices else (type(value) in allowed or (value is None and types.NoneType in allowed)):
         return value
-    expected = ", ".join(map(repr, choices or [])) or " or ".join(each.__name__ for each in allowed)
+    expected = ", ".join(map(repr, choices or [])) or " or ".join(type_.__name__ for type_ in allowed)
     raise UsageError(f"{field.name} is {value!r:.40}, and must be {expected}")
 
 

@@ -44,7 +44,7 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
 
 
 def announce_data(config: DataConfig, data: Dataset, validation: Dataset | None) -> float:
-    """Print what is trained on; the batches of an epoch."""
+    """Print the data, and return the batches of an epoch."""
     try:
         batches_per_epoch = data.batches_per_epoch()
     except ValueError as error:
@@ -139,13 +139,13 @@ def run_locked(
             return 0
         run = resumed or begin(config, trainer, weights)
         saves = 1 + sum((steps - run.step) // n for n in (config.run.save_every, config.run.eval_every) if n)
-        if lack := checkpoints.require_space(trainer.shapes, saves, best=validation is not None):
-            say("note", lack)
+        if shortage := checkpoints.require_space(trainer.shapes, saves, best=validation is not None):
+            say("note", shortage)
 
         # ---- Train.
         compiled = compiled or trainer.compile(frozen, data, validation)
-        describe = describer(config, process_dir, data, weights, trainer, device_name, run.step)
-        describe()
+        write_run_config = make_config_writer(config, process_dir, data, weights, trainer, device_name, run.step)
+        write_run_config()
         on_cpu = jax.default_backend() == "cpu"
         if on_cpu:
             allocator.keep_freed_memory()
@@ -169,7 +169,12 @@ def run_locked(
             late=not on_cpu,
         )
         profiler = Profiler(process_dir / "profile", config.parallel.profile)
-        observers = [profiler, *[allocator.FreedMemory()] * on_cpu, FolderGuard(lock, out, describe), checkpoints]
+        observers = [
+            profiler,
+            *[allocator.FreedMemory()] * on_cpu,
+            FolderGuard(lock, out, write_run_config),
+            checkpoints,
+        ]
         stop_requested = distributed.make_stop_consensus(received)
         with metrics_log as log, profiler:
             run = train(run, steps, data, compiled, log, checkpoints, stop_requested, validator, observers)
@@ -177,16 +182,16 @@ def run_locked(
 
 
 def announce_trainer(config: TrainConfig, trainer: "Trainer", device_name: str) -> None:
-    """Print where a run trains, and which model."""
+    """Print a run's devices and model."""
     import jax
 
     mesh, model, flags = trainer.mesh, trainer.model, config.model
-    several = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    of_processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     axes = {name: size for name, size in mesh.shape.items() if size > 1}
-    say("device", device_name + (f": {mesh.size} devices{several} as {mesh_flag(axes)}" if axes else ""))
+    say("device", device_name + (f": {mesh.size} devices{of_processes} as {mesh_flag(axes)}" if axes else ""))
     if mesh.size < jax.device_count() and config.parallel.axes is None:
-        shares = f"--B {config.data.B} has no equal shares for more; use a multiple of {jax.device_count()} for all"
-        say("note", f"{mesh.size} of {jax.device_count()} devices are used: {shares}")
+        hint = f"--B {config.data.B} is not divisible by more; use a multiple of {jax.device_count()} for all"
+        say("note", f"{mesh.size} of {jax.device_count()} devices are used: {hint}")
     parts = (trainer.shapes.model, trainer.frozen.base)
     trained, frozen = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
     adapters = f"; {trained:,} of them are trained: rank {flags.lora} on {flags.lora_on}" * bool(flags.lora)
@@ -216,16 +221,18 @@ def begin(config: TrainConfig, trainer: "Trainer", weights: WeightsRef | None) -
 
     origin = f" from the weights of {weights.name}" if weights else ""
     say("run", f"{config.run.out}: {config.run.steps:,} steps{origin}")
-    if weights and (note := note_on_heads(config.preset.predict_tokens, weights.config.predict_tokens)):
+    if weights and (note := describe_head_changes(config.preset.predict_tokens, weights.config.predict_tokens)):
         say("note", note)
     return Run(trainer.init_state(config.run.seed, weights))
 
 
-def note_on_heads(wanted: int, given: int) -> str:
-    """What to tell of a run that predicts so many tokens, from weights that predict so many; "" if nothing."""
-    if wanted < given:
-        return f"of the weights' heads for {given} tokens the last {given - wanted} are left out; see --predict-tokens"
-    return f"the last {wanted - given} of {wanted} heads are new, and begin as copies of the first" * (wanted > given)
+def describe_head_changes(n_heads: int, n_loaded: int) -> str:
+    """A note on a run with more or fewer heads than the weights it begins with; "" if there is no difference."""
+    if n_heads < n_loaded:
+        skipped = n_loaded - n_heads
+        return f"the last {skipped} of the weights' {n_loaded} heads are left out; see --predict-tokens"
+    new = n_heads - n_loaded
+    return f"the last {new} of {n_heads} heads are new, and begin as copies of the first" * (new > 0)
 
 
 def resume(
@@ -238,14 +245,14 @@ def resume(
     """
     from jaxgpt.runs.progress import Run
 
-    found = checkpoints.resume(
+    checkpoint = checkpoints.resume(
         trainer.shapes,
         lambda saved, where: require_compatible(saved.identity, signature, where, config.data.allow_other_data),
         lambda problem: say("note", f"{problem}; skipped"),
     )
-    if found is None:
+    if checkpoint is None:
         return None
-    saved, state = found
+    saved, state = checkpoint
     position = data.resume_position(saved.position)
     if saved.step < config.run.steps:
         announce_resume(config, saved, position, signature)
@@ -257,7 +264,7 @@ def announce_resume(config: TrainConfig, saved: "Progress", position: int, signa
     steps = config.run.steps
     say("run", f"{config.run.out}: resumes from step {saved.step:,}, position {position:,}, to {steps:,} steps")
     if saved.identity.get("corpus") != signature["corpus"]:
-        say("note", "the text is another one from here on")
+        say("note", "the text is a different one from here on")
     for name in ("B", "T", "accumulate"):
         if getattr(saved, name) != getattr(config.data, name):
             say("note", f"--{name} was {getattr(saved, name)} and is {getattr(config.data, name)} from here on")
@@ -265,7 +272,7 @@ def announce_resume(config: TrainConfig, saved: "Progress", position: int, signa
         say("note", f"--steps was {saved.steps:,}, is {steps:,}: the learning rate follows the new schedule")
 
 
-def describer(
+def make_config_writer(
     config: TrainConfig,
     process_dir: Path,
     data: Dataset,
@@ -299,10 +306,10 @@ def finish(
     out, steps = config.run.out, config.run.steps
     if config.parallel.profile:
         hint = f"{trace}: open the .trace.json.gz in ui.perfetto.dev, or the folder in TensorBoard"
-        say("profile", hint if trace else "no step was traced: the fourth of a start is the first that is")
+        say("profile", hint if trace else "no step was traced: tracing begins at a start's fourth step")
     if run.step < steps:
-        why = "" if received else ", because another process got a signal"
-        say("stopped", f"after {run.step:,} of {steps:,} steps, saved in {out}/checkpoints/{run.step}{why}")
+        cause = "" if received else ", because another process got a signal"
+        say("stopped", f"after {run.step:,} of {steps:,} steps, saved in {out}/checkpoints/{run.step}{cause}")
         say("resume", resume_hint(config))
         return 128 + (received or [signal.SIGTERM])[0]  # or the signal was another process's
     say("done", log.summary())
@@ -332,6 +339,6 @@ def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
 
 
 def resume_hint(config: TrainConfig, **changes: object) -> str:
-    """The command that resumes a run, with these changes; of several processes, the first one's."""
-    others = "    (the others with their --process-id)" * bool(config.parallel.coordinator)
-    return resume_command(config, **changes) + others
+    """The command that resumes a run, with these changes; with several processes, process 0's."""
+    note_on_others = "    (the others with their --process-id)" * bool(config.parallel.coordinator)
+    return resume_command(config, **changes) + note_on_others

@@ -1,4 +1,4 @@
-"""What the flags of a run make: its model, its optimizer, its first state and its step. Nothing has run yet."""
+"""What is built from a run's flags: its model, its optimizer, its first state and its step. Nothing has run yet."""
 
 import dataclasses
 import functools
@@ -94,8 +94,8 @@ class Trainer:
         def state_from(seed: jax.Array, model: Model) -> TrainState:
             return init_state_from(with_base_weights(build(self.model, _key(seed, WEIGHTS)), model), tx=self.tx)
 
-        place = jax.jit(state_from, donate_argnums=1, out_shardings=shardings(self.shapes))
-        return place(np.uint32(seed), self._load(weights))
+        init_on_devices = jax.jit(state_from, donate_argnums=1, out_shardings=shardings(self.shapes))
+        return init_on_devices(np.uint32(seed), self._load(weights))
 
     @functools.cached_property
     def random_state(self) -> Callable[[int], TrainState]:
@@ -159,7 +159,7 @@ class Trainer:
 
 
 def build_trainer(config: TrainConfig, mesh: Mesh | None = None, objective: Objective | None = None) -> Trainer:
-    """What these flags make on a mesh; by default that of the selected device alone.
+    """Build the trainer of these flags on a mesh; by default on the selected device alone.
 
     Args:
       objective: what is minimized; None: the usual one for a text.
@@ -174,7 +174,7 @@ def build_trainer(config: TrainConfig, mesh: Mesh | None = None, objective: Obje
     schedule = lr_schedule(config.optimizer, config.run.steps)
     tx = make_optimizer(config.optimizer, schedule)
     rules = architecture(model).SHARDING_RULES
-    shapes, frozen = with_shardings(jax.eval_shape(lambda: _everything(model, tx)), mesh, rules)
+    shapes, frozen = with_shardings(jax.eval_shape(lambda: _init_all(model, tx)), mesh, rules)
     step = functools.partial(
         train_step,
         objective=objective,
@@ -228,7 +228,7 @@ class StepMemory:
 
 
 def compile_step(config: TrainConfig, mesh: Mesh) -> jax.stages.Compiled:
-    """The step that these flags make of a text, compiled for a mesh."""
+    """The training step of these flags for a text, compiled for a mesh."""
     trainer = build_trainer(config, mesh)
     B, T, n = config.data.B_step, config.data.T, config.preset.predict_tokens
     shapes = {"tokens": (B, T), "targets": (B, T) if n == 1 else (B, n, T)}
@@ -254,7 +254,7 @@ def step_memory(config: TrainConfig, mesh: Mesh) -> StepMemory | None:
     return StepMemory(parameters, optimizer, temporary)
 
 
-def _everything(model: ModelConfig, tx: optax.GradientTransformation) -> tuple[TrainState, FrozenInputs]:
+def _init_all(model: ModelConfig, tx: optax.GradientTransformation) -> tuple[TrainState, FrozenInputs]:
     _, base = partition(build(model, _key(0, WEIGHTS)))
     key = _key(0, DROPOUT) if model.dropout else None
     return init_state(_key(0, WEIGHTS), config=model, tx=tx), FrozenInputs(base, key)

@@ -68,7 +68,7 @@ def loss_and_grads(
     Args:
       accumulate: parts that the batch is computed in, one after the other.
       base: the other part of the model, if `model` is one; it has no gradient.
-      keys: (B,), of each sequence's dropout; None: without.
+      keys: (B,), each sequence's dropout key; None: no dropout.
     """
 
     def minimized(model: Any, rows: tuple) -> tuple[jax.Array, Metrics]:
@@ -119,12 +119,12 @@ def train_step(
     metrics, grads = loss_and_grads(state.model, batch, objective, accumulate, frozen.base, keys)
     total, count = metrics[objective.minimize]
     grad_norm = global_norm(grads) / count  # not of the mean: XLA would keep its squares for AdamW, a copy of all
-    good = jnp.isfinite(total) & jnp.isfinite(grad_norm)
-    grads = jax.tree.map(lambda g: jnp.where(good, g / count, 0), grads)
+    is_finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
+    grads = jax.tree.map(lambda g: jnp.where(is_finite, g / count, 0), grads)
     with jax.named_scope("optimizer"):
         tx = optax.with_extra_args_support(tx)
-        updates, opt_state = tx.update(grads, state.opt_state, state.model, good=good)
-        model = jax.tree.map(lambda p, u: jnp.where(good, p + u, p), state.model, updates)
+        updates, opt_state = tx.update(grads, state.opt_state, state.model, is_finite=is_finite)
+        model = jax.tree.map(lambda p, u: jnp.where(is_finite, p + u, p), state.model, updates)
     means = {name: mean(metric) for name, metric in metrics.items()} | {objective.minimize: total / count}
     return TrainState(state.step + 1, model, opt_state), means | {"grad_norm": grad_norm}
 

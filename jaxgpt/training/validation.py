@@ -27,20 +27,20 @@ def summarize(batches: Iterable[dict[str, tuple[Any, Any]]], num_bytes: int | No
     totals: dict[str, tuple[float, float]] = {}
     for metrics in batches:  # in float64
         for name, (value, count) in metrics.items():
-            total, counts = totals.get(name, (0.0, 0.0))
-            totals[name] = total + float(value), counts + float(count)
+            total, total_count = totals.get(name, (0.0, 0.0))
+            totals[name] = total + float(value), total_count + float(count)
     total, n = totals.pop("loss")
     loss = total / n
     numbers = {"loss": loss}
     if "loss_squared" in totals:
         variance = max(totals.pop("loss_squared")[0] / n - loss**2, 0.0) * n / max(n - 1, 1)
         numbers["loss_stderr"] = math.sqrt(variance / n)
-    others = {name: value / max(count, 1) for name, (value, count) in totals.items()}
+    other_means = {name: value / max(count, 1) for name, (value, count) in totals.items()}
     if num_bytes is None:
-        return numbers | others | {"n": int(n)}
+        return numbers | other_means | {"n": int(n)}
     numbers["perplexity"] = math.inf if loss >= 700 else math.exp(loss)
     numbers["bits_per_byte"] = total / math.log(2) / num_bytes if num_bytes else math.nan
-    return numbers | {"tokens": int(n), "bytes": num_bytes} | others
+    return numbers | {"tokens": int(n), "bytes": num_bytes} | other_means
 
 
 def format_metrics(numbers: dict[str, float]) -> str:
@@ -50,9 +50,11 @@ def format_metrics(numbers: dict[str, float]) -> str:
         text += f" ± {numbers['loss_stderr']:.4f}"
     if "perplexity" in numbers:
         text += f", perplexity {numbers['perplexity']:,.2f}, {numbers['bits_per_byte']:.4f} bits per byte"
-    further = [f"{value:.4f}" for name, value in numbers.items() if name.startswith("loss_") and name[5:].isdecimal()]
-    if further:
-        text += f"; further ahead {', '.join(further)}"
+    losses_ahead = [
+        f"{value:.4f}" for name, value in numbers.items() if name.startswith("loss_") and name[5:].isdecimal()
+    ]
+    if losses_ahead:
+        text += f"; further ahead {', '.join(losses_ahead)}"
     if "accuracy" in numbers:
         text += f", accuracy {numbers['accuracy']:.4f} of {numbers['n']:,}"
     return text

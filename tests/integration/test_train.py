@@ -488,7 +488,7 @@ def test_another_text_is_refused_with_both_hashes_unless_that_is_allowed(text, t
     error = capsys.readouterr().err
     assert f"corpus {before[:16]} there and {after[:16]} here" in error and "--allow-other-data" in error
     assert run(*words, "--steps", 3, "--allow-other-data") == 0
-    assert "the text is another one from here on" in capsys.readouterr().out
+    assert "the text is a different one from here on" in capsys.readouterr().out
     assert [row["position"] for row in rows(tmp_path / "out")] == [0, 32, 64]
 
 
