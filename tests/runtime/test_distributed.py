@@ -27,7 +27,7 @@ import sys
 sys.path.insert(0, {root!r})
 from jaxgpt.commands import train
 from jaxgpt import console
-from jaxgpt.runs import checkpoint
+from jaxgpt.runs import storage
 from jaxgpt.runtime import distributed
 {prelude}
 console.leave(console.run(train.main, sys.argv[1:]))
@@ -268,7 +268,7 @@ def test_a_folder_that_is_not_the_same_for_all(folder):
 def test_a_part_that_can_not_be_written_or_read(folder):
     """A part is damaged, which process 1 alone reads; both fall back. Then process 1 can't write its part; both end."""
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))"
-    preludes = {0: "checkpoint.PATIENCE_S = 5", 1: "checkpoint.PATIENCE_S = 5; " + full}
+    preludes = {0: "storage.SAVE_TIMEOUT_S = 5", 1: "storage.SAVE_TIMEOUT_S = 5; " + full}
     words = ["--out", "run", "--mesh", "fsdp=2"]
     assert [code for code, _, _ in run(folder, 2, *words, "--steps", "4", "--save-every", "2")] == [0, 0]
     parts = (folder / "run" / "checkpoints" / "4" / "state" / "ocdbt.process_1").rglob("d/*")

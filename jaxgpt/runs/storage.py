@@ -1,0 +1,294 @@
+"""The folder of a run's checkpoints: orbax, what can fail between it and the disk, and several processes."""
+
+import contextlib
+import errno
+import functools
+import gc
+import itertools
+import logging
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxgpt.errors import CheckpointError, CorruptError, JaxgptError
+from jaxgpt.runs.progress import Progress, corrupt_error, format_error, from_json, require_fingerprint
+from jaxgpt.runs.restore import list_steps
+from jaxgpt.runtime.distributed import all_processes, max_across_processes
+
+KEEP = 3  # checkpoints of a run
+SAVE_TIMEOUT_S = 600  # in which all of several processes must have written a checkpoint
+
+VERSIONS = {"jax": jax.__version__, "orbax-checkpoint": ocp.__version__}
+
+# Errors of the system that say nothing about the files themselves.
+TRANSIENT_ERRNOS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
+
+
+class KeepNewestAndBest(ocp.checkpoint_managers.PreservationPolicy):
+    """Which checkpoints stay: the newest, and the best of those that were measured and saved."""
+
+    def __init__(self) -> None:
+        self.best: list[int] = []  # steps, each better than those before it; the saving of one may fail
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        n_old, steps = len(checkpoints) - KEEP, {checkpoint.step for checkpoint in checkpoints}
+        best = next((step for step in reversed(self.best) if step in steps), None)
+        return [index >= n_old or checkpoint.step == best for index, checkpoint in enumerate(checkpoints)]
+
+
+class Storage:
+    """Checkpoints by the number of steps done, each an array tree and a JSON. A context, which ends all saved.
+
+    A save that fails is not raised where it is begun: it is reported by `problem`, and `retry_due` says when to try
+    again. Only several processes end with it, as they can't try again together.
+
+    Args:
+      folder: where they are, or shall be.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder.absolute()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise CheckpointError(f"{folder}: not a folder; choose another --out")
+        silence_orbax()  # also of what a kill has left half deleted
+        self._keep = KeepNewestAndBest()
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._keep,
+            enable_async_checkpointing=True,
+            async_options=ocp.options.AsyncOptions(timeout_secs=SAVE_TIMEOUT_S) if jax.process_count() > 1 else None,
+        )
+        try:
+            self._clear()
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            self._reader = open_reader(self.folder) if jax.process_count() > 1 else self._manager
+        except OSError as error:
+            raise CheckpointError(f"{folder}: {error.strerror}; choose another --out") from None
+        self._step, self._in_flight = 0, False  # of the save that was begun last
+        self._failures = 0  # saves in a row that failed
+        self._problems: list[str] = []  # not reported yet
+        self._met_corruption = False
+
+    def __enter__(self) -> "Storage":
+        self._hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        return self
+
+    def __exit__(self, failure: type | None, *_: object) -> None:
+        """Wait until what was saved is on the disk, also where the run ends in an error."""
+        if jax.process_count() > 1 and failure and not issubclass(failure, JaxgptError):
+            return  # another process is gone, and its part of what is half written will never come
+        self.wait()
+        with contextlib.suppress(Exception):  # a save that failed is reported below
+            self._manager.close()
+        if self._met_corruption:
+            gc.collect()  # tasks that orbax abandoned complain when they are collected: now, while nobody listens
+        if failure is None:
+            sys.unraisablehook = self._hook
+            if self._failures:
+                left = f"the newest is that of step {self.steps()[0]:,}" if self.steps() else "there is none"
+                raise CheckpointError(
+                    f"{self.folder}: {self.problem() or 'the last checkpoint could not be saved'}; {left}; "
+                    "make room or mend the folder, then run the same command again, without --fresh"
+                )
+
+    # ---- Writing
+
+    def require_space(self, state: Any, saves: int, best: bool = False) -> str:
+        """Refuse a disk that can't take a checkpoint of this state; a note if it can't take what `saves` need.
+
+        `best`: whether the best is kept too.
+        """
+        size, free = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)), self._free()
+        if free < size:
+            raise CheckpointError(
+                f"{self.folder}: a checkpoint takes {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free; "
+                "make room, or choose an --out on another disk"
+            )
+        at_most = KEEP + 1 + best  # the oldest is deleted when the newest is complete
+        missing = min(saves, at_most - len(self.steps())) * size - free
+        return f"{missing / 1e9:.2f} GB are missing for the checkpoints: {free / 1e9:.2f} GB are free" * (missing > 0)
+
+    def write(self, step: int, state: Any, content: dict[str, Any], best: int | None = None) -> None:
+        """Begin to save a state and its JSON; returns when they are copied to host memory.
+
+        Args:
+          step: the name of the checkpoint.
+          best: which step is the best so far, and is kept beside the newest.
+        """
+        self.wait()
+        self._step = step
+        if best is not None and best not in self._keep.best:
+            self._keep.best.append(best)
+        arguments = {"state": ocp.args.StandardSave(state), "progress": ocp.args.JsonSave(content)}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._manager.save(step, args=ocp.args.Composite(**arguments), force=True)
+            self._in_flight = True
+        except Exception as error:  # orbax raises OSError, ValueError and its own
+            self._handle_failure(error)
+
+    def problem(self) -> str:
+        """What went wrong with saves since this was last asked, as far as it is known; "" if nothing. Doesn't wait."""
+        if not self._manager.is_saving_in_progress():
+            self.wait()
+        problems, self._problems = self._problems, []
+        return "; ".join(problems)
+
+    def retry_due(self, step: int) -> bool:
+        """Whether to try a failed save again at this step: exponential backoff, of 1, 2, 4, ... up to 1,024 steps."""
+        return self._failures > 0 and step >= self._step + 2 ** min(self._failures - 1, 10)
+
+    def wait(self) -> None:
+        """Wait for the save in progress."""
+        if self._in_flight:
+            self._in_flight = False
+            try:
+                self._manager.wait_until_finished()
+                if self._failures:
+                    self._failures = 0
+                    self._clear()  # what those saves have written after they were given up
+            except Exception as error:  # as in save
+                self._handle_failure(error)
+
+    def _handle_failure(self, error: Exception) -> None:
+        if jax.process_count() > 1:  # they can't try again together: what one can't write the others don't know
+            raise CheckpointError(
+                f"{self.folder}: the checkpoint of step {self._step:,} could not be saved by all processes "
+                f"({format_error(error.__context__ or error)}); fix that, then start the same command in all of them"
+            ) from None
+        if (self.folder / str(self._step)).exists():  # orbax deletes the oldest when the newest has its name
+            self._failures = 0
+            self._problems.append(f"an old checkpoint could not be deleted ({format_error(error)})")
+        else:
+            self._failures += 1
+            self._problems.append(f"the checkpoint of step {self._step:,} could not be saved ({format_error(error)})")
+        with contextlib.suppress(OSError):
+            self._clear()  # the room that it took
+        with contextlib.suppress(Exception):
+            self._manager.reload()
+
+    def _clear(self) -> None:
+        if jax.process_index() > 0:
+            return
+        for folder in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _free(self) -> int:
+        return shutil.disk_usage(next(path for path in (self.folder, *self.folder.parents) if path.exists())).free
+
+    # ---- Reading
+
+    def steps(self) -> list[int]:
+        """Steps done in the checkpoints that are there, corrupt or not, the newest first."""
+        return list_steps(self.folder)
+
+    def read_json(self, step: int) -> tuple[Progress, dict[str, str]]:
+        """The JSON of a checkpoint: its progress, and the fingerprints of its arrays."""
+        content = self._read(step, progress=ocp.args.JsonRestore())["progress"]
+        return from_json(content, self.folder / str(step))
+
+    def read_state(self, step: int, like: Any) -> Any:
+        """The arrays of a checkpoint with these shapes, dtypes and shardings, not verified yet."""
+        return self._read(step, state=ocp.args.StandardRestore(jax.tree.map(with_default_sharding, like)))["state"]
+
+    def _read(self, step: int, **items: Any) -> Any:
+        arguments = ocp.args.Composite(**items)
+        try:
+            return read_on_all_processes(lambda: self._reader.restore(step, args=arguments), self.folder / str(step))
+        except Exception:
+            self._met_corruption = True
+            raise
+
+    def set_aside(self, step: int) -> None:
+        """Rename a corrupt checkpoint to <step>.damaged."""
+        names = (f"{step}.damaged" + n * "+" for n in itertools.count())
+        path = next(path for name in names if not (path := self.folder / name).exists())
+        if jax.process_index() == 0:
+            (self.folder / str(step)).rename(path)
+        all_processes(True)  # that it is done
+        self._manager.reload()
+
+
+def restore_model(checkpoints: Path, step: int, like: Any) -> tuple[Any, Progress]:
+    manager = open_reader(checkpoints)
+    leaves, tree = jax.tree_util.tree_flatten_with_path(like)
+    model_items: dict[str, Any] = {}  # a part of a checkpoint is asked for as dicts in dicts
+    for path, leaf in leaves:
+        *parents, last = (key.name for key in path)
+        functools.reduce(lambda node, name: node.setdefault(name, {}), parents, model_items)[last] = (
+            with_default_sharding(leaf)
+        )
+    arguments = ocp.args.PyTreeRestore(
+        {"model": model_items},
+        restore_args=ocp.checkpoint_utils.construct_restore_args({"model": model_items}),
+        partial_restore=True,
+    )
+    where = checkpoints / str(step)
+    both_parts = ocp.args.Composite(state=arguments, progress=ocp.args.JsonRestore())
+    restored = read_on_all_processes(lambda: manager.restore(step, args=both_parts), where)
+    progress, fingerprint = from_json(restored["progress"], where)
+    arrays = [
+        functools.reduce(lambda node, key: node[key.name], path, restored["state"]["model"]) for path, _ in leaves
+    ]
+    model = jax.tree.unflatten(tree, arrays)
+    require_fingerprint(model, {name.removeprefix(".model"): value for name, value in fingerprint.items()}, where)
+    return model, progress
+
+
+def open_reader(folder: Path) -> ocp.CheckpointManager:
+    """A manager that reads alone: by default, one process that can't read would have all others wait for ever."""
+    multiprocessing = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:
+        process = jax.process_index()
+        multiprocessing = ocp.options.MultiprocessingOptions(
+            process, {process}, barrier_sync_key_prefix=f"process-{process}"
+        )
+    options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=multiprocessing)
+    return ocp.CheckpointManager(folder, options=options)
+
+
+def with_default_sharding(like: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """A leaf's shape and dtype with its sharding; without one, on the default device."""
+    sharding = like.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=sharding)
+
+
+def read_on_all_processes(read: Callable[[], Any], where: Path) -> Any:
+    """Read on every process; a failure of one fails all of them."""
+    result = error = None
+    try:
+        result = read()
+    except Exception as raised:  # orbax raises KeyError, ValueError, OSError and bare Exception for corrupt files
+        error = _classify_error(where, raised)
+    kind = max_across_processes(0 if error is None else 1 if isinstance(error, CorruptError) else 2)
+    if kind == 2 and isinstance(error, CorruptError | None):
+        error = CheckpointError(f"{where} can't be read by another process; see its error")
+    elif kind == 1 and error is None:
+        error = corrupt_error(where, OSError("another process can't read its part"))
+    if error:
+        raise error
+    return result
+
+
+def _classify_error(where: Path, error: Exception) -> Exception:
+    """What a failure to read means: that the checkpoint is corrupt, or that the machine can't read now."""
+    if isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
+        return error
+    if isinstance(error, OSError) and error.errno in TRANSIENT_ERRNOS:
+        return CheckpointError(
+            f"{where} can't be read ({format_error(error)}); fix that, or move it away to resume from the one before it"
+        )
+    return corrupt_error(where, error)
+
+
+def silence_orbax() -> None:
+    # Orbax reports a failure many times: it is raised, which becomes our one line, and it is logged; and the tasks
+    # that it abandons then print tracebacks of their own, now or when they are collected.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
