@@ -8,9 +8,9 @@ come again and again. A name is a pair of tokens, and its first one begins fifte
 goes on. The accuracy is that of the second token where the story has had the name before, in new stories: with names
 that other stories had, and with names that none had.
 
-The real text is tiny Shakespeare: its bytes, of which the last tenth is held out. With each model text is generated,
-greedily, from what was held out: by the first head alone, and speculated with the guesses of one, two and three others,
-in turn, one prompt at a time; and for many prompts at once, to compare the tokens.
+The real text is tiny Shakespeare: its bytes, of which the last tenth is the validation text. Each model continues
+it greedily: by the first head alone, and speculated with the drafts of one, two and three others, in turn, one prompt
+at a time; and for many prompts at once, to compare the tokens.
 
 Everything is from scratch for each seed. Times are medians over steps, or over prompts.
 """
@@ -39,7 +39,7 @@ from jaxgpt.data import corpus
 from jaxgpt.data.text import Text
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.inference.generate import stream
-from jaxgpt.inference.sampling import settings
+from jaxgpt.inference.sampling import make_sampling_params
 from jaxgpt.models.convert import with_n_heads
 from jaxgpt.models.gpt2 import GPT2, GPT2Config
 from jaxgpt.objectives import choose_objective
@@ -166,8 +166,8 @@ def induction(n: int, seed: int, steps: int) -> dict:
     def look(model: GPT2) -> dict:
         found = {}
         for names, (ids, again) in held.items():
-            guesses, log_p = likeliest(model, ids)
-            right = np.asarray(guesses) == ids[:, 1:]
+            predicted, log_p = likeliest(model, ids)
+            right = np.asarray(predicted) == ids[:, 1:]
             found |= {f"{names} names": float(right[again[:, 1:]].mean()), f"loss, {names} names": -float(log_p.mean())}
         return found
 
@@ -204,7 +204,7 @@ def text(n: int, seed: int, steps: int) -> dict:
         return {name: value for name, value in found.items() if name.startswith("loss") and name != "loss_stderr"}
 
     model, found = trained(config, batches(), steps, lr=1e-3, seed=seed, look=look)
-    found |= {"text": name, "held out": look(model, list(validation.one_pass()))}
+    found |= {"text": name, "validation": look(model, list(validation.one_pass()))}
     return found | {"speculation": speculation(model, ids[at:])}
 
 
@@ -217,26 +217,30 @@ def speculation(model: GPT2, ids: np.ndarray) -> dict:
     """What speculating gives from 128 prompts of 24 bytes, 40 bytes each: all at once, then some one by one."""
     starts = np.random.default_rng(0).choice(len(ids) - 24, 128, replace=False)
     prompts = [ids[start : start + 24].tolist() for start in starts]
-    # With fewer heads the guesses are fewer, and a pass costs less.
+    # With fewer heads the drafts are fewer, and a pass costs less.
     models = {k: with_n_heads(model, k) for k in range(1, model.config.predict_tokens + 1)}
 
     def write(prompts: list, k: int) -> tuple[list, int, list, float]:
         start = time.perf_counter()
-        pieces = list(stream(models[k], prompts, T - 24, settings(0), speculate=k > 1))
+        chunks = list(stream(models[k], prompts, T - 24, make_sampling_params(0), speculate=k > 1))
         seconds = time.perf_counter() - start
-        texts = [[token for piece in pieces for token in piece.tokens[i]] for i in range(len(prompts))]
-        return texts, pieces[-1].forwards, pieces[-1].kept, seconds
+        texts = [[token for chunk in chunks for token in chunk.tokens[i]] for i in range(len(prompts))]
+        return texts, chunks[-1].forwards, chunks[-1].accepted, seconds
 
     plain, *_ = write(prompts, 1)
     found = {}
     for k in models:
-        texts, forwards, kept, _ = write(prompts, k)
+        texts, forwards, accepted, _ = write(prompts, k)
         equal = sum(a == b for a, b in zip(plain, texts, strict=True))
-        found[k] = {"equal": equal, "per pass": sum(map(len, texts)) / forwards, "kept": [n / forwards for n in kept]}
+        found[k] = {
+            "equal": equal,
+            "per pass": sum(map(len, texts)) / forwards,
+            "accepted": [n / forwards for n in accepted],
+        }
         write(prompts[:1], k)  # compiles
     times = [[write([prompt], k)[-1] for k in models] for prompt in prompts[:40]]
-    for k, own in zip(models, zip(*times, strict=True), strict=True):
-        found[k]["ms a token"] = 1e3 * statistics.median(own) / (T - 24)
+    for k, seconds in zip(models, zip(*times, strict=True), strict=True):
+        found[k]["ms a token"] = 1e3 * statistics.median(seconds) / (T - 24)
         found[k]["speed-up"] = statistics.median(row[0] / row[k - 1] for row in times)
     return found
 
@@ -269,21 +273,22 @@ def print_tables(found: dict[str, list]) -> None:
     print_row("n", "held-out loss", "further ahead", "ms a step", "ms a byte, plain")
     print("|---" * 5 + "|")
     for n, runs in by_n["text"].items():
-        loss = over_seeds([run["held out"]["loss"] for run in runs])
-        ahead = [statistics.mean(run["held out"][f"loss_{i}"] for run in runs) for i in range(2, n + 1)]
+        loss = over_seeds([run["validation"]["loss"] for run in runs])
+        ahead = [statistics.mean(run["validation"][f"loss_{i}"] for run in runs) for i in range(2, n + 1)]
         times = (run["speculation"][1]["ms a token"] for run in runs)
         ms = f"{statistics.median(run['step_ms'] for run in runs):.0f}", f"{statistics.median(times):.3f}"
         print_row(n, loss, ", ".join(f"{each:.3f}" for each in ahead) or "-", *ms)
     print()
-    print_row("n", "heads used", "bytes a pass", "guesses kept", "speed-up", "texts equal")
+    print_row("n", "heads used", "bytes a pass", "accepted drafts", "speed-up", "texts equal")
     print("|---" * 6 + "|")
     for n, runs in by_n["text"].items():
         for k in range(2, n + 1):
             each = [run["speculation"][k] for run in runs]
-            kept = (f"{statistics.mean(share):.0%}" for share in zip(*(one["kept"] for one in each), strict=True))
+            by_head = zip(*(one["accepted"] for one in each), strict=True)
+            accepted = (f"{statistics.mean(share):.0%}" for share in by_head)
             equal = f"{sum(one['equal'] for one in each)} of {128 * len(each)}"
             per_pass, speed_up = (over_seeds([one[name] for one in each]) for name in ("per pass", "speed-up"))
-            print_row(n, k, per_pass, ", ".join(kept), speed_up, equal)
+            print_row(n, k, per_pass, ", ".join(accepted), speed_up, equal)
 
 
 def print_row(*cells: object) -> None:

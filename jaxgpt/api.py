@@ -16,7 +16,7 @@ from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.inference import generate as generation
 from jaxgpt.inference import score as scoring
-from jaxgpt.inference.placement import place
+from jaxgpt.inference.placement import select_compute
 from jaxgpt.models.base import Model
 from jaxgpt.runs import huggingface
 from jaxgpt.runs.weights import resolve_weights
@@ -44,7 +44,7 @@ def load(
     source = resolve_weights(name_or_folder)
     if source.labels:
         raise CheckpointError(f"{name_or_folder}: a run on labels, which writes no text; see {program('predict')}")
-    compute, _ = place(source.config, device, dtype)
+    compute, _ = select_compute(source.config, device, dtype)
     return huggingface.load(source, **compute)
 
 

@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
     data = None if config.data is None else find_text(config, source)
     items = None
     if config.choices is not None:
-        items = multiple_choice.read(config.choices, source.config.block_size)[: config.limit]
+        items = multiple_choice.read_items(config.choices, source.config.block_size)[: config.limit]
     planted = None if config.canaries is None else find_canaries(config.canaries, source)
     require_json(config)
     with progress() as stage:
@@ -122,8 +122,8 @@ def main(argv: Sequence[str]) -> int:
                 lm = harness.JaxgptLM(model, config.batch_size, stage=stage)
                 results["tasks"] = harness.evaluate(lm, tasks, config.limit)
     if "canaries" in results:  # now that nothing else is drawn
-        draw(memorization.table(results["canaries"]))
-        print(memorization.MEANING)
+        draw(memorization.make_table(results["canaries"]))
+        print(memorization.EXPLANATION)
     if "tasks" in results:
         show_tasks(results["tasks"])
     save(config, results)
@@ -151,7 +151,7 @@ def load_model(config: EvaluateConfig, source: WeightsRef, T: int | None = None)
     from jaxgpt.inference import placement
     from jaxgpt.runs.huggingface import load
 
-    compute, described = placement.place(source.config, config.device, config.dtype, T)
+    compute, described = placement.select_compute(source.config, config.device, config.dtype, T)
     console.say("model", f"{config.model}: {described}")
     return load(source, **compute)
 
@@ -268,7 +268,7 @@ def show_confusion(table: list[list[int]], labels: Sequence[str]) -> None:
 def find_canaries(folder: Path, source: WeightsRef) -> tuple[list[canaries.Canary], bool]:
     """The canaries of a folder, and whether the model is a run whose flags name it, or a file in it, as its text."""
     planted, context = canaries.read(folder), source.config.block_size
-    if (needed := sum(map(len, memorization.request(planted[0].secret))) - 1) > context:
+    if (needed := sum(map(len, memorization.make_request(planted[0].secret))) - 1) > context:
         raise UsageError(f"--canaries: each needs {needed} tokens, and the model's context is {context:,}; use another")
     if not source.is_run or source.folder is None:
         return planted, False

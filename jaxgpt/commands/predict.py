@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     from jaxgpt.runs.huggingface import load
     from jaxgpt.runtime import device
 
-    compute, described = placement.place(source.config, config.device, config.dtype, data.T)
+    compute, described = placement.select_compute(source.config, config.device, config.dtype, data.T)
     console.note(f"{config.run}: {described}")
     for each in data.notes:
         console.note(f"{data.name}: {each}")

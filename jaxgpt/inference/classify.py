@@ -21,12 +21,12 @@ def log_probabilities(model: Model, data: Examples) -> Iterator[np.ndarray]:
       data: texts, with or without labels, in rows of data.T tokens.
 
     Yields:
-      float64 (rows, n_labels), batch after batch in the order of the file; the last has only the texts that are left.
+      float64 (rows, n_labels), batch after batch in the order of the file; the last has only the remaining texts.
     """
-    left = data.count
+    remaining = data.count
     for batch in data.one_pass():
         arrays = device.put((batch["tokens"], batch["last"]))
-        logits = np.asarray(_label_logits(model, *arrays), np.float64)[:left]
-        left -= len(logits)
+        logits = np.asarray(_label_logits(model, *arrays), np.float64)[:remaining]
+        remaining -= len(logits)
         largest = logits.max(-1, keepdims=True)
         yield logits - largest - np.log(np.exp(logits - largest).sum(-1, keepdims=True))

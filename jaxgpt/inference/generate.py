@@ -1,9 +1,8 @@
 """Text generation: prompts of token ids in, new token ids out, one compiled program for all prompts and settings.
 
-A model that predicts several tokens can speculate: its further heads guess tokens, which the next forward pass reads
-behind the newest one, and of which those stay that the first head would have written (Gloeckle et al., 2024, section
-3.2; Stern et al., 2018, "Blockwise Parallel Decoding for Deep Autoregressive Models"). So it is the same text, in fewer
-passes.
+A model that predicts several tokens can speculate: its other heads draft tokens, which the next forward pass reads
+after the newest one. Drafts that agree with the first head are accepted (Gloeckle et al., 2024, section 3.2; Stern et
+al., 2018, "Blockwise Parallel Decoding for Deep Autoregressive Models"). The text is the same, in fewer passes.
 """
 
 import dataclasses
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.errors import UsageError
-from jaxgpt.inference.sampling import Settings, draw, settings
+from jaxgpt.inference.sampling import SamplingParams, make_sampling_params, sample_token
 from jaxgpt.models.base import Cache, Generative, Speculative, next_token_logits
 from jaxgpt.models.layers import unstack_layers
 
@@ -24,40 +23,40 @@ PREFILL = 32  # tokens of a prompt that are read at a time, so that every length
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Texts:
-    """B texts in the making.
+class DecodeState:
+    """B texts that are being generated.
 
     Attributes:
-      tokens: int32 (B, W), each text from column 0 on, and behind its newest token guesses of those that follow.
-      length: int32 (B,), tokens of each; the newest is not in the cache yet.
-      read: int32 (), how many columns of `tokens` are in the cache; of shorter texts, what they have.
-      made: int32 (B,), new tokens so far.
-      done: bool (B,), has drawn the stop token.
-      forwards, kept: as of Piece, int32 () and (further heads,).
+      tokens: int32 (B, W), each text from column 0 on, and after its newest token the drafts of the next ones.
+      length: int32 (B,), tokens of each text; the newest is not in the cache yet.
+      num_cached: int32 (), columns of `tokens` that are in the cache; a shorter text has all but its newest there.
+      num_new: int32 (B,), new tokens so far.
+      done: bool (B,), whether the stop token was sampled.
+      forwards, accepted: as in Chunk, int32 () and (heads that draft,).
     """
 
     tokens: jax.typing.ArrayLike
     length: jax.typing.ArrayLike
-    read: jax.typing.ArrayLike
-    made: jax.typing.ArrayLike
+    num_cached: jax.typing.ArrayLike
+    num_new: jax.typing.ArrayLike
     done: jax.typing.ArrayLike
     forwards: jax.typing.ArrayLike
-    kept: jax.typing.ArrayLike
+    accepted: jax.typing.ArrayLike
 
 
-class Piece(NamedTuple):
-    """A part of each text, and how all of it so far came about.
+class Chunk(NamedTuple):
+    """The newest tokens of each text, and counts over all of it so far.
 
     Attributes:
-      tokens: of each prompt, the new ones since the piece before.
-      forwards: how often the model has looked for new tokens of a text, all texts together.
-      kept: of these, how often the guess of head 2, 3, ... was right, though the text may end before it; empty without
-        speculation.
+      tokens: each prompt's new tokens since the previous chunk.
+      forwards: forward passes that added tokens, summed over the texts.
+      accepted: in how many of them the draft of head 2, 3, ... was right, though the text may end before it; empty
+        without speculation.
     """
 
     tokens: list[list[int]]
     forwards: int
-    kept: list[int]
+    accepted: list[int]
 
 
 def generate(
@@ -73,18 +72,18 @@ def generate(
 ) -> list[list[int]]:
     """Continue prompts, all at once, each as if it were alone.
 
-    A text that outgrows block_size loses its older half and goes on with the rest as its context.
+    A text that outgrows block_size drops its older half and continues with the rest as its context.
 
     Args:
       prompts: token ids; their lengths, from 1 to block_size, may differ.
       max_new_tokens: for each prompt.
-      key: of the draws. New token i of prompt b has fold_in(fold_in(key, b), i). Not needed at temperature 0.
+      key: for sampling. New token i of prompt b has fold_in(fold_in(key, b), i). Not needed at temperature 0.
       temperature: logits are divided by it; 0 takes the likeliest token always (greedy).
-      top_k: draw among the k likeliest tokens alone, and those equal to the last of them; 0: among all.
-      top_p: draw among the fewest likeliest tokens, of those left by top_k, that have this probability together
+      top_k: sample among the k likeliest tokens, and those equal to the last of them; 0: among all.
+      top_p: sample among the fewest likeliest tokens, of those left by top_k, that have this probability together
         (nucleus sampling, Holtzman et al., 2020); 1: among all.
       stop: the token id that ends a text, such as <|endoftext|>; it is not part of what is returned.
-      speculate: find the same tokens in fewer passes, with the further heads that a model has; at temperature 0 alone.
+      speculate: find the same tokens in fewer passes, with the heads that draft; needs temperature 0.
 
     Returns:
       The new token ids of each prompt.
@@ -92,10 +91,10 @@ def generate(
     Raises:
       UsageError: an argument is out of range, a prompt is empty or longer than block_size.
     """
-    chosen = settings(temperature, top_k, top_p, stop)
+    sampling = make_sampling_params(temperature, top_k, top_p, stop)
     texts: list[list[int]] = [[] for _ in prompts]
-    for piece in stream(model, prompts, max_new_tokens, chosen, key, speculate=speculate):
-        for text, tokens in zip(texts, piece.tokens, strict=True):
+    for chunk in stream(model, prompts, max_new_tokens, sampling, key, speculate=speculate):
+        for text, tokens in zip(texts, chunk.tokens, strict=True):
             text += tokens
     return texts
 
@@ -104,147 +103,156 @@ def stream(
     model: Generative,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
-    chosen: Settings,
+    sampling: SamplingParams,
     key: jax.Array | None = None,
-    every: int | None = None,
+    chunk_size: int | None = None,
     speculate: bool = False,
-) -> Iterator[Piece]:
-    """As `generate`, with settings made before, but yields a piece whenever each text has `every` tokens more.
+) -> Iterator[Chunk]:
+    """As `generate`, but yields a chunk whenever each text has `chunk_size` more tokens.
 
-    A piece has fewer where a context is full, and with speculation a text may have more by the guesses that were right.
+    A chunk has fewer where a context is full; with speculation a text may have more, by the accepted drafts.
     """
     _check(model, prompts, max_new_tokens)
     if speculate and not (isinstance(model, Speculative) and model.config.predict_tokens > 1):
-        raise UsageError("the model predicts one token: it has no further heads to speculate with")
-    if speculate and chosen.temperature > 0:
-        raise UsageError(f"speculation finds the likeliest tokens, temperature 0, and not {chosen.temperature:g}")
-    if key is None and chosen.temperature > 0:
+        raise UsageError("the model predicts one token: it has no heads that draft")
+    if speculate and sampling.temperature > 0:
+        raise UsageError(f"speculation needs temperature 0, not {sampling.temperature:g}")
+    if key is None and sampling.temperature > 0:
         raise UsageError("a temperature above 0 needs a key")
     # Greedy needs no key, but the program takes one; made of numpy's numbers, it is no program itself.
     key = jax.random.wrap_key_data(np.zeros(2, np.uint32), impl="threefry2x32") if key is None else key
-    further = model.config.predict_tokens - 1 if speculate else 0
-    model, cache = _prepare(model, len(prompts), speculate)
-    return _stream(model, cache, further, prompts, max_new_tokens, chosen, key, every or max_new_tokens)
+    num_drafts = model.config.predict_tokens - 1 if speculate else 0
+    model, cache = _init_decoder(model, len(prompts), speculate)
+    return _stream(model, cache, num_drafts, prompts, max_new_tokens, sampling, key, chunk_size or max_new_tokens)
 
 
 def _stream(
     model: Generative,
     cache: Cache,
-    further: int,
+    num_drafts: int,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
-    chosen: Settings,
+    sampling: SamplingParams,
     key: jax.Array,
-    every: int,
-) -> Iterator[Piece]:
+    chunk_size: int,
+) -> Iterator[Chunk]:
     room = model.config.block_size
-    width = -(-(room + further) // PREFILL) * PREFILL + 2 * (1 + further)
-    context, guesses = [list(prompt) for prompt in prompts], [[] for _ in prompts]
-    made, done = np.zeros(len(prompts), np.int32), np.zeros(len(prompts), bool)
-    counts, texts = (np.int32(0), np.zeros(further, np.int32)), None
-    while (left := ~done & (made < max_new_tokens)).any():
-        if texts is None or (np.asarray(texts.length)[left] > room).any():  # the beginning, or the end of a window
-            # Of a text that is done the last token is enough: a long one would be read again for nothing.
-            context = [text if goes_on else text[-1:] for text, goes_on in zip(context, left, strict=True)]
+    width = -(-(room + num_drafts) // PREFILL) * PREFILL + 2 * (1 + num_drafts)
+    context, drafts = [list(prompt) for prompt in prompts], [[] for _ in prompts]
+    num_new, done = np.zeros(len(prompts), np.int32), np.zeros(len(prompts), bool)
+    counts, state = (np.int32(0), np.zeros(num_drafts, np.int32)), None
+    while (active := ~done & (num_new < max_new_tokens)).any():
+        if state is None or (np.asarray(state.length)[active] > room).any():  # the start, or a full context
+            # The last token of a finished text is enough: reading all of it again would be wasted.
+            context = [
+                text if unfinished else text[-1:] for text, unfinished in zip(context, active.tolist(), strict=True)
+            ]
             context = [text if len(text) <= room else text[-max(room // 2, 1) :] for text in context]
-            texts = _align(context, guesses, width, np.minimum(made, max_new_tokens), done, *counts)
-        until = min(made[left].min() + every, max_new_tokens)
-        texts, cache = _advance(model, cache, texts, chosen, key, np.int32(until))
-        made, done, counts = np.asarray(texts.made), np.asarray(texts.done), (texts.forwards, texts.kept)
-        tokens, length = np.asarray(texts.tokens).tolist(), np.asarray(texts.length)
-        ends = length - np.maximum(made - max_new_tokens, 0)  # of the last tokens, guesses, some are too many
-        new = [_before(chosen.stop, row[len(text) : end]) for row, text, end in zip(tokens, context, ends, strict=True)]
-        guesses = [row[end : end + further] for row, end in zip(tokens, length, strict=True)]
-        for text, more in zip(context, new, strict=True):
-            text += more
-        yield Piece(new, int(texts.forwards), np.asarray(texts.kept).tolist())
+            state = _init_state(context, drafts, width, np.minimum(num_new, max_new_tokens), done, *counts)
+        until = min(num_new[active].min() + chunk_size, max_new_tokens)
+        state, cache = _decode_until(model, cache, state, sampling, key, np.int32(until))
+        num_new, done, counts = np.asarray(state.num_new), np.asarray(state.done), (state.forwards, state.accepted)
+        tokens, length = np.asarray(state.tokens).tolist(), np.asarray(state.length)
+        ends = length - np.maximum(num_new - max_new_tokens, 0)  # accepted drafts may exceed max_new_tokens
+        new = [
+            _cut_at_stop(sampling.stop, row[len(text) : end])
+            for row, text, end in zip(tokens, context, ends, strict=True)
+        ]
+        drafts = [row[end : end + num_drafts] for row, end in zip(tokens, length, strict=True)]
+        for text, new_tokens in zip(context, new, strict=True):
+            text += new_tokens
+        yield Chunk(new, int(state.forwards), np.asarray(state.accepted).tolist())
 
 
-def _align(texts: list[list[int]], guesses: list[list[int]], width: int, *others: np.ndarray) -> Texts:
+def _init_state(texts: list[list[int]], drafts: list[list[int]], width: int, *counts: np.ndarray) -> DecodeState:
     tokens = np.zeros((len(texts), width), np.int32)
-    for row, text, behind in zip(tokens, texts, guesses, strict=True):
-        row[: len(text) + len(behind)] = text + behind
-    return Texts(tokens, np.array([len(text) for text in texts], np.int32), np.int32(0), *others)
+    for row, text, draft in zip(tokens, texts, drafts, strict=True):
+        row[: len(text) + len(draft)] = text + draft
+    return DecodeState(tokens, np.array([len(text) for text in texts], np.int32), np.int32(0), *counts)
 
 
-def _before(stop: int, tokens: list[int]) -> list[int]:
+def _cut_at_stop(stop: int, tokens: list[int]) -> list[int]:
     return tokens[: tokens.index(stop)] if stop in tokens else tokens
 
 
-def prepare(model: Generative, B: int, speculate: bool = False) -> tuple[Generative, Cache]:
-    """The model as decoding reads it fastest, and an empty cache for B texts; jit it with B and speculate static."""
+def init_decoder(model: Generative, B: int, speculate: bool = False) -> tuple[Generative, Cache]:
+    """The model in the layout that decodes fastest, and an empty cache for B texts; B and speculate are static."""
     init_cache = model.init_draft_cache if speculate else model.init_cache
     return unstack_layers(model), init_cache(B, model.config.block_size)
 
 
-def advance(
-    model: Generative, cache: Cache, texts: Texts, chosen: Settings, key: jax.Array, until: jax.Array
-) -> tuple[Texts, Cache]:
-    """Read what is not in the cache yet, then add tokens: until all texts have `until` or are done, or one is full.
+def decode_until(
+    model: Generative, cache: Cache, state: DecodeState, sampling: SamplingParams, key: jax.Array, until: jax.Array
+) -> tuple[DecodeState, Cache]:
+    """Fill the cache, then add tokens until all texts have `until` new ones or are done, or one is full.
 
     Args:
-      model, cache: as `prepare` gives them.
-      texts: of a model that speculates, `kept` has a number for each of its further heads.
+      model, cache: from `init_decoder`.
+      state: with speculation, `accepted` has a number for each head that drafts.
     """
-    n, room = 1 + len(texts.kept), model.config.block_size
-    rows, ahead = jnp.arange(len(texts.tokens))[:, None], jnp.arange(n)[None]
+    n, room = 1 + len(state.accepted), model.config.block_size
+    rows, offsets = jnp.arange(len(state.tokens))[:, None], jnp.arange(n)[None]
 
-    def read(carry: tuple[Texts, Cache]) -> tuple[Texts, Cache]:
-        texts, cache = carry
-        idx = jax.lax.dynamic_slice_in_dim(texts.tokens, texts.read, PREFILL, axis=1)
-        if n == 1:  # the newest token of a text is not read yet, and what is behind it is none
-            _, cache = model.decode(idx, cache, texts.read, jnp.clip(texts.length - 1 - texts.read, 0, PREFILL))
+    def prefill(carry: tuple[DecodeState, Cache]) -> tuple[DecodeState, Cache]:
+        state, cache = carry
+        idx = jax.lax.dynamic_slice_in_dim(state.tokens, state.num_cached, PREFILL, axis=1)
+        if n == 1:  # the newest token is read by the first decode step, and nothing follows it
+            _, cache = model.decode(
+                idx, cache, state.num_cached, jnp.clip(state.length - 1 - state.num_cached, 0, PREFILL)
+            )
         else:
-            _, trunk, cache = model.decode_with_trunk(idx, cache, texts.read)
-            _, cache = model.draft(trunk, cache, texts.read, jnp.zeros(len(idx), jnp.int32))
-        return dataclasses.replace(texts, read=texts.read + PREFILL), cache
+            _, trunk, cache = model.decode_with_trunk(idx, cache, state.num_cached)
+            _, cache = model.draft(trunk, cache, state.num_cached, jnp.zeros(len(idx), jnp.int32))
+        return dataclasses.replace(state, num_cached=state.num_cached + PREFILL), cache
 
-    def goes_on(texts: Texts) -> jax.Array:
-        return ~texts.done & (texts.made < until)  # (B,)
+    def is_active(state: DecodeState) -> jax.Array:
+        return ~state.done & (state.num_new < until)  # (B,)
 
-    def write(carry: tuple[Texts, Cache]) -> tuple[Texts, Cache]:
-        texts, cache = carry
-        active, end = goes_on(texts), texts.length[:, None]
-        place = jnp.where(active[:, None], end, texts.tokens.shape[1])  # of others nothing is written: it is dropped
-        idx = texts.tokens[rows, end - 1 + ahead]  # (B, n), the newest token and the guesses behind it
+    def decode_step(carry: tuple[DecodeState, Cache]) -> tuple[DecodeState, Cache]:
+        state, cache = carry
+        active, end = is_active(state), state.length[:, None]
+        column = jnp.where(active[:, None], end, state.tokens.shape[1])  # out of range for inactive texts: dropped
+        idx = state.tokens[rows, end - 1 + offsets]  # (B, n), the newest token and the drafts after it
         if n == 1:
-            x, cache = model.decode(idx, cache, texts.length - 1, active.astype(jnp.int32))
-            new = draw(next_token_logits(model, x[:, 0]), chosen, key, texts.made)[:, None]
+            x, cache = model.decode(idx, cache, state.length - 1, active.astype(jnp.int32))
+            new = sample_token(next_token_logits(model, x[:, 0]), sampling, key, state.num_new)[:, None]
         else:
-            x, trunk, cache = model.decode_with_trunk(idx, cache, texts.length - 1)
+            x, trunk, cache = model.decode_with_trunk(idx, cache, state.length - 1)
             new = jnp.argmax(next_token_logits(model, x), -1).astype(jnp.int32)
-        # A guess that is what the first head writes there stays, if all before it do; then comes one token more.
-        kept = jnp.cumprod(new[:, :-1] == idx[:, 1:], axis=1)  # (B, n - 1)
-        gained = jnp.where(active, jnp.minimum(1 + kept.sum(1), room + 1 - texts.length), 0)
-        last = jnp.maximum(gained - 1, 0)
-        tokens = texts.tokens.at[rows, place + ahead].set(new, mode="drop")
+        # A draft is accepted if it and all before it agree with the first head, whose own token follows them.
+        accepted = jnp.cumprod(new[:, :-1] == idx[:, 1:], axis=1)  # (B, n - 1)
+        num_added = jnp.where(active, jnp.minimum(1 + accepted.sum(1), room + 1 - state.length), 0)
+        last = jnp.maximum(num_added - 1, 0)
+        tokens = state.tokens.at[rows, column + offsets].set(new, mode="drop")
         if n > 1:
-            x, cache = model.draft(trunk, cache, texts.length - 1, last)
-            guesses = jnp.argmax(next_token_logits(model, x), -1).astype(jnp.int32).T  # (B, n - 1)
-            tokens = tokens.at[rows, place + last[:, None] + ahead[:, 1:]].set(guesses, mode="drop")
-        ended = ((new == chosen.stop) & (ahead < gained[:, None])).any(1)
+            x, cache = model.draft(trunk, cache, state.length - 1, last)
+            drafts = jnp.argmax(next_token_logits(model, x), -1).astype(jnp.int32).T  # (B, n - 1)
+            tokens = tokens.at[rows, column + last[:, None] + offsets[:, 1:]].set(drafts, mode="drop")
+        stopped = ((new == sampling.stop) & (offsets < num_added[:, None])).any(1)
         return dataclasses.replace(
-            texts,
+            state,
             tokens=tokens,
-            length=texts.length + gained,
-            made=texts.made + gained,
-            done=texts.done | ended,
-            forwards=texts.forwards + active.sum(dtype=jnp.int32),
-            kept=texts.kept + (ahead[:, 1:] < gained[:, None]).sum(0),
+            length=state.length + num_added,
+            num_new=state.num_new + num_added,
+            done=state.done | stopped,
+            forwards=state.forwards + active.sum(dtype=jnp.int32),
+            accepted=state.accepted + (offsets[:, 1:] < num_added[:, None]).sum(0),
         ), cache
 
-    def has_room(texts: Texts) -> jax.Array:
-        return (texts.length <= room) | ~goes_on(texts)
+    def has_room(state: DecodeState) -> jax.Array:
+        return (state.length <= room) | ~is_active(state)
 
-    texts, cache = jax.lax.while_loop(lambda carry: carry[0].read < carry[0].length.max() - 1, read, (texts, cache))
-    texts, cache = jax.lax.while_loop(
-        lambda carry: goes_on(carry[0]).any() & has_room(carry[0]).all(), write, (texts, cache)
+    state, cache = jax.lax.while_loop(
+        lambda carry: carry[0].num_cached < carry[0].length.max() - 1, prefill, (state, cache)
     )
-    return dataclasses.replace(texts, read=texts.length.max() - 1), cache
+    state, cache = jax.lax.while_loop(
+        lambda carry: is_active(carry[0]).any() & has_room(carry[0]).all(), decode_step, (state, cache)
+    )
+    return dataclasses.replace(state, num_cached=state.length.max() - 1), cache
 
 
-_prepare = jax.jit(prepare, static_argnums=(1, 2))
-_advance = jax.jit(advance, donate_argnames="cache")  # the cache is written in place
+_init_decoder = jax.jit(init_decoder, static_argnums=(1, 2))
+_decode_until = jax.jit(decode_until, donate_argnames="cache")  # the cache is written in place
 
 
 def _check(model: Generative, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:

@@ -1,6 +1,6 @@
 """jaxgpt as a model of EleutherAI's lm-evaluation-harness (Gao et al.), whose name for it is "jaxgpt".
 
-It answers each request as the harness's own "hf" model does on the exported weights, and is the harness's one door.
+It answers each request as the harness's "hf" model does on the exported weights, and is the harness's one door.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, JaxgptError, UsageError, require
 from jaxgpt.inference import multiple_choice
 from jaxgpt.inference.generate import stream
-from jaxgpt.inference.sampling import Settings, settings
+from jaxgpt.inference.sampling import SamplingParams, make_sampling_params
 from jaxgpt.inference.score import score
 from jaxgpt.models.base import Model
 from jaxgpt.runs.huggingface import load
@@ -45,11 +45,11 @@ try:
 except ImportError as error:
     raise UsageError(f"the harness is not installed ({error}): pip install 'lm-eval>=0.4.13'") from None
 
-EVERY = 16  # new tokens between two looks for stop strings
+STOP_CHECK_TOKENS = 16  # new tokens between two looks for stop strings
 TOP_K = 50  # of sampling where a task does not say: the default of `transformers`
 NEUTRAL = {"num_beams": 1, "repetition_penalty": 1.0}  # what a task may ask for because it changes nothing
 
-Stage = Callable[[str, int], Callable[[int], None]]  # told what begins and of how many; gives what to tell progress
+Stage = Callable[[str, int], Callable[[int], None]]  # (what, total) -> a function that takes progress
 
 
 @register_model("jaxgpt")
@@ -62,7 +62,7 @@ class JaxgptLM(TemplateLM):
       device: where to load a model that is named: auto, gpu or cpu.
       dtype: and in which compute dtype: auto, float32 or bfloat16.
       seed: of sampling, for tasks that ask for it.
-      stage: is told how requests come along.
+      stage: reports progress.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class JaxgptLM(TemplateLM):
             raise UsageError(f"batch_size {batch_size}: must be a whole number, at least 1")
         require(0 <= seed < 2**31, "seed", seed, "from 0 to 2**31 - 1")
         self.batch_size, self._seed, self._stage = int(batch_size), seed, stage
-        self._batches = itertools.count()  # those that were generated, each with draws of its own
+        self._batches = itertools.count()  # of generation, each with another key
         self.model = _load(str(pretrained), device, dtype) if isinstance(pretrained, str | Path) else pretrained
 
     @property
@@ -120,57 +120,59 @@ class JaxgptLM(TemplateLM):
         return [sum(next(scores).log_likelihood for _ in each) for each in windows]
 
     def generate_until(self, requests: list, disable_tqdm: bool = True) -> list[str]:
-        order = Collator(  # longest first, and only requests with the same settings together
+        order = Collator(  # the first has most tokens; only equal kwargs share a batch
             [request.args for request in requests],
             sort_fn=lambda args: (-len(self.tok_encode(args[0])), args[0]),
             group_by="gen_kwargs",
             group_fn=lambda args: args[1],
         )
-        advance, texts = self._stage("texts to write", len(requests)), []
+        on_progress, texts = self._stage("texts to write", len(requests)), []
         for batch in order.get_batched(n=self.batch_size):
-            texts += self._write([context for context, _ in batch], batch[0][1])
-            advance(len(batch))
+            texts += self._generate_batch([context for context, _ in batch], batch[0][1])
+            on_progress(len(batch))
         return order.get_original(texts)
 
-    def _write(self, contexts: list[str], wishes: dict[str, Any]) -> list[str]:
+    def _generate_batch(self, contexts: list[str], gen_kwargs: dict[str, Any]) -> list[str]:
         """What follows the contexts, up to the first of their stop strings."""
-        kwargs = normalize_gen_kwargs(wishes, self.max_gen_toks)
+        kwargs = normalize_gen_kwargs(gen_kwargs, self.max_gen_toks)
         until = handle_stop_sequences(kwargs.pop("until"), eos=gpt2().decode([self.eot_token_id]))
-        longest = kwargs.pop("max_gen_toks")
-        if not 1 <= longest < self.max_length:
+        max_new_tokens = kwargs.pop("max_gen_toks")
+        if not 1 <= max_new_tokens < self.max_length:
             raise UsageError(
-                f"a task asks for {longest:,} new tokens, and the model's context is {self.max_length:,}; "
+                f"a task asks for {max_new_tokens:,} new tokens, and the model's context is {self.max_length:,}; "
                 "set its max_gen_toks to fewer"
             )
-        chosen = self._settings(kwargs)
-        room = self.max_length - longest
+        sampling = self._sampling_params(kwargs)
+        room = self.max_length - max_new_tokens
         prompts = [self.tok_encode(context)[-room:] or [self.prefix_token_id] for context in contexts]
         texts: list[list[int]] = [[] for _ in prompts]
-        made = 0
-        missing = self.batch_size - len(prompts)  # every batch has the same size, and so the same program
+        num_new = 0
+        num_padding = self.batch_size - len(prompts)  # every batch has the same size, and so the same program
         key_data = device.put(np.array([self._seed, next(self._batches)], np.uint32))
         key = jax.random.wrap_key_data(key_data, impl="threefry2x32")
-        for piece in stream(self.model, prompts + prompts[-1:] * missing, longest, chosen, key, EVERY):
-            for text, tokens in zip(texts, piece.tokens, strict=False):
+        for chunk in stream(
+            self.model, prompts + prompts[-1:] * num_padding, max_new_tokens, sampling, key, STOP_CHECK_TOKENS
+        ):
+            for text, tokens in zip(texts, chunk.tokens, strict=False):
                 text += tokens
-            made = min(made + EVERY, longest)
-            if all(len(text) < made or any(stop in gpt2().decode(text) for stop in until if stop) for text in texts):
+            num_new = min(num_new + STOP_CHECK_TOKENS, max_new_tokens)
+            if all(len(text) < num_new or any(stop in gpt2().decode(text) for stop in until if stop) for text in texts):
                 break
         return [postprocess_generated_text(gpt2().decode(text), until, None) for text in texts]
 
-    def _settings(self, kwargs: dict[str, Any]) -> Settings:
-        sampled = kwargs.pop("do_sample", False)
+    def _sampling_params(self, kwargs: dict[str, Any]) -> SamplingParams:
+        do_sample = kwargs.pop("do_sample", False)
         temperature, top_k, top_p = (kwargs.pop(name, None) for name in ("temperature", "top_k", "top_p"))
-        other = sorted(name for name, value in kwargs.items() if value is not None and NEUTRAL.get(name) != value)
-        if other:
+        unsupported = sorted(name for name, value in kwargs.items() if value is not None and NEUTRAL.get(name) != value)
+        if unsupported:
             raise UsageError(
-                f"a task asks for {other[0]} in its generation_kwargs; jaxgpt knows "
+                f"a task asks for {unsupported[0]} in its generation_kwargs; jaxgpt knows "
                 "do_sample, temperature, top_k, top_p, until and max_gen_toks"
             )
-        if not sampled:
-            return settings(temperature=0, stop=self.eot_token_id)
+        if not do_sample:
+            return make_sampling_params(temperature=0, stop=self.eot_token_id)
         top_k, top_p = TOP_K if top_k is None else int(top_k), 1.0 if top_p is None else float(top_p)
-        return settings(float(temperature or 0), top_k, top_p, stop=self.eot_token_id)
+        return make_sampling_params(float(temperature or 0), top_k, top_p, stop=self.eot_token_id)
 
 
 def _load(name: str, where: str, dtype: str) -> Model:
@@ -186,27 +188,27 @@ def _load(name: str, where: str, dtype: str) -> Model:
     return load(source, **device.compute(dtype, config.n_layer, config.head_size, config.block_size))
 
 
-# ---- The harness's own work, in a few words
+# ---- Tasks
 
 
 def load_tasks(names: list[str], include_path: Path | None, num_fewshot: int | None) -> dict[str, Any]:
     """The harness's tasks of these names; data that is not here is downloaded.
 
     Args:
-      include_path: a folder of other tasks, which come before the harness's own.
+      include_path: a folder of more tasks, which take precedence over the harness's.
       num_fewshot: solved examples before each item, for tasks that do not insist on none; None: as each task has it.
 
     Raises:
       UsageError: there is no task of a name, or its description is wrong.
       DataError: its data can't be had.
     """
-    if include_path:  # the harness's own thousands take seconds to list, and are seldom needed beside a user's
+    if include_path:  # the harness's thousands take seconds to list, and are seldom needed beside a user's
         with contextlib.suppress(UsageError):
-            return _loaded(names, include_path, num_fewshot, include_defaults=False)
-    return _loaded(names, include_path, num_fewshot, include_defaults=True)
+            return _load_tasks(names, include_path, num_fewshot, include_defaults=False)
+    return _load_tasks(names, include_path, num_fewshot, include_defaults=True)
 
 
-def _loaded(
+def _load_tasks(
     names: list[str], include_path: Path | None, num_fewshot: int | None, include_defaults: bool
 ) -> dict[str, Any]:
     with _quiet():
@@ -226,15 +228,15 @@ def _loaded(
     except Exception as error:
         raise UsageError(f"--tasks {','.join(names)}: a task can't be made: {_first_line(error)}") from None
     for task in loaded["tasks"].values():  # as the harness's simple_evaluate does
-        own = task.get_config("num_fewshot")
-        if own != 0:
-            task.set_config("num_fewshot", num_fewshot if num_fewshot is not None else own or 0)
+        task_shots = task.get_config("num_fewshot")
+        if task_shots != 0:
+            task.set_config("num_fewshot", num_fewshot if num_fewshot is not None else task_shots or 0)
         task.set_fewshot_seed(DEFAULT_OTHER_SEED)
     return loaded
 
 
 def evaluate(lm: JaxgptLM, tasks: dict[str, Any], limit: int | None = None) -> dict[str, Any]:
-    """The harness's results: of each task its metrics and their standard errors, and what decides them; fit for JSON.
+    """The harness's results, fit for JSON: each task's metrics, their standard errors, versions and settings.
 
     They are those of `lm_eval.simple_evaluate`, without its look at the machine and at git.
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from jaxgpt.inference.score import Score
 
 REFERENCES = 4095  # secrets that a canary's are compared with: rank 1 of 4,096 is 12 bits
-GIVEN = 4  # digits that the model is told before it is to write the others
-MEANING = f"""\
+NUM_GIVEN_DIGITS = 4  # digits of a secret in the prompt; the model is to write the others
+EXPLANATION = f"""\
 exposure: bits of a secret that the model gives away; at x bits, one in 2^x of all secrets is as likely to it.
 A secret that it has never seen has 1.44 on average. Each is ranked among {REFERENCES:,} that were not planted, so that
 {math.log2(REFERENCES + 1):.0f} is the largest that can be seen; extrapolated, an estimate, {math.log2(SPACE):.1f}.
-written out: told the first {GIVEN} digits, the model finds each of the others the likeliest."""
+written out: given the first {NUM_GIVEN_DIGITS} digits, the model finds each of the others the likeliest."""
 
 Request = tuple[list[int], list[int]]  # as in score.Request
 
@@ -50,7 +50,7 @@ def exposure(losses: Sequence[float], references: Sequence[float]) -> np.ndarray
 def extrapolated(losses: Sequence[float], references: Sequence[float]) -> np.ndarray:
     """The exposure that a skew-normal distribution of the references' losses gives (section 4.3), at most log2 |R|.
 
-    An estimate: it says more than `exposure` of canaries beyond all references, as far as their losses have that shape.
+    An estimate, which tells canaries beyond all references apart, as far as the losses have that shape.
     The distribution is fitted by its first three moments. float64, one for each of `losses`, in bits.
     """
     references = np.asarray(references, np.float64)
@@ -85,29 +85,29 @@ def measure(canaries: Sequence[Canary], score: Callable[[list[Request]], list["S
 
     Returns:
       `space`; `references`; `largest`, the highest exposure that can be seen; `by_repeats`, a list with, for each
-      number of `repeats`, how many `canaries`, the mean and the highest exposure, the mean extrapolated one, and how
-      many were `written`: told the first four digits, the model finds each of the others the likeliest; `each`, the
-      same of each canary.
+      number of `repeats`, the number of `canaries`, the mean and highest exposure, the mean extrapolated one, and how
+      many were `written`: given the first four digits, the model finds each of the others the likeliest; `each`,
+      the same for each canary.
 
     Raises:
       CheckpointError: a loss is not a number.
     """
-    drawn = secrets("reference", REFERENCES, without=[each.secret for each in canaries])
-    whole = [request(secret) for secret in [*drawn, *(each.secret for each in canaries)]]
-    scores = score(whole + [request(each.secret, GIVEN) for each in canaries])
+    reference_secrets = secrets("reference", REFERENCES, without=[each.secret for each in canaries])
+    requests = [make_request(secret) for secret in [*reference_secrets, *(each.secret for each in canaries)]]
+    scores = score(requests + [make_request(each.secret, NUM_GIVEN_DIGITS) for each in canaries])
     losses = [-each.log_likelihood for each in scores]
     if not all(map(math.isfinite, losses)):
         raise CheckpointError("the model's losses are no numbers, so its memory can't be measured; use another model")
-    references, own = losses[:REFERENCES], losses[REFERENCES : len(whole)]
+    references, canary_losses = losses[:REFERENCES], losses[REFERENCES : len(requests)]
     rows = [
         {"secret": each.secret, "repeats": each.repeats, "loss": loss, "exposure": seen, "extrapolated": beyond}
         | {"written": written.is_greedy}
         for each, loss, seen, beyond, written in zip(
             canaries,
-            own,
-            exposure(own, references).tolist(),
-            extrapolated(own, references).tolist(),
-            scores[len(whole) :],
+            canary_losses,
+            exposure(canary_losses, references).tolist(),
+            extrapolated(canary_losses, references).tolist(),
+            scores[len(requests) :],
             strict=True,
         )
     ]
@@ -115,12 +115,12 @@ def measure(canaries: Sequence[Canary], score: Callable[[list[Request]], list["S
         "space": SPACE,
         "references": REFERENCES,
         "largest": math.log2(REFERENCES + 1),
-        "by_repeats": [_summary(repeats, rows) for repeats in sorted({each.repeats for each in canaries})],
+        "by_repeats": [_summarize(repeats, rows) for repeats in sorted({each.repeats for each in canaries})],
         "each": rows,
     }
 
 
-def _summary(repeats: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _summarize(repeats: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
     rows = [row for row in rows if row["repeats"] == repeats]
     seen = [row["exposure"] for row in rows]
     return {
@@ -133,18 +133,18 @@ def _summary(repeats: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def request(secret: str, given: int = 0) -> tuple[list[int], list[int]]:
-    """For score.score: a document's beginning with the first `given` digits, and the tokens of the others."""
+def make_request(secret: str, num_given: int = 0) -> tuple[list[int], list[int]]:
+    """For score.score: a document's beginning with the first `num_given` digits, and the tokens of the others."""
     ids = [gpt2().eot_token, *gpt2().encode_ordinary(text_of(secret))]
-    end = len(ids) - 1 - (DIGITS - given)  # the last is the full stop
+    end = len(ids) - 1 - (DIGITS - num_given)  # the last is the full stop
     return ids[:end], ids[end:-1]
 
 
-def table(found: dict[str, Any]) -> rich.table.Table:
-    """What `measure` has found, a row for each number of repeats."""
-    drawn = rich.table.Table("in the text", "canaries", "mean exposure", "highest", "mean, extrapolated", "written out")
-    for row in found["by_repeats"]:
+def make_table(results: dict[str, Any]) -> rich.table.Table:
+    """The results of `measure`, a row for each number of repeats."""
+    table = rich.table.Table("in the text", "canaries", "mean exposure", "highest", "mean, extrapolated", "written out")
+    for row in results["by_repeats"]:
         bits = (row["exposure_mean"], row["exposure_max"], row["extrapolated_mean"])
         times = "once" if row["repeats"] == 1 else f"{row['repeats']:,} times"
-        drawn.add_row(times, f"{row['canaries']:,}", *(f"{each:.2f}" for each in bits), f"{row['written']:,}")
-    return drawn
+        table.add_row(times, f"{row['canaries']:,}", *(f"{each:.2f}" for each in bits), f"{row['written']:,}")
+    return table

@@ -39,11 +39,11 @@ def f1_by_label(confusion: np.ndarray) -> np.ndarray:
 
 
 def f1(confusion: np.ndarray) -> float:
-    """Of two labels F1 of the second, as GLUE has it; of more the mean of F1 over the labels that occur (macro)."""
-    of_each = f1_by_label(confusion)
+    """The second label's F1 where there are two, as in GLUE; else the mean over the labels that occur (macro)."""
+    scores = f1_by_label(confusion)
     if len(confusion) == 2:
-        return float(of_each[1])
-    return float(of_each[confusion.sum(0) + confusion.sum(1) > 0].mean())
+        return float(scores[1])
+    return float(scores[confusion.sum(0) + confusion.sum(1) > 0].mean())
 
 
 def mcc(confusion: np.ndarray) -> float:
@@ -54,6 +54,6 @@ def mcc(confusion: np.ndarray) -> float:
     n, right = int(confusion.sum()), int(np.trace(confusion))
     predicted, truth = ([int(count) for count in confusion.sum(axis)] for axis in (0, 1))
     # In whole numbers, which Python has of any size: what is 0 is 0.
-    both = right * n - sum(p * t for p, t in zip(predicted, truth, strict=True))
+    covariance = right * n - sum(p * t for p, t in zip(predicted, truth, strict=True))
     spread = (n**2 - sum(p**2 for p in predicted)) * (n**2 - sum(t**2 for t in truth))
-    return both / math.sqrt(spread) if spread else 0.0
+    return covariance / math.sqrt(spread) if spread else 0.0

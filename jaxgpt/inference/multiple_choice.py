@@ -1,4 +1,4 @@
-"""Multiple choice: a context, its possible continuations, and which of them is right. No JAX: it is read first."""
+"""Multiple choice: a context, its possible continuations, and which of them is right. No JAX: it is imported first."""
 
 import dataclasses
 import math
@@ -28,16 +28,16 @@ class Item:
     requests: list[tuple[list[int], list[int]]]
 
 
-def read(path: str | Path, block_size: int) -> list[Item]:
+def read_items(path: str | Path, block_size: int) -> list[Item]:
     """The items of a JSONL file: {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0} a line.
 
     Raises:
       DataError: the file, or a line of it, is not that; or a choice is longer than block_size tokens.
     """
-    return [_item(f"{path}, line {line}", record, block_size) for line, record in records.read_jsonl(path)]
+    return [_make_item(f"{path}, line {line}", record, block_size) for line, record in records.read_jsonl(path)]
 
 
-def _item(where: str, record: dict[str, Any], block_size: int) -> Item:
+def _make_item(where: str, record: dict[str, Any], block_size: int) -> Item:
     missing = [name for name in ("context", "choices", "answer") if name not in record]
     if missing:
         raise DataError(f'{where}: no {", ".join(missing)}; an item has "context", "choices" and "answer"')
@@ -87,9 +87,9 @@ def accuracy(items: Sequence[Item], log_likelihoods: Sequence[Sequence[float]]) 
       each, nan for a single item; `n`.
     """
     hits, hits_norm = [], []
-    for item, found in zip(items, log_likelihoods, strict=True):
-        by_character = [value / len(choice) for value, choice in zip(found, item.choices, strict=True)]
-        hits.append(found.index(max(found)) == item.answer)
+    for item, scores in zip(items, log_likelihoods, strict=True):
+        by_character = [value / len(choice) for value, choice in zip(scores, item.choices, strict=True)]
+        hits.append(scores.index(max(scores)) == item.answer)
         hits_norm.append(by_character.index(max(by_character)) == item.answer)
     acc, acc_stderr = mean_and_error(hits)
     acc_norm, acc_norm_stderr = mean_and_error(hits_norm)

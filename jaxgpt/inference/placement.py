@@ -1,4 +1,4 @@
-"""Where a trained model is used, and how it computes there."""
+"""The device and dtype that a trained model computes with."""
 
 from typing import Any
 
@@ -7,7 +7,9 @@ from jaxgpt.models.configs import ModelConfig
 from jaxgpt.runtime import device as devices
 
 
-def place(config: ModelConfig, device: str = "auto", dtype: str = "auto", T: int | None = None) -> tuple[dict, str]:
+def select_compute(
+    config: ModelConfig, device: str = "auto", dtype: str = "auto", T: int | None = None
+) -> tuple[dict, str]:
     """Select the device for a model of this shape; programs that are compiled for it are kept.
 
     Args:
@@ -15,12 +17,12 @@ def place(config: ModelConfig, device: str = "auto", dtype: str = "auto", T: int
       T: the longest sequence that it will read, in tokens; None: its context.
 
     Returns:
-      What runs.huggingface.load takes beside the weights, and the shape, dtype and device in words.
+      runs.huggingface.load's arguments beside the weights, and the shape, dtype and device in words.
 
     Raises:
       UsageError: there is no such device, or it has no bfloat16.
     """
-    where = devices.select(device)
+    selected = devices.select(device)
     devices.keep_compiled(cache_folder() / "compiled")
     compute: dict[str, Any] = devices.compute(dtype, config.n_layer, config.head_size, T or config.block_size)
-    return compute, f"{config.n_layer} layers, width {config.n_embd}, {compute['dtype']}, on {where}"
+    return compute, f"{config.n_layer} layers, width {config.n_embd}, {compute['dtype']}, on {selected}"

@@ -1,4 +1,4 @@
-"""How the next token is drawn: temperature, top-k and top-p, none of which changes the compiled program."""
+"""How the next token is sampled: temperature, top-k and top-p, none of which changes the compiled program."""
 
 import dataclasses
 
@@ -13,8 +13,8 @@ SIGN = np.uint32(1 << 31)  # of a float32
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """How the next token is drawn, as arguments of the program: other settings need no other program.
+class SamplingParams:
+    """How the next token is sampled, as arguments of the program: other values need no other program.
 
     Attributes:
       temperature, top_k, top_p: float32 (), as in `generate`; where all tokens are allowed, top_k or top_p is inf.
@@ -27,8 +27,10 @@ class Settings:
     stop: jax.typing.ArrayLike
 
 
-def settings(temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, stop: int | None = None) -> Settings:
-    """Settings with the meaning that `generate` gives these numbers.
+def make_sampling_params(
+    temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, stop: int | None = None
+) -> SamplingParams:
+    """The parameters that `generate` takes, checked and as arrays.
 
     Raises:
       UsageError: one of them is out of range.
@@ -39,7 +41,7 @@ def settings(temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, stop:
         raise UsageError(f"top_k {top_k} is out of range: it must be at least 0")
     if not 0 < top_p <= 1:
         raise UsageError(f"top_p {top_p} is out of range: it must be above 0 and at most 1")
-    return Settings(  # a float32 can't hold what is beyond these bounds
+    return SamplingParams(  # a float32 can't hold what is beyond these bounds
         temperature=np.float32(min(temperature, 1e30)),
         top_k=np.float32(top_k or np.inf),
         top_p=np.float32(max(top_p, 1e-30) if top_p < 1 else np.inf),
@@ -47,25 +49,25 @@ def settings(temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, stop:
     )
 
 
-def draw(logits: jax.Array, settings: Settings, key: jax.Array, made: jax.Array) -> jax.Array:
-    """The next token of each text, int32 (B,), from float32 logits (B, V), after `made`, int32 (B,), new ones."""
+def sample_token(logits: jax.Array, sampling: SamplingParams, key: jax.Array, num_new: jax.Array) -> jax.Array:
+    """The next token of each text, int32 (B,), from float32 logits (B, V), after `num_new`, int32 (B,), new ones."""
 
     def sample() -> jax.Array:
         # The highest is 0, so that no temperature can overflow.
-        x = (logits - logits.max(-1, keepdims=True)) / settings.temperature
-        x = jnp.where(heaviest(x, jnp.ones_like(x), settings.top_k), x, -jnp.inf)
-        x = jnp.where(heaviest(x, jax.nn.softmax(x), settings.top_p), x, -jnp.inf)
+        x = (logits - logits.max(-1, keepdims=True)) / sampling.temperature
+        x = jnp.where(mask_top(x, jnp.ones_like(x), sampling.top_k), x, -jnp.inf)
+        x = jnp.where(mask_top(x, jax.nn.softmax(x), sampling.top_p), x, -jnp.inf)
         rows = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(len(x)))
-        keys = jax.vmap(jax.random.fold_in)(rows, made)
+        keys = jax.vmap(jax.random.fold_in)(rows, num_new)
         return jax.vmap(jax.random.categorical)(keys, x).astype(jnp.int32)
 
-    return jax.lax.cond(settings.temperature > 0, sample, lambda: jnp.argmax(logits, axis=-1).astype(jnp.int32))
+    return jax.lax.cond(sampling.temperature > 0, sample, lambda: jnp.argmax(logits, axis=-1).astype(jnp.int32))
 
 
-def heaviest(x: jax.Array, weights: jax.Array, target: jax.Array) -> jax.Array:
+def mask_top(x: jax.Array, weights: jax.Array, target: jax.Array) -> jax.Array:
     """Mask of the fewest highest entries of each row whose weights sum to `target` or more; equal ones stay together.
 
-    All entries where no sum is enough. The lowest value that is kept is found bit by bit, from the highest bit down:
+    All entries where no sum is enough. The lowest value to keep is found bit by bit, from the highest bit down:
     32 sums, where a CPU would sort the 50,257 logits of a row for much longer.
 
     Args:

@@ -24,8 +24,8 @@ def with_config(model: Model, config: ModelConfig) -> Model:
 def with_n_heads(model: Model, n: int) -> Model:
     """The model with heads for n tokens: for one, an ordinary GPT-2 of the blocks that predict the next token.
 
-    Heads that are there stay. A new one begins as a copy of the first, as those of Medusa do (Cai et al., 2024): to
-    predict the next token is a start for one further ahead.
+    Existing heads stay. A new one begins as a copy of the first, as in Medusa (Cai et al., 2024): predicting the next
+    token is a start for predicting a later one.
     """
     config = model.config
     if n == config.predict_tokens:

@@ -112,7 +112,8 @@ class RunConfig:
     steps: int = 50
     """Length of the run in optimizer steps, those of earlier starts included."""
     objective: str = dataclasses.field(default="auto", metadata={"may_change": False})
-    """What is minimized; auto: the usual one for the data: next_token, completion, classification or multi_token."""
+    """What is minimized; auto: the usual one for the data: next_token, completion, classification, multi_token
+    or multi_token_completion."""
     epochs: float | None = None
     """Length of the run in epochs, in place of --steps; examples of the next one fill up the last batch."""
     out: Path = Path("runs/default")

@@ -15,7 +15,7 @@ import pytest
 from jaxgpt import console
 from jaxgpt.commands import sample, train
 from jaxgpt.data.tokenizer import gpt2
-from jaxgpt.inference.generate import Piece
+from jaxgpt.inference.generate import Chunk
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import save_hf
@@ -49,7 +49,7 @@ def test_it_prints_the_prompt_and_what_follows(folder, capsys):
     assert re.fullmatch(r"note: .*: 1 layers, width 16, float32, on CPU, .*\n", err)
 
 
-def test_with_guesses_it_prints_the_same_text_and_what_came_of_them(tmp_path, capsys):
+def test_with_drafts_it_prints_the_same_text_and_what_came_of_them(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("again and " * 150)
     words = ["--n-layer", 4, "--n-head", 2, "--n-embd", 16, "--block-size", 32, "--B", 4, "--T", 16, "--lr", 2e-2]
     words += ["--predict-tokens", 3, "--steps", 30, "--data", tmp_path / "text.txt", "--out", tmp_path / "run"]
@@ -62,11 +62,11 @@ def test_with_guesses_it_prints_the_same_text_and_what_came_of_them(tmp_path, ca
     assert run(*words, "--speculate") == 0
     out, err = capsys.readouterr()
     assert out == plain and len(out) > 100
-    heads = r"head 2 in (\d+)%, head 3 in (\d+)% of (\d+) passes\n"
-    found = re.search(r"note: ([\d.]+) tokens a forward pass; the guess was right of " + heads, err)
+    heads = r"head 2 (\d+)%, head 3 (\d+)% of (\d+) passes\n"
+    found = re.search(r"note: ([\d.]+) tokens per forward pass; accepted drafts: " + heads, err)
     per_pass, second, third, passes = map(float, found.groups())
     assert 1 < per_pass <= 3 and third <= second and per_pass * passes == pytest.approx(40, abs=0.2)  # both are rounded
-    assert per_pass == pytest.approx(1 + (second + third) / 100, abs=3 / passes)  # the last guesses may be too many
+    assert per_pass == pytest.approx(1 + (second + third) / 100, abs=3 / passes)  # the last drafts may be too many
 
 
 def test_several_texts_are_those_of_one_seed(folder, capsys):
@@ -130,7 +130,7 @@ def test_no_character_is_printed_in_parts(monkeypatch):
     ids = gpt2().encode(text)
     assert len(ids) > len(text)  # many characters are of several tokens
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
-    sample.show("> ", (Piece([[token], [token]], 0, []) for token in ids), 2)
+    sample.print_texts("> ", (Chunk([[token], [token]], 0, []) for token in ids), 2)
     first, second = "".join(terminal.pieces).split("\n" + "-" * 80 + "\n")
     assert first == "> " + text and second == "> " + text + "\n"
     assert "\ufffd" not in "".join(terminal.pieces)
@@ -140,7 +140,7 @@ def test_no_character_is_printed_in_parts(monkeypatch):
 def test_a_text_that_ends_within_a_character_says_so(monkeypatch):
     ids = gpt2().encode("\U0001f642")
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
-    sample.show("", iter([Piece([[ids[0]]], 0, [])]), 1)
+    sample.print_texts("", iter([Chunk([[ids[0]]], 0, [])]), 1)
     assert "".join(terminal.pieces) == "\ufffd\n"
 
 
@@ -160,8 +160,12 @@ def test_a_text_that_ends_within_a_character_says_so(monkeypatch):
         (["--prompt", "x " * 40], 2, "--prompt has 41 tokens, more than the model's context of 32; shorten it"),
         (["--prompt", "a" + " " * 10**6 + "b"], 2, "one word or blank in it is too long; shorten it"),
         (["--prompt", "caf\udce9"], 2, "--prompt is not UTF-8"),
-        (["--prompt", "x", "--speculate"], 2, "--speculate finds the likeliest tokens; add --temperature 0"),
-        (["--prompt", "x", "--speculate", "--temperature", "0"], 2, "hf predicts one token, and has no heads to guess"),
+        (["--prompt", "x", "--speculate"], 2, "--speculate needs --temperature 0; add it"),
+        (
+            ["--prompt", "x", "--speculate", "--temperature", "0"],
+            2,
+            "hf predicts one token, and has no heads that draft",
+        ),
         (["--prompt", "x", "--device", "gpu"], 2, "--device gpu: no usable NVIDIA GPU"),
         ([], 2, "not given: --prompt STR; --help lists the flags"),
     ],

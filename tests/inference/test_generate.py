@@ -10,8 +10,8 @@ import scipy.stats
 
 import jaxgpt.inference.generate
 from jaxgpt.errors import UsageError
-from jaxgpt.inference.generate import Texts, advance, generate, prepare, stream
-from jaxgpt.inference.sampling import Settings, settings
+from jaxgpt.inference.generate import DecodeState, decode_until, generate, init_decoder, stream
+from jaxgpt.inference.sampling import SamplingParams, make_sampling_params
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.convert import with_config, with_n_heads
 from jaxgpt.models.gpt2 import GPT2
@@ -115,18 +115,21 @@ def test_greedy_text_is_that_of_transformers(seed, tmp_path):
 def test_the_stop_token_ends_a_text_and_is_left_out(model):
     free = generate(model, PROMPTS, 30, temperature=0)
     stop = free[1][4]
-    for every in (None, 1, 7):
-        parts = list(stream(model, PROMPTS, 30, settings(0, stop=stop), every=every))
+    for chunk_size in (None, 1, 7):
+        parts = list(stream(model, PROMPTS, 30, make_sampling_params(0, stop=stop), chunk_size=chunk_size))
         texts = joined(parts)
         assert texts == [text[: text.index(stop)] if stop in text else text for text in free]
-    assert len(list(stream(model, PROMPTS[1:2], 30, settings(0, stop=stop), every=1))) <= 5  # nothing after the end
+    parts = list(stream(model, PROMPTS[1:2], 30, make_sampling_params(0, stop=stop), chunk_size=1))
+    assert len(parts) <= 5  # nothing after the end
 
 
 def test_a_text_that_is_done_costs_the_others_nothing(model, monkeypatch):
     """The full context of a text that ends at once is not read again and again."""
     calls = []
-    advance = jaxgpt.inference.generate._advance
-    monkeypatch.setattr(jaxgpt.inference.generate, "_advance", lambda *words: calls.append(words) or advance(*words))
+    decode = jaxgpt.inference.generate._decode_until
+    monkeypatch.setattr(
+        jaxgpt.inference.generate, "_decode_until", lambda *words: calls.append(words) or decode(*words)
+    )
     (alone,) = generate(model, PROMPTS[:1], 100, temperature=0)
     full = [[(first + i) % 61 for i in range(16)] for first in range(61)]
     ends = [text[0] for text in generate(model, full, 1, temperature=0)]
@@ -137,13 +140,13 @@ def test_a_text_that_is_done_costs_the_others_nothing(model, monkeypatch):
 
 
 def test_it_ends_when_all_texts_have(model):
-    """On the device: the last call does not go on to what it was asked for."""
+    """On the device: the last call does not run to its limit."""
     free = generate(model, PROMPTS[1:2], 10, temperature=0)[0]
-    model, cache = prepare(model, 1)
+    model, cache = init_decoder(model, 1)
     tokens, none = np.array([[*PROMPTS[1], *[0] * 126]], np.int32), np.zeros(1, np.int32)
-    texts = Texts(tokens, none + 3, 0, none, np.zeros(1, bool), 0, none[:0])
-    texts, _ = jax.jit(advance)(model, cache, texts, settings(0, stop=free[4]), jax.random.key(0), 10)
-    assert texts.made.item() == free.index(free[4]) + 1
+    state = DecodeState(tokens, none + 3, 0, none, np.zeros(1, bool), 0, none[:0])
+    state, _ = jax.jit(decode_until)(model, cache, state, make_sampling_params(0, stop=free[4]), jax.random.key(0), 10)
+    assert state.num_new.item() == free.index(free[4]) + 1
 
 
 @pytest.mark.parametrize("choice", [{"top_p": 1e-50}, {"top_p": 1e-20}, {"top_k": 1}, {"temperature": 1e-9}])
@@ -155,13 +158,15 @@ def test_the_highest_temperature_is_a_number(model):
     assert len(set(generate(model, [[1]], 15, jax.random.key(0), temperature=1e300)[0])) > 8
 
 
-@pytest.mark.parametrize("every", [1, 2, 7, 1000])
-def test_a_stream_gives_the_same_in_pieces(model, every):
+@pytest.mark.parametrize("chunk_size", [1, 2, 7, 1000])
+def test_a_stream_gives_the_same_in_chunks(model, chunk_size):
     whole = generate(model, PROMPTS, 33, jax.random.key(3), temperature=0.9, top_k=9)
-    parts = list(stream(model, PROMPTS, 33, settings(0.9, top_k=9), jax.random.key(3), every=every))
+    parts = list(
+        stream(model, PROMPTS, 33, make_sampling_params(0.9, top_k=9), jax.random.key(3), chunk_size=chunk_size)
+    )
     assert joined(parts) == whole
-    assert max(len(part.tokens[0]) for part in parts) <= every
-    assert (parts[-1].forwards, parts[-1].kept) == (4 * 33, [])
+    assert max(len(part.tokens[0]) for part in parts) <= chunk_size
+    assert (parts[-1].forwards, parts[-1].accepted) == (4 * 33, [])
 
 
 # ---- Speculation
@@ -207,41 +212,43 @@ def test_the_speculated_text_is_the_greedy_one_of_head_1(speculator):
     prompts += [rng.integers(0, 61, 1 + i % room).tolist() for i in range(60)]
     assert {len(prompt) for prompt in prompts} == set(range(1, room + 1))
     plain = generate(speculator, prompts, 60, temperature=0)
-    pieces = list(stream(speculator, prompts, 60, settings(0), speculate=True))
-    assert [[token for piece in pieces for token in piece.tokens[row]] for row in range(120)] == plain
+    chunks = list(stream(speculator, prompts, 60, make_sampling_params(0), speculate=True))
+    assert [[token for chunk in chunks for token in chunk.tokens[row]] for row in range(120)] == plain
     assert [greedy(speculator, prompt, 60) for prompt in prompts[:60:20]] == plain[:60:20]  # which has no cache at all
-    forwards, kept = pieces[-1].forwards, pieces[-1].kept
+    forwards, accepted = chunks[-1].forwards, chunks[-1].accepted
     n = speculator.config.predict_tokens
-    assert len(kept) == n - 1 and sorted(kept, reverse=True) == kept and kept[-1] > 0
+    assert len(accepted) == n - 1 and sorted(accepted, reverse=True) == accepted and accepted[-1] > 0
     assert 1.2 < 120 * 60 / forwards < n  # it did save passes
 
 
-@pytest.mark.parametrize("every", [1, 2, 7, 1000])
+@pytest.mark.parametrize("chunk_size", [1, 2, 7, 1000])
 @pytest.mark.parametrize("stop", [False, True])
-def test_a_stream_of_guesses_ends_where_the_text_does(speculator, every, stop):
-    """At the number of tokens or at the stop token, though more were guessed behind it, and nobody waits for others."""
+def test_a_stream_of_drafts_ends_where_the_text_does(speculator, chunk_size, stop):
+    """At the number of tokens or at the stop token, though more were drafted after it, and none waits for another."""
     prompts = [SENTENCES[0, :2].tolist(), [7], SENTENCES[3, :4].tolist(), list(range(12))]
     plain = generate(speculator, prompts, 23, temperature=0)
     end = plain[0][9] if stop else None
-    pieces = list(stream(speculator, prompts, 23, settings(0, stop=end), every=every, speculate=True))
-    assert joined(pieces) == [text[: text.index(end)] if end in text else text for text in plain]
-    assert max(len(piece.tokens[0]) for piece in pieces) < every + speculator.config.predict_tokens
-    *_, whole = stream(speculator, prompts, 23, settings(0, stop=end), speculate=True)
-    assert (pieces[-1].forwards, pieces[-1].kept) == (whole.forwards, whole.kept)
-    assert all(piece.forwards + sum(piece.kept) >= sum(map(len, joined([piece]))) for piece in pieces)
+    chunks = list(
+        stream(speculator, prompts, 23, make_sampling_params(0, stop=end), chunk_size=chunk_size, speculate=True)
+    )
+    assert joined(chunks) == [text[: text.index(end)] if end in text else text for text in plain]
+    assert max(len(chunk.tokens[0]) for chunk in chunks) < chunk_size + speculator.config.predict_tokens
+    *_, whole = stream(speculator, prompts, 23, make_sampling_params(0, stop=end), speculate=True)
+    assert (chunks[-1].forwards, chunks[-1].accepted) == (whole.forwards, whole.accepted)
+    assert all(chunk.forwards + sum(chunk.accepted) >= sum(map(len, joined([chunk]))) for chunk in chunks)
 
 
-def test_guesses_that_are_never_right_cost_passes_and_no_token(model):
+def test_drafts_that_are_never_right_cost_passes_and_no_token(model):
     """Heads of random weights, and a text of which the first head is sure."""
     bad = make(dataclasses.replace(CONFIG, n_layer=4, predict_tokens=3), seed=5)
-    pieces = list(stream(bad, PROMPTS, 40, settings(0), speculate=True))
+    chunks = list(stream(bad, PROMPTS, 40, make_sampling_params(0), speculate=True))
     plain = generate(bad, PROMPTS, 40, temperature=0)
-    assert joined(pieces) == plain == [greedy(bad, prompt, 40) for prompt in PROMPTS]
-    assert 120 < pieces[-1].forwards <= 160
+    assert joined(chunks) == plain == [greedy(bad, prompt, 40) for prompt in PROMPTS]
+    assert 120 < chunks[-1].forwards <= 160
 
 
 def test_in_bfloat16_too_and_where_heads_agree_always():
-    """Twins of the first head guess what it says of the next token; after one that repeats itself, they are right."""
+    """Twins of the first head draft what it says of the next token; after one that repeats itself, they are right."""
     model = with_n_heads(make(dataclasses.replace(CONFIG, dtype="bfloat16", block_size=64)), 4)
     prompt = [5, 5, 5]
     text = generate(model, [prompt], 50, temperature=0)
@@ -282,7 +289,7 @@ def test_generated_tokens_have_the_models_probabilities(model):
 
 
 def test_a_text_depends_on_key_and_row_alone(model):
-    """Not on how many others there are, how long they are, nor in what pieces it is made."""
+    """Not on how many others there are, how long they are, nor in what chunks it is made."""
     key = jax.random.key(7)
     together = generate(model, PROMPTS, 20, key, temperature=1.2)
     assert together[:2] == generate(model, PROMPTS[:2], 20, key, temperature=1.2)
@@ -328,28 +335,32 @@ def test_all_lengths_and_settings_have_two_programs():
 
     assert compiled(ten_lengths) == 2
     assert compiled(ten_lengths) == 0
-    assert compiled(lambda: list(stream(model, [[1, 2]], 9, settings(top_p=0.5), key, every=2))) == 0
+    assert compiled(lambda: list(stream(model, [[1, 2]], 9, make_sampling_params(top_p=0.5), key, chunk_size=2))) == 0
     assert compiled(lambda: generate(model, np.array([[1, 2]]), 9, temperature=0)) == 0  # without a key, too
     assert compiled(lambda: generate(model, [[1, 2]] * 2, 9, key)) == 2  # another number of texts
 
 
-@pytest.mark.parametrize("further", [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_the_gpu_program(h100, further):
+@pytest.mark.parametrize("num_drafts", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_the_gpu_program(h100, num_drafts):
     """For an H100, in bfloat16: it compiles, writes the cache in place, and does not sort the vocabulary."""
-    config, B = GPT2Config(n_layer=2 + further, n_head=2, n_embd=128, dtype="bfloat16", predict_tokens=1 + further), 4
-    model, cache = jax.eval_shape(lambda: prepare(GPT2(config, jax.random.key(0)), B, bool(further)))
+    sizes = {"n_layer": 2 + num_drafts, "predict_tokens": 1 + num_drafts}
+    config, B = GPT2Config(n_head=2, n_embd=128, dtype="bfloat16", **sizes), 4
+    model, cache = jax.eval_shape(lambda: init_decoder(GPT2(config, jax.random.key(0)), B, bool(num_drafts)))
 
     def shape(*sizes, dtype=jnp.int32):
         return jax.ShapeDtypeStruct(sizes, dtype)
 
-    texts = Texts(shape(B, 1026), shape(B), shape(), shape(B), shape(B, dtype=jnp.bool), shape(), shape(further))
-    drawing = Settings(*[shape(dtype=jnp.float32)] * 3, shape())
+    state = DecodeState(
+        shape(B, 1026), shape(B), shape(), shape(B), shape(B, dtype=jnp.bool), shape(), shape(num_drafts)
+    )
+    sampling = SamplingParams(*[shape(dtype=jnp.float32)] * 3, shape())
     key = jax.eval_shape(lambda: jax.random.key(0))
-    arguments = h100((model, cache, texts, drawing, key, shape()))
-    program = jax.jit(advance, donate_argnames="cache").lower(*arguments).compile()
+    arguments = h100((model, cache, state, sampling, key, shape()))
+    program = jax.jit(decode_until, donate_argnames="cache").lower(*arguments).compile()
     cache_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
-    columns = 1024 + 128 * further  # a guess may stand behind the context
-    assert program.memory_analysis().alias_size_in_bytes >= cache_bytes == (2 + further) * 2 * B * 2 * columns * 64 * 2
+    columns = 1024 + 128 * num_drafts  # a draft may stand after the context
+    assert cache_bytes == (2 + num_drafts) * 2 * B * 2 * columns * 64 * 2
+    assert program.memory_analysis().alias_size_in_bytes >= cache_bytes
     assert " sort(" not in program.as_text()
 
 
@@ -372,7 +383,7 @@ def test_the_gpu_program(h100, further):
         ([[1]], {"top_p": 0.0}, "top_p 0.0 is out of range"),
         ([[1]], {"top_p": 1.1}, "top_p 1.1 is out of range"),
         ([[1]], {"key": None}, "a temperature above 0 needs a key"),
-        ([[1]], {"temperature": 0, "speculate": True}, "the model predicts one token: it has no further heads"),
+        ([[1]], {"temperature": 0, "speculate": True}, "the model predicts one token: it has no heads that draft"),
     ],
 )
 def test_a_wrong_argument_is_named(model, prompts, options, message):
@@ -383,10 +394,10 @@ def test_a_wrong_argument_is_named(model, prompts, options, message):
 
 def test_a_temperature_is_no_speculation():
     model = make(dataclasses.replace(CONFIG, predict_tokens=2, n_layer=3))
-    with pytest.raises(UsageError, match=r"speculation finds the likeliest tokens, temperature 0, and not 0\.5"):
+    with pytest.raises(UsageError, match=r"speculation needs temperature 0, not 0\.5"):
         generate(model, [[1]], 3, jax.random.key(0), temperature=0.5, speculate=True)
 
 
 def test_wrong_prompts_are_refused_at_once_and_not_at_the_first_token(model):
     with pytest.raises(UsageError, match="a prompt of 17 tokens"):
-        stream(model, [[1] * 17], 3, settings(0))
+        stream(model, [[1] * 17], 3, make_sampling_params(0))

@@ -20,10 +20,10 @@ from tests.support import tasks
 
 def test_only_the_digits_count_and_all_secrets_have_as_many_tokens():
     for secret in ("000000000", "012345678", "999999999"):
-        context, continuation = memorization.request(secret)
+        context, continuation = memorization.make_request(secret)
         assert context[0] == gpt2().eot_token and gpt2().decode(context[1:]) == "My locker code is"
         assert gpt2().decode(continuation) == " " + " ".join(secret) and len(continuation) == 9
-        context, continuation = memorization.request(secret, 4)
+        context, continuation = memorization.make_request(secret, 4)
         assert gpt2().decode(context[1:]) == "My locker code is " + " ".join(secret[:4]) and len(continuation) == 5
         assert gpt2().decode(context[1:] + continuation) + "." == canaries.text_of(secret)
 
@@ -93,7 +93,7 @@ def test_a_model_that_saw_them_more_often_exposes_them_more(prepared, tmp_path, 
         said[name] = capsys.readouterr().out
         assert found[name]["trained"] == (name == "trained") == ("a control, if it" not in said[name])
         assert found[name]["largest"] == 7 and len(found[name]["each"]) == 3
-        assert memorization.MEANING in said[name] and "│ 16 times    │ 1        │" in said[name]
+        assert memorization.EXPLANATION in said[name] and "│ 16 times    │ 1        │" in said[name]
     first, often = ({row["repeats"]: row for row in found[name]["by_repeats"]} for name in ("untrained", "trained"))
     assert max(row["exposure_mean"] for row in first.values()) < 5 and first[16]["written"] == 0
     assert often[1]["exposure_mean"] < 5 and often[16]["exposure_mean"] == 7

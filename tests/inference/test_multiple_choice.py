@@ -17,7 +17,7 @@ GOOD = {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0}
 def read(tmp_path):
     def read(*records, block_size=64):
         (tmp_path / "items.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-        return multiple_choice.read(tmp_path / "items.jsonl", block_size)
+        return multiple_choice.read_items(tmp_path / "items.jsonl", block_size)
 
     return read
 

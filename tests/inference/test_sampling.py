@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxgpt.inference.sampling import draw, heaviest, settings
+from jaxgpt.inference.sampling import make_sampling_params, mask_top, sample_token
 
 
 def probabilities(logits, temperature, top_k, top_p):
@@ -34,7 +34,9 @@ CHOICES = [
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
 def test_draws_have_the_right_probabilities(choice):
     rows, logits = 20_000, np.random.default_rng(0).normal(size=40).astype(np.float32) * 2
-    draws = jax.jit(draw)(jnp.tile(logits, (rows, 1)), settings(**choice), jax.random.key(1), jnp.full(rows, 5))
+    draws = jax.jit(sample_token)(
+        jnp.tile(logits, (rows, 1)), make_sampling_params(**choice), jax.random.key(1), jnp.full(rows, 5)
+    )
     expected = probabilities(logits, **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} | choice)) * rows
     counts = np.bincount(draws, minlength=40)
     assert not counts[expected == 0].any()
@@ -50,11 +52,13 @@ def test_draws_have_the_right_probabilities(choice):
 def test_a_temperature_near_0_is_greedy_and_does_not_overflow():
     logits = jnp.array([[1e4, 1e4 - 1, -1e4, 3.0]] * 2)
     for temperature in (0.0, 1e-45, 1e-6, 1e-3):
-        assert draw(logits, settings(temperature), jax.random.key(0), jnp.zeros(2, int)).tolist() == [0, 0]
+        assert sample_token(
+            logits, make_sampling_params(temperature), jax.random.key(0), jnp.zeros(2, int)
+        ).tolist() == [0, 0]
 
 
 def test_the_heaviest_are_those_that_sorting_finds():
-    rng, jitted = np.random.default_rng(0), jax.jit(heaviest)
+    rng, jitted = np.random.default_rng(0), jax.jit(mask_top)
     for _ in range(100):
         x = rng.choice([-np.inf, -3.5, -0.0, 1e-30, 2.0, 1e30], size=12) if rng.random() < 0.5 else rng.normal(size=12)
         x = x.astype(np.float32) + np.float32(0)  # no -0, which equals 0

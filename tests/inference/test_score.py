@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.errors import UsageError
-from jaxgpt.inference.score import CHUNK, is_cut, score, token_scores
+from jaxgpt.inference.score import CHUNK, is_cut, score, score_tokens
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.convert import with_config
 from jaxgpt.models.gpt2 import GPT2
@@ -82,13 +82,13 @@ def test_greedy_is_when_every_token_is_the_likeliest(model):
 
 
 def test_any_requests_need_a_handful_of_programs_and_no_implicit_transfer(model):
-    token_scores.clear_cache()
+    score_tokens.clear_cache()
     told = []
     with jax.transfer_guard("disallow"):
         score(model, requests(), batch_size=4)
-        assert token_scores._cache_size() <= 3  # 32, 64 and 100 tokens
+        assert score_tokens._cache_size() <= 3  # 32, 64 and 100 tokens
         score(model, requests(7, 60), batch_size=4, advance=told.append)
-        assert token_scores._cache_size() <= 3
+        assert score_tokens._cache_size() <= 3
     assert sum(told) == 7 and max(told) <= 4
     assert score(model, []) == []
 

@@ -19,7 +19,7 @@ import jaxgpt.data
 from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.errors import UsageError
 from jaxgpt.inference.generate import generate
-from jaxgpt.inference.sampling import draw, settings
+from jaxgpt.inference.sampling import make_sampling_params, sample_token
 from jaxgpt.models.base import build, next_token_logits
 from jaxgpt.models.configs import GatedCNNConfig
 from jaxgpt.models.convert import with_config
@@ -59,7 +59,9 @@ def next_logits(model, tokens, length):
 
 
 # The draws of a text depend on its row and on nothing else of the others.
-draw_of_row = jax.jit(lambda logits, row, *args: draw(jnp.broadcast_to(logits, (8, logits.shape[1])), *args)[row])
+draw_of_row = jax.jit(
+    lambda logits, row, *args: sample_token(jnp.broadcast_to(logits, (8, logits.shape[1])), *args)[row]
+)
 
 
 def tokens_of(shape, seed=0):
@@ -203,7 +205,7 @@ def test_a_head_for_labels_reads_the_last_token():
 PROMPTS = [[5], [1, 2, 3], [60, 0, 7, 7, 9, 30, 31], list(range(16)), [9] * 11]
 
 
-def without_a_cache(model, prompt, row, max_new_tokens, chosen, key):
+def without_a_cache(model, prompt, row, max_new_tokens, sampling, key):
     """One token at a time, the whole context anew for each; a full one loses its older half."""
     room, context, new = model.config.block_size, list(prompt), []
     for made in range(max_new_tokens):
@@ -211,7 +213,7 @@ def without_a_cache(model, prompt, row, max_new_tokens, chosen, key):
             context = context[-(room // 2) :]
         x = np.array([context + [0] * (room - len(context))], np.int32)
         logits = next_logits(model, x, len(context))
-        new.append(int(draw_of_row(logits, row, chosen, key, np.full(8, made))))
+        new.append(int(draw_of_row(logits, row, sampling, key, np.full(8, made))))
         context.append(new[-1])
     return new
 
@@ -219,8 +221,8 @@ def without_a_cache(model, prompt, row, max_new_tokens, chosen, key):
 @pytest.mark.parametrize("temperature", [0.0, 1.3])
 def test_the_text_is_that_without_a_cache(model, temperature):
     """Prompts of other lengths, all at once, through contexts that are full several times."""
-    key, chosen = jax.random.key(3), settings(temperature, top_k=20)
-    expected = [without_a_cache(model, prompt, row, 30, chosen, key) for row, prompt in enumerate(PROMPTS)]
+    key, sampling = jax.random.key(3), make_sampling_params(temperature, top_k=20)
+    expected = [without_a_cache(model, prompt, row, 30, sampling, key) for row, prompt in enumerate(PROMPTS)]
     assert len({tuple(text) for text in expected}) == len(PROMPTS) and min(map(len, map(set, expected))) > 4
     assert generate(model, PROMPTS, 30, key, temperature, top_k=20) == expected
 
@@ -230,7 +232,7 @@ def test_a_prompt_of_many_reads_gives_the_text_that_it_gives_alone():
     model = make(dataclasses.replace(CONFIG, block_size=150))
     prompts = [tokens_of(n, seed=n).tolist() for n in (1, 31, 32, 33, 64, 100, 140)]
     together = generate(model, prompts, 20, temperature=0)
-    assert together == [without_a_cache(model, p, 0, 20, settings(0), jax.random.key(0)) for p in prompts]
+    assert together == [without_a_cache(model, p, 0, 20, make_sampling_params(0), jax.random.key(0)) for p in prompts]
 
 
 @pytest.mark.parametrize("pieces", [[16], [1] * 16, [7, 1, 3, 5]], ids=["whole", "one by one", "mixed"])
