@@ -188,7 +188,7 @@ def trained(config, seed):
     for _ in range(100):
         ids = np.stack([sentences(rng, T + n) for _ in range(16)]).astype(np.int32)
         y = np.stack([ids[:, i : i + T] for i in range(1, n + 1)], axis=1)
-        state, metrics = step(state, (ids[:, :T], y))
+        state, metrics = step(state, {"tokens": ids[:, :T], "targets": y})
     assert metrics["loss"] < 2.5
     return state.model
 
