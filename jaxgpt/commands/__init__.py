@@ -8,7 +8,7 @@ import jaxgpt
 from jaxgpt import console
 from jaxgpt.errors import UsageError
 
-COMMANDS = {  # name: its module, which has main(argv) -> exit code, and what it does
+COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its help text
     "train": ("jaxgpt.commands.train", "train a model on a text or on examples; again: resume the run"),
     "sample": ("jaxgpt.commands.sample", "write text with a trained model"),
     "evaluate": ("jaxgpt.commands.evaluate", "measure a model: loss, multiple choice, labels, the harness's tasks"),
@@ -16,9 +16,9 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and what it
     "prepare": ("jaxgpt.commands.prepare", "make token shards of raw text: clean, deduplicate, anonymize, tokenize"),
     "inspect": ("jaxgpt.commands.inspect", "show what is in a prepared folder, and what was dropped and why"),
     "export": ("jaxgpt.commands.export", "write a run's model for Hugging Face's transformers"),
-    "verify": ("jaxgpt.commands.verify", "check a run's checkpoints, and prove that it resumes to the bit"),
+    "verify": ("jaxgpt.commands.verify", "check a run's checkpoints, and prove that it resumes bit for bit"),
     "replay": ("jaxgpt.commands.replay", "show the batch of a step, with the loss of each token"),
-    "fit": ("jaxgpt.commands.fit", "show what a training step takes of a GPU's memory, and the largest batch"),
+    "fit": ("jaxgpt.commands.fit", "show a training step's GPU memory, and the largest batch"),
 }
 
 
@@ -32,15 +32,15 @@ def main(argv: Sequence[str]) -> int:
         print("jaxgpt", jaxgpt.__version__)
         return 0
     if name in ("-h", "--help"):
-        print(overview())
+        print(format_overview())
         return 0
     if not argv:
-        print(overview(), file=sys.stderr)
+        print(format_overview(), file=sys.stderr)
         return UsageError.exit_code
-    raise UsageError(unknown(name))
+    raise UsageError(describe_unknown(name))
 
 
-def overview() -> str:
+def format_overview() -> str:
     """All commands, a line each."""
     width = max(map(len, COMMANDS))
     lines = (f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items())
@@ -48,8 +48,8 @@ def overview() -> str:
     return "\n".join([f"usage: {command} [flags]", "", *lines, "", f"{command} --help lists the flags of a command."])
 
 
-def unknown(name: str) -> str:
-    """What to say of a word that names no command; of these, the nearest."""
+def describe_unknown(name: str) -> str:
+    """The error for a word that names no command, with the nearest command."""
     import difflib
 
     if name.startswith("-"):

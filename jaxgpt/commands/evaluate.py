@@ -16,7 +16,7 @@ import rich.table
 import rich.text
 
 from jaxgpt import console
-from jaxgpt.commands.flags import parse, place
+from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data import examples
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.datasets import open_data
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.models.base import Model
 
 Stage = Callable[[str, int], Callable[[int], None]]  # as in jaxgpt.inference.harness
-WHAT = ("data", "choices", "canaries", "tasks")  # the flags that say what to measure; one of them at least is given
+MEASUREMENTS = ("data", "choices", "canaries", "tasks")  # flags of what to measure; at least one is required
 MAX_LABELS_SHOWN = 20  # in a confusion matrix
 
 
@@ -40,29 +40,29 @@ MAX_LABELS_SHOWN = 20  # in a confusion matrix
 class EvaluateConfig:
     """Measure how good a model is: its loss on a text, multiple choice, memory, the tasks of EleutherAI's harness.
 
-    Of a run on labels: accuracy, F1, Matthews correlation, and what was taken for what, by --data alone.
+    For a run on labels, --data alone gives accuracy, F1, Matthews correlation and the confusion matrix.
     """
 
-    model: Annotated[str, *place("MODEL")]
+    model: Annotated[str, *positional("MODEL")]
     """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
     data: str | None = None
     """A text, a .bin token file, a prepared folder (its val split) or shakespeare; or .jsonl examples, of which
-    completions alone are measured. For a run on labels: a .jsonl, .csv or .tsv of "text" (or "text_a" and "text_b") and
-    "label"."""
+    only the completions are measured. For a run on labels: a .jsonl, .csv or .tsv of "text" (or "text_a" and "text_b")
+    and "label"."""
     T: int | None = None
     """Tokens of a window of --data, each of which sees none before the window; by default the model's context."""
     choices: Path | None = None
     """A JSONL file; a line is {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0}."""
     canaries: Path | None = None
-    """A prepared folder: how well the model remembers the canaries that stand in its text, made-up secrets."""
+    """A prepared folder: how well the model remembers its canaries, made-up secrets that were planted in the text."""
     tasks: str | None = None
     """Tasks of the harness, by name, with commas between: hellaswag,lambada_openai. Their data is a download."""
     limit: int | None = None
     """Only the first so many items of --choices and of each of --tasks."""
     num_fewshot: int | None = None
-    """How many solved examples --tasks puts in front of each item; by default as many as the task itself says."""
+    """How many solved examples --tasks puts in front of each item; by default the task's own number."""
     include_path: Path | None = None
-    """A folder of your own tasks for --tasks, YAML files as the harness has them."""
+    """A folder of your own tasks for --tasks, YAML files of the harness."""
     batch_size: int = 8
     """Sequences at a time."""
     device: Literal["auto", "gpu", "cpu"] = "auto"
@@ -73,8 +73,8 @@ class EvaluateConfig:
     """Write the results to this file too, in full."""
 
     def __post_init__(self):
-        if all(getattr(self, name) is None for name in WHAT):
-            flags = ", ".join(f"--{name}" for name in WHAT[:-1]) + f" or --{WHAT[-1]}"
+        if all(getattr(self, name) is None for name in MEASUREMENTS):
+            flags = ", ".join(f"--{name}" for name in MEASUREMENTS[:-1]) + f" or --{MEASUREMENTS[-1]}"
             raise UsageError(f"nothing to measure: give {flags}; --help explains them")
         for name, lowest in (("T", 1), ("limit", 1), ("num_fewshot", 0), ("batch_size", 1)):
             if (value := getattr(self, name)) is not None:
@@ -94,13 +94,13 @@ def main(argv: Sequence[str]) -> int:
     if resolve_weights(config.model).labels and config.data is not None:
         return evaluate_labels(config)
     source = resolve_text_weights(config.model)
-    data = None if config.data is None else find_text(config, source)
+    data = None if config.data is None else open_text(config, source)
     items = None
     if config.choices is not None:
         items = multiple_choice.read_items(config.choices, source.config.block_size)[: config.limit]
-    planted = None if config.canaries is None else find_canaries(config.canaries, source)
+    planted = None if config.canaries is None else read_canaries(config.canaries, source)
     require_json(config)
-    with progress() as stage:
+    with show_progress() as stage:
         tasks = None
         if config.tasks is not None:
             from jaxgpt.inference import harness
@@ -121,28 +121,28 @@ def main(argv: Sequence[str]) -> int:
             if tasks is not None:
                 lm = harness.JaxgptLM(model, config.batch_size, stage=stage)
                 results["tasks"] = harness.evaluate(lm, tasks, config.limit)
-    if "canaries" in results:  # now that nothing else is drawn
-        draw(memorization.make_table(results["canaries"]))
+    if "canaries" in results:  # after the progress bar
+        print_table(memorization.make_table(results["canaries"]))
         print(memorization.EXPLANATION)
     if "tasks" in results:
-        show_tasks(results["tasks"])
-    save(config, results)
+        print_tasks(results["tasks"])
+    save_results(config, results)
     return 0
 
 
 def require_json(config: EvaluateConfig) -> None:
-    """Refuse a file for the results that can't be written, or that something is measured on."""
+    """Refuse a file for the results that can't be written, or that is an input."""
     if config.json:
         secrets = config.canaries and config.canaries / canaries.FILE
         for read in filter(None, (config.data, config.choices, secrets)):
             if config.json.resolve() == Path(read).resolve():
-                raise UsageError(f"--json {config.json}: that is what is measured on; choose another file")
+                raise UsageError(f"--json {config.json}: that file is the input; choose another one")
         require_writable("--json", config.json)
 
 
-def save(config: EvaluateConfig, results: dict[str, Any]) -> None:
+def save_results(config: EvaluateConfig, results: dict[str, Any]) -> None:
     if config.json:
-        config.json.write_text(json.dumps(finite(results), indent=2) + "\n", encoding="utf-8")
+        config.json.write_text(json.dumps(replace_nonfinite(results), indent=2) + "\n", encoding="utf-8")
         console.say("saved", str(config.json))
 
 
@@ -156,7 +156,7 @@ def load_model(config: EvaluateConfig, source: WeightsRef, T: int | None = None)
     return load(source, **compute)
 
 
-def find_text(config: EvaluateConfig, source: WeightsRef) -> Dataset:
+def open_text(config: EvaluateConfig, source: WeightsRef) -> Dataset:
     context = source.config.block_size
     if (config.T or 1) > context:
         raise UsageError(f"--T {config.T} is above the model's context of {context:,} tokens; use a smaller one")
@@ -205,17 +205,17 @@ def measure_choices(
     too_long = f"; {cut:,} too long for the model's context of {context:,} tokens, cut from the left" if cut else ""
     console.say("choices", f"{config.choices}: {len(items):,} items, {len(requests):,} choices{too_long}")
     scores = iter(score(model, requests, config.batch_size, stage("choices", len(requests))))
-    found = multiple_choice.accuracy(items, [[next(scores).log_likelihood for _ in item.requests] for item in items])
+    results = multiple_choice.accuracy(items, [[next(scores).log_likelihood for _ in item.requests] for item in items])
     for name in ("acc", "acc_norm"):
-        console.say(name, f"{found[name]:.4f} ± {found[f'{name}_stderr']:.4f}")
-    return found | {"cut": cut}
+        console.say(name, f"{results[name]:.4f} ± {results[f'{name}_stderr']:.4f}")
+    return results | {"cut": cut}
 
 
 def evaluate_labels(config: EvaluateConfig) -> int:
-    """Measure a run on labels: accuracy, F1, Matthews correlation, and which label was taken for which."""
+    """Measure a run on labels: accuracy, F1, Matthews correlation, and the confusion matrix."""
     source = resolve_weights(config.model)
-    if others := [name for name in ("T", *WHAT[1:]) if getattr(config, name) is not None]:
-        raise UsageError(f"--{others[0]}: {config.model} is a run on labels, measured by --data alone; leave it out")
+    if unusable := [name for name in ("T", *MEASUREMENTS[1:]) if getattr(config, name) is not None]:
+        raise UsageError(f"--{unusable[0]}: {config.model} is a run on labels, measured by --data alone; leave it out")
     require_labels(config.data)
     (data,) = examples.load(
         config.data, config.batch_size, load_run_config(source.folder)[0].data.T, known=source.labels
@@ -225,7 +225,7 @@ def evaluate_labels(config: EvaluateConfig) -> int:
     from jaxgpt.inference.classify import log_probabilities
     from jaxgpt.runtime import device
 
-    with device.memory_errors("use a smaller --batch-size"), progress() as stage:
+    with device.memory_errors("use a smaller --batch-size"), show_progress() as stage:
         model = load_model(config, source, data.T)
         for note in data.notes:
             console.say("note", f"{data.name}: {note}")
@@ -234,38 +234,38 @@ def evaluate_labels(config: EvaluateConfig) -> int:
         for part in log_probabilities(model, data):
             parts.append(part)
             advance(len(part))
-    results = label_metrics(np.concatenate(parts), data.table["labels"])
+    results = compute_label_metrics(np.concatenate(parts), data.table["labels"])
     console.say("accuracy", f"{results['accuracy']:.4f} ± {results['accuracy_stderr']:.4f} of {results['n']:,}")
-    of = f"of {source.labels[1]!r}" if len(source.labels) == 2 else "the mean over the labels (macro)"
-    console.say("F1", f"{results['f1']:.4f}, {of}")
+    scope = f"of {source.labels[1]!r}" if len(source.labels) == 2 else "the mean over the labels (macro)"
+    console.say("F1", f"{results['f1']:.4f}, {scope}")
     console.say("MCC", f"{results['mcc']:.4f}, Matthews correlation: 0 is no better than guessing, 1 is all right")
     console.say("loss", f"{results['loss']:.4f}")
-    show_confusion(results["confusion"], source.labels)
+    print_confusion(results["confusion"], source.labels)
     confusion = results.pop("confusion")
-    save(config, results | {"labels": list(source.labels), "confusion": confusion})
+    save_results(config, results | {"labels": list(source.labels), "confusion": confusion})
     return 0
 
 
-def label_metrics(log_p: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    """What a classifier is worth, by log probabilities (n, n_labels) and the labels (n,) that are true."""
+def compute_label_metrics(log_p: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """A classifier's metrics from log probabilities (n, n_labels) and the true labels (n,)."""
     table = metrics.confusion(truth, log_p.argmax(-1), log_p.shape[-1])
-    found = {name: getattr(metrics, name)(table) for name in ("accuracy", "accuracy_stderr", "f1", "mcc")}
+    results = {name: getattr(metrics, name)(table) for name in ("accuracy", "accuracy_stderr", "f1", "mcc")}
     loss = float(-log_p[range(len(truth)), truth].mean())
-    return found | {"n": len(truth), "loss": loss, "confusion": table.tolist()}
+    return results | {"n": len(truth), "loss": loss, "confusion": table.tolist()}
 
 
-def show_confusion(table: list[list[int]], labels: Sequence[str]) -> None:
+def print_confusion(table: list[list[int]], labels: Sequence[str]) -> None:
     """Print a confusion matrix: a row for each true label."""
     if len(labels) > MAX_LABELS_SHOWN:
         return console.say("confusion", f"the table of {len(labels)} labels is too wide for a page; --json has it")
     columns = (rich.table.Column(rich.text.Text(label), justify="right") for label in labels)  # a text: no markup
-    drawn = rich.table.Table("truth \\ predicted", *columns)
+    grid = rich.table.Table("truth \\ predicted", *columns)
     for label, counts in zip(labels, table, strict=True):
-        drawn.add_row(rich.text.Text(label), *(f"{count:,}" for count in counts))
-    rich.console.Console(width=None if sys.stdout.isatty() else 2000).print(drawn)
+        grid.add_row(rich.text.Text(label), *(f"{count:,}" for count in counts))
+    rich.console.Console(width=None if sys.stdout.isatty() else 2000).print(grid)
 
 
-def find_canaries(folder: Path, source: WeightsRef) -> tuple[list[canaries.Canary], bool]:
+def read_canaries(folder: Path, source: WeightsRef) -> tuple[list[canaries.Canary], bool]:
     """The canaries of a folder, and whether the model is a run whose flags name it, or a file in it, as its text."""
     planted, context = canaries.read(folder), source.config.block_size
     if (needed := sum(map(len, memorization.make_request(planted[0].secret))) - 1) > context:
@@ -287,14 +287,14 @@ def measure_canaries(
             "note", f"{config.model} is no run with that folder as its --data: a control, if it never saw the text"
         )
     advance = stage("canaries", memorization.REFERENCES + 2 * len(planted))
-    found = memorization.measure(planted, lambda requests: score(model, requests, config.batch_size, advance))
-    return {"folder": str(config.canaries), "trained": trained} | found
+    results = memorization.measure(planted, lambda requests: score(model, requests, config.batch_size, advance))
+    return {"folder": str(config.canaries), "trained": trained} | results
 
 
-def show_tasks(found: dict[str, Any]) -> None:
+def print_tasks(results: dict[str, Any]) -> None:
     """The harness's results as a table: a row for each metric of a task."""
     table = rich.table.Table("task", "version", "shots", "n", "metric", "value", "± stderr")
-    for task, values in found["results"].items():
+    for task, values in results["results"].items():
         for key, value in values.items():
             metric, _, filtered = key.partition(",")
             if not filtered or metric.endswith("_stderr") or not isinstance(value, int | float):
@@ -302,26 +302,26 @@ def show_tasks(found: dict[str, Any]) -> None:
             error = values.get(f"{metric}_stderr,{filtered}")
             table.add_row(
                 task,
-                str(found["versions"].get(task, "")),
-                str(found["n-shot"].get(task, "")),
-                str(found["n-samples"].get(task, {}).get("effective", "")),
+                str(results["versions"].get(task, "")),
+                str(results["n-shot"].get(task, "")),
+                str(results["n-samples"].get(task, {}).get("effective", "")),
                 metric if filtered == "none" else key,
                 f"{value:.4f}",
                 f"{error:.4f}" if isinstance(error, float) else "",
             )
-    draw(table)
+    print_table(table)
 
 
-def draw(table: rich.table.Table) -> None:
+def print_table(table: rich.table.Table) -> None:
     terminal = rich.console.Console()
     if not terminal.is_terminal:
-        terminal.width = 160  # a file has no width; a table that is cut would say nothing
+        terminal.width = 160  # a file has no width; a cut table would be useless
     terminal.print(table)
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[Stage]:
-    """A line at the bottom of a terminal that says what is at work and how far it is."""
+def show_progress() -> Iterator[Stage]:
+    """A progress bar at the bottom of a terminal; gives the function that starts a stage of it."""
     terminal = rich.console.Console(file=sys.stdout)  # this one: the harness works with stdout turned away
     columns = ("{task.description}", rich.progress.MofNCompleteColumn(), rich.progress.BarColumn())
     with rich.progress.Progress(
@@ -342,10 +342,10 @@ def progress() -> Iterator[Stage]:
         yield stage
 
 
-def finite(value: Any) -> Any:
-    """The same, with null for what JSON has no number for."""
+def replace_nonfinite(value: Any) -> Any:
+    """The value with None for each number that JSON does not have."""
     if isinstance(value, dict):
-        return {key: finite(each) for key, each in value.items()}
+        return {key: replace_nonfinite(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [finite(each) for each in value]
+        return [replace_nonfinite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from jaxgpt.commands.flags import parse, place
+from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data.tokenizer import hugging_face_files
 from jaxgpt.errors import CheckpointError
 from jaxgpt.runs.folder import make_empty_folder
@@ -17,9 +17,9 @@ from jaxgpt.runs.weights import resolve_weights
 class ExportConfig:
     """Write the newest checkpoint of a run as a folder that `transformers` loads: the model and GPT-2's tokenizer."""
 
-    run: Annotated[str, *place("RUN")]
-    """A run folder of train.py."""
-    folder: Annotated[Path, *place("FOLDER")]
+    run: Annotated[str, *positional("RUN")]
+    """A run folder."""
+    folder: Annotated[Path, *positional("FOLDER")]
     """Where to write; a new folder, or an empty one."""
 
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     config = parse(ExportConfig, argv, command="export")
     source = resolve_weights(config.run)
     if not source.is_run:
-        raise CheckpointError(f"{config.run}: not a run of train.py; what is exported is a run's newest checkpoint")
+        raise CheckpointError(f"{config.run}: not a run folder; a run's newest checkpoint is exported")
     make_empty_folder(config.folder)
 
     from jaxgpt.models.convert import with_n_heads
@@ -40,14 +40,14 @@ def main(argv: Sequence[str]) -> int:
             save_hf(with_n_heads(load(source), 1), config.folder, source.labels)
     finally:
         with contextlib.suppress(OSError):
-            config.folder.rmdir()  # which only an empty one lets happen: nothing came of it
+            config.folder.rmdir()  # fails unless it is empty, after an error
     for name, content in hugging_face_files().items():
         (config.folder / name).write_text(content, encoding="utf-8")
     which = config.run if source.step else f"the newest checkpoint of {config.run}"
     print(f"exported  {config.folder}, from {which}")
     if (n := source.config.predict_tokens) > 1:
         print(f"note      the head of the next token; GPT-2 has none for the other {n - 1} that the run predicts")
-    if source.labels:  # whose head reads what stands at the end of a text
+    if source.labels:  # whose head reads the end of a text
         print(f"use it    transformers.pipeline('text-classification', {str(config.folder)!r})('A text.<|endoftext|>')")
     else:
         print(f"use it    transformers.pipeline('text-generation', {str(config.folder)!r})")

@@ -1,7 +1,7 @@
-"""What a training step takes of a GPU's memory, how large B may be, and how a mesh of GPUs grows.
+"""A training step's GPU memory, the largest B that fits, and how a step scales to more GPUs.
 
-`jaxgpt fit --gpu h100 --T 1024`. Nothing is trained: the step is compiled, XLA says what memory
-it has planned, and traffic.py counts what the GPUs send each other.
+`jaxgpt fit --gpu h100 --T 1024`. Nothing is trained: the step is compiled, XLA reports the
+memory of its plan, and traffic.py counts the bytes that the GPUs exchange.
 """
 
 import dataclasses
@@ -23,16 +23,26 @@ if TYPE_CHECKING:
     from jaxgpt.training.setup import StepMemory
 
 COLUMNS = ("--remat", "parameters", "optimizer", "activations", "other temporaries", "all", "largest B")
-GROWTH = ("GPUs", "--mesh", "GB sent", "compute ms", "links ms", "waited for", "step ms", "M tokens/s", "efficiency")
+SCALING_COLUMNS = (
+    "GPUs",
+    "--mesh",
+    "GB sent",
+    "compute ms",
+    "links ms",
+    "waited for",
+    "step ms",
+    "M tokens/s",
+    "efficiency",
+)
 SIZES = (8, 64, 256, 1024)  # of meshes
 ATTEMPTS = 8  # compilations in search of the largest B, each some ten seconds
 
 
 @dataclasses.dataclass(frozen=True)
 class FitConfig(TrainConfig):
-    """What a training step takes of a GPU's memory without and with --remat, and the largest B that fits.
+    """Show a training step's GPU memory without and with --remat, and the largest B that fits.
 
-    With --mesh also how long it takes at best there and on more GPUs. The other flags are those of train.py.
+    With --mesh also its shortest time there and on more GPUs. The other flags are those of `jaxgpt train`.
     """
 
     gpu: Literal["auto", "h100"] = "auto"
@@ -63,40 +73,41 @@ def main(argv: Sequence[str]) -> int:
         if not device.nvidia_gpus():
             raise UsageError("no usable NVIDIA GPU here; name one that need not be there: --gpu h100")
         device.select("gpu")
-        on, limit = aot.present()
+        mesh, limit = aot.present()
     else:
         os.environ.update(device.gpu_settings())
         device.select("cpu")
-        on, limit = aot.described(config.gpu, config.parallel.axes)
+        mesh, limit = aot.described(config.gpu, config.parallel.axes)
 
     errors = rich.console.Console(stderr=True)
-    gpu = on.devices.flat[0].device_kind
-    of_all = f" of all {on.size} ({config.data.B // on.size} on each)" if on.size > 1 else ""
+    gpu = mesh.devices.flat[0].device_kind
+    of_all = f" of all {mesh.size} ({config.data.B // mesh.size} on each)" if mesh.size > 1 else ""
     title = f"B={config.data.B}{of_all}, T={config.data.T} on {gpu}: GB on a GPU, of {limit / 1e9:.1f} that a run takes"
     table = rich.table.Table(*COLUMNS, title=title)
     for remat in ("none", "dots", "full"):
 
         def measure(share: int, remat: str = remat) -> "StepMemory | None":  # of B, for each GPU
-            with errors.status(f"compiling --remat {remat} --B {share * on.size}"):
-                return step_memory(config.replace(B=share * on.size, remat=remat), on)
+            with errors.status(f"compiling --remat {remat} --B {share * mesh.size}"):
+                return step_memory(config.replace(B=share * mesh.size, remat=remat), mesh)
 
-        share = config.data.B // on.size
-        here, twice = measure(share), measure(2 * share)
-        best = on.size * largest(measure, {share: here, 2 * share: twice}, limit)
+        share = config.data.B // mesh.size
+        memory, double = measure(share), measure(2 * share)
+        best = mesh.size * find_largest_B(measure, {share: memory, 2 * share: double}, limit)
         parts = ["-"] * 5
-        if here and twice:
-            activations = min(here.temporary, twice.temporary - here.temporary)  # what grows with B
-            sizes = here.parameters, here.optimizer, activations, here.temporary - activations, here.total
+        if memory and double:
+            activations = min(memory.temporary, double.temporary - memory.temporary)  # what grows with B
+            temporaries = memory.temporary - activations
+            sizes = memory.parameters, memory.optimizer, activations, temporaries, memory.total
             parts = [f"{size / 1e9:.2f}" for size in sizes]
         table.add_row(remat, *parts, f"{best:,}" if best else "none")
-    paper = rich.console.Console(width=None if sys.stdout.isatty() else 120)
-    paper.print(table)
+    terminal = rich.console.Console(width=None if sys.stdout.isatty() else 120)
+    terminal.print(table)
     if config.parallel.axes:
-        paper.print(growth(config, config.parallel.axes, errors))
+        terminal.print(make_scaling_table(config, config.parallel.axes, errors))
     return 0
 
 
-def growth(config: FitConfig, axes: dict[str, int], errors: rich.console.Console) -> rich.table.Table:
+def make_scaling_table(config: FitConfig, axes: dict[str, int], errors: rich.console.Console) -> rich.table.Table:
     """The least time of a step on one GPU, on the mesh, and on meshes larger along data, with B in proportion."""
     from jaxgpt.runtime.xla import aot, traffic
     from jaxgpt.training.setup import compile_step
@@ -104,32 +115,34 @@ def growth(config: FitConfig, axes: dict[str, int], errors: rich.console.Console
     size = math.prod(axes.values())
     share = config.data.B // size  # sequences of a GPU
     title = f"{share} sequences of {config.data.T} tokens for each GPU, hosts of {traffic.Links.per_host}: at best"
-    table = rich.table.Table(*GROWTH, title=title)
+    table = rich.table.Table(*SCALING_COLUMNS, title=title)
     sizes = [n for n in (size, *SIZES) if n >= size and n % size == 0]
     meshes = {n: dict(sorted((axes | {"data": axes.get("data", 1) * n // size}).items())) for n in sizes}
-    alone = 0.0
-    for gpus, mesh in ({1: {"data": 1}} | meshes).items():
-        flags = config.replace(B=share * gpus, mesh=mesh_flag(mesh))
-        with errors.status(f"compiling --mesh {mesh_flag(mesh)} --B {share * gpus}"):
-            on, _ = aot.described(config.gpu, mesh)
-            step = traffic.step(compile_step(flags, on).as_text())
-        alone = alone or step.ms
+    single_gpu_ms = 0.0
+    for gpus, shape in ({1: {"data": 1}} | meshes).items():
+        flags = config.replace(B=share * gpus, mesh=mesh_flag(shape))
+        with errors.status(f"compiling --mesh {mesh_flag(shape)} --B {share * gpus}"):
+            mesh, _ = aot.described(config.gpu, shape)
+            step = traffic.step(compile_step(flags, mesh).as_text())
+        single_gpu_ms = single_gpu_ms or step.ms
         times = step.compute_ms, step.communication_ms, step.exposed_ms, step.ms
         speed = share * gpus * config.data.T / step.ms / 1e3  # million tokens a second
-        cells = f"{gpus:,}", mesh_flag(mesh), f"{step.sent / 1e9:.2f}", *(f"{ms:.1f}" for ms in times), f"{speed:,.1f}"
-        table.add_row(*cells, f"{alone / step.ms:.0%}")
+        cells = f"{gpus:,}", mesh_flag(shape), f"{step.sent / 1e9:.2f}", *(f"{ms:.1f}" for ms in times), f"{speed:,.1f}"
+        table.add_row(*cells, f"{single_gpu_ms / step.ms:.0%}")
     return table
 
 
-def largest(measure: Callable[[int], "StepMemory | None"], known: dict[int, "StepMemory | None"], limit: int) -> int:
-    """A B whose step fits into `limit` bytes, the largest to within two in a hundred; 0 if one sequence does not fit.
+def find_largest_B(
+    measure: Callable[[int], "StepMemory | None"], known: dict[int, "StepMemory | None"], limit: int
+) -> int:
+    """A B whose step fits into `limit` bytes, the largest to within 2 %; 0 if one sequence does not fit.
 
-    What a step takes grows with B nearly along a line: each attempt is where the line through the nearest two that are
-    known meets the limit.
+    A step's memory grows nearly linearly with B: each attempt is where the line through the two nearest known values
+    meets the limit.
 
     Args:
-      measure: what a step with this B takes; None: too much for a plan.
-      known: that of two values of B.
+      measure: the memory of a step with this B; None: XLA found no plan.
+      known: the memory of two values of B.
     """
     known = {B: memory.total if memory else math.inf for B, memory in known.items()}
     for _ in range(ATTEMPTS):

@@ -15,8 +15,8 @@ Config = TypeVar("Config")
 HELP = "; --help lists the flags"  # the end of an error of a flag
 
 
-def place(name: str) -> tuple[object, ...]:
-    """Markers of a field that is given by its place and not by a flag: `run: Annotated[str, *flags.place("RUN")]`."""
+def positional(name: str) -> tuple[object, ...]:
+    """Markers of a positional argument: `run: Annotated[str, *flags.positional("RUN")]`."""
     return tyro.conf.Positional, tyro.conf.arg(metavar=name)
 
 
@@ -24,23 +24,23 @@ def parse(config: type[Config], argv: Sequence[str], default: Config | None = No
     """Read the flags of a dataclass; `--help` prints them and exits.
 
     Args:
-      default: has the values of flags that are not given; None: the dataclass's own.
-      command: whose flags they are, for `--help`; else they are those of the Python file that was started.
+      default: the values of flags that are not given; None: the dataclass's defaults.
+      command: its name, for `--help`; by default the Python file that was started.
 
     Raises:
       UsageError: one line instead of tyro's box.
     """
     options = {} if default is None else {"default": default}
-    return _tyro(config, argv, prog=console.program(command) if command else None, **options)
+    return _run_tyro(config, argv, prog=console.program(command) if command else None, **options)
 
 
 def parse_some(config: type[Config], argv: Sequence[str]) -> Config:
     """Read only this dataclass's flags and leave the others, `--help` included, to a later `parse`."""
-    known, _ = _tyro(config, [word for word in argv if word not in ("-h", "--help")], return_unknown_args=True)
+    known, _ = _run_tyro(config, [word for word in argv if word not in ("-h", "--help")], return_unknown_args=True)
     return known
 
 
-def _tyro(config, argv, **options):
+def _run_tyro(config, argv, **options):
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
@@ -48,11 +48,11 @@ def _tyro(config, argv, **options):
     except SystemExit as exit:
         if exit.code in (0, None):  # --help
             raise
-        raise UsageError(_message(box.getvalue()) + HELP) from None
+        raise UsageError(_extract_message(box.getvalue()) + HELP) from None
 
 
-def _message(box: str) -> str:
-    """What tyro's box says between its title and the first rule; the frame is Unicode or, elsewhere, dashes."""
+def _extract_message(box: str) -> str:
+    """The text in tyro's box between its title and the first rule; the frame is Unicode or, elsewhere, dashes."""
     if "Missing from" in box:  # then it lists the arguments, each with the whole of its help
         arguments = re.split("───|---", box[box.index("Missing from") :])[0]
         return "not given: " + ", ".join(re.findall(r"^[│ ] {5}(\S.*?) *│?$", arguments, re.MULTILINE))

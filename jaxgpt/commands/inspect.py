@@ -12,7 +12,7 @@ import rich.console
 import rich.table
 import rich.text
 
-from jaxgpt.commands.flags import parse, place
+from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, UsageError, require
@@ -21,7 +21,7 @@ from jaxgpt.prepare.statistics import SplitStatistics, compute_statistics, escap
 from jaxgpt.runs.folder import require_writable
 
 REPORT, DROPPED, PAGE = "report.json", "dropped.jsonl", "report.html"
-FREQUENT, DOCUMENTS = 20, 5  # how many tokens and documents are shown
+FREQUENT, DOCUMENTS = 20, 5  # numbers of tokens and documents shown
 EXAMPLES = 100_000  # records of dropped.jsonl in which one of each reason is looked for
 QUANTILES = {"shortest": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "99 %": 0.99}
 
@@ -30,12 +30,12 @@ QUANTILES = {"shortest": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "99 %":
 class InspectConfig:
     """Show what is in a prepared folder: counts, lengths, frequent tokens, what was dropped and why, some documents."""
 
-    folder: Annotated[Path, *place("FOLDER")]
+    folder: Annotated[Path, *positional("FOLDER")]
     """A folder that `jaxgpt prepare` made."""
     html: Path | None = None
-    """Where all of it is written as a page with plots; by default report.html in the folder."""
+    """Write the same as a page with plots to this file; by default report.html in the folder."""
     seed: int = 0
-    """Of the draw of documents."""
+    """Random seed of the documents shown."""
 
     def __post_init__(self):
         require(0 <= self.seed < 2**31, "seed", self.seed, "from 0 to 2**31 - 1")
@@ -43,16 +43,16 @@ class InspectConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = parse(InspectConfig, argv, command="inspect")
-    show(config.folder, config.html, config.seed)
+    inspect_folder(config.folder, config.html, config.seed)
     return 0
 
 
-def show(folder: Path, html: Path | None = None, seed: int = 0) -> None:
+def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> None:
     """Print what a prepared folder holds, and write it as a page with plots too.
 
     Args:
       html: the page; by default report.html in the folder.
-      seed: of the draw of documents.
+      seed: chooses the documents.
 
     Raises:
       DataError: it is no prepared folder, or one that is corrupt.
@@ -75,21 +75,21 @@ def show(folder: Path, html: Path | None = None, seed: int = 0) -> None:
         tables.append(frequent_table(statistics["train"]))
         tokens = shards.open_split(folder, "train")
         documents = [excerpt(tokens, start) for start in statistics["train"].sample_starts.tolist()]
-    tables += [records_table(report), steps_table(report, examples(folder / DROPPED)), kinds_table(report)]
+    tables += [records_table(report), steps_table(report, find_examples(folder / DROPPED)), kinds_table(report)]
 
-    paper = rich.console.Console(width=None if sys.stdout.isatty() else 160)
+    terminal = rich.console.Console(width=None if sys.stdout.isatty() else 160)
     for table in tables:
-        paper.print(table)
-    paper.print(f"{len(documents)} documents of train, drawn with seed {seed}:")
+        terminal.print(table)
+    terminal.print(f"{len(documents)} documents of train, drawn with seed {seed}:")
     for text, cut in documents:
-        paper.rule()
-        paper.print(rich.text.Text(escape_unprintable(text) + (" [...]" if cut else "")))
+        terminal.rule()
+        terminal.print(rich.text.Text(escape_unprintable(text) + (" [...]" if cut else "")))
     html.write_text(render_report(str(folder), tables, documents, statistics, report), encoding="utf-8")
-    paper.print(f"saved     {html}", markup=False, highlight=False)
+    terminal.print(f"saved     {html}", markup=False, highlight=False)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """The meta.json of a prepared folder, with what is shown of each split.
+    """The meta.json of a prepared folder, checked for what is shown.
 
     Raises:
       DataError: there is none, or it is corrupt.
@@ -98,9 +98,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     for name, split in meta["splits"].items():
         numbers = [split.get(key) for key in ("documents", "tokens", "text_bytes")] if isinstance(split, dict) else [""]
         if not all(type(number) is int for number in numbers) or not isinstance(split.get("shards"), list):
-            raise DataError(
-                f"{folder / shards.META}: corrupt: it does not say what split {name!r} has; {shards.PREPARE_AGAIN}"
-            )
+            raise DataError(f"{folder / shards.META}: corrupt: incomplete for split {name!r}; {shards.PREPARE_AGAIN}")
     return meta
 
 
@@ -113,105 +111,105 @@ def read_report(folder: Path) -> dict[str, Any]:
     path = folder / REPORT
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        whole = all(type(report[name]) is int for name in ("records", "broken", "bytes", "canaries"))
-        whole &= all(type(report["kept"][name]) is int for name in ("documents", "tokens"))
-        whole &= all(type(number) is int for number in report["pii"].values())
+        is_valid = all(type(report[name]) is int for name in ("records", "broken", "bytes", "canaries"))
+        is_valid &= all(type(report["kept"][name]) is int for name in ("documents", "tokens"))
+        is_valid &= all(type(number) is int for number in report["pii"].values())
         for step in report["steps"]:
-            whole &= type(step["name"]) is str and type(step["changed"]) is int
-            whole &= all(type(number) is int for number in step["dropped"].values())
+            is_valid &= type(step["name"]) is str and type(step["changed"]) is int
+            is_valid &= all(type(number) is int for number in step["dropped"].values())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; {shards.PREPARE_AGAIN}") from None
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
-        raise DataError(
-            f"{path}: corrupt: it does not say what was read, changed, dropped and kept; {shards.PREPARE_AGAIN}"
-        )
+        is_valid = False
+    if not is_valid:
+        raise DataError(f"{path}: corrupt: incomplete; {shards.PREPARE_AGAIN}")
     return report
 
 
-def examples(path: Path) -> dict[tuple[str, str], str]:
-    """Of each step and reason, where the first record stands that was dropped for it."""
-    found: dict[tuple[str, str], str] = {}
+def find_examples(path: Path) -> dict[tuple[str, str], str]:
+    """The location of the first record that was dropped, for each step and reason."""
+    locations: dict[tuple[str, str], str] = {}
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             for line, _ in zip(file, range(EXAMPLES), strict=False):
                 record = json.loads(line)
-                found.setdefault((record["step"], record["reason"]), f"{record['file']}, line {record['line']}")
+                locations.setdefault((record["step"], record["reason"]), f"{record['file']}, line {record['line']}")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: can't be read ({error!r:.80}); {shards.PREPARE_AGAIN}") from None
-    return found
+    return locations
 
 
 # ---- Tables: each has a title, and the page shows the same ---------------------------------------------------------
 
 
-def table(title: str, *columns: str) -> rich.table.Table:
-    """An empty one; numbers stand in all columns but the first."""
-    drawn = rich.table.Table(title=rich.text.Text(title), title_justify="left")
+def new_table(title: str, *columns: str) -> rich.table.Table:
+    """An empty table; all columns but the first have numbers."""
+    table = rich.table.Table(title=rich.text.Text(title), title_justify="left")
     for i, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if i else "left", overflow="fold")
-    return drawn
+        table.add_column(column, justify="right" if i else "left", overflow="fold")
+    return table
 
 
-def add(drawn: rich.table.Table, *cells: str | int) -> None:
-    """A row; texts are taken as they are, without rich's markup."""
+def add_row(table: rich.table.Table, *cells: str | int) -> None:
+    """Add a row; texts are taken literally, without rich's markup."""
     texts = (f"{cell:,}" if isinstance(cell, int) else escape_unprintable(cell) for cell in cells)
-    drawn.add_row(*map(rich.text.Text, texts))
+    table.add_row(*map(rich.text.Text, texts))
 
 
 def splits_table(folder: Path, meta: dict[str, Any]) -> rich.table.Table:
-    drawn = table(str(folder), "split", "documents", "tokens", "bytes of text", "bytes / token", "shards")
+    table = new_table(str(folder), "split", "documents", "tokens", "bytes of text", "bytes / token", "shards")
     for name, split in meta["splits"].items():
         tokens, size = split["tokens"], split["text_bytes"]
         ratio = f"{size / tokens:.2f}" if tokens else "-"
-        add(drawn, name, split["documents"], tokens, size, ratio, len(split["shards"]))
-    return drawn
+        add_row(table, name, split["documents"], tokens, size, ratio, len(split["shards"]))
+    return table
 
 
 def lengths_table(statistics: dict[str, SplitStatistics]) -> rich.table.Table:
-    drawn = table("tokens of a document, with its <|endoftext|>", "split", *QUANTILES, "longest", "mean", "looked at")
-    for name, found in statistics.items():
-        if len(found.lengths):
-            row = [found.quantile(q) for q in QUANTILES.values()]
-            add(drawn, name, *row, int(found.lengths[-1]), f"{found.mean():,.1f}", f"{found.num_tokens:,} tokens")
-    return drawn
+    table = new_table(
+        "tokens of a document, with its <|endoftext|>", "split", *QUANTILES, "longest", "mean", "looked at"
+    )
+    for name, split in statistics.items():
+        if len(split.lengths):
+            row = [split.quantile(q) for q in QUANTILES.values()]
+            add_row(table, name, *row, int(split.lengths[-1]), f"{split.mean():,.1f}", f"{split.num_tokens:,} tokens")
+    return table
 
 
-def frequent_table(found: SplitStatistics) -> rich.table.Table:
-    drawn = table("the most frequent tokens of train", "token", "id", "times", "share")
-    for token in np.argsort(-found.token_counts, kind="stable")[:FREQUENT].tolist():
-        if number := int(found.token_counts[token]):
+def frequent_table(split: SplitStatistics) -> rich.table.Table:
+    table = new_table("the most frequent tokens of train", "token", "id", "times", "share")
+    for token in np.argsort(-split.token_counts, kind="stable")[:FREQUENT].tolist():
+        if number := int(split.token_counts[token]):
             text = gpt2().decode_single_token_bytes(token).decode("utf-8", errors="backslashreplace")
-            add(drawn, repr(text), token, number, f"{number / found.num_tokens:.2%}")
-    return drawn
+            add_row(table, repr(text), token, number, f"{number / split.num_tokens:.2%}")
+    return table
 
 
 def records_table(report: dict[str, Any]) -> rich.table.Table:
-    drawn = table("records", "", "number")
+    table = new_table("records", "", "number")
     dropped = sum(sum(step["dropped"].values()) for step in report["steps"])
-    add(drawn, "read", report["records"])
-    add(drawn, "broken, not read", report["broken"])
-    add(drawn, "dropped", dropped)
-    add(drawn, "kept, with copies of canaries", report["kept"]["documents"])
-    add(drawn, "canaries", report["canaries"])
-    return drawn
+    add_row(table, "read", report["records"])
+    add_row(table, "broken, not read", report["broken"])
+    add_row(table, "dropped", dropped)
+    add_row(table, "kept, with copies of canaries", report["kept"]["documents"])
+    add_row(table, "canaries", report["canaries"])
+    return table
 
 
 def steps_table(report: dict[str, Any], where: dict[tuple[str, str], str]) -> rich.table.Table:
-    drawn = table("what each step did", "step", "changed", "dropped", "reason", "the first one dropped")
+    table = new_table("what each step did", "step", "changed", "dropped", "reason", "the first one dropped")
     for step in report["steps"]:
         name, reasons = step["name"], step["dropped"]
-        add(drawn, name, step["changed"], sum(reasons.values()), "", "")
+        add_row(table, name, step["changed"], sum(reasons.values()), "", "")
         for reason, number in reasons.items():
-            add(drawn, "", "", number, reason, where.get((name, reason), ""))
-    return drawn
+            add_row(table, "", "", number, reason, where.get((name, reason), ""))
+    return table
 
 
 def kinds_table(report: dict[str, Any]) -> rich.table.Table:
-    drawn = table("personal data", "kind", "number")
+    table = new_table("personal data", "kind", "number")
     for kind, number in report["pii"].items():
-        add(drawn, kind, number)
-    return drawn
+        add_row(table, kind, number)
+    return table

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from jaxgpt import console
-from jaxgpt.commands.flags import parse, place
+from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data import examples
 from jaxgpt.errors import CheckpointError, require
 from jaxgpt.runs.folder import require_writable
@@ -22,12 +22,12 @@ from jaxgpt.training.resume import load_run_config
 class PredictConfig:
     """Predict the labels of texts: a line of {"label", "probabilities"} for each, in the order of the file."""
 
-    run: Annotated[str, *place("RUN")]
-    """A run on labels, which has its newest checkpoint taken, or one of its checkpoints: RUN/checkpoints/300."""
+    run: Annotated[str, *positional("RUN")]
+    """A run on labels, for its newest checkpoint, or one of its checkpoints: RUN/checkpoints/300."""
     data: str
     """A .jsonl, .csv or .tsv of "text" (or "text_a" and "text_b")."""
     out: Path | None = None
-    """Write them to this new file, and not to stdout."""
+    """Write them to this new file instead of stdout."""
     batch_size: int = 32
     """Texts at a time."""
     device: Literal["auto", "gpu", "cpu"] = "auto"
@@ -58,22 +58,22 @@ def main(argv: Sequence[str]) -> int:
 
     compute, described = placement.select_compute(source.config, config.device, config.dtype, data.T)
     console.note(f"{config.run}: {described}")
-    for each in data.notes:
-        console.note(f"{data.name}: {each}")
+    for note in data.notes:
+        console.note(f"{data.name}: {note}")
     with device.memory_errors("use a smaller --batch-size"):
         parts = log_probabilities(load(source, **compute), data)
-        lines = (line_of(log_p, source.labels) for part in parts for log_p in part)
+        lines = (format_line(log_p, source.labels) for part in parts for log_p in part)
         if config.out is None:
             sys.stdout.writelines(lines)
             return 0
-        whole = "".join(lines)  # what fails leaves no file
+        content = "".join(lines)  # a failure leaves no file
     with config.out.open("x", encoding="utf-8") as file:
-        file.write(whole)
+        file.write(content)
     console.note(f"{data.count:,} predictions are in {config.out}")
     return 0
 
 
-def line_of(log_p: np.ndarray, labels: Sequence[str]) -> str:
+def format_line(log_p: np.ndarray, labels: Sequence[str]) -> str:
     """A prediction as a line of JSON; log_p (n_labels,) in nats."""
     probabilities = dict(zip(labels, np.exp(log_p).tolist(), strict=True))
     return json.dumps({"label": labels[log_p.argmax()], "probabilities": probabilities}, ensure_ascii=False) + "\n"

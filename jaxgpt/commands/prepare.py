@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxgpt import console
-from jaxgpt.commands.flags import HELP, parse, place
+from jaxgpt.commands.flags import HELP, parse, positional
 from jaxgpt.errors import UsageError
 from jaxgpt.prepare.config import PrepareConfig
 from jaxgpt.runs.folder import hold
@@ -24,10 +24,10 @@ from jaxgpt.runs.folder import hold
 class PrepareFlags(PrepareConfig):
     """Make token shards of text: collect, clean, deduplicate, anonymize, tokenize, split.
 
-    The same command again goes on where it was stopped. `jaxgpt train --data FOLDER` trains on the result.
+    Run the same command again to resume. `jaxgpt train --data FOLDER` trains on the result.
     """
 
-    inputs: Annotated[tuple[str, ...], *place("INPUT")]
+    inputs: Annotated[tuple[str, ...], *positional("INPUT")]
 
     def __post_init__(self):
         if not self.inputs:
@@ -42,32 +42,32 @@ def main(argv: Sequence[str]) -> int:
 
     started = time.perf_counter()
     command = f"{console.program('prepare')} {shlex.join(argv)}"
-    with hold(config.out), _terminable():
+    with hold(config.out), _exit_on_sigterm():
         try:
-            report = pipeline.prepare(config, command, console.say, _progress)
+            report = pipeline.prepare(config, command, console.say, _show_progress)
         except KeyboardInterrupt:
-            console.say("stopped", "the same command goes on")
+            console.say("stopped", "run the same command again to resume")
             raise
     if report is None:
         what = f"{config.out} is prepared already, from this input and with these flags"
-        console.say("done", f"{what}; --fresh does it again")
+        console.say("done", f"{what}; --fresh prepares it again")
     else:
-        _tell(config.out, report, time.perf_counter() - started)
+        _print_report(config.out, report, time.perf_counter() - started)
     return 0
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def _exit_on_sigterm() -> Iterator[None]:
     """SIGTERM ends the workers too, as Ctrl-C does."""
 
     def end(number: int, frame: object) -> None:
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    previous = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _require_libraries() -> None:
@@ -77,15 +77,15 @@ def _require_libraries() -> None:
 
 
 @contextlib.contextmanager
-def _progress(name: str, tasks: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, and nothing elsewhere; gives what is told of each task that ends."""
+def _show_progress(name: str, tasks: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, nothing elsewhere; gives the function that counts finished tasks."""
     columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(name, total=tasks)
         yield lambda done: progress.advance(task, done)
 
 
-def _tell(out: Path, report: dict[str, Any], seconds: float) -> None:
+def _print_report(out: Path, report: dict[str, Any], seconds: float) -> None:
     splits = report["splits"]
     dropped = {step["name"]: sum(step["dropped"].values()) for step in report["steps"]}
     losses = ", ".join(f"{name} {count:,}" for name, count in dropped.items() if count)
@@ -106,5 +106,5 @@ def _tell(out: Path, report: dict[str, Any], seconds: float) -> None:
         )
     console.say("took", f"{seconds:,.1f} s")
     console.say("look", f"{console.program('inspect')} {shlex.quote(str(out))}")
-    held = f" --val {shlex.quote(str(out))}" if splits["val"]["tokens"] else ""
-    console.say("train", f"{console.program('train')} --data {shlex.quote(str(out))}{held}")
+    val_flag = f" --val {shlex.quote(str(out))}" if splits["val"]["tokens"] else ""
+    console.say("train", f"{console.program('train')} --data {shlex.quote(str(out))}{val_flag}")

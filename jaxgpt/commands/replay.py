@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from jaxgpt.commands.flags import parse, place
+from jaxgpt.commands.flags import parse, positional
 from jaxgpt.console import note
 from jaxgpt.data.base import Batch
 from jaxgpt.data.cache import cache_folder
@@ -37,14 +37,14 @@ class ReplayConfig:
     checkpoints and log stay as they are.
     """
 
-    run: Annotated[Path, *place("RUN")]
-    """A run folder of train.py."""
+    run: Annotated[Path, *positional("RUN")]
+    """A run folder."""
     step: int
     """Which step, from 0, as the rows count them."""
     data: str | None = None
-    """The text, or what --mix names, if it has another name than at the run's last start."""
+    """The text, or the --mix, where it has moved since the run's last start."""
     device: Literal["auto", "gpu", "cpu"] | None = None
-    """Where to compute, if not where the run does; the log's numbers come out to the bit only there."""
+    """Where to compute; by default where the run does: only there the log's numbers are reproduced bit for bit."""
 
     def __post_init__(self):
         require(0 <= self.step < 2**31, "step", self.step, "from 0 to 2**31 - 1")
@@ -52,12 +52,12 @@ class ReplayConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LoggedRun:
-    """What is known of a run without JAX.
+    """A run's flags, log and data; no JAX.
 
     Attributes:
       config: the flags of its last start.
-      starts: what was not the same at each, in order of their steps.
-      rows: of its log, by step.
+      starts: the flags that differ between starts, in order of their steps.
+      rows: the log's rows, by step.
       data: the corpus.
     """
 
@@ -67,13 +67,13 @@ class LoggedRun:
     data: Text | Windows
 
     def config_at(self, step: int) -> TrainConfig:
-        """The flags that a step was trained with, the dtype as it was decided."""
+        """The flags that a step was trained with, with the dtype that was chosen."""
         out = self.config.run.out
         starts = [start for start in self.starts if start["step"] <= step]
         if not starts:
             raise CheckpointError(
-                f"{out}/config.json was rewritten at step {self.starts[0]['step']:,} and knows nothing "
-                f"of the flags of step {step:,}; ask for a later step with a checkpoint before it"
+                f"{out}/config.json was rewritten at step {self.starts[0]['step']:,} and does not have "
+                f"the flags of step {step:,}; ask for a later step with a checkpoint before it"
             )
         start = starts[-1]
         if start["fingerprint"] != self.data.fingerprint:
@@ -89,7 +89,7 @@ class LoggedRun:
         config, row, before = self.config_at(step), self.rows.get(step), self.rows.get(step - 1)
         log, tokens = f"{config.run.out}/log.jsonl", config.data.B_step * config.data.T
         if row is None:
-            raise CheckpointError(f"{log} has no row of step {step:,}, which comes before the one asked")
+            raise CheckpointError(f"{log} has no row of step {step:,}, which comes before the requested one")
         seen = 0 if step == 0 else before and before["tokens_seen"]
         if seen is not None and row["tokens_seen"] - seen != tokens:
             raise CheckpointError(f"{log}: the rows before step {step + 1:,} are not those of {tokens:,} tokens")
@@ -108,13 +108,13 @@ def main(argv: Sequence[str]) -> int:
     if kind != "text" or model.lora or model.dropout:
         what = f"{kind}, with adapters or dropout" if model.lora or model.dropout else kind
         raise CheckpointError(f"{flags.run}: a run on {what}; batches are shown of runs that learn a text in full")
-    rows = rows_of(flags.run / "log.jsonl")
+    rows = read_rows(flags.run / "log.jsonl")
     if flags.step not in rows:
-        there = f"those of {min(rows):,} to {max(rows):,}" if rows else "none"
-        raise CheckpointError(f"{flags.run}/log.jsonl has no row of step {flags.step:,}; it has {there}")
+        available = f"those of {min(rows):,} to {max(rows):,}" if rows else "none"
+        raise CheckpointError(f"{flags.run}/log.jsonl has no row of step {flags.step:,}; it has {available}")
     config = config.replace(device=flags.device or config.parallel.device)
-    renamed = {"data" if config.data.mix is None else "mix": flags.data} if flags.data else {}
-    renamed_data = dataclasses.replace(config.data, **renamed)
+    new_names = {"data" if config.data.mix is None else "mix": flags.data} if flags.data else {}
+    renamed_data = dataclasses.replace(config.data, **new_names)
     data = training_text(renamed_data, config.run.seed, config.preset.predict_tokens)
     run = LoggedRun(config, sorted(starts, key=lambda start: start["step"]), rows, data)
     run.config_at(flags.step)
@@ -123,18 +123,18 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def rows_of(log: Path) -> dict[int, dict[str, Any]]:
-    """The rows of a log by their steps; what is none is left out."""
+def read_rows(log: Path) -> dict[int, dict[str, Any]]:
+    """The rows of a log by their steps; other lines are skipped."""
     try:
-        found = [parse_row(line) for line in log.read_bytes().splitlines()]
+        parsed = [parse_row(line) for line in log.read_bytes().splitlines()]
     except OSError as error:
-        raise CheckpointError(f"{log}: {error.strerror}; give the folder of a run of train.py") from None
+        raise CheckpointError(f"{log}: {error.strerror}; give a run folder") from None
     numbers = ("position", "tokens_seen")
-    return {row["step"]: row for row in found if row and all(type(row.get(name)) is int for name in numbers)}
+    return {row["step"]: row for row in parsed if row and all(type(row.get(name)) is int for name in numbers)}
 
 
-def replay(run: LoggedRun, asked: int) -> None:
-    """Train again up to the step that is asked for, and print what the run had there."""
+def replay(run: LoggedRun, target_step: int) -> None:
+    """Train again up to a step, and print its batch, losses and gradient norm."""
     import jax
 
     from jaxgpt.objectives.next_token import token_losses
@@ -148,16 +148,18 @@ def replay(run: LoggedRun, asked: int) -> None:
     where = device.select(parallel.device, parallel.deterministic)
     device.keep_compiled(cache_folder() / "compiled")
     with device.memory_errors("the run itself takes as much; wait until it is free, or use --device cpu"):
-        first, state, origin = state_before(run, asked)
-        note(f"step {asked:,} of {run.config.run.out}, on {where}, trained again from step {first:,} on, {origin}")
+        first, state, origin = restore_before(run, target_step)
+        note(
+            f"step {target_step:,} of {run.config.run.out}, on {where}, trained again from step {first:,} on, {origin}"
+        )
         config, differs = None, False
-        for step in range(first, asked + 1):
+        for step in range(first, target_step + 1):
             batch, starts = run.batch(step)
             if config != run.config_at(step):
                 config = run.config_at(step)
-                trainer = build_trainer(config, mesh_of_run(config))
-                state = jax.device_put(state, shardings(trainer.shapes))  # B may have changed what can share it
-            if step == asked:
+                trainer = build_trainer(config, make_run_mesh(config))
+                state = jax.device_put(state, shardings(trainer.shapes))  # another B may need another sharding
+            if step == target_step:
                 model = jax.device_put(state.model, shardings(build_trainer(config).shapes.model))  # on one device
                 x, y = batch["tokens"], batch["targets"]
                 y = y if y.ndim == 2 else y[:, 0]  # of several tokens, the next one
@@ -169,24 +171,24 @@ def replay(run: LoggedRun, asked: int) -> None:
             logged = {name: run.rows[step].get(name) for name in values}
             equal = logged == {name: value if math.isfinite(value) else None for name, value in values.items()}
             if not equal and not differs:
-                both = f"{format_values(values)} here, {format_values(logged)} there"
+                both = f"{format_values(values)} now, {format_values(logged)} in the log"
                 note(f"from step {step:,} on the numbers are not those of the log: {both}")
             differs |= not equal
-    show(np.column_stack([x, y[:, -1]]), losses, starts)
+    print_sequences(np.column_stack([x, y[:, -1]]), losses, starts)
     verdict = "not what the log has: see the note" if differs else "as in the log"
-    print(f"step {asked}: loss {values['loss']:.6f}, gradient norm {values['grad_norm']:.6f}, {verdict}")
+    print(f"step {target_step}: loss {values['loss']:.6f}, gradient norm {values['grad_norm']:.6f}, {verdict}")
 
 
-def state_before(run: LoggedRun, asked: int) -> tuple[int, "TrainState", str]:
-    """The latest state that there is at or before a step, the step it is of, and where it comes from."""
+def restore_before(run: LoggedRun, target_step: int) -> tuple[int, "TrainState", str]:
+    """The latest available state at or before a step: its step, the state, and its origin."""
     from jaxgpt.runs.checkpoint import Checkpoints
     from jaxgpt.runs.restore import candidates, read_first_valid
     from jaxgpt.training.setup import build_trainer
 
-    config = run.config_at(asked)
-    trainer = build_trainer(config, mesh_of_run(config))
+    config = run.config_at(target_step)
+    trainer = build_trainer(config, make_run_mesh(config))
     with Checkpoints(config.run.out / "checkpoints") as checkpoints:
-        steps = candidates(checkpoints.folder, at_most=asked)
+        steps = candidates(checkpoints.folder, at_most=target_step)
         found, corrupt = read_first_valid(steps, lambda step: (step, checkpoints.restore(step, trainer.shapes)))
     for error in corrupt.values():
         note(str(error))
@@ -204,7 +206,7 @@ def format_values(numbers: dict[str, Any]) -> str:
 
 
 @functools.cache  # one note is enough
-def mesh_of_run(config: TrainConfig) -> "Mesh":
+def make_run_mesh(config: TrainConfig) -> "Mesh":
     """The mesh that these flags make of the devices of this machine; that of one device where there are too few."""
     from jaxgpt.runtime.mesh import single_device
     from jaxgpt.training.setup import choose_mesh
@@ -217,7 +219,7 @@ def mesh_of_run(config: TrainConfig) -> "Mesh":
         return single_device()
 
 
-def show(tokens: np.ndarray, losses: np.ndarray, starts: list[tuple[str, int]]) -> None:
+def print_sequences(tokens: np.ndarray, losses: np.ndarray, starts: list[tuple[str, int]]) -> None:
     """Print each sequence, then its tokens but for the first, which nothing predicts: place, loss, id and text.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from jaxgpt import console
-from jaxgpt.commands.flags import parse, place
+from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import UsageError, require
 from jaxgpt.runs.weights import resolve_text_weights
@@ -26,7 +26,7 @@ class SampleConfig:
     of it, each time that it is full, and continues.
     """
 
-    model: Annotated[str, *place("MODEL")]
+    model: Annotated[str, *positional("MODEL")]
     """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
     prompt: str
     """The text to continue; - reads it from stdin. <|endoftext|> in it is the token that ends a document."""

@@ -194,5 +194,5 @@ def test_ctrl_c_is_one_line(folder, tmp_path):
 
 
 def test_many_labels_are_no_table(capsys):
-    evaluate.show_confusion(np.eye(21, dtype=int).tolist(), [str(n) for n in range(21)])
+    evaluate.print_confusion(np.eye(21, dtype=int).tolist(), [str(n) for n in range(21)])
     assert capsys.readouterr().out == "confusion the table of 21 labels is too wide for a page; --json has it\n"

@@ -74,6 +74,6 @@ def test_wrong_folders_are_one_line(run, tiny, tmp_path, capsys):
     assert all(complaint.count("\n") == 1 for complaint in complaints)
     assert "no such folder" in complaints[0] and "there are files in it already" in complaints[1]
     assert "choose a folder that can be written" in complaints[2] and "is a file, not a folder" in complaints[3]
-    assert "no checkpoint there yet" in complaints[4] and "not a run of train.py" in complaints[5]
+    assert "no checkpoint there yet" in complaints[4] and "not a run folder" in complaints[5]
     assert "not given: FOLDER" in complaints[6]
     assert [path.name for path in (tmp_path / "used").iterdir()] == ["mine.txt"] and not (tmp_path / "hf").exists()

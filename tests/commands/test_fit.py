@@ -34,14 +34,14 @@ def test_the_largest_batch_is_found_within_two_in_a_hundred(total, limit, start)
         return memory(total(B))
 
     known = {B: memory(total(B)) for B in (start, 2 * start)}
-    found = fit.largest(measure, known, limit)
+    found = fit.find_largest_B(measure, known, limit)
     best = max((B for B in range(1, 5000) if total(B) <= limit), default=0)
     assert best - max(1, best // 50) <= found <= best
     assert len(asked) <= fit.ATTEMPTS
 
 
 def test_one_sequence_that_does_not_fit_is_none():
-    assert fit.largest(lambda B: memory(10**6), {1: memory(10**6), 2: memory(2 * 10**6)}, 10**5) == 0
+    assert fit.find_largest_B(lambda B: memory(10**6), {1: memory(10**6), 2: memory(2 * 10**6)}, 10**5) == 0
 
 
 def test_the_table(h100, monkeypatch, capsys):

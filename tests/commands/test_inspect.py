@@ -10,7 +10,7 @@ import pytest
 
 from jaxgpt import console
 from jaxgpt.commands import inspect
-from jaxgpt.commands.inspect import examples, show
+from jaxgpt.commands.inspect import find_examples, inspect_folder
 from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, UsageError
@@ -56,7 +56,7 @@ def rows(out):
 
 
 def test_it_says_what_is_there(folder, capsys):
-    show(folder)
+    inspect_folder(folder)
     out = capsys.readouterr().out
     found = rows(out)
     ids = [gpt2().encode_ordinary(text) for text in TEXTS]
@@ -85,7 +85,7 @@ def test_it_says_what_is_there(folder, capsys):
 def test_the_page_where_it_is_wanted_and_other_documents_with_another_seed(folder, tmp_path, capsys):
     outs = []
     for seed in (0, 0, 1):
-        show(folder, tmp_path / "page.html", seed)
+        inspect_folder(folder, tmp_path / "page.html", seed)
         outs.append(capsys.readouterr().out)
     assert outs[0] == outs[1] != outs[2] and (tmp_path / "page.html").exists()
     assert not (folder / "report.html").exists()
@@ -94,20 +94,20 @@ def test_the_page_where_it_is_wanted_and_other_documents_with_another_seed(folde
 def test_what_is_wrong_is_one_line(folder, monkeypatch):
     def refused(error, message):
         with pytest.raises(error) as caught:
-            show(folder)
+            inspect_folder(folder)
         assert message in str(caught.value) and "\n" not in str(caught.value)
 
     with pytest.raises(UsageError, match=r"meta.json: give the page a name that ends in .html$"):
-        show(folder, folder / "meta.json")
+        inspect_folder(folder, folder / "meta.json")
     with pytest.raises(UsageError, match=r"nowhere/a.html: No such file"):
-        show(folder, folder / "nowhere" / "a.html")
+        inspect_folder(folder, folder / "nowhere" / "a.html")
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "matplotlib", None)
         refused(UsageError, "requirements-data.txt")
     (folder / "dropped.jsonl").write_text('{"file": 1}\n')
     refused(DataError, "dropped.jsonl: can't be read (KeyError('step'))")
     (folder / "dropped.jsonl").unlink()
-    assert examples(folder / "dropped.jsonl") == {}
+    assert find_examples(folder / "dropped.jsonl") == {}
     for change in ({"records": "7"}, {"steps": [{}]}, {"pii": [1]}, {"kept": None}):
         (folder / "report.json").write_text(json.dumps(REPORT | change))
         refused(DataError, "report.json: corrupt")
@@ -118,7 +118,7 @@ def test_what_is_wrong_is_one_line(folder, monkeypatch):
     meta = json.loads((folder / "meta.json").read_text())
     del meta["splits"]["val"]["documents"]
     (folder / "meta.json").write_text(json.dumps(meta))
-    refused(DataError, "it does not say what split 'val' has")
+    refused(DataError, "incomplete for split 'val'")
     (folder / "meta.json").unlink()
     refused(DataError, "a folder without meta.json")
 
@@ -141,5 +141,5 @@ def test_a_wrong_flag_is_one_line(folder, words, code, message, capsys):
 def test_the_command_shows_the_folder(folder, tmp_path, capsys):
     assert console.run(inspect.main, [str(folder), "--seed", "3", "--html", str(tmp_path / "page.html")]) == 0
     said = capsys.readouterr().out
-    show(folder, tmp_path / "page.html", 3)
+    inspect_folder(folder, tmp_path / "page.html", 3)
     assert capsys.readouterr().out == said and "drawn with seed 3:" in said

@@ -10,7 +10,7 @@ from jaxgpt.commands import predict
 
 
 def test_a_line_has_the_likeliest_label_and_all_probabilities():
-    line = predict.line_of(np.log([0.125, 0.5, 0.375]), ["schlecht", "schön", "[b]"])
+    line = predict.format_line(np.log([0.125, 0.5, 0.375]), ["schlecht", "schön", "[b]"])
     assert line.endswith("\n") and "schön" in line  # not \u00f6
     found = json.loads(line)
     assert found["label"] == "schön" and list(found["probabilities"]) == ["schlecht", "schön", "[b]"]

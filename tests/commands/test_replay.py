@@ -140,7 +140,7 @@ def test_a_step_that_was_skipped_is_shown_as_well(trained, tmp_path, capfd):
     ("words", "code", "message"),
     [
         (["--step", "1"], 2, "not given: RUN"),
-        (["nowhere", "--step", "1"], 4, "nowhere: no run that has begun; give the folder of a run"),
+        (["nowhere", "--step", "1"], 4, "nowhere: no run that has begun; give a run folder"),
         (["RUN", "--step", "-1"], 2, "--step -1 is out of range"),
         (["RUN", "--step", "6"], 4, r"run/log.jsonl has no row of step 6; it has those of 0 to 5"),
         (["RUN", "--step", "5", "--data", "nothing.txt"], 3, "nothing.txt: no such file"),

@@ -100,7 +100,7 @@ def test_a_prompt_from_stdin(folder, capsys, monkeypatch):
 def test_a_long_text_goes_on_and_says_how(folder, capsys):
     assert run(folder, "--prompt", "Hello", "--max-new-tokens", 100, "--temperature", 0) == 0
     out, err = capsys.readouterr()
-    assert "note: longer than the model's context of 32 tokens: when it is full, its older half is forgotten" in err
+    assert "note: longer than the model's context of 32 tokens: when it is full, its older half is dropped" in err
     assert len(gpt2().encode(out)) > 50
 
 

@@ -37,7 +37,7 @@ def test_a_damaged_one_is_named_and_the_code_is_4(trained, tmp_path, capsys):
     assert run(verify.main, tmp_path / "run") == 4
     out, error = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["corrupt", "ok"]
-    assert error == f"error: {tmp_path}/run: 1 corrupt; train.py resumes from the newest good one, if any\n"
+    assert error == f"error: {tmp_path}/run: 1 corrupt; the run resumes from the newest good one, if any\n"
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["3", "6"]  # nothing is moved
 
 
@@ -47,23 +47,23 @@ def test_resume_is_proved_with_the_runs_own_flags(trained, capsys):
 
 
 def test_runs_that_differ_are_told_apart(trained, tmp_path):
-    assert verify.differences(trained, trained, 6) == ""
+    assert verify.find_difference(trained, trained, 6) == ""
     shutil.copytree(trained, tmp_path / "run")
     log, metadata = tmp_path / "run" / "log.jsonl", tmp_path / "run" / "checkpoints" / "6" / "progress" / "metadata"
     content = metadata.read_text()
     metadata.write_text(re.sub(r'(mu\.ln_f[^"]*": *")\w{8}', r"\g<1>00000000", content))
-    assert "ln_f" in verify.differences(trained, tmp_path / "run", 6)
+    assert "ln_f" in verify.find_difference(trained, tmp_path / "run", 6)
     metadata.write_text(content)
     lines = log.read_text().splitlines(keepends=True)
     log.write_text("".join([*lines[:4], lines[4].replace('"loss": ', '"loss": 1'), *lines[5:]]))
-    assert "the rows of step 4 differ" in verify.differences(trained, tmp_path / "run", 6)
+    assert "the rows of step 4 differ" in verify.find_difference(trained, tmp_path / "run", 6)
 
 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
         ([], 2, "not given: RUN"),
-        (["nowhere"], 4, "nowhere: no run that has begun; give the folder of a run"),
+        (["nowhere"], 4, "nowhere: no run that has begun; give a run folder"),
         (["nowhere", "--resume", "-1"], 2, "--resume -1 is out of range"),
     ],
 )
