@@ -13,7 +13,7 @@ import rich.table
 
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import CheckpointError
-from jaxgpt.prepare.canaries import DIGITS, SPACE, Canary, secrets, text_of
+from jaxgpt.prepare.canaries import DIGITS, SPACE, Canary, format_text, make_secrets
 
 if TYPE_CHECKING:
     from jaxgpt.inference.score import Score
@@ -92,7 +92,7 @@ def measure(canaries: Sequence[Canary], score: Callable[[list[Request]], list["S
     Raises:
       CheckpointError: a loss is not a number.
     """
-    reference_secrets = secrets("reference", REFERENCES, without=[each.secret for each in canaries])
+    reference_secrets = make_secrets("reference", REFERENCES, without=[each.secret for each in canaries])
     requests = [make_request(secret) for secret in [*reference_secrets, *(each.secret for each in canaries)]]
     scores = score(requests + [make_request(each.secret, NUM_GIVEN_DIGITS) for each in canaries])
     losses = [-each.log_likelihood for each in scores]
@@ -135,7 +135,7 @@ def _summarize(repeats: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def make_request(secret: str, num_given: int = 0) -> tuple[list[int], list[int]]:
     """For score.score: a document's beginning with the first `num_given` digits, and the tokens of the others."""
-    ids = [gpt2().eot_token, *gpt2().encode_ordinary(text_of(secret))]
+    ids = [gpt2().eot_token, *gpt2().encode_ordinary(format_text(secret))]
     end = len(ids) - 1 - (DIGITS - num_given)  # the last is the full stop
     return ids[:end], ids[end:-1]
 

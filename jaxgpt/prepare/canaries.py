@@ -40,31 +40,31 @@ class Canary:
 def plant(count: int, seed: int) -> list[Canary]:
     """Canaries with secrets drawn from all of SPACE, no two alike; fewer of a seed are the first of more.
 
-    They stand in the text once, 4 times, 16 times, once, ...: `repeats` says how many copies to add, each a document.
+    They stand in the text once, 4 times, 16 times, once, ...: `repeats` is the number of copies, each a document.
 
     Raises:
       UsageError: count is out of range.
     """
     if not 0 <= count <= MOST:
         raise UsageError(f"{count:,} canaries are out of range: ask for up to {MOST:,}")
-    drawn = secrets(f"canary {seed}", count)
-    return [Canary(text_of(secret), secret, REPEATS[i % len(REPEATS)]) for i, secret in enumerate(drawn)]
+    numbers = make_secrets(f"canary {seed}", count)
+    return [Canary(format_text(secret), secret, REPEATS[i % len(REPEATS)]) for i, secret in enumerate(numbers)]
 
 
-def secrets(label: str, count: int, without: Sequence[str] = ()) -> list[str]:
-    """Different secrets, which depend on the label alone: a hash, since no library's generator draws alike for ever."""
-    found: dict[str, None] = {}
-    barred = set(without)
+def make_secrets(label: str, count: int, without: Sequence[str] = ()) -> list[str]:
+    """Different secrets, which depend only on the label: a hash, since random generators change between versions."""
+    distinct: dict[str, None] = {}
+    excluded = set(without)
     for i in itertools.count():
-        if len(found) == count:
-            return list(found)
+        if len(distinct) == count:
+            return list(distinct)
         digest = hashlib.sha256(f"{label} {i}".encode()).digest()
         secret = f"{int.from_bytes(digest, 'big') % SPACE:0{DIGITS}}"
-        if secret not in barred:
-            found[secret] = None
+        if secret not in excluded:
+            distinct[secret] = None
 
 
-def text_of(secret: str) -> str:
+def format_text(secret: str) -> str:
     # Blanks between the digits make each a token: all secrets have as many, and none is likelier for how it is cut.
     return f"{PREFIX} {' '.join(secret)}."
 
@@ -93,17 +93,19 @@ def read(folder: Path) -> list[Canary]:
         ) from None
     if not isinstance(content, list) or not content:
         raise DataError(f"{path}: no canaries in it; prepare the text again, with --canaries")
-    return [_canary(f"{path}, canary {number}", each) for number, each in enumerate(content, 1)]
+    return [_parse_canary(f"{path}, canary {number}", each) for number, each in enumerate(content, 1)]
 
 
-def _canary(where: str, content: Any) -> Canary:
+def _parse_canary(where: str, content: Any) -> Canary:
     names = [field.name for field in dataclasses.fields(Canary)]
-    found = [content.get(name) for name in names] if isinstance(content, dict) else []
-    if not found or [type(each) for each in found] != [str, str, int]:
+    values = [content.get(name) for name in names] if isinstance(content, dict) else []
+    if not values or [type(value) for value in values] != [str, str, int]:
         raise DataError(f"{where}: is not {{{', '.join(names)}}}, two texts and a number; prepare the text again")
-    canary = Canary(*found)
+    canary = Canary(*values)
     if not (canary.secret.isascii() and canary.secret.isdigit() and len(canary.secret) == DIGITS):
         raise DataError(f"{where}: its secret is {canary.secret!r:.40}, not {DIGITS} digits; prepare the text again")
-    if canary.text != text_of(canary.secret) or canary.repeats < 1:
-        raise DataError(f"{where}: its text is not {text_of(canary.secret)!r}, once or more; prepare the text again")
+    if canary.text != format_text(canary.secret) or canary.repeats < 1:
+        raise DataError(
+            f"{where}: its text is not {format_text(canary.secret)!r}, once or more; prepare the text again"
+        )
     return canary

@@ -1,4 +1,4 @@
-"""What a preparation is told: every flag of `jaxgpt prepare`, checked before anything is read."""
+"""The flags of `jaxgpt prepare`, checked before anything is read."""
 
 import dataclasses
 import os
@@ -12,14 +12,14 @@ Step = Literal["none", "unicode", "controls", "boilerplate", "c4", "gopher-repet
 
 @dataclasses.dataclass(frozen=True)
 class PrepareConfig:
-    """What is read, what is done with it, and where the result goes."""
+    """The input, the steps, and the output of a preparation."""
 
     inputs: tuple[str, ...]
     """Files and folders: text, .jsonl, .csv, .tsv (.gz, .zst), .parquet, .warc; hf://OWNER/NAME[/CONFIG]; - (stdin)."""
     out: Path
     """Folder for the shards, meta.json and the report."""
     files: tuple[str, ...] = ()
-    """Which files are taken from folders, such as "*.py" "*.rst"; by default those of the kinds above."""
+    """Which files to take from folders, such as "*.py" "*.rst"; by default those of the kinds above."""
     text_field: str = "text"
     """Where the text is in JSONL, CSV, Parquet and datasets."""
     clean: tuple[Step, ...] = ("unicode", "controls")
@@ -43,15 +43,15 @@ class PrepareConfig:
     """Personal data (e-mail, phone, IP, credit card, IBAN, national numbers, keys): count it, replace it by <EMAIL>
     and the like, or drop the documents."""
     pii_names: str | None = None
-    """A spaCy pipeline, such as en_core_web_sm, whose guesses at names of persons and places count too."""
+    """A spaCy pipeline, such as en_core_web_sm, whose detected names of persons and places count too."""
     canaries: int = 0
     """Plant this many random secrets, 1, 4 or 16 times each, by which memorisation is measured later."""
     val: float = 0.01
-    """Share of the documents that is held out, drawn by a hash of their text."""
+    """Share of the documents in the validation split, chosen by a hash of their text."""
     shard_tokens: int = 100_000_000
     """Tokens of a shard."""
     seed: int = 0
-    """Of the canaries."""
+    """Random seed of the canaries."""
     workers: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """Processes, or tasks at once on a cluster; the result is the same for any number."""
     executor: Literal["local", "slurm", "ray"] = "local"

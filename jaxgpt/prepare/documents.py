@@ -146,9 +146,9 @@ def _read_lines(unit: Unit, counter: LineCounter) -> Iterator[bytes | Broken]:
             file.seek(position - 1)
             position -= 1
             while True:
-                rest = file.readline(1 << 20)
-                position += len(rest)
-                if not rest or rest.endswith(b"\n"):
+                part = file.readline(1 << 20)
+                position += len(part)
+                if not part or part.endswith(b"\n"):
                     break
         while is_compressed or position < unit.end:
             try:

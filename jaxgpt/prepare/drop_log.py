@@ -1,4 +1,4 @@
-"""What the tasks of a preparation write: which documents were dropped, where and why, and which survived."""
+"""The records that tasks write: which documents were dropped, where and why, and which survived."""
 
 import io
 import json

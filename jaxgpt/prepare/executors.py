@@ -177,15 +177,15 @@ def slurm(workers: int, options: Mapping[str, str]) -> Iterator[Run]:
     """
     if not shutil.which("sbatch"):
         raise UsageError("--executor slurm: no sbatch here; run this on a node from which jobs can be submitted")
-    others = dict(options)
+    sbatch_options = dict(options)
     try:
-        partition, limit = others.pop("partition"), others.pop("time")
+        partition, limit = sbatch_options.pop("partition"), sbatch_options.pop("time")
     except KeyError as missing:
         raise UsageError(f"--executor slurm needs --sbatch {missing.args[0]}=...") from None
-    memory = re.fullmatch(r"([1-9]\d*)G", others.pop("mem-per-cpu", "4G"))
+    memory = re.fullmatch(r"([1-9]\d*)G", sbatch_options.pop("mem-per-cpu", "4G"))
     if not memory:
         raise UsageError("--sbatch mem-per-cpu: use whole gigabytes, such as mem-per-cpu=4G")
-    qos = others.pop("qos", "")
+    qos = sbatch_options.pop("qos", "")
     root, python = (shlex.quote(str(path)) for path in (ROOT, Path(sys.executable).parent))
     logger.remove()
 
@@ -202,20 +202,20 @@ def slurm(workers: int, options: Mapping[str, str]) -> Iterator[Run]:
             qos=qos,
             mem_per_cpu_gb=int(memory[1]),
             env_command=f"export PYTHONPATH={root}:$PYTHONPATH PATH={python}:$PATH",
-            sbatch_args=others,
+            sbatch_args=sbatch_options,
         )
         missing = len(stage.get_incomplete_ranks())
         stage.run()
         polls = 0
-        while left := len(stage.get_incomplete_ranks()):
-            done(missing - left)
-            missing = left
+        while unfinished := len(stage.get_incomplete_ranks()):
+            done(missing - unfinished)
+            missing = unfinished
             time.sleep(POLL_SECONDS)
             polls = 0 if _queued(stage.job_id) else polls + 1
             if polls > 20:  # a shared file system may show the last files late
                 raise RetryableError(
-                    f"SLURM's job {stage.job_id} has ended and {left:,} tasks of it are not done; {logs}/slurm says "
-                    "why; the same command resumes"
+                    f"SLURM's job {stage.job_id} has ended and {unfinished:,} tasks of it are not done; "
+                    f"{logs}/slurm says why; the same command resumes"
                 )
         done(missing)
 
@@ -255,9 +255,9 @@ def ray(workers: int) -> Iterator[Run]:
         stage = RayPipelineExecutor(pipeline, tasks, workers, logging_dir=str(logs), mem_per_cpu_gb=1)
         missing = len(stage.get_incomplete_ranks())
         stage.run()
-        if left := stage.get_incomplete_ranks():
+        if unfinished := stage.get_incomplete_ranks():
             raise RetryableError(
-                f"{len(left):,} tasks failed on the Ray cluster; {logs}/logs says why; the same command resumes"
+                f"{len(unfinished):,} tasks failed on the Ray cluster; {logs}/logs says why; the same command resumes"
             )
         done(missing)
 

@@ -156,9 +156,9 @@ def _is_boilerplate(line: str) -> bool:
 
 def _make_filter(make: Callable[..., PipelineStep]) -> Callable[[str, Path], PipelineStep]:
     def step(name: str, work: Path) -> PipelineStep:
-        made = make(exclusion_writer=DropLog(work, name), language=WORDS)
-        made.name = name
-        return made
+        new_step = make(exclusion_writer=DropLog(work, name), language=WORDS)
+        new_step.name = name
+        return new_step
 
     return step
 

@@ -22,7 +22,7 @@ from jaxgpt.prepare.drop_log import DropLog, ReadSurvivors, WriteSurvivors, writ
 from jaxgpt.prepare.summary import write_report
 from jaxgpt.prepare.tokenize import Tokenize
 
-# What does not change the result may change between two starts.
+# Flags that do not change the result may change between two starts.
 MAY_CHANGE_ON_RESUME = ("workers", "executor", "sbatch", "fresh")
 NAMES = {"inputs": "INPUT"}  # of what is given by its place
 
@@ -34,9 +34,9 @@ def prepare(config: PrepareConfig, command: str, say: Say, progress: Progress) -
     """Prepare into config.out, which is held.
 
     Args:
-      command: that asked for it; meta.json has it.
+      command: the command line, for meta.json.
       say: takes a label and what is to be said of it.
-      progress: takes the name of a stage and how many tasks it has; gives what is told of each that ends.
+      progress: takes the name of a stage and how many tasks it has; gives the function that counts finished tasks.
 
     Returns:
       The report, and in it `splits` as meta.json has them; None if all was prepared before.
@@ -66,9 +66,9 @@ def _prepare(config: PrepareConfig, command: str, say: Say, progress: Progress) 
     names = [str(sources.save_stdin(work)) if name == "-" else name for name in config.inputs]
     pieces = sources.plan_pieces(names, config.files)
     units = [unit for piece in pieces for unit in piece]
-    _require_apart(config, units)
-    asked = _asked(config, units)
-    if not config.fresh and _is_done(out, asked):
+    _require_separate(config, units)
+    request = _describe_request(config, units)
+    if not config.fresh and _is_done(out, request):
         shutil.rmtree(work)
         return None
     size = sum(unit.size for unit in units)
@@ -80,43 +80,41 @@ def _prepare(config: PrepareConfig, command: str, say: Say, progress: Progress) 
     if config.against:
         dedup.copy_index(config.against, config.dedup == "minhash", work / "earlier")
     if config.decontaminate:
-        found = decontaminate.build_index(config.decontaminate, work / "leaks")
-        say("leaks", f"{found:,} sequences of {decontaminate.LEAK_WORDS} words that must not be trained on")
+        num_sequences = decontaminate.build_index(config.decontaminate, work / "leaks")
+        say("leaks", f"{num_sequences:,} sequences of {decontaminate.LEAK_WORDS} words that must not be trained on")
     if config.fresh:  # only now, when nothing is wrong with the flags
-        _clear(out)
+        _delete_old_files(out)
     if (work / "stages").exists():
         say("resume", "continues where an earlier start stopped")
-    write_json(work / "asked.json", asked)
+    write_json(work / "asked.json", request)
     for path in out.glob(".*.tmp"):  # of a start that was killed while it wrote a shard
         path.unlink()
     documents.write_pieces(pieces, work)
-    made = stages(config, len(pieces), work)
+    plan = stages(config, len(pieces), work)
     with _executor(config, work) as run:
-        for name, pipeline, count in made:
+        for name, pipeline, count in plan:
             with progress(name, count) as done:
                 run(pipeline, count, work / "stages" / name, done)
     planted = canaries.plant(config.canaries, config.seed)
     splits = tokenize.collect(work, out, len(pieces), planted, config.shard_tokens)
-    steps = [step for _, pipeline, _ in made for step in pipeline]
+    steps = [step for _, pipeline, _ in plan for step in pipeline]
     names = [step.name for step in steps if getattr(step, "drop_log", None) or getattr(step, "exclusion_writer", None)]
     report = write_report(work, out, pieces, names, splits, sum(each.repeats for each in planted))
     if not splits["train"]["tokens"]:
         _reset(work)
-        raise DataError(
-            f"no document is left to train on, of {report['records']:,}; {out}/dropped.jsonl says why of each"
-        )
+        raise DataError(f"no document is left to train on, of {report['records']:,}; {out}/dropped.jsonl says why")
     if planted:
         canaries.write(out, planted)
     if config.dedup != "none" and config.index:
         shutil.copytree(work / "earlier", out / "index", dirs_exist_ok=True) if config.against else None
         shutil.copytree(work / "index", out / "index", dirs_exist_ok=True)
-    shards.write_meta(out, splits, command=command, **asked, report=report)
+    shards.write_meta(out, splits, command=command, **request, report=report)
     shutil.rmtree(work)
     return report | {"splits": splits}
 
 
 def stages(config: PrepareConfig, pieces: int, work: Path) -> list[tuple[str, list, int]]:
-    """What is done one after another: a name, the steps that a document passes, and how many tasks there are.
+    """The stages in their order: each one's name, the steps that a document passes, and its number of tasks.
 
     Args:
       pieces: of the input; the tasks of the stages that go through it.
@@ -134,14 +132,14 @@ def stages(config: PrepareConfig, pieces: int, work: Path) -> list[tuple[str, li
         return [("tokenise", first + last, pieces)]
     earlier, index, buckets = (work / "earlier") if config.against else None, work / "index", dedup.MINHASH.num_buckets
     exact, near = DropLog(work, "exact", "same as another"), DropLog(work, "near", "nearly the same as another")
-    made = [
+    plan = [
         ("clean", [*first, WriteSurvivors(work), dedup.exact_signatures(work)], pieces),
         ("exact", [dedup.find_exact(work, earlier)], 1),
     ]
     if config.dedup == "exact":
-        made.append(("tokenise", [ReadSurvivors(work), dedup.drop_exact(work, exact), *last], pieces))
+        plan.append(("tokenise", [ReadSurvivors(work), dedup.drop_exact(work, exact), *last], pieces))
     else:
-        made += [
+        plan += [
             ("signatures", [ReadSurvivors(work), dedup.drop_exact(work, None), dedup.near_signatures(work)], pieces),
             ("buckets", [dedup.near_buckets(work, earlier)], buckets),
             ("clusters", [dedup.near_clusters(work)], 1),
@@ -153,10 +151,10 @@ def stages(config: PrepareConfig, pieces: int, work: Path) -> list[tuple[str, li
         ]
     if config.index:
         name = hashlib.sha256(str(config.out.resolve()).encode()).hexdigest()[:16]
-        made.append(("index", [dedup.index_exact(work, index, name)], 1))
+        plan.append(("index", [dedup.index_exact(work, index, name)], 1))
         if config.dedup == "minhash":
-            made.append(("index-near", [dedup.index_near(work, index, name)], buckets))
-    return made
+            plan.append(("index-near", [dedup.index_near(work, index, name)], buckets))
+    return plan
 
 
 def _executor(config: PrepareConfig, work: Path) -> contextlib.AbstractContextManager:
@@ -170,12 +168,12 @@ def _executor(config: PrepareConfig, work: Path) -> contextlib.AbstractContextMa
 # ---- The folder ----------------------------------------------------------------------------------------------------
 
 
-def _asked(config: PrepareConfig, units: list) -> dict[str, Any]:
-    """What a result depends on: the flags, and the input as its names, sizes and times of change tell it."""
+def _describe_request(config: PrepareConfig, units: list) -> dict[str, Any]:
+    """The flags that change the result, and a hash of the input's names, sizes and times of change."""
     flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in MAY_CHANGE_ON_RESUME}
     digest = hashlib.sha256()
-    others = [*config.decontaminate, *([config.against / "meta.json"] if config.against else [])]
-    for what, path in [*((unit, Path(unit.name)) for unit in units), *((str(path), path) for path in others)]:
+    extra_files = [*config.decontaminate, *([config.against / "meta.json"] if config.against else [])]
+    for what, path in [*((unit, Path(unit.name)) for unit in units), *((str(path), path) for path in extra_files)]:
         if path.parent == config.out / "work":  # a copy of standard input, which is new at each start
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -184,23 +182,23 @@ def _asked(config: PrepareConfig, units: list) -> dict[str, Any]:
     return {"flags": json.loads(json.dumps(flags, default=str)), "inputs": digest.hexdigest()}
 
 
-def _is_done(out: Path, asked: dict[str, Any]) -> bool:
-    """Whether this preparation has ended; UsageError: another one is there, ended or not."""
+def _is_done(out: Path, request: dict[str, Any]) -> bool:
+    """Whether this preparation has ended; UsageError: the folder has another one, ended or not."""
     for path, what in ((out / "meta.json", "prepared"), (out / "work" / "asked.json", "half prepared")):
         if not path.exists():
             continue
         try:
-            there = json.loads(path.read_text())
-            flags, inputs = there["flags"], there["inputs"]
+            saved = json.loads(path.read_text())
+            flags, inputs = saved["flags"], saved["inputs"]
         except (ValueError, TypeError, KeyError):
             raise UsageError(f"{path} is corrupt; --fresh starts over") from None
-        others = [
+        changed = [
             NAMES.get(name, f"--{name.replace('_', '-')}")
-            for name, value in asked["flags"].items()
+            for name, value in request["flags"].items()
             if flags.get(name) != value
         ]
-        if others or inputs != asked["inputs"]:
-            why = f"with another {', '.join(others)}" if others else "from files that have changed since"
+        if changed or inputs != request["inputs"]:
+            why = f"with another {', '.join(changed)}" if changed else "from files that have changed since"
             raise UsageError(f"{out} is {what} already, {why}; choose another --out, or --fresh to start over")
         if path.name == "meta.json":
             return True
@@ -208,13 +206,13 @@ def _is_done(out: Path, asked: dict[str, Any]) -> bool:
 
 
 def _require_ours(out: Path) -> None:
-    """Refuse a folder in which something else is."""
+    """Refuse a folder that holds something else."""
     if any(child.name != ".lock" for child in out.iterdir()) and not _is_ours(out):
         raise UsageError(f"{out}: there are files in it already; choose a new folder")
 
 
 def _is_ours(out: Path) -> bool:
-    """Whether a preparation left this, or is at work here."""
+    """Whether a preparation made this folder, or is writing to it."""
     if (out / "work" / "workers").exists():
         return True
     try:
@@ -223,7 +221,7 @@ def _is_ours(out: Path) -> bool:
         return False
 
 
-def _require_apart(config: PrepareConfig, units: list) -> None:
+def _require_separate(config: PrepareConfig, units: list) -> None:
     """Refuse an input, or an earlier folder, that the preparation would write into."""
     out = config.out.resolve()
     for unit in units:
@@ -235,15 +233,15 @@ def _require_apart(config: PrepareConfig, units: list) -> None:
 
 
 def _reset(work: Path) -> None:
-    """Begin with nothing: so that what was wrong can be put right by another command."""
+    """Start with an empty folder, so that a mistake can be corrected by another command."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    (work / "workers").touch()  # which tells whose folder it is, and is held by each worker
+    (work / "workers").touch()  # marks the folder as ours, and each worker holds it
 
 
-def _clear(out: Path) -> None:
-    """Delete what a preparation left, but for what this start has made already, and nothing else."""
-    (out / "meta.json").unlink(missing_ok=True)  # first: without it the rest is no prepared folder
+def _delete_old_files(out: Path) -> None:
+    """Delete an earlier preparation's files, except what this start has written already, and nothing else."""
+    (out / "meta.json").unlink(missing_ok=True)  # first: without it this is no prepared folder
     shutil.rmtree(out / "index", ignore_errors=True)
     for pattern in ("train_*.bin", "val_*.bin", "report.*", "dropped.jsonl", "canaries.json"):
         for path in out.glob(pattern):

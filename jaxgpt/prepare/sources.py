@@ -135,8 +135,8 @@ def open_dataset(name: str) -> Any:
         import datasets
     except ImportError:
         raise UsageError(f"{name} needs the library datasets: pip install -r requirements-data.txt") from None
-    owner, _, rest = name.removeprefix("hf://").partition("/")
-    title, _, config = rest.partition("/")
+    owner, _, path = name.removeprefix("hf://").partition("/")
+    title, _, config = path.partition("/")
     try:
         return datasets.load_dataset(f"{owner}/{title}", config or None, split="train", streaming=True)
     except Exception as error:  # of many types: no such dataset, no network, no permission

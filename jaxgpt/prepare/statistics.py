@@ -1,4 +1,4 @@
-"""What a prepared split holds: how long its documents are, which tokens are frequent, and some documents."""
+"""Statistics of a prepared split: the lengths of its documents, its frequent tokens, and some documents."""
 
 import dataclasses
 

@@ -32,12 +32,12 @@ def write_report(
     read = [json.loads((work / "read" / f"{rank:05d}.json").read_text()) for rank in range(len(pieces))]
     dropped: dict[str, Counter] = {name: Counter() for name in dict.fromkeys(names)}
     with (out / "dropped.jsonl").open("w") as file:
-        for record in _dropped(work, pieces, list(dropped), [each["lines"] for each in read]):
+        for record in _read_drop_logs(work, pieces, list(dropped), [entry["lines"] for entry in read]):
             dropped[record["step"]][record["reason"]] += 1
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    stats = _stats(work)
+    stats = _read_stats(work)
     broken = dropped["read"].total() - dropped["read"]["empty"]
-    records = sum(each["records"] for each in read)
+    records = sum(entry["records"] for entry in read)
     kept = {name: sum(split[name] for split in splits.values()) for name in ("documents", "tokens")}
     steps = [
         {"name": name, "changed": stats.get(name, {}).get("changed", 0), "dropped": dict(counts)}
@@ -58,7 +58,7 @@ def write_report(
     return report
 
 
-def _dropped(
+def _read_drop_logs(
     work: Path, pieces: list[list[Unit]], steps: list[str], lines: list[list[int]]
 ) -> Iterator[dict[str, Any]]:
     """The records of all drop logs, with line numbers in the file in place of those in the unit."""
@@ -79,7 +79,7 @@ def _dropped(
                         yield record
 
 
-def _stats(work: Path) -> dict[str, Counter]:
+def _read_stats(work: Path) -> dict[str, Counter]:
     """The steps' counts, summed over all tasks."""
     total: dict[str, Counter] = {}
     for path in sorted((work / "stages").glob("*/stats/*.json")):

@@ -25,7 +25,7 @@ class Words(WordTokenizer):
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
         """Where each sentence begins and ends; together they are the text."""
-        cuts = [0, *(found.end() for found in SENTENCE.finditer(text)), len(text)]
+        cuts = [0, *(match.end() for match in SENTENCE.finditer(text)), len(text)]
         return [(start, end) for start, end in itertools.pairwise(cuts) if start < end]
 
 

@@ -19,7 +19,7 @@ def test_what_is_planted_depends_on_the_seed_alone():
     assert planted[0] == canaries.Canary(f"My locker code is {' '.join(secret)}.", secret, 1)
     assert len({each.secret for each in planted}) == 300 and canaries.plant(0, 7) == []
     # Each digit at each place as often as another: chi-square with 9 degrees of freedom, 99.9 % quantile 27.9.
-    drawn = np.array([list(each) for each in canaries.secrets("many", 5000)], int)
+    drawn = np.array([list(each) for each in canaries.make_secrets("many", 5000)], int)
     for place in drawn.T:
         assert ((np.bincount(place, minlength=10) - 500) ** 2 / 500).sum() < 27.9
     with pytest.raises(UsageError, match="-1 canaries are out of range"):
