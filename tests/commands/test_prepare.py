@@ -107,15 +107,20 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path, kill
     """kill -9 of the real command at random moments, its workers left to themselves."""
     out, rng = tmp_path / "out", random.Random(0)
     words = [str(text), "--workers", "2", "--dedup", "minhash", "--val", "0.1"]
-    assert run(*words, "--out", tmp_path / "whole") == 0
     code = "import sys; from jaxgpt import console; from jaxgpt.commands import prepare\n"
     code += "from jaxgpt.prepare import sources\n"
     code += "sources.PIECE_BYTES = 10_000\nconsole.leave(console.run(prepare.main, sys.argv[1:]))"
-    command = [sys.executable, "-c", code, *words, "--out", str(out)]
-    environment, killed, useful = os.environ | {"PYTHONPATH": str(ROOT)}, 0, 0
+    command = [sys.executable, "-c", code, *words, "--out"]
+    environment, killed, useful, tries = os.environ | {"PYTHONPATH": str(ROOT)}, 0, 0, 0
+    started = time.monotonic()
+    subprocess.run([*command, tmp_path / "whole"], env=environment, stdout=subprocess.DEVNULL, check=True)
+    duration = time.monotonic() - started
+    command.append(out)
     while killed < kills or not useful:
+        tries += 1
+        assert tries <= 10 + 3 * kills, f"{killed} of {tries - 1} starts were killed, {useful} of them within a stage"
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-            time.sleep(rng.uniform(0.5, 4))
+            time.sleep(rng.uniform(0.2, 1) * duration)
             process.send_signal(signal.SIGKILL)
             killed += process.wait() == -signal.SIGKILL
         useful += any((out / "work" / "stages").glob("*/completions/*")) and not (out / "meta.json").exists()
