@@ -32,13 +32,13 @@ def load(
     """Load a trained model: a run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl.
 
     Args:
-      name_or_folder: a run has its newest checkpoint taken; RUN/checkpoints/300 is that one. OpenAI's models are
+      name_or_folder: for a run folder, its newest checkpoint; RUN/checkpoints/300 is that one. OpenAI's models are
         downloaded once.
       device: auto takes an NVIDIA GPU if there is a usable one.
       dtype: of the computation; auto is bfloat16 on a GPU that has it, else float32.
 
     Raises:
-      CheckpointError: there are no such weights, they are damaged, or they tell labels and not text.
+      CheckpointError: there are no such weights, they are corrupt, or they predict labels instead of text.
       UsageError: there is no such device.
     """
     source = resolve_weights(name_or_folder)
@@ -59,18 +59,18 @@ def generate(
 ) -> str | list[int] | list[str | list[int]]:
     """Continue a prompt, or several at once, each as if it were alone; as `jaxgpt sample` does with these flags.
 
-    A text that outgrows the model's context loses its older half and goes on from the rest.
+    A text that outgrows the model's context drops its older half and continues.
 
     Args:
-      prompts: a text or token ids, or a list of such. <|endoftext|> in a text is the token that ends a document.
+      prompts: a text or token ids, or a list of them. <|endoftext|> in a text is the token that ends a document.
       max_new_tokens: for each prompt; a text ends earlier with its document.
       temperature: 0 takes the likeliest token always.
-      top_k: draw among the k likeliest tokens alone; 0: among all.
-      top_p: draw among the fewest likeliest tokens that have this probability together; 1: among all.
-      seed: of the draws: the same seed writes the same texts.
+      top_k: sample among the k likeliest tokens; 0: among all.
+      top_p: sample among the fewest likeliest tokens that have this probability together; 1: among all.
+      seed: random seed; the same seed writes the same texts.
 
     Returns:
-      What follows the prompt, without it: a text for a text, token ids for token ids, a list for a list.
+      The continuation, without the prompt: a text for a text, token ids for token ids, a list for a list.
 
     Raises:
       UsageError: an argument is out of range, or a prompt is empty or longer than the model's context.
@@ -78,7 +78,7 @@ def generate(
     texts = [prompts] if _is_one(prompts) else list(prompts)
     new = generation.generate(
         model,
-        [_tokens(model, text) for text in texts],
+        [_encode(model, text) for text in texts],
         max_new_tokens,
         jax.random.key(seed),
         temperature,
@@ -99,25 +99,25 @@ def score(
     perplexity.
 
     Args:
-      texts: a text or token ids, or a list of such.
-      context: what stands before the text and is not scored; by default the beginning of a document. Where both are
+      texts: a text or token ids, or a list of them.
+      context: precedes the text and is not scored; by default the beginning of a document. Where both are
         longer than the model's context together, it loses its beginning.
       batch_size: texts at a time.
 
     Raises:
       UsageError: a text or the context is empty, or a text is longer than the model's context.
     """
-    before = _tokens(model, context)
-    requests = [(before, _tokens(model, text)) for text in ([texts] if _is_one(texts) else texts)]
-    found = [each.log_likelihood for each in scoring.score(model, requests, batch_size)]
-    return found[0] if _is_one(texts) else found
+    context_ids = _encode(model, context)
+    requests = [(context_ids, _encode(model, text)) for text in ([texts] if _is_one(texts) else texts)]
+    scores = [result.log_likelihood for result in scoring.score(model, requests, batch_size)]
+    return scores[0] if _is_one(texts) else scores
 
 
 def _is_one(texts: Text | Sequence[Text]) -> bool:
     return isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], Integral))
 
 
-def _tokens(model: Model, text: Text) -> list[int]:
+def _encode(model: Model, text: Text) -> list[int]:
     if not isinstance(text, str):
         return [int(token) for token in text]
     if model.config.vocab_size != VOCAB_SIZE:

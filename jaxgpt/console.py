@@ -1,4 +1,4 @@
-"""What a command prints, and from an error to one line and an exit code."""
+"""A command's output, and errors as one line and an exit code."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from jaxgpt.errors import JaxgptError
 
 
 def program(command: str) -> str:
-    """How the user starts a command, in the way in which this process was started.
+    """The words that start a command, in the way in which this process was started.
 
     `jaxgpt sample` by the console script, which only an installed package has; else `python -m jaxgpt sample`, and
     `python train.py` by that file.
@@ -25,42 +25,42 @@ def program(command: str) -> str:
 
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """Call `main(argv)` and return its exit code; an error that the user can mend is one line on stderr."""
+    """Call `main(argv)` and return its exit code; an error that the user can fix is one line on stderr."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-        elif isinstance(getattr(sys, name), io.TextIOWrapper):  # shows ? for what a terminal that is not UTF-8 can't
+        elif isinstance(getattr(sys, name), io.TextIOWrapper):  # prints ? for what a terminal that is not UTF-8 lacks
             getattr(sys, name).reconfigure(errors="replace")
     try:
         return main(argv)
     except JaxgptError as error:
-        return _complain(str(error), error.exit_code)
-    except BrokenPipeError:  # whoever read our output has left: `python train.py | head`
+        return _print_error(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader of our output has closed it: `python train.py | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
-    except OSError as error:  # of what no room foresaw, such as an output that can't take more
-        return _complain(f"{error.filename or 'output'}: {error.strerror or error}", 1)
+    except OSError as error:  # unforeseen elsewhere, such as a full disk
+        return _print_error(f"{error.filename or 'output'}: {error.strerror or error}", 1)
     except KeyboardInterrupt:
-        return _complain("interrupted", 128 + signal.SIGINT)
+        return _print_error("interrupted", 128 + signal.SIGINT)
 
 
 def say(label: str, text: str) -> None:
-    """A line of a run's output: what it is about, and that."""
+    """Print a line of a run's output: its label, and its text."""
     print(f"{label:<9} {text}", flush=True)
 
 
 def note(text: str) -> None:
-    """A remark beside the output: on stderr, since stdout is the result alone."""
+    """Print a remark on stderr, since stdout has only the result."""
     print("note:", text, file=sys.stderr, flush=True)
 
 
-def _complain(message: str, exit_code: int) -> int:
+def _print_error(message: str, exit_code: int) -> int:
     print("error:", " ".join(message.split()), file=sys.stderr)
     return exit_code
 
 
 def leave(exit_code: int) -> NoReturn:
-    """End the process. After a failed save or restore orbax's threads never end; they are not waited for."""
+    """End the process. Do not wait for orbax's threads, which never end after a failed save or restore."""
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         sys.stdout.flush()
         os._exit(exit_code)

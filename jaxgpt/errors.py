@@ -1,13 +1,13 @@
-"""What can go wrong for a user, and the exit code of each.
+"""Errors that a user can fix, and their exit codes.
 
-A message is one line that says what is wrong, where, and what to do: console.run prints it. Any other is a bug.
+A message is one line: the problem, its location, and the remedy; console.run prints it. Any other exception is a bug.
 """
 
 from typing import Any
 
 
 class JaxgptError(Exception):
-    """Base class: an error that the user can mend."""
+    """Base class: an error that the user can fix."""
 
     exit_code = 1
 
@@ -19,23 +19,23 @@ class UsageError(JaxgptError):
 
 
 class DataError(JaxgptError):
-    """A corpus that is missing, damaged, too short or not what it claims to be."""
+    """A corpus that is missing, corrupt, too short or in another format."""
 
     exit_code = 3
 
 
 class CheckpointError(JaxgptError):
-    """A checkpoint that can't be written, read, or continued with these flags."""
+    """A checkpoint that can't be written, read, or resumed with these flags."""
 
     exit_code = 4
 
 
 class CorruptError(CheckpointError):
-    """A checkpoint that is incomplete, unreadable, or not what was saved."""
+    """A checkpoint that is incomplete, unreadable, or differs from what was saved."""
 
 
 class RetryableError(JaxgptError):
-    """Nothing is wrong but the moment or the size: out of memory, or the run folder is in use."""
+    """A later or smaller try may succeed: out of memory, or the run folder is in use."""
 
     exit_code = 75
 
@@ -47,6 +47,6 @@ class NumericsError(JaxgptError):
 
 
 def require(holds: bool, name: str, value: Any, allowed: str) -> None:
-    """Refuse a flag's value; `name` is its field, `allowed` says what it may be."""
+    """Raise UsageError for a flag's value unless it `holds`; `name` is its field, `allowed` its range in words."""
     if not holds:
         raise UsageError(f"--{name.replace('_', '-')} {value} is out of range: it must be {allowed}")

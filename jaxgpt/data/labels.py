@@ -20,7 +20,7 @@ def label_names(path: str, records: Records) -> list[str]:
     """
     names = {_label(f"{path}, line {line}", record) for line, record in records}
     if len(names) < 2:
-        raise DataError(f"{path}: all labels are {min(names)!r}; there is nothing to tell apart")
+        raise DataError(f"{path}: all labels are {min(names)!r}; give texts with at least two labels")
     numbers = all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names)
     return sorted(names, key=lambda name: (int(name) if numbers else 0, name))  # "01" and "1" have an order too
 

@@ -84,7 +84,7 @@ def load_hf(name_or_folder: str | Path, **changes: Any) -> Model:
     """A model in Hugging Face's layout: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a folder. Else as `load`."""
     source = resolve_weights(name_or_folder)
     if source.is_run:
-        raise CheckpointError(f"{name_or_folder}: a run of train.py, not a model in Hugging Face's layout")
+        raise CheckpointError(f"{name_or_folder}: a run folder, not a model in Hugging Face's layout")
     return load(source, **changes)
 
 

@@ -216,7 +216,7 @@ def _download(name: str) -> Path:
     except Exception as error:  # of the network, the hub, the disk: OSError, HfHubHTTPError, httpx's and others
         reason = str(error.__cause__ or error).split(". ")[0][:200]
         raise CheckpointError(
-            f"{name} could not be fetched ({reason}); try again, it resumes where it stopped; "
+            f"{name} could not be fetched ({reason}); try again, the download resumes where it stopped; "
             "or bring its config.json and model.safetensors here by other means, and name their folder"
         ) from None
 

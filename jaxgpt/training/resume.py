@@ -115,7 +115,7 @@ def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
     content = read_config(path)
     starts = None if content is None else content.get("starts")
     if not starts or not isinstance(starts, list) or not all(map(_is_start, starts)):
-        raise CheckpointError(f"{run}: no run that has begun; give the folder of a run of train.py")
+        raise CheckpointError(f"{run}: no run that has begun; give a run folder")
     if "data_kind" not in content:  # an older run, which had that under the name of a flag of today
         content.pop("objective", None)
     if content.get("data") == "auto":  # the default's name in older runs

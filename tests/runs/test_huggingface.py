@@ -164,7 +164,7 @@ def test_a_run_gives_the_model_of_its_newest_checkpoint(tiny, tmp_path, multiple
     assert plain.config == dataclasses.replace(config, pad_vocab_to_multiple_of=1)
     assert np.array_equal(plain.wte.embedding[...], state.model.wte.embedding[:50257])
     assert {str(path) for path in tmp_path.rglob("*")} == before
-    with pytest.raises(CheckpointError, match=r"a run of train\.py, not a model in Hugging Face's layout"):
+    with pytest.raises(CheckpointError, match=r"a run folder, not a model in Hugging Face's layout"):
         load_hf(tmp_path / "run")
 
 

@@ -204,5 +204,5 @@ def test_a_hub_that_is_not_there_is_one_line(hub, monkeypatch):
 
     serve_from(monkeypatch, "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
-    with pytest.raises(CheckpointError, match=r"gpt2 could not be fetched .* try again, it resumes where it stopped"):
+    with pytest.raises(CheckpointError, match=r"gpt2 could not be fetched .* try again, the download resumes"):
         resolve_weights("gpt2").fetch()

@@ -73,7 +73,7 @@ def survive(folder: Path, kills: int, seed: int = 0) -> dict[str, int]:
         count["saving"] += bool(half)
     done = subprocess.run([*command, str(folder / "killed")], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "damaged" not in done.stdout
+    assert "corrupt" not in done.stdout
     whole, killed = numbers(folder / "whole"), numbers(folder / "killed")
     assert [row["step"] for row in killed] == list(range(steps))  # no batch was lost, and none was taken twice
     assert killed == whole
