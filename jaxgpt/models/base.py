@@ -49,7 +49,7 @@ class Model(Protocol):
 
 
 class Generative(Model, Protocol):
-    """A model that can write text, each token computed once; best made of layers.unstacked(model)."""
+    """A model that can write text, each token computed once; best made of layers.unstack_layers(model)."""
 
     STACKS: tuple[str, ...]  # names of its attributes that are stacks of layers
 

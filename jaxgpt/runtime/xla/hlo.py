@@ -69,8 +69,8 @@ class Instruction:
 
 
 def read_shapes(text: str) -> list[Shape]:
-    found = re.finditer(r"(\w+)\[([\d,]*)\](\{[^}]*\})?", text)
-    return [Shape(m[0], m[1], tuple(int(n) for n in m[2].split(",") if n)) for m in found]
+    matches = re.finditer(r"(\w+)\[([\d,]*)\](\{[^}]*\})?", text)
+    return [Shape(m[0], m[1], tuple(int(n) for n in m[2].split(",") if n)) for m in matches]
 
 
 def entry(hlo: str) -> list[Instruction]:

@@ -15,7 +15,7 @@ MOVES = SLICES | {"broadcast", "concatenate", "copy", "dynamic-update-slice", "p
 
 @dataclass(frozen=True)
 class Kernel:
-    """One instruction that the GPU is given to run."""
+    """One instruction that the GPU runs."""
 
     name: str
     kind: str
@@ -24,8 +24,8 @@ class Kernel:
     result: str
     """dtype[dimensions]{layout} of what it writes, without the workspace of a library call."""
     bytes: int
-    """Read and written in one run: whole operands and results, but of what is sliced, gathered or updated in place only
-    the part touched. Caches are not thought of."""
+    """Read and written in one run: all operands and results, but only the part touched of what is sliced, gathered or
+    updated in place. Caches are ignored."""
     flops: int
     """Of the matrix products in one run: 2 for a multiplication and an addition. Causal attention has half of them."""
     times: int
@@ -62,7 +62,7 @@ def kernels(hlo: str) -> list[Kernel]:
 
     Raises ValueError where the text is not understood.
     """
-    found = []
+    result = []
 
     def walk(computation: list[Instruction], times: int, loop: str) -> None:
         for op in computation:
@@ -71,10 +71,10 @@ def kernels(hlo: str) -> list[Kernel]:
             elif op.opcode in ("call", "async"):
                 walk(op.body, times, loop)
             elif op.opcode not in NOT_A_KERNEL and not op.opcode.endswith(("-done", "-update")):
-                found.append(_kernel(op, times, loop))
+                result.append(_kernel(op, times, loop))
 
     walk(entry(hlo), 1, "")
-    return found
+    return result
 
 
 # What a test can ask of a program
@@ -86,7 +86,7 @@ def runs(program: list[Kernel], kind: str | None = None) -> int:
 
 
 def loops(program: list[Kernel]) -> list[str]:
-    """While loops of ENTRY. Without one, the whole program can be one CUDA graph."""
+    """While loops of ENTRY. Without one, the program can be a single CUDA graph."""
     return sorted({k.loop for k in program if k.loop})
 
 
@@ -101,7 +101,7 @@ def transposes(program: list[Kernel]) -> list[str]:
 
 
 def results(program: list[Kernel], dtype: str, elements: int) -> list[str]:
-    """Kernels that write an array of this dtype ('f32') and size, whatever its shape: the whole logits, for one."""
+    """Kernels that write an array of this dtype ('f32') and size, whatever its shape: the full logits, for one."""
     return [k.name for k in program if any((s.dtype, s.elements) == (dtype, elements) for s in read_shapes(k.result))]
 
 

@@ -37,7 +37,7 @@ class Collective:
     kind: str
     """One of KINDS."""
     bytes: int
-    """Of the whole: what is added up, or what is put together."""
+    """The size of the full array: the sum, or the gathered result."""
     groups: tuple[tuple[int, ...], ...]
     """Devices that take part, by their numbers in the mesh: each group has its own."""
     times: int
@@ -52,8 +52,8 @@ class Collective:
 
     @property
     def sent(self) -> float:
-        """Bytes that a device sends in one run, by the best algorithms (Patarasuk & Yuan, 2009): all but its own share
-        of the whole, and for an all-reduce, which is a reduce-scatter and an all-gather, twice."""
+        """Bytes that a device sends in one run, by the best algorithms (Patarasuk & Yuan, 2009): the full array but the
+        device's share, and twice that for an all-reduce, which is a reduce-scatter and an all-gather."""
         return self.bytes * (self.size - 1) / self.size * (2 if self.kind == "all-reduce" else 1)
 
     def ms(self, links: Links) -> float:
@@ -87,11 +87,11 @@ class Step:
 
 def step(hlo: str, gpu: program.Gpu = program.H100, links: Links = Links()) -> Step:
     """The time of a compiled step."""
-    found = collectives(hlo, gpu)
+    step_collectives = collectives(hlo, gpu)
     computing = [kernel for kernel in program.kernels(hlo) if kernel.kind != "collective"]
-    times = [(c.times, c.ms(links), c.hidden_ms) for c in found]
+    times = [(c.times, c.ms(links), c.hidden_ms) for c in step_collectives]
     return Step(
-        sent=sum(c.times * c.sent for c in found),
+        sent=sum(c.times * c.sent for c in step_collectives),
         compute_ms=program.lower_bound_ms(computing, gpu),
         communication_ms=sum(n * ms for n, ms, _ in times),
         exposed_ms=sum(n * max(0.0, ms - hidden) for n, ms, hidden in times),
@@ -101,34 +101,36 @@ def step(hlo: str, gpu: program.Gpu = program.H100, links: Links = Links()) -> S
 def collectives(hlo: str, gpu: program.Gpu = program.H100) -> list[Collective]:
     """The collectives of a program. Those of one device alone, which move nothing, are left out."""
     bounds = {kernel.name: program.lower_bound_ms([kernel], gpu) / kernel.times for kernel in program.kernels(hlo)}
-    found: list[tuple[Instruction, int]] = []
+    instructions: list[tuple[Instruction, int]] = []
     hidden: dict[str, float] = {}
-    under_way: set[str] = set()
+    in_flight: set[str] = set()
 
     def walk(computation: Sequence[Instruction], times: int) -> None:
         for op in computation:
             if op.opcode in ("while", "call"):
                 walk(op.body, times * op.trips)
             elif op.opcode in KINDS:
-                found.append((op, times))
+                instructions.append((op, times))
                 hidden[op.name] = 0.0
                 if op.started and not re.search(r'"is_sync": ?true', op.attributes):
-                    under_way.add(op.name)
+                    in_flight.add(op.name)
             elif op.opcode in ("all-to-all", "collective-permute", "collective-broadcast"):
                 raise ValueError(f"{op.name}: no step of ours has this, and what it sends is not counted")
             elif op.opcode.endswith("-done"):
-                under_way.discard(op.operands[0].name)
+                in_flight.discard(op.operands[0].name)
             else:
-                for name in under_way:
+                for name in in_flight:
                     hidden[name] += bounds.get(op.name, 0.0)
 
     walk(entry(hlo), 1)
-    whole = [Collective(op.name, op.opcode, _bytes(op), _groups(op), times, hidden[op.name]) for op, times in found]
-    return [collective for collective in whole if collective.size > 1]
+    all_collectives = [
+        Collective(op.name, op.opcode, _bytes(op), _groups(op), times, hidden[op.name]) for op, times in instructions
+    ]
+    return [collective for collective in all_collectives if collective.size > 1]
 
 
 def _bytes(op: Instruction) -> int:
-    """All operands, or what becomes of them, whichever is the whole."""
+    """The size of the operands or of the results, whichever is larger."""
     return max(sum(s.bytes for s in op.shapes), sum(s.bytes for x in op.operands for s in x.shapes))
 
 
