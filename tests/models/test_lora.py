@@ -8,6 +8,7 @@ import pytest
 
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.models.lora import combine, merge, partition, with_base_weights
+from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import FrozenInputs, init_state_from, train_step
 from tests.support.losses import NEXT_TOKEN, mean_loss
@@ -31,7 +32,7 @@ def test_only_adapters_have_gradients_moments_and_updates(tiny, adapted, batch):
     sizes = {name: leaf.size for name, leaf in zip(names(trained), jax.tree.leaves(trained), strict=True)}
     assert all("lora_" in name for name in sizes)
     assert sum(sizes.values()) == L * r * ((C + 3 * C) + (C + C) + (C + 4 * C) + (4 * C + C))
-    tx = make_optimizer(lambda step: 1e-2)
+    tx = make_optimizer(OptimizerConfig(), 1e-2)
     state = init_state_from(combine(trained, base), tx=tx)
     assert all("lora_" in name or "count" in name for name in names(state.opt_state))
     step, fixed = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx)), FrozenInputs(base)

@@ -326,7 +326,7 @@ def test_logits_gradients_and_ten_steps_are_pytorchs(config, tmp_path):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        state, metrics = step(state, (rows[:, :-1], rows[:, 1:]))
+        state, metrics = step(state, {"tokens": rows[:, :-1], "targets": rows[:, 1:]})
         losses.append((float(metrics["loss"]), loss.item()))
     assert losses[-2][1] < losses[0][1] - 0.01
     np.testing.assert_allclose(*zip(*losses, strict=True), atol=1e-4)
