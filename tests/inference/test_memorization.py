@@ -25,7 +25,7 @@ def test_only_the_digits_count_and_all_secrets_have_as_many_tokens():
         assert gpt2().decode(continuation) == " " + " ".join(secret) and len(continuation) == 9
         context, continuation = memorization.make_request(secret, 4)
         assert gpt2().decode(context[1:]) == "My locker code is " + " ".join(secret[:4]) and len(continuation) == 5
-        assert gpt2().decode(context[1:] + continuation) + "." == canaries.text_of(secret)
+        assert gpt2().decode(context[1:] + continuation) + "." == canaries.format_text(secret)
 
 
 def test_exposure_is_that_of_the_whole_space():
@@ -106,7 +106,7 @@ def test_losses_are_of_the_digits_and_what_is_not_a_number_is_refused():
     def score(requests):
         return [Score(int("".join(gpt2().decode(b).split())) / 1e9, len(b) == 5) for _, b in requests]
 
-    planted = [canaries.Canary(canaries.text_of(secret), secret, n) for secret, n in (("999999999", 2), ("0" * 9, 1))]
+    planted = [canaries.Canary(canaries.format_text(secret), secret, n) for secret, n in (("999999999", 2), ("0" * 9, 1))]
     found = memorization.measure(planted, score)
     assert [row["exposure"] for row in found["each"]] == [12, 0]
     assert found["by_repeats"][1] == {

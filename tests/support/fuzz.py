@@ -212,13 +212,13 @@ def logs(data: st.DataObject, folder: Path) -> bool:
     content = data.draw(damaged(b"".join(lines)) | st.just(b"".join(lines)))
     log, start = folder / "log.jsonl", data.draw(st.integers(0, 7))
     log.write_bytes(content)
-    there = replay.rows_of(log)
+    there = replay.read_rows(log)
     with contextlib.redirect_stdout(io.StringIO()), MetricsLog(log, start, 9, []):
         pass
     kept = log.read_bytes()
     assert content.startswith(kept) and (not kept or kept.endswith(b"\n"))
-    assert all(step < start for step in replay.rows_of(log))
-    assert [step for step in replay.rows_of(log) if there[step] != replay.rows_of(log)[step]] == []
+    assert all(step < start for step in replay.read_rows(log))
+    assert [step for step in replay.read_rows(log) if there[step] != replay.rows_of(log)[step]] == []
 
     tokens = np.arange(150, dtype=np.uint16)
     text = Text("a text", tokens, START["fingerprint"], B=2, T=16)
