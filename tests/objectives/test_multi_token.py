@@ -71,12 +71,12 @@ def assert_same_gradients(found, expected, rtol=1e-5):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"predict_tokens": 2},
+        pytest.param({"predict_tokens": 2}, marks=pytest.mark.slow),
         {"predict_tokens": 4, "unroll": 5},
         {"predict_tokens": 1},
         {"predict_tokens": 3, "untied_head": True, "pad_vocab_to_multiple_of": 8},
         {"predict_tokens": 3, "remat": "full"},
-        {"predict_tokens": 3, "remat": "dots"},
+        pytest.param({"predict_tokens": 3, "remat": "dots"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -95,7 +95,7 @@ def test_the_gradient_made_head_by_head_is_that_of_the_plain_sum(changes):
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads))  # every parameter learns
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("accumulate", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_with_dropout_a_step_draws_other_masks_for_every_head_and_the_same_again(accumulate):
     config = dataclasses.replace(CONFIG, predict_tokens=3, dropout=0.5)
     model, (x, y), keys = make(config), batch_of(3), jax.random.split(jax.random.key(0), B)
