@@ -68,13 +68,12 @@ def pytest_runtest_call(item):
     return result
 
 
-@pytest.fixture(scope="module")
-def eight_devices():
+@pytest.fixture
+def eight_devices(monkeypatch):
     """All devices of this process, which a run in it takes too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", ALL_DEVICES)
-        patch.setattr(jax, "device_count", ALL_COUNT)
-        yield jax.devices()
+    monkeypatch.setattr(jax, "devices", ALL_DEVICES)
+    monkeypatch.setattr(jax, "device_count", ALL_COUNT)
+    return jax.devices()
 
 
 @pytest.fixture(scope="session")

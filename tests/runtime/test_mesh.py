@@ -58,7 +58,7 @@ CHAIN = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def runs(eight_devices, once):
     """The folder of a run of ten steps on one device, "one", and of one that goes from mesh to mesh; what they did."""
 
