@@ -27,6 +27,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
@@ -47,6 +48,9 @@ def put_at_once(self, key, value):
 
 
 LRUCache.put = put_at_once
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine is no error
+hypothesis.settings.load_profile("unhurried")
 
 # Eight devices of one CPU, which JAX has to be told of before it starts. A run sees the first alone, as in a process of
 # its own, where a test doesn't ask for `eight_devices`.

@@ -106,7 +106,9 @@ def test_losses_are_of_the_digits_and_what_is_not_a_number_is_refused():
     def score(requests):
         return [Score(int("".join(gpt2().decode(b).split())) / 1e9, len(b) == 5) for _, b in requests]
 
-    planted = [canaries.Canary(canaries.format_text(secret), secret, n) for secret, n in (("999999999", 2), ("0" * 9, 1))]
+    planted = [
+        canaries.Canary(canaries.format_text(secret), secret, n) for secret, n in (("999999999", 2), ("0" * 9, 1))
+    ]
     found = memorization.measure(planted, score)
     assert [row["exposure"] for row in found["each"]] == [12, 0]
     assert found["by_repeats"][1] == {

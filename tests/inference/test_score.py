@@ -83,13 +83,13 @@ def test_greedy_is_when_every_token_is_the_likeliest(model):
 
 def test_any_requests_need_a_handful_of_programs_and_no_implicit_transfer(model):
     score_tokens.clear_cache()
-    told = []
+    counts = []
     with jax.transfer_guard("disallow"):
         score(model, requests(), batch_size=4)
         assert score_tokens._cache_size() <= 3  # 32, 64 and 100 tokens
-        score(model, requests(7, 60), batch_size=4, advance=told.append)
+        score(model, requests(7, 60), batch_size=4, on_progress=counts.append)
         assert score_tokens._cache_size() <= 3
-    assert sum(told) == 7 and max(told) <= 4
+    assert sum(counts) == 7 and max(counts) <= 4
     assert score(model, []) == []
 
 
