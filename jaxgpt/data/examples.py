@@ -74,7 +74,7 @@ class Examples:
             batch = {}
             for name, array in self.table.items():
                 part = np.asarray(array[start : start + self.B], np.int32)
-                filling = -1 if name in ("targets", "labels") else 0
+                filling = -1 if name.endswith(("targets", "labels")) else 0
                 rest = np.full((self.B - len(part), *part.shape[1:]), filling, np.int32)
                 batch[name] = np.concatenate([part, rest])
             yield batch
