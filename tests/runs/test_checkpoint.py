@@ -262,28 +262,6 @@ def test_files_of_others_and_what_a_kill_has_left_do_not_count(two, new):
     assert sorted(path.name for path in folder.iterdir()) == ["07", "1", "2", "notes.txt"]
 
 
-def test_a_save_that_fails_is_told_once_and_tried_again(two, new):
-    """The folder becomes a file; the pauses between attempts double."""
-    folder, _ = two
-    state, away = new(jax.random.key(0)), folder.with_name("away")
-    with Checkpoints(folder) as checkpoints:
-        folder.rename(away)
-        folder.write_text("in the way")
-        attempts = []
-        for done in range(10, 20):
-            if done == 10 or checkpoints.due(run(None, done)):
-                attempts.append(done)
-                checkpoints.save(run(state, done))
-                checkpoints.wait()
-                assert checkpoints.problem().startswith(f"the checkpoint of step {done} could not be saved (")
-                assert checkpoints.problem() == ""
-        assert attempts == [10, 11, 13, 17]
-        folder.unlink()
-        away.rename(folder)
-        checkpoints.save(run(state, 20))
-    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "20"]
-
-
 def test_a_run_is_due_by_its_steps_and_for_its_best(tmp_path):
     with Checkpoints(tmp_path, every=4) as checkpoints:
         assert [step for step in range(1, 10) if checkpoints.due(run(None, step))] == [4, 8]
@@ -300,54 +278,6 @@ def test_the_best_stays_and_comes_back_with_the_progress(tmp_path, new):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4", "5", "6"]
     with Checkpoints(tmp_path) as again:
         assert again.progress(6).best == best
-
-
-def test_a_failure_that_shows_in_the_next_save_is_told_too(two, new, monkeypatch):
-    folder, _ = two
-    state, wait = new(jax.random.key(0)), ocp.CheckpointManager.wait_until_finished
-    with Checkpoints(folder) as checkpoints:
-        checkpoints.save(run(state, 3))
-        checkpoints._manager.wait_until_finished()
-        shutil.rmtree(folder / "3")
-
-        def fail(self):
-            monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", wait)
-            raise OSError(errno.ENOSPC, "full")
-
-        monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", fail)
-        checkpoints.save(run(state, 4))
-        assert "the checkpoint of step 3 could not be saved (OSError" in checkpoints.problem()
-    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "4"]
-
-
-def test_an_old_checkpoint_that_cannot_be_deleted_is_no_failed_save(two, new, monkeypatch):
-    def fail(*_):
-        raise PermissionError(errno.EPERM, "not yours")
-
-    folder, _ = two
-    with Checkpoints(folder) as checkpoints:
-        monkeypatch.setattr(checkpoints._manager._checkpoint_deleter, "delete_steps", fail)
-        checkpoints.save(run(new(jax.random.key(0)), 3))
-        checkpoints.wait()
-        assert checkpoints.problem().startswith("an old checkpoint could not be deleted (PermissionError")
-        assert not checkpoints.due(run(None, 10))
-    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
-
-
-def test_the_room_for_checkpoints_is_known_before_they_are_needed(two, new, monkeypatch):
-    folder, _ = two
-    state = jax.eval_shape(new, jax.random.key(0))
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    with Checkpoints(folder) as checkpoints:
-        assert checkpoints.require_space(state, 9) == ""
-        for free, enough in ((2 * size, True), (2 * size - 1, False), (size, False), (size - 1, None)):
-            monkeypatch.setattr(checkpoint.Checkpoints, "_free", lambda self, free=free: free)
-            if enough is None:
-                with pytest.raises(CheckpointError, match=r"a checkpoint takes .* GB, and .* GB are free; make room"):
-                    checkpoints.require_space(state, 9)
-            else:  # two of four are there: the newest three and the one that is being written
-                assert (checkpoints.require_space(state, 9) == "") == enough
-                assert checkpoints.require_space(state, 1) == ""
 
 
 def test_a_save_may_copy_to_the_host_under_the_transfer_guard(tmp_path):
@@ -376,11 +306,3 @@ def test_a_save_that_fails_is_one_line_and_the_end(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1 and "the checkpoint of step 2 could not be saved" in done.stderr
-
-
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match="choose another --out"):
-        Checkpoints(tmp_path / "file" / "checkpoints")
-    with pytest.raises(CheckpointError, match="not a folder; choose another --out"):
-        Checkpoints(tmp_path / "file")

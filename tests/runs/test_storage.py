@@ -1,0 +1,106 @@
+"""What can fail between a checkpoint and the disk, with a state of one array."""
+
+import errno
+import shutil
+
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+import pytest
+
+from jaxgpt.errors import CheckpointError
+from jaxgpt.runs.storage import Storage
+
+STATE = {"a": jnp.arange(8.0)}
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A folder with checkpoints 1 and 2."""
+    with Storage(tmp_path / "run" / "checkpoints") as checkpoints:
+        for step in (1, 2):
+            checkpoints.write(step, STATE, {})
+    return tmp_path / "run" / "checkpoints"
+
+
+def test_the_newest_three_and_the_best_are_kept(tmp_path):
+    with Storage(tmp_path) as checkpoints:
+        for step in range(1, 8):
+            checkpoints.write(step, STATE, {}, best=2 if step > 1 else None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "5", "6", "7"]
+
+
+def test_a_save_that_fails_is_told_once_and_tried_again(two):
+    """The folder becomes a file; the pauses between attempts double."""
+    folder = two
+    away = folder.with_name("away")
+    with Storage(folder) as checkpoints:
+        folder.rename(away)
+        folder.write_text("in the way")
+        attempts = []
+        for done in range(10, 20):
+            if done == 10 or checkpoints.retry_due(done):
+                attempts.append(done)
+                checkpoints.write(done, STATE, {})
+                checkpoints.wait()
+                assert checkpoints.problem().startswith(f"the checkpoint of step {done} could not be saved (")
+                assert checkpoints.problem() == ""
+        assert attempts == [10, 11, 13, 17]
+        folder.unlink()
+        away.rename(folder)
+        checkpoints.write(20, STATE, {})
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "20"]
+
+
+def test_a_failure_that_shows_in_the_next_save_is_told_too(two, monkeypatch):
+    folder = two
+    wait = ocp.CheckpointManager.wait_until_finished
+    with Storage(folder) as checkpoints:
+        checkpoints.write(3, STATE, {})
+        checkpoints._manager.wait_until_finished()
+        shutil.rmtree(folder / "3")
+
+        def fail(self):
+            monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", wait)
+            raise OSError(errno.ENOSPC, "full")
+
+        monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", fail)
+        checkpoints.write(4, STATE, {})
+        assert "the checkpoint of step 3 could not be saved (OSError" in checkpoints.problem()
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "4"]
+
+
+def test_an_old_checkpoint_that_cannot_be_deleted_is_no_failed_save(two, monkeypatch):
+    def fail(*_):
+        raise PermissionError(errno.EPERM, "not yours")
+
+    folder = two
+    with Storage(folder) as checkpoints:
+        monkeypatch.setattr(checkpoints._manager._checkpoint_deleter, "delete_steps", fail)
+        checkpoints.write(3, STATE, {})
+        checkpoints.wait()
+        assert checkpoints.problem().startswith("an old checkpoint could not be deleted (PermissionError")
+        assert not checkpoints.retry_due(10)
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
+
+
+def test_the_room_for_checkpoints_is_known_before_they_are_needed(two, monkeypatch):
+    folder = two
+    size = 8 * 4
+    with Storage(folder) as checkpoints:
+        assert checkpoints.require_space(STATE, 9) == ""
+        for free, enough in ((2 * size, True), (2 * size - 1, False), (size, False), (size - 1, None)):
+            monkeypatch.setattr(Storage, "_free", lambda self, free=free: free)
+            if enough is None:
+                with pytest.raises(CheckpointError, match=r"a checkpoint takes .* GB, and .* GB are free; make room"):
+                    checkpoints.require_space(STATE, 9)
+            else:  # two of four are there: the newest three and the one that is being written
+                assert (checkpoints.require_space(STATE, 9) == "") == enough
+                assert checkpoints.require_space(STATE, 1) == ""
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="choose another --out"):
+        Storage(tmp_path / "file" / "checkpoints")
+    with pytest.raises(CheckpointError, match="not a folder; choose another --out"):
+        Storage(tmp_path / "file")
