@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 import types
 import zlib
 
@@ -57,19 +56,6 @@ hypothesis.settings.load_profile("unhurried")
 jax.config.update("jax_num_cpu_devices", 8)
 ALL_DEVICES, ALL_COUNT = jax.devices, jax.device_count
 jax.devices, jax.device_count = (lambda *of: ALL_DEVICES(*of)[:1]), (lambda: 1)
-
-# Of the wall clock and of the processor. It is twice the 10 s that a test may take alone: the other worker runs too.
-LIMIT_S = 20
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item):
-    """A test that isn't marked `slow` ends within LIMIT_S; what its fixtures take is not counted."""
-    begun, used = time.monotonic(), sum(os.times()[:4])
-    result = yield
-    took = min(time.monotonic() - begun, sum(os.times()[:4]) - used)
-    assert took < LIMIT_S or item.get_closest_marker("slow"), f"it took {took:.0f} s: make it faster, or mark it slow"
-    return result
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ def test_one_sequence_that_does_not_fit_is_none():
     assert fit.find_largest_B(lambda B: memory(10**6), {1: memory(10**6), 2: memory(2 * 10**6)}, 10**5) == 0
 
 
+@pytest.mark.slow
 def test_the_table(h100, monkeypatch, capsys):
     monkeypatch.setattr(fit, "ATTEMPTS", 0)
     assert fit.main(["--gpu", "h100", "--size", "tiny", "--n-layer", "1", "--T", "64", "--B", "4096"]) == 0
@@ -74,6 +75,7 @@ def test_weights_are_refused():
         fit.main(["--gpu", "h100", "--init-from", "gpt2-xl"])
 
 
+@pytest.mark.slow
 def test_how_a_mesh_grows(h100, monkeypatch, capsys):
     monkeypatch.setattr(fit, "ATTEMPTS", 0)
     monkeypatch.setattr(fit, "SIZES", (8, 16))

@@ -52,7 +52,7 @@ def test_it_prints_the_prompt_and_what_follows(folder, capsys):
 def test_with_drafts_it_prints_the_same_text_and_what_came_of_them(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("again and " * 150)
     words = ["--n-layer", 4, "--n-head", 2, "--n-embd", 16, "--block-size", 32, "--B", 4, "--T", 16, "--lr", 2e-2]
-    words += ["--predict-tokens", 3, "--steps", 30, "--data", tmp_path / "text.txt", "--out", tmp_path / "run"]
+    words += ["--predict-tokens", 3, "--steps", 60, "--data", tmp_path / "text.txt", "--out", tmp_path / "run"]
     assert console.run(train.main, [str(word) for word in words]) == 0
     capsys.readouterr()
     words = [tmp_path / "run", "--prompt", "the same", "--max-new-tokens", 40, "--temperature", 0]

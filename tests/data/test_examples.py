@@ -132,7 +132,7 @@ def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write
         ("a.jsonl", '{"text": "x", "label": true}', ", line 1: 'label' is True, and must be a text"),
         ("a.jsonl", '{"text": "x", "label": 0.5}', ", line 1: 'label' is 0.5, and must be a text"),
         ("a.jsonl", '{"text": "x", "label": null}', ", line 1: 'label' is None, and must be a text"),
-        ("a.jsonl", '{"text": "x", "label": "a"}\n{"text": "y", "label": "a"}', ": all labels are 'a'; there is not"),
+        ("a.jsonl", '{"text": "x", "label": "a"}\n{"text": "y", "label": "a"}', ": all labels are 'a'; give texts"),
         ("a.jsonl", '{"sentence": "x"}', ", line 1: an example has the fields text and label (or text_a,"),
         ("a.jsonl", '{"text": "x", "label": 0}\nx', ", line 2: not JSON (Expecting value, column 1); mend or remove"),
         ("a.jsonl", '{"text": "x", "label": 0}\n[]', ", line 2: not a JSON object, {...}; mend the line or remove it"),

@@ -105,7 +105,7 @@ def test_what_a_run_prints_and_leaves(text, tmp_path, capsys):
     assert "device    CPU, " in printed
     assert "model     811,216 parameters: 2 layers, 2 heads, width 16, float32\n" in printed
     assert len([line for line in printed.splitlines() if line.count("|") == 5]) == 1 + 7
-    assert f"python -m jaxgpt train --B 2 --T 16 --steps 14 --data {text}" in printed
+    assert f"python -m jaxgpt train --B 2 --T 16 --data {text} --steps 14" in printed
     assert "\x1b" not in printed  # plain where it is no terminal
     assert [row["position"] for row in rows(out)] == [0, 32, 64, 96, 128, 0, 32]
     assert [row["tokens_seen"] for row in rows(out)] == [32 * k for k in range(1, 8)]
@@ -579,8 +579,8 @@ def test_the_commands_that_a_run_prints_are_understood(finished, text, tmp_path,
         (["--size", "gpt2-medium"], 2, "--size gpt2-medium: --init-from {source} sets the size; leave --size out"),
         (["--T", "33"], 2, "--T 33 is above the model's longest context: use --T 32"),
         (["--init-from", ""], 4, "an empty name: no such folder"),
-        (["--out", "{source}", "--fresh"], 2, "--out {source} is the folder of --init-from, which shall stay"),
-        (["--out", "{source}/../out"], 2, "/../out is the folder of --init-from, which shall stay"),
+        (["--out", "{source}", "--fresh"], 2, "--out {source} is the folder of --init-from, which must stay"),
+        (["--out", "{source}/../out"], 2, "/../out is the folder of --init-from, which must stay"),
         (["--init-from", "{source}/nowhere"], 4, "{source}/nowhere: no such folder"),
         (["--init-from", "{other}"], 4, "--init-from {other}: 61 token ids, and GPT-2's tokenizer, which reads the"),
     ],
@@ -680,7 +680,7 @@ def test_a_reader_that_leaves_is_no_traceback(text, tmp_path):
 def test_the_commands_of_the_readme_are_understood():
     text = (SCRIPT.parent / "README.md").read_text()
     scaling, data = ((SCRIPT.parent / "docs" / f"{page}.md").read_text() for page in ("scaling", "data"))
-    commands = re.findall(r"(?:python train\.py|jaxgpt train)(.*)", text + scaling + data)
+    commands = re.findall(r"(?:python train\.py|jaxgpt train)( --.*)", text + scaling + data)
     pods = re.search(r"command: \[python, train\.py, (.*?)\]", scaling, re.DOTALL)[1]
     commands.append(" ".join(word.strip().strip('"') for word in pods.split(",")))
     assert len(commands) >= 6

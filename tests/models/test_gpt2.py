@@ -13,7 +13,8 @@ from jaxgpt.models.convert import with_config
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.models.layers import unstack_layers
 from jaxgpt.objectives import next_token
-from jaxgpt.training.optimizer import lr_schedule, make_optimizer
+from jaxgpt.training.config import OptimizerConfig
+from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import init_state, train_step
 from tests.support.losses import NEXT_TOKEN, mean_loss
 
@@ -194,7 +195,7 @@ def test_padded_ids_have_no_probability(tiny, batch):
 
 def test_padded_rows_stay_zero_while_training(tiny, batch):
     """Under decay of everything, clipping, and Adam, which would make a full step of any gradient but 0."""
-    tx = make_optimizer(lr_schedule(1e-2, 20), weight_decay=0.1, grad_clip=1.0)
+    tx = make_optimizer(OptimizerConfig(weight_decay=0.1, grad_clip=1.0), 1e-2)
     step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx))
     plain, wide = (init_state(jax.random.key(0), config=config, tx=tx) for config in (tiny, padded(tiny)))
     for _ in range(20):

@@ -378,6 +378,7 @@ def test_a_run_may_begin_with_weights_of_more_or_fewer_heads(run, tmp_path, caps
         np.testing.assert_allclose(row[name], loss / 32, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_examples_are_learned_by_every_head_and_by_adapters(run, tmp_path, capsys):
     pairs = "".join(json.dumps({"prompt": f"word{n}", "completion": f" and {n}, {n + 1}."}) + "\n" for n in range(20))
     (tmp_path / "pairs.jsonl").write_text(pairs)

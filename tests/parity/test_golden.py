@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import lr_schedule, make_optimizer
 from jaxgpt.training.step import TrainState, train_step
 from tests.support import golden
@@ -62,9 +63,8 @@ def test_gradients(reference, model):
 
 @pytest.mark.parametrize("recipe", golden.RECIPES)
 def test_ten_steps_of_adamw(reference, model, recipe):
-    flags = dict(golden.RECIPES[recipe])
-    schedule = [flags.pop(name) for name in ("lr", "schedule", "warmup_ratio", "min_lr_ratio")]
-    tx = make_optimizer(lr_schedule(schedule[0], golden.STEPS, *schedule[1:]), **flags)
+    config = OptimizerConfig(**golden.RECIPES[recipe])
+    tx = make_optimizer(config, lr_schedule(config, golden.STEPS))
     step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx))
     state, losses, norms = TrainState(jnp.zeros((), jnp.int32), model, tx.init(model)), [], []
     for batch in golden.batches():

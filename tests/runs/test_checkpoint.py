@@ -163,6 +163,7 @@ def two(tmp_path, new, step, batch):
     return tmp_path / "run" / "checkpoints", [bits(state) for state in states]
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_found_or_harmless(two, new):
     """200 bits anywhere in the files of the newest checkpoint, one at a time: it is never taken with other contents."""
     folder, states = two
