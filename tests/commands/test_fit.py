@@ -44,13 +44,39 @@ def test_one_sequence_that_does_not_fit_is_none():
     assert fit.find_largest_B(lambda B: memory(10**6), {1: memory(10**6), 2: memory(2 * 10**6)}, 10**5) == 0
 
 
+def rows_of(table):
+    return {line.split("│")[1].strip(): line.split("│")[2:-1] for line in table.splitlines() if "│" in line}
+
+
+def test_the_table_has_what_each_remat_takes(h100, monkeypatch, capsys):
+    per_sequence = {"none": 4_000_000, "dots": 2_000_000, "full": 1_000_000}
+
+    def measure(config, mesh):
+        temporary = 500_000_000 + per_sequence[config.model.remat] * config.data.B
+        return StepMemory(parameters=1_000_000_000, optimizer=2_000_000_000, temporary=temporary)
+
+    monkeypatch.setattr(setup, "step_memory", measure)
+    assert fit.main(["--gpu", "h100", "--B", "1000"]) == 0
+    table = capsys.readouterr().out
+    assert "B=1000, T=32 on NVIDIA H100 80GB HBM3: GB on a GPU, of 76.4" in table
+    cells = {remat: [cell.strip() for cell in row] for remat, row in rows_of(table).items()}
+    assert {remat: row[:5] for remat, row in cells.items()} == {
+        "none": ["1.00", "2.00", "4.00", "0.50", "7.50"],
+        "dots": ["1.00", "2.00", "2.00", "0.50", "5.50"],
+        "full": ["1.00", "2.00", "1.00", "0.50", "4.50"],
+    }
+    for remat, row in cells.items():
+        best = (76.4e9 - 3.5e9) / per_sequence[remat]
+        assert 0.98 * best <= int(row[5].replace(",", "")) <= 1.01 * best
+
+
 @pytest.mark.slow
-def test_the_table(h100, monkeypatch, capsys):
+def test_the_table_of_compiled_steps(h100, monkeypatch, capsys):
     monkeypatch.setattr(fit, "ATTEMPTS", 0)
     assert fit.main(["--gpu", "h100", "--size", "tiny", "--n-layer", "1", "--T", "64", "--B", "4096"]) == 0
     table = capsys.readouterr().out
     assert "B=4096, T=64 on NVIDIA H100 80GB HBM3: GB on a GPU, of 76.4" in table
-    rows = {line.split("│")[1].strip(): line.split("│")[2:-1] for line in table.splitlines() if "│" in line}
+    rows = rows_of(table)
     assert list(rows) == ["none", "dots", "full"]
     totals = []
     for cells in rows.values():
@@ -79,7 +105,7 @@ def test_weights_are_refused():
 def test_how_a_mesh_grows(h100, monkeypatch, capsys):
     monkeypatch.setattr(fit, "ATTEMPTS", 0)
     monkeypatch.setattr(fit, "SIZES", (8, 16))
-    compiled = functools.cache(setup.compile_step)  # --remat none alone: what it changes, test_the_table asks
+    compiled = functools.cache(setup.compile_step)  # --remat none alone: what it changes, the table above asks
     monkeypatch.setattr(setup, "compile_step", lambda c, on: compiled(c.replace(remat="none"), on))
     flags = ["--gpu", "h100", "--size", "tiny", "--n-layer", "1", "--T", "64", "--B", "64", "--mesh", "data=1,fsdp=4"]
     assert fit.main(flags) == 0
