@@ -378,22 +378,37 @@ def test_a_run_may_begin_with_weights_of_more_or_fewer_heads(run, tmp_path, caps
         np.testing.assert_allclose(row[name], loss / 32, rtol=1e-5)
 
 
-@pytest.mark.slow
-def test_examples_are_learned_by_every_head_and_by_adapters(run, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def tuned(run):
+    """The flags of a run on examples from those weights, and its folder."""
     pairs = "".join(json.dumps({"prompt": f"word{n}", "completion": f" and {n}, {n + 1}."}) + "\n" for n in range(20))
-    (tmp_path / "pairs.jsonl").write_text(pairs)
-    tuning = ["--init-from", run / "whole", "--data", tmp_path / "pairs.jsonl", "--val", 0.2, "--B", 4, "--T", 16]
+    (run / "pairs.jsonl").write_text(pairs)
+    tuning = ["--init-from", run / "whole", "--data", run / "pairs.jsonl", "--val", 0.2, "--B", 4, "--T", 16]
     tuning += ["--predict-tokens", 3, "--lr", 1e-2, "--steps", 12]
-    assert main(*tuning, "--out", tmp_path / "all") == 0
-    first, *_, last = rows(tmp_path / "all")
+    assert main(*tuning, "--out", run / "tuned") == 0
+    return tuning, run / "tuned"
+
+
+def test_examples_are_learned_by_every_head(tuned):
+    first, *_, last = rows(tuned[1])
     assert all(last[name] < first[name] for name in ("loss", "loss_2", "loss_3"))
     assert last["val_loss"] < first["loss"] and last["val_loss_3"] < first["loss_3"]
+
+
+@pytest.mark.slow
+def test_examples_are_learned_by_adapters_of_every_head(run, tuned, tmp_path):
+    tuning, folder = tuned
     assert main(*tuning, "--lora", 2, "--lora-on", "attn.c_attn,mlp.c_fc", "--out", tmp_path / "adapters") == 0
     names = ("loss", "loss_2", "loss_3")
-    assert [rows(tmp_path / "adapters")[0][name] for name in names] == [first[name] for name in names]
+    assert [rows(tmp_path / "adapters")[0][name] for name in names] == [rows(folder)[0][name] for name in names]
     models = (load(resolve_weights(run / "whole")), load(resolve_weights(tmp_path / "adapters")))
     pairs = zip(*(jax.tree.leaves(model.extra_heads) for model in models), strict=True)
     assert sum(not np.array_equal(a, b) for a, b in pairs) == 2  # the kernels with adapters, of the other heads too
+
+
+@pytest.mark.slow
+def test_adapters_are_of_as_many_heads_as_the_weights_have_or_fewer(tuned, tmp_path, capsys):
+    tuning, _ = tuned
     assert main(*tuning, "--lora", 2, "--predict-tokens", 2, "--steps", 1, "--out", tmp_path / "fewer") == 0
     assert load(resolve_weights(tmp_path / "fewer")).config.predict_tokens == 2  # of the base's three heads
     capsys.readouterr()

@@ -163,15 +163,15 @@ def two(tmp_path, new, step, batch):
     return tmp_path / "run" / "checkpoints", [bits(state) for state in states]
 
 
-@pytest.mark.slow
-def test_a_flipped_bit_is_found_or_harmless(two, new):
-    """200 bits anywhere in the files of the newest checkpoint, one at a time: it is never taken with other contents."""
+@pytest.mark.parametrize("trials", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_flipped_bit_is_found_or_harmless(two, new, trials):
+    """Bits anywhere in the files of the newest checkpoint, one at a time: it is never taken with other contents."""
     folder, states = two
     like, draw, found = jax.eval_shape(new, jax.random.key(0)), np.random.default_rng(0), 0
     files = sorted(path for path in (folder / "2").rglob("*") if path.is_file() and path.stat().st_size)
     sizes = np.array([path.stat().st_size for path in files])
     with Checkpoints(folder) as checkpoints:
-        for trial in range(200):
+        for trial in range(trials):
             # every second one in the arrays, which have nearly all of the bytes, the others in any file alike
             path = files[draw.choice(len(files), p=sizes / sizes.sum() if trial % 2 else None)]
             place, bit, before = draw.integers(path.stat().st_size), draw.integers(8), path.read_bytes()
@@ -182,7 +182,7 @@ def test_a_flipped_bit_is_found_or_harmless(two, new):
             except CorruptError:
                 found += 1
             path.write_bytes(before)
-        assert 50 < found < 200  # some bits mean nothing: the padding of an archive, a time, a name of a format
+        assert trials / 4 < found < trials  # some bits mean nothing: padding, a time, the name of a format
         assert bits(checkpoints.restore(2, like)) == states[1]
 
 
