@@ -23,7 +23,7 @@ class Trainer:
 
 
 class Log:
-    """Keeps the rows, and fails at one of them if it is told to."""
+    """Keeps the rows; flushing fails if there are more than `bad`."""
 
     def __init__(self, bad=None):
         self.rows, self.flushed, self.bad, self.paused = [], 0, bad, 0
