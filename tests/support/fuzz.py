@@ -218,7 +218,7 @@ def logs(data: st.DataObject, folder: Path) -> bool:
     kept = log.read_bytes()
     assert content.startswith(kept) and (not kept or kept.endswith(b"\n"))
     assert all(step < start for step in replay.read_rows(log))
-    assert [step for step in replay.read_rows(log) if there[step] != replay.rows_of(log)[step]] == []
+    assert [step for step in replay.read_rows(log) if there[step] != replay.read_rows(log)[step]] == []
 
     tokens = np.arange(150, dtype=np.uint16)
     text = Text("a text", tokens, START["fingerprint"], B=2, T=16)
