@@ -1,5 +1,6 @@
 """Tests run on the CPU, without the network, and with JAX's strictest settings."""
 
+import dataclasses
 import fcntl
 import functools
 import importlib.metadata
@@ -32,9 +33,12 @@ import numpy as np
 import pytest
 from jax._src.lru_cache import LRUCache
 
+from jaxgpt.data.config import DataConfig
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runtime import device
 from jaxgpt.runtime.xla import aot
+from jaxgpt.training import setup
+from jaxgpt.training.config import RunConfig
 
 os.environ.update(device.gpu_settings())  # JAX starts later: programs for an H100 are those of a run on one
 
@@ -47,6 +51,19 @@ def put_at_once(self, key, value):
 
 
 LRUCache.put = put_at_once
+
+real_build_trainer = functools.lru_cache(maxsize=64)(setup.build_trainer)
+
+
+def build_trainer(config, mesh=None, objective=None):
+    """Runs of a process whose trainers are the same have one trainer, and trace its programs once."""
+    steps = config.run.steps if config.optimizer.lr_depends_on_steps else RunConfig.steps
+    data = DataConfig(B=config.data.B, T=config.data.T, accumulate=config.data.accumulate)
+    config = dataclasses.replace(config, run=RunConfig(steps=steps), data=data)
+    return real_build_trainer(config, mesh or setup.single_device(), objective)
+
+
+setup.build_trainer = build_trainer
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine is no error
 hypothesis.settings.load_profile("unhurried")
