@@ -65,7 +65,7 @@ def build_trainer(config, mesh=None, objective=None):
 
 setup.build_trainer = build_trainer
 
-hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine is no error
+hypothesis.settings.register_profile("unhurried", deadline=None, max_examples=50)  # a busy machine is no error
 hypothesis.settings.load_profile("unhurried")
 
 # Eight devices of one CPU, which JAX has to be told of before it starts. A run sees the first alone, as in a process of

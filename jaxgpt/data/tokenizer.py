@@ -41,6 +41,7 @@ def gpt2() -> tiktoken.Encoding:
     )
 
 
+@functools.cache
 def hugging_face_files() -> dict[str, str]:
     """The same encoding as the files of `transformers`' GPT2Tokenizer, by name: OpenAI's two, and a short config.
 

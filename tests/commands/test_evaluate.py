@@ -59,11 +59,11 @@ def test_it_measures_as_the_harness_does(folder, tmp_path, capfd):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of 30 steps on 9 KB of text, and what transformers is given of it."""
+    """A run of 15 steps on 9 KB of text, and what transformers is given of it."""
     folder = tmp_path_factory.mktemp("trained")
     rng = random.Random(0)
     (folder / "text.txt").write_text(" ".join(tasks.words(rng, 3, 12) + "\n" for _ in range(120)), encoding="utf-8")
-    words = ["--data", folder / "text.txt", "--out", folder / "run", "--steps", 30, "--lr", 0.01, "--B", 4, "--T", 32]
+    words = ["--data", folder / "text.txt", "--out", folder / "run", "--steps", 15, "--lr", 0.02, "--B", 2, "--T", 32]
     words += ["--n-layer", 2, "--n-head", 2, "--n-embd", 32, "--block-size", 64]
     assert console.run(train.main, [str(word) for word in words]) == 0
     assert console.run(export.main, [str(folder / "run"), str(folder / "hf")]) == 0

@@ -52,13 +52,13 @@ def text(tmp_path, monkeypatch):
 
 def test_any_number_of_workers_makes_the_same_bytes(text, tmp_path, capfd):
     flags = ["--dedup", "minhash", "--pii", "replace", "--canaries", 6, "--val", 0.1, "--shard-tokens", 20_000]
-    for workers in (1, 2, 4):
+    for workers in (1, 3):
         assert run(text, "--out", tmp_path / f"out{workers}", "--workers", workers, *flags) == 0
     made = shard_bytes(tmp_path / "out1")
-    assert len(made) > 4 and made == shard_bytes(tmp_path / "out2") == shard_bytes(tmp_path / "out4")
+    assert len(made) > 4 and made == shard_bytes(tmp_path / "out3")
     for name in ("report.json", "dropped.jsonl", "canaries.json"):
-        assert len({(tmp_path / f"out{workers}" / name).read_bytes() for workers in (1, 2, 4)}) == 1
-    assert shards.verify(tmp_path / "out4") == len(made) and not (tmp_path / "out4" / "work").exists()
+        assert (tmp_path / "out1" / name).read_bytes() == (tmp_path / "out3" / name).read_bytes()
+    assert shards.verify(tmp_path / "out3") == len(made) and not (tmp_path / "out3" / "work").exists()
     counts = report(tmp_path / "out1")
     assert counts["records"] == 303 and counts["broken"] == 3 and counts["kept"]["documents"] == 290 + 42
     out, err = capfd.readouterr()
@@ -102,8 +102,8 @@ def test_fresh_deletes_what_a_preparation_left_and_nothing_else(text, tmp_path, 
     assert {path.name for path in out.iterdir()} == before
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
-def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path, kills):
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path, kills=5):
     """kill -9 of the real command at random moments, its workers left to themselves."""
     out, rng = tmp_path / "out", random.Random(0)
     words = [str(text), "--workers", "2", "--dedup", "minhash", "--val", "0.1"]
@@ -147,6 +147,7 @@ def test_a_ray_cluster_makes_the_same_bytes(text, tmp_path):
     assert shard_bytes(tmp_path / "here") == shard_bytes(tmp_path / "there")
 
 
+@pytest.mark.slow
 def test_known_faults_are_found(tmp_path):
     """The bars that hold for a seed that no rule was made by; docs/data.md has the numbers."""
     rates = fault_table.measure(tmp_path)
@@ -181,7 +182,7 @@ def test_what_is_prepared_is_trained_on_and_shown(text, tmp_path, capsys, monkey
     flags += ["--steps", 2, "--order", "shuffled"]
     flags += ["--data", out, "--val", out, "--out", tmp_path / "run"]
     assert console.run(train.main, list(map(str, flags))) == 0
-    monkeypatch.setattr(memorization, "REFERENCES", 63)
+    monkeypatch.setattr(memorization, "REFERENCES", 15)
     assert console.run(evaluate.main, [str(tmp_path / "run"), "--canaries", str(out), "--batch-size", "64"]) == 0
     printed = capsys.readouterr().out
     assert "in the text" in printed and "val | loss" in printed

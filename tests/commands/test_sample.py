@@ -51,8 +51,8 @@ def test_it_prints_the_prompt_and_what_follows(folder, capsys):
 
 def test_with_drafts_it_prints_the_same_text_and_what_came_of_them(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("again and " * 150)
-    words = ["--n-layer", 4, "--n-head", 2, "--n-embd", 16, "--block-size", 32, "--B", 4, "--T", 16, "--lr", 2e-2]
-    words += ["--predict-tokens", 3, "--steps", 60, "--data", tmp_path / "text.txt", "--out", tmp_path / "run"]
+    words = ["--n-layer", 4, "--n-head", 2, "--n-embd", 16, "--block-size", 32, "--B", 2, "--T", 8, "--lr", 2e-2]
+    words += ["--predict-tokens", 3, "--steps", 40, "--data", tmp_path / "text.txt", "--out", tmp_path / "run"]
     assert console.run(train.main, [str(word) for word in words]) == 0
     capsys.readouterr()
     words = [tmp_path / "run", "--prompt", "the same", "--max-new-tokens", 40, "--temperature", 0]
@@ -246,6 +246,7 @@ def test_a_terminal_that_is_not_utf8_shows_question_marks(folder):
     assert done.returncode == 0 and done.stdout.startswith(b"na?ve")
 
 
+@pytest.mark.slow
 def test_closed_outputs_are_no_traceback(folder):
     command = f"{sys.executable} -m jaxgpt sample {folder} --prompt x --max-new-tokens 1"
     done = subprocess.run(command + " >&-", shell=True, capture_output=True, timeout=120)
@@ -254,7 +255,7 @@ def test_closed_outputs_are_no_traceback(folder):
     assert done.returncode == 0 and done.stdout.startswith(b"x") and b"note" not in done.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_ends_the_text_after_a_token(folder, number):
     command = [
         sys.executable,
@@ -276,6 +277,7 @@ def test_a_signal_ends_the_text_after_a_token(folder, number):
     assert b"\nstopping after the token in progress; once more quits at once" in err
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_traceback(folder):
     command = [sys.executable, "-m", "jaxgpt", "sample", str(folder), "--prompt", "x", "--max-new-tokens", "5000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -41,6 +41,7 @@ def test_a_damaged_one_is_named_and_the_code_is_4(trained, tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["3", "6"]  # nothing is moved
 
 
+@pytest.mark.slow
 def test_resume_is_proved_with_the_runs_own_flags(trained, capsys):
     assert run(verify.main, trained, "--resume", 2) == 0
     assert "resume    2 + 2 steps in two processes = 4 steps in one: every row and array" in capsys.readouterr().out

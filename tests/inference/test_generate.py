@@ -23,7 +23,6 @@ from tests.inference.test_sampling import probabilities
 from tests.support import golden
 
 CONFIG = GPT2Config(vocab_size=61, block_size=16, n_layer=2, n_head=2, n_embd=20)
-SLOW = [pytest.param(seed, marks=pytest.mark.slow) for seed in (0, 2)]
 
 
 def make(config, seed=0, spread=0.3):
@@ -81,18 +80,18 @@ def test_any_context_is_filled_and_gone_beyond(room):
     if room == 1:  # half of it is nothing; the last token stays
         last = [7]
         for _ in range(9):
-            last.append(int(jnp.argmax(model(jnp.array([last[-1:]]))[0, -1])))
+            last.append(int(jnp.argmax(uncached(model, jnp.array([last[-1:]]))[0, -1])))
         assert generate(model, [[7]], 9, temperature=0) == [last[1:]]
     else:
         assert generate(model, [prompt], 9, temperature=0) == [greedy(model, prompt, 9)]
 
 
-@pytest.mark.parametrize("seed", [1, *SLOW])
+@pytest.mark.parametrize("seed", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_greedy_text_is_that_of_transformers(seed, tmp_path):
     torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
     from jaxgpt.runs.huggingface import load_hf
 
-    shape = [(1, 33, 331), (3, 39, 997), (4, 64, 1543)][seed]
+    shape = {0: (1, 33, 331), 2: (4, 64, 1543)}[seed]
     config = GPT2Config(vocab_size=shape[2], block_size=256, n_layer=1 + seed, n_head=shape[0], n_embd=shape[1])
     theirs = golden.pytorch_model(config, seed, spread=0.25)
     theirs.save_pretrained(tmp_path / "theirs")
@@ -200,25 +199,25 @@ SPECULATORS = [
 ]
 
 
-@pytest.fixture(scope="module", params=[1, *SLOW])
+@pytest.fixture(scope="module", params=[0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def speculator(request):
     return trained(dataclasses.replace(CONFIG, **SPECULATORS[request.param]), seed=request.param)
 
 
 def test_the_speculated_text_is_the_greedy_one_of_head_1(speculator):
-    """120 prompts of all lengths, of what was learned and of what was not, through contexts that are full twice."""
+    """80 prompts of all lengths, of what was learned and of what was not, through contexts that are full twice."""
     rng, room = np.random.default_rng(0), speculator.config.block_size
-    prompts = [sentences(rng, 1 + i % room).tolist() for i in range(60)]
-    prompts += [rng.integers(0, 61, 1 + i % room).tolist() for i in range(60)]
+    prompts = [sentences(rng, 1 + i % room).tolist() for i in range(40)]
+    prompts += [rng.integers(0, 61, 1 + i % room).tolist() for i in range(40)]
     assert {len(prompt) for prompt in prompts} == set(range(1, room + 1))
     plain = generate(speculator, prompts, 60, temperature=0)
     chunks = list(stream(speculator, prompts, 60, make_sampling_params(0), speculate=True))
-    assert [[token for chunk in chunks for token in chunk.tokens[row]] for row in range(120)] == plain
-    assert [greedy(speculator, prompt, 60) for prompt in prompts[:60:20]] == plain[:60:20]  # which has no cache at all
+    assert [[token for chunk in chunks for token in chunk.tokens[row]] for row in range(80)] == plain
+    assert [greedy(speculator, prompt, 60) for prompt in prompts[:40:20]] == plain[:40:20]  # which has no cache at all
     forwards, accepted = chunks[-1].forwards, chunks[-1].accepted
     n = speculator.config.predict_tokens
     assert len(accepted) == n - 1 and sorted(accepted, reverse=True) == accepted and accepted[-1] > 0
-    assert 1.2 < 120 * 60 / forwards < n  # it did save passes
+    assert 1.2 < 80 * 60 / forwards < n  # it did save passes
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 7, 1000])
@@ -249,7 +248,7 @@ def test_drafts_that_are_never_right_cost_passes_and_no_token(model):
 
 def test_in_bfloat16_too_and_where_heads_agree_always():
     """Twins of the first head draft what it says of the next token; after one that repeats itself, they are right."""
-    model = with_n_heads(make(dataclasses.replace(CONFIG, dtype="bfloat16", block_size=64)), 4)
+    model = with_n_heads(make(dataclasses.replace(CONFIG, dtype="bfloat16", block_size=64)), 3)
     prompt = [5, 5, 5]
     text = generate(model, [prompt], 50, temperature=0)
     assert generate(model, [prompt], 50, temperature=0, speculate=True) == text
@@ -274,12 +273,12 @@ def test_generated_tokens_have_the_models_probabilities(model):
     n, prompt = 4000, [3, 1, 4, 1, 5]
     texts = generate(model, [prompt] * n, 2, jax.random.key(0), temperature=0.8, top_k=6)
     first, count = np.unique([text[0] for text in texts], return_counts=True)
-    p = probabilities(model(jnp.array([prompt]))[0, -1], 0.8, 6, 1.0)
+    p = probabilities(uncached(model, jnp.array([prompt]))[0, -1], 0.8, 6, 1.0)
     assert set(first) == set(np.flatnonzero(p))
     assert scipy.stats.chisquare(count, n * p[first]).pvalue > 1e-3
     often = int(first[count.argmax()])
     second = [text[1] for text in texts if text[0] == often]
-    p = probabilities(model(jnp.array([[*prompt, often]]))[0, -1], 0.8, 6, 1.0)
+    p = probabilities(uncached(model, jnp.array([[*prompt, often]]))[0, -1], 0.8, 6, 1.0)
     seen, count = np.unique(second, return_counts=True)
     assert set(seen) <= set(np.flatnonzero(p))
     assert (
@@ -340,7 +339,8 @@ def test_all_lengths_and_settings_have_two_programs():
     assert compiled(lambda: generate(model, [[1, 2]] * 2, 9, key)) == 2  # another number of texts
 
 
-@pytest.mark.parametrize("num_drafts", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_drafts", [0, 1])
 def test_the_gpu_program(h100, num_drafts):
     """For an H100, in bfloat16: it compiles, writes the cache in place, and does not sort the vocabulary."""
     sizes = {"n_layer": 2 + num_drafts, "predict_tokens": 1 + num_drafts}

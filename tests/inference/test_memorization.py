@@ -83,6 +83,7 @@ def run(*words):
     return console.run(evaluate.main, [str(word) for word in words])
 
 
+@pytest.mark.slow
 def test_a_model_that_saw_them_more_often_exposes_them_more(prepared, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(memorization, "REFERENCES", 127)
     found, said = {}, {}

@@ -193,7 +193,7 @@ def test_the_fingerprints_of_two_runs_tell_where_they_part(text, tmp_path):
 # ---- Resume
 
 
-@pytest.mark.parametrize("k", [7, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 3))])
+@pytest.mark.parametrize("k", [7, pytest.param(1, marks=pytest.mark.slow)])
 def test_k_steps_and_k_more_in_a_new_process_are_2k_steps_to_the_bit(text, tmp_path, k):
     """7 + 7 steps cross the corpus's wrap after 5 in both halves."""
     words = [*TINY, "--data", text, "--recipe", "gpt3", "--schedule", "constant", "--warmup-ratio", 0]
@@ -286,7 +286,7 @@ def test_a_run_that_died_goes_on_from_its_checkpoint(six_steps, tmp_path, monkey
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path):
     """SIGKILL at random moments of real processes; `python tests/support/kill.py --kills 30` is the long form."""
-    assert survive(tmp_path, kills=4)["further"] >= 2
+    assert survive(tmp_path, kills=3)["further"] >= 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -309,11 +309,11 @@ def test_an_interrupt_at_any_moment_is_no_traceback_and_loses_nothing(text, tmp_
     """Real processes, each stopped a little later in its step or save than the one before; all save at every step."""
     words = [*TINY, "--data", text, "--steps", 10**6, "--save-every", 1, "--out", tmp_path / "out"]
     command, reached = [sys.executable, str(SCRIPT), *map(str, words)], 0
-    for trial in range(5):
+    for trial in range(3):
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             while not re.match(r" +\d+ \|", process.stdout.readline()):
                 pass
-            time.sleep(0.07 * trial)
+            time.sleep(0.12 * trial)
             process.send_signal(signal.SIGINT)
             out, error = process.communicate(timeout=60)
         assert process.returncode == 130
@@ -757,6 +757,7 @@ def test_a_step_that_cannot_fit_is_refused_with_what_it_takes_before_the_first(t
         assert tree_bytes(tmp_path / "out") == before
 
 
+@pytest.mark.slow
 def test_a_profile_is_of_the_steps_asked_for(text, tmp_path, capsys):
     assert run(*TINY, "--data", text, "--out", tmp_path / "out", "--steps", 8, "--profile", 2) == 0
     printed = capsys.readouterr().out

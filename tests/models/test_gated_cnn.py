@@ -1,13 +1,12 @@
 """Gated convolutions: against PyTorch, without a cache, packed, resumed, on a mesh, and on a real text."""
 
+import contextlib
 import dataclasses
 import functools
 import gzip
+import io
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -16,6 +15,8 @@ import numpy as np
 import pytest
 
 import jaxgpt.data
+from jaxgpt import console
+from jaxgpt.commands import train
 from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.errors import UsageError
 from jaxgpt.inference.generate import generate
@@ -282,32 +283,23 @@ def test_it_learns_more_of_a_text_than_how_often_each_letter_comes():
 FLAGS = ["--arch", "gated_cnn", "--n-layer", "2", "--n-embd", "16", "--bottleneck", "8", "--kernel-size", "3"]
 FLAGS += ["--B", "4", "--T", "16", "--lr", "1e-2", "--data", "text.txt", "--order", "shuffled", "--dropout", "0.1"]
 FLAGS += ["--val", "0.1", "--hash-every", "1"]
-RUNS = """
-import contextlib, io, json, sys
-from jaxgpt import console
-from jaxgpt.commands import train
-for words in json.loads(sys.argv[1]):
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        code = console.run(train.main, words)
-    print(out.getvalue())
-    assert code == 0
-"""
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """The folder of three runs, on four devices: 8 steps; 4 and then 4 more; 8 steps on a mesh."""
-    folder = tmp_path_factory.mktemp("runs")
-    (folder / "text.txt").write_text(" ".join(f"word{n % 37} and {n}" for n in range(600)))
-    one = [*FLAGS, "--mesh", "data=1"]
-    words = [[*one, "--out", "whole", "--steps", "8"], *([*one, "--out", "parts", "--steps", n] for n in ("4", "8"))]
-    words.append([*FLAGS, "--mesh", "data=2,fsdp=2", "--out", "mesh", "--steps", "8"])
-    code = [sys.executable, "-c", RUNS, json.dumps(words)]
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "PYTHONPATH": os.getcwd(), "JAXGPT_CACHE": str(folder)}
-    done = subprocess.run(code, capture_output=True, text=True, cwd=folder, env=environment, timeout=300)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "2 layers, width 16, bottleneck 8, kernels of 3 tokens" in done.stdout
-    return folder
+@pytest.fixture
+def runs(eight_devices, once):
+    """The folder of three runs: 8 steps; 4 and then 4 more; 8 steps on a mesh."""
+
+    def make(folder):
+        (folder / "text.txt").write_text(" ".join(f"word{n % 37} and {n}" for n in range(600)))
+        for out, steps, mesh in (("whole", 8, "data=1"), ("parts", 4, "data=1"), ("parts", 8, "data=1"),
+                                 ("mesh", 8, "data=2,fsdp=2")):  # fmt: skip
+            words = [*FLAGS, "--out", out, "--steps", str(steps), "--mesh", mesh]
+            with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+                patch.chdir(folder)
+                assert console.run(train.main, words) == 0
+            assert "2 layers, width 16, bottleneck 8, kernels of 3 tokens" in printed.getvalue()
+
+    return once("gated-cnn", make)
 
 
 def rows_of(folder):

@@ -86,6 +86,7 @@ def test_measures_are_sums_of_single_losses(model):
         np.testing.assert_allclose(found[name], value, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_on_a_gpu_documents_are_masked_in_flash_attention(h100):
     """The masks do not cost the T x T weights that flash attention never has in memory, nor a loop."""
     on, _ = aot.described("h100")

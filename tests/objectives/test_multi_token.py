@@ -49,10 +49,14 @@ def batch_with(x, y, **more):
     return {"tokens": x, "targets": y, **more}
 
 
+all_heads = jax.jit(lambda model, tokens: model.all_heads(tokens))
+forward = jax.jit(lambda model, tokens: model(tokens))
+
+
 def plain_sum(model, batch, keys=None):
     """Equation 2 of the paper with all logits at once, by automatic differentiation."""
     y = batch["targets"]
-    log_p = jax.nn.log_softmax(model.all_heads(batch["tokens"]))  # (n, B, T, V)
+    log_p = jax.nn.log_softmax(all_heads(model, batch["tokens"]))  # (n, B, T, V)
     of_label = jnp.take_along_axis(log_p, jnp.maximum(y, 0).swapaxes(0, 1)[..., None], -1)[..., 0]
     return {"loss": (-jnp.where(y.swapaxes(0, 1) >= 0, of_label, 0).sum(), jnp.float32(y[:, 0].size))}
 
@@ -71,11 +75,9 @@ def assert_same_gradients(found, expected, rtol=1e-5):
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"predict_tokens": 2}, marks=pytest.mark.slow),
-        {"predict_tokens": 4, "unroll": 5},
         {"predict_tokens": 1},
-        {"predict_tokens": 3, "untied_head": True, "pad_vocab_to_multiple_of": 8},
-        {"predict_tokens": 3, "remat": "full"},
+        {"predict_tokens": 3, "untied_head": True, "pad_vocab_to_multiple_of": 8, "remat": "full"},
+        pytest.param({"predict_tokens": 4, "unroll": 5}, marks=pytest.mark.slow),
         pytest.param({"predict_tokens": 3, "remat": "dots"}, marks=pytest.mark.slow),
     ],
     ids=str,
@@ -95,11 +97,10 @@ def test_the_gradient_made_head_by_head_is_that_of_the_plain_sum(changes):
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads))  # every parameter learns
 
 
-@pytest.mark.parametrize("accumulate", [3, pytest.param(1, marks=pytest.mark.slow)])
-def test_with_dropout_a_step_draws_other_masks_for_every_head_and_the_same_again(accumulate):
-    config = dataclasses.replace(CONFIG, predict_tokens=3, dropout=0.5)
+def test_with_dropout_a_step_draws_other_masks_for_every_head_and_the_same_again():
+    config = dataclasses.replace(CONFIG, n_layer=4, predict_tokens=3, dropout=0.5)
     model, (x, y), keys = make(config), batch_of(3), jax.random.split(jax.random.key(0), B)
-    step = jax.jit(functools.partial(loss_and_grads, objective=multi_token.OBJECTIVE, accumulate=accumulate))
+    step = jax.jit(functools.partial(loss_and_grads, objective=multi_token.OBJECTIVE, accumulate=3))
     once = jax.jit(functools.partial(loss_and_grads, objective=multi_token.OBJECTIVE))
     metrics, grads = step(model, batch_with(x, y), keys=keys)
     again, _ = step(model, batch_with(x, y), keys=keys)
@@ -122,7 +123,7 @@ def test_of_one_token_it_is_the_ordinary_step_to_the_bit():
 
     B*T is a power of 2: the ordinary step's count is a constant, and by another one XLA multiplies with its reciprocal.
     """
-    config, tx = dataclasses.replace(CONFIG, unroll=5), make_optimizer(OptimizerConfig(grad_clip=1.0), 1e-2)
+    config, tx = dataclasses.replace(CONFIG, n_layer=2, unroll=2), make_optimizer(OptimizerConfig(grad_clip=1.0), 1e-2)
     objectives = next_token.OBJECTIVE, multi_token.OBJECTIVE
     steps = [jax.jit(functools.partial(train_step, objective=objective, tx=tx)) for objective in objectives]
     ordinary, multi = (jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(0)) for _ in steps)
@@ -156,9 +157,9 @@ def test_a_step_tells_the_loss_of_every_head():
 def test_each_head_with_the_trunk_is_an_ordinary_gpt2():
     config = dataclasses.replace(CONFIG, predict_tokens=3)
     model, (x, _) = make(config), batch_of(3)
-    logits, plain = model.all_heads(x), dataclasses.replace(config, n_layer=3, predict_tokens=1)
+    logits, plain = all_heads(model, x), dataclasses.replace(config, n_layer=3, predict_tokens=1)
     assert logits.shape == (3, B, T, V)
-    np.testing.assert_allclose(model(x), logits[0], atol=1e-5)
+    np.testing.assert_allclose(forward(model, x), logits[0], atol=1e-5)
     given = dict(jax.tree_util.tree_leaves_with_path(model))
     for i in range(3):
 
@@ -169,7 +170,7 @@ def test_each_head_with_the_trunk_is_an_ordinary_gpt2():
             return jnp.concatenate([given[path][:2], head[None]])
 
         ordinary = jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(lambda: GPT2(plain, jax.random.key(0))))
-        np.testing.assert_allclose(ordinary(x), logits[i], atol=1e-5)
+        np.testing.assert_allclose(forward(ordinary, x), logits[i], atol=1e-5)
         if i == 0:
             assert all(map(np.array_equal, jax.tree.leaves(with_n_heads(model, 1)), jax.tree.leaves(ordinary)))
 
@@ -178,7 +179,7 @@ def test_no_head_sees_a_token_that_it_predicts():
     model, (x, _) = make(dataclasses.replace(CONFIG, predict_tokens=3)), batch_of(3)
     other = x.copy()
     other[:, 7:] = (other[:, 7:] + 1) % V
-    a, b = model.all_heads(x), model.all_heads(other)
+    a, b = all_heads(model, x), all_heads(model, other)
     assert np.array_equal(a[:, :, :7], b[:, :, :7]) and not np.allclose(a[:, :, 7:], b[:, :, 7:])
 
 
@@ -204,7 +205,8 @@ def test_a_model_of_one_token_is_drawn_as_before_and_heads_change_no_other_weigh
 # ---- Memory
 
 
-@pytest.mark.parametrize("on", ["cpu", pytest.param("h100", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("on", ["cpu", "h100"])
 def test_four_heads_take_the_memory_of_one(on, request):
     """The compiled step at B=8, T=1024, of half of GPT-2 124M's layers.
 
@@ -248,7 +250,7 @@ def test_completions_are_learned_from_their_own_document_alone():
     model = make(dataclasses.replace(CONFIG, predict_tokens=3))
     expected, targets = np.zeros(3), targets_by_hand(3)
     for row, places in DOCUMENTS:
-        log_p = jax.nn.log_softmax(model.all_heads(X[None, row, places.start : places.stop]))[:, 0]
+        log_p = jax.nn.log_softmax(all_heads(model, X[None, row, places.start : places.stop]))[:, 0]
         for i in range(3):
             for t in places:
                 if targets[row, i, t] >= 0:
@@ -324,7 +326,7 @@ def test_what_is_exported_is_an_ordinary_gpt2_of_the_next_token(run, tmp_path, c
     config = json.loads((tmp_path / "hf" / "config.json").read_text())
     assert config["n_layer"] == 2 and config["tie_word_embeddings"] is True
     model, x = load(resolve_weights(run / "whole")), np.arange(20)[None]
-    np.testing.assert_allclose(load_hf(tmp_path / "hf")(x), model.all_heads(x)[0], atol=1e-6)
+    np.testing.assert_allclose(forward(load_hf(tmp_path / "hf"), x), all_heads(model, x)[0], atol=1e-6)
     with pytest.raises(UsageError, match=r"one head, this model 3; save convert\.with_n_heads"):
         save_hf(model, tmp_path / "other")
 
@@ -337,7 +339,7 @@ def test_an_evaluation_measures_every_head(run, tmp_path):
     losses = [[], [], []]
     for start in range(0, len(ids) - 1, 16):
         window = ids[start : min(start + 16, len(ids) - 1)]
-        log_p = jax.nn.log_softmax(model.all_heads(np.array([window + [0] * (16 - len(window))])))[:, 0]
+        log_p = jax.nn.log_softmax(all_heads(model, np.array([window + [0] * (16 - len(window))])))[:, 0]
         for t in range(len(window)):
             for i in range(3):
                 if start + t + i + 1 < len(ids):  # nothing is known behind the text
@@ -357,7 +359,6 @@ def test_the_batch_of_a_step_can_be_seen_again(run, capsys):
     "n, note, layers",
     [
         (1, "the last 2 of the weights' 3 heads are left out; see --predict-tokens", 2),
-        (3, "", 4),
         (5, "the last 2 of 5 heads are new, and begin as copies of the first", 6),
     ],
 )
@@ -365,7 +366,7 @@ def test_a_run_may_begin_with_weights_of_more_or_fewer_heads(run, tmp_path, caps
     words = ["--data", run / "text.txt", "--B", 2, "--T", 16, "--steps", 1, "--out", tmp_path / "tuned"]
     assert main(*words, "--init-from", run / "whole", "--predict-tokens", n) == 0
     out = capsys.readouterr().out
-    assert (f"note      {note}\n" in out) if note else ("heads" not in out.split("run  ")[1].split("step |")[0])
+    assert f"note      {note}\n" in out
     tokens = np.array(gpt2().encode_ordinary(TEXT), np.uint16)
     batch, _ = Text("", tokens, "", B=2, T=16, horizon=n).batch(0)
     model = with_n_heads(load(resolve_weights(run / "whole")), n)
@@ -384,7 +385,7 @@ def tuned(run):
     pairs = "".join(json.dumps({"prompt": f"word{n}", "completion": f" and {n}, {n + 1}."}) + "\n" for n in range(20))
     (run / "pairs.jsonl").write_text(pairs)
     tuning = ["--init-from", run / "whole", "--data", run / "pairs.jsonl", "--val", 0.2, "--B", 4, "--T", 16]
-    tuning += ["--predict-tokens", 3, "--lr", 1e-2, "--steps", 12]
+    tuning += ["--predict-tokens", 3, "--lr", 1e-2, "--steps", 8]
     assert main(*tuning, "--out", run / "tuned") == 0
     return tuning, run / "tuned"
 
@@ -427,12 +428,12 @@ def test_a_head_of_its_own_is_saved_and_read_and_the_same_in_transformers(tmp_pa
     save_hf(model, tmp_path / "hf")
     x = batch_of(1)[0]
     again = load_hf(tmp_path / "hf")
-    np.testing.assert_array_equal(again(x), with_n_heads(model, 1)(x)[..., :V])
+    np.testing.assert_array_equal(forward(again, x), forward(with_n_heads(model, 1), x)[..., :V])
     assert not np.array_equal(again.lm_head.embedding[...], again.wte.embedding[...])
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
     theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "hf").eval()
     with torch.no_grad():
-        np.testing.assert_allclose(theirs(torch.from_numpy(x.astype(np.int64))).logits, again(x), atol=1e-4)
+        np.testing.assert_allclose(theirs(torch.from_numpy(x.astype(np.int64))).logits, forward(again, x), atol=1e-4)
     shutil.rmtree(tmp_path / "hf")
     theirs.save_pretrained(tmp_path / "hf")
-    np.testing.assert_array_equal(load_hf(tmp_path / "hf")(x), again(x))
+    np.testing.assert_array_equal(forward(load_hf(tmp_path / "hf"), x), forward(again, x))

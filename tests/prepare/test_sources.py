@@ -41,7 +41,10 @@ def test_standard_input_is_saved_once(tmp_path):
     assert sources.save_stdin(tmp_path / "b", io.BytesIO(b"plain\n")).name == "stdin.txt"
 
 
-def test_a_missing_dataset_is_a_one_line_error():
+def test_a_missing_dataset_is_a_one_line_error(monkeypatch):
+    from huggingface_hub.utils import _http
+
+    monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)  # between its attempts
     with pytest.raises(DataError, match=r"hf://nobody/nothing: .*; check the name and the network") as error:
         sources.plan_pieces(["hf://nobody/nothing"])
     assert "\n" not in str(error.value)

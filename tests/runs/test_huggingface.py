@@ -256,13 +256,13 @@ print(peak() - before, size)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_loading_takes_the_memory_of_the_model_and_one_tensor(tiny, tmp_path):
-    config = GPT2Config(vocab_size=10_000, block_size=64, n_layer=20, n_head=4, n_embd=512)
+    config = GPT2Config(vocab_size=10_000, block_size=64, n_layer=10, n_head=4, n_embd=512)
     for name, each in {"small": tiny, "large": config}.items():
         save_hf(make(each), tmp_path / name)
     command = [sys.executable, "-c", PEAK, str(tmp_path / "small"), str(tmp_path / "large")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     grown, size = map(int, done.stdout.split())
-    assert size > 270e6
+    assert size > 140e6
     assert grown < size + 10_000 * 512 * 4 + 8e6  # the largest tensor, and what an allocator may waste
 
 
@@ -271,8 +271,7 @@ def test_loading_takes_the_memory_of_the_model_and_one_tensor(tiny, tmp_path):
 SHAPES = [
     GPT2Config(vocab_size=101, block_size=64, n_layer=1, n_head=1, n_embd=7),
     GPT2Config(vocab_size=997, block_size=100, n_layer=3, n_head=3, n_embd=39),
-    GPT2Config(vocab_size=263, block_size=333, n_layer=2, n_head=5, n_embd=85),
-    GPT2Config(vocab_size=1543, block_size=1024, n_layer=2, n_head=7, n_embd=147),
+    GPT2Config(vocab_size=1543, block_size=512, n_layer=2, n_head=7, n_embd=147),
 ]
 
 

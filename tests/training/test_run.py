@@ -97,7 +97,7 @@ def seen(monkeypatch):
 @pytest.mark.parametrize(
     "data, stops, flags",
     [
-        ("pairs", [1, 4], ["--dropout", 0.1]),
+        ("pairs", [4], ["--dropout", 0.1]),
         ("chats", [5], ["--lora", 2, "--lora-on", "attn.c_attn,mlp.c_fc", "--dropout", 0.2, "--accumulate", 2]),
         ("labels", [7], ["--lora", 2]),
     ],

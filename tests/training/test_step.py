@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.objectives import next_token
 from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import lr_schedule, make_optimizer
@@ -16,7 +15,6 @@ from jaxgpt.training.step import (
     FrozenInputs,
     TrainState,
     init_state,
-    init_state_from,
     loss_and_grads,
     sequence_keys,
     train_step,
@@ -41,7 +39,10 @@ def state_bytes(state):
 
 def test_the_loss_is_the_cross_entropy_of_each_next_token(tiny, batch):
     state = new_state(tiny)
-    logits, y = np.asarray(state.model(batch["tokens"]), np.float64), np.asarray(batch["targets"])
+    logits, y = (
+        np.asarray(jax.jit(lambda m, x: m(x))(state.model, batch["tokens"]), np.float64),
+        np.asarray(batch["targets"]),
+    )
     expected = 0.0
     for b in range(y.shape[0]):
         for t in range(y.shape[1]):
@@ -121,7 +122,7 @@ def test_is_pure(tiny, batch):
 def test_an_accumulated_step_is_that_of_the_whole_batch(tiny):
     numbers = np.random.default_rng(0)
     batch = {name: jnp.asarray(numbers.integers(0, 61, (4, 12), dtype=np.int32)) for name in ("tokens", "targets")}
-    metrics, grads = loss_and_grads(new_state(tiny).model, batch, NEXT_TOKEN)
+    metrics, grads = jax.jit(functools.partial(loss_and_grads, objective=NEXT_TOKEN))(new_state(tiny).model, batch)
     whole, _ = metrics["loss"]
     for parts in (2, 4):
         of_parts = jax.jit(functools.partial(loss_and_grads, objective=NEXT_TOKEN, accumulate=parts))
@@ -205,7 +206,7 @@ def test_dropout_is_of_the_seed_the_step_and_the_sequence(tiny, batch, accumulat
     """Each sequence alone, with its own key, gives what the batch gives; another step or seed gives something else."""
     config = dataclasses.replace(tiny, dropout=0.3, n_layer=1)
     tx = make_optimizer(OptimizerConfig(), lambda step: 1e-3)
-    state = init_state_from(GPT2(config, jax.random.key(0)), tx=tx)
+    state = jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(0))
     step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx, accumulate=accumulate))
 
     def loss(number, seed):
@@ -214,6 +215,6 @@ def test_dropout_is_of_the_seed_the_step_and_the_sequence(tiny, batch, accumulat
 
     keys = sequence_keys(jax.random.key(5), jnp.int32(3), 2)
     rows = [jax.tree.map(lambda array, i=i: array[i : i + 1], (batch, keys)) for i in range(2)]
-    alone = [next_token.loss(state.model, *row)["loss"][0] for row in rows]
+    alone = [jax.jit(next_token.loss)(state.model, *row)["loss"][0] for row in rows]
     np.testing.assert_allclose(loss(3, 5), sum(alone) / batch["targets"].size, rtol=1e-6)
-    assert len({loss(3, 5), loss(4, 5), loss(3, 6), float(mean_loss(state.model, batch))}) == 4
+    assert len({loss(3, 5), loss(4, 5), loss(3, 6), float(jax.jit(mean_loss)(state.model, batch))}) == 4

@@ -18,7 +18,6 @@ CONFIGS = {"latency": TrainConfig.of(B=4, T=32), "throughput": TrainConfig.of(B=
 # what it is.
 LIMITS = {
     ("latency", 2): (148, 2.72, 0.81, 0.22),
-    ("throughput", 2): (220, 78.5, 34.7, 7.2),
     ("latency", 12): (480, 5.7, 1.70, 0.40),
     ("throughput", 12): (600, 204.0, 84.5, 24.0),
 }
@@ -67,6 +66,7 @@ def test_the_state_is_donated(regime):
     assert compiled.memory_analysis().alias_size_in_bytes == bytes_
 
 
+@pytest.mark.slow
 def test_float32_is_never_tf32(h100_step):
     config = TrainConfig.of(B=2, T=32, n_layer=1, dtype="float32")
     text = h100_step(config).as_text()
@@ -76,6 +76,7 @@ def test_float32_is_never_tf32(h100_step):
         assert "operand_precision={highest,highest}" in product or '"HIGHEST","HIGHEST"' in product
 
 
+@pytest.mark.slow
 def test_an_accumulated_step_has_one_loop_and_one_optimizer(h100_step):
     config = TrainConfig.of(B=2, T=32, accumulate=4, n_layer=1)
     kernels = program.kernels(h100_step(config).as_text())
