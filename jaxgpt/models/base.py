@@ -9,6 +9,7 @@ Letters: B batch, T time, C width, V vocabulary.
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import re
 from collections.abc import Callable, Mapping
@@ -128,6 +129,7 @@ def build(config: ModelConfig, key: jax.Array) -> Any:
     return architecture(config).MODEL(config, key)
 
 
+@functools.cache
 def shapes(config: ModelConfig) -> Any:
     """A model of shapes and dtypes in place of weights."""
     return jax.eval_shape(lambda: build(config, jax.random.key(0)))

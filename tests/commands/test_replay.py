@@ -104,6 +104,7 @@ def test_or_from_the_beginning_past_a_damaged_checkpoint_each_step_with_the_flag
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["3", "6"]
 
 
+@pytest.mark.slow
 def test_a_step_has_the_learning_rate_of_its_time(tmp_path, capfd):
     """--steps has changed since, and with it the schedule."""
     (tmp_path / "text.txt").write_text(" ".join(f"word{n % 7}" for n in range(82)))

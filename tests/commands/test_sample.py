@@ -17,9 +17,9 @@ from jaxgpt.commands import sample, train
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.inference.generate import Chunk
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import save_hf
 from jaxgpt.runtime import device
+from tests.support.models import new_model
 
 CONFIG = GPT2Config(block_size=32, n_layer=1, n_head=2, n_embd=16)
 
@@ -28,7 +28,7 @@ CONFIG = GPT2Config(block_size=32, n_layer=1, n_head=2, n_embd=16)
 def folder(tmp_path_factory):
     """A model of GPT-2's vocabulary in Hugging Face's layout."""
     path = tmp_path_factory.mktemp("models") / "hf"
-    model = jax.jit(lambda key: GPT2(CONFIG, key))(jax.random.key(0))
+    model = new_model(CONFIG, jax.random.key(0))
     save_hf(jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(1), leaf.shape), model), path)
     return path
 
@@ -49,10 +49,11 @@ def test_it_prints_the_prompt_and_what_follows(folder, capsys):
     assert re.fullmatch(r"note: .*: 1 layers, width 16, float32, on CPU, .*\n", err)
 
 
+@pytest.mark.slow
 def test_with_drafts_it_prints_the_same_text_and_what_came_of_them(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("again and " * 150)
-    words = ["--n-layer", 4, "--n-head", 2, "--n-embd", 16, "--block-size", 32, "--B", 2, "--T", 8, "--lr", 2e-2]
-    words += ["--predict-tokens", 3, "--steps", 40, "--data", tmp_path / "text.txt", "--out", tmp_path / "run"]
+    words = ["--n-layer", 4, "--n-head", 2, "--n-embd", 16, "--block-size", 32, "--B", 4, "--T", 16, "--lr", 2e-2]
+    words += ["--predict-tokens", 3, "--steps", 60, "--data", tmp_path / "text.txt", "--out", tmp_path / "run"]
     assert console.run(train.main, [str(word) for word in words]) == 0
     capsys.readouterr()
     words = [tmp_path / "run", "--prompt", "the same", "--max-new-tokens", 40, "--temperature", 0]
@@ -229,6 +230,7 @@ def test_a_wrong_flag_is_refused_before_jax_is_imported():
     assert done.stdout == "[2, 4] []\n"
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_not_utf8_shows_question_marks(folder):
     command = [
         sys.executable,

@@ -18,16 +18,17 @@ from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.objectives import multi_token
 from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import make_optimizer
-from jaxgpt.training.step import init_state, train_step
+from jaxgpt.training.step import train_step
 from tests.inference.test_sampling import probabilities
 from tests.support import golden
+from tests.support.models import new_model, new_state
 
 CONFIG = GPT2Config(vocab_size=61, block_size=16, n_layer=2, n_head=2, n_embd=20)
 
 
 def make(config, seed=0, spread=0.3):
     """A model whose parameters are so large that it has clear preferences, and long texts without a loop."""
-    model = jax.jit(lambda key: GPT2(config, key))(jax.random.key(seed))
+    model = new_model(config, jax.random.key(seed))
     keys = iter(jax.random.split(jax.random.key(seed + 1), 100))
     return jax.tree.map(lambda leaf: leaf + spread * jax.random.normal(next(keys), leaf.shape), model)
 
@@ -181,7 +182,7 @@ def sentences(rng, length):
 def trained(config, seed):
     """A model after a hundred steps on sentences: sure within one, and not of which comes next."""
     tx = make_optimizer(OptimizerConfig(), 1e-2)
-    state = jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(seed))
+    state = new_state(jax.random.key(seed), config=config, tx=tx)
     step = jax.jit(functools.partial(train_step, objective=multi_token.OBJECTIVE, tx=tx), donate_argnums=0)
     rng, n, T = np.random.default_rng(seed), config.predict_tokens, config.block_size
     for _ in range(100):
@@ -246,6 +247,7 @@ def test_drafts_that_are_never_right_cost_passes_and_no_token(model):
     assert 120 < chunks[-1].forwards <= 160
 
 
+@pytest.mark.slow
 def test_in_bfloat16_too_and_where_heads_agree_always():
     """Twins of the first head draft what it says of the next token; after one that repeats itself, they are right."""
     model = with_n_heads(make(dataclasses.replace(CONFIG, dtype="bfloat16", block_size=64)), 3)

@@ -60,7 +60,7 @@ def test_the_extrapolation_is_the_tail_of_a_skew_normal(shape):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A folder with three canaries among twenty other documents, a run on it, and a model that is untrained."""
+    """A folder with three canaries among twenty other documents, and a model that is untrained."""
     folder, rng = tmp_path_factory.mktemp("canaries"), np.random.default_rng(0)
     (folder / "data").mkdir()
     planted = canaries.plant(3, 1)
@@ -72,10 +72,17 @@ def prepared(tmp_path_factory):
     written = shards.write(folder / "data", "train", ids, 10**6)
     split = {"documents": len(texts), "text_bytes": len("".join(texts)), "shards": written}
     shards.write_meta(folder / "data", {"train": split})
+    tasks.export(folder / "untrained")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(prepared):
+    """The same folder, with a run on the documents."""
+    folder = prepared
     words = ["--data", folder / "data" / "train_000000.bin", "--steps", 80, "--lr", 0.01, "--B", 4, "--T", 32]
     words += ["--n-layer", 1, "--n-head", 2, "--n-embd", 64, "--block-size", 64, "--out", folder / "trained"]
     assert console.run(train.main, [str(word) for word in words]) == 0
-    tasks.export(folder / "untrained")
     return folder
 
 
@@ -84,12 +91,12 @@ def run(*words):
 
 
 @pytest.mark.slow
-def test_a_model_that_saw_them_more_often_exposes_them_more(prepared, tmp_path, capsys, monkeypatch):
+def test_a_model_that_saw_them_more_often_exposes_them_more(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(memorization, "REFERENCES", 127)
     found, said = {}, {}
     for name in ("trained", "untrained"):
-        words = ["--canaries", prepared / "data", "--json", tmp_path / "out.json", "--batch-size", 64]
-        assert run(prepared / name, *words) == 0
+        words = ["--canaries", trained / "data", "--json", tmp_path / "out.json", "--batch-size", 64]
+        assert run(trained / name, *words) == 0
         found[name] = json.loads((tmp_path / "out.json").read_text())["canaries"]
         said[name] = capsys.readouterr().out
         assert found[name]["trained"] == (name == "trained") == ("a control, if it" not in said[name])

@@ -16,10 +16,10 @@ from jaxgpt import commands, console
 from jaxgpt.data.examples import epoch_order
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import load, save_hf
 from jaxgpt.runs.weights import resolve_weights
 from tests.support import golden
+from tests.support.models import new_model
 
 CONFIG = GPT2Config(block_size=32, n_layer=2, n_head=2, n_embd=32)
 FLAGS = ["--B", 8, "--T", 12, "--lr", "3e-3", "--schedule", "constant", "--warmup-ratio", 0]
@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
     """Weights, examples of two labels, a run on them of 2 epochs; and one layer with adapters on three labels."""
     folder = tmp_path_factory.mktemp("classify")
     for name, config in (("hf", CONFIG), ("hf1", dataclasses.replace(CONFIG, n_layer=1))):
-        save_hf(jax.jit(lambda key, config=config: GPT2(config, key))(jax.random.key(0)), folder / name)
+        save_hf(new_model(config, jax.random.key(0)), folder / name)
     records = texts(30, ["bad", "good"])
     write(folder / "two.jsonl", records)
     write(folder / "held.jsonl", [records[n] for n in sorted(epoch_order(30, seed=0, epoch=0)[:6])])  # as --val draws

@@ -5,15 +5,16 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgpt.models.base import architecture, build, shapes, unembed
+from jaxgpt.models.base import architecture, shapes, unembed
 from jaxgpt.models.configs import CONFIGS
+from tests.support.models import new_model
 
 
 @pytest.mark.parametrize("arch", CONFIGS)
 def test_a_config_makes_the_model_of_its_file(arch):
     """A Model: float32 parameters, its config, and logits of what `hidden` gives; it can be asked for shapes alone."""
     config = CONFIGS[arch](vocab_size=61, block_size=16, n_layer=2, n_embd=24, pad_vocab_to_multiple_of=8)
-    model = jax.jit(build, static_argnums=0)(config, jax.random.key(0))
+    model = new_model(config, jax.random.key(0))
     assert isinstance(model, architecture(config).MODEL) and model.config == config
     like = shapes(config)
     assert jax.tree.structure(like) == jax.tree.structure(model)

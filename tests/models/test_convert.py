@@ -6,10 +6,11 @@ import numpy as np
 from jaxgpt.models.convert import pad_vocab_for_gpu, with_config, with_n_heads
 from jaxgpt.models.gpt2 import GPT2
 from tests.support.losses import mean_loss
+from tests.support.models import new_model
 
 
 def make(config):
-    return jax.jit(lambda key: GPT2(config, key))(jax.random.key(0))
+    return new_model(config, jax.random.key(0))
 
 
 def padded(config, multiple):

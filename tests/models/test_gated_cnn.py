@@ -21,7 +21,7 @@ from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.errors import UsageError
 from jaxgpt.inference.generate import generate
 from jaxgpt.inference.sampling import make_sampling_params, sample_token
-from jaxgpt.models.base import build, next_token_logits
+from jaxgpt.models.base import next_token_logits
 from jaxgpt.models.configs import GatedCNNConfig
 from jaxgpt.models.convert import with_config
 from jaxgpt.models.layers import unstack_layers
@@ -32,15 +32,16 @@ from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.config import OptimizerConfig, Preset, TrainConfig
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.resume import load_run_config, resume_command
-from jaxgpt.training.step import init_state, train_step
+from jaxgpt.training.step import train_step
 from tests.support.losses import NEXT_TOKEN, mean_loss
+from tests.support.models import new_model, new_state
 
 CONFIG = GatedCNNConfig(vocab_size=61, block_size=16, n_layer=3, n_embd=20, kernel_size=4, bottleneck=12)
 
 
 def make(config=CONFIG, spread=0.1):
     """A model whose parameters are so large that it has clear preferences."""
-    model = jax.jit(build, static_argnums=0)(config, jax.random.key(0))
+    model = new_model(config, jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), 100))
     return jax.tree.map(lambda leaf: leaf + spread * jax.random.normal(next(keys), leaf.shape), model)
 
@@ -189,7 +190,7 @@ def test_dropout_is_a_mask_of_each_sequence():
 def test_the_first_loss_is_that_of_guessing_at_any_depth():
     for n_layer in (1, 16):
         config = GatedCNNConfig(vocab_size=1000, block_size=32, n_layer=n_layer, n_embd=64, bottleneck=32)
-        model = jax.jit(build, static_argnums=0)(config, jax.random.key(0))
+        model = new_model(config, jax.random.key(0))
         x, y = (np.random.default_rng(i).integers(0, 1000, (4, 32), dtype=np.int32) for i in range(2))
         assert abs(jax.jit(mean_loss)(model, {"tokens": x, "targets": y}) / math.log(1000) - 1) < 0.02
 
@@ -270,7 +271,7 @@ def test_it_learns_more_of_a_text_than_how_often_each_letter_comes():
 
     config = GatedCNNConfig(vocab_size=256, block_size=64, n_layer=3, n_embd=32, bottleneck=16)
     tx = make_optimizer(OptimizerConfig(), 1e-2)
-    state = jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(0))
+    state = new_state(jax.random.key(0), config=config, tx=tx)
     step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx), donate_argnums=0)
     rng = np.random.default_rng(0)
     for _ in range(80):

@@ -15,14 +15,13 @@ from jaxgpt.models.layers import unstack_layers
 from jaxgpt.objectives import next_token
 from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import make_optimizer
-from jaxgpt.training.step import init_state, train_step
+from jaxgpt.training.step import train_step
 from tests.support.losses import NEXT_TOKEN, mean_loss
-
-forward = jax.jit(lambda model, x: model(x))
+from tests.support.models import forward, new_model, new_state
 
 
 def make(config, seed=0):
-    return jax.jit(lambda key: GPT2(config, key))(jax.random.key(seed))
+    return new_model(config, jax.random.key(seed))
 
 
 def parameters(model):
@@ -138,8 +137,7 @@ def matrix_products(jaxpr):
             yield from matrix_products(getattr(inner, "jaxpr", inner)) if hasattr(inner, "eqns") else ()
 
 
-@pytest.mark.parametrize("unroll", [1, 3])
-@pytest.mark.parametrize("remat", ["dots", "full"])
+@pytest.mark.parametrize("remat, unroll", [("dots", 1), ("full", 3)])
 def test_computing_again_changes_no_gradient(tiny, batch, remat, unroll):
     gradient = jax.jit(jax.grad(lambda model: mean_loss(model, batch)))
     kept, again = gradient(make(tiny)), gradient(make(dataclasses.replace(tiny, remat=remat, unroll=unroll)))
@@ -198,10 +196,7 @@ def test_padded_rows_stay_zero_while_training(tiny, batch):
     """Under decay of everything, clipping, and Adam, which would make a full step of any gradient but 0."""
     tx = make_optimizer(OptimizerConfig(weight_decay=0.1, grad_clip=1.0), 1e-2)
     step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx))
-    plain, wide = (
-        jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(0))
-        for config in (tiny, padded(tiny))
-    )
+    plain, wide = (new_state(jax.random.key(0), config=config, tx=tx) for config in (tiny, padded(tiny)))
     for _ in range(20):
         (plain, a), (wide, b) = step(plain, batch), step(wide, batch)
         np.testing.assert_allclose([b["loss"], b["grad_norm"]], [a["loss"], a["grad_norm"]], rtol=1e-4)

@@ -18,8 +18,9 @@ from jaxgpt.runs import checkpoint
 from jaxgpt.runs.progress import Best, Progress, Run
 from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import make_optimizer
-from jaxgpt.training.step import init_state, train_step
+from jaxgpt.training.step import train_step
 from tests.support.losses import NEXT_TOKEN
+from tests.support.models import new_state
 
 TX = make_optimizer(OptimizerConfig(), 1e-2)
 ABOUT = {"B": 2, "T": 12, "steps": 9, "accumulate": 1, "identity": {"seed": 0}}
@@ -39,12 +40,15 @@ def progress(step):
 
 @pytest.fixture
 def new(tiny):
-    return jax.jit(functools.partial(init_state, config=tiny, tx=TX))
+    return functools.partial(new_state, config=tiny, tx=TX)
+
+
+STEP = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=TX), donate_argnums=0)
 
 
 @pytest.fixture
 def step():
-    return jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=TX), donate_argnums=0)
+    return STEP
 
 
 def bits(state):
@@ -64,11 +68,10 @@ def test_what_is_restored_is_what_was_saved(tmp_path, new, step, batch):
     assert jax.tree.structure(restored) == jax.tree.structure(state)
 
 
-def test_the_state_may_be_donated_while_it_is_written(tmp_path, batch):
+def test_the_state_may_be_donated_while_it_is_written(tmp_path, step, batch):
     """A larger model, steps dispatched at once after the save: what is on the disk must be the state before them."""
     config = GPT2Config(vocab_size=5000, block_size=64, n_layer=2, n_head=4, n_embd=128)
-    new = jax.jit(functools.partial(init_state, config=config, tx=TX))
-    step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=TX), donate_argnums=0)
+    new = functools.partial(new_state, config=config, tx=TX)
     state, want = new(jax.random.key(0)), {}
     with Checkpoints(tmp_path) as checkpoints:
         for done in range(1, 4):
@@ -298,6 +301,7 @@ console.leave(console.run(train.main, sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_save_that_fails_is_one_line_and_the_end(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("to be or not to be " * 50)

@@ -27,10 +27,11 @@ from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import init_state, init_state_from, train_step
 from tests.support import golden
 from tests.support.losses import NEXT_TOKEN, mean_loss
+from tests.support.models import new_model
 
 
 def make(config, seed=0):
-    return jax.jit(lambda key: GPT2(config, key))(jax.random.key(seed))
+    return new_model(config, jax.random.key(seed))
 
 
 def equal(a, b):
@@ -254,6 +255,7 @@ print(peak() - before, size)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_loading_takes_the_memory_of_the_model_and_one_tensor(tiny, tmp_path):
     config = GPT2Config(vocab_size=10_000, block_size=64, n_layer=10, n_head=4, n_embd=512)
@@ -271,7 +273,7 @@ def test_loading_takes_the_memory_of_the_model_and_one_tensor(tiny, tmp_path):
 SHAPES = [
     GPT2Config(vocab_size=101, block_size=64, n_layer=1, n_head=1, n_embd=7),
     GPT2Config(vocab_size=997, block_size=100, n_layer=3, n_head=3, n_embd=39),
-    GPT2Config(vocab_size=1543, block_size=512, n_layer=2, n_head=7, n_embd=147),
+    pytest.param(GPT2Config(vocab_size=1543, block_size=512, n_layer=2, n_head=7, n_embd=147), marks=pytest.mark.slow),
 ]
 
 

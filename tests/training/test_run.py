@@ -98,8 +98,11 @@ def seen(monkeypatch):
     "data, stops, flags",
     [
         ("pairs", [4], ["--dropout", 0.1]),
-        ("chats", [5], ["--lora", 2, "--lora-on", "attn.c_attn,mlp.c_fc", "--dropout", 0.2, "--accumulate", 2]),
         ("labels", [7], ["--lora", 2]),
+        pytest.param(
+            *("chats", [5], ["--lora", 2, "--lora-on", "attn.c_attn,mlp.c_fc", "--dropout", 0.2, "--accumulate", 2]),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_fine_tune_goes_on_to_the_bit_wherever_it_was_stopped(base, tmp_path, monkeypatch, data, stops, flags):

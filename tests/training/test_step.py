@@ -14,11 +14,11 @@ from jaxgpt.training.optimizer import lr_schedule, make_optimizer
 from jaxgpt.training.step import (
     FrozenInputs,
     TrainState,
-    init_state,
     loss_and_grads,
     sequence_keys,
     train_step,
 )
+from tests.support import models
 from tests.support.losses import NEXT_TOKEN, mean_loss, objective_of
 
 CONFIG = OptimizerConfig(lr=1e-2)
@@ -26,9 +26,10 @@ TX = make_optimizer(CONFIG, lr_schedule(CONFIG, 10))
 
 
 def new_state(config, seed=0):
-    return jax.jit(functools.partial(init_state, config=config, tx=TX))(jax.random.key(seed))
+    return models.new_state(jax.random.key(seed), config=config, tx=TX)
 
 
+@functools.cache
 def compiled_step(objective=NEXT_TOKEN):
     return jax.jit(functools.partial(train_step, objective=objective, tx=TX), donate_argnums=0)
 
@@ -40,7 +41,7 @@ def state_bytes(state):
 def test_the_loss_is_the_cross_entropy_of_each_next_token(tiny, batch):
     state = new_state(tiny)
     logits, y = (
-        np.asarray(jax.jit(lambda m, x: m(x))(state.model, batch["tokens"]), np.float64),
+        np.asarray(models.forward(state.model, batch["tokens"]), np.float64),
         np.asarray(batch["targets"]),
     )
     expected = 0.0
@@ -124,14 +125,13 @@ def test_an_accumulated_step_is_that_of_the_whole_batch(tiny):
     batch = {name: jnp.asarray(numbers.integers(0, 61, (4, 12), dtype=np.int32)) for name in ("tokens", "targets")}
     metrics, grads = jax.jit(functools.partial(loss_and_grads, objective=NEXT_TOKEN))(new_state(tiny).model, batch)
     whole, _ = metrics["loss"]
-    for parts in (2, 4):
-        of_parts = jax.jit(functools.partial(loss_and_grads, objective=NEXT_TOKEN, accumulate=parts))
-        metrics, summed = of_parts(new_state(tiny).model, batch)
-        total, count = metrics["loss"]
-        assert count == 48
-        np.testing.assert_allclose(total / count, whole / count, rtol=1e-6)
-        for a, b in zip(jax.tree.leaves(summed), jax.tree.leaves(grads), strict=True):
-            np.testing.assert_allclose(a / count, b / count, atol=1e-6)
+    of_parts = jax.jit(functools.partial(loss_and_grads, objective=NEXT_TOKEN, accumulate=4))
+    metrics, summed = of_parts(new_state(tiny).model, batch)
+    total, count = metrics["loss"]
+    assert count == 48
+    np.testing.assert_allclose(total / count, whole / count, rtol=1e-6)
+    for a, b in zip(jax.tree.leaves(summed), jax.tree.leaves(grads), strict=True):
+        np.testing.assert_allclose(a / count, b / count, atol=1e-6)
 
 
 def test_parts_with_unequal_counts_weigh_what_they_count(tiny):
@@ -164,7 +164,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counters(tiny, batch,
         return total + batch["spoil"] * (1.0 if of == "loss" else scale), count  # the bias is 0 at first, not its slope
 
     step = jax.jit(functools.partial(train_step, objective=objective_of(spoilt), tx=tx))
-    state = jax.jit(functools.partial(init_state, config=tiny, tx=tx))(jax.random.key(0))
+    state = models.new_state(jax.random.key(0), config=tiny, tx=tx)
     if of == "loss":
         state, _ = step(state, batch | {"spoil": jnp.float32(0)})
     after, metrics = step(state, batch | {"spoil": jnp.float32(bad)})
@@ -206,7 +206,7 @@ def test_dropout_is_of_the_seed_the_step_and_the_sequence(tiny, batch, accumulat
     """Each sequence alone, with its own key, gives what the batch gives; another step or seed gives something else."""
     config = dataclasses.replace(tiny, dropout=0.3, n_layer=1)
     tx = make_optimizer(OptimizerConfig(), lambda step: 1e-3)
-    state = jax.jit(functools.partial(init_state, config=config, tx=tx))(jax.random.key(0))
+    state = models.new_state(jax.random.key(0), config=config, tx=tx)
     step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx, accumulate=accumulate))
 
     def loss(number, seed):
