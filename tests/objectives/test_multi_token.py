@@ -96,6 +96,7 @@ def test_the_gradient_made_head_by_head_is_that_of_the_plain_sum(changes):
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads))  # every parameter learns
 
 
+@pytest.mark.slow
 def test_with_dropout_a_step_draws_other_masks_for_every_head_and_the_same_again():
     config = dataclasses.replace(CONFIG, n_layer=4, predict_tokens=3, dropout=0.5)
     model, (x, y), keys = make(config), batch_of(3), jax.random.split(jax.random.key(0), B)
@@ -117,6 +118,7 @@ def test_with_dropout_a_step_draws_other_masks_for_every_head_and_the_same_again
     np.testing.assert_allclose(losses(), losses()[0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_of_one_token_it_is_the_ordinary_step_to_the_bit():
     """Twenty steps of each: losses, norms, parameters and moments.
 
@@ -137,6 +139,7 @@ def test_of_one_token_it_is_the_ordinary_step_to_the_bit():
     assert choose_objective("text").loss is next_token.loss  # and with --predict-tokens 1 it is that very step
 
 
+@pytest.mark.slow
 def test_a_step_tells_the_loss_of_every_head():
     config = dataclasses.replace(CONFIG, predict_tokens=3)
     tx = make_optimizer(OptimizerConfig(), 1e-2)

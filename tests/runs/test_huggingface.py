@@ -271,7 +271,7 @@ def test_loading_takes_the_memory_of_the_model_and_one_tensor(tiny, tmp_path):
 # ---- The same numbers as PyTorch's GPT-2, on shapes with nothing even about them
 
 SHAPES = [
-    GPT2Config(vocab_size=101, block_size=64, n_layer=1, n_head=1, n_embd=7),
+    pytest.param(GPT2Config(vocab_size=101, block_size=64, n_layer=1, n_head=1, n_embd=7), marks=pytest.mark.slow),
     GPT2Config(vocab_size=997, block_size=100, n_layer=3, n_head=3, n_embd=39),
     pytest.param(GPT2Config(vocab_size=1543, block_size=512, n_layer=2, n_head=7, n_embd=147), marks=pytest.mark.slow),
 ]

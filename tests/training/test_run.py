@@ -24,9 +24,10 @@ from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.resume import load_run_config
 from jaxgpt.training.run import run
 from jaxgpt.training.setup import WEIGHTS, build_trainer
-from jaxgpt.training.step import init_state, train_step
+from jaxgpt.training.step import train_step
 from tests.support.kill import numbers, saved_bits
 from tests.support.losses import NEXT_TOKEN
+from tests.support.models import new_state
 
 SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 20, "block_size": 32}
 
@@ -40,7 +41,7 @@ def test_the_loop_is_its_parts_one_after_the_other(tmp_path):
     lr, position = config.optimizer.lr, 0
     tokens, tx = load(config.data.data).tokens, make_optimizer(config.optimizer, lr)
     key = jax.random.fold_in(jax.random.key(config.run.seed), WEIGHTS)
-    state = init_state(key, config=config.model_config(dtype="float32"), tx=tx)
+    state = new_state(key, config=config.model_config(dtype="float32"), tx=tx)
     step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx))
     for row in rows:
         assert (row["position"], row["lr"]) == (position, np.float32(lr))
@@ -163,6 +164,7 @@ def test_adapters_are_not_taken_to_other_weights(base, tmp_path, capsys, monkeyp
     assert console.run(export.main, ["run", "hf"]) == 0
 
 
+@pytest.mark.slow
 def test_epochs_are_a_length(base, tmp_path, capsys):
     assert tune(base, tmp_path / "run", "labels", "--epochs", 1.5) == 0
     printed = capsys.readouterr().out

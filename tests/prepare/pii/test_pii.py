@@ -65,9 +65,9 @@ def test_nothing_is_found_in_a_replaced_text(text):
 )  # fmt: skip
 def test_a_hostile_text_is_read_in_linear_time(piece):
     start = time.process_time()
-    pii.detect(piece * (100_000 // len(piece)))
-    # A second where nothing else runs; what backtracks takes ten and more.
-    assert time.process_time() - start < 6
+    pii.detect(piece * (60_000 // len(piece)))
+    # Half a second where nothing else runs; what backtracks takes four and more.
+    assert time.process_time() - start < 3
 
 
 def test_prose_is_read_fast():
