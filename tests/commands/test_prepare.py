@@ -174,6 +174,7 @@ def test_new_data_is_held_against_an_earlier_folder(text, tmp_path, capsys):
     assert "3: no index of near duplicates there" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_is_prepared_is_trained_on_and_shown(text, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     words = [text, "--out", out, "--val", 0.2, "--canaries", 3, "--pii", "report", "--shard-tokens", 30_000]

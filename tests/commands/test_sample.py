@@ -257,7 +257,8 @@ def test_closed_outputs_are_no_traceback(folder):
     assert done.returncode == 0 and done.stdout.startswith(b"x") and b"note" not in done.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_text_after_a_token(folder, number):
     command = [
         sys.executable,

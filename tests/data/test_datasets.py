@@ -64,6 +64,7 @@ def test_the_loss_is_that_of_pytorch_with_strided_windows(tmp_path, scale):
     np.testing.assert_allclose(found["bits_per_byte"], sum(losses) / math.log(2) / len(TEXT.encode()), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_measures_what_is_held_out_and_keeps_its_best(tmp_path, capsys):
     """The rows have the numbers of the checkpoints' own weights, and the lowest one stays beside the newest three."""
     flags, other = config(tmp_path), tmp_path / "other.txt"

@@ -136,6 +136,7 @@ def test_the_tokens_are_those_of_the_exported_tokenizer(ours, theirs):
         assert ours.tok_encode(text) == theirs.tok_encode(text)
 
 
+@pytest.mark.slow
 def test_the_short_way_has_the_results_of_the_long_one(folder, ours):
     found = harness.evaluate(ours, harness.load_tasks(["choose", "write"], folder / "tasks", num_fewshot=2), limit=5)
     expected = simple(ours, folder, "choose", "write", num_fewshot=2, limit=5)

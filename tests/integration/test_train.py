@@ -181,6 +181,7 @@ def test_a_bad_batch_is_skipped_where_that_was_asked_for(text, tmp_path, monkeyp
     assert saved_bits(tmp_path / "stopped", 5) == saved_bits(tmp_path / "whole", 5)
 
 
+@pytest.mark.slow
 def test_the_fingerprints_of_two_runs_tell_where_they_part(text, tmp_path):
     words = [*TINY, "--data", text, "--steps", 4, "--hash-every", 2]
     for name, lr in (("a", 3e-4), ("b", 3e-4), ("c", 1e-3)):
@@ -665,6 +666,7 @@ def test_a_real_process_fails_with_one_line_too(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_traceback(text, tmp_path):
     words = [*TINY, "--data", str(text), "--out", str(tmp_path / "out"), "--steps", "50"]
     process = subprocess.Popen(
@@ -706,6 +708,7 @@ def test_the_commands_of_the_readme_are_understood():
 # ---- Speed, and what it must not change
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_make_the_steps_of_the_whole(text, tmp_path):
     whole = [*TINY[:-4], "--T", 16, "--data", text, "--steps", 8]
     assert run(*whole, "--B", 2, "--out", tmp_path / "whole") == 0

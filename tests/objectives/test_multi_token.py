@@ -361,7 +361,9 @@ def test_the_batch_of_a_step_can_be_seen_again(run, capsys):
     "n, note, layers",
     [
         (1, "the last 2 of the weights' 3 heads are left out; see --predict-tokens", 2),
-        (5, "the last 2 of 5 heads are new, and begin as copies of the first", 6),
+        pytest.param(
+            *(5, "the last 2 of 5 heads are new, and begin as copies of the first", 6), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_run_may_begin_with_weights_of_more_or_fewer_heads(run, tmp_path, capsys, n, note, layers):

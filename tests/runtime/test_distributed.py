@@ -123,6 +123,7 @@ def test_when_one_of_two_is_killed_the_other_ends_in_one_line(killed):
     assert err.count("\n") == 1 and "2 devices of 2 processes as data=2" in out
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_with_the_run_of_two_which_was_that_of_one(killed, monkeypatch):
     folder, *_ = killed
     steps = str(len(rows(folder, "run")) + 2)

@@ -130,10 +130,9 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eight_devices")
-@pytest.mark.parametrize(
-    "kind", ["completions", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("labels", "heads"))]
-)
+@pytest.mark.parametrize("kind", ["completions", "labels", "heads"])
 def test_examples_adapters_dropout_and_heads_are_the_same_on_a_mesh(kind, runs, once):
     def make(folder):
         completions = [{"prompt": f"word{n}", "completion": f" and {n}, {n + 1}."} for n in range(60)]

@@ -142,6 +142,7 @@ def test_adapters_are_saved_alone_and_merged_on_the_way_out(base, tmp_path, caps
             assert np.asarray(found).tobytes() == np.asarray(leaf).tobytes()
 
 
+@pytest.mark.slow
 def test_adapters_are_not_taken_to_other_weights(base, tmp_path, capsys, monkeypatch):
     shutil.copytree(base / "run", tmp_path / "weights")
     words = ["--data", base / "pairs.jsonl", "--init-from", tmp_path / "weights", "--lora", 2, "--T", 24]
