@@ -103,7 +103,7 @@ def test_fresh_deletes_what_a_preparation_left_and_nothing_else(text, tmp_path, 
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path, kills=5):
+def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path, kills=3):
     """kill -9 of the real command at random moments, its workers left to themselves."""
     out, rng = tmp_path / "out", random.Random(0)
     words = [str(text), "--workers", "2", "--dedup", "minhash", "--val", "0.1"]

@@ -24,7 +24,6 @@ from jaxgpt.objectives.base import Objective
 from jaxgpt.objectives.multi_token import head_losses, targets_ahead
 from jaxgpt.runs.huggingface import load, load_hf, save_hf
 from jaxgpt.runs.weights import resolve_weights
-from jaxgpt.runtime.mesh import single_device
 from jaxgpt.runtime.xla import aot
 from jaxgpt.training.config import OptimizerConfig, TrainConfig
 from jaxgpt.training.optimizer import make_optimizer
@@ -208,15 +207,12 @@ def test_a_model_of_one_token_is_drawn_as_before_and_heads_change_no_other_weigh
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("on", ["cpu", "h100"])
-def test_four_heads_take_the_memory_of_one(on, request):
+def test_four_heads_take_the_memory_of_one(h100):
     """The compiled step at B=8, T=1024, of half of GPT-2 124M's layers.
 
     Of all of them it is 0.84 times on a CPU, and 0.94 on an H100: docs/multi_token.md.
     """
-    if on == "h100":
-        request.getfixturevalue("h100")  # skips where the plug-in is missing
-    mesh = single_device() if on == "cpu" else aot.described("h100")[0]
+    mesh = aot.described("h100")[0]
     shape = {"B": 8, "T": 1024, "n_layer": 6}
     one, four = (step_memory(TrainConfig.of(**shape, predict_tokens=n), mesh).temporary for n in (1, 4))
     assert four <= 1.15 * one

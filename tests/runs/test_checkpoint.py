@@ -166,7 +166,7 @@ def two(tmp_path, new, step, batch):
     return tmp_path / "run" / "checkpoints", [bits(state) for state in states]
 
 
-@pytest.mark.parametrize("trials", [20, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trials", [20, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_flipped_bit_is_found_or_harmless(two, new, trials):
     """Bits anywhere in the files of the newest checkpoint, one at a time: it is never taken with other contents."""
     folder, states = two

@@ -15,10 +15,9 @@ from jaxgpt.training.config import TrainConfig
 
 MESHES = {
     "8 data": {"data": 8},
-    "8 fsdp": {"data": 1, "fsdp": 8},
     "16 both": {"data": 2, "fsdp": 8},
 }
-PROGRAMS = [("8 data", 3), ("8 fsdp", 12), ("16 both", 12)]
+PROGRAMS = [("8 data", 3), ("16 both", 12)]
 
 
 def flags(name, n_layer, **more):
@@ -81,7 +80,7 @@ def test_the_step_on_a_mesh_is_that_of_one_device(read, name, n_layer):
 
 
 # The least ms of the kernels, of all collectives, and of what is waited for; each a little above what it is.
-TIMES = {"8 data": (40, 1.3, 0.6), "8 fsdp": (84, 3.6, 0.4), "16 both": (84, 5.1, 2.1)}
+TIMES = {"8 data": (40, 1.3, 0.6), "16 both": (84, 5.1, 2.1)}
 
 
 @of_each_program
