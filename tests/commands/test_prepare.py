@@ -103,9 +103,9 @@ def test_fresh_deletes_what_a_preparation_left_and_nothing_else(text, tmp_path, 
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path, kills=3):
+def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path):
     """kill -9 of the real command at random moments, its workers left to themselves."""
-    out, rng = tmp_path / "out", random.Random(0)
+    out, rng, kills = tmp_path / "out", random.Random(0), 3
     words = [str(text), "--workers", "2", "--dedup", "minhash", "--val", "0.1"]
     code = "import sys; from jaxgpt import console; from jaxgpt.commands import prepare\n"
     code += "from jaxgpt.prepare import sources\n"

@@ -79,11 +79,10 @@ def prepared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(prepared):
     """The same folder, with a run on the documents."""
-    folder = prepared
-    words = ["--data", folder / "data" / "train_000000.bin", "--steps", 80, "--lr", 0.01, "--B", 4, "--T", 32]
-    words += ["--n-layer", 1, "--n-head", 2, "--n-embd", 64, "--block-size", 64, "--out", folder / "trained"]
+    words = ["--data", prepared / "data" / "train_000000.bin", "--steps", 80, "--lr", 0.01, "--B", 4, "--T", 32]
+    words += ["--n-layer", 1, "--n-head", 2, "--n-embd", 64, "--block-size", 64, "--out", prepared / "trained"]
     assert console.run(train.main, [str(word) for word in words]) == 0
-    return folder
+    return prepared
 
 
 def run(*words):

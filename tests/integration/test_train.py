@@ -194,8 +194,9 @@ def test_the_fingerprints_of_two_runs_tell_where_they_part(text, tmp_path):
 # ---- Resume
 
 
-def test_k_steps_and_k_more_in_a_new_process_are_2k_steps_to_the_bit(text, tmp_path, k=7):
+def test_k_steps_and_k_more_in_a_new_process_are_2k_steps_to_the_bit(text, tmp_path):
     """7 + 7 steps cross the corpus's wrap after 5 in both halves."""
+    k = 7
     words = [*TINY, "--data", text, "--recipe", "gpt3", "--schedule", "constant", "--warmup-ratio", 0]
     assert run(*words, "--out", tmp_path / "whole", "--steps", 2 * k) == 0
     assert run(*words, "--out", tmp_path / "parts", "--steps", k) == 0

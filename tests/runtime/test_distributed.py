@@ -160,7 +160,7 @@ def test_other_numbers_of_processes_go_on_with_the_same_run(folder, monkeypatch)
 
 @pytest.mark.slow
 def test_when_one_is_lost_the_other_ends_and_the_command_goes_on(folder):
-    """The first killed, the second stopped; each start goes on behind the loss before it.
+    """Process 0 is killed, then process 1 stopped; each start resumes from the last checkpoint of the one before.
 
     The last start ends by a signal to the second process, which is a stop of both.
     """
