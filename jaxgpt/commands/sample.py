@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxgpt.inference import placement
     from jaxgpt.inference.generate import stream
-    from jaxgpt.inference.sampling import make_sampling_params
+    from jaxgpt.inference.sampling import make_sampling_params, prompt_keys
     from jaxgpt.runs.huggingface import load
     from jaxgpt.runtime import device
 
@@ -96,13 +96,14 @@ def main(argv: Sequence[str]) -> int:
         console.note(
             f"longer than the model's context of {context:,} tokens: when it is full, its older half is dropped"
         )
+    prompts = [ids] * config.n
     with device.memory_errors("use a smaller --n"), stop_signals("token") as stopping:
         new = stream(
             load(source, **compute),
-            [ids] * config.n,
+            prompts,
             config.max_new_tokens,
             make_sampling_params(config.temperature, config.top_k, config.top_p, stop=gpt2().eot_token),
-            jax.random.key(config.seed),
+            prompt_keys(jax.random.key(config.seed), prompts),
             chunk_size=1,
             speculate=config.speculate,
         )

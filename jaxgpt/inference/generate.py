@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgpt.errors import UsageError
-from jaxgpt.inference.sampling import SamplingParams, make_sampling_params, sample_token
+from jaxgpt.inference.sampling import SamplingParams, make_sampling_params, prompt_keys, sample_token
 from jaxgpt.models.base import Cache, Generative, Speculative, next_token_logits
 from jaxgpt.models.layers import unstack_layers
 
@@ -77,7 +77,7 @@ def generate(
     Args:
       prompts: token ids; their lengths, from 1 to block_size, may differ.
       max_new_tokens: for each prompt.
-      key: for sampling. New token i of prompt b has fold_in(fold_in(key, b), i). Not needed at temperature 0.
+      key: for sampling, see prompt_keys; not needed at temperature 0.
       temperature: logits are divided by it; 0 takes the likeliest token always (greedy).
       top_k: sample among the k likeliest tokens, and those equal to the last of them; 0: among all.
       top_p: sample among the fewest likeliest tokens, of those left by top_k, that have this probability together
@@ -93,7 +93,8 @@ def generate(
     """
     sampling = make_sampling_params(temperature, top_k, top_p, stop)
     texts: list[list[int]] = [[] for _ in prompts]
-    for chunk in stream(model, prompts, max_new_tokens, sampling, key, speculate=speculate):
+    keys = None if key is None else prompt_keys(key, prompts)
+    for chunk in stream(model, prompts, max_new_tokens, sampling, keys, speculate=speculate):
         for text, tokens in zip(texts, chunk.tokens, strict=True):
             text += tokens
     return texts
@@ -104,26 +105,30 @@ def stream(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     sampling: SamplingParams,
-    key: jax.Array | None = None,
+    keys: np.ndarray | None = None,
     chunk_size: int | None = None,
     speculate: bool = False,
 ) -> Iterator[Chunk]:
     """As `generate`, but yields a chunk whenever each text has `chunk_size` more tokens.
 
     A chunk has fewer where a context is full; with speculation a text may have more, by the accepted drafts.
+
+    Args:
+      keys: uint32 (B, 2), of prompt_keys. New token i of a text is drawn with fold_in(its key, i).
     """
     _check(model, prompts, max_new_tokens)
     if speculate and not (isinstance(model, Speculative) and model.config.predict_tokens > 1):
         raise UsageError("the model predicts one token: it has no heads that draft")
     if speculate and sampling.temperature > 0:
         raise UsageError(f"speculation needs temperature 0, not {sampling.temperature:g}")
-    if key is None and sampling.temperature > 0:
+    if keys is None and sampling.temperature > 0:
         raise UsageError("a temperature above 0 needs a key")
-    # Greedy needs no key, but the program takes one; made of numpy's numbers, it is no program itself.
-    key = jax.random.wrap_key_data(np.zeros(2, np.uint32), impl="threefry2x32") if key is None else key
+    # Greedy needs no keys, but the program takes them; made of numpy's numbers, they are no program of their own.
+    keys = np.zeros((len(prompts), 2), np.uint32) if keys is None else keys
+    keys = jax.random.wrap_key_data(keys, impl="threefry2x32")
     num_drafts = model.config.predict_tokens - 1 if speculate else 0
     model, cache = _init_decoder(model, len(prompts), speculate)
-    return _stream(model, cache, num_drafts, prompts, max_new_tokens, sampling, key, chunk_size or max_new_tokens)
+    return _stream(model, cache, num_drafts, prompts, max_new_tokens, sampling, keys, chunk_size or max_new_tokens)
 
 
 def _stream(
@@ -133,7 +138,7 @@ def _stream(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     sampling: SamplingParams,
-    key: jax.Array,
+    keys: jax.Array,
     chunk_size: int,
 ) -> Iterator[Chunk]:
     room = model.config.block_size
@@ -150,7 +155,7 @@ def _stream(
             context = [text if len(text) <= room else text[-max(room // 2, 1) :] for text in context]
             state = _init_state(context, drafts, width, np.minimum(num_new, max_new_tokens), done, *counts)
         until = min(num_new[active].min() + chunk_size, max_new_tokens)
-        state, cache = _decode_until(model, cache, state, sampling, key, np.int32(until))
+        state, cache = _decode_until(model, cache, state, sampling, keys, np.int32(until))
         num_new, done, counts = np.asarray(state.num_new), np.asarray(state.done), (state.forwards, state.accepted)
         tokens, length = np.asarray(state.tokens).tolist(), np.asarray(state.length)
         ends = length - np.maximum(num_new - max_new_tokens, 0)  # accepted drafts may exceed max_new_tokens
@@ -182,13 +187,14 @@ def init_decoder(model: Generative, B: int, speculate: bool = False) -> tuple[Ge
 
 
 def decode_until(
-    model: Generative, cache: Cache, state: DecodeState, sampling: SamplingParams, key: jax.Array, until: jax.Array
+    model: Generative, cache: Cache, state: DecodeState, sampling: SamplingParams, keys: jax.Array, until: jax.Array
 ) -> tuple[DecodeState, Cache]:
     """Fill the cache, then add tokens until all texts have `until` new ones or are done, or one is full.
 
     Args:
       model, cache: from `init_decoder`.
       state: with speculation, `accepted` has a number for each head that drafts.
+      keys: (B,), one for each text.
     """
     n, room = 1 + len(state.accepted), model.config.block_size
     rows, offsets = jnp.arange(len(state.tokens))[:, None], jnp.arange(n)[None]
@@ -215,7 +221,7 @@ def decode_until(
         idx = state.tokens[rows, end - 1 + offsets]  # (B, n), the newest token and the drafts after it
         if n == 1:
             x, cache = model.decode(idx, cache, state.length - 1, active.astype(jnp.int32))
-            new = sample_token(next_token_logits(model, x[:, 0]), sampling, key, state.num_new)[:, None]
+            new = sample_token(next_token_logits(model, x[:, 0]), sampling, keys, state.num_new)[:, None]
         else:
             x, trunk, cache = model.decode_with_trunk(idx, cache, state.length - 1)
             new = jnp.argmax(next_token_logits(model, x), -1).astype(jnp.int32)

@@ -22,7 +22,7 @@ from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, JaxgptError, UsageError, require
 from jaxgpt.inference import multiple_choice
 from jaxgpt.inference.generate import stream
-from jaxgpt.inference.sampling import SamplingParams, make_sampling_params
+from jaxgpt.inference.sampling import SamplingParams, make_sampling_params, prompt_keys
 from jaxgpt.inference.score import score
 from jaxgpt.models.base import Model
 from jaxgpt.runs.huggingface import load
@@ -80,7 +80,6 @@ class JaxgptLM(TemplateLM):
             raise UsageError(f"batch_size {batch_size}: must be a whole number, at least 1")
         require(0 <= seed < 2**31, "seed", seed, "from 0 to 2**31 - 1")
         self.batch_size, self._seed, self._stage = int(batch_size), seed, stage
-        self._batches = itertools.count()  # of generation, each with another key
         self.model = _load(str(pretrained), device, dtype) if isinstance(pretrained, str | Path) else pretrained
 
     @property
@@ -120,20 +119,23 @@ class JaxgptLM(TemplateLM):
         return [sum(next(scores).log_likelihood for _ in each) for each in windows]
 
     def generate_until(self, requests: list, disable_tqdm: bool = True) -> list[str]:
+        prompts = [self.tok_encode(request.args[0]) for request in requests]
+        keys = prompt_keys(jax.random.key(self._seed), prompts)
         order = Collator(  # the first has most tokens; only equal kwargs share a batch
-            [request.args for request in requests],
+            [(*request.args, key) for request, key in zip(requests, keys, strict=True)],
             sort_fn=lambda args: (-len(self.tok_encode(args[0])), args[0]),
             group_by="gen_kwargs",
             group_fn=lambda args: args[1],
         )
         on_progress, texts = self._stage("texts to write", len(requests)), []
         for batch in order.get_batched(n=self.batch_size):
-            texts += self._generate_batch([context for context, _ in batch], batch[0][1])
+            contexts, (gen_kwargs, *_), batch_keys = zip(*batch, strict=True)
+            texts += self._generate_batch(contexts, gen_kwargs, np.stack(batch_keys))
             on_progress(len(batch))
         return order.get_original(texts)
 
-    def _generate_batch(self, contexts: list[str], gen_kwargs: dict[str, Any]) -> list[str]:
-        """What follows the contexts, up to the first of their stop strings."""
+    def _generate_batch(self, contexts: Sequence[str], gen_kwargs: dict[str, Any], keys: np.ndarray) -> list[str]:
+        """What follows the contexts, up to the first of their stop strings; `keys` are those of prompt_keys."""
         kwargs = normalize_gen_kwargs(gen_kwargs, self.max_gen_toks)
         until = handle_stop_sequences(kwargs.pop("until"), eos=gpt2().decode([self.eot_token_id]))
         max_new_tokens = kwargs.pop("max_gen_toks")
@@ -147,12 +149,9 @@ class JaxgptLM(TemplateLM):
         prompts = [self.tok_encode(context)[-room:] or [self.prefix_token_id] for context in contexts]
         texts: list[list[int]] = [[] for _ in prompts]
         num_new = 0
-        num_padding = self.batch_size - len(prompts)  # every batch has the same size, and so the same program
-        key_data = device.put(np.array([self._seed, next(self._batches)], np.uint32))
-        key = jax.random.wrap_key_data(key_data, impl="threefry2x32")
-        for chunk in stream(
-            self.model, prompts + prompts[-1:] * num_padding, max_new_tokens, sampling, key, STOP_CHECK_TOKENS
-        ):
+        padding = self.batch_size - len(prompts)  # every batch has the same size, and so the same program
+        prompts, keys = prompts + prompts[-1:] * padding, np.pad(keys, ((0, padding), (0, 0)), "edge")
+        for chunk in stream(self.model, prompts, max_new_tokens, sampling, keys, STOP_CHECK_TOKENS):
             for text, tokens in zip(texts, chunk.tokens, strict=False):
                 text += tokens
             num_new = min(num_new + STOP_CHECK_TOKENS, max_new_tokens)

@@ -1,6 +1,9 @@
 """How the next token is sampled: temperature, top-k and top-p, none of which changes the compiled program."""
 
+import collections
 import dataclasses
+import hashlib
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -49,17 +52,35 @@ def make_sampling_params(
     )
 
 
-def sample_token(logits: jax.Array, sampling: SamplingParams, key: jax.Array, num_new: jax.Array) -> jax.Array:
-    """The next token of each text, int32 (B,), from float32 logits (B, V), after `num_new`, int32 (B,), new ones."""
+def prompt_keys(key: jax.Array, prompts: Sequence[Sequence[int]]) -> np.ndarray:
+    """A random key for each prompt, uint32 (B, 2), as jax.random.key_data has it.
+
+    It depends on the prompt and on how many equal ones are before it, and neither on its row nor on other prompts: in
+    any batch and in any order a prompt gets the same text.
+    """
+    secret, counts, keys = np.asarray(jax.random.key_data(key)).tobytes(), collections.Counter(), []
+    for prompt in prompts:
+        ids = np.asarray(prompt, "<i8").tobytes()
+        keys.append(hashlib.blake2b(ids, key=secret, salt=counts[ids].to_bytes(8, "little"), digest_size=8).digest())
+        counts[ids] += 1
+    return np.frombuffer(b"".join(keys), "<u4").reshape(-1, 2)
+
+
+def sample_token(logits: jax.Array, sampling: SamplingParams, keys: jax.Array, num_new: jax.Array) -> jax.Array:
+    """The next token of each text, int32 (B,).
+
+    Args:
+      logits: float32 (B, V).
+      keys: (B,), one for each text.
+      num_new: int32 (B,), how many new tokens each has.
+    """
 
     def sample() -> jax.Array:
         # The highest is 0, so that no temperature can overflow.
         x = (logits - logits.max(-1, keepdims=True)) / sampling.temperature
         x = jnp.where(mask_top(x, jnp.ones_like(x), sampling.top_k), x, -jnp.inf)
         x = jnp.where(mask_top(x, jax.nn.softmax(x), sampling.top_p), x, -jnp.inf)
-        rows = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(len(x)))
-        keys = jax.vmap(jax.random.fold_in)(rows, num_new)
-        return jax.vmap(jax.random.categorical)(keys, x).astype(jnp.int32)
+        return jax.vmap(jax.random.categorical)(jax.vmap(jax.random.fold_in)(keys, num_new), x).astype(jnp.int32)
 
     return jax.lax.cond(sampling.temperature > 0, sample, lambda: jnp.argmax(logits, axis=-1).astype(jnp.int32))
 

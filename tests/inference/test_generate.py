@@ -11,7 +11,7 @@ import scipy.stats
 import jaxgpt.inference.generate
 from jaxgpt.errors import UsageError
 from jaxgpt.inference.generate import DecodeState, decode_until, generate, init_decoder, stream
-from jaxgpt.inference.sampling import SamplingParams, make_sampling_params
+from jaxgpt.inference.sampling import SamplingParams, make_sampling_params, prompt_keys
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.convert import with_config, with_n_heads
 from jaxgpt.models.gpt2 import GPT2
@@ -145,7 +145,9 @@ def test_it_ends_when_all_texts_have(model):
     model, cache = init_decoder(model, 1)
     tokens, none = np.array([[*PROMPTS[1], *[0] * 126]], np.int32), np.zeros(1, np.int32)
     state = DecodeState(tokens, none + 3, 0, none, np.zeros(1, bool), 0, none[:0])
-    state, _ = jax.jit(decode_until)(model, cache, state, make_sampling_params(0, stop=free[4]), jax.random.key(0), 10)
+    state, _ = jax.jit(decode_until)(
+        model, cache, state, make_sampling_params(0, stop=free[4]), jax.random.split(jax.random.key(0), 1), 10
+    )
     assert state.num_new.item() == free.index(free[4]) + 1
 
 
@@ -161,9 +163,8 @@ def test_the_highest_temperature_is_a_number(model):
 @pytest.mark.parametrize("chunk_size", [1, 2, 7, 1000])
 def test_a_stream_gives_the_same_in_chunks(model, chunk_size):
     whole = generate(model, PROMPTS, 33, jax.random.key(3), temperature=0.9, top_k=9)
-    parts = list(
-        stream(model, PROMPTS, 33, make_sampling_params(0.9, top_k=9), jax.random.key(3), chunk_size=chunk_size)
-    )
+    keys = prompt_keys(jax.random.key(3), PROMPTS)
+    parts = list(stream(model, PROMPTS, 33, make_sampling_params(0.9, top_k=9), keys, chunk_size=chunk_size))
     assert joined(parts) == whole
     assert max(len(part.tokens[0]) for part in parts) <= chunk_size
     assert (parts[-1].forwards, parts[-1].accepted) == (4 * 33, [])
@@ -290,14 +291,17 @@ def test_generated_tokens_have_the_models_probabilities(model):
     )
 
 
-def test_a_text_depends_on_key_and_row_alone(model):
-    """Not on how many others there are, how long they are, nor in what chunks it is made."""
+def test_a_text_depends_on_key_and_prompt_alone(model):
+    """Not on its row, nor on how many others there are, nor on how long they are."""
     key = jax.random.key(7)
     together = generate(model, PROMPTS, 20, key, temperature=1.2)
-    assert together[:2] == generate(model, PROMPTS[:2], 20, key, temperature=1.2)
+    for rows in ([0, 1], [3, 0, 2, 1], [2], [1, 3, 0]):
+        texts = generate(model, [PROMPTS[row] for row in rows], 20, key, temperature=1.2)
+        assert texts == [together[row] for row in rows]
     assert together != generate(model, PROMPTS, 20, jax.random.key(8), temperature=1.2)
     same = generate(model, [PROMPTS[1]] * 3, 20, key, temperature=1.2)
-    assert len({tuple(text) for text in same}) == 3  # each row draws for itself
+    assert len({tuple(text) for text in same}) == 3  # equal prompts, draws of their own
+    assert same[0] == together[1]
 
 
 @pytest.mark.parametrize("choice", [{"temperature": 0}, {"temperature": 3.0}, {"temperature": 3.0, "top_p": 0.9}])
@@ -337,7 +341,8 @@ def test_all_lengths_and_settings_have_two_programs():
 
     assert compiled(ten_lengths) == 2
     assert compiled(ten_lengths) == 0
-    assert compiled(lambda: list(stream(model, [[1, 2]], 9, make_sampling_params(top_p=0.5), key, chunk_size=2))) == 0
+    keys = prompt_keys(key, [[1, 2]])
+    assert compiled(lambda: list(stream(model, [[1, 2]], 9, make_sampling_params(top_p=0.5), keys, chunk_size=2))) == 0
     assert compiled(lambda: generate(model, np.array([[1, 2]]), 9, temperature=0)) == 0  # without a key, too
     assert compiled(lambda: generate(model, [[1, 2]] * 2, 9, key)) == 2  # another number of texts
 
@@ -357,8 +362,8 @@ def test_the_gpu_program(h100, num_drafts):
         shape(B, 1026), shape(B), shape(), shape(B), shape(B, dtype=jnp.bool), shape(), shape(num_drafts)
     )
     sampling = SamplingParams(*[shape(dtype=jnp.float32)] * 3, shape())
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    arguments = h100((model, cache, state, sampling, key, shape()))
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), B))
+    arguments = h100((model, cache, state, sampling, keys, shape()))
     program = jax.jit(decode_until, donate_argnames="cache").lower(*arguments).compile()
     cache_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
     columns = 1024 + 128 * num_drafts  # a draft may stand after the context

@@ -165,13 +165,14 @@ def write(lm, prompts, **kwargs):
 
 
 def test_sampling_follows_the_seed(ours):
-    def texts(seed, **kwargs):
-        lm = harness.JaxgptLM(ours.model, batch_size=4, seed=seed)
+    def texts(seed, batch_size=4, **kwargs):
+        lm = harness.JaxgptLM(ours.model, batch_size=batch_size, seed=seed)
         return write(lm, ["Hi", "Hi", "So"], until=[], max_gen_toks=8, do_sample=True, **kwargs)
 
     first = texts(1, temperature=1.0)
     assert texts(1, temperature=1.0) == first != texts(2, temperature=1.0)
     assert first[0] != first[1]  # the same prompt, draws of its own
+    assert texts(1, batch_size=2, temperature=1.0) == first
     greedy = write(ours, ["Hi", "Hi", "So"], until=[], max_gen_toks=8)
     assert texts(1, temperature=1.0, top_k=1) == texts(1, temperature=5.0, top_p=1e-6) == greedy
     assert texts(1, temperature=0.0) == greedy != first

@@ -35,7 +35,10 @@ CHOICES = [
 def test_draws_have_the_right_probabilities(choice):
     rows, logits = 20_000, np.random.default_rng(0).normal(size=40).astype(np.float32) * 2
     draws = jax.jit(sample_token)(
-        jnp.tile(logits, (rows, 1)), make_sampling_params(**choice), jax.random.key(1), jnp.full(rows, 5)
+        jnp.tile(logits, (rows, 1)),
+        make_sampling_params(**choice),
+        jax.random.split(jax.random.key(1), rows),
+        jnp.full(rows, 5),
     )
     expected = probabilities(logits, **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} | choice)) * rows
     counts = np.bincount(draws, minlength=40)
@@ -53,7 +56,7 @@ def test_a_temperature_near_0_is_greedy_and_does_not_overflow():
     logits = jnp.array([[1e4, 1e4 - 1, -1e4, 3.0]] * 2)
     for temperature in (0.0, 1e-45, 1e-6, 1e-3):
         assert sample_token(
-            logits, make_sampling_params(temperature), jax.random.key(0), jnp.zeros(2, int)
+            logits, make_sampling_params(temperature), jax.random.split(jax.random.key(0), 2), jnp.zeros(2, int)
         ).tolist() == [0, 0]
 
 

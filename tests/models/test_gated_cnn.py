@@ -20,7 +20,7 @@ from jaxgpt.commands import train
 from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.errors import UsageError
 from jaxgpt.inference.generate import generate
-from jaxgpt.inference.sampling import make_sampling_params, sample_token
+from jaxgpt.inference.sampling import make_sampling_params, prompt_keys, sample_token
 from jaxgpt.models.base import next_token_logits
 from jaxgpt.models.configs import GatedCNNConfig
 from jaxgpt.models.convert import with_config
@@ -60,10 +60,7 @@ def next_logits(model, tokens, length):
     return next_token_logits(model, model.hidden(tokens)[:, length - 1])
 
 
-# The draws of a text depend on its row and on nothing else of the others.
-draw_of_row = jax.jit(
-    lambda logits, row, *args: sample_token(jnp.broadcast_to(logits, (8, logits.shape[1])), *args)[row]
-)
+sample = jax.jit(sample_token)
 
 
 def tokens_of(shape, seed=0):
@@ -207,15 +204,16 @@ def test_a_head_for_labels_reads_the_last_token():
 PROMPTS = [[5], [1, 2, 3], [60, 0, 7, 7, 9, 30, 31], list(range(16)), [9] * 11]
 
 
-def without_a_cache(model, prompt, row, max_new_tokens, sampling, key):
+def without_a_cache(model, prompt, max_new_tokens, sampling, key):
     """One token at a time, the whole context anew for each; a full one loses its older half."""
     room, context, new = model.config.block_size, list(prompt), []
+    keys = jax.random.wrap_key_data(prompt_keys(key, [prompt]))
     for made in range(max_new_tokens):
         if len(context) > room:
             context = context[-(room // 2) :]
         x = np.array([context + [0] * (room - len(context))], np.int32)
         logits = next_logits(model, x, len(context))
-        new.append(int(draw_of_row(logits, row, sampling, key, np.full(8, made))))
+        new.append(int(sample(logits, sampling, keys, np.array([made]))[0]))
         context.append(new[-1])
     return new
 
@@ -224,7 +222,7 @@ def without_a_cache(model, prompt, row, max_new_tokens, sampling, key):
 def test_the_text_is_that_without_a_cache(model, temperature):
     """Prompts of other lengths, all at once, through contexts that are full several times."""
     key, sampling = jax.random.key(3), make_sampling_params(temperature, top_k=20)
-    expected = [without_a_cache(model, prompt, row, 30, sampling, key) for row, prompt in enumerate(PROMPTS)]
+    expected = [without_a_cache(model, prompt, 30, sampling, key) for prompt in PROMPTS]
     assert len({tuple(text) for text in expected}) == len(PROMPTS) and min(map(len, map(set, expected))) > 4
     assert generate(model, PROMPTS, 30, key, temperature, top_k=20) == expected
 
@@ -234,7 +232,7 @@ def test_a_prompt_of_many_reads_gives_the_text_that_it_gives_alone():
     model = make(dataclasses.replace(CONFIG, block_size=150))
     prompts = [tokens_of(n, seed=n).tolist() for n in (1, 31, 32, 33, 64, 100, 140)]
     together = generate(model, prompts, 20, temperature=0)
-    assert together == [without_a_cache(model, p, 0, 20, make_sampling_params(0), jax.random.key(0)) for p in prompts]
+    assert together == [without_a_cache(model, p, 20, make_sampling_params(0), jax.random.key(0)) for p in prompts]
 
 
 @pytest.mark.parametrize("pieces", [[16], [1] * 16, [7, 1, 3, 5]], ids=["whole", "one by one", "mixed"])
