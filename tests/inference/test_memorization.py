@@ -103,7 +103,7 @@ def test_a_model_that_saw_them_more_often_exposes_them_more(trained, tmp_path, c
         assert memorization.EXPLANATION in said[name] and "│ 16 times    │ 1        │" in said[name]
     first, often = ({row["repeats"]: row for row in found[name]["by_repeats"]} for name in ("untrained", "trained"))
     assert max(row["exposure_mean"] for row in first.values()) < 5 and first[16]["written"] == 0
-    assert often[1]["exposure_mean"] < 5 and often[16]["exposure_mean"] == 7
+    assert often[1]["exposure_mean"] < often[16]["exposure_mean"] == 7
     assert often[1]["extrapolated_mean"] < often[4]["extrapolated_mean"] < often[16]["extrapolated_mean"] > 9
 
 
