@@ -34,6 +34,7 @@ class Model(Protocol):
     """A pytree of float32 parameters that nothing changes after it is made; its config is static."""
 
     config: ModelConfig
+    STACKS: tuple[str, ...]  # names of its attributes that are stacks of layers
 
     def hidden(self, tokens: jax.Array, positions: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
         """What the output matrix reads to predict the next token, (B, T, C).
@@ -51,8 +52,6 @@ class Model(Protocol):
 
 class Generative(Model, Protocol):
     """A model that can write text, each token computed once; best made of layers.unstack_layers(model)."""
-
-    STACKS: tuple[str, ...]  # names of its attributes that are stacks of layers
 
     def init_cache(self, B: int, length: int) -> Cache:
         """An empty cache for B texts of up to `length` tokens."""

@@ -6,15 +6,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgpt.models.base import Model
 from jaxgpt.training.config import OptimizerConfig
 
 
-def lr_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+def lr_schedule(config: OptimizerConfig, steps: int, lead: float = 0) -> optax.Schedule:
     """The learning rate of step 0, 1, ..., steps - 1.
 
     In the first w = warmup_ratio * steps steps it is lr * (step + 1) / w; then it stays at lr, or follows half a cosine
     down to lr * min_lr_ratio at `steps`: get_lr of build-nanogpt, which does not lose the first step to lr = 0 either.
+
+    Args:
+      lead: how many steps more the run would have done with its batches always as large as now; the schedule is that of
+        step + lead, of steps + lead.
     """
+    if lead:
+        schedule = lr_schedule(config, steps + lead)
+        return lambda step: schedule(step + lead)
     warmup = round(config.warmup_ratio * steps)
     decay_schedule = optax.constant_schedule(config.lr)
     if config.schedule == "cosine" and steps > warmup:
@@ -41,6 +49,12 @@ def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule | float) ->
     return optax.chain(optax.clip_by_global_norm(config.grad_clip), adamw) if config.grad_clip else adamw
 
 
+def updates_done(opt_state: optax.OptState) -> int:
+    """How many updates of the weights an optimizer has made: a run's steps but for those that were skipped."""
+    (_, count), *_ = optax.tree.get_all_with_path(opt_state, "count")
+    return int(count)
+
+
 def adam(beta1: float, beta2: float, eps: float) -> optax.GradientTransformationExtraArgs:
     """optax.scale_by_adam (Kingma & Ba, 2015, algorithm 1) that can skip a step and leave the moments as they are.
 
@@ -62,11 +76,9 @@ def adam(beta1: float, beta2: float, eps: float) -> optax.GradientTransformation
     return optax.GradientTransformationExtraArgs(optax.scale_by_adam().init, update)
 
 
-def matrices(params: Any) -> Any:
-    """True where a parameter is a weight matrix or an embedding.
+def matrices(params: Model) -> Any:
+    """True where a model's parameter is a matrix: a kernel, an embedding, an adapter's; not a bias or a norm's scale.
 
-    By name: stacked over the layers, a bias has two axes as well.
+    In a stack of layers a parameter has one more axis than in one layer.
     """
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: any(name in jax.tree_util.keystr(path) for name in ("kernel", "embedding")), params
-    )
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf.ndim - (path[0].name in params.STACKS) > 1, params)

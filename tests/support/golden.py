@@ -1,10 +1,11 @@
 """Reference numbers from PyTorch's GPT-2: what jaxgpt's model, gradients and optimizer must equal.
 
-`python tests/support/golden.py` (needs torch and transformers) writes golden.npz beside it, which the tests compare
-with where PyTorch is not installed; where it is, they also run `pytorch()` afresh.
+`python tests/support/golden.py` (needs torch, transformers and peft) writes golden.npz beside it, which the tests
+compare with where these are not installed; where they are, they also run `pytorch()` and `peft()` afresh.
 """
 
 import math
+import warnings
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ STORED = Path(__file__).with_name("golden.npz")
 CONFIG = GPT2Config(vocab_size=131, block_size=24, n_layer=3, n_head=3, n_embd=36)
 B, T, STEPS = 3, 20, 10
 NEEDS_PYTORCH = "PyTorch's own run needs torch and transformers"
+LORA = {"lora": 4, "lora_alpha": 8.0, "lora_on": "attn.c_attn"}
 # The two recipes of train.py. The second: warm-up over 2 steps, a cosine to a tenth, decay on matrices, clipping.
 RECIPES = {
     "chapter": {"lr": 3e-3, "schedule": "constant", "warmup_ratio": 0.0, "min_lr_ratio": 0.1}
@@ -61,14 +63,6 @@ def pytorch_model(config: GPT2Config, seed: int = 0, spread: float = 0.1):
 
 def pytorch() -> dict[str, np.ndarray]:
     """Weights, and the logits, gradients and losses that PyTorch computes from them, by name."""
-    import torch
-
-    def loss_of(model, x, y):
-        logits = model(torch.tensor(x, dtype=torch.long)).logits
-        return torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), torch.tensor(y, dtype=torch.long).flatten()
-        ), logits
-
     model, (x, y) = pytorch_model(CONFIG), batches()[0]
     out = {f"weight:{name}": value.detach().numpy().copy() for name, value in model.named_parameters()}
     loss, logits = loss_of(model, x, y)
@@ -78,37 +72,70 @@ def pytorch() -> dict[str, np.ndarray]:
 
     for recipe, flags in RECIPES.items():
         model = pytorch_model(CONFIG)
-        matrices = [p for p in model.parameters() if p.dim() >= 2]
-        others = [p for p in model.parameters() if p.dim() < 2]
-        decay = flags["weight_decay"]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": decay},
-                {"params": others, "weight_decay": decay if flags["decay"] == "all" else 0.0},
-            ],
-            betas=(flags["beta1"], flags["beta2"]),
-            eps=flags["eps"],
-        )
-        losses, norms = [], []
-        for step, (x, y) in enumerate(batches()):
-            lr, warmup = flags["lr"], round(flags["warmup_ratio"] * STEPS)
-            if step < warmup:
-                lr *= (step + 1) / warmup
-            elif flags["schedule"] == "cosine":
-                half_turn = math.cos(math.pi * (step - warmup) / (STEPS - warmup))
-                lr *= flags["min_lr_ratio"] + (1 - flags["min_lr_ratio"]) * 0.5 * (1 + half_turn)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.zero_grad()
-            loss, _ = loss_of(model, x, y)
-            loss.backward()
-            norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), flags["grad_clip"] or math.inf).item())
-            optimizer.step()
-            losses.append(loss.item())
+        losses, norms = train(model, flags, batches())
         out[f"losses:{recipe}"] = np.array(losses)
         out[f"grad_norms:{recipe}"] = np.array(norms)
         out |= {f"after:{recipe}:{name}": value.detach().numpy() for name, value in model.named_parameters()}
     return out
+
+
+def peft() -> dict[str, np.ndarray]:
+    """peft's adapters on the same weights, before and after twice the batches with the gpt3 recipe, and the losses."""
+    import peft
+    import torch
+
+    config = peft.LoraConfig(
+        r=LORA["lora"], lora_alpha=LORA["lora_alpha"], target_modules=[LORA["lora_on"]], fan_in_fan_out=True
+    )
+    with warnings.catch_warnings(category=FutureWarning, action="ignore"):  # transformers' own, about peft
+        model = peft.get_peft_model(pytorch_model(CONFIG), config)
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    with torch.no_grad():
+        for value in trained.values():  # peft begins with B = 0
+            value.add_(0.1 * torch.randn_like(value))
+    out = {f"adapter:{name}": value.detach().numpy().copy() for name, value in trained.items()}
+    losses, _ = train(model, RECIPES["gpt3"], batches() * 2)
+    out["losses:peft"] = np.array(losses)
+    return out | {f"adapted:{name}": value.detach().numpy() for name, value in trained.items()}
+
+
+def loss_of(model, x, y):
+    """The mean loss of a batch, and its logits."""
+    import torch
+
+    logits = model(torch.tensor(x, dtype=torch.long)).logits
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.tensor(y, dtype=torch.long).flatten()), logits
+
+
+def train(model, flags, batches) -> tuple[list[float], list[float]]:
+    """A step of PyTorch's AdamW for each batch; the losses and the norms of the gradients."""
+    import torch
+
+    steps, warmup = len(batches), round(flags["warmup_ratio"] * len(batches))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decay = flags["weight_decay"]
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": decay if flags["decay"] == "all" else 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=(flags["beta1"], flags["beta2"]), eps=flags["eps"])
+    losses, norms = [], []
+    for step, (x, y) in enumerate(batches):
+        lr = flags["lr"]
+        if step < warmup:
+            lr *= (step + 1) / warmup
+        elif flags["schedule"] == "cosine":
+            half_turn = math.cos(math.pi * (step - warmup) / (steps - warmup))
+            lr *= flags["min_lr_ratio"] + (1 - flags["min_lr_ratio"]) * 0.5 * (1 + half_turn)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.zero_grad()
+        loss, _ = loss_of(model, x, y)
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(parameters, flags["grad_clip"] or math.inf).item())
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, norms
 
 
 def from_hugging_face(tensors: dict[str, np.ndarray]) -> GPT2:
@@ -122,5 +149,5 @@ def from_hugging_face(tensors: dict[str, np.ndarray]) -> GPT2:
 
 
 if __name__ == "__main__":
-    np.savez_compressed(STORED, **pytorch())
+    np.savez_compressed(STORED, **pytorch(), **peft())
     print(f"{STORED}: {STORED.stat().st_size:,} bytes")

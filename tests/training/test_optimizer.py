@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import jax
@@ -6,9 +7,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.models.base import shapes
+from jaxgpt.models.configs import GatedCNNConfig
 from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import lr_schedule, make_optimizer, matrices
+from tests.support.models import new_model
 
 
 def get_lr(it, max_lr, max_steps, warmup_steps, min_ratio):
@@ -51,30 +54,46 @@ def adamw(params, grads, lr, beta1, beta2, eps, weight_decay, decayed, clip):
     return params
 
 
+MATRICES = ("kernel", "embedding", "lora_a", "lora_b")
+
+
+def by_name(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path).removesuffix(".value"): leaf for path, leaf in leaves}
+
+
 @pytest.mark.parametrize("decay, clip", [("all", 0.0), ("matrices", 1.0)])
-def test_adamw_is_the_papers(decay, clip):
-    rng = np.random.default_rng(0)
-    shapes = {"kernel": (3, 4, 5), "bias": (3, 5), "embedding": (7, 4), "scale": (4,)}
-    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    grads = [{n: rng.normal(size=s).astype(np.float32) for n, s in shapes.items()} for _ in range(5)]
+def test_adamw_is_the_papers(tiny, decay, clip):
+    model, rng = new_model(dataclasses.replace(tiny, lora=2), jax.random.key(0)), np.random.default_rng(0)
+    grads = [jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), model) for _ in range(3)]
     config = OptimizerConfig(0.01, beta2=0.95, weight_decay=0.1, decay=decay, grad_clip=clip)
     tx = make_optimizer(config, lr_schedule(config, 5))
-    state, got = tx.init(params), params
+    update, state, got = jax.jit(tx.update), tx.init(model), model
     for g in grads:
-        updates, state = tx.update(g, state, got)
+        updates, state = update(g, state, got)
         got = optax.apply_updates(got, updates)
-    decayed = set(shapes) if decay == "all" else {"kernel", "embedding"}
-    want = adamw(params, grads, 0.01, 0.9, 0.95, 1e-8, 0.1, decayed, clip)
-    for name in shapes:
-        np.testing.assert_allclose(got[name], want[name], atol=1e-6)
+    decayed = {name for name in by_name(model) if decay == "all" or name.endswith(MATRICES)}
+    want = adamw(by_name(model), map(by_name, grads), 0.01, 0.9, 0.95, 1e-8, 0.1, decayed, clip)
+    for name, value in by_name(got).items():
+        np.testing.assert_allclose(value, want[name], atol=1e-6, err_msg=name)
 
 
-def test_stacked_biases_are_not_matrices(tiny):
-    model = jax.eval_shape(lambda: GPT2(tiny, jax.random.key(0)))
-    decayed = {jax.tree_util.keystr(path) for path, yes in jax.tree_util.tree_leaves_with_path(matrices(model)) if yes}
-    kernels = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
-    assert {name.removesuffix(".value") for name in decayed} == {
-        ".wte.embedding",
-        ".wpe.embedding",
-        *(f".h.{name}.kernel" for name in kernels),
-    }
+def test_every_models_matrices_decay(tiny):
+    """Adapters, heads and convolutions too; biases and norms do not, though a stack gives them another axis."""
+    configs = [
+        dataclasses.replace(tiny, lora=2, lora_on="attn.c_attn,mlp.c_proj", n_labels=3),
+        dataclasses.replace(tiny, n_layer=3, predict_tokens=2, untied_head=True),
+        GatedCNNConfig(vocab_size=61, block_size=16, n_layer=2, n_embd=8),
+    ]
+    for config in configs:
+        model = shapes(config)
+        decayed = [name for name, yes in by_name(matrices(model)).items() if yes]
+        assert decayed == [name for name in by_name(model) if name.endswith(MATRICES)]
+
+
+def test_a_schedule_goes_on_with_other_batches():
+    """40 of 100 steps, then batches twice as large: 30 more, of which the rates are every second of those before."""
+    config = OptimizerConfig(6e-4, "cosine", 0.5, 0.1)
+    rates = jax.vmap(lr_schedule(config, 70, lead=-20))(jnp.arange(40, 70))
+    want = [get_lr(it, 6e-4, 50, 25, 0.1) for it in range(20, 50)]
+    np.testing.assert_allclose(rates, want, rtol=1e-5)
