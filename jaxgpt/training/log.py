@@ -35,7 +35,7 @@ class MetricsLog:
       path: the log.jsonl of the run; rows of steps from `start` on, left by a run that was killed, are cut off.
       start: the first step of this process.
       steps: the length of the run.
-      learning_rates: of each step from `start` on.
+      learning_rates: of each update from step `start` on; a skipped step is none, and leaves its own to the next one.
       skip: how many steps in a row may have a loss or gradient norm that is not finite.
       hash_every: steps between fingerprints of the state; 0: none.
       minimize: the metric that is minimized, which is shown too if it is not the loss.
@@ -53,7 +53,7 @@ class MetricsLog:
         minimize: str = "loss",
         late: bool = True,
     ):
-        self._start, self._learning_rates = start, learning_rates
+        self._learning_rates, self._updates = learning_rates, 0
         self._skip, self._hash_every, self._minimize, self._late = skip, hash_every, minimize, late
         self._file = RowFile(path, start)
         self._bad_steps = broadcast_from_process_0(self._file.skipped_at_end)  # only process 0 has the log
@@ -98,8 +98,7 @@ class MetricsLog:
         Raises:
           NumericsError: the loss or gradient norm of a step is not finite, and that of `skip` before it.
         """
-        facts = {"step": before.step, "lr": float(self._learning_rates[before.step - self._start])}
-        facts |= {"position": before.position, "tokens_seen": run.tokens_seen}
+        facts = {"step": before.step, "position": before.position, "tokens_seen": run.tokens_seen}
         if self._hash_every and run.step % self._hash_every == 0:
             metrics = metrics | {"state": combined_fingerprint(run.state)}
         pending, self._pending = self._pending, (facts, run.tokens_seen - before.tokens_seen, metrics, validation)
@@ -132,7 +131,9 @@ class MetricsLog:
                 f"or skip such steps with --skip-bad-steps {self._skip + 1}"
             )
         val = {f"val_{name}": value for name, value in validation.items()}
-        row = {"step": facts["step"], "loss": values["loss"], **values, **facts, **speed, **state, **val}
+        lr = float(self._learning_rates[self._updates])
+        self._updates += is_finite
+        row = {"step": facts["step"], "loss": values["loss"], **values, "lr": lr, **facts, **speed, **state, **val}
         non_finite = {
             name: None for name, value in (values | val).items() if not math.isfinite(value)
         }  # JSON has no NaN

@@ -97,6 +97,7 @@ def run_locked(
     from jaxgpt.runtime.profiler import Profiler
     from jaxgpt.training.log import MetricsLog
     from jaxgpt.training.loop import train
+    from jaxgpt.training.optimizer import updates_done
     from jaxgpt.training.setup import LESS_MEMORY, build_trainer, choose_mesh
     from jaxgpt.training.validation import Validator
 
@@ -157,7 +158,9 @@ def run_locked(
             steps,
             lambda: bool(received) and jax.process_count() == 1,
         )
-        learning_rates = jax.device_get(jax.vmap(trainer.schedule)(jax.numpy.arange(run.step, steps)))
+        first = updates_done(run.state.opt_state)
+        updates = jax.numpy.arange(first, first + steps - run.step)
+        learning_rates = jax.device_get(jax.vmap(trainer.schedule)(updates))
         metrics_log = MetricsLog(
             process_dir / "log.jsonl",
             run.step,

@@ -112,7 +112,7 @@ def train_step(
     Returns:
       The next state, and float32 () metrics: the objective's as means over the batch before the update, and
       `grad_norm`, the global norm of the minimized mean's gradient before clipping. Where the minimized mean or the
-      norm is not finite, the state is the old one but for its counters, if `tx` is of optimizer.make_optimizer; with
+      norm is not finite, the state is the old one but for `step`, if `tx` is of optimizer.make_optimizer; with
       another, its moments see a gradient of 0.
     """
     keys = None if frozen.key is None else sequence_keys(frozen.key, state.step, len(batch["tokens"]))
@@ -124,6 +124,10 @@ def train_step(
     with jax.named_scope("optimizer"):
         tx = optax.with_extra_args_support(tx)
         updates, opt_state = tx.update(grads, state.opt_state, state.model, is_finite=is_finite)
+        # The optimizer's counters stay with a skipped step; its moments were chosen in optimizer.adam.
+        opt_state = jax.tree.map(
+            lambda new, old: new if new.ndim else jnp.where(is_finite, new, old), opt_state, state.opt_state
+        )
         model = jax.tree.map(lambda p, u: jnp.where(is_finite, p + u, p), state.model, updates)
     means = {name: mean(metric) for name, metric in metrics.items()} | {objective.minimize: total / count}
     return TrainState(state.step + 1, model, opt_state), means | {"grad_norm": grad_norm}

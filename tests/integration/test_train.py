@@ -169,7 +169,7 @@ def test_a_bad_batch_is_skipped_where_that_was_asked_for(text, tmp_path, monkeyp
         return {"loss": (jax.numpy.where(batch["tokens"].sum() == third, jax.numpy.nan, total), count)}
 
     monkeypatch.setitem(OBJECTIVES, "next_token", dataclasses.replace(next_token.OBJECTIVE, loss=spoilt))
-    words = [*TINY, "--data", text, "--steps", 5, "--hash-every", 1, "--save-every", 2]
+    words = [*TINY, "--data", text, "--steps", 5, "--hash-every", 1, "--save-every", 2, "--warmup-ratio", 1, "--lr", 5]
     assert run(*words, "--out", tmp_path / "stopped") == 5
     assert "error: step 2: loss nan" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "stopped" / "checkpoints").iterdir()] == ["2"]
@@ -178,6 +178,7 @@ def test_a_bad_batch_is_skipped_where_that_was_asked_for(text, tmp_path, monkeyp
     assert numbers(tmp_path / "stopped") == numbers(tmp_path / "whole")
     assert [row["loss"] is None for row in rows(tmp_path / "whole")] == [False, False, True, False, False]
     assert len({row["state"] for row in rows(tmp_path / "whole")}) == 5  # a skipped step is counted
+    assert [row["lr"] for row in rows(tmp_path / "whole")] == [1, 2, 3, 3, 4]  # and is no update
     assert saved_bits(tmp_path / "stopped", 5) == saved_bits(tmp_path / "whole", 5)
 
 

@@ -88,7 +88,7 @@ def test_rows_of_a_killed_run_are_cut_off(tmp_path, damage, tail):
 
 def test_steps_that_are_not_finite_may_be_skipped_but_not_more_in_a_row_than_was_said(tmp_path, capsys):
     losses = [7.0, float("nan"), float("inf"), 6.0, float("nan"), float("nan"), float("nan")]
-    with MetricsLog(tmp_path / "log.jsonl", 0, 9, RATES, skip=2) as report:
+    with MetricsLog(tmp_path / "log.jsonl", 0, 9, [0.1, 0.2, 0.3], skip=2) as report:
         for step, value in enumerate(losses):
             add(report, step, metrics(value))
         with pytest.raises(NumericsError, match=r"step 6: .*--skip-bad-steps 3"):
@@ -96,6 +96,7 @@ def test_steps_that_are_not_finite_may_be_skipped_but_not_more_in_a_row_than_was
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["loss"] for row in rows] == [7.0, None, None, 6.0, None, None]
     assert [row.get("skipped", False) for row in rows] == [False, True, True, False, True, True]
+    assert [row["lr"] for row in rows] == [0.1, 0.2, 0.2, 0.2, 0.3, 0.3]  # the next update takes a skipped step's
     assert capsys.readouterr().out.count("not finite: skipped") == 4
     assert report.summary().startswith("loss 6.5000 (mean of the last 2 steps)")
 
