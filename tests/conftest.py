@@ -55,12 +55,12 @@ LRUCache.put = put_at_once
 real_build_trainer = functools.lru_cache(maxsize=64)(setup.build_trainer)
 
 
-def build_trainer(config, mesh=None, objective=None):
+def build_trainer(config, mesh=None, objective=None, lead=0):
     """Runs of a process whose trainers are the same have one trainer, and trace its programs once."""
     steps = config.run.steps if config.optimizer.lr_depends_on_steps else RunConfig.steps
     data = DataConfig(B=config.data.B, T=config.data.T, accumulate=config.data.accumulate)
     config = dataclasses.replace(config, run=RunConfig(steps=steps), data=data)
-    return real_build_trainer(config, mesh or setup.single_device(), objective)
+    return real_build_trainer(config, mesh or setup.single_device(), objective, lead)
 
 
 setup.build_trainer = build_trainer

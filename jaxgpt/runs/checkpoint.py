@@ -33,7 +33,7 @@ class Checkpoints(storage.Storage):
 
     def __init__(self, folder: Path, every: int = 0, about: dict[str, Any] | None = None):
         super().__init__(folder)
-        self.every, self._about = every, about
+        self.every, self.about = every, about
 
     def due(self, run: Run) -> bool:
         """Whether a run should be saved now: by the steps, for its best validation loss, or since a save has failed."""
@@ -42,7 +42,7 @@ class Checkpoints(storage.Storage):
 
     def save(self, run: Run) -> None:
         """Begin to save a run as folder/<steps done>. What fails is not raised: it is reported, and tried again."""
-        progress = Progress(run.step, run.position, run.tokens_seen, best=run.best, **self._about)
+        progress = Progress(run.step, run.position, run.tokens_seen, best=run.best, **self.about)
         with jax.transfer_guard_device_to_host("allow"):  # the copy is asked for, here
             content = to_json(progress, run.state, storage.VERSIONS)
             self.write(run.step, run.state, content, best=run.best and run.best.step)

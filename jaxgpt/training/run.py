@@ -21,7 +21,7 @@ from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.runtime import allocator, distributed
 from jaxgpt.runtime.config import mesh_flag
 from jaxgpt.runtime.signals import stop_signals
-from jaxgpt.training.config import RunConfig, TrainConfig
+from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.resume import require_compatible, resume_command, run_signature
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
@@ -38,7 +38,7 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     with distributed.distributed_context(process, config.run.out) as process_dir:
         data, validation = load(config.data, config.run.seed, preset.predict_tokens)
         batches_per_epoch = announce_data(config.data, data, validation)
-        config = config.replace(steps=resolve_steps(config.run, batches_per_epoch))
+        config = resolve_steps(config, batches_per_epoch)
         with RunLock(process_dir) as lock, stop_signals() as received:
             return run_locked(config, process_dir, data, validation, weights, lock, received)
 
@@ -59,13 +59,27 @@ def announce_data(config: DataConfig, data: Dataset, validation: Dataset | None)
     return batches_per_epoch
 
 
-def resolve_steps(config: RunConfig, batches_per_epoch: float) -> int:
-    """The length of the run in steps."""
-    if config.epochs is None:
-        return config.steps
-    steps = max(1, math.ceil(round(config.epochs * batches_per_epoch, 6)))  # 100 epochs of 7 rows in steps of 100 are 7
-    require(steps <= 10**8, "epochs", config.epochs, f"shorter: they are {steps:,} steps, and 100,000,000 the most")
-    return steps
+def resolve_steps(config: TrainConfig, batches_per_epoch: float, done: int = 0, lead: float = 0) -> TrainConfig:
+    """The flags with --steps, where the length of the run is given in --epochs.
+
+    Epochs are counted in tokens, so that B, T and accumulate may change when a run resumes.
+
+    Args:
+      done: steps done.
+      lead: as `lead_of` has it.
+    """
+    epochs = config.run.epochs
+    if epochs is None:
+        return config
+    left = math.ceil(round(epochs * batches_per_epoch - (done + lead), 6))  # 100 epochs of 7 rows in steps of 100 are 7
+    steps = max(1, done + left)
+    require(steps <= 10**8, "epochs", epochs, f"shorter: they are {steps:,} steps, and 100,000,000 the most")
+    return config.replace(steps=steps)
+
+
+def lead_of(run: "Run | Progress", data: Dataset) -> float:
+    """How many steps more a run would have done, had its batches always been as large as they are now."""
+    return run.tokens_seen / (data.B * data.T) - run.step
 
 
 def run_locked(
@@ -102,7 +116,7 @@ def run_locked(
     from jaxgpt.training.validation import Validator
 
     # ---- What is static: devices, model, optimizer, and which run this is.
-    out, steps = config.run.out, config.run.steps
+    out = config.run.out
     allocator.use_one_heap()
     device_name = device.select(config.parallel.device, config.parallel.deterministic)
     if jax.process_count() == 1:  # of several, those that find a program would leave the others alone with tuning it
@@ -133,12 +147,15 @@ def run_locked(
         # ---- Where the run stands: at its newest checkpoint, or at the beginning.
         about = {name: config.flat()[name] for name in ("B", "T", "accumulate", "steps")} | {"identity": signature}
         checkpoints = stack.enter_context(Checkpoints(out / "checkpoints", config.run.save_every, about))
-        resumed = resume(config, checkpoints, trainer, data, signature)
+        config, resumed = resume(config, checkpoints, trainer, data, signature)
+        checkpoints.about["steps"] = steps = config.run.steps
         if resumed and resumed.step >= steps:
             say("run", f"{out}: already has {resumed.step:,} steps, and {steps:,} were asked for")
             print_next_commands(config, data, resumed.step)
             return 0
         run = resumed or begin(config, trainer, weights)
+        if config.run.epochs and (lead := lead_of(run, data)):
+            trainer = build_trainer(config, mesh, objective, lead)
         saves = 1 + sum((steps - run.step) // n for n in (config.run.save_every, config.run.eval_every) if n)
         if shortage := checkpoints.require_space(trainer.shapes, saves, best=validation is not None):
             say("note", shortage)
@@ -240,8 +257,8 @@ def describe_head_changes(n_heads: int, n_loaded: int) -> str:
 
 def resume(
     config: TrainConfig, checkpoints: "Checkpoints", trainer: "Trainer", data: Dataset, signature: dict[str, Any]
-) -> "Run | None":
-    """The run as its newest good checkpoint has it; None if there is no checkpoint.
+) -> "tuple[TrainConfig, Run | None]":
+    """The run as its newest good checkpoint has it, None if there is no checkpoint; and the flags with its length.
 
     Raises:
       CheckpointError: the checkpoints are corrupt, or of another run.
@@ -254,12 +271,13 @@ def resume(
         lambda problem: say("note", f"{problem}; skipped"),
     )
     if checkpoint is None:
-        return None
+        return config, None
     saved, state = checkpoint
     position = data.resume_position(saved.position)
+    config = resolve_steps(config, data.batches_per_epoch(), saved.step, lead_of(saved, data))
     if saved.step < config.run.steps:
         announce_resume(config, saved, position, signature)
-    return Run(state, saved.step, position, saved.tokens_seen, saved.best)
+    return config, Run(state, saved.step, position, saved.tokens_seen, saved.best)
 
 
 def announce_resume(config: TrainConfig, saved: "Progress", position: int, signature: dict[str, Any]) -> None:

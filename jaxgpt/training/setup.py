@@ -158,11 +158,14 @@ class Trainer:
         return with_n_heads(load(weights, self.mesh, **changes), self.model.predict_tokens)
 
 
-def build_trainer(config: TrainConfig, mesh: Mesh | None = None, objective: Objective | None = None) -> Trainer:
+def build_trainer(
+    config: TrainConfig, mesh: Mesh | None = None, objective: Objective | None = None, lead: float = 0
+) -> Trainer:
     """Build the trainer of these flags on a mesh; by default on the selected device alone.
 
     Args:
       objective: what is minimized; None: the usual one for a text.
+      lead: as optimizer.lr_schedule has it.
     """
     mesh = mesh or single_device()
     objective = objective or choose_objective("text", predict_tokens=config.preset.predict_tokens)
@@ -171,7 +174,7 @@ def build_trainer(config: TrainConfig, mesh: Mesh | None = None, objective: Obje
         flags.dtype, shape.n_layer, shape.head_size, config.data.T, flags.remat, first=mesh.devices.flat[0]
     )
     model = dataclasses.replace(shape, **computed, n_labels=objective.n_outputs)
-    schedule = lr_schedule(config.optimizer, config.run.steps)
+    schedule = lr_schedule(config.optimizer, config.run.steps, lead)
     tx = make_optimizer(config.optimizer, schedule)
     rules = architecture(model).SHARDING_RULES
     shapes, frozen = with_shardings(jax.eval_shape(lambda: _init_all(model, tx)), mesh, rules)
