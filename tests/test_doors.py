@@ -69,15 +69,17 @@ import numpy as np
 from jaxgpt.data.base import ExampleKind
 from jaxgpt.data.records import encode, require_text
 
-def tabulate(path, records, T, labels=()):
-    x, y = np.zeros((len(records), T), np.uint16), np.full((len(records), T), -1, np.int32)
-    for row, (line, record) in enumerate(records):
-        where = f"{path}, line {line}"
-        x[row, 0] = encode(where, require_text(where, record, "before"))[0]
-        y[row, 0] = encode(where, require_text(where, record, "after"))[0]
+def parse(where, record):
+    return require_text(where, record, "before"), require_text(where, record, "after")
+
+def tabulate(path, examples, T, labels):
+    x, y = np.zeros((len(examples), T), np.uint16), np.full((len(examples), T), -1, np.int32)
+    for row, (line, (before, after)) in enumerate(examples):
+        x[row, 0] = encode(f"{path}, line {line}", before)[0]
+        y[row, 0] = encode(f"{path}, line {line}", after)[0]
     return {"tokens": x, "targets": y}, []
 
-KIND = ExampleKind("pairs", "before and after", tabulate)
+KIND = ExampleKind("pairs", ("before", "after"), parse, tabulate)
 '''
 
 COMMAND = '''
@@ -91,13 +93,13 @@ MAIN = """
 import sys
 import bigram, distance, pairs
 from jaxgpt.commands import COMMANDS, main
-from jaxgpt.data.examples import KINDS
+from jaxgpt.data.formats import KINDS
 from jaxgpt.models.configs import CONFIGS
 from jaxgpt.objectives import OBJECTIVES
 
 CONFIGS["bigram"] = bigram.BigramConfig
 OBJECTIVES["distance"] = distance.OBJECTIVE
-KINDS["before"] = pairs.KIND
+KINDS.append(pairs.KIND)
 COMMANDS["greet"] = ("greet", "greet somebody")
 
 from jaxgpt import console

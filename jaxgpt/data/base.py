@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 Batch = dict[str, np.ndarray]  # int32 arrays by name; the first axis of each is the sequences
+NumberedExamples = Sequence[tuple[int, Any]]  # each as its kind parses it, with the line that it begins on
 
 
 def all_rows() -> slice:
@@ -20,16 +21,18 @@ class ExampleKind:
 
     Attributes:
       name: what batches of the table hold, by which an objective names its data.
-      fields: the fields of such a record, for errors.
-      tabulate: (path, records, T, labels) to the table, arrays of R rows by name, `tokens` (R, T) among them; and notes
-        on examples that were cut or skipped. It raises DataError, with the file and the line, for a wrong record.
-      names: (path, records) to the labels that the records have; None: such records have none.
+      fields: the fields that such a record has; any others are ignored.
+      parse: (where, record) to an example, the strings that `tabulate` reads. It raises DataError for a wrong record.
+      tabulate: (path, examples with their lines, T, labels) to the table, arrays of R rows by name, `tokens` (R, T)
+        among them; and notes on examples that were cut or skipped. It raises DataError, with the file and the line.
+      names: (path, examples with their lines) to the labels that the examples have; None: such examples have none.
     """
 
     name: str
-    fields: str
-    tabulate: Callable[[str, Any, int, Sequence[str]], tuple[Batch, Sequence[str]]]
-    names: Callable[[str, Any], Sequence[str]] | None = None
+    fields: tuple[str, ...]
+    parse: Callable[[str, dict[str, Any]], Any]
+    tabulate: Callable[[str, NumberedExamples, int, Sequence[str]], tuple[Batch, Sequence[str]]]
+    names: Callable[[str, NumberedExamples], Sequence[str]] | None = None
 
 
 class Dataset(Protocol):

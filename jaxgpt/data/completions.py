@@ -1,39 +1,45 @@
 """Prompts with completions and conversations as rows of tokens, where the loss counts the answers alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxgpt.data.base import Batch, ExampleKind
-from jaxgpt.data.records import Records, encode, require_text
+from jaxgpt.data.base import Batch, ExampleKind, NumberedExamples
+from jaxgpt.data.records import encode, require_text
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
 
 ROLES = ("system", "user", "assistant")
+Segments = list[tuple[str, bool]]  # the pieces of an example's text, and whether each is learned
 Document = tuple[list[int], list[bool]]  # tokens, and whether each is learned
 
 
-def encode_completion(where: str, record: dict[str, Any]) -> Document:
-    """{"prompt", "completion"}: the completion and the <|endoftext|> after it are learned."""
-    prompt, completion = (encode(where, require_text(where, record, field)) for field in ("prompt", "completion"))
-    completion = [*completion, gpt2().eot_token]
-    return prompt + completion, [False] * len(prompt) + [True] * len(completion)
+def parse_completion(where: str, record: dict[str, Any]) -> Segments:
+    """{"prompt", "completion"}, of which the completion is learned."""
+    prompt, completion = (require_text(where, record, field) for field in ("prompt", "completion"))
+    return [(prompt, False), (completion, True)]
 
 
-def encode_conversation(where: str, record: dict[str, Any]) -> Document:
+def parse_conversation(where: str, record: dict[str, Any]) -> Segments:
     """{"messages"} by the template "System: ...", "User: ...", "Assistant: ...", with an empty line between the turns.
 
-    The assistant's text, from the blank before it to the <|endoftext|> after it, is learned.
+    The assistant's text, from the blank before it, is learned.
     """
+    segments = list(_turns(where, record["messages"]))
+    if not any(is_answer for _, is_answer in segments):
+        raise DataError(f"{where}: no message of the assistant, and only those are learned; remove the line")
+    return segments
+
+
+def encode_segments(where: str, segments: Segments) -> Document:
+    """The tokens of an example. Each segment that is learned ends in <|endoftext|>, which is learned too."""
     tokens: list[int] = []
     learned: list[bool] = []
-    for text, is_answer in _turns(where, record.get("messages")):
-        ids = [*encode(where, text), gpt2().eot_token] if is_answer else encode(where, text)
+    for text, is_learned in segments:
+        ids = [*encode(where, text), gpt2().eot_token] if is_learned else encode(where, text)
         tokens += ids
-        learned += [is_answer] * len(ids)
-    if not any(learned):
-        raise DataError(f"{where}: no message of the assistant, and only those are learned; remove the line")
+        learned += [is_learned] * len(ids)
     return tokens, learned
 
 
@@ -101,12 +107,12 @@ def pack_rows(path: str, documents: list[Document], T: int) -> tuple[Batch, list
     return {"tokens": x, "targets": y, "positions": positions}, notes
 
 
-def _packed(encode: Callable[[str, dict[str, Any]], Document]) -> Callable:
-    def tabulate(path: str, records: Records, T: int, labels: Sequence[str] = ()) -> tuple[Batch, list[str]]:
-        return pack_rows(path, [encode(f"{path}, line {line}", record) for line, record in records], T)
-
-    return tabulate
+def completion_rows(path: str, examples: NumberedExamples, T: int, labels: Sequence[str]) -> tuple[Batch, list[str]]:
+    """Examples of Segments as `pack_rows` packs them; there are no labels."""
+    return pack_rows(path, [encode_segments(f"{path}, line {line}", segments) for line, segments in examples], T)
 
 
-COMPLETIONS = ExampleKind("completions", "prompt and completion", _packed(encode_completion))
-CONVERSATIONS = ExampleKind("completions", "messages", _packed(encode_conversation))
+KINDS = [
+    ExampleKind("completions", ("messages",), parse_conversation, completion_rows),
+    ExampleKind("completions", ("prompt", "completion"), parse_completion, completion_rows),
+]

@@ -8,20 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxgpt.data import completions, labels
-from jaxgpt.data.base import Batch, ExampleKind, all_rows
-from jaxgpt.data.records import Records, read_jsonl, read_table
+from jaxgpt.data import labels
+from jaxgpt.data.base import Batch, ExampleKind, NumberedExamples, all_rows
+from jaxgpt.data.formats import KINDS, read_examples
 from jaxgpt.data.tokenizer import byte_lengths
 from jaxgpt.errors import DataError
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
-
-# The kinds of examples: a file is of the first of which its first record has the field.
-KINDS: dict[str, ExampleKind] = {
-    "label": labels.KIND,
-    "messages": completions.CONVERSATIONS,
-    "completion": completions.COMPLETIONS,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +91,15 @@ class Examples:
         return f"{self.name}: {self.count:,} examples of {what}"
 
 
-def load(path: str, B: int, T: int, seed: int = 0, known: Sequence[str] = (), fraction: float = 0) -> list[Examples]:
+def load(
+    path: str,
+    B: int,
+    T: int,
+    seed: int = 0,
+    known: Sequence[str] = (),
+    fraction: float = 0,
+    kinds: Sequence[ExampleKind] = KINDS,
+) -> list[Examples]:
     """Read a file of examples.
 
     Args:
@@ -107,15 +108,15 @@ def load(path: str, B: int, T: int, seed: int = 0, known: Sequence[str] = (), fr
       T: tokens in a row; longer examples are cut, and counted in `notes`.
       seed: of the order.
       known: the known labels, any other is an error; empty: the file's own labels.
-      fraction: of the records, taken at random from the whole file, which become a second table.
+      fraction: of the examples, taken at random from the whole file, which become a second table.
+      kinds: those that they may be of.
 
     Raises:
       DataError: it names the line.
     """
-    records = read(path)
-    kind = _kind(path, records)
-    parts = _split(path, records, fraction) if fraction else [records]
-    names = tuple(known or kind.names(path, records)) if kind.names else ()
+    kind, examples = read_examples(path, kinds)
+    parts = _split(path, examples, fraction) if fraction else [examples]
+    names = tuple(known or kind.names(path, examples)) if kind.names else ()
     tables = [kind.tabulate(path, part, T, names) for part in parts]
     (train, _), *_ = tables
     if names and fraction and (lost := set(range(len(names))) - set(train["labels"].tolist())):
@@ -133,20 +134,13 @@ def load_texts(path: str, B: int, T: int, known: Sequence[str]) -> Examples:
       known: the labels that the texts may have.
     """
     _require_suffix(path)
-    records = read(path)
-    x, last, notes = labels.text_rows(path, records, T)
-    table = {"tokens": x, "last": last, "labels": np.full(len(records), -1, np.int32)}
-    facts = tuple(known), len(records), _fingerprint(table), tuple(notes)
-    return Examples(path, labels.KIND.name, table, T, *facts, seed=0, B=B)
+    return load(path, B, T, known=known, kinds=labels.UNLABELLED)[0]
 
 
 def require_labels(path: str) -> None:
     """Refuse a file whose examples have no labels."""
     _require_suffix(path)
-    records = read(path)
-    if _kind(path, records) is not labels.KIND:
-        first = f"{path}, line {records[0][0]}"
-        raise DataError(f'{first}: no label; each example must have "text" (or "text_a" and "text_b") and "label"')
+    read_examples(path, labels.KINDS)
 
 
 def _require_suffix(path: str) -> None:
@@ -154,13 +148,14 @@ def _require_suffix(path: str) -> None:
         raise DataError(f'{path}: not a file of examples; give a .jsonl, .csv or .tsv of "text" and "label"')
 
 
-def _split(path: str, records: Records, fraction: float) -> tuple[Records, Records]:
-    """The records for training and those for validation: drawn, since many files are sorted, and always the same."""
-    num_val = round(fraction * len(records))
-    if not 0 < num_val < len(records):
-        raise DataError(f"{path}: --val {fraction:g} of {len(records):,} examples is {num_val:,}; both sides need some")
-    drawn = set(epoch_order(len(records), seed=0, epoch=0)[:num_val].tolist())
-    return [record for n, record in enumerate(records) if n not in drawn], [records[n] for n in sorted(drawn)]
+def _split(path: str, examples: NumberedExamples, fraction: float) -> tuple[NumberedExamples, NumberedExamples]:
+    """The examples for training and those for validation: drawn, since many files are sorted, and always the same."""
+    count = len(examples)
+    num_val = round(fraction * count)
+    if not 0 < num_val < count:
+        raise DataError(f"{path}: --val {fraction:g} of {count:,} examples is {num_val:,}; both sides need some")
+    drawn = set(epoch_order(count, seed=0, epoch=0)[:num_val].tolist())
+    return [example for n, example in enumerate(examples) if n not in drawn], [examples[n] for n in sorted(drawn)]
 
 
 def _fingerprint(table: Batch) -> str:
@@ -198,25 +193,3 @@ def next_examples(
 def epoch_order(R: int, seed: int, epoch: int) -> np.ndarray:
     """The order of R rows in an epoch: a permutation that depends only on the arguments."""
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(R)
-
-
-# ---- Files
-
-
-def read(path: str) -> Records:
-    """A file's records, by its suffix."""
-    if path.lower().endswith(".jsonl"):
-        return read_jsonl(path)
-    return read_table(path, delimiter="\t" if path.lower().endswith(".tsv") else ",")
-
-
-def _kind(path: str, records: Records) -> ExampleKind:
-    line, record = records[0]
-    for field, kind in KINDS.items():
-        if field in record:
-            return kind
-    raise DataError(
-        f"{path}, line {line}: an example has the fields {', or '.join(kind.fields for kind in KINDS.values())}; "
-        f"this one has {', '.join(map(str, record)) or 'none'}; "
-        "a text that is no examples needs another name, such as .txt"
-    )

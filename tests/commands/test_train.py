@@ -105,4 +105,4 @@ def test_what_has_no_labels_is_not_classified(config_of, weights, write, capsys)
     assert config_of(*words, "--data", write("a.jsonl", [{"prompt": "a", "completion": "b"}])) == 3
     first, second, third = capsys.readouterr().err.splitlines()
     assert "shakespeare: not a file of examples" in first and "a.txt: not a file of examples" in second
-    assert "a.jsonl, line 1: no label" in third
+    assert "a.jsonl, line 1: its fields are 'prompt', 'completion', and an example has text and label, or te" in third

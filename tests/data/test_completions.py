@@ -81,7 +81,7 @@ GOOD = {"prompt": "a", "completion": "b"}
 @pytest.mark.parametrize(
     "bad, message",
     [
-        ({"prompt": "a"}, "line 2: no field 'completion'"),
+        ({"prompt": "a"}, "line 2: its fields are 'prompt', and an example has prompt and completion;"),
         ({"prompt": "a", "completion": 3}, "line 2: 'completion' is 3, and must be a text"),
         ({"prompt": " ", "completion": "b"}, "line 2: 'prompt' is empty"),
     ],
@@ -105,10 +105,6 @@ def test_a_bad_conversation_is_named_by_its_line(write, messages, message):
         examples.load(write("a.jsonl", [{"messages": messages}]), 2, 8)
 
 
-def test_records_of_no_known_kind(write):
-    with pytest.raises(
-        DataError, match=r"line 1: an example has the fields .*, or prompt and completion; this one has question"
-    ):
-        examples.load(write("a.jsonl", [{"question": "x"}]), 2, 8)
+def test_prompts_that_fill_the_rows(write):
     with pytest.raises(DataError, match="the prompts alone fill --T 2 tokens"):
         examples.load(write("a.jsonl", [{"prompt": "a b c d", "completion": "e"}]), 2, 2)

@@ -24,9 +24,9 @@ def cut_by_turns(a, b, room):
 
 @pytest.mark.parametrize("a, b", [(3, 3), (1, 20), (20, 1), (9, 7), (7, 9), (20, 20), (5, 11)])
 def test_the_longer_text_of_a_pair_loses_its_end_first(a, b):
-    record = {"text_a": " a" * a, "text_b": " b" * b}
+    texts = " a" * a, " b" * b
     for T in range(2, 24):
-        tokens, longer = labels.encode_texts("line 1", record, T)
+        tokens, longer = labels.encode_texts("line 1", texts, T)
         left, right = cut_by_turns(ids(" a" * a), ids(" b" * b), T - 2)
         assert tokens[-1] == END and len(tokens) <= T and longer == (a + b + 2 > T)
         between = tokens.index(*ids("\n"))
@@ -34,4 +34,4 @@ def test_the_longer_text_of_a_pair_loses_its_end_first(a, b):
         assert tokens == [*ids(" a" * between), *ids("\n"), *ids(" b" * (len(tokens) - between - 2)), END]
         if not longer:
             assert tokens == [*ids(" a" * a), *ids("\n"), *ids(" b" * b), END]
-    assert labels.encode_texts("line 1", record, 1) == ([END], True)
+    assert labels.encode_texts("line 1", texts, 1) == ([END], True)

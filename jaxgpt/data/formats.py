@@ -1,0 +1,53 @@
+"""From the records of a file to examples: the fields of a record decide which kind it is of."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxgpt.data import completions, labels
+from jaxgpt.data.base import ExampleKind, NumberedExamples
+from jaxgpt.data.records import Records, read_jsonl, read_table
+from jaxgpt.errors import DataError
+
+KINDS: list[ExampleKind] = [*labels.KINDS, *completions.KINDS]
+
+
+def read_examples(path: str, kinds: Sequence[ExampleKind] = KINDS) -> tuple[ExampleKind, NumberedExamples]:
+    """Read a file's examples, and the kind that all of them are of, which is that of the first.
+
+    Args:
+      path: .jsonl, .csv or .tsv.
+      kinds: those that they may be of.
+
+    Raises:
+      DataError: the file can't be read, or a record is wrong; with its line.
+    """
+    examples = []
+    for line, record in read_records(path):
+        where = f"{path}, line {line}"
+        kind = recognize(where, record, kinds)
+        kinds = [kind]
+        examples.append((line, kind.parse(where, record)))
+    return kind, examples
+
+
+def read_records(path: str) -> Records:
+    """A file's records, by its suffix."""
+    if path.lower().endswith(".jsonl"):
+        return read_jsonl(path)
+    return read_table(path, delimiter="\t" if path.lower().endswith(".tsv") else ",")
+
+
+def recognize(where: str, record: dict[str, Any], kinds: Sequence[ExampleKind]) -> ExampleKind:
+    """The kind of example that a record's fields make it.
+
+    Raises:
+      DataError: the fields are those of none, or of two.
+    """
+    matching = [kind for kind in kinds if record.keys() >= set(kind.fields)]
+    if len(matching) == 1:
+        return matching[0]
+    found = f"its fields are {', '.join(map(repr, record)) or 'none':.200}"
+    accepted = ", or ".join(" and ".join(kind.fields) for kind in matching or kinds)
+    if matching:
+        raise DataError(f"{where}: {found}, and an example has {accepted}, not both; remove one")
+    raise DataError(f"{where}: {found}, and an example has {accepted}; a plain text needs another name, such as .txt")
