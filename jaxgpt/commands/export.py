@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from jaxgpt.commands.flags import parse, positional
+from jaxgpt.data.chat import CHAT_TEMPLATE
 from jaxgpt.data.tokenizer import hugging_face_files
 from jaxgpt.errors import CheckpointError
 from jaxgpt.runs.folder import make_empty_folder
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     finally:
         with contextlib.suppress(OSError):
             config.folder.rmdir()  # fails unless it is empty, after an error
-    for name, content in hugging_face_files().items():
+    for name, content in hugging_face_files(CHAT_TEMPLATE if source.is_chat else None).items():
         (config.folder / name).write_text(content, encoding="utf-8")
     which = config.run if source.step else f"the newest checkpoint of {config.run}"
     print(f"exported  {config.folder}, from {which}")
@@ -50,5 +51,6 @@ def main(argv: Sequence[str]) -> int:
     if source.labels:  # whose head reads the end of a text
         print(f"use it    transformers.pipeline('text-classification', {str(config.folder)!r})('A text.<|endoftext|>')")
     else:
-        print(f"use it    transformers.pipeline('text-generation', {str(config.folder)!r})")
+        messages = "([{'role': 'user', 'content': 'Hi!'}])" if source.is_chat else ""
+        print(f"use it    transformers.pipeline('text-generation', {str(config.folder)!r}){messages}")
     return 0

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 Batch = dict[str, np.ndarray]  # int32 arrays by name; the first axis of each is the sequences
+Segments = list[tuple[str, bool]]  # the pieces of an example's text, and whether each is learned
 NumberedExamples = Sequence[tuple[int, Any]]  # each as its kind parses it, with the line that it begins on
 
 
@@ -26,6 +27,7 @@ class ExampleKind:
       tabulate: (path, examples with their lines, T, labels) to the table, arrays of R rows by name, `tokens` (R, T)
         among them; and notes on examples that were cut or skipped. It raises DataError, with the file and the line.
       names: (path, examples with their lines) to the labels that the examples have; None: such examples have none.
+      is_chat: whether they are conversations, which chat.CHAT_TEMPLATE makes a text.
     """
 
     name: str
@@ -33,6 +35,7 @@ class ExampleKind:
     parse: Callable[[str, dict[str, Any]], Any]
     tabulate: Callable[[str, NumberedExamples, int, Sequence[str]], tuple[Batch, Sequence[str]]]
     names: Callable[[str, NumberedExamples], Sequence[str]] | None = None
+    is_chat: bool = False
 
 
 class Dataset(Protocol):
@@ -44,6 +47,7 @@ class Dataset(Protocol):
       fingerprint: SHA-256 of the content.
       notes: what the user should know, such as how many examples were cut.
       labels: the names of the classes; empty where there are none.
+      is_chat: whether it is conversations, which chat.CHAT_TEMPLATE makes a text.
       B, T: sequences of a batch, and tokens of a sequence.
       rows: which of the B sequences `batch` cuts, so that several hosts can each cut their part of one batch.
     """
@@ -53,6 +57,7 @@ class Dataset(Protocol):
     fingerprint: str
     notes: Sequence[str]
     labels: Sequence[str]
+    is_chat: bool
     B: int
     T: int
     rows: slice

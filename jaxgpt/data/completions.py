@@ -1,17 +1,15 @@
-"""Prompts with completions and conversations as rows of tokens, where the loss counts the answers alone."""
+"""Prompts with completions as rows of tokens, where the loss counts the completions alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxgpt.data.base import Batch, ExampleKind, NumberedExamples
+from jaxgpt.data.base import Batch, ExampleKind, NumberedExamples, Segments
 from jaxgpt.data.records import encode, require_text
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
 
-ROLES = ("system", "user", "assistant")
-Segments = list[tuple[str, bool]]  # the pieces of an example's text, and whether each is learned
 Document = tuple[list[int], list[bool]]  # tokens, and whether each is learned
 
 
@@ -19,17 +17,6 @@ def parse_completion(where: str, record: dict[str, Any]) -> Segments:
     """{"prompt", "completion"}, of which the completion is learned."""
     prompt, completion = (require_text(where, record, field) for field in ("prompt", "completion"))
     return [(prompt, False), (completion, True)]
-
-
-def parse_conversation(where: str, record: dict[str, Any]) -> Segments:
-    """{"messages"} by the template "System: ...", "User: ...", "Assistant: ...", with an empty line between the turns.
-
-    The assistant's text, from the blank before it, is learned.
-    """
-    segments = list(_turns(where, record["messages"]))
-    if not any(is_answer for _, is_answer in segments):
-        raise DataError(f"{where}: no message of the assistant, and only those are learned; remove the line")
-    return segments
 
 
 def encode_segments(where: str, segments: Segments) -> Document:
@@ -41,23 +28,6 @@ def encode_segments(where: str, segments: Segments) -> Document:
         tokens += ids
         learned += [is_learned] * len(ids)
     return tokens, learned
-
-
-def _turns(where: str, messages: Any) -> Iterator[tuple[str, bool]]:
-    """Pieces of the conversation's text, and whether the assistant says them."""
-    if not isinstance(messages, list) or not messages:
-        raise DataError(f"{where}: 'messages' must be a list of {{'role', 'content'}}")
-    for number, message in enumerate(messages, 1):
-        which = f"{where}, message {number}"
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise DataError(f"{which}: its role must be {', '.join(ROLES)}")
-        content, role = require_text(which, message, "content"), message["role"].capitalize()
-        separator = "\n\n" if number > 1 else ""
-        if message["role"] == "assistant":
-            yield f"{separator}{role}:", False
-            yield f" {content.strip()}", True
-        else:
-            yield f"{separator}{role}: {content.strip()}", False
 
 
 def pack_rows(path: str, documents: list[Document], T: int) -> tuple[Batch, list[str]]:
@@ -112,7 +82,4 @@ def completion_rows(path: str, examples: NumberedExamples, T: int, labels: Seque
     return pack_rows(path, [encode_segments(f"{path}, line {line}", segments) for line, segments in examples], T)
 
 
-KINDS = [
-    ExampleKind("completions", ("messages",), parse_conversation, completion_rows),
-    ExampleKind("completions", ("prompt", "completion"), parse_completion, completion_rows),
-]
+KIND = ExampleKind("completions", ("prompt", "completion"), parse_completion, completion_rows)

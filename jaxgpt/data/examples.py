@@ -28,6 +28,7 @@ class Examples:
         `positions` (R, T), for labels `last` and `labels` (R,).
       T: tokens of a row.
       labels: the names of the labels; none for completions.
+      is_chat: that of its ExampleKind.
       count: the number of examples; a row of completions may hold several.
       fingerprint: SHA-256 of the table.
       notes: messages about examples that were cut or skipped.
@@ -44,6 +45,7 @@ class Examples:
     fingerprint: str
     notes: tuple[str, ...]
     seed: int
+    is_chat: bool = False
     B: int = dataclasses.field(kw_only=True)
     rows: slice = dataclasses.field(default_factory=all_rows, kw_only=True)
 
@@ -121,8 +123,9 @@ def load(
     (train, _), *_ = tables
     if names and fraction and (lost := set(range(len(names))) - set(train["labels"].tolist())):
         raise DataError(f"{path}: --val {fraction:g} leaves no example of {names[min(lost)]!r:.40} to learn from")
+    facts = {"seed": seed, "is_chat": kind.is_chat, "B": B}
     return [
-        Examples(path, kind.name, table, T, names, len(part), _fingerprint(table), tuple(notes), seed, B=B)
+        Examples(path, kind.name, table, T, names, len(part), _fingerprint(table), tuple(notes), **facts)
         for part, (table, notes) in zip(parts, tables, strict=True)
     ]
 

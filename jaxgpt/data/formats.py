@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jaxgpt.data import completions, labels
+from jaxgpt.data import chat, completions, labels
 from jaxgpt.data.base import ExampleKind, NumberedExamples
 from jaxgpt.data.records import Records, read_jsonl, read_table
 from jaxgpt.errors import DataError
 
-KINDS: list[ExampleKind] = [*labels.KINDS, *completions.KINDS]
+KINDS: list[ExampleKind] = [*labels.KINDS, chat.KIND, completions.KIND]
 
 
 def read_examples(path: str, kinds: Sequence[ExampleKind] = KINDS) -> tuple[ExampleKind, NumberedExamples]:

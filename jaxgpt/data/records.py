@@ -95,18 +95,18 @@ def read_table(path: str | Path, delimiter: str) -> Records:
     return [(line, dict(zip(names, row, strict=True))) for line, row in rest]
 
 
-def require_text(where: str, record: dict[str, Any], field: str) -> str:
+def require_text(where: str, record: dict[str, Any], field: str, may_be_empty: bool = False) -> str:
     """A record's field.
 
     Raises:
-      DataError: the field is missing, not a text, or blank.
+      DataError: the field is missing, not a text, or blank although it may not be empty.
     """
     if field not in record:
         raise DataError(f"{where}: no field {field!r}; every example of a file needs it")
     text = record[field]
     if not isinstance(text, str):
         raise DataError(f"{where}: {field!r} is {text!r:.40}, and must be a text")
-    if not text.strip():
+    if not (may_be_empty or text.strip()):
         raise DataError(f"{where}: {field!r} is empty; give it a text, or remove the line")
     return text
 

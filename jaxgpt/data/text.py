@@ -34,6 +34,7 @@ class Text:
 
     kind = "text"
     labels = notes = ()
+    is_chat = False
 
     def batch(self, position: int, model: Any = None) -> tuple[Batch, int]:
         """loader.next_batch: `tokens` (B, T) and `targets` (B, T), or (B, horizon, T) where the horizon is above 1."""
@@ -100,6 +101,7 @@ class Windows:
 
     kind = "text"
     labels = ()
+    is_chat = False
 
     @property
     def horizon(self) -> int:

@@ -42,7 +42,7 @@ def gpt2() -> tiktoken.Encoding:
 
 
 @functools.cache
-def hugging_face_files() -> dict[str, str]:
+def hugging_face_files(chat_template: str | None = None) -> dict[str, str]:
     """The same encoding as the files of `transformers`' GPT2Tokenizer, by name: OpenAI's two, and a short config.
 
     These write each byte as a printable character, and the ranks as a list of merges: the two tokens that a longer one
@@ -64,6 +64,8 @@ def hugging_face_files() -> dict[str, str]:
         "eos_token": ENDOFTEXT,
         "unk_token": ENDOFTEXT,
     }
+    if chat_template is not None:
+        config["chat_template"] = chat_template
     return {
         "vocab.json": json.dumps(vocabulary),
         "merges.txt": "\n".join(["#version: 0.2", *merges, ""]),

@@ -38,6 +38,7 @@ class WeightsRef:
       base: the weights that a run's adapters adapt; None: it has no adapters.
       labels: the names of a run's labels, if it was trained on labels.
       data_kind: the kind of a run's data: "text", "completions", "labels" or another.
+      is_chat: whether a run's data is conversations.
     """
 
     name: str
@@ -48,6 +49,7 @@ class WeightsRef:
     base: str | None = None
     labels: tuple[str, ...] = ()
     data_kind: str = "text"
+    is_chat: bool = False
 
     def fetch(self) -> Path:
         """The folder of the weights; a model on the hub is downloaded into Hugging Face's cache, once."""
@@ -87,7 +89,8 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
         return WeightsRef(name, _parse_hf_config(path, content), is_run, folder)
     config, labels = _parse_run_config(path, content), content.get("labels", ())
     base = content.get("base", content.get("init_from")) if config.lora else None
-    return WeightsRef(name, config, is_run, folder, step, base, tuple(labels), _data_kind(content))
+    is_chat = _read_bool(path, content, "is_chat", False)
+    return WeightsRef(name, config, is_run, folder, step, base, tuple(labels), _data_kind(content), is_chat)
 
 
 def resolve_text_weights(name_or_folder: str | Path) -> WeightsRef:

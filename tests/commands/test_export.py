@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -40,6 +41,7 @@ def test_a_run_becomes_a_folder_for_transformers(run, tmp_path, capsys):
     apply = jax.jit(lambda model, x: model(x))
     np.testing.assert_allclose(apply(ours, x)[..., :50257], apply(theirs, x), atol=1e-6)
     assert json.loads((tmp_path / "hf" / "config.json").read_text())["eos_token_id"] == 50256
+    assert "chat_template" not in json.loads((tmp_path / "hf" / "tokenizer_config.json").read_text())
 
 
 def test_transformers_writes_text_with_the_folder_alone(run, tmp_path):
@@ -50,6 +52,20 @@ def test_transformers_writes_text_with_the_folder_alone(run, tmp_path):
     (theirs,) = write("word word", max_new_tokens=8, do_sample=False)
     (ids,) = generate(load(resolve_weights(run)), [gpt2().encode("word word")], 8, temperature=0)
     assert theirs["generated_text"] == "word word" + gpt2().decode(ids)
+
+
+def test_a_chat_run_answers_messages(run, tmp_path, capsys):
+    transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
+    pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
+    shutil.copytree(run, tmp_path / "chat")
+    facts = json.loads((run / "config.json").read_text())
+    (tmp_path / "chat" / "config.json").write_text(json.dumps(facts | {"data_kind": "completions", "is_chat": True}))
+    assert console.run(export.main, [str(tmp_path / "chat"), str(tmp_path / "hf")]) == 0
+    assert f"{str(tmp_path / 'hf')!r})([{{'role': 'user', 'content': 'Hi!'}}])\n" in capsys.readouterr().out
+    answer = transformers.pipeline("text-generation", str(tmp_path / "hf"), device="cpu")
+    (theirs,) = answer([{"role": "user", "content": "Hi!"}], max_new_tokens=8, do_sample=False)
+    (ids,) = generate(load(resolve_weights(run)), [gpt2().encode("User: Hi!\n\nAssistant:")], 8, temperature=0)
+    assert theirs["generated_text"][-1] == {"role": "assistant", "content": gpt2().decode(ids)}
 
 
 def test_wrong_folders_are_one_line(run, tiny, tmp_path, capsys):

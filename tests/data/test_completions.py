@@ -1,4 +1,4 @@
-"""Prompts with completions, and conversations, as rows."""
+"""Prompts with completions as rows."""
 
 import numpy as np
 import pytest
@@ -32,22 +32,6 @@ def test_completions_are_learned_and_prompts_are_not(write):
     assert loaded.count == 30 and len(loaded.table["tokens"]) < 15 and not loaded.notes  # several in a row
     assert loaded.num_bytes() == sum(len(record["completion"]) for record in records)
     assert str(loaded) == f"{loaded.name}: 30 examples of completions, in {len(loaded.table['tokens'])} rows"
-
-
-def test_a_conversation_follows_the_template(write):
-    turns = [
-        ("system", "Be brief."),
-        ("user", " Hi! "),
-        ("assistant", "Hello."),
-        ("user", "Bye"),
-        ("assistant", "Bye!"),
-    ]
-    record = {"messages": [{"role": role, "content": content} for role, content in turns]}
-    loaded = examples.load(write("a.jsonl", [record]), B=2, T=64)[0]
-    text = (
-        "System: Be brief.\n\nUser: Hi!\n\nAssistant: Hello.<|endoftext|>\n\nUser: Bye\n\nAssistant: Bye!<|endoftext|>"
-    )
-    assert list(documents(loaded)) == [(text, " Hello.<|endoftext|> Bye!<|endoftext|>")]
 
 
 def test_what_is_too_long_loses_its_end_and_is_counted(write):
@@ -89,20 +73,6 @@ GOOD = {"prompt": "a", "completion": "b"}
 def test_a_bad_record_is_named_by_its_line(write, bad, message):
     with pytest.raises(DataError, match=message):
         examples.load(write("a.jsonl", [GOOD, bad]), 2, 8)
-
-
-@pytest.mark.parametrize(
-    "messages, message",
-    [
-        ([], "'messages' must be a list of"),
-        ([{"role": "robot", "content": "x"}], "line 1, message 1: its role must be system, user, assistant"),
-        ([{"role": "user", "content": ""}], "line 1, message 1: 'content' is empty"),
-        ([{"role": "user", "content": "x"}], "line 1: no message of the assistant, and only those are learned"),
-    ],
-)
-def test_a_bad_conversation_is_named_by_its_line(write, messages, message):
-    with pytest.raises(DataError, match=message):
-        examples.load(write("a.jsonl", [{"messages": messages}]), 2, 8)
 
 
 def test_prompts_that_fill_the_rows(write):

@@ -12,6 +12,7 @@ import pytest
 
 from jaxgpt import console
 from jaxgpt.commands import export, train, verify
+from jaxgpt.data.chat import CHAT_TEMPLATE
 from jaxgpt.data.corpus import load
 from jaxgpt.data.loader import next_batch
 from jaxgpt.objectives import choose_objective
@@ -111,6 +112,8 @@ def test_a_fine_tune_goes_on_to_the_bit_wherever_it_was_stopped(base, tmp_path, 
     """9 steps of 3 are more than an epoch; the batches, their order, the rows and every saved bit are the same."""
     with seen(monkeypatch) as whole:
         assert tune(base, tmp_path / "whole", data, *flags, "--steps", 9) == 0
+    is_chat = json.loads((tmp_path / "whole" / "config.json").read_text())["is_chat"]
+    assert is_chat == resolve_weights(tmp_path / "whole").is_chat == (data == "chats")
     with seen(monkeypatch) as parts:
         for steps in (*stops, 9):
             assert tune(base, tmp_path / "parts", data, *flags, "--steps", steps) == 0
@@ -120,13 +123,16 @@ def test_a_fine_tune_goes_on_to_the_bit_wherever_it_was_stopped(base, tmp_path, 
 
 
 def test_adapters_are_saved_alone_and_merged_on_the_way_out(base, tmp_path, capsys):
-    assert tune(base, tmp_path / "run", "pairs", "--lora", 2, "--steps", 3, "--lr", 0.1) == 0
+    assert tune(base, tmp_path / "run", "chats", "--lora", 2, "--steps", 3, "--lr", 0.1) == 0
     printed = capsys.readouterr().out
     trained = 2 * 2 * (20 + 60)  # layers, rank, in and out
     assert f"; {trained} of them are trained: rank 2 on attn.c_attn\n" in printed
     arrays = saved_bits(tmp_path / "run", 3)
     assert all("lora_" in name or "count" in name or "step" in name for name in arrays)
     assert console.run(export.main, [str(tmp_path / "run"), str(tmp_path / "hf")]) == 0
+
+    tokenizer = json.loads((tmp_path / "hf" / "tokenizer_config.json").read_text())
+    assert tokenizer["chat_template"] == CHAT_TEMPLATE
 
     config, _ = load_run_config(tmp_path / "run")
     trainer = build_trainer(config, objective=choose_objective("completions"))

@@ -1,0 +1,103 @@
+"""Conversations as text, and the template by which `transformers` makes the same of them."""
+
+import pytest
+
+from jaxgpt.data import examples
+from jaxgpt.data.chat import CHAT_TEMPLATE, parse_conversation
+from jaxgpt.data.completions import encode_segments
+from jaxgpt.data.tokenizer import hugging_face_files
+from jaxgpt.errors import DataError
+from tests.support import golden
+
+STRIPPED = "e8c44df4b367dcb426ec2f636e7547d7335b8872728f914c0332cf2bd73cf6a2"
+CODE = "    def f(x):\n        return x\n\n    # done\n"
+CONVERSATIONS = [  # pairs of a role and a content
+    "user Hi!|assistant Hello.",
+    "system Be brief.|user Hi!|assistant Hello.|user Bye|assistant Bye!",
+    f"user Indent it|assistant {CODE}",
+    f"user {CODE}|assistant {CODE.rstrip()}|user Again|assistant \tx = 1\n",
+    "user Hi!  \n\n|assistant Hello.  ",
+    "user  Hi!|assistant  Hello.|user \nHi|assistant \n\nHello",
+    "system |user Hi!|assistant Hello.",
+    "system |assistant Hello.",
+    "system  |user Hi!|assistant Hello.",
+    "user Hi!|system |assistant Hello.|system More!|assistant Again.",
+    "user |assistant |user |assistant Yes?",
+    "user \U0001f642\U0001f680|assistant \U0001f680 na\u00efve \u65e5\u672c\u8a9e",
+    "user \u2003x\u00a0|assistant \u00a0x\u2028y",
+    "user e\u0301\u200b|assistant \u200d\U0001f469\u200d\U0001f4bb",
+    "user 12345 6789.01|assistant  $1,000|user don't I'LL|assistant 're",
+    "assistant Hello.|assistant I am here.|user Ah",
+    "user User: a\n\nAssistant: b|assistant System:",
+    "user {{ x }} {% if %}|assistant {# y #} <b>&amp;</b> \\n",
+    "user \r\nx\r\n|assistant \r\ny\r\n",
+    "user a" + "|assistant b|user c" * 20 + "|assistant  d",
+]
+
+
+def messages(conversation):
+    turns = (turn.split(" ", 1) for turn in conversation.split("|"))
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+def test_the_text_of_a_conversation_and_what_of_it_is_learned():
+    record = {"messages": messages(f"system Be brief.|user Hi! |assistant {CODE}|user Bye|assistant Bye!|user x")}
+    assert parse_conversation("", record) == [
+        ("System: Be brief.\n\nUser: Hi! \n\nAssistant:", False),
+        (CODE, True),
+        ("\n\nUser: Bye\n\nAssistant:", False),
+        (" Bye!", True),
+        ("\n\nUser: x", False),
+    ]
+
+
+@pytest.mark.parametrize("content", ["Hello.", " Hello.", "\nHello.", CODE, "", " "])
+def test_an_answer_is_the_same_text_as_a_message_again(content):
+    """A model writes what it learned, with the blank, and that may be a message of the next conversation."""
+    (_, (written, _), _) = parse_conversation("", {"messages": [{"role": "assistant", "content": content}]})
+    (_, (again, _), _) = parse_conversation("", {"messages": [{"role": "assistant", "content": written}]})
+    assert again == written and written.removeprefix(" ") in (content, content.removeprefix(" "))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    """What `transformers` makes of the files of a chat run."""
+    transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
+    pytest.importorskip("jinja2")
+    folder = tmp_path_factory.mktemp("tokenizer")
+    for name, content in hugging_face_files(CHAT_TEMPLATE).items():
+        (folder / name).write_text(content, encoding="utf-8")
+    return transformers.AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("conversation", CONVERSATIONS, ids=range(20))
+def test_transformers_has_the_same_ids_and_mask(tokenizer, conversation):
+    turns = messages(conversation)
+    ids, learned = encode_segments("", parse_conversation("", {"messages": turns}))
+    theirs = tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
+    assert theirs["input_ids"] == ids and theirs["assistant_masks"] == learned
+    for number, turn in enumerate(turns):  # what the model reads before it answers
+        if number and turn["role"] == "assistant":
+            prompt = tokenizer.apply_chat_template(turns[:number], add_generation_prompt=True, return_dict=True)
+            n = len(prompt["input_ids"])
+            assert prompt["input_ids"] == ids[:n] and learned[n - 1 : n + 1] == [False, True]
+
+
+def test_a_conversation_without_outer_blanks_has_the_tokens_that_it_always_had(write):
+    """A run that was trained when contents were stripped resumes, or is refused, by the fingerprint of its data."""
+    path = write("a.jsonl", [{"messages": messages(conversation)} for conversation in CONVERSATIONS[:2]])
+    assert examples.load(path, B=2, T=64)[0].fingerprint == STRIPPED
+
+
+@pytest.mark.parametrize(
+    "messages, message",
+    [
+        ([], "'messages' must be a list of"),
+        ([{"role": "robot", "content": "x"}], "line 1, message 1: its role must be system, user, assistant"),
+        ([{"role": "user", "content": 3}], "line 1, message 1: 'content' is 3, and must be a text"),
+        ([{"role": "user", "content": "x"}], "line 1: no message of the assistant, and only those are learned"),
+    ],
+)
+def test_a_bad_conversation_is_named_by_its_line(write, messages, message):
+    with pytest.raises(DataError, match=message):
+        examples.load(write("a.jsonl", [{"messages": messages}]), 2, 8)
