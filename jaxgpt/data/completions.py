@@ -14,17 +14,23 @@ Document = tuple[list[int], list[bool]]  # tokens, and whether each is learned
 
 
 def parse_completion(where: str, record: dict[str, Any]) -> Segments:
-    """{"prompt", "completion"}, of which the completion is learned."""
-    prompt, completion = (require_text(where, record, field) for field in ("prompt", "completion"))
+    """{"prompt", "completion"}, of which the completion is learned; either may be empty."""
+    prompt, completion = (require_text(where, record, field, may_be_empty=True) for field in ("prompt", "completion"))
     return [(prompt, False), (completion, True)]
 
 
 def encode_segments(where: str, segments: Segments) -> Document:
-    """The tokens of an example. Each segment that is learned ends in <|endoftext|>, which is learned too."""
+    """The tokens of an example. Each segment that is learned ends in <|endoftext|>, which is learned too.
+
+    Where nothing comes before the first of them, <|endoftext|> does, as it comes before every document of a text.
+    """
+    end = gpt2().eot_token
     tokens: list[int] = []
     learned: list[bool] = []
     for text, is_learned in segments:
-        ids = [*encode(where, text), gpt2().eot_token] if is_learned else encode(where, text)
+        ids = [*encode(where, text), end] if is_learned else encode(where, text)
+        if is_learned and not tokens:
+            tokens, learned = [end], [False]
         tokens += ids
         learned += [is_learned] * len(ids)
     return tokens, learned
@@ -51,7 +57,7 @@ def pack_rows(path: str, documents: list[Document], T: int) -> tuple[Batch, list
     for tokens, learned in documents:
         num_cut += len(tokens) > T + 1
         tokens, learned = tokens[: T + 1], learned[: T + 1]
-        if not any(learned):
+        if not any(learned[1:]):  # the first token is never a target
             num_skipped += 1
             continue
         if len(tokens) - 1 > room:
@@ -78,8 +84,14 @@ def pack_rows(path: str, documents: list[Document], T: int) -> tuple[Batch, list
 
 
 def completion_rows(path: str, examples: NumberedExamples, T: int, labels: Sequence[str]) -> tuple[Batch, list[str]]:
-    """Examples of Segments as `pack_rows` packs them; there are no labels."""
-    return pack_rows(path, [encode_segments(f"{path}, line {line}", segments) for line, segments in examples], T)
+    """Examples of Segments as `pack_rows` packs them; there are no labels. A note counts those that are empty."""
+    table, notes = pack_rows(
+        path, [encode_segments(f"{path}, line {line}", segments) for line, segments in examples], T
+    )
+    num_empty = sum(not any(text for text, is_learned in segments if is_learned) for _, segments in examples)
+    if num_empty:
+        notes.append(f"{num_empty:,} examples have an empty completion: only <|endoftext|> is learned of them")
+    return table, notes
 
 
 KIND = ExampleKind("completions", ("prompt", "completion"), parse_completion, completion_rows)
