@@ -1,5 +1,6 @@
 """Conversations as text: from the messages of a record, and by the same rules as a template for `transformers`."""
 
+import functools
 from typing import Any
 
 from jaxgpt.data.base import ExampleKind, Segments
@@ -7,14 +8,23 @@ from jaxgpt.data.completions import completion_rows
 from jaxgpt.data.records import require_text
 from jaxgpt.errors import DataError
 
-ROLES = ("system", "user", "assistant")
+ROLES = {  # as records have them, with those of ShareGPT: the role that each is in the text
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "tool": "tool",
+}
 
 # What parse_conversation does, in Jinja; what stands in `generation` is learned.
 CHAT_TEMPLATE = """\
 {%- set ns = namespace(separator='') %}
 {%- for message in messages %}
-{%- set role = message['role'] %}
-{%- set content = message['content'] %}
+{%- set role = 'system' if message['role'] == 'developer' else message['role'] %}
+{%- set parts = message['content'] %}
+{%- set content = parts if parts is string else parts | map(attribute='text') | join %}
 {%- if content or role != 'system' %}
 {{- ns.separator + role | capitalize + ':' }}
 {%- set ns.separator = '\\n\\n' %}
@@ -29,16 +39,16 @@ CHAT_TEMPLATE = """\
 {%- if add_generation_prompt %}{{ ns.separator + 'Assistant:' }}{% endif %}"""
 
 
-def parse_conversation(where: str, record: dict[str, Any]) -> Segments:
-    """{"messages"} as "System: ...", "User: ...", "Assistant: ...", with an empty line between them.
+def parse_conversation(where: str, record: dict[str, Any], field: str = "messages") -> Segments:
+    """A field's messages as "System: ...", "User: ...", "Assistant: ...", with an empty line between them.
 
     The contents stay as they are, and those of the assistant are learned. A blank separates one from the colon unless
     it begins with white space: an answer that the model writes, with its blank, is the same text as a message again.
     An empty message of the system is left out.
     """
-    messages = record["messages"]
+    messages = record[field]
     if not isinstance(messages, list) or not messages:
-        raise DataError(f"{where}: 'messages' must be a list of {{'role', 'content'}}")
+        raise DataError(f"{where}: {field!r} must be a list of {{'role', 'content'}} or {{'from', 'value'}}")
     segments: Segments = []
     text = ""  # since the last answer
     for number, message in enumerate(messages, 1):
@@ -58,10 +68,25 @@ def parse_conversation(where: str, record: dict[str, Any]) -> Segments:
 
 
 def _parse_message(where: str, message: Any) -> tuple[str, str]:
-    """Its role and its content."""
-    if not isinstance(message, dict) or message.get("role") not in ROLES:
-        raise DataError(f"{where}: its role must be {', '.join(ROLES)}")
-    return message["role"], require_text(where, message, "content", may_be_empty=True)
+    """The role of {"role", "content"} or {"from", "value"}, and the content, whose parts are put together."""
+    if not isinstance(message, dict):
+        raise DataError(f"{where}: {message!r:.40} is no object, {{'role', 'content'}} or {{'from', 'value'}}")
+    role, content = ("from", "value") if "from" in message and "role" not in message else ("role", "content")
+    if message.get(role) not in list(ROLES):  # a list: the role may be anything
+        raise DataError(f"{where}: its {role!r} must be {', '.join(ROLES)}")
+    if message.get("tool_calls"):
+        raise DataError(f"{where}: 'tool_calls' are not read; write them into its {content!r}, or remove them")
+    parts = message.get(content)
+    if isinstance(parts, list):
+        if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts):
+            raise DataError(f"{where}: {content!r} has a part without a 'text', and only texts are read; remove it")
+        return ROLES[message[role]], "".join(part["text"] for part in parts)
+    return ROLES[message[role]], require_text(where, message, content, may_be_empty=True)
 
 
-KIND = ExampleKind("completions", ("messages",), parse_conversation, completion_rows, is_chat=True)
+def _kind(field: str) -> ExampleKind:
+    parse = functools.partial(parse_conversation, field=field)
+    return ExampleKind("completions", (field,), parse, completion_rows, is_chat=True)
+
+
+KINDS = [_kind("messages"), _kind("conversations")]

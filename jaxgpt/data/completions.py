@@ -10,6 +10,17 @@ from jaxgpt.data.records import encode, require_text
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
 
+# Those of Stanford Alpaca (Taori et al., 2023), its train.py's PROMPT_DICT.
+ALPACA_WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
+)
+ALPACA = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:"
+)
 Document = tuple[list[int], list[bool]]  # tokens, and whether each is learned
 
 
@@ -17,6 +28,14 @@ def parse_completion(where: str, record: dict[str, Any]) -> Segments:
     """{"prompt", "completion"}, of which the completion is learned; either may be empty."""
     prompt, completion = (require_text(where, record, field, may_be_empty=True) for field in ("prompt", "completion"))
     return [(prompt, False), (completion, True)]
+
+
+def parse_instruction(where: str, record: dict[str, Any]) -> Segments:
+    """{"instruction", "output"} and, where it is not empty, "input", in Alpaca's prompt; the output is learned."""
+    fields = ["instruction", "output"] + ["input"] * bool(record.get("input"))
+    texts = {field: require_text(where, record, field, may_be_empty=True) for field in fields}
+    prompt = (ALPACA_WITH_INPUT if "input" in texts else ALPACA).format_map(texts)
+    return [(prompt, False), (texts["output"], True)]
 
 
 def encode_segments(where: str, segments: Segments) -> Document:
@@ -94,4 +113,7 @@ def completion_rows(path: str, examples: NumberedExamples, T: int, labels: Seque
     return table, notes
 
 
-KIND = ExampleKind("completions", ("prompt", "completion"), parse_completion, completion_rows)
+KINDS = [
+    ExampleKind("completions", ("prompt", "completion"), parse_completion, completion_rows),
+    ExampleKind("completions", ("instruction", "output"), parse_instruction, completion_rows),
+]

@@ -1,6 +1,6 @@
 """From the records of a file to examples: the fields of a record decide which kind it is of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxgpt.data import chat, completions, labels
@@ -8,7 +8,7 @@ from jaxgpt.data.base import ExampleKind, NumberedExamples
 from jaxgpt.data.records import Records, read_jsonl, read_table
 from jaxgpt.errors import DataError
 
-KINDS: list[ExampleKind] = [*labels.KINDS, chat.KIND, completions.KIND]
+KINDS: list[ExampleKind] = [*labels.KINDS, *chat.KINDS, *completions.KINDS]
 
 
 def read_examples(path: str, kinds: Sequence[ExampleKind] = KINDS) -> tuple[ExampleKind, NumberedExamples]:
@@ -24,9 +24,12 @@ def read_examples(path: str, kinds: Sequence[ExampleKind] = KINDS) -> tuple[Exam
     examples = []
     for line, record in read_records(path):
         where = f"{path}, line {line}"
-        kind = recognize(where, record, kinds)
-        kinds = [kind]
-        examples.append((line, kind.parse(where, record)))
+        fields = tidy_names(record)
+        matching = [kind for kind in kinds if fields.keys() >= set(kind.fields)]
+        if len(matching) != 1:
+            raise DataError(f"{where}: {_describe_mismatch(record, kinds, matching)}")
+        (kind,) = kinds = matching
+        examples.append((line, kind.parse(where, fields)))
     return kind, examples
 
 
@@ -37,17 +40,14 @@ def read_records(path: str) -> Records:
     return read_table(path, delimiter="\t" if path.lower().endswith(".tsv") else ",")
 
 
-def recognize(where: str, record: dict[str, Any], kinds: Sequence[ExampleKind]) -> ExampleKind:
-    """The kind of example that a record's fields make it.
+def tidy_names(record: dict[str, Any]) -> dict[str, Any]:
+    """The record, with " Text" as "text" too, unless it has both."""
+    return {name.strip().lower(): value for name, value in record.items()} | record
 
-    Raises:
-      DataError: the fields are those of none, or of two.
-    """
-    matching = [kind for kind in kinds if record.keys() >= set(kind.fields)]
-    if len(matching) == 1:
-        return matching[0]
-    found = f"its fields are {', '.join(map(repr, record)) or 'none':.200}"
+
+def _describe_mismatch(names: Iterable[str], kinds: Sequence[ExampleKind], matching: Sequence[ExampleKind]) -> str:
+    found = f"its fields are {', '.join(map(repr, names)) or 'none':.200}"
     accepted = ", or ".join(" and ".join(kind.fields) for kind in matching or kinds)
     if matching:
-        raise DataError(f"{where}: {found}, and an example has {accepted}, not both; remove one")
-    raise DataError(f"{where}: {found}, and an example has {accepted}; a plain text needs another name, such as .txt")
+        return f"{found}, and an example has {accepted}, not both; remove one"
+    return f"{found}, and an example has {accepted}; a plain text needs another name, such as .txt"

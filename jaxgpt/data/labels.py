@@ -41,8 +41,12 @@ def label_names(path: str, examples: NumberedExamples) -> list[str]:
 
 
 def _label(where: str, record: dict[str, Any]) -> str:
-    if type(record.get("label")) is int:
-        return str(record["label"])
+    """A label's name: a text, true or false, or a whole number, which 1.0 is too."""
+    label = record["label"]
+    if isinstance(label, bool):
+        return str(label).lower()
+    if isinstance(label, int) or (isinstance(label, float) and label.is_integer()):
+        return str(int(label))
     return require_text(where, record, "label").strip()
 
 

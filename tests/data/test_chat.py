@@ -20,8 +20,8 @@ CONVERSATIONS = [  # pairs of a role and a content
     "user  Hi!|assistant  Hello.|user \nHi|assistant \n\nHello",
     "system |user Hi!|assistant Hello.",
     "system |assistant Hello.",
-    "system  |user Hi!|assistant Hello.",
-    "user Hi!|system |assistant Hello.|system More!|assistant Again.",
+    "developer  |user Hi!|assistant Hello.",
+    "developer |user Hi!|system |assistant Hello.|tool 42|developer More!|assistant Again.",
     "user |assistant |user |assistant Yes?",
     "user \U0001f642\U0001f680|assistant \U0001f680 na\u00efve \u65e5\u672c\u8a9e",
     "user \u2003x\u00a0|assistant \u00a0x\u2028y",
@@ -40,6 +40,13 @@ def messages(conversation):
     return [{"role": role, "content": content} for role, content in turns]
 
 
+def in_parts(turns):
+    return [
+        turn | {"content": [{"type": "text", "text": text} for text in (turn["content"][:3], turn["content"][3:])]}
+        for turn in turns
+    ]
+
+
 def test_the_text_of_a_conversation_and_what_of_it_is_learned():
     record = {"messages": messages(f"system Be brief.|user Hi! |assistant {CODE}|user Bye|assistant Bye!|user x")}
     assert parse_conversation("", record) == [
@@ -49,6 +56,18 @@ def test_the_text_of_a_conversation_and_what_of_it_is_learned():
         (" Bye!", True),
         ("\n\nUser: x", False),
     ]
+
+
+def test_messages_of_any_common_form_are_the_same_text():
+    turns = messages("developer Be brief.|user Hi!|assistant Hello.|tool 42|user |assistant Bye!")
+    segments = parse_conversation("", {"messages": turns})
+    assert "".join(text for text, _ in segments) == (
+        "System: Be brief.\n\nUser: Hi!\n\nAssistant: Hello.\n\nTool: 42\n\nUser:\n\nAssistant: Bye!"
+    )
+    roles = {"user": "human", "assistant": "gpt", "developer": "system"}
+    share_gpt = [{"from": roles.get(turn["role"], turn["role"]), "value": turn["content"]} for turn in turns]
+    for given in (in_parts(turns), share_gpt):
+        assert parse_conversation("", {"conversations": given}, "conversations") == segments
 
 
 @pytest.mark.parametrize("content", ["Hello.", " Hello.", "\nHello.", CODE, "", " "])
@@ -74,8 +93,9 @@ def tokenizer(tmp_path_factory):
 def test_transformers_has_the_same_ids_and_mask(tokenizer, conversation):
     turns = messages(conversation)
     ids, learned = encode_segments("", parse_conversation("", {"messages": turns}))
-    theirs = tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
-    assert theirs["input_ids"] == ids and theirs["assistant_masks"] == learned
+    for given in (turns, in_parts(turns)):
+        theirs = tokenizer.apply_chat_template(given, return_dict=True, return_assistant_tokens_mask=True)
+        assert theirs["input_ids"] == ids and theirs["assistant_masks"] == learned
     for number, turn in enumerate(turns):  # what the model reads before it answers
         if number and turn["role"] == "assistant":
             prompt = tokenizer.apply_chat_template(turns[:number], add_generation_prompt=True, return_dict=True)
@@ -93,7 +113,17 @@ def test_a_conversation_without_outer_blanks_has_the_tokens_that_it_always_had(w
     "messages, message",
     [
         ([], "'messages' must be a list of"),
-        ([{"role": "robot", "content": "x"}], "line 1, message 1: its role must be system, user, assistant"),
+        (
+            [{"role": "robot", "content": "x"}],
+            "line 1, message 1: its 'role' must be system, developer, user, human, a",
+        ),
+        ([{"role": ["user"], "content": "x"}], "line 1, message 1: its 'role' must be system, developer, user, human"),
+        ([{"from": "bot", "value": "x"}], "line 1, message 1: its 'from' must be system, developer, user, human, a"),
+        (["Hi!"], "line 1, message 1: 'Hi!' is no object"),
+        ([{"from": "gpt", "content": "x"}], "line 1, message 1: no field 'value'"),
+        ([{"role": "user", "content": None}], "line 1, message 1: 'content' is None, and must be a text"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], "message 1: 'content' has a part without a 'text'"),
+        ([{"role": "assistant", "content": None, "tool_calls": [{}]}], "message 1: 'tool_calls' are not read; write"),
         ([{"role": "user", "content": 3}], "line 1, message 1: 'content' is 3, and must be a text"),
         ([{"role": "user", "content": "x"}], "line 1: no message of the assistant, and only those are learned"),
     ],

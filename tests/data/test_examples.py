@@ -76,6 +76,12 @@ def test_labels_have_one_order(write, given, ordered):
     assert [loaded.labels[k] for k in loaded.table["labels"]] == [str(each) for each in given]
 
 
+def test_labels_are_texts_whole_numbers_true_and_false(write):
+    given = [10.0, 9, -0.0, "0", True, False, " true"]
+    (loaded,) = examples.load(write("a.jsonl", [{"text": "x", "label": each} for each in given]), B=3, T=8)
+    assert [loaded.labels[k] for k in loaded.table["labels"]] == ["10", "9", "0", "0", "true", "false", "true"]
+
+
 def test_known_labels_have_the_order_that_they_had(write):
     path = write("a.jsonl", [{"text": "x", "label": "b"}, {"text": "y", "label": "b"}])
     (loaded,) = examples.load(path, B=3, T=8, known=["c", "b", "a"])
@@ -129,7 +135,8 @@ def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write
         ("a.jsonl", '{"text_a": "x", "text_b": "y", "label": 0}\n{"text_a": "x", "label": 1}', "line 2: its fields a"),
         ("a.jsonl", '{"text": "x", "label": 0}\n{"text": " ", "label": 1}', ", line 2: 'text' is empty; give it a te"),
         ("a.jsonl", '{"text": 7, "label": 0}\n{"text": "x", "label": 1}', ", line 1: 'text' is 7, and must be a text"),
-        ("a.jsonl", '{"text": "x", "label": true}', ", line 1: 'label' is True, and must be a text"),
+        ("a.jsonl", '{"text": "x", "label": []}', ", line 1: 'label' is [], and must be a text"),
+        ("a.jsonl", '{"text": "x", "label": 1e999}', ", line 1: 'label' is inf, and must be a text"),
         ("a.jsonl", '{"text": "x", "label": 0.5}', ", line 1: 'label' is 0.5, and must be a text"),
         ("a.jsonl", '{"text": "x", "label": null}', ", line 1: 'label' is None, and must be a text"),
         ("a.jsonl", '{"text": "x", "label": "a"}\n{"text": "y", "label": "a"}', ": all labels are 'a'; give texts"),
