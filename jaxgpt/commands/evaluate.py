@@ -19,6 +19,7 @@ from jaxgpt import console
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data import examples
 from jaxgpt.data.base import Dataset
+from jaxgpt.data.config import FieldNames
 from jaxgpt.data.datasets import open_data
 from jaxgpt.data.examples import require_labels
 from jaxgpt.errors import DataError, UsageError, require
@@ -46,9 +47,10 @@ class EvaluateConfig:
     model: Annotated[str, *positional("MODEL")]
     """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
     data: str | None = None
-    """A text, a .bin token file, a prepared folder (its val split) or shakespeare; or .jsonl examples, of which
-    only the completions are measured. For a run on labels: a .jsonl, .csv or .tsv of "text" (or "text_a" and "text_b")
+    """A text, a .bin token file, a prepared folder (its val split) or shakespeare; or a .jsonl, .csv or .tsv of
+    examples, of which only the completions are measured. For a run on labels: one of "text" (or "text_a" and "text_b")
     and "label"."""
+    fields: FieldNames = dataclasses.field(default_factory=FieldNames)
     T: int | None = None
     """Tokens of a window of --data, each of which sees none before the window; by default the model's context."""
     choices: Path | None = None
@@ -76,6 +78,8 @@ class EvaluateConfig:
         if all(getattr(self, name) is None for name in MEASUREMENTS):
             flags = ", ".join(f"--{name}" for name in MEASUREMENTS[:-1]) + f" or --{MEASUREMENTS[-1]}"
             raise UsageError(f"nothing to measure: give {flags}; --help explains them")
+        if self.fields.words and self.data is None:
+            raise UsageError(f"{self.fields}: they are names in a file of examples; name it with --data")
         for name, lowest in (("T", 1), ("limit", 1), ("num_fewshot", 0), ("batch_size", 1)):
             if (value := getattr(self, name)) is not None:
                 require(lowest <= value < 2**31, name, value, f"from {lowest} to 2**31 - 1")
@@ -161,7 +165,12 @@ def open_text(config: EvaluateConfig, source: WeightsRef) -> Dataset:
     if (config.T or 1) > context:
         raise UsageError(f"--T {config.T} is above the model's context of {context:,} tokens; use a smaller one")
     data = open_data(
-        config.data, config.batch_size, config.T or context, split="val", horizon=source.config.predict_tokens
+        config.data,
+        config.batch_size,
+        config.T or context,
+        split="val",
+        horizon=source.config.predict_tokens,
+        fields=config.fields,
     )
     if data.kind == "labels":
         train = console.program("train")
@@ -216,10 +225,9 @@ def evaluate_labels(config: EvaluateConfig) -> int:
     source = resolve_weights(config.model)
     if unusable := [name for name in ("T", *MEASUREMENTS[1:]) if getattr(config, name) is not None]:
         raise UsageError(f"--{unusable[0]}: {config.model} is a run on labels, measured by --data alone; leave it out")
-    require_labels(config.data)
-    (data,) = examples.load(
-        config.data, config.batch_size, load_run_config(source.folder)[0].data.T, known=source.labels
-    )
+    require_labels(config.data, config.fields)
+    T = load_run_config(source.folder)[0].data.T
+    (data,) = examples.load(config.data, config.batch_size, T, known=source.labels, fields=config.fields)
     require_json(config)
 
     from jaxgpt.inference.classify import log_probabilities

@@ -12,6 +12,7 @@ import numpy as np
 from jaxgpt import console
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data import examples
+from jaxgpt.data.config import FieldNames
 from jaxgpt.errors import CheckpointError, require
 from jaxgpt.runs.folder import require_writable
 from jaxgpt.runs.weights import resolve_weights
@@ -26,6 +27,8 @@ class PredictConfig:
     """A run on labels, for its newest checkpoint, or one of its checkpoints: RUN/checkpoints/300."""
     data: str
     """A .jsonl, .csv or .tsv of "text" (or "text_a" and "text_b")."""
+    text_field: str | None = None
+    """Name of "text" in it, or those of "text_a" and "text_b": premise,hypothesis."""
     out: Path | None = None
     """Write them to this new file instead of stdout."""
     batch_size: int = 32
@@ -46,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
         train = console.program("train")
         raise CheckpointError(f"{config.run}: not a run on labels; {train} --recipe classify makes one")
     T = load_run_config(source.folder)[0].data.T
-    data = examples.load_texts(config.data, config.batch_size, T, source.labels)
+    names = FieldNames(text_field=config.text_field)
+    data = examples.load_texts(config.data, config.batch_size, T, source.labels, names)
     if config.out:
         require_writable("--out", config.out, new=True)
 

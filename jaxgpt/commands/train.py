@@ -25,5 +25,5 @@ def main(argv: Sequence[str]) -> int:
     elif preset.recipe in ("finetune", "classify"):
         raise UsageError(f"--recipe {preset.recipe}: it needs weights that were trained; name them with --init-from")
     if preset.recipe == "classify":
-        require_labels(config.data.data)
+        require_labels(config.data.data, config.fields)
     return run(config, weights)

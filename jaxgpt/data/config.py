@@ -1,9 +1,50 @@
 """Which data a run reads, and how much of it at a time."""
 
 import dataclasses
+import shlex
 from typing import Literal
 
 from jaxgpt.errors import UsageError, require
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldNames:
+    """The names of fields in a file of examples, where they are other ones."""
+
+    prompt_field: str | None = None
+    """Name of "prompt" in a file of examples."""
+    completion_field: str | None = None
+    """Name of "completion"."""
+    messages_field: str | None = None
+    """Name of "messages"."""
+    text_field: str | None = None
+    """Name of "text" in a file with labels, or those of "text_a" and "text_b": premise,hypothesis."""
+    label_field: str | None = None
+    """Name of "label"."""
+
+    def __post_init__(self):
+        if (self.text_field or "").count(",") > 1:
+            raise UsageError(f"{self}: an example has one text or two; give one name, or two with a comma between them")
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """The names that are given, by the usual ones."""
+        names = {flag.removesuffix("_field"): name for flag, name in vars(self).items() if name is not None}
+        if "," in names.get("text", ""):
+            names["text_a"], names["text_b"] = names.pop("text").split(",")
+        return names
+
+    @property
+    def words(self) -> list[str]:
+        """The flags that are given, as words of a command."""
+        given = ((f"--{flag.replace('_', '-')}", name) for flag, name in vars(self).items() if name is not None)
+        return [word for flag_and_name in given for word in flag_and_name]
+
+    def __str__(self) -> str:
+        return shlex.join(self.words)
+
+
+USUAL_FIELDS = FieldNames()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +58,8 @@ class DataConfig:
     accumulate: int = 1
     """Batches of B that an optimizer step adds up, in the memory of one: it equals the step of a B this much larger."""
     data: str = "shakespeare"
-    """A UTF-8 text, a .bin token file, a prepared folder (its train split), or shakespeare. Examples: .jsonl of
-    {"prompt", "completion"} or {"messages"}; .jsonl, .csv or .tsv of "text" and "label"."""
+    """A UTF-8 text, a .bin token file, a prepared folder (its train split), or shakespeare. Examples: .jsonl, .csv or
+    .tsv of "prompt" and "completion", of "messages", of "text" and "label", or another that docs/finetuning.md has."""
     mix: str | None = None
     """Several texts in place of --data, each with its share of the sequences: a.txt=0.7,FOLDER=0.3."""
     order: Literal["sequential", "shuffled"] = dataclasses.field(default="sequential", metadata={"may_change": False})

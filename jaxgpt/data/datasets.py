@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgpt.data import corpus, examples
 from jaxgpt.data.base import Dataset
-from jaxgpt.data.config import DataConfig
+from jaxgpt.data.config import USUAL_FIELDS, DataConfig, FieldNames
 from jaxgpt.data.order import parse_mixture
 from jaxgpt.data.shards import Tokens
 from jaxgpt.data.text import Text, Windows
@@ -16,7 +16,14 @@ from jaxgpt.errors import DataError, UsageError
 
 
 def open_data(
-    name: str, B: int, T: int, seed: int = 0, flag: str = "--data", split: str = "train", horizon: int = 1
+    name: str,
+    B: int,
+    T: int,
+    seed: int = 0,
+    flag: str = "--data",
+    split: str = "train",
+    horizon: int = 1,
+    fields: FieldNames = USUAL_FIELDS,
 ) -> Text | examples.Examples:
     """A text or examples, whichever it names, in batches of B sequences of T tokens.
 
@@ -25,18 +32,22 @@ def open_data(
       flag: the flag that named it, for errors.
       split: which split of a prepared folder.
       horizon: how many of the tokens that follow each token of a text are its targets.
+      fields: the names of the fields of examples.
     """
     if not name:
         raise UsageError(f"{flag} is empty; name a file")
     if is_examples(name):
-        return examples.load(name, B, T, seed)[0]
+        return examples.load(name, B, T, seed, fields=fields)[0]
+    require_no_names(fields, name)
     try:
         return Text(**vars(corpus.load(name, split=split)), B=B, T=T, horizon=horizon)
     except DataError as error:
         raise DataError(str(error).replace("--data", flag)) from None
 
 
-def load(config: DataConfig, seed: int = 0, horizon: int = 1) -> tuple[Dataset, Dataset | None]:
+def load(
+    config: DataConfig, seed: int = 0, horizon: int = 1, fields: FieldNames = USUAL_FIELDS
+) -> tuple[Dataset, Dataset | None]:
     """The training data that --data or --mix names, in the order of --order, and the validation data of --val.
 
     A batch of the training data has accumulate * B sequences, one of the validation data B.
@@ -44,6 +55,7 @@ def load(config: DataConfig, seed: int = 0, horizon: int = 1) -> tuple[Dataset, 
     Args:
       seed: of the order.
       horizon: how many tokens ahead are predicted.
+      fields: the names of the fields of examples.
 
     Raises:
       DataError: a file can't be read, or a record in it is wrong.
@@ -51,7 +63,8 @@ def load(config: DataConfig, seed: int = 0, horizon: int = 1) -> tuple[Dataset, 
         together.
     """
     if config.mix is None and is_examples(config.data):
-        return _examples(config, seed, horizon)
+        return _examples(config, seed, horizon, fields)
+    require_no_names(fields, config.mix or config.data)
     train, validation = _texts(config, seed, horizon)
     if config.val is None or config.val_fraction:
         return train, validation
@@ -68,18 +81,26 @@ def training_text(config: DataConfig, seed: int = 0, horizon: int = 1) -> Text |
     return _texts(config, seed, horizon)[0]
 
 
+def require_no_names(fields: FieldNames, name: str) -> None:
+    """Refuse names of fields for a text."""
+    if fields != USUAL_FIELDS:
+        raise UsageError(f"{fields}: {name} is no file of examples, {', '.join(examples.SUFFIXES)}; leave it out")
+
+
 def is_examples(data: str) -> bool:
     return data.lower().endswith(examples.SUFFIXES) and not Path(data).is_dir()
 
 
-def _examples(config: DataConfig, seed: int, horizon: int) -> tuple[examples.Examples, examples.Examples | None]:
+def _examples(
+    config: DataConfig, seed: int, horizon: int, fields: FieldNames
+) -> tuple[examples.Examples, examples.Examples | None]:
     if config.order != "sequential":
         raise UsageError(
             f"--order {config.order}: {config.data} has examples, which come in a new order in every epoch anyhow; "
             "leave --order out"
         )
     fraction = config.val_fraction
-    train, *rest = examples.load(config.data, config.B_step, config.T, seed, fraction=fraction)
+    train, *rest = examples.load(config.data, config.B_step, config.T, seed, fraction=fraction, fields=fields)
     if horizon > 1 and train.kind == "labels":
         raise UsageError(f"--predict-tokens {horizon}: a label is one; leave --predict-tokens out")
     if config.val is None:
@@ -88,7 +109,7 @@ def _examples(config: DataConfig, seed: int, horizon: int) -> tuple[examples.Exa
         return train, dataclasses.replace(rest[0], B=config.B)
     if not is_examples(config.val):
         raise UsageError(f"--val {config.val}: --data has examples, so it must have some too, or be a fraction")
-    validation = examples.load(config.val, config.B, config.T, known=train.labels)[0]
+    validation = examples.load(config.val, config.B, config.T, known=train.labels, fields=fields)[0]
     if validation.kind != train.kind:
         raise UsageError(f"--val {config.val} has {validation.kind}, and --data {config.data} has {train.kind}")
     return train, validation

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxgpt.data import labels
 from jaxgpt.data.base import Batch, ExampleKind, NumberedExamples, all_rows
+from jaxgpt.data.config import USUAL_FIELDS, FieldNames
 from jaxgpt.data.formats import KINDS, read_examples
+from jaxgpt.data.labels import KINDS as LABELLED
+from jaxgpt.data.labels import UNLABELLED
 from jaxgpt.data.tokenizer import byte_lengths
 from jaxgpt.errors import DataError
 
@@ -101,6 +103,7 @@ def load(
     known: Sequence[str] = (),
     fraction: float = 0,
     kinds: Sequence[ExampleKind] = KINDS,
+    fields: FieldNames = USUAL_FIELDS,
 ) -> list[Examples]:
     """Read a file of examples.
 
@@ -111,39 +114,39 @@ def load(
       seed: of the order.
       known: the known labels, any other is an error; empty: the file's own labels.
       fraction: of the examples, taken at random from the whole file, which become a second table.
-      kinds: those that they may be of.
+      kinds, fields: those of formats.read_examples.
 
     Raises:
       DataError: it names the line.
     """
-    kind, examples = read_examples(path, kinds)
+    kind, examples = read_examples(path, kinds, fields)
     parts = _split(path, examples, fraction) if fraction else [examples]
-    names = tuple(known or kind.names(path, examples)) if kind.names else ()
-    tables = [kind.tabulate(path, part, T, names) for part in parts]
+    labels = tuple(known or kind.names(path, examples)) if kind.names else ()
+    tables = [kind.tabulate(path, part, T, labels) for part in parts]
     (train, _), *_ = tables
-    if names and fraction and (lost := set(range(len(names))) - set(train["labels"].tolist())):
-        raise DataError(f"{path}: --val {fraction:g} leaves no example of {names[min(lost)]!r:.40} to learn from")
+    if labels and fraction and (lost := set(range(len(labels))) - set(train["labels"].tolist())):
+        raise DataError(f"{path}: --val {fraction:g} leaves no example of {labels[min(lost)]!r:.40} to learn from")
     facts = {"seed": seed, "is_chat": kind.is_chat, "B": B}
     return [
-        Examples(path, kind.name, table, T, names, len(part), _fingerprint(table), tuple(notes), **facts)
+        Examples(path, kind.name, table, T, labels, len(part), _fingerprint(table), tuple(notes), **facts)
         for part, (table, notes) in zip(parts, tables, strict=True)
     ]
 
 
-def load_texts(path: str, B: int, T: int, known: Sequence[str]) -> Examples:
+def load_texts(path: str, B: int, T: int, known: Sequence[str], fields: FieldNames = USUAL_FIELDS) -> Examples:
     """As `load`, for texts whose labels are not known: a label in the file is ignored, and no row counts.
 
     Args:
       known: the labels that the texts may have.
     """
     _require_suffix(path)
-    return load(path, B, T, known=known, kinds=labels.UNLABELLED)[0]
+    return load(path, B, T, known=known, kinds=UNLABELLED, fields=fields)[0]
 
 
-def require_labels(path: str) -> None:
+def require_labels(path: str, fields: FieldNames = USUAL_FIELDS) -> None:
     """Refuse a file whose examples have no labels."""
     _require_suffix(path)
-    read_examples(path, labels.KINDS)
+    read_examples(path, LABELLED, fields)
 
 
 def _require_suffix(path: str) -> None:

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxgpt.data.config import DataConfig
+from jaxgpt.data.config import DataConfig, FieldNames
 from jaxgpt.errors import UsageError, require
 from jaxgpt.models.configs import CONFIGS, ModelConfig
 from jaxgpt.models.flags import ModelFlags
@@ -147,6 +147,7 @@ class TrainConfig:
 
     preset: Preset = dataclasses.field(default_factory=Preset)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    fields: FieldNames = dataclasses.field(default_factory=FieldNames)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     model: ModelFlags = dataclasses.field(default_factory=ModelFlags)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -217,7 +218,15 @@ class TrainConfig:
 
 
 # A run may resume with other values of the flags of these groups; a field's metadata may say otherwise.
-MAY_CHANGE = {"preset": False, "data": True, "run": True, "model": False, "optimizer": False, "parallel": True}
+MAY_CHANGE = {
+    "preset": False,
+    "data": True,
+    "fields": True,
+    "run": True,
+    "model": False,
+    "optimizer": False,
+    "parallel": True,
+}
 
 
 def fixed_flags(config: TrainConfig) -> dict[str, Any]:

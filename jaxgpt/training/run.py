@@ -13,7 +13,7 @@ from jaxgpt import console
 from jaxgpt.console import say
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.cache import cache_folder
-from jaxgpt.data.config import DataConfig
+from jaxgpt.data.config import DataConfig, FieldNames
 from jaxgpt.data.datasets import is_examples, load
 from jaxgpt.errors import CheckpointError, DataError, require
 from jaxgpt.runs.folder import FolderGuard, RunLock, start_over, write_config
@@ -36,7 +36,7 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     parallel, preset = config.parallel, config.preset
     process = distributed.detect_process(parallel.coordinator, parallel.num_processes, parallel.process_id)
     with distributed.distributed_context(process, config.run.out) as process_dir:
-        data, validation = load(config.data, config.run.seed, preset.predict_tokens)
+        data, validation = load(config.data, config.run.seed, preset.predict_tokens, config.fields)
         batches_per_epoch = announce_data(config.data, data, validation)
         config = resolve_steps(config, batches_per_epoch)
         with RunLock(process_dir) as lock, stop_signals() as received:
@@ -354,7 +354,8 @@ def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
     if data.labels:
         val = config.data.val
         command, file = ("evaluate", val) if val and is_examples(val) else ("predict", config.data.data)
-        say(command, f"{console.program(command)} {shlex.join([out, '--data', file])}")
+        fields = config.fields if command == "evaluate" else FieldNames(text_field=config.fields.text_field)
+        say(command, f"{console.program(command)} {shlex.join([out, '--data', file, *fields.words])}")
     else:
         say("sample", f"{console.program('sample')} {shlex.join([out, '--prompt', 'Once upon a time'])}")
 

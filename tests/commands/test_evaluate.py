@@ -136,6 +136,12 @@ def test_only_the_first_items_and_no_number_where_there_is_none(folder, tmp_path
         (["--choices", "nowhere.jsonl"], 3, "nowhere.jsonl: no such file"),
         (["--data", "nowhere.txt"], 3, "nowhere.txt: no such file"),
         (["--data", "shakespeare", "--T", "65"], 2, "--T 65 is above the model's context of 64 tokens"),
+        (["--data", "shakespeare", "--text-field", "a b"], 2, "--text-field 'a b': shakespeare is no file of examples"),
+        (
+            ["--choices", "ITEMS", "--text-field", "a"],
+            2,
+            "--text-field a: they are names in a file of examples; name i",
+        ),
         (["--choices", "ITEMS", "--limit", "0"], 2, "--limit 0 is out of range"),
         (["--choices", "ITEMS", "--batch-size", "0"], 2, "--batch-size 0 is out of range"),
         (["--tasks", "a", "--num-fewshot", "-1"], 2, "--num-fewshot -1 is out of range"),

@@ -54,12 +54,14 @@ def weights(tmp_path):
 def test_classify_is_how_gpt_was_tuned(config_of, weights, write):
     data = write("two.csv", "text,label\na,yes\nb,no\n")
     words = ["--recipe", "classify", "--init-from", weights, "--data", data]
-    plain, other = config_of(*words), config_of(*words, "--T", 9, "--lora", 4, "--epochs", 0.5, "--val", 0.1)
+    more = ["--T", 9, "--lora", 4, "--epochs", 0.5, "--val", 0.1, "--text-field", "text", "--label-field", "Label"]
+    plain, other = config_of(*words), config_of(*words, *more)
     expected = {"B": 32, "T": 64, "epochs": 3, "lr": 6.25e-5, "dropout": 0.1}  # T: the context
     expected |= {"warmup_ratio": 0.002, "schedule": "cosine", "weight_decay": 0.01, "decay": "matrices"}
     expected |= {"grad_clip": 1.0, "n_layer": 2, "n_embd": 32, "block_size": 64}
     assert expected.items() <= plain.flat().items()
-    assert {"T": 9, "lora": 4, "epochs": 0.5, "val": "0.1"}.items() <= other.flat().items()
+    expected = {"T": 9, "lora": 4, "epochs": 0.5, "val": "0.1", "text_field": "text", "label_field": "Label"}
+    assert expected.items() <= other.flat().items()
     for config in (plain, other):  # the command that "resume" prints
         assert config_of(*shlex.split(resume_command(config).removeprefix("python -m jaxgpt train "))) == config
 

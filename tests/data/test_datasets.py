@@ -10,7 +10,7 @@ import pytest
 from jaxgpt import console
 from jaxgpt.commands import train
 from jaxgpt.data import shards
-from jaxgpt.data.config import DataConfig
+from jaxgpt.data.config import DataConfig, FieldNames
 from jaxgpt.data.datasets import load
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, UsageError
@@ -38,6 +38,18 @@ def test_a_fraction_is_the_end_and_is_not_trained_on(tmp_path):
     np.testing.assert_array_equal(np.concatenate([text.tokens, held.tokens]), whole.tokens)
     assert len({whole.fingerprint, text.fingerprint, held.fingerprint}) == 3
     assert whole.num_bytes() == len(TEXT.encode()) == text.num_bytes() + held.num_bytes()
+
+
+def test_fields_of_examples_have_the_same_names_in_both_files_and_a_text_has_none(tmp_path, write):
+    fields = FieldNames(prompt_field="q", completion_field="a")
+    train, val = (write(f"{name}.jsonl", [{"q": name, "a": "b"}]) for name in ("train", "val"))
+    data = load(config(tmp_path, data=train, val=val), fields=fields)
+    assert [each.count for each in data] == [1, 1] and data[0].fingerprint != data[1].fingerprint
+    for flags in ({}, {"data": DataConfig.data, "mix": f"{tmp_path}/text.txt=1"}):
+        with pytest.raises(
+            UsageError, match=r"--prompt-field q --completion-field a: .*text.txt.* is no file of examples"
+        ):
+            load(config(tmp_path, **flags), fields=fields)
 
 
 @pytest.mark.parametrize("scale", [1, 8])  # random weights, and ones that are sure of themselves, as trained ones are

@@ -2,8 +2,9 @@
 
 import pytest
 
+from jaxgpt.data.config import FieldNames
 from jaxgpt.data.formats import read_examples
-from jaxgpt.errors import DataError
+from jaxgpt.errors import DataError, UsageError
 
 ALPACA = """Below is an instruction that describes a task, paired with an input that provides further context. \
 Write a response that appropriately completes the request.
@@ -37,6 +38,45 @@ def test_fields_may_have_blanks_and_capitals(write, header):
     assert read(path) == [[("a", False), (" b", True)]]
 
 
+@pytest.mark.parametrize(
+    "fields, record, expected",
+    [
+        (
+            {"prompt_field": "question", "completion_field": "Best answer"},
+            {"question": "a", " best Answer": "b"},
+            "pairs",
+        ),
+        ({"completion_field": "answer"}, {"prompt": "a", "answer": "b", "completion": 3, "messages": []}, "pairs"),
+        ({"prompt_field": "instruction", "completion_field": "output"}, {"instruction": "a", "output": "b"}, "pairs"),
+        ({"messages_field": "chat"}, {"chat": [{"role": "assistant", "content": "b"}], "text": "", "label": 1}, "chat"),
+        ({"text_field": "review", "label_field": "stars"}, {"review": "a", "stars": 5, "text": 3}, "label"),
+        ({"text_field": "x,Y"}, {"x": "a", "y": "b", "label": "c"}, "two"),
+    ],
+)
+def test_flags_name_the_fields(write, fields, record, expected):
+    """Only examples that have such fields are meant, whatever else the records have."""
+    values = {"pairs": [("a", False), ("b", True)], "chat": [("Assistant:", False), (" b", True), ("", False)]}
+    values |= {"label": (("a",), "5"), "two": (("a", "b"), "c")}
+    _, examples = read_examples(write("a.jsonl", [record]), fields=FieldNames(**fields))
+    assert examples == [(1, values[expected])]
+
+
+def test_names_that_no_example_has_are_one_line(write):
+    path = write("a.jsonl", [{"question": "a", "answer": "b"}])
+    for fields, error, message in (
+        ({"prompt_field": "question"}, DataError, "'question', 'answer', and an example has question and completion; "),
+        (
+            {"prompt_field": "x", "label_field": "a b"},
+            UsageError,
+            "^--prompt-field x --label-field 'a b': an example ha",
+        ),
+    ):
+        with pytest.raises(error, match=message):
+            read_examples(path, fields=FieldNames(**fields))
+    with pytest.raises(UsageError, match="--text-field a,b,c: an example has one text or two"):
+        FieldNames(text_field="a,b,c")
+
+
 KINDS = (
     "text and label, or text_a and text_b and label, or messages, or conversations, or prompt and completion, or "
     "instruction and output"
@@ -48,18 +88,19 @@ KINDS = (
     [
         (
             [{"question": "x", "answer": "y"}],
-            f", line 1: its fields are 'question', 'answer', and an example has {KINDS}; "
-            "a plain text needs another name, such as .txt",
+            f", line 1: its fields are 'question', 'answer', and an example has {KINDS}; name them with "
+            "--prompt-field, --completion-field, --messages-field, --text-field, --label-field; a plain text is a .txt "
+            "file",
         ),
         (
             [{"prompt": "x", "completion": "y", "messages": []}],
             ", line 1: its fields are 'prompt', 'completion', 'messages', and an example has messages, or prompt and "
-            "completion, not both; remove one",
+            "completion, not both; name them with --prompt-field, --completion-field, --messages-field, or remove one",
         ),
         (
             [{"prompt": "x", "completion": "y"}, {"instruction": "x", "output": "y"}],
             ", line 2: its fields are 'instruction', 'output', and an example has prompt and completion; "
-            "a plain text needs another name, such as .txt",
+            "name them with --prompt-field, --completion-field; a plain text is a .txt file",
         ),
     ],
     ids=["none", "two", "not that of the first"],

@@ -24,7 +24,7 @@ from jaxgpt.runtime import device
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.resume import load_run_config
-from jaxgpt.training.run import lead_of, resolve_steps, run
+from jaxgpt.training.run import lead_of, print_next_commands, resolve_steps, run
 from jaxgpt.training.setup import WEIGHTS, build_trainer
 from jaxgpt.training.step import train_step
 from tests.support.kill import numbers, saved_bits
@@ -170,6 +170,14 @@ def test_adapters_are_not_taken_to_other_weights(base, tmp_path, capsys, monkeyp
     assert console.run(train.main, [*words, "--steps", "2"]) == 0
     monkeypatch.chdir(tmp_path)
     assert console.run(export.main, ["run", "hf"]) == 0
+
+
+def test_the_next_command_names_the_fields_of_the_examples(capsys):
+    flags = {"data": "a.csv", "out": "out", "text_field": "my review", "label_field": "stars"}
+    for val, command in (("b.csv", "evaluate out --data b.csv --text-field 'my review' --label-field stars"),
+                         ("0.1", "predict out --data a.csv --text-field 'my review'")):  # fmt: skip
+        print_next_commands(TrainConfig.of(val=val, **flags), types.SimpleNamespace(labels=("1", "2")), 3)
+        assert capsys.readouterr().out.splitlines()[-1].endswith(f" -m jaxgpt {command}")
 
 
 @pytest.mark.slow
