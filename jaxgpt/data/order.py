@@ -122,12 +122,14 @@ def _period(weights: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 def parse_mixture(mix: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """The names and the weights of --mix NAME=WEIGHT,NAME=WEIGHT; 0.7 and 0.3 become 7 and 3.
 
+    A comma separates only behind a weight, since a name may contain one; blanks around names and weights don't count.
+
     Raises:
       UsageError: it is not of that form, or its schedule would be too long.
     """
     names, weights = [], []
-    for part in mix.split(","):
-        name, _, weight = part.rpartition("=")  # a name may contain one too
+    for part in re.sub("(=[^,]*),", "\\1\0", mix).split("\0"):
+        name, _, weight = map(str.strip, part.rpartition("="))  # a name may contain one too
         if not name or not re.fullmatch(r"\d{1,9}(\.\d{1,9})?|\.\d{1,9}", weight) or not Fraction(weight):
             raise UsageError(
                 f"--mix {mix}: {part!r} is no text with its weight; give a.txt=0.7,b.txt=0.3, each weight above 0"

@@ -181,6 +181,12 @@ def test_a_mixture_is_parsed_into_names_and_whole_numbers(mix, names, weights):
     assert [Fraction(weight, sum(weights)) for weight in weights] == [each / sum(given) for each in given]
 
 
+def test_blanks_and_commas_belong_to_names_only_within_them():
+    plain = (("a", "b"), (7, 3))
+    assert parse_mixture("a=0.7, b=0.3") == parse_mixture(" a = 0.7 ,b=0.3 ") == parse_mixture("a=7,b=3") == plain
+    assert parse_mixture("one, two.txt=1,x, y=1") == (("one, two.txt", "x, y"), (1, 1))
+
+
 @pytest.mark.parametrize(
     "mix, message",
     [
