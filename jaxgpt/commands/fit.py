@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import rich.console
 import rich.table
 
-from jaxgpt.commands.flags import parse, parse_some
+from jaxgpt.commands.flags import parse, parse_some, read_words
 from jaxgpt.errors import UsageError
 from jaxgpt.runtime.config import PROCESS_FLAGS, mesh_flag
 from jaxgpt.training.config import Preset, TrainConfig
@@ -50,6 +50,7 @@ class FitConfig(TrainConfig):
 
 
 def main(argv: Sequence[str]) -> int:
+    argv = read_words(FitConfig, argv)
     preset = parse_some(Preset, argv)
     if preset.init_from:
         raise UsageError("--init-from: what fits depends on the shape alone; name it by --size, or --n-layer and so on")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jaxgpt.commands.flags import parse, parse_some
+from jaxgpt.commands.flags import name_of, parse, parse_some, read_words
 from jaxgpt.data.examples import require_labels
 from jaxgpt.errors import UsageError
 from jaxgpt.runs.weights import resolve_weights
@@ -12,12 +12,16 @@ from jaxgpt.training.run import run
 
 
 def main(argv: Sequence[str]) -> int:
+    argv = read_words(TrainConfig, argv)
+    steps_given = "steps" in map(name_of, argv)
     preset = parse_some(Preset, argv)
     weights = None if preset.init_from is None else resolve_weights(preset.init_from)
     defaults = TrainConfig.from_preset(preset, weights and weights.config)
-    if any(word == "--steps" or word.startswith("--steps=") for word in argv):  # a recipe's --epochs gives way
+    if steps_given:  # a recipe's --epochs gives way
         defaults = defaults.replace(epochs=None)
     config = parse(TrainConfig, argv, default=defaults, command="train")
+    if steps_given and config.run.epochs is not None:
+        raise UsageError("--steps and --epochs both say how long the run is; leave one out")
     if weights:
         require_weights(config, weights)
     elif rank := config.model.lora:

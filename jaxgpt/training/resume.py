@@ -96,12 +96,12 @@ def resume_command(config: TrainConfig, **changes: Any) -> str:
         default |= {name: flags[name] for name in ("arch", "size", "untied_head", *CONFIGS[preset.arch].shape)}
     words = []
     for name, value in flags.items():
-        if name == "steps" and flags["epochs"] is not None:  # they follow from these
+        if name == ("epochs" if flags["epochs"] is None else "steps"):  # only one of them says how long the run is
             continue
-        if name in ("B", "T") or value != default[name]:
+        if name in ("B", "T") or value != default[name] or (name == "steps" and default["epochs"]):
             flag = "--" + name.replace("_", "-")
-            integral = isinstance(value, float) and value.is_integer()
-            words += [flag] if value is True else [flag, str(int(value) if integral else value)]
+            text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+            words += [flag] if value is True else [f"{flag}={text}"] if text.startswith("-") else [flag, text]
     return f"{console.program('train')} {shlex.join(words)}"
 
 

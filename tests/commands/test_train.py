@@ -92,7 +92,22 @@ def test_a_length_in_steps_takes_the_place_of_a_recipes_epochs(config_of, weight
         assert (config.run.epochs, config.run.steps) == (None, 50)
         again = shlex.split(resume_command(config, steps=70).removeprefix("python -m jaxgpt train "))
         assert config_of(*again) == config.replace(steps=70)
-    assert config_of(*words, "--steps", 50, "--epochs", 2).run.epochs == 2  # as without a recipe
+        assert "None" not in again
+
+    old = config_of(*words, "--steps", 50, "--epochs", "None")  # as commands of older versions were printed
+    assert (old.run.epochs, old.run.steps) == (None, 50)
+
+
+@pytest.mark.parametrize("more", [[], ["--recipe", "gpt3"]])
+def test_a_length_in_steps_and_in_epochs_is_refused(config_of, more, capsys):
+    assert config_of(*more, "--epochs=2", "--steps=50") == config_of(*more, "--steps", 50, "--epochs", 2) == 2
+    one = "error: --steps and --epochs both say how long the run is; leave one out\n"
+    assert capsys.readouterr().err == 2 * one
+
+
+def test_the_wrong_flag_is_named_before_weights_are_looked_for(config_of, capsys):
+    assert config_of("--init-from", "nowhere", "--batch-size", 3) == 2
+    assert capsys.readouterr().err.startswith("error: --batch-size: no such flag; did you mean --B?")
 
 
 @pytest.mark.parametrize("recipe", ["finetune", "classify"])

@@ -612,7 +612,7 @@ def test_flags_that_do_not_fit_the_weights_are_one_line(finished, tiny, tmp_path
         (["--T", "33"], 2, "--T 33 is above the model's longest context: use --T 32 or a larger --block-size"),
         (["--lr", "-1"], 2, "--lr -1.0 is out of range"),
         (["--lr", "nan"], 2, "--lr nan is out of range"),
-        (["--bs", "4"], 2, "Unrecognized options: --bs, 4; --help lists the flags"),
+        (["--bs", "4"], 2, "--bs: no such flag; did you mean --B? --help lists the flags"),
         (["--size", "gpt5"], 2, "invalid choice 'gpt5' for argument '--size'"),
         (["--device", "gpu"], 2, "--device gpu: no usable NVIDIA GPU"),
         (["--out", "{file}/out"], 2, "{file}/out: Not a directory; choose a folder that can be written"),

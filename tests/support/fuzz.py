@@ -269,10 +269,10 @@ def flags(data: st.DataObject, folder: Path) -> bool:
     assert not error.getvalue()
     if kind is TrainConfig and found[0].preset.init_from is None:  # else the weights, set its shape
         again = shlex.split(resume_command(found[0]).removeprefix(console.program("train")))
-        preset = parse_some(Preset, again)
-        assert parse(TrainConfig, again, default=TrainConfig.from_preset(preset)) == found[0].replace(
-            fresh=False, profile=0
-        )
+        default = TrainConfig.from_preset(parse_some(Preset, again))
+        if "--steps" in again:  # as train.main does
+            default = default.replace(epochs=None)
+        assert parse(TrainConfig, again, default=default) == found[0].replace(fresh=False, profile=0)
     return True
 
 

@@ -98,7 +98,7 @@ def test_a_checkpoint_older_than_a_flag_has_its_default():
             "steps": st.integers(1, 10**6),
             "out": st.sampled_from([Path("a b"), Path("it's")]),
             "fresh": st.booleans(),
-            "data": st.sampled_from(["auto", "my text.txt", "$HOME"]),
+            "data": st.sampled_from(["auto", "my text.txt", "$HOME", "-x.txt"]),
         },
     )
 )
