@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
 
 Stage = Callable[[str, int], Callable[[int], None]]  # as in jaxgpt.inference.harness
 MEASUREMENTS = ("data", "choices", "canaries", "tasks")  # flags of what to measure; at least one is required
+OPTIONS = {"T": ("data",), "limit": ("choices", "tasks"), "num_fewshot": ("tasks",), "include_path": ("tasks",)}
 MAX_LABELS_SHOWN = 20  # in a confusion matrix
 
 
@@ -83,6 +84,10 @@ class EvaluateConfig:
         for name, lowest in (("T", 1), ("limit", 1), ("num_fewshot", 0), ("batch_size", 1)):
             if (value := getattr(self, name)) is not None:
                 require(lowest <= value < 2**31, name, value, f"from {lowest} to 2**31 - 1")
+        for name, of in OPTIONS.items():
+            if getattr(self, name) is not None and all(getattr(self, each) is None for each in of):
+                flag, required = "--" + name.replace("_", "-"), " or ".join(f"--{each}" for each in of)
+                raise UsageError(f"{flag} changes nothing without {required}; leave it out")
         if self.tasks is not None and not all(self.task_names):
             raise UsageError(f"--tasks {self.tasks!r}: a name is empty; give names with commas between them")
         if self.include_path is not None and not self.include_path.is_dir():

@@ -86,3 +86,5 @@ class PrepareConfig:
             raise UsageError("--pii-names needs --pii report, replace or drop")
         if bad := [option for option in self.sbatch if "=" not in option]:
             raise UsageError(f"--sbatch {bad[0]}: use NAME=VALUE, such as partition=cpu")
+        if self.sbatch and self.executor != "slurm":
+            raise UsageError("--sbatch needs --executor slurm")

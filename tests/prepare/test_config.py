@@ -28,6 +28,7 @@ def test_without_flags_exact_copies_are_dropped_and_a_hundredth_is_held_out():
         ({"against": Path("x"), "dedup": "none"}, "--against needs --dedup exact or minhash"),
         ({"pii_names": "en_core_web_sm"}, "--pii-names needs --pii report, replace or drop"),
         ({"sbatch": ("partition=cpu", "cpu")}, "--sbatch cpu: use NAME=VALUE, such as partition=cpu"),
+        ({"sbatch": ("partition=cpu",)}, "--sbatch needs --executor slurm"),
     ],
     ids=str,
 )
