@@ -11,11 +11,27 @@ from typing import Any, Literal
 
 import jax
 
+from jaxgpt import console
 from jaxgpt.errors import RetryableError, UsageError
 
 ROOT = Path("/")  # of the files in which the system says how much memory there is
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter")
 MEMORY_SHARE = 0.9  # of a GPU's memory, which JAX takes at its start
+# JAX's own settings that decide which weights a seed makes, or other numbers, and those with which no step can run.
+SETTINGS = {
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+    "jax_high_dynamic_range_gumbel": False,
+    "jax_enable_x64": False,
+    "jax_default_matmul_precision": None,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_disable_most_optimizations": False,
+    "jax_disable_jit": False,
+    "jax_debug_nans": False,
+    "jax_debug_infs": False,
+    "jax_transfer_guard": None,
+}
 
 
 def nvidia_gpus() -> int:
@@ -38,6 +54,7 @@ def select(device: Literal["auto", "gpu", "cpu"], deterministic: bool = False) -
     Raises:
       UsageError: "gpu" was demanded, and there is none that JAX can use; or JAX_PLATFORMS names what is not there.
     """
+    fix_settings()
     reason = ""
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
@@ -57,6 +74,16 @@ def select(device: Literal["auto", "gpu", "cpu"], deterministic: bool = False) -
         return first.device_kind
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"CPU, {cores} cores" + (f" ({reason})" if reason else "")
+
+
+def fix_settings() -> None:
+    """Give JAX its usual settings where the environment has others; a note names them."""
+    changed = [name for name, value in SETTINGS.items() if jax.config.values.get(name, value) != value]
+    for name in changed:
+        jax.config.update(name, SETTINGS[name])
+    if changed:
+        names = ", ".join(map(str.upper, changed))
+        console.note(f"{names}: not used, so that the seed and the flags alone decide the numbers")
 
 
 def _start() -> tuple[jax.Device | None, str]:

@@ -78,6 +78,33 @@ def test_where_a_run_goes_without_a_gpu(flag, gpus, platforms, expected):
     assert re.fullmatch(expected, done.stdout.rstrip("\n"))
 
 
+NUMBERS = """
+import jax, jax.numpy as jnp
+from jaxgpt.runtime import device
+device.select("cpu")
+keys = jax.random.split(jax.random.key(7), 3)
+print(jax.random.normal(keys[0], (5, 7)).tolist(), jax.random.gumbel(keys[1], (3,)).tolist())
+print((jnp.arange(3) + jnp.float32(2)).dtype, jnp.asarray(1.5).dtype, jax.jit(lambda x: 0 / x)(jnp.zeros(2)).tolist())
+"""
+
+
+def test_a_seed_gives_the_same_numbers_whatever_jax_settings_the_environment_has():
+    others = {"DEFAULT_PRNG_IMPL": "rbg", "THREEFRY_PARTITIONABLE": "0", "RANDOM_SEED_OFFSET": "5"}
+    others |= {"HIGH_DYNAMIC_RANGE_GUMBEL": "1", "ENABLE_X64": "1", "DEFAULT_MATMUL_PRECISION": "bfloat16"}
+    others |= {"NUMPY_DTYPE_PROMOTION": "strict", "DISABLE_MOST_OPTIMIZATIONS": "1", "DISABLE_JIT": "1"}
+    others |= {"DEBUG_NANS": "1", "DEBUG_INFS": "1", "TRANSFER_GUARD": "disallow"}
+    assert {f"jax_{name.lower()}" for name in others} == device.SETTINGS.keys()
+    done = [
+        subprocess.run([sys.executable, "-c", NUMBERS], capture_output=True, text=True, env=os.environ | more)
+        for more in ({}, {f"JAX_{name}": value for name, value in others.items()})
+    ]
+    assert done[0].stdout.endswith("float32 float32 [nan, nan]\n") and done[0].stdout == done[1].stdout
+    assert done[0].stderr == "" and done[1].stderr.count("\n") == 1
+    note, reason = done[1].stderr.split(": not used, ")
+    assert reason == "so that the seed and the flags alone decide the numbers\n"
+    assert set(note.removeprefix("note: ").split(", ")) >= {f"JAX_{name}" for name in others}
+
+
 @pytest.mark.parametrize(
     "platform, capability, dtype, head_size, T, expected",
     [
