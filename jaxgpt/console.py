@@ -1,5 +1,7 @@
 """A command's output, and errors as one line and an exit code."""
 
+import codecs
+import functools
 import io
 import os
 import signal
@@ -30,7 +32,7 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         elif isinstance(getattr(sys, name), io.TextIOWrapper):  # prints ? for what a terminal that is not UTF-8 lacks
-            getattr(sys, name).reconfigure(errors="replace")
+            getattr(sys, name).reconfigure(errors="replace" if name == "stderr" else "replace_with_note")
     try:
         return main(argv)
     except JaxgptError as error:
@@ -40,8 +42,26 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         return 128 + 13
     except OSError as error:  # unforeseen elsewhere, such as a full disk
         return _print_error(f"{error.filename or 'output'}: {error.strerror or error}", 1)
+    except UnicodeEncodeError as error:  # a name from a file, in a locale that lacks its letters
+        where = f"{error.object!a:.200} can't be written in {error.encoding}"
+        return _print_error(f"{where}; use a UTF-8 locale, such as LC_ALL=C.UTF-8, or set PYTHONUTF8=1", 2)
     except KeyboardInterrupt:
         return _print_error("interrupted", 128 + signal.SIGINT)
+
+
+def _replace_with_note(error: UnicodeError) -> tuple[str | bytes, int]:
+    """The "replace" of `codecs`, which says so once."""
+    if isinstance(error, UnicodeEncodeError) and error.encoding.lower() != "utf-8":
+        _note_lost_letters(error.encoding)
+    return codecs.replace_errors(error)
+
+
+@functools.cache
+def _note_lost_letters(encoding: str) -> None:
+    note(f"stdout is {encoding}: a letter that it lacks is printed as ?; with PYTHONIOENCODING=utf-8 none is lost")
+
+
+codecs.register_error("replace_with_note", _replace_with_note)
 
 
 def say(label: str, text: str) -> None:

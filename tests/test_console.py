@@ -1,3 +1,5 @@
+import io
+
 import pytest
 
 from jaxgpt import console
@@ -42,3 +44,21 @@ def test_errors_become_a_line_and_an_exit_code(capsys):
     assert console.run(lambda argv: len(argv), ["x"] * 7) == 7
     with pytest.raises(ZeroDivisionError):  # a bug of ours stays loud
         console.run(raising(ZeroDivisionError()), [])
+
+
+def test_what_stdout_lacks_is_noted_once(monkeypatch, capsys):
+    console._note_lost_letters.cache_clear()
+    for encoding, printed, notes in (("utf-8", "süß", 0), ("ascii", "s??", 1), ("latin-1", "süß", 0)):
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+        assert console.run(lambda _: print("süß") or print("süß") or 0, []) == 0
+        console.sys.stdout.flush()
+        assert console.sys.stdout.buffer.getvalue().decode(encoding) == f"{printed}\n{printed}\n"
+        assert capsys.readouterr().err.count("note: stdout is ascii: a letter that it lacks is printed as ?") == notes
+
+
+def test_a_name_that_the_locale_can_not_write_is_one_line(capsys):
+    assert console.run(lambda _: len("é\udc80".encode("ascii")), []) == 2
+    assert capsys.readouterr().err == (
+        "error: '\\xe9\\udc80' can't be written in ascii; use a UTF-8 locale, such as LC_ALL=C.UTF-8, "
+        "or set PYTHONUTF8=1\n"
+    )

@@ -1,8 +1,10 @@
 """Data preparation: `jaxgpt prepare INPUT... --out FOLDER` makes token shards of text."""
 
+import codecs
 import contextlib
 import dataclasses
 import importlib.util
+import locale
 import shlex
 import signal
 import sys
@@ -38,6 +40,7 @@ class PrepareFlags(PrepareConfig):
 def main(argv: Sequence[str]) -> int:
     config = parse(PrepareFlags, argv, command="prepare")
     _require_libraries()
+    _require_utf8()
     from jaxgpt.prepare import pipeline
 
     started = time.perf_counter()
@@ -74,6 +77,13 @@ def _require_libraries() -> None:
     for library in ("datatrove", "orjson", "zstandard", "ftfy", "phonenumbers", "stdnum"):
         if importlib.util.find_spec(library) is None:
             raise UsageError(f"preparing data needs {library}: pip install -r requirements-data.txt")
+
+
+def _require_utf8() -> None:
+    """Refuse a locale in which datatrove can't write its own logs."""
+    encoding = locale.getpreferredencoding(False)  # UTF-8 in Python's UTF-8 mode
+    if codecs.lookup(encoding).name != "utf-8":
+        raise UsageError(f"preparing data needs UTF-8, and this locale is {encoding}; set PYTHONUTF8=1")
 
 
 @contextlib.contextmanager

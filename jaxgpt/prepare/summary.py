@@ -31,7 +31,7 @@ def write_report(
     """
     read = [json.loads((work / "read" / f"{rank:05d}.json").read_text()) for rank in range(len(pieces))]
     dropped: dict[str, Counter] = {name: Counter() for name in dict.fromkeys(names)}
-    with (out / "dropped.jsonl").open("w") as file:
+    with (out / "dropped.jsonl").open("w", encoding="utf-8") as file:
         for record in _read_drop_logs(work, pieces, list(dropped), [entry["lines"] for entry in read]):
             dropped[record["step"]][record["reason"]] += 1
             file.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,11 +25,12 @@ class RunLock:
     """A run's folder, made and locked: a context. The system unlocks it when the process ends, however it ends.
 
     Raises:
-      UsageError: the folder can't be written.
+      UsageError: the folder can't be written, or no checkpoint in it.
       RetryableError: another process holds it.
     """
 
     def __init__(self, out: Path):
+        require_utf8(out)
         self._out, self._files = out, [_lock(out)]
 
     def __enter__(self) -> "RunLock":
@@ -131,12 +133,26 @@ def start_over(out: Path) -> bool:
     return bool(children)
 
 
+def require_utf8(folder: Path) -> None:
+    """Refuse a folder whose path is not UTF-8 here: tensorstore and safetensors can't open files in it.
+
+    In a locale that is not UTF-8 Python can't decode another letter of a path, and keeps its bytes as surrogates.
+    """
+    path = folder.absolute()
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        locale = f"set LC_ALL=C.UTF-8 or PYTHONUTF8=1 (names are {sys.getfilesystemencoding()} now)"
+        raise UsageError(f"{path}: checkpoints and weights need a path in UTF-8; {locale}, or rename it") from None
+
+
 def make_empty_folder(folder: Path) -> None:
     """Make a folder for files that shall not meet others.
 
     Raises:
       UsageError: there are files in it, or it can't be written.
     """
+    require_utf8(folder)
     if folder.is_file():
         raise UsageError(f"{folder}: is a file, not a folder; choose a new folder")
     try:

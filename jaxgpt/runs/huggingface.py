@@ -208,7 +208,7 @@ def _files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     if (folder / INDEX).exists():
         try:
-            names = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
+            names = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
             if not all(re.fullmatch(r"[\w.-]+", name) for name in names):
                 raise ValueError(f"{names} are not all names of files beside it")
             return [folder / name for name in sorted(names)]

@@ -13,6 +13,7 @@ from jaxgpt import console
 from jaxgpt.data.tokenizer import VOCAB_SIZE
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config, HuggingFaceConfig, ModelConfig
+from jaxgpt.runs.folder import require_utf8
 
 # OpenAI's four models on huggingface.co, each at one commit, so that a name means the same weights for ever.
 HUB = {
@@ -71,6 +72,7 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
             f"{name or 'an empty name'}: {problem}; weights have the name of a run folder, "
             f"of a folder with config.json and model.safetensors, or {', '.join(HUB)}"
         )
+    require_utf8(folder)
     step = None
     if folder.parent.name == "checkpoints" and folder.name.isdecimal() and not (folder / "config.json").exists():
         folder, step = folder.parent.parent, int(folder.name)
@@ -111,7 +113,7 @@ def resolve_text_weights(name_or_folder: str | Path) -> WeightsRef:
 def read_config(path: Path) -> dict[str, Any] | None:
     """A config.json; None if there is none."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
     except FileNotFoundError:

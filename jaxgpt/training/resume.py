@@ -12,6 +12,7 @@ from jaxgpt.data.base import Dataset
 from jaxgpt.data.tokenizer import VOCAB_SIZE
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import CONFIGS, ModelConfig
+from jaxgpt.runs.folder import require_utf8
 from jaxgpt.runs.weights import WeightsRef, read_config
 from jaxgpt.training.config import RECIPES, Preset, TrainConfig, fixed_flags
 
@@ -111,6 +112,7 @@ def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
     Raises:
       CheckpointError: it is no run's folder, or its config.json holds what no run has.
     """
+    require_utf8(run)
     path = run / "config.json"
     content = read_config(path)
     starts = None if content is None else content.get("starts")

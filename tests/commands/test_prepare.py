@@ -249,3 +249,10 @@ def test_what_can_not_be_is_one_line(text, tmp_path, capsys, words, code, said):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and said.format(**names) in line
     assert sorted(path.name for path in text.iterdir() if path.name != ".lock") == ["a.jsonl", "b.jsonl", "c.jsonl"]
+
+
+def test_a_locale_in_which_datatrove_can_not_log_is_refused_at_once(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("locale.getpreferredencoding", lambda do_setlocale: "ANSI_X3.4-1968")  # LC_ALL=C's name
+    assert run(text, "--out", tmp_path / "out") == 2
+    reason = "preparing data needs UTF-8, and this locale is ANSI_X3.4-1968; set PYTHONUTF8=1"
+    assert capsys.readouterr().err == f"error: {reason}\n" and not (tmp_path / "out").exists()

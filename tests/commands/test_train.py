@@ -1,7 +1,11 @@
 """`jaxgpt train`: which config the words of a command line make. What it trains is in tests/integration."""
 
 import json
+import os
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +37,16 @@ def test_presets_set_what_flags_may_change(config_of):
     config = config_of("--size", "gpt2-medium", "--recipe", "gpt3", "--n-layer", 3)
     assert (config.model.n_layer, config.model.n_embd) == (3, SIZES["gpt2-medium"]["n_embd"])
     assert (config.optimizer.lr, config.optimizer.schedule) == (3e-4, "cosine")
+
+
+def test_a_locale_without_the_letters_of_out_is_refused_before_a_step(tmp_path):
+    out = os.fsencode(tmp_path / "süß")
+    command = [sys.executable, "-m", "jaxgpt", "train", "--size", "tiny", "--steps", "1", "--out", out]
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "checkpoints and weights need a path in UTF-8; set LC_ALL=C.UTF-8 or PYTHONUTF8=1" in done.stderr
+    assert not os.path.exists(out)
 
 
 def test_adapters_need_weights(config_of, capsys):

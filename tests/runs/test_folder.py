@@ -2,11 +2,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from jaxgpt.errors import RetryableError, UsageError
-from jaxgpt.runs.folder import RunLock, parse_row, require_writable, start_over, write_config
+from jaxgpt.runs.folder import RunLock, make_empty_folder, parse_row, require_writable, start_over, write_config
+from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.training.resume import load_run_config
 
 HOLD = """
 import sys
@@ -31,6 +34,23 @@ def test_one_run_at_a_time(tmp_path):
     for _ in range(2):
         with RunLock(tmp_path / "out"):
             assert (tmp_path / "out" / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_a_path_that_is_not_utf8_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    """As in a locale that is not UTF-8, where Python has surrogates for a path's bytes: orbax can't save there."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfc"))
+    for use in (RunLock, make_empty_folder):
+        with pytest.raises(UsageError, match="need a path in UTF-8; set LC_ALL=C"):
+            use(folder)
+    assert not folder.exists()
+    folder.mkdir()
+    for use in (resolve_weights, load_run_config):
+        with pytest.raises(UsageError, match="need a path in UTF-8"):
+            use(folder)
+    monkeypatch.chdir(folder)
+    with pytest.raises(UsageError, match="need a path in UTF-8"):
+        RunLock(Path("runs/default"))
+    assert not list(folder.iterdir())
 
 
 def test_fresh_deletes_the_run_and_nothing_else(tmp_path):
