@@ -13,7 +13,7 @@ from datatrove.utils.text import ngrams, simplify_text
 
 from jaxgpt.data import records
 from jaxgpt.errors import DataError
-from jaxgpt.prepare import documents, sources
+from jaxgpt.prepare import readers, sources
 from jaxgpt.prepare.drop_log import DropLog
 from jaxgpt.prepare.words import NORMALIZATION, WORDS
 
@@ -60,8 +60,8 @@ def _texts(file: Path) -> Iterator[str]:
             yield " ".join(_strings(record))
         return
     for unit in (unit for piece in sources.plan_pieces([str(file)]) for unit in piece):
-        for line, text in documents.READERS[unit.kind](unit, "text", documents.LineCounter()):
-            if isinstance(text, documents.Broken):
+        for line, text in readers.READERS[unit.kind](unit, "text", readers.LineCounter()):
+            if isinstance(text, readers.Broken):
                 raise DataError(f"{file}: {text.reason} near line {line} {text.detail}; its leaks could not be found")
             yield text
 

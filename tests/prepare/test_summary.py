@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from jaxgpt.prepare.documents import Unit
 from jaxgpt.prepare.drop_log import DropLog, write_json
+from jaxgpt.prepare.sources import Unit
 from jaxgpt.prepare.summary import write_report
 
 

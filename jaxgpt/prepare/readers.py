@@ -1,0 +1,252 @@
+"""The texts and broken records of every kind of input, each with its line.
+
+datatrove's readers skip a broken line with a message in a log; these report it with its line number.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import orjson
+
+from jaxgpt.prepare.compression import UNREADABLE, open_file
+from jaxgpt.prepare.sources import COMPRESSED, CUT_BYTES, TABLES, Unit, open_dataset
+
+SEPARATOR = "<|endoftext|>"  # alone on a line, it separates the documents of a text file
+LINE_BYTES = 64 << 20  # longer lines are broken: a line is held in memory
+
+
+class LineCounter:
+    """Counts the lines, or rows, of a unit that were read."""
+
+    count = 0
+
+
+class Broken(NamedTuple):
+    """A record that is no document: the reason, which the report counts, and details about this record."""
+
+    reason: str
+    detail: str = ""
+
+
+Records = Iterator[tuple[int, str | Broken]]  # each with its line in the unit, from 1
+
+
+def _read_lines(unit: Unit, counter: LineCounter) -> Iterator[bytes | Broken]:
+    """The lines that begin in a unit, with their line ends; Broken for too long ones and for corrupt compression."""
+    is_compressed = Path(unit.name).suffix.lower() in COMPRESSED
+    with open_file(Path(unit.name)) as file:
+        position = unit.start
+        if position:  # the line in which the unit begins belongs to the unit before
+            file.seek(position - 1)
+            position -= 1
+            while True:
+                part = file.readline(1 << 20)
+                position += len(part)
+                if not part or part.endswith(b"\n"):
+                    break
+        while is_compressed or position < unit.end:
+            try:
+                line = file.readline(LINE_BYTES)
+                if not line:
+                    return
+                position += len(line)
+                counter.count += 1
+                if len(line) == LINE_BYTES and not line.endswith(b"\n"):
+                    while line and not line.endswith(b"\n"):
+                        line = file.readline(1 << 20)
+                        position += len(line)
+                    yield Broken("line too long", f"more than {LINE_BYTES:,} bytes")
+                    continue
+            except UNREADABLE as error:
+                counter.count += 1
+                yield Broken("corrupt file", f"nothing can be decompressed from here on: {error}")
+                return
+            yield line
+
+
+def _read_text(unit: Unit, field: str, counter: LineCounter) -> Records:
+    del field
+    first, pending, size = 1, [], 0
+
+    def document() -> str | Broken:
+        content = b"".join(pending)
+        try:
+            return content.decode("utf-8").removeprefix("\ufeff")
+        except UnicodeDecodeError as error:
+            return Broken("not UTF-8", f"byte 0x{content[error.start]:02x}, {error.start:,} bytes into the document")
+
+    separator, empty = SEPARATOR.encode(), not unit.start  # whether the whole file has no text
+    for line in _read_lines(unit, counter):
+        if isinstance(line, Broken):
+            empty = False
+            yield counter.count, line
+        elif line.strip() != separator:
+            pending.append(line)
+            size += len(line)
+            empty = empty and not line.strip()
+            if size < CUT_BYTES:  # only a compressed file, which could not be cut before, reaches it
+                continue
+        if any(map(bytes.strip, pending)):
+            yield first, document()
+        pending, first, size = [], counter.count + 1, 0
+    if empty or any(map(bytes.strip, pending)):
+        yield first, document()
+
+
+def _read_jsonl(unit: Unit, field: str, counter: LineCounter) -> Records:
+    for line in _read_lines(unit, counter):
+        if isinstance(line, Broken):
+            yield counter.count, line
+        elif line := line.removeprefix(b"\xef\xbb\xbf").strip():
+            yield counter.count, _parse_record(line, field)
+
+
+def _parse_record(line: bytes, field: str) -> str | Broken:
+    try:
+        record = orjson.loads(line)
+    except ValueError as error:
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return Broken("not UTF-8", f"byte 0x{line[error.start]:02x}, {error.start:,} bytes into the line")
+        return Broken("not JSON", str(error))
+    if not isinstance(record, dict):
+        return Broken("not a JSON object", f"a {type(record).__name__}")
+    return _get_text(record, field)
+
+
+def _get_text(record: dict[str, Any], field: str) -> str | Broken:
+    if field not in record:
+        return Broken("no text", f"{len(record)} fields, and none is {field!r}")
+    text = record[field]  # a report shows nothing of it: it may be private
+    return text if isinstance(text, str) else Broken("not a text", f"{field!r} is a {type(text).__name__}")
+
+
+def _read_table(unit: Unit, field: str, counter: LineCounter) -> Records:
+    delimiter = TABLES[f".{unit.kind}"]
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # as records.read_table
+    csv.field_size_limit(LINE_BYTES)
+    try:
+        with open_file(Path(unit.name)) as file:
+            # Bytes that are not UTF-8 become surrogates, so that only their row is lost.
+            text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
+            rows = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
+            names, counter.count = next(rows, []), rows.line_num
+            if field not in names:
+                yield 1, Broken("no text", f"no field {field!r} among {', '.join(map(repr, names))}"[:200])
+                return
+            while True:
+                first = rows.line_num + 1
+                try:
+                    row = next(rows)
+                except csv.Error as error:
+                    yield first, Broken("not CSV", str(error))
+                    continue
+                finally:
+                    counter.count = rows.line_num
+                if not row:
+                    continue
+                if len(row) != len(names):
+                    yield first, Broken("not CSV", f"{len(row)} fields, and the first line names {len(names)}")
+                elif re.search("[\ud800-\udfff]", cell := row[names.index(field)]):
+                    yield first, Broken("not UTF-8")
+                else:
+                    yield first, cell
+    except StopIteration:
+        return
+    except UNREADABLE as error:
+        yield counter.count + 1, Broken("corrupt file", str(error))
+
+
+def _read_parquet(unit: Unit, field: str, counter: LineCounter) -> Records:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(unit.name) as parquet:
+            if field not in parquet.schema_arrow.names:
+                yield 1, Broken("no text", f"no column {field!r} among {', '.join(parquet.schema_arrow.names)}"[:200])
+                return
+            for batch in parquet.iter_batches(1024, row_groups=range(unit.start, unit.end), columns=[field]):
+                for text in batch.column(0).to_pylist():
+                    counter.count += 1
+                    yield counter.count, _get_text({field: text}, field)
+    except (ArrowException, *UNREADABLE) as error:
+        yield counter.count + 1, Broken("corrupt file", " ".join(str(error).split())[:200])
+
+
+def _read_warc(unit: Unit, field: str, counter: LineCounter) -> Records:
+    """A crawl's pages: the main text of HTML, by trafilatura; the records of a WET file are text already."""
+    import trafilatura
+    from datatrove.pipeline.readers.warc import process_record
+    from warcio.archiveiterator import ArchiveIterator
+    from warcio.exceptions import ArchiveLoadFailed
+
+    del field
+    try:
+        with open_file(Path(unit.name)) as content:
+            file = ErrorRecordingFile(content)
+            for record in ArchiveIterator(file):
+                counter.count += 1
+                try:
+                    page = process_record(record)
+                    # Not datatrove's own step, which drops a page after a second: that depends on the machine's load.
+                    html = page and record.rec_type == "response"
+                    text = (
+                        trafilatura.extract(page["text"], favor_precision=True, include_comments=False)
+                        if html
+                        else None
+                    )
+                except Exception as error:  # of a parser, on a page that it was not made for
+                    yield counter.count, Broken("unreadable page", type(error).__name__)
+                    continue
+                if page:
+                    yield counter.count, (text if html else page["text"]) or Broken("no main text")
+                elif record.rec_type in ("response", "conversion") and _payload_type(record) in PAGES:
+                    yield counter.count, Broken("unreadable page", "of no known encoding")
+            if file.error:
+                raise file.error
+    except (ArchiveLoadFailed, *UNREADABLE) as error:
+        yield counter.count + 1, Broken("corrupt file", type(error).__name__)
+
+
+class ErrorRecordingFile:
+    """A file that remembers its error, which warcio takes for the end of the file."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file, self.error = file, None
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self.file.read(size)
+        except UNREADABLE as error:
+            self.error = error
+            return b""
+
+
+PAGES = ("text/html", "application/xhtml+xml", "text/plain")
+
+
+def _payload_type(record: Any) -> str | None:
+    return record.rec_headers.get("WARC-Identified-Payload-Type")
+
+
+def _read_hub(unit: Unit, field: str, counter: LineCounter) -> Records:
+    for record in open_dataset(unit.name).shard(unit.end, unit.start):
+        counter.count += 1
+        yield counter.count, _get_text(record, field)
+
+
+READERS = {
+    "text": _read_text,
+    "jsonl": _read_jsonl,
+    "csv": _read_table,
+    "tsv": _read_table,
+    "parquet": _read_parquet,
+    "warc": _read_warc,
+    "hf": _read_hub,
+}

@@ -1,0 +1,168 @@
+import gzip
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import zstandard
+
+from jaxgpt.prepare import readers, sources
+from jaxgpt.prepare.readers import Broken
+
+
+def read(*paths, field="text"):
+    """The lines and texts, or broken records, of all units."""
+    rows = []
+    for unit in [unit for piece in sources.plan_pieces(map(str, paths)) for unit in piece]:
+        counter = readers.LineCounter()
+        rows += [(line, each) for line, each in readers.READERS[unit.kind](unit, field, counter)]
+    return rows
+
+
+LINES = [
+    b'{"text": "one"}',
+    b"{nope",
+    b"",
+    b'{"x": 1}',
+    b'["a"]',
+    b'{"text": 3}',
+    b'{"text": "\xff"}',
+    b'{"text": "two\xc3\xa9"}',
+]
+REASONS = [(2, "not JSON"), (4, "no text"), (5, "not a JSON object"), (6, "not a text"), (7, "not UTF-8")]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_every_line_of_jsonl_is_a_text_or_a_broken_record(tmp_path, suffix):
+    path = tmp_path / f"a.jsonl{suffix}"
+    content = b"\n".join(LINES)
+    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[suffix]
+    path.write_bytes(pack(content))
+    rows = read(path)
+    assert [(line, each) for line, each in rows if isinstance(each, str)] == [(1, "one"), (8, "twoé")]
+    assert [(line, each.reason) for line, each in rows if isinstance(each, Broken)] == REASONS
+    if suffix:  # a truncated file is reported, at the line where the missing content begins
+        path.write_bytes(path.read_bytes()[:-12])
+        *before, (line, last) = read(path)
+        assert before == rows[: len(before)] and last.reason == "corrupt file" and line > len(before)
+
+
+def test_pieces_have_every_line_once_whatever_their_borders(tmp_path, monkeypatch):
+    """Against one read of the whole file: lines of 1 to 60 bytes, cut at any byte."""
+    texts = ["x" * (7 * i % 50) + f" {i}" for i in range(60)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (tmp_path / "a.txt").write_text("\n".join(texts))
+    for size in (1, 2, 13, 60, 61, 1000, 10**6):
+        monkeypatch.setattr(sources, "PIECE_BYTES", size)
+        monkeypatch.setattr(sources, "CUT_BYTES", size)
+        assert [text for _, text in read(tmp_path / "a.jsonl")] == texts
+        assert "".join(text for _, text in read(tmp_path / "a.txt")) == "\n".join(texts)
+
+
+def test_a_line_too_long_is_broken_and_the_next_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "LINE_BYTES", 30)
+    (tmp_path / "a.jsonl").write_text('{"text": "%s"}\n{"text": "b"}\n' % ("a" * 300))
+    (_, long), (line, text) = read(tmp_path / "a.jsonl")
+    assert (long.reason, line, text) == ("line too long", 2, "b")
+    (tmp_path / "a.txt").write_text("a" * 300)
+    assert [each.reason for _, each in read(tmp_path / "a.txt")] == ["line too long"]
+
+
+def test_lines_of_endoftext_separate_documents(tmp_path):
+    path = tmp_path / "stories.txt"
+    path.write_text("\ufeffone\nline\n<|endoftext|>\n\n<|endoftext|>\ntwo <|endoftext|> too\n <|endoftext|> \n")
+    assert read(path) == [(1, "one\nline\n"), (6, "two <|endoftext|> too\n")]
+    (tmp_path / "empty.md").write_text("")
+    (tmp_path / "blank.md").write_text(" \n\n")
+    assert [text.strip() for _, text in read(tmp_path / "empty.md", tmp_path / "blank.md")] == ["", ""]
+    (tmp_path / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    assert read(tmp_path / "latin.txt")[0][1].reason == "not UTF-8"
+
+
+def test_tables(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'id,text\n1,"a, and\nb"\n2\n3,c\xff\n4,"d"\n')
+    assert read(tmp_path / "a.csv") == [
+        (2, "a, and\nb"),
+        (4, Broken("not CSV", "1 fields, and the first line names 2")),
+        (5, Broken("not UTF-8")),
+        (6, "d"),
+    ]
+    (tmp_path / "a.tsv").write_text('id\ttext\n1\t"quoted" text\n')
+    assert read(tmp_path / "a.tsv") == [(2, '"quoted" text')]
+    (tmp_path / "b.csv").write_text("id,body\n1,a\n")
+    assert read(tmp_path / "b.csv", field="body") == [(2, "a")]
+    assert read(tmp_path / "b.csv")[0][1].reason == "no text"
+
+
+def test_parquet_by_row_groups(tmp_path):
+    texts = [f"row {i}" for i in range(50)]
+    path = tmp_path / "a.parquet"
+    pa.parquet.write_table(pa.table({"text": [*texts, None], "n": range(51)}), path, row_group_size=20)
+    units = [unit for piece in sources.plan_pieces([str(path)]) for unit in piece]
+    assert [(unit.start, unit.end) for unit in units] == [(0, 1), (1, 2), (2, 3)]
+    *rows, (row, last) = read(path)
+    assert [text for _, text in rows] == texts and (row, last.reason) == (11, "not a text")
+    path.write_bytes(path.read_bytes()[:200])
+    assert [each.reason for _, each in read(path)] == ["corrupt file"]
+
+
+def warc(kind, body, content):
+    """A record of a WARC file (ISO 28500)."""
+    head = f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:1>\r\nWARC-Target-URI: http://a/\r\n"
+    head += f"WARC-Date: 2026-01-01T00:00:00Z\r\nWARC-Identified-Payload-Type: {content}\r\n"
+    return f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}\r\n\r\n".encode()
+
+
+def test_pages_of_a_crawl(tmp_path):
+    """A WARC file: the main text of HTML; a WET file: its text as it is."""
+    paragraphs = "".join(
+        f"<p>The sea was calm on day {i}, and the ship sailed on without a sound.</p>" for i in range(9)
+    )
+    page = f"<html><body><nav>Home | About</nav><article>{paragraphs}</article></body></html>"
+    answer = f"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n{page}"
+    records = [warc("response", answer, "text/html"), warc("request", "GET / HTTP/1.0\r\n\r\n", "text/html")]
+    (tmp_path / "a.warc.gz").write_bytes(b"".join(map(gzip.compress, records)))
+    (tmp_path / "b.warc.wet").write_bytes(warc("conversion", "plain words", "text/plain"))
+    ((line, text), (_, plain)) = read(tmp_path / "a.warc.gz", tmp_path / "b.warc.wet")
+    assert line == 1 and text.count("The sea was calm") == 9 and "Home" not in text
+    assert plain == "plain words"
+    (tmp_path / "a.warc.gz").write_bytes((tmp_path / "a.warc.gz").read_bytes()[:200])
+    assert read(tmp_path / "a.warc.gz")[-1][1].reason == "corrupt file"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.zst", "a.txt.gz", "a.csv.gz", "a.csv", "a.parquet", "a.warc", "a.jsonl"])
+def test_a_corrupt_file_does_not_stop_the_others(tmp_path, name):
+    """Random bytes, and what begins like such a file."""
+    rng = np.random.default_rng(0)
+    for begin in (
+        b"",
+        gzip.compress(b"x" * 99)[:20],
+        zstandard.compress(b"x" * 99)[:9],
+        b'id,"text\n',
+        b"[" * 2000,
+        b"PAR1",
+    ):
+        (tmp_path / name).write_bytes(begin + rng.integers(0, 256, 500, np.uint8).tobytes())
+        assert all(isinstance(each, Broken) for _, each in read(tmp_path / name))
+
+
+def test_a_compressed_text_is_cut_like_a_plain_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "CUT_BYTES", 100)
+    text = "".join(f"line {i}\n" for i in range(90))
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(text.encode()))
+    rows = read(tmp_path / "a.txt.gz")
+    assert "".join(part for _, part in rows) == text and len(rows) > 5
+    assert all(text.split("\n")[line - 1] == part.split("\n")[0] for line, part in rows)
+
+
+def test_a_dataset_is_streamed(tmp_path, monkeypatch):
+    """A folder of that name, which the library takes for it; its files are the shards."""
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        (tmp_path / "owner" / "name" / f"{name}.jsonl").write_text(
+            "".join(json.dumps({"text": f"{name}{i}"}) + "\n" for i in range(3))
+        )
+    texts = [text for _, text in read("hf://owner/name")]
+    assert texts == ["a0", "a1", "a2", "b0", "b1", "b2"]
