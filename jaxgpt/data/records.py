@@ -1,5 +1,6 @@
 """Records in a file: JSONL, one JSON object a line, or a table with the names of its fields in the first line."""
 
+import codecs
 import csv
 import io
 import json
@@ -19,7 +20,7 @@ def read_jsonl(path: str | Path) -> Records:
       DataError: it can't be read, is empty, or a line is no JSON object; with the line's number.
     """
     lines = _content(path).split(b"\n")  # only these end a line: a text may hold U+2028
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if not is_blank(line)]
     if not numbered:
         raise DataError(f"{path}: the file is empty; it needs one JSON object a line")
     return [(number, _record(f"{path}, line {number}", line)) for number, line in numbered]
@@ -37,23 +38,60 @@ def _content(path: str | Path) -> bytes:
 
 def _record(where: str, line: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(line.decode("utf-8"))
-        if b"\\u" in line:
-            json.dumps(record, ensure_ascii=False).encode("utf-8")
+        return parse_record(line)
+    except RecordError as error:
+        remedy = "mend or remove the line"
+        if error.reason == "not UTF-8":
+            remedy = "convert the file first, for example: iconv -f latin1 -t utf-8"
+        raise DataError(f"{where}: {error.reason} ({error.detail}); {remedy}") from None
+
+
+class RecordError(Exception):
+    """A line that is no record: the reason, which a report may count, and details on this line."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+def is_blank(line: bytes) -> bool:
+    """Whether there is no record in a line: nothing but blanks, and perhaps the mark that some files begin with."""
+    return not line.removeprefix(codecs.BOM_UTF8).strip()
+
+
+def parse_record(line: bytes) -> dict[str, Any]:
+    """The JSON object in a line, by Python's rules: NaN, Infinity and lone surrogates (see `is_unicode`) may be in it.
+
+    Raises:
+      RecordError: the line is not UTF-8, or has no object. The details show nothing of its text.
+    """
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where}: not UTF-8: byte 0x{line[error.start]:02x} at offset {error.start:,} of the line; "
-            "convert the file first, for example: iconv -f latin1 -t utf-8"
-        ) from None
-    except UnicodeEncodeError:
-        raise DataError(f"{where}: a lone surrogate, half of a \\u pair, is no text; write it again") from None
+        byte = f"byte 0x{error.object[error.start]:02x} at offset {error.start:,} of the line"
+        raise RecordError("not UTF-8", byte) from None
     except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON ({error.msg}, column {error.colno}); mend or remove the line") from None
+        raise RecordError("not JSON", f"{error.msg}, column {error.colno}") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets within brackets
-        raise DataError(f"{where}: can't be read ({error}); mend the line or remove it") from None
+        raise RecordError("can't be read", str(error)) from None
     if not isinstance(record, dict):
-        raise DataError(f"{where}: not a JSON object, {{...}}; mend the line or remove it")
+        raise RecordError("not a JSON object", f"a {type(record).__name__}")
     return record
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: not one with a lone surrogate, half of what JSON may write as a pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def require_unicode(where: str, *texts: str) -> None:
+    """Refuse texts that are read and have a lone surrogate."""
+    if not all(map(is_unicode, texts)):
+        raise DataError(f"{where}: a lone surrogate, half of a \\u pair, is no text; write it again")
 
 
 def read_table(path: str | Path, delimiter: str) -> Records:
@@ -99,7 +137,7 @@ def require_text(where: str, record: dict[str, Any], field: str, may_be_empty: b
     """A record's field.
 
     Raises:
-      DataError: the field is missing, not a text, or blank although it may not be empty.
+      DataError: the field is missing, not a text, blank although it may not be empty, or has a lone surrogate.
     """
     if field not in record:
         raise DataError(f"{where}: no field {field!r}; every example of a file needs it")
@@ -108,6 +146,7 @@ def require_text(where: str, record: dict[str, Any], field: str, may_be_empty: b
         raise DataError(f"{where}: {field!r} is {text!r:.40}, and must be a text")
     if not (may_be_empty or text.strip()):
         raise DataError(f"{where}: {field!r} is empty; give it a text, or remove the line")
+    require_unicode(where, text)
     return text
 
 

@@ -49,6 +49,7 @@ def _make_item(where: str, record: dict[str, Any], block_size: int) -> Item:
     for choice in choices:
         if not isinstance(choice, str) or not choice.strip():
             raise DataError(f"{where}: a choice is {choice!r:.40}, and must be a text that is not empty")
+    records.require_unicode(where, context, *choices)
     if type(answer) is not int or not 0 <= answer < len(choices):
         raise DataError(f"{where}: answer is {answer!r:.40}, and must be a number from 0 to {len(choices) - 1}")
     try:

@@ -56,8 +56,10 @@ def build_index(files: tuple[Path, ...], folder: Path) -> int:
 
 def _texts(file: Path) -> Iterator[str]:
     if sources.detect_kind(file) == "jsonl" and not file.name.lower().endswith(sources.COMPRESSED):
-        for _, record in records.read_jsonl(file):
-            yield " ".join(_strings(record))
+        for line, record in records.read_jsonl(file):
+            text = " ".join(_strings(record))
+            records.require_unicode(f"{file}, line {line}", text)
+            yield text
         return
     for unit in (unit for piece in sources.plan_pieces([str(file)]) for unit in piece):
         for line, text in readers.READERS[unit.kind](unit, "text", readers.LineCounter()):

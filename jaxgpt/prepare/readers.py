@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import orjson
-
+from jaxgpt.data.records import RecordError, is_unicode, parse_record
 from jaxgpt.prepare.compression import UNREADABLE, open_file
 from jaxgpt.prepare.sources import COMPRESSED, CUT_BYTES, TABLES, Unit, open_dataset
 
@@ -101,29 +100,20 @@ def _read_jsonl(unit: Unit, field: str, counter: LineCounter) -> Records:
     for line in _read_lines(unit, counter):
         if isinstance(line, Broken):
             yield counter.count, line
-        elif line := line.removeprefix(b"\xef\xbb\xbf").strip():
-            yield counter.count, _parse_record(line, field)
-
-
-def _parse_record(line: bytes, field: str) -> str | Broken:
-    try:
-        record = orjson.loads(line)
-    except ValueError as error:
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            return Broken("not UTF-8", f"byte 0x{line[error.start]:02x}, {error.start:,} bytes into the line")
-        return Broken("not JSON", str(error))
-    if not isinstance(record, dict):
-        return Broken("not a JSON object", f"a {type(record).__name__}")
-    return _get_text(record, field)
+        elif line.removeprefix(b"\xef\xbb\xbf").strip():
+            try:
+                yield counter.count, _get_text(parse_record(line), field)
+            except RecordError as error:
+                yield counter.count, Broken(error.reason, error.detail)
 
 
 def _get_text(record: dict[str, Any], field: str) -> str | Broken:
     if field not in record:
         return Broken("no text", f"{len(record)} fields, and none is {field!r}")
     text = record[field]  # a report shows nothing of it: it may be private
-    return text if isinstance(text, str) else Broken("not a text", f"{field!r} is a {type(text).__name__}")
+    if not isinstance(text, str):
+        return Broken("not a text", f"{field!r} is a {type(text).__name__}")
+    return text if is_unicode(text) else Broken("not Unicode", "a lone surrogate, half of a \\u pair")
 
 
 def _read_table(unit: Unit, field: str, counter: LineCounter) -> Records:

@@ -2,12 +2,12 @@
 
 import fnmatch
 import itertools
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from jaxgpt.data.records import RecordError, parse_record
 from jaxgpt.errors import DataError, UsageError
 
 TEXTS, TABLES = (".txt", ".md", ".rst"), {".csv": ",", ".tsv": "\t"}
@@ -163,6 +163,7 @@ def save_stdin(folder: Path, text: IO[bytes] | None = None) -> Path:
 
 def _is_object(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+        parse_record(line)
+    except RecordError:
         return False
+    return True

@@ -21,18 +21,26 @@ def test_the_objects_and_their_lines(read):
     assert read(content) == read(b"\xef\xbb\xbf" + content) == expected
 
 
+def test_what_nobody_reads_may_be_no_text_and_no_number(read):
+    ((line, record),) = read(b'{"text": "one", "a": [NaN, -Infinity, 1e999], "\\ude00": "half \\ud83d"}')
+    assert line == 1 and records.require_text("here", record, "text") == "one"
+    with pytest.raises(DataError, match=r"^here: a lone surrogate, half of a \\u pair, is no text; write it again$"):
+        records.require_text("here", record, "\ude00")
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
         (b"", "a.jsonl: the file is empty"),
         (b"\n \n", "a.jsonl: the file is empty"),
-        (b'{}\n\n{"a": }\n', "a.jsonl, line 3: not JSON (Expecting value, column 7)"),
+        (b'{}\n\n{"a": }\n', "a.jsonl, line 3: not JSON (Expecting value, column 7); mend or remove the line"),
         (b"{}\nnonsense", "a.jsonl, line 2: not JSON"),
         (b"{}\n[1, 2]", "a.jsonl, line 2: not a JSON object"),
         (b'"text"', "a.jsonl, line 1: not a JSON object"),
-        (b'{}\n{"a": "caf\xe9"}', "a.jsonl, line 2: not UTF-8: byte 0xe9 at offset 10 of the line"),
-        (b'{"a": "\\ud83d"}', "a.jsonl, line 1: a lone surrogate"),
-        (b'{"\\ude00": 1}', "a.jsonl, line 1: a lone surrogate"),
+        (
+            b'{}\n{"a": "caf\xe9"}',
+            "a.jsonl, line 2: not UTF-8 (byte 0xe9 at offset 10 of the line); convert the file first",
+        ),
         (b"[" * 100_000, "a.jsonl, line 1: can't be read"),
         (b'{"a": 1' + b"0" * 5000 + b"}", "a.jsonl, line 1: can't be read"),
     ],

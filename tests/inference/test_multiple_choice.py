@@ -57,6 +57,7 @@ def test_the_accuracies_of_hand_made_likelihoods(read):
     [
         ({"context": None}, "context is None, and must be a text that is not empty"),
         ({"context": " \n"}, "context is ' \\n', and must be"),
+        ({"choices": ["a", "half \ud83d"]}, "a lone surrogate, half of a"),
         ({"choices": "ab"}, "choices is 'ab', and must be a list of two texts or more"),
         ({"choices": ["ab"]}, "choices is ['ab'], and must be a list of two"),
         ({"choices": ["ab", 3]}, "a choice is 3, and must be a text"),

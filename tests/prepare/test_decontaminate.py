@@ -37,3 +37,6 @@ def test_all_of_an_evaluation_file_counts(tmp_path, monkeypatch):
     (tmp_path / "eval.txt").write_bytes(b"\xff" * 100)
     with pytest.raises(DataError, match="not UTF-8 near line 1"):
         decontaminate.build_index((tmp_path / "eval.txt",), tmp_path / "index")
+    (tmp_path / "eval.jsonl").write_text('{"question": "half \\ud83d"}')
+    with pytest.raises(DataError, match="line 1: a lone surrogate"):
+        decontaminate.build_index((tmp_path / "eval.jsonl",), tmp_path / "index")

@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import json
 
@@ -7,6 +8,8 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
+from jaxgpt.data.records import read_jsonl, require_text
+from jaxgpt.errors import DataError
 from jaxgpt.prepare import readers, sources
 from jaxgpt.prepare.readers import Broken
 
@@ -31,6 +34,28 @@ LINES = [
     b'{"text": "two\xc3\xa9"}',
 ]
 REASONS = [(2, "not JSON"), (4, "no text"), (5, "not a JSON object"), (6, "not a text"), (7, "not UTF-8")]
+
+
+@pytest.mark.parametrize(
+    "record, kept",
+    [
+        (b'{"score": NaN, "text": "a"}', True),
+        (b'{"score": [-Infinity, 1e999], "text": "a"}', True),
+        (b'{"title": "half \\ud83d", "text": "a"}', True),
+        (b'{"\\ude00": 1, "text": "a"}', True),
+        (b'\xef\xbb\xbf {"text": "a"}\r', True),
+        (b'{"text": "half \\ud83d"}', False),
+        (b'{"text": NaN}', False),
+        (b'{"n": 1' + b"0" * 5000 + b', "text": "a"}', False),
+        (b'{"n": ' + b"[" * 10_000 + b"}", False),
+    ],
+)
+def test_what_train_reads_is_no_broken_record(tmp_path, record, kept):
+    (tmp_path / "a.jsonl").write_bytes(record)
+    ((_, text),) = read(tmp_path / "a.jsonl")
+    assert (text == "a") if kept else isinstance(text, Broken)
+    with contextlib.nullcontext() if kept else pytest.raises(DataError):
+        assert require_text("a", read_jsonl(tmp_path / "a.jsonl")[0][1], "text") == "a"
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
