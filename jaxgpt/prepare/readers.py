@@ -5,7 +5,6 @@ datatrove's readers skip a broken line with a message in a log; these report it 
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -124,32 +123,51 @@ def _read_table(unit: Unit, field: str, counter: LineCounter) -> Records:
         with open_file(Path(unit.name)) as file:
             # Bytes that are not UTF-8 become surrogates, so that only their row is lost.
             text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
-            rows = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
-            names, counter.count = next(rows, []), rows.line_num
-            if field not in names:
-                yield 1, Broken("no text", f"no field {field!r} among {', '.join(map(repr, names))}"[:200])
-                return
-            while True:
-                first = rows.line_num + 1
-                try:
-                    row = next(rows)
-                except csv.Error as error:
-                    yield first, Broken("not CSV", str(error))
-                    continue
-                finally:
-                    counter.count = rows.line_num
-                if not row:
-                    continue
-                if len(row) != len(names):
-                    yield first, Broken("not CSV", f"{len(row)} fields, and the first line names {len(names)}")
-                elif re.search("[\ud800-\udfff]", cell := row[names.index(field)]):
-                    yield first, Broken("not UTF-8")
+            rows = (row for row in _read_rows(text, counter, delimiter=delimiter, quoting=quoting) if row[1])
+            line, names = next(rows, (1, []))
+            if isinstance(names, Broken):
+                yield line, names
+                names = []
+            for line, row in rows:
+                if isinstance(row, Broken):
+                    yield line, row
+                elif field not in names:
+                    yield line, Broken("no text", f"no field {field!r} among {', '.join(map(repr, names))}"[:200])
+                elif len(row) != len(names):
+                    yield line, Broken("not CSV", f"{len(row)} fields, and the first line names {len(names)}")
                 else:
-                    yield first, cell
-    except StopIteration:
-        return
+                    cell = row[names.index(field)]
+                    yield line, cell if is_unicode(cell) else Broken("not UTF-8")
     except UNREADABLE as error:
         yield counter.count + 1, Broken("corrupt file", str(error))
+
+
+def _read_rows(lines: Iterator[str], counter: LineCounter, **dialect: Any) -> Iterator[tuple[int, list[str] | Broken]]:
+    """A table's rows, each with the line on which it begins.
+
+    A row that can't be parsed costs its first line only, and the next row begins on the line after it: a quote that is
+    never closed would take all that follows into its cell.
+    """
+    first, taken, again = 1, [], []  # the lines of a row, and those to read once more, the next one last
+
+    def take() -> Iterator[str]:
+        while line := again.pop() if again else next(lines, ""):
+            taken.append(line)
+            counter.count = max(counter.count, first + len(taken) - 1)
+            yield line
+
+    while True:
+        try:
+            for row in csv.reader(take(), strict=True, **dialect):
+                yield first, row
+                first += len(taken)
+                taken.clear()
+            return
+        except csv.Error as error:
+            yield first, Broken("not CSV", str(error))
+            again += reversed(taken[1:])
+            first += 1
+            taken.clear()
 
 
 def _read_parquet(unit: Unit, field: str, counter: LineCounter) -> Records:
@@ -158,15 +176,27 @@ def _read_parquet(unit: Unit, field: str, counter: LineCounter) -> Records:
 
     try:
         with ParquetFile(unit.name) as parquet:
-            if field not in parquet.schema_arrow.names:
-                yield 1, Broken("no text", f"no column {field!r} among {', '.join(parquet.schema_arrow.names)}"[:200])
-                return
-            for batch in parquet.iter_batches(1024, row_groups=range(unit.start, unit.end), columns=[field]):
-                for text in batch.column(0).to_pylist():
+            groups, names = range(unit.start, unit.end), parquet.schema_arrow.names
+            if field not in names:
+                missing = Broken("no text", f"no column {field!r} among {', '.join(names)}"[:200])
+                num_rows = sum(parquet.metadata.row_group(group).num_rows for group in groups)
+                for _ in range(num_rows):
                     counter.count += 1
-                    yield counter.count, _get_text({field: text}, field)
+                    yield counter.count, missing
+                return
+            for batch in parquet.iter_batches(1024, row_groups=groups, columns=[field]):
+                for value in batch.column(0):
+                    counter.count += 1
+                    yield counter.count, _get_cell(value, field)
     except (ArrowException, *UNREADABLE) as error:
         yield counter.count + 1, Broken("corrupt file", " ".join(str(error).split())[:200])
+
+
+def _get_cell(value: Any, field: str) -> str | Broken:
+    try:
+        return _get_text({field: value.as_py()}, field)
+    except UnicodeDecodeError:
+        return Broken("not UTF-8")
 
 
 def _read_warc(unit: Unit, field: str, counter: LineCounter) -> Records:

@@ -100,8 +100,8 @@ def _units(name: str, patterns: tuple[str, ...]) -> Iterator[Unit]:
             cuts = [*range(0, size, CUT_BYTES if what == "text" else PIECE_BYTES), size] if size else [0, 0]
             yield from (Unit(str(file), what, *ends, ends[1] - ends[0]) for ends in itertools.pairwise(cuts))
         elif what == "parquet":
-            groups = _row_groups(file)
-            yield from (Unit(str(file), what, group, group + 1, size // groups) for group in range(groups))
+            groups = [(group, group + 1) for group in range(_row_groups(file))] or [(0, 0)]  # it may have no rows
+            yield from (Unit(str(file), what, *ends, size // len(groups)) for ends in groups)
         else:
             yield Unit(str(file), what, 0, size, size)
 
@@ -124,7 +124,7 @@ def _row_groups(file: Path) -> int:
 
     try:
         with ParquetFile(file) as parquet:
-            return max(1, parquet.num_row_groups)
+            return parquet.num_row_groups
     except (ArrowException, OSError):
         return 1  # the reader reports what is wrong with it
 

@@ -120,6 +120,33 @@ def test_tables(tmp_path):
     assert read(tmp_path / "b.csv")[0][1].reason == "no text"
 
 
+@pytest.mark.parametrize(
+    "quote, cells, broken",
+    [
+        ("", "", [4]),  # nothing closes it: the rest of the file would be one cell
+        ("", '"', [4]),  # the quote of the next row closes it
+        ('"', '"', []),
+        ('"', "", []),
+    ],
+)
+def test_an_unclosed_quote_costs_its_own_line(tmp_path, quote, cells, broken):
+    rows = [f"{i},{cells}text {i}{cells}" for i in range(100)]
+    rows[2] = f'2,"text 2{quote}'
+    (tmp_path / "a.csv").write_text("\n".join(["id,text", *rows]))
+    found = read(tmp_path / "a.csv")
+    assert [line for line, _ in found] == list(range(2, 102))
+    assert [(line, each.reason) for line, each in found if isinstance(each, Broken)] == [(n, "not CSV") for n in broken]
+    assert all(each == f"text {line - 2}" for line, each in found if line not in broken)
+
+
+@pytest.mark.parametrize("field", ["text", "body"])
+def test_every_row_counts_where_no_column_can_be_read(tmp_path, field):
+    """Where the first line, with the names, can't be parsed, or the name is not among them."""
+    (tmp_path / "a.csv").write_text("\n" + ('id,"text' if field == "text" else "id,text") + "\n1,a\n\n2,b")
+    reasons = {line: each.reason for line, each in read(tmp_path / "a.csv", field=field)}
+    assert reasons == ({2: "not CSV"} if field == "text" else {}) | {3: "no text", 5: "no text"}
+
+
 def test_parquet_by_row_groups(tmp_path):
     texts = [f"row {i}" for i in range(50)]
     path = tmp_path / "a.parquet"
@@ -128,8 +155,20 @@ def test_parquet_by_row_groups(tmp_path):
     assert [(unit.start, unit.end) for unit in units] == [(0, 1), (1, 2), (2, 3)]
     *rows, (row, last) = read(path)
     assert [text for _, text in rows] == texts and (row, last.reason) == (11, "not a text")
+    assert [each.reason for _, each in read(path, field="body")] == ["no text"] * 51
     path.write_bytes(path.read_bytes()[:200])
     assert [each.reason for _, each in read(path)] == ["corrupt file"]
+    column = pa.array([b"one", b"caf\xe9", b"two"]).view(pa.string())
+    pa.parquet.write_table(pa.table({"text": column}), path)
+    assert read(path) == [(1, "one"), (2, Broken("not UTF-8")), (3, "two")]
+
+
+def test_parquet_without_row_groups_has_no_documents(tmp_path):
+    with pa.parquet.ParquetWriter(tmp_path / "a.parquet", pa.schema([("text", pa.string())])):
+        pass
+    assert pa.parquet.ParquetFile(tmp_path / "a.parquet").num_row_groups == 0
+    ((unit,),) = sources.plan_pieces([str(tmp_path / "a.parquet")])
+    assert unit.name == str(tmp_path / "a.parquet") and read(tmp_path / "a.parquet") == []
 
 
 def warc(kind, body, content):
