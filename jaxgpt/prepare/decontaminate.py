@@ -1,7 +1,7 @@
 """Decontamination: drops documents that contain text of an evaluation."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def decontaminate(index: Path, work: Path) -> PipelineStep:
     return step
 
 
-def build_index(files: tuple[Path, ...], folder: Path) -> int:
+def build_index(files: Iterable[Path], folder: Path) -> int:
     """Index the sequences of 13 words in evaluation files: JSONL, where every string counts, or plain text.
 
     Returns:

@@ -63,11 +63,12 @@ def _prepare(config: PrepareConfig, command: str, say: Say, progress: Progress) 
     if not work.exists():
         _reset(work)
     executors.wait_for_workers(work / "workers")
-    names = [str(sources.save_stdin(work)) if name == "-" else name for name in config.inputs]
+    names = sources.save_streams(config.inputs, work / "input", config.fresh)
+    exams = sources.save_streams(map(str, config.decontaminate), work / "exam", config.fresh)
     pieces = sources.plan_pieces(names, config.files)
     units = [unit for piece in pieces for unit in piece]
     _require_separate(config, units)
-    request = _describe_request(config, units)
+    request = _describe_request(config, units, exams)
     if not config.fresh and _is_done(out, request):
         shutil.rmtree(work)
         return None
@@ -80,7 +81,7 @@ def _prepare(config: PrepareConfig, command: str, say: Say, progress: Progress) 
     if config.against:
         dedup.copy_index(config.against, config.dedup == "minhash", work / "earlier")
     if config.decontaminate:
-        num_sequences = decontaminate.build_index(config.decontaminate, work / "leaks")
+        num_sequences = decontaminate.build_index(map(Path, exams), work / "leaks")
         say("leaks", f"{num_sequences:,} sequences of {decontaminate.LEAK_WORDS} words that must not be trained on")
     if config.fresh:  # only now, when nothing is wrong with the flags
         _delete_old_files(out)
@@ -168,13 +169,13 @@ def _executor(config: PrepareConfig, work: Path) -> contextlib.AbstractContextMa
 # ---- The folder ----------------------------------------------------------------------------------------------------
 
 
-def _describe_request(config: PrepareConfig, units: list) -> dict[str, Any]:
+def _describe_request(config: PrepareConfig, units: list, exams: list[str]) -> dict[str, Any]:
     """The flags that change the result, and a hash of the input's names, sizes and times of change."""
     flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in MAY_CHANGE_ON_RESUME}
     digest = hashlib.sha256()
-    extra_files = [*config.decontaminate, *([config.against / "meta.json"] if config.against else [])]
+    extra_files = [*map(Path, exams), *([config.against / "meta.json"] if config.against else [])]
     for what, path in [*((unit, Path(unit.name)) for unit in units), *((str(path), path) for path in extra_files)]:
-        if path.parent == config.out / "work":  # a copy of standard input, which is new at each start
+        if path.parent == config.out / "work":  # a copy of a pipe, which is new at each start
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         else:

@@ -1,11 +1,14 @@
 """The input of a preparation: files, folders, datasets and standard input, in pieces that depend only on the input."""
 
+import collections
+import contextlib
 import fnmatch
 import itertools
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from jaxgpt.data.records import RecordError, parse_record
 from jaxgpt.errors import DataError, UsageError
@@ -85,8 +88,10 @@ def _units(name: str, patterns: tuple[str, ...]) -> Iterator[Unit]:
         return
     path = Path(name)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
+        files = sorted(_list_files(path, patterns))
         chosen = [file for file in files if _matches(file, patterns)]
+        if unreadable := [file for file in chosen if not file.is_file()]:
+            raise DataError(f"{unreadable[0]}: a link to nothing, or no file; remove it, or choose others with --files")
         if not chosen:
             what = " ".join(patterns) if patterns else ", ".join(KNOWN_SUFFIXES)
             raise UsageError(f"{name}: {len(files):,} files, and none is {what}; name others with --files")
@@ -104,6 +109,33 @@ def _units(name: str, patterns: tuple[str, ...]) -> Iterator[Unit]:
             yield from (Unit(str(file), what, *ends, size // len(groups)) for ends in groups)
         else:
             yield Unit(str(file), what, 0, size, size)
+
+
+def _list_files(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
+    """All that is not a folder in a folder and those below it, links to folders too: each folder once, so loops end.
+
+    As for a shell's *, names that begin with a dot are left out, except files where a pattern begins with one.
+    """
+    hidden_files = any(pattern.startswith(".") for pattern in patterns)
+    pending, seen = collections.deque([folder]), set()
+    while pending:
+        folder = pending.pop()
+        if (real := folder.resolve()) in seen:
+            continue
+        seen.add(real)
+        try:
+            children = sorted(folder.iterdir())
+        except OSError as error:
+            raise DataError(f"{folder}: {error.strerror}; give folders that can be read") from None
+        for child in children:
+            hidden = child.name.startswith(".")
+            if not child.is_dir():
+                if not hidden or hidden_files:
+                    yield child
+            elif not hidden and child.is_symlink():
+                pending.appendleft(child)  # after all that is no link, whose names stay what they are
+            elif not hidden:
+                pending.append(child)
 
 
 def _matches(file: Path, patterns: tuple[str, ...]) -> bool:
@@ -143,22 +175,43 @@ def open_dataset(name: str) -> Any:
         raise DataError(f"{name}: {' '.join(str(error).split())[:300]}; check the name and the network") from None
 
 
-def save_stdin(folder: Path, text: IO[bytes] | None = None) -> Path:
-    """Save standard input in a file, unless an earlier start did: JSONL if its first line is an object, else text."""
-    for name in ("stdin.jsonl", "stdin.txt"):
-        if (folder / name).exists():
-            return folder / name
-    if text is None and sys.stdin is None:
+def save_streams(names: Iterable[str], stem: Path, fresh: bool = False) -> list[str]:
+    """The names, with files in place of standard input (-) and pipes: these are read once, and by this process only.
+
+    A file has the kind that the pipe's name says; without, it is JSONL if its first line is an object, else text.
+
+    Args:
+      stem: how the files' names begin; one that an earlier start has saved is taken, unless `fresh`.
+    """
+    numbered = ((name, stem.with_name(f"{stem.name}{number}")) for number, name in enumerate(names))
+    return [str(_save_stream(name, saved, fresh)) if _is_stream(name) else name for name, saved in numbered]
+
+
+def _is_stream(name: str) -> bool:
+    path = Path(name)
+    if name == "-" or not path.exists() or path.is_dir():
+        return name == "-"
+    return not path.is_file() or name.startswith(("/dev/fd/", "/dev/stdin", "/proc/"))  # a worker has others there
+
+
+def _save_stream(name: str, saved: Path, fresh: bool) -> Path:
+    suffix = "".join(Path(name).suffixes)
+    for path in map(saved.with_suffix, [suffix] if suffix else [".jsonl", ".txt"]):
+        if fresh:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            return path
+    if name == "-" and sys.stdin is None:
         raise UsageError("-: standard input is closed; give a file, or pipe text in")
-    source = text or sys.stdin.buffer
-    temporary = folder / "stdin.tmp"
-    with temporary.open("wb") as file:
-        first = source.readline(64 << 20)
+    temporary = saved.with_suffix(".tmp")
+    with (
+        contextlib.nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as stream,
+        temporary.open("wb") as file,
+    ):
+        first = stream.readline(64 << 20)
         file.write(first)
-        while chunk := source.read(1 << 20):
-            file.write(chunk)
-    path = folder / ("stdin.jsonl" if _is_object(first) else "stdin.txt")
-    return temporary.replace(path)
+        shutil.copyfileobj(stream, file)
+    return temporary.replace(saved.with_suffix(suffix or (".jsonl" if _is_object(first) else ".txt")))
 
 
 def _is_object(line: bytes) -> bool:

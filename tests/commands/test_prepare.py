@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -202,6 +203,19 @@ def test_standard_input(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(again)))
         assert run("-", "--out", tmp_path / "out", "--workers", 1, "--val", 0) == code
     assert "is prepared already" in capsys.readouterr().out
+
+
+def test_pipes(tmp_path, capsys):
+    """A second start, which gets the same from them again, has nothing to do."""
+    records = [json.dumps({"text": prose(i)}) + "\n" for i in range(5)]
+    text, exam = tmp_path / "text", tmp_path / "exam"
+    for pipe in (text, exam):
+        os.mkfifo(pipe)
+    for said in ("documents 5 found, 4 kept", "is prepared already"):
+        for pipe, lines in ((text, records), (exam, records[3:4])):
+            threading.Thread(target=pipe.write_text, args=["".join(lines)], daemon=True).start()
+        assert run(text, "--decontaminate", exam, "--out", tmp_path / "out", "--workers", 1, "--val", 0) == 0
+        assert said in capsys.readouterr().out
 
 
 def test_what_was_wrong_can_be_put_right(text, tmp_path, capsys):
