@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import itertools
 import re
 import typing
 from collections.abc import Sequence
@@ -73,11 +74,13 @@ def parse(config: type[Config], argv: Sequence[str], default: Config | None = No
       command: its name, for `--help`; by default the Python file that was started.
 
     Raises:
-      UsageError: one line instead of tyro's box.
+      UsageError: one line instead of tyro's box; or a word of argv is empty.
     """
     argv = read_words(config, argv)
     options = {} if default is None else {"default": default}
-    return _run_tyro(config, argv, prog=console.program(command) if command else None, **options)
+    parsed = _run_tyro(config, argv, prog=console.program(command) if command else None, **options)
+    _refuse_empty(argv)
+    return parsed
 
 
 def parse_some(config: type[Config], argv: Sequence[str]) -> Config:
@@ -152,6 +155,15 @@ def _run_tyro(config, argv, **options):
         if exit.code in (0, None):  # --help
             raise
         raise UsageError(_extract_message(box.getvalue()) + HELP) from None
+
+
+def _refuse_empty(argv: Sequence[str]) -> None:
+    """A shell makes an empty word of a variable that is not set. No flag has a use for it; a Path would be "."."""
+    for before, word in itertools.pairwise(["", *argv]):
+        if word == "" or re.fullmatch("--[^=]+=", word):
+            name = (word or before).removesuffix("=")
+            what = name if name.startswith("--") else "an argument"
+            raise UsageError(f"{what} is empty; give it a value, or leave it out")
 
 
 def _extract_message(box: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 def cache_folder() -> Path:
     """$JAXGPT_CACHE, or ~/.cache/jaxgpt: the tokens of texts, and compiled programs. It may not exist yet."""
-    if "JAXGPT_CACHE" in os.environ:
-        return Path(os.environ["JAXGPT_CACHE"])
+    if named := os.environ.get("JAXGPT_CACHE"):  # empty is as good as unset
+        return Path(named)
     try:
         return Path.home() / ".cache" / "jaxgpt"
     except RuntimeError:  # a user without a home, as in some containers

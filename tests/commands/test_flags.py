@@ -1,9 +1,11 @@
 import dataclasses
 import io
 import re
+import shlex
 
 import pytest
 
+from jaxgpt import commands, console
 from jaxgpt.commands.evaluate import EvaluateConfig
 from jaxgpt.commands.flags import ALIASES, parse, read_words
 from jaxgpt.commands.predict import PredictConfig
@@ -32,6 +34,34 @@ def test_a_wrong_command_line_is_one_sentence(words, message, frame, capsys, mon
         parse(TrainConfig, words)
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "words, name",
+    [
+        ("train --out ''", "--out"),
+        ("train --out=", "--out"),
+        ("train --data '' --B 3", "--data"),
+        ("train --B 3 --mix=", "--mix"),
+        ("fit --val ''", "--val"),
+        ("prepare '' --out new", "an argument"),
+        ("prepare text.txt --out ''", "--out"),
+        ("prepare text.txt --out new --files '*.py' ''", "an argument"),
+        ("inspect ''", "an argument"),
+        ("inspect data --html ''", "--html"),
+        ("export run ''", "an argument"),
+        ("evaluate run --data text.txt --json=", "--json"),
+        ("predict run --data text.jsonl --out ''", "--out"),
+        ("sample '' --prompt Hello", "an argument"),
+        ("verify ''", "an argument"),
+        ("replay '' --step 3", "an argument"),
+    ],
+)
+def test_an_empty_word_is_refused_before_anything_is_read_or_written(words, name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # which is what an empty path would be
+    assert console.run(commands.main, shlex.split(words)) == 2
+    assert capsys.readouterr() == ("", f"error: {name} is empty; give it a value, or leave it out\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_help_has_every_flag_with_its_meaning_and_default(capsys, monkeypatch):

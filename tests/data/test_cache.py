@@ -12,14 +12,15 @@ def test_the_variable_names_the_cache(monkeypatch, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.parametrize("named", [None, ""])
 @pytest.mark.parametrize("home", ["/home/ada", None])
-def test_without_it_the_cache_is_in_the_home_of_a_user_who_has_one(monkeypatch, home):
+def test_without_it_the_cache_is_in_the_home_of_a_user_who_has_one(monkeypatch, home, named):
     def find_home():
         if home is None:
             raise RuntimeError("Could not determine home directory.")
         return Path(home)
 
-    monkeypatch.delenv("JAXGPT_CACHE")
+    monkeypatch.delenv("JAXGPT_CACHE") if named is None else monkeypatch.setenv("JAXGPT_CACHE", named)
     monkeypatch.setattr(Path, "home", find_home)
     assert cache_folder() == (Path("/home/ada/.cache/jaxgpt") if home else Path(tempfile.gettempdir()) / "jaxgpt")
 
