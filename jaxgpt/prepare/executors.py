@@ -5,7 +5,6 @@ import contextlib
 import copy
 import logging
 import multiprocessing
-import multiprocessing.connection
 import os
 import re
 import shlex
@@ -16,7 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from datatrove.executor.base import DistributedEnvVars, PipelineExecutor
@@ -24,6 +25,7 @@ from datatrove.executor.slurm import SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
+from jaxgpt.console import note
 from jaxgpt.errors import JaxgptError, RetryableError, UsageError
 
 try:
@@ -74,7 +76,7 @@ class Tasks(PipelineExecutor):
 
 @contextlib.contextmanager
 def local(workers: int, lock: Path) -> Iterator[Run]:
-    """Run tasks in `workers` processes, or in this process if that is 1.
+    """Run tasks in `workers` processes, or in this process if that is 1 or the system has none of what they need.
 
     datatrove's own executor waits for ever for a worker that was killed, for lack of memory for example; and its
     workers outlive a parent that was killed, and write into the files of the next start.
@@ -87,7 +89,8 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
     """
     logger.remove()
     wait_for_workers(lock)
-    if workers == 1:
+    pool, parent = _make_pool(workers, lock) if workers > 1 else (None, None)
+    if pool is None:
 
         def run_in_process(pipeline, tasks, logs, done):
             stage = Tasks(pipeline, tasks, logs)
@@ -98,12 +101,6 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
 
         yield run_in_process
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["jaxgpt.prepare.filters", "jaxgpt.prepare.dedup", "jaxgpt.prepare.tokenize"]
-    )  # imported once for all
-    alive, parent = context.Pipe(duplex=False)
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _worker, (alive, lock))
 
     def run_in_pool(pipeline, tasks, logs, done):
         stage = Tasks(pipeline, tasks, logs)
@@ -129,6 +126,21 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
         parent.close()
 
 
+def _make_pool(workers: int, lock: Path) -> tuple[ProcessPoolExecutor | None, Connection]:
+    """A pool, None where the system has no semaphores for it, and what its workers wait for the end of."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["jaxgpt.prepare.filters", "jaxgpt.prepare.dedup", "jaxgpt.prepare.tokenize"]
+    )  # imported once for all
+    alive, parent = context.Pipe(duplex=False)
+    try:
+        return ProcessPoolExecutor(workers, context, _worker, (alive, lock)), parent
+    except (OSError, ImportError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        note(f"processes need semaphores, which Linux keeps in /dev/shm: {reason}; --workers 1 in place of {workers}")
+        return None, parent
+
+
 def wait_for_workers(lock: Path) -> None:
     """Wait until no worker holds the lock: after kill -9 of their parent they end within a moment."""
     with lock.open("a") as file:
@@ -148,7 +160,7 @@ def _raise_open_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
-def _worker(alive: multiprocessing.connection.Connection, lock: Path) -> None:
+def _worker(alive: Connection, lock: Path) -> None:
     """Set up a worker: it leaves Ctrl-C to its parent, and ends when its parent ends, however that happens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _raise_open_file_limit()

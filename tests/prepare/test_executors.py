@@ -1,3 +1,4 @@
+import _multiprocessing
 import json
 import os
 import signal
@@ -58,6 +59,20 @@ def test_a_librarys_error_is_one_line_that_names_the_log(tmp_path, capfd, worker
         with pytest.raises(UsageError, match="not like this"):
             run([Act(tmp_path, "refuse")], 2, tmp_path / "others", lambda done: None)
     assert capfd.readouterr() == ("", "")
+
+
+def test_without_semaphores_this_process_does_the_work(tmp_path, capsys, monkeypatch):
+    """As where /dev/shm is missing, or read-only."""
+
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(_multiprocessing, "SemLock", refuse)
+    with executors.local(3, tmp_path / "lock") as run:
+        run([Act(tmp_path)], 2, tmp_path / "logs", lambda done: None)
+    assert {(tmp_path / f"{rank}.txt").read_text() for rank in range(2)} == {str(os.getpid())}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: ") and line.endswith(" /dev/shm: Read-only file system; --workers 1 in place of 3")
 
 
 def test_a_killed_worker_is_reported(tmp_path):
