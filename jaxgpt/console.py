@@ -1,6 +1,7 @@
 """A command's output, and errors as one line and an exit code."""
 
 import codecs
+import errno
 import functools
 import io
 import os
@@ -11,7 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from jaxgpt.errors import JaxgptError
+from jaxgpt.errors import JaxgptError, RetryableError
+
+OUT_OF_MEMORY = "out of memory; give it more, or raise the limit (ulimit -v)"
 
 
 def program(command: str) -> str:
@@ -40,7 +43,11 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of our output has closed it: `python train.py | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
+    except MemoryError:
+        return _print_error(OUT_OF_MEMORY, RetryableError.exit_code)
     except OSError as error:  # unforeseen elsewhere, such as a full disk
+        if error.errno == errno.ENOMEM:
+            return _print_error(OUT_OF_MEMORY, RetryableError.exit_code)
         return _print_error(f"{error.filename or 'output'}: {error.strerror or error}", 1)
     except UnicodeEncodeError as error:  # a name from a file, in a locale that lacks its letters
         where = f"{error.object!a:.200} can't be written in {error.encoding}"

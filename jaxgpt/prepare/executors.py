@@ -64,7 +64,7 @@ class Tasks(PipelineExecutor):
         with open(os.devnull, "w") as devnull, contextlib.redirect_stderr(devnull):
             try:
                 copy.deepcopy(self)._run_for_rank(rank)
-            except (JaxgptError, OSError):
+            except (JaxgptError, OSError, MemoryError):
                 raise
             except Exception as error:  # of a library, on a document that it was not made for
                 log = self.logging_dir.resolve_paths(f"logs/task_{rank:05d}.log")

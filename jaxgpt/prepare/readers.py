@@ -188,6 +188,8 @@ def _read_parquet(unit: Unit, field: str, counter: LineCounter) -> Records:
                 for value in batch.column(0):
                     counter.count += 1
                     yield counter.count, _get_cell(value, field)
+    except MemoryError:  # which one of Arrow's is, too
+        raise
     except (ArrowException, *UNREADABLE) as error:
         yield counter.count + 1, Broken("corrupt file", " ".join(str(error).split())[:200])
 
@@ -221,6 +223,8 @@ def _read_warc(unit: Unit, field: str, counter: LineCounter) -> Records:
                         if html
                         else None
                     )
+                except MemoryError:
+                    raise
                 except Exception as error:  # of a parser, on a page that it was not made for
                     yield counter.count, Broken("unreadable page", type(error).__name__)
                     continue

@@ -14,6 +14,11 @@ import jax
 from jaxgpt import console
 from jaxgpt.errors import RetryableError, UsageError
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 ROOT = Path("/")  # of the files in which the system says how much memory there is
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter")
 MEMORY_SHARE = 0.9  # of a GPU's memory, which JAX takes at its start
@@ -164,6 +169,10 @@ def free_memory() -> float:
         group = ROOT / "sys/fs/cgroup"
         used = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         limits.append(int((group / "memory.max").read_text()) - int(used["anon"]))
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # the process's own (ulimit -v)
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        pages = int((ROOT / "proc/self/statm").read_text().split()[0])
+        limits.append(math.inf if limit == resource.RLIM_INFINITY else limit - pages * resource.getpagesize())
     return min(limits)
 
 

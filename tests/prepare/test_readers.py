@@ -195,6 +195,19 @@ def test_pages_of_a_crawl(tmp_path):
     assert read(tmp_path / "a.warc.gz")[-1][1].reason == "corrupt file"
 
 
+def test_want_of_memory_breaks_no_record(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise pa.lib.ArrowMemoryError("malloc of size 64 failed")
+
+    pa.parquet.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    (tmp_path / "a.warc").write_bytes(warc("response", "HTTP/1.0 200 OK\r\n\r\n<p>words</p>", "text/html"))
+    monkeypatch.setattr(readers, "_get_cell", fail)
+    monkeypatch.setattr("trafilatura.extract", fail)
+    for name in ("a.parquet", "a.warc"):
+        with pytest.raises(MemoryError):
+            read(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["a.jsonl.zst", "a.txt.gz", "a.csv.gz", "a.csv", "a.parquet", "a.warc", "a.jsonl"])
 def test_a_corrupt_file_does_not_stop_the_others(tmp_path, name):
     """Random bytes, and what begins like such a file."""

@@ -1,6 +1,7 @@
 import ctypes
 import os
 import re
+import resource
 import subprocess
 import sys
 import types
@@ -171,7 +172,7 @@ def test_compiled_programs_are_kept_only_where_they_can_be(tmp_path, monkeypatch
     assert kept[0] == str(tmp_path / "new" / "compiled")
 
 
-def test_free_memory_is_the_least_of_what_the_system_and_the_container_leave(monkeypatch, tmp_path):
+def test_free_memory_is_the_least_of_what_system_container_and_process_are_left(monkeypatch, tmp_path):
     monkeypatch.setattr(device, "ROOT", tmp_path)
     assert device.free_memory() == float("inf")  # nobody tells
     (tmp_path / "proc").mkdir()
@@ -184,6 +185,11 @@ def test_free_memory_is_the_least_of_what_the_system_and_the_container_leave(mon
     assert device.free_memory() == 750 * 1024
     (group / "memory.max").write_text("400000\n")
     assert device.free_memory() == 100_000
+    (tmp_path / "proc" / "self").mkdir()
+    (tmp_path / "proc" / "self" / "statm").write_text("5 4 3 2 0 1 0\n")
+    assert device.free_memory() == 100_000
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (5 * resource.getpagesize() + 70_000, 10**12))
+    assert device.free_memory() == 70_000
 
 
 @pytest.mark.parametrize("stats, free", [({"bytes_limit": 900, "bytes_in_use": 250}, 650), (None, float("inf"))])
