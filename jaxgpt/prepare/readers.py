@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from jaxgpt.data.records import RecordError, is_unicode, parse_record
+from jaxgpt.data.records import RecordError, is_blank, is_unicode, parse_record
 from jaxgpt.prepare.compression import UNREADABLE, open_file
 from jaxgpt.prepare.sources import COMPRESSED, CUT_BYTES, TABLES, Unit, open_dataset
 
@@ -99,7 +99,7 @@ def _read_jsonl(unit: Unit, field: str, counter: LineCounter) -> Records:
     for line in _read_lines(unit, counter):
         if isinstance(line, Broken):
             yield counter.count, line
-        elif line.removeprefix(b"\xef\xbb\xbf").strip():
+        elif not is_blank(line):
             try:
                 yield counter.count, _get_text(parse_record(line), field)
             except RecordError as error:

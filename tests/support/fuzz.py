@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -41,12 +42,13 @@ from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.commands.replay import ReplayConfig
 from jaxgpt.commands.sample import SampleConfig
 from jaxgpt.commands.verify import VerifyConfig
-from jaxgpt.data import corpus
+from jaxgpt.data import corpus, records
 from jaxgpt.data.text import Text
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import CheckpointError, CorruptError, DataError, UsageError
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
+from jaxgpt.prepare import readers, sources
 from jaxgpt.runs import progress
 from jaxgpt.runs.huggingface import load, save_hf
 from jaxgpt.runs.weights import HUB, resolve_weights
@@ -55,6 +57,7 @@ from jaxgpt.training.log import MetricsLog
 from jaxgpt.training.resume import load_run_config, resume_command
 
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak. Zürich, 東京, 🙂\n" * 3
+BLANK = rb"(\xef\xbb\xbf)?[ \t\r\v\f]*"  # a line that is passed over
 START = {"step": 0, "B": 2, "T": 16, "accumulate": 1, "steps": 9, "dtype": "float32", "fingerprint": 64 * "0"}
 Target = Callable[[st.DataObject, Path], bool]  # tries one input in an empty folder; whether it was taken
 
@@ -140,6 +143,28 @@ def texts(data: st.DataObject, folder: Path) -> bool:
     for cached in (folder / "cache").rglob("*.bin"):
         cached.write_bytes(data.draw(damaged(cached.read_bytes())))
     assert corpus.load(str(folder / "text.txt"), folder / "cache").fingerprint == found.fingerprint
+    return True
+
+
+def json_lines(data: st.DataObject, folder: Path) -> bool:
+    """By train, and by prepare, which counts every line that is none."""
+    rows = [{"text": f"{n}. {TEXT}", "score": 0.5, "from": {"page": [None]}} for n in range(3)]
+    lines, which = [json.dumps(row).encode() for row in rows], data.draw(st.integers(0, 2))
+    lines[which] = data.draw(changed(rows[which]))
+    content = data.draw(damaged(b"\n".join(lines)) | st.just(b"\n".join(lines)))
+    (folder / "a.jsonl").write_bytes(content)
+    unit = sources.Unit(str(folder / "a.jsonl"), "jsonl", 0, len(content), len(content))
+    found = dict(readers.READERS["jsonl"](unit, "text", readers.LineCounter()))
+    numbered = {n: line for n, line in enumerate(content.split(b"\n"), 1) if not re.fullmatch(BLANK, line)}
+    assert found.keys() == numbered.keys()
+    texts = {n: text for n, text in found.items() if isinstance(text, str)}
+    assert texts == {n: json.loads(numbered[n].decode("utf-8-sig"))["text"] for n in texts}
+    try:
+        taken = {n: records.require_text("", row, "text") for n, row in records.read_jsonl(folder / "a.jsonl")}
+    except DataError:
+        assert len(texts) < len(found) or not found or not all(text.strip() for text in texts.values())
+        return False
+    assert taken == found
     return True
 
 
@@ -309,7 +334,8 @@ def _model() -> GPT2:
 
 
 TARGETS: dict[str, Target] = {
-    each.__name__: each for each in (token_files, texts, names, run_configs, checkpoint_json, logs, flags, weights)
+    each.__name__: each
+    for each in (token_files, texts, json_lines, names, run_configs, checkpoint_json, logs, flags, weights)
 }
 
 
