@@ -12,7 +12,7 @@ from typing import Literal
 import jax
 
 from jaxgpt.console import program
-from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2
+from jaxgpt.data.tokenizer import VOCAB_SIZE, encode_prompt, gpt2
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.inference import generate as generation
 from jaxgpt.inference import score as scoring
@@ -125,4 +125,4 @@ def _encode(model: Model, text: Text) -> list[int]:
             f"a text is read with GPT-2's tokenizer, which has {VOCAB_SIZE:,} token ids, and the model "
             f"{model.config.vocab_size:,}; give token ids"
         )
-    return gpt2().encode(text, allowed_special="all")
+    return encode_prompt(text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from jaxgpt import console
 from jaxgpt.commands.flags import parse, positional
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.tokenizer import encode_prompt, gpt2
 from jaxgpt.errors import UsageError, require
 from jaxgpt.runs.weights import resolve_text_weights
 from jaxgpt.runtime.signals import stop_signals
@@ -75,10 +75,7 @@ def main(argv: Sequence[str]) -> int:
         )
     prompt = read_stdin() if config.prompt == "-" else config.prompt
     context = source.config.block_size
-    try:
-        ids = gpt2().encode(prompt, allowed_special="all")
-    except ValueError:  # its pattern has no room for a million spaces in a row
-        raise UsageError("--prompt can't be read: one word or blank in it is too long; shorten it") from None
+    ids = encode_prompt(prompt)
     if len(ids) > context:
         raise UsageError(f"--prompt has {len(ids):,} tokens, more than the model's context of {context:,}; shorten it")
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.data.base import Batch, ExampleKind, NumberedExamples, Segments
-from jaxgpt.data.records import encode, require_text
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.records import require_text
+from jaxgpt.data.tokenizer import END, encode
 from jaxgpt.errors import DataError
 
 # Those of Stanford Alpaca (Taori et al., 2023), its train.py's PROMPT_DICT.
@@ -38,18 +38,17 @@ def parse_instruction(where: str, record: dict[str, Any]) -> Segments:
     return [(prompt, False), (texts["output"], True)]
 
 
-def encode_segments(where: str, segments: Segments) -> Document:
+def encode_segments(segments: Segments) -> Document:
     """The tokens of an example. Each segment that is learned ends in <|endoftext|>, which is learned too.
 
     Where nothing comes before the first of them, <|endoftext|> does, as it comes before every document of a text.
     """
-    end = gpt2().eot_token
     tokens: list[int] = []
     learned: list[bool] = []
     for text, is_learned in segments:
-        ids = [*encode(where, text), end] if is_learned else encode(where, text)
+        ids = encode(text).tolist() + [END] * is_learned
         if is_learned and not tokens:
-            tokens, learned = [end], [False]
+            tokens, learned = [END], [False]
         tokens += ids
         learned += [is_learned] * len(ids)
     return tokens, learned
@@ -104,9 +103,7 @@ def pack_rows(path: str, documents: list[Document], T: int) -> tuple[Batch, list
 
 def completion_rows(path: str, examples: NumberedExamples, T: int, labels: Sequence[str]) -> tuple[Batch, list[str]]:
     """Examples of Segments as `pack_rows` packs them; there are no labels. A note counts those that are empty."""
-    table, notes = pack_rows(
-        path, [encode_segments(f"{path}, line {line}", segments) for line, segments in examples], T
-    )
+    table, notes = pack_rows(path, [encode_segments(segments) for _, segments in examples], T)
     num_empty = sum(not any(text for text, is_learned in segments if is_learned) for _, segments in examples)
     if num_empty:
         notes.append(f"{num_empty:,} examples have an empty completion: only <|endoftext|> is learned of them")

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxgpt.data.cache import cache_folder, write_atomically
 from jaxgpt.data.shards import HEADER_BYTES, TOKEN, Tokens, header, map_file, open_split
-from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2
+from jaxgpt.data.tokenizer import VOCAB_SIZE, encode
 from jaxgpt.errors import DataError
 
 # The text of Karpathy's char-rnn (data/tinyshakespeare/input.txt), 1,115,394 bytes.
@@ -95,10 +95,9 @@ def _text_corpus(name: str, content: bytes, cache: Path) -> Corpus:
 
 
 def tokenize(text: str, piece_chars: int = 1 << 20) -> np.ndarray:
-    """GPT-2 ids of a text, uint16 (N,): those of one `encode_ordinary` call, on all cores and in bounded memory."""
-    encode = gpt2().encode_ordinary
+    """GPT-2 ids of a text, uint16 (N,): those of one `encode` call, on all cores and in bounded memory."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        arrays = threads.map(lambda piece: np.array(encode(piece), TOKEN), _split_text(text, piece_chars))
+        arrays = threads.map(encode, _split_text(text, piece_chars))
         return np.concatenate([np.empty(0, TOKEN), *arrays])
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.data.base import Batch, ExampleKind, NumberedExamples
-from jaxgpt.data.records import encode, require_text
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.records import require_text
+from jaxgpt.data.tokenizer import END, encode
 from jaxgpt.errors import DataError
 
 TEXTS = (("text",), ("text_a", "text_b"))  # the fields of an example's texts
@@ -69,7 +69,7 @@ def label_rows(path: str, examples: NumberedExamples, T: int, labels: Sequence[s
                 known = ", ".join(labels)
                 raise DataError(f"{path}, line {line}: the label {name!r:.40} is unknown; the known ones are {known}")
             label[row] = labels.index(name)
-        tokens, is_cut = encode_texts(f"{path}, line {line}", texts, T)
+        tokens, is_cut = encode_texts(texts, T)
         num_cut += is_cut
         x[row, : len(tokens)] = tokens
         last[row] = len(tokens) - 1
@@ -77,18 +77,18 @@ def label_rows(path: str, examples: NumberedExamples, T: int, labels: Sequence[s
     return {"tokens": x, "last": last, "labels": label}, notes
 
 
-def encode_texts(where: str, texts: Sequence[str], T: int) -> tuple[list[int], bool]:
+def encode_texts(texts: Sequence[str], T: int) -> tuple[list[int], bool]:
     """The tokens of one text or two, at most T, and whether some were cut.
 
     A new line separates two texts. The longer one loses its end first.
     """
-    a, b = [encode(where, text) for text in texts] + [[]] * (2 - len(texts))
-    separator = gpt2().encode_ordinary("\n")[: T - 1] if b else []
+    a, b = [encode(text) for text in texts] + [[]] * (2 - len(texts))
+    separator = encode("\n")[: T - 1] if len(b) else []
     room = T - 1 - len(separator)
     if is_cut := len(a) + len(b) > room:
         keep = min(len(a), room // 2) if len(a) < len(b) else room - min(len(b), room // 2)  # tokens of a
         a, b = a[:keep], b[: room - keep]
-    return [*a, *separator, *b, gpt2().eot_token], is_cut
+    return [*a, *separator, *b, END], is_cut
 
 
 def _kind(parse: Callable[..., Labelled], texts: tuple[str, ...], *label: str) -> ExampleKind:

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
 
 Records = list[tuple[int, dict[str, Any]]]  # each with the line that it begins on
@@ -148,15 +147,3 @@ def require_text(where: str, record: dict[str, Any], field: str, may_be_empty: b
         raise DataError(f"{where}: {field!r} is empty; give it a text, or remove the line")
     require_unicode(where, text)
     return text
-
-
-def encode(where: str, text: str) -> list[int]:
-    """A text's GPT-2 tokens.
-
-    Raises:
-      DataError: a word is too long for the tokenizer.
-    """
-    try:
-        return gpt2().encode(text, disallowed_special=())  # as encode_ordinary, which would panic where this raises
-    except ValueError:  # its pattern has no room for a million blanks in a row
-        raise DataError(f"{where}: one word or blank is too long; shorten it") from None

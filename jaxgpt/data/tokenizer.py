@@ -4,6 +4,8 @@ import functools
 import itertools
 import json
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,15 @@ from tiktoken_ext.openai_public import ENDOFTEXT, r50k_pat_str
 RANKS = Path(__file__).with_name("r50k_base.tiktoken")
 RANKS_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"  # as tiktoken publishes it
 VOCAB_SIZE = 50257
+END = VOCAB_SIZE - 1  # <|endoftext|>
+LONG_BLANK = re.compile(r"[^\S\x1c-\x1f]{100000,}")  # of what Unicode calls white space, as tiktoken does
 
 
 @functools.cache
 def gpt2() -> tiktoken.Encoding:
     """GPT-2's byte-pair encoding, 50,257 ids, `<|endoftext|>` = 50256 (Radford et al., 2019, section 2.2).
 
-    Use `encode_ordinary` for a corpus: it encodes a literal `<|endoftext|>` as text, not as the token.
+    Its own methods panic at a million blanks in a row: use `encode` and `encode_prompt`.
     """
     # tiktoken copies what it loads, local files too, into TIKTOKEN_CACHE_DIR, which may be read-only; "" is no copy.
     users_cache = os.environ.get("TIKTOKEN_CACHE_DIR")
@@ -36,9 +40,38 @@ def gpt2() -> tiktoken.Encoding:
         name="gpt2",
         pat_str=r50k_pat_str,
         mergeable_ranks=ranks,
-        special_tokens={ENDOFTEXT: VOCAB_SIZE - 1},
+        special_tokens={ENDOFTEXT: END},
         explicit_n_vocab=VOCAB_SIZE,
     )
+
+
+def encode(text: str) -> np.ndarray:
+    """A text's GPT-2 ids, uint16 (N,): tiktoken's of any length of text. A literal `<|endoftext|>` is text."""
+    ids = [gpt2().encode_to_numpy(part, disallowed_special=()) for part in _split_at_long_blanks(text)]
+    return np.concatenate(ids).astype(np.uint16)
+
+
+def encode_prompt(text: str) -> list[int]:
+    """As `encode`, but `<|endoftext|>` in the text is the token, as it is for `transformers`."""
+    ids = []
+    for number, document in enumerate(text.split(ENDOFTEXT)):
+        ids += [END] * (number > 0)
+        for part in _split_at_long_blanks(document):
+            ids += gpt2().encode_ordinary(part)  # which takes lone surrogates too
+    return ids
+
+
+def _split_at_long_blanks(text: str) -> Iterator[str]:
+    # GPT-2's pattern makes a word of a blank up to its last character, which begins the next word, or up to the text's
+    # end. It looks for that by going back from the blank's end, with a stack that has no room for a million characters;
+    # in a blank that ends its text it never goes back.
+    start = 0
+    for blank in LONG_BLANK.finditer(text):
+        end = blank.end() - (blank.end() < len(text))
+        yield text[start : blank.start()]
+        yield text[blank.start() : end]
+        start = end
+    yield text[start:]
 
 
 @functools.cache
@@ -57,7 +90,7 @@ def hugging_face_files(chat_template: str | None = None) -> dict[str, str]:
 
     ranks = {gpt2().decode_single_token_bytes(i): i for i in range(VOCAB_SIZE - 1)}
     merges = [" ".join(map(spell, _halves(token, ranks))) for token in ranks if len(token) > 1]
-    vocabulary = {spell(token): rank for token, rank in ranks.items()} | {ENDOFTEXT: VOCAB_SIZE - 1}
+    vocabulary = {spell(token): rank for token, rank in ranks.items()} | {ENDOFTEXT: END}
     config = {
         "tokenizer_class": "GPT2Tokenizer",
         "bos_token": ENDOFTEXT,

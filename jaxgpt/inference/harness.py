@@ -18,9 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.tokenizer import encode_prompt, gpt2
 from jaxgpt.errors import DataError, JaxgptError, UsageError, require
-from jaxgpt.inference import multiple_choice
 from jaxgpt.inference.generate import stream
 from jaxgpt.inference.sampling import SamplingParams, make_sampling_params, prompt_keys
 from jaxgpt.inference.score import score
@@ -95,10 +94,7 @@ class JaxgptLM(TemplateLM):
         return gpt2().eot_token
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        try:
-            return multiple_choice.encode(string)
-        except ValueError:  # the tokenizer's pattern has no room for a million spaces in a row
-            raise DataError(f"a text of a task can't be read: {string.strip()[:40]!r}: a word is too long") from None
+        return encode_prompt(string)
 
     def loglikelihood(self, requests: list, disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)

@@ -11,12 +11,11 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
 from jaxgpt.data import shards
-from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2
+from jaxgpt.data.tokenizer import END, encode, gpt2
 from jaxgpt.errors import JaxgptError
 from jaxgpt.prepare import canaries
-from jaxgpt.prepare.drop_log import DropLog, write_json
+from jaxgpt.prepare.drop_log import write_json
 
-END = VOCAB_SIZE - 1  # <|endoftext|>, which each document begins with, as in llm.c
 SPLITS = ("train", "val")
 TOKEN = np.dtype("<u2")
 
@@ -34,24 +33,20 @@ class Tokenize(PipelineStep):
 
     def __init__(self, work: Path, val: float):
         super().__init__()
-        self.work, self.val, self.drop_log = work, val, DropLog(work, self.name)
+        self.work, self.val = work, val
 
     def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> None:
         folder = self.work / "tokens"
         folder.mkdir(parents=True, exist_ok=True)
         counts = {split: {"documents": 0, "tokens": 0, "text_bytes": 0} for split in SPLITS}
-        encode, end = gpt2().encode_to_numpy, np.array([END], TOKEN).tobytes()
+        end = np.array([END], TOKEN).tobytes()  # each document begins with it, as in llm.c
         files = {split: (folder / f"{rank:05d}.{split}.bin").open("wb") for split in SPLITS}
-        with files["train"], files["val"], self.drop_log:
+        with files["train"], files["val"]:
             for document in data:
-                try:
-                    ids = encode(document.text, disallowed_special=())  # a literal <|endoftext|> is text
-                except ValueError:  # GPT-2's pattern has no room for a million blanks in a row
-                    self.drop_log.add(rank, document.metadata, "a blank of a million characters")
-                    continue
+                ids = encode(document.text)
                 split = "val" if is_validation(document.text, self.val) else "train"
                 files[split].write(end)
-                files[split].write(ids.astype(TOKEN).tobytes())
+                files[split].write(ids.tobytes())
                 count = counts[split]
                 count["documents"] += 1
                 count["tokens"] += len(ids) + 1
@@ -87,10 +82,7 @@ def _place_canaries(planted: list[canaries.Canary], documents: int) -> list[tupl
     texts = [canary.text for canary in planted for _ in range(canary.repeats)]
     places = np.sort(np.random.default_rng(0).integers(0, documents + 1, len(texts)))
     order = np.random.default_rng(1).permutation(len(texts))
-    return [
-        (int(place), np.array(gpt2().encode_ordinary(texts[which]), TOKEN))
-        for place, which in zip(places, order, strict=True)
-    ]
+    return [(int(place), encode(texts[which])) for place, which in zip(places, order, strict=True)]
 
 
 def _interleave(

@@ -159,7 +159,7 @@ def test_a_text_that_ends_within_a_character_says_so(monkeypatch):
         (["--prompt", "x", "--n", "0"], 2, "--n 0 is out of range"),
         (["--prompt", "x", "--max-new-tokens", "0"], 2, "--max-new-tokens 0 is out of range"),
         (["--prompt", "x " * 40], 2, "--prompt has 41 tokens, more than the model's context of 32; shorten it"),
-        (["--prompt", "a" + " " * 10**6 + "b"], 2, "one word or blank in it is too long; shorten it"),
+        (["--prompt", "a" + " " * 10**6 + "b"], 2, "--prompt has 1,000,001 tokens, more than the model's context"),
         (["--prompt", "caf\udce9"], 2, "--prompt is not UTF-8"),
         (["--prompt", "x", "--speculate"], 2, "--speculate needs --temperature 0; add it"),
         (

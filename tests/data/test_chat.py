@@ -92,7 +92,7 @@ def tokenizer(tmp_path_factory):
 @pytest.mark.parametrize("conversation", CONVERSATIONS, ids=range(20))
 def test_transformers_has_the_same_ids_and_mask(tokenizer, conversation):
     turns = messages(conversation)
-    ids, learned = encode_segments("", parse_conversation("", {"messages": turns}))
+    ids, learned = encode_segments(parse_conversation("", {"messages": turns}))
     for given in (turns, in_parts(turns)):
         theirs = tokenizer.apply_chat_template(given, return_dict=True, return_assistant_tokens_mask=True)
         assert theirs["input_ids"] == ids and theirs["assistant_masks"] == learned

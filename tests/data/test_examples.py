@@ -168,10 +168,11 @@ def test_an_unknown_label_is_named_by_its_line(write):
         examples.load(path, B=3, T=8, known=["no", "yes"])
 
 
-def test_a_word_without_an_end_is_one_line(write):
+def test_a_blank_of_any_length_is_cut_like_any_text(write):
     path = write("a.jsonl", [{"text": "x", "label": 0}, {"text": "a" + " " * 10**6 + "b", "label": 1}])
-    with pytest.raises(DataError, match=r"line 2: one word or blank is too long; shorten it"):
-        examples.load(path, B=3, T=8)
+    loaded = examples.load(path, B=3, T=8)[0]
+    assert loaded.table["tokens"][1].tolist() == [64, *[220] * 6, 50256]
+    assert loaded.notes == ("1 texts are longer than --T 8 and lose their end",)
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path):

@@ -26,7 +26,7 @@ def cut_by_turns(a, b, room):
 def test_the_longer_text_of_a_pair_loses_its_end_first(a, b):
     texts = " a" * a, " b" * b
     for T in range(2, 24):
-        tokens, longer = labels.encode_texts("line 1", texts, T)
+        tokens, longer = labels.encode_texts(texts, T)
         left, right = cut_by_turns(ids(" a" * a), ids(" b" * b), T - 2)
         assert tokens[-1] == END and len(tokens) <= T and longer == (a + b + 2 > T)
         between = tokens.index(*ids("\n"))
@@ -34,4 +34,4 @@ def test_the_longer_text_of_a_pair_loses_its_end_first(a, b):
         assert tokens == [*ids(" a" * between), *ids("\n"), *ids(" b" * (len(tokens) - between - 2)), END]
         if not longer:
             assert tokens == [*ids(" a" * a), *ids("\n"), *ids(" b" * b), END]
-    assert labels.encode_texts("line 1", texts, 1) == ([END], True)
+    assert labels.encode_texts(texts, 1) == ([END], True)

@@ -1,13 +1,18 @@
 import hashlib
 import inspect
+import itertools
 import pydoc_data.topics
+import re
 
+import numpy as np
 import pytest
+import regex
 import tiktoken_ext.openai_public
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2, hugging_face_files
+from jaxgpt.data import tokenizer
+from jaxgpt.data.tokenizer import VOCAB_SIZE, encode, encode_prompt, gpt2, hugging_face_files
 from tests.support import golden
 
 
@@ -18,15 +23,30 @@ def test_ids_that_openai_has_published():
     assert gpt2().eot_token == 50256
 
 
-def test_a_literal_end_of_text_is_ordinary_text():
-    ids = gpt2().encode_ordinary("a<|endoftext|>b")
-    assert 50256 not in ids
-    assert gpt2().decode(ids) == "a<|endoftext|>b"
+# Everything that Python or Unicode calls white space, or is near it; and what begins or ends a word in its own way.
+BLANKS = [chr(i) for i in range(0x110000) if chr(i).isspace()] + ["\u180e", "\u200b", "\u2060", "\ufeff"]
+WORDS = ["a", "'", "s", "7", ".", "\u4e2d", "<|endoftext|>"]
 
 
-@given(st.text())
-def test_every_text_comes_back(text):
-    assert gpt2().decode(gpt2().encode_ordinary(text)) == text
+@given(st.lists(st.sampled_from(BLANKS) | st.sampled_from([" ", "\n", *WORDS])).map("".join) | st.text())
+def test_every_text_has_tiktokens_ids_wherever_its_blanks_are_split(text):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer, "LONG_BLANK", re.compile(tokenizer.LONG_BLANK.pattern.replace("100000", "2")))
+        ids, prompt = encode(text), encode_prompt(text)
+    assert ids.dtype == np.uint16 and ids.tolist() == gpt2().encode_ordinary(text)
+    assert prompt == gpt2().encode(text, allowed_special="all")
+    assert gpt2().decode(prompt) == text
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t"])
+def test_a_blank_of_any_length_is_tokenized(blank):
+    """tiktoken panics at it. GPT-2's pattern, with Python's `regex`, says which words the text has."""
+    text = f"It is{blank * 1_050_000}far<|endoftext|>."
+    words = regex.findall(tiktoken_ext.openai_public.r50k_pat_str, text)
+    assert max(map(len, words)) == 1_049_999
+    ids = [gpt2().encode_ordinary(word) for word in words]  # each is a text of one word
+    assert encode(text).tolist() == list(itertools.chain(*ids))
+    assert encode_prompt(text) == list(itertools.chain(*ids[: words.index("<|")], [50256, 13]))
 
 
 def test_neither_network_nor_a_writable_cache_is_needed(tmp_path, monkeypatch):

@@ -67,7 +67,7 @@ def test_the_accuracies_of_hand_made_likelihoods(read):
         ({"answer": True}, "answer is True, and"),
         ({"answer": "0"}, "answer is '0', and"),
         ({"choices": ["ab", "a " * 40]}, "a choice has 41 tokens, more than the model's context of 32"),
-        ({"choices": ["ab", "a" + " " * 10**6 + "b"]}, "one word or blank in it is too long"),
+        ({"choices": ["ab", "a" + " " * 10**6 + "b"]}, "a choice has 1,000,001 tokens, more than the model's context"),
     ],
 )
 def test_a_bad_item_is_one_line(read, change, message):

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 from datatrove.data import Document
 
@@ -65,8 +63,7 @@ def test_canaries_are_spread_among_the_documents(tmp_path):
     assert splits["train"]["documents"] == len(texts) and splits["val"]["documents"] == 0
 
 
-def test_a_text_that_the_tokenizer_refuses_is_dropped(tmp_path):
-    tokenize_texts(tmp_path, ["a", " " * 3_000_000 + "b", "c"], 0.0, 1)
-    (record,) = map(json.loads, (tmp_path / "dropped" / "00000" / "tokenise.jsonl").read_text().splitlines())
-    assert record["reason"] == "a blank of a million characters"
-    assert json.loads((tmp_path / "tokens" / "00000.json").read_text())["train"]["documents"] == 2
+def test_a_document_with_a_blank_of_any_length_is_kept(tmp_path):
+    tokenize_texts(tmp_path, ["a", " " * 1_500_000 + "b", "c"], 0.0, 1)
+    ids = np.fromfile(tmp_path / "tokens" / "00000.train.bin", "<u2")
+    assert ids.tolist() == [50256, 64, 50256, *[220] * 1_499_999, 275, 50256, 66]

@@ -1,6 +1,7 @@
 """Wrong inputs by the thousand: token files, texts, JSON, logs, weights and flags, damaged at random.
 
 python tests/support/fuzz.py --inputs 10000
+python tests/support/fuzz.py --only repetitions --characters 8000000 --inputs 60
 
 Each input must be taken for what it is, or refused by an error of jaxgpt.errors, which a command prints as one line:
 another exception is a failure, so is more than 20 seconds, and so is a success that is none. What success is, each
@@ -10,8 +11,10 @@ target below knows by another way than the code that it tries.
 import contextlib
 import copy
 import dataclasses
+import functools
 import hashlib
 import io
+import itertools
 import json
 import random
 import re
@@ -28,9 +31,11 @@ from typing import Any
 
 import jax
 import numpy as np
+import regex
 import tyro
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from tiktoken_ext.openai_public import r50k_pat_str
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -165,6 +170,27 @@ def json_lines(data: st.DataObject, folder: Path) -> bool:
         assert len(texts) < len(found) or not found or not all(text.strip() for text in texts.values())
         return False
     assert taken == found
+    return True
+
+
+CHARACTERS = 150_000  # the most in a repetitive text
+
+
+def repetitions(data: st.DataObject, folder: Path) -> bool:
+    """A few characters over and over; GPT-2's pattern, with Python's `regex`, says which words the text has."""
+    some = functools.partial(st.text, st.sampled_from(" \n\t\u3000\x1ca's\u00e97.-\u4e2d"), max_size=6)
+    unit = data.draw(some(min_size=1))
+    count = data.draw(st.integers(1, CHARACTERS // len(unit)))
+    text = data.draw(some()) + unit * count + data.draw(some())
+    (folder / "text.txt").write_bytes(text.encode() + data.draw(st.sampled_from([b"", b"", b"\xff"])))
+    try:
+        found = corpus.load(str(folder / "text.txt"), folder / "cache")
+    except DataError:
+        assert (folder / "text.txt").read_bytes().endswith(b"\xff")
+        return False
+    encode_word = functools.lru_cache(gpt2().encode_ordinary)
+    words = regex.findall(r50k_pat_str, text)
+    assert found.tokens.tolist() == list(itertools.chain.from_iterable(map(encode_word, words)))
     return True
 
 
@@ -335,7 +361,7 @@ def _model() -> GPT2:
 
 TARGETS: dict[str, Target] = {
     each.__name__: each
-    for each in (token_files, texts, json_lines, names, run_configs, checkpoint_json, logs, flags, weights)
+    for each in (token_files, texts, json_lines, repetitions, names, run_configs, checkpoint_json, logs, flags, weights)
 }
 
 
@@ -387,6 +413,10 @@ class Flags:
     """How many, over all targets."""
     seed: int | None = None
     """Of what is drawn; by default another each time."""
+    only: str | None = None
+    """A single target."""
+    characters: int = CHARACTERS
+    """The most in a repetitive text."""
 
 
 if __name__ == "__main__":
@@ -394,10 +424,11 @@ if __name__ == "__main__":
     number = random.randrange(2**31) if options.seed is None else options.seed
     jax.config.update("jax_platforms", "cpu")
     print(f"seed {number}", flush=True)
-    total = 0
-    for name, target in TARGETS.items():
+    total, CHARACTERS = 0, options.characters
+    targets = {options.only: TARGETS[options.only]} if options.only else TARGETS
+    for name, target in targets.items():
         start = time.perf_counter()
-        count, taken = fuzz(target, -(-options.inputs // len(TARGETS)), number)
+        count, taken = fuzz(target, -(-options.inputs // len(targets)), number)
         total += count
         print(f"{name:16} {count:6,} inputs, {taken:6,} taken, {time.perf_counter() - start:5.0f} s", flush=True)
     print(f"{total:,} inputs: each was refused by a line, or taken for what it is")
