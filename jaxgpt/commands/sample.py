@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from jaxgpt import console
 from jaxgpt.commands.flags import parse, positional
+from jaxgpt.data.documents import clean
 from jaxgpt.data.tokenizer import encode_prompt, gpt2
 from jaxgpt.errors import UsageError, require
 from jaxgpt.runs.weights import resolve_text_weights
@@ -113,15 +114,15 @@ def main(argv: Sequence[str]) -> int:
 def read_stdin() -> str:
     """The prompt from stdin, without the newline at its end."""
     content = sys.stdin.buffer.read() if sys.stdin else b""  # None: closed
-    content = content.removesuffix(b"\n").removesuffix(b"\r")
-    if not content:
-        raise UsageError("--prompt -: there was nothing in stdin; give it some text")
     try:
-        return content.decode("utf-8")
+        prompt = clean(content.decode("utf-8")).removesuffix("\n")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"--prompt -: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}"
         ) from None
+    if not prompt:
+        raise UsageError("--prompt -: there was nothing in stdin; give it some text")
+    return prompt
 
 
 def print_texts(prompt: str, chunks: "Iterator[Chunk]", n: int) -> "tuple[int, Chunk | None]":

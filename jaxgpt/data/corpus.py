@@ -7,19 +7,22 @@ import gzip
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxgpt.data.cache import cache_folder, write_atomically
+from jaxgpt.data.documents import BYTE_ORDER_MARK, split_documents
 from jaxgpt.data.shards import HEADER_BYTES, TOKEN, Tokens, header, map_file, open_split
-from jaxgpt.data.tokenizer import VOCAB_SIZE, encode
+from jaxgpt.data.tokenizer import END, ENDOFTEXT, VOCAB_SIZE, encode
 from jaxgpt.errors import DataError
 
 # The text of Karpathy's char-rnn (data/tinyshakespeare/input.txt), 1,115,394 bytes.
 SHAKESPEARE = Path(__file__).with_name("tiny_shakespeare.txt.gz")
 DIGEST_BYTES = slice(64, 96)  # of the header: in our cache the SHA-256 of the tokens; llm.c leaves it empty
+MARKS = [mark.encode() for mark in (ENDOFTEXT, BYTE_ORDER_MARK, "\r\n")]  # what may be no text in a file of text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +34,13 @@ class Corpus:
       tokens: uint16 (N,), every id below GPT-2's 50,257; a memmap for a token file; shards.Tokens for a folder.
       fingerprint: SHA-256 of the tokens as little-endian uint16, which does not depend on the kind of file. A folder is
         not read whole: its fingerprint is made of its shards' hashes.
+      documents: how many <|endoftext|> the tokens have; 0 for a folder too, of which they are not counted.
     """
 
     name: str
     tokens: np.ndarray | Tokens
     fingerprint: str
+    documents: int = 0
 
 
 def load(data: str = "shakespeare", cache: Path | None = None, split: str = "train") -> Corpus:
@@ -59,7 +64,7 @@ def load(data: str = "shakespeare", cache: Path | None = None, split: str = "tra
         return Corpus(f"{data} ({split})", tokens, tokens.fingerprint)
     try:
         if path.suffix == ".bin":
-            return _check_tokens(str(path), map_file(path))
+            return check_tokens(str(path), map_file(path))
         return _text_corpus(data, path.read_bytes(), cache)
     except FileNotFoundError:
         raise DataError(
@@ -73,20 +78,15 @@ def load(data: str = "shakespeare", cache: Path | None = None, split: str = "tra
 def _text_corpus(name: str, content: bytes, cache: Path) -> Corpus:
     if not content:
         raise DataError(f"{name}: the file is empty; a corpus needs text")
-    cached = cache / "tokens" / f"gpt2-{hashlib.sha256(content).hexdigest()}.bin"
+    # Programs that took all of a file for text kept its tokens under the hash alone.
+    kind = "documents-" if any(mark in content for mark in MARKS) else ""
+    cached = cache / "tokens" / f"gpt2-{kind}{hashlib.sha256(content).hexdigest()}.bin"
     with contextlib.suppress(OSError, DataError), cached.open("rb") as file:  # missing or corrupt: tokenize again
-        corpus = _check_tokens(name, map_file(cached))
+        corpus = check_tokens(name, map_file(cached))
         if file.read(HEADER_BYTES)[DIGEST_BYTES] == bytes.fromhex(corpus.fingerprint):
             return corpus
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{name}: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}; "
-            "convert it first, for example: iconv -f latin1 -t utf-8"
-        ) from None
-    tokens = tokenize(text)
-    corpus = _check_tokens(name, tokens)
+    tokens = _tokenize_file(name, content)
+    corpus = check_tokens(name, tokens)
     with contextlib.suppress(OSError):  # a cache that can't be written costs the next start a second, nothing else
         signed_header = bytearray(header(len(tokens)))
         signed_header[DIGEST_BYTES] = bytes.fromhex(corpus.fingerprint)
@@ -94,11 +94,40 @@ def _text_corpus(name: str, content: bytes, cache: Path) -> Corpus:
     return corpus
 
 
+def _tokenize_file(name: str, content: bytes) -> np.ndarray:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{name}: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}; "
+            "convert it first, for example: iconv -f latin1 -t utf-8"
+        ) from None
+    parts = split_documents(text)
+    tokens = tokenize(parts[0]) if len(parts) == 1 else tokenize_documents([part for part in parts if part.strip()])
+    if not len(tokens):
+        raise DataError(f"{name}: no text is in the file; a corpus needs some")
+    return tokens
+
+
 def tokenize(text: str, piece_chars: int = 1 << 20) -> np.ndarray:
     """GPT-2 ids of a text, uint16 (N,): those of one `encode` call, on all cores and in bounded memory."""
+    return _concatenate_in_threads(encode, _split_text(text, piece_chars))
+
+
+def tokenize_documents(documents: Sequence[str], batch_size: int = 256) -> np.ndarray:
+    """GPT-2 ids of documents, each after `<|endoftext|>`, as `jaxgpt prepare` writes them, uint16 (N,)."""
+    begin = np.array([END], TOKEN)
+
+    def encode_batch(start: int) -> np.ndarray:
+        texts = documents[start : start + batch_size]
+        return np.concatenate([ids for text in texts for ids in (begin, encode(text))])
+
+    return _concatenate_in_threads(encode_batch, range(0, len(documents), batch_size))
+
+
+def _concatenate_in_threads(make: Callable[[Any], np.ndarray], items: Iterable[Any]) -> np.ndarray:
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        arrays = threads.map(encode, _split_text(text, piece_chars))
-        return np.concatenate([np.empty(0, TOKEN), *arrays])
+        return np.concatenate([np.empty(0, TOKEN), *threads.map(make, items)])
 
 
 def _split_text(text: str, piece_chars: int) -> Iterator[str]:
@@ -112,9 +141,9 @@ def _split_text(text: str, piece_chars: int) -> Iterator[str]:
         start = end
 
 
-def _check_tokens(name: str, tokens: np.ndarray) -> Corpus:
+def check_tokens(name: str, tokens: np.ndarray) -> Corpus:
     """Read every token once, for the fingerprint and for ids that the model has no row for."""
-    digest, chunk = hashlib.sha256(), 1 << 24
+    digest, documents, chunk = hashlib.sha256(), 0, 1 << 24
     for start in range(0, len(tokens), chunk):
         part = np.asarray(tokens[start : start + chunk])
         if part.max() >= VOCAB_SIZE:
@@ -124,4 +153,5 @@ def _check_tokens(name: str, tokens: np.ndarray) -> Corpus:
                 "encode the text with GPT-2's tokenizer"
             )
         digest.update(part)
-    return Corpus(name, tokens, digest.hexdigest())
+        documents += int(np.count_nonzero(part == END))
+    return Corpus(name, tokens, digest.hexdigest(), documents)

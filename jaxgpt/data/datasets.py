@@ -1,10 +1,7 @@
 """What a run trains on and validates on: a text or examples, whichever --data and --val name."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
-
-import numpy as np
 
 from jaxgpt.data import corpus, examples
 from jaxgpt.data.base import Dataset
@@ -145,10 +142,8 @@ def _split(text: Text, fraction: float) -> tuple[Text, Text]:
     def part(first: int, end: int, name: str) -> Text:
         if isinstance(text.tokens, Tokens):  # mapped files, of which nothing is read at the start
             tokens = text.tokens.part(first, end)
-            fingerprint = tokens.fingerprint
-        else:
-            tokens = text.tokens[first:end]
-            fingerprint = hashlib.sha256(np.ascontiguousarray(tokens, "<u2")).hexdigest()
-        return dataclasses.replace(text, name=name, tokens=tokens, fingerprint=fingerprint)
+            return dataclasses.replace(text, name=name, tokens=tokens, fingerprint=tokens.fingerprint)
+        part = corpus.check_tokens(name, text.tokens[first:end])
+        return dataclasses.replace(text, **vars(part))
 
     return part(0, at, text.name), part(at, len(text.tokens), f"the last {fraction:g} of {text.name}")

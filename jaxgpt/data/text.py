@@ -19,7 +19,7 @@ class Text:
     """A text from its beginning to its end, as a base.Dataset: B*T tokens a batch, and the next B*T after them.
 
     Attributes:
-      name, tokens, fingerprint: those of corpus.Corpus.
+      name, tokens, fingerprint, documents: those of corpus.Corpus.
       B, T, rows: those of base.Dataset.
       horizon: how many of the tokens that follow each one are its targets.
     """
@@ -27,6 +27,7 @@ class Text:
     name: str
     tokens: np.ndarray | Tokens
     fingerprint: str
+    documents: int = 0
     B: int = dataclasses.field(kw_only=True)
     T: int = dataclasses.field(kw_only=True)
     horizon: int = dataclasses.field(default=1, kw_only=True)
@@ -77,7 +78,8 @@ class Text:
         return {}  # the position counts tokens: B and T may change
 
     def __str__(self) -> str:
-        return f"{self.name}: {len(self.tokens):,} tokens"
+        documents = f" of {self.documents:,} document{'s' * (self.documents > 1)}" if self.documents else ""
+        return f"{self.name}: {len(self.tokens):,} tokens{documents}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +157,9 @@ class Windows:
         return {"order": f"T={self.T} {'sequential' if self.seed is None else 'shuffled'}"}
 
     def __str__(self) -> str:
-        return f"{self.name}: {sum(len(text.tokens) for text in self.texts):,} tokens"
+        if not self.mix:
+            return str(self.texts[0])
+        return f"{self.mix}: {sum(len(text.tokens) for text in self.texts):,} tokens"
 
 
 def _named(x: np.ndarray, y: np.ndarray, next_position: int) -> tuple[Batch, int]:

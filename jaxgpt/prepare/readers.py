@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from jaxgpt.data.documents import clean, is_separator
 from jaxgpt.data.records import RecordError, is_blank, is_unicode, parse_record
 from jaxgpt.prepare.compression import UNREADABLE, open_file
 from jaxgpt.prepare.sources import COMPRESSED, CUT_BYTES, TABLES, Unit, open_dataset
 
-SEPARATOR = "<|endoftext|>"  # alone on a line, it separates the documents of a text file
 LINE_BYTES = 64 << 20  # longer lines are broken: a line is held in memory
 
 
@@ -73,16 +73,16 @@ def _read_text(unit: Unit, field: str, counter: LineCounter) -> Records:
     def document() -> str | Broken:
         content = b"".join(pending)
         try:
-            return content.decode("utf-8").removeprefix("\ufeff")
+            return clean(content.decode("utf-8"))
         except UnicodeDecodeError as error:
             return Broken("not UTF-8", f"byte 0x{content[error.start]:02x}, {error.start:,} bytes into the document")
 
-    separator, empty = SEPARATOR.encode(), not unit.start  # whether the whole file has no text
+    empty = not unit.start  # whether the whole file has no text
     for line in _read_lines(unit, counter):
         if isinstance(line, Broken):
             empty = False
             yield counter.count, line
-        elif line.strip() != separator:
+        elif not is_separator(line):
             pending.append(line)
             size += len(line)
             empty = empty and not line.strip()

@@ -87,7 +87,7 @@ def test_a_prompt_from_stdin(folder, capsys, monkeypatch):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         return run(folder, "--prompt", "-", "--max-new-tokens", 1)
 
-    assert read("caf\u00e9\n\n".encode()) == 0
+    assert read("\ufeffcaf\u00e9\r\n\r\n".encode()) == 0
     assert capsys.readouterr().out.startswith("caf\u00e9\n")  # one newline at the end is not of the prompt
     assert read(b"") == 2 and read(b"\n") == 2
     assert capsys.readouterr().err.count("--prompt -: there was nothing in stdin") == 2

@@ -31,16 +31,51 @@ def test_a_text_gives_the_ids_of_tiktoken(tmp_path):
     assert loaded.name == str(tmp_path / "a.txt")
 
 
-def test_line_ends_and_byte_order_marks_are_kept(tmp_path):
-    (tmp_path / "a.txt").write_bytes("\ufeffa\r\nb\r".encode())
-    assert gpt2().decode(corpus.load(str(tmp_path / "a.txt")).tokens.tolist()) == "\ufeffa\r\nb\r"
+STORIES = "<|endoftext|>\nOne.\n\nTwo <|endoftext|>.\n <|endoftext|> \n\n<|endoftext|>\n\nThree,\nlong\n<|endoftext|>"
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_line_of_endoftext_is_the_token(tmp_path, newline):
+    """By hand. Blank documents are no documents, as for `jaxgpt prepare`; see tests/prepare/test_documents.py."""
+    path = tmp_path / "stories.txt"
+    path.write_bytes(STORIES.replace("\n", newline).encode())
+    for start in ("first", "from the cache"):
+        loaded = corpus.load(str(path))
+        one, two = map(gpt2().encode_ordinary, ("One.\n\nTwo <|endoftext|>.\n", "\nThree,\nlong\n"))
+        assert loaded.tokens.tolist() == [50256, *one, 50256, *two], start
+        assert loaded.documents == 2
+    (tmp_path / "plain.txt").write_bytes(TEXT.encode())
+    assert corpus.load(str(tmp_path / "plain.txt")).documents == 0
+
+
+def test_tokens_that_were_cached_by_another_rule_are_not_taken(tmp_path, cache):
+    """Once the cache had the tokens of every character of a file, under the hash of the file."""
+    content = STORIES.encode()
+    (tmp_path / "a.txt").write_bytes(content)
+    expected = corpus.load(str(tmp_path / "a.txt"))
+    (kept,) = (cache / "tokens").iterdir()
+    ids = np.array(gpt2().encode_ordinary(STORIES), np.uint16)
+    signed_header = bytearray(llm_c_file(ids))
+    signed_header[corpus.DIGEST_BYTES] = hashlib.sha256(ids.tobytes()).digest()
+    kept.unlink()
+    (cache / "tokens" / f"gpt2-{hashlib.sha256(content).hexdigest()}.bin").write_bytes(signed_header)
+    assert corpus.load(str(tmp_path / "a.txt")).fingerprint == expected.fingerprint
+    plain = content.replace(b"<|endoftext|>", b"")
+    (tmp_path / "b.txt").write_bytes(plain)
+    corpus.load(str(tmp_path / "b.txt"))
+    assert (cache / "tokens" / f"gpt2-{hashlib.sha256(plain).hexdigest()}.bin").exists()  # as it always was
+
+
+def test_a_byte_order_mark_and_the_line_ends_of_windows_change_no_token(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffa\r\n\r\nb\rc \ufeff".encode())
+    assert gpt2().decode(corpus.load(str(tmp_path / "a.txt")).tokens.tolist()) == "a\n\nb\rc \ufeff"
 
 
 def test_the_second_start_does_not_tokenize(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text(TEXT)
     first = corpus.load(str(tmp_path / "a.txt"))
     (tmp_path / "a.txt").rename(tmp_path / "b.txt")  # the cache goes by content, not by name
-    monkeypatch.setattr(corpus, "tokenize", lambda text: pytest.fail("tokenized again"))
+    monkeypatch.setattr(corpus, "encode", lambda text: pytest.fail("tokenized again"))
     second = corpus.load(str(tmp_path / "b.txt"))
     assert np.array_equal(first.tokens, second.tokens) and first.fingerprint == second.fingerprint
 
@@ -69,6 +104,9 @@ WORDS = ["a", "B1", " ", "\n", "\n\n", "\t", "é", "'s", "\u3000", "\x1c", "\x85
 @settings(max_examples=500, deadline=None)
 def test_cutting_a_text_in_pieces_changes_no_token(text):
     assert corpus.tokenize(text, piece_chars=1).tolist() == gpt2().encode_ordinary(text)
+    documents = [f"{text}{i}" for i in range(5)]
+    expected = [id for document in documents for id in (50256, *gpt2().encode_ordinary(document))]
+    assert corpus.tokenize_documents(documents, batch_size=2).tolist() == expected
 
 
 def test_pieces_are_small():
@@ -79,6 +117,8 @@ def test_pieces_are_small():
     "content, message",
     [
         (b"", "the file is empty"),
+        (b"\n<|endoftext|>\n\n<|endoftext|>", "no text is in the file"),
+        (b"\xef\xbb\xbf", "no text is in the file"),
         (b"abc\xff\xfe", r"not UTF-8: byte 0xff at offset 3; convert it first"),
         (TEXT.encode("utf-16"), r"not UTF-8: byte 0xff at offset 0"),
         ("né".encode()[:-1], r"not UTF-8: byte 0xc3 at offset 1"),

@@ -52,6 +52,17 @@ def test_fields_of_examples_have_the_same_names_in_both_files_and_a_text_has_non
             load(config(tmp_path, **flags), fields=fields)
 
 
+def test_a_text_says_how_many_documents_it_and_its_parts_have(tmp_path):
+    stories = tmp_path / "stories.txt"
+    stories.write_text("<|endoftext|>\n".join(f"Story number {i}, which ends.\n" for i in range(8)))
+    for order in ("sequential", "shuffled"):
+        assert str(load(config(tmp_path, data=str(stories), order=order))[0]) == f"{stories}: 72 tokens of 8 documents"
+    train, validation = load(config(tmp_path, data=str(stories), val="0.25"))
+    assert str(train) == f"{stories}: 54 tokens of 6 documents"
+    assert str(validation) == f"the last 0.25 of {stories}: 18 tokens of 2 documents"
+    assert str(load(config(tmp_path))[0]).endswith(" tokens")
+
+
 @pytest.mark.parametrize("scale", [1, 8])  # random weights, and ones that are sure of themselves, as trained ones are
 def test_the_loss_is_that_of_pytorch_with_strided_windows(tmp_path, scale):
     torch = pytest.importorskip("torch")

@@ -8,7 +8,9 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
+from jaxgpt.data import corpus
 from jaxgpt.data.records import read_jsonl, require_text
+from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
 from jaxgpt.prepare import readers, sources
 from jaxgpt.prepare.readers import Broken
@@ -96,8 +98,11 @@ def test_a_line_too_long_is_broken_and_the_next_is_read(tmp_path, monkeypatch):
 
 def test_lines_of_endoftext_separate_documents(tmp_path):
     path = tmp_path / "stories.txt"
-    path.write_text("\ufeffone\nline\n<|endoftext|>\n\n<|endoftext|>\ntwo <|endoftext|> too\n <|endoftext|> \n")
+    content = "\ufeffone\r\nline\n<|endoftext|>\n\n<|endoftext|>\ntwo <|endoftext|> too\n <|endoftext|> \n"
+    path.write_bytes(content.encode())
     assert read(path) == [(1, "one\nline\n"), (6, "two <|endoftext|> too\n")]
+    trained_on = gpt2().decode(corpus.load(str(path)).tokens.tolist())  # by `jaxgpt train --data stories.txt`
+    assert trained_on == "".join(f"<|endoftext|>{text}" for _, text in read(path))
     (tmp_path / "empty.md").write_text("")
     (tmp_path / "blank.md").write_text(" \n\n")
     assert [text.strip() for _, text in read(tmp_path / "empty.md", tmp_path / "blank.md")] == ["", ""]

@@ -1,0 +1,24 @@
+"""The documents of a text file, by one rule for training, evaluation and preparation."""
+
+import re
+
+from jaxgpt.data.tokenizer import ENDOFTEXT
+
+BYTE_ORDER_MARK = "\ufeff"
+_BLANKS = r"[ \t\r\f\v]*"
+_SEPARATOR_LINE = re.compile(rf"(?m)^{BYTE_ORDER_MARK}?{_BLANKS}{re.escape(ENDOFTEXT)}{_BLANKS}(?:\n|\Z)")
+
+
+def is_separator(line: bytes) -> bool:
+    """Whether a line of a text file separates two documents: one of `<|endoftext|>` and blanks alone."""
+    return line.removeprefix(BYTE_ORDER_MARK.encode()).strip() == ENDOFTEXT.encode()
+
+
+def split_documents(text: str) -> list[str]:
+    """The parts of a text file between its separators, as `clean` has them; blank ones are parts too."""
+    return [clean(part) for part in _SEPARATOR_LINE.split(text)]
+
+
+def clean(text: str) -> str:
+    """A document without the byte order mark (U+FEFF) at its beginning, and with a newline for each CR LF."""
+    return text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n")
