@@ -48,9 +48,9 @@ class EvaluateConfig:
     model: Annotated[str, *positional("MODEL")]
     """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
     data: str | None = None
-    """A text, a .bin token file, a prepared folder (its val split) or shakespeare; or a .jsonl, .csv or .tsv of
-    examples, of which only the completions are measured. For a run on labels: one of "text" (or "text_a" and "text_b")
-    and "label"."""
+    """A text, .jsonl of {"text"}, a .bin token file, a prepared folder (its val split) or shakespeare; or a .jsonl,
+    .csv or .tsv of examples, of which only the completions are measured. For a run on labels: one of "text" (or
+    "text_a" and "text_b") and "label"."""
     fields: FieldNames = dataclasses.field(default_factory=FieldNames)
     T: int | None = None
     """Tokens of a window of --data, each of which sees none before the window; by default the model's context."""

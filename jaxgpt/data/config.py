@@ -58,8 +58,9 @@ class DataConfig:
     accumulate: int = 1
     """Batches of B that an optimizer step adds up, in the memory of one: it equals the step of a B this much larger."""
     data: str = "shakespeare"
-    """A UTF-8 text, a .bin token file, a prepared folder (its train split), or shakespeare. Examples: .jsonl, .csv or
-    .tsv of "prompt" and "completion", of "messages", of "text" and "label", or another that docs/finetuning.md has."""
+    """A UTF-8 text, .jsonl of {"text"}, a .bin token file, a prepared folder (its train split), or shakespeare.
+    Examples: .jsonl, .csv or .tsv of "prompt" and "completion", of "messages", of "text" and "label", or another that
+    docs/finetuning.md has."""
     mix: str | None = None
     """Several texts in place of --data, each with its share of the sequences: a.txt=0.7,FOLDER=0.3."""
     order: Literal["sequential", "shuffled"] = dataclasses.field(default="sequential", metadata={"may_change": False})

@@ -1,5 +1,6 @@
 """Where tokens come from: a text file, a token file, a prepared folder, or tiny Shakespeare."""
 
+import codecs
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -7,14 +8,17 @@ import gzip
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxgpt.console import program
 from jaxgpt.data.cache import cache_folder, write_atomically
-from jaxgpt.data.documents import BYTE_ORDER_MARK, split_documents
+from jaxgpt.data.documents import BYTE_ORDER_MARK, require_text_format, split_documents
+from jaxgpt.data.records import JSON_LINES, read_jsonl, require_text
 from jaxgpt.data.shards import HEADER_BYTES, TOKEN, Tokens, header, map_file, open_split
 from jaxgpt.data.tokenizer import END, ENDOFTEXT, VOCAB_SIZE, encode
 from jaxgpt.errors import DataError
@@ -22,6 +26,7 @@ from jaxgpt.errors import DataError
 # The text of Karpathy's char-rnn (data/tinyshakespeare/input.txt), 1,115,394 bytes.
 SHAKESPEARE = Path(__file__).with_name("tiny_shakespeare.txt.gz")
 DIGEST_BYTES = slice(64, 96)  # of the header: in our cache the SHA-256 of the tokens; llm.c leaves it empty
+PREPARED = (".parquet", ".gz", ".zst", ".warc", ".wet")  # what `jaxgpt prepare` makes tokens of
 MARKS = [mark.encode() for mark in (ENDOFTEXT, BYTE_ORDER_MARK, "\r\n")]  # what may be no text in a file of text
 
 
@@ -47,8 +52,8 @@ def load(data: str = "shakespeare", cache: Path | None = None, split: str = "tra
     """Open a corpus.
 
     Args:
-      data: a path (a prepared folder; `.bin`: token file; anything else: UTF-8 text), or "shakespeare",
-        which is part of the package.
+      data: a path (a prepared folder; `.bin`: token file; `.jsonl` or `.ndjson`: documents, each the field "text" of an
+        object a line; anything else: UTF-8 text), or "shakespeare", which is part of the package.
       cache: the folder that keeps the tokens of texts; by default $JAXGPT_CACHE or ~/.cache/jaxgpt.
       split: which split of a prepared folder; files have none.
 
@@ -63,7 +68,10 @@ def load(data: str = "shakespeare", cache: Path | None = None, split: str = "tra
         tokens = open_split(path, split)
         return Corpus(f"{data} ({split})", tokens, tokens.fingerprint)
     try:
-        if path.suffix == ".bin":
+        if path.exists():
+            require_text_format(data)
+            _require_unprepared(data, split)
+        if path.suffix.lower() == ".bin":
             return check_tokens(str(path), map_file(path))
         return _text_corpus(data, path.read_bytes(), cache)
     except FileNotFoundError:
@@ -78,14 +86,15 @@ def load(data: str = "shakespeare", cache: Path | None = None, split: str = "tra
 def _text_corpus(name: str, content: bytes, cache: Path) -> Corpus:
     if not content:
         raise DataError(f"{name}: the file is empty; a corpus needs text")
+    is_jsonl = name.lower().endswith(JSON_LINES)
     # Programs that took all of a file for text kept its tokens under the hash alone.
-    kind = "documents-" if any(mark in content for mark in MARKS) else ""
+    kind = "jsonl-" if is_jsonl else "documents-" if any(mark in content for mark in MARKS) else ""
     cached = cache / "tokens" / f"gpt2-{kind}{hashlib.sha256(content).hexdigest()}.bin"
     with contextlib.suppress(OSError, DataError), cached.open("rb") as file:  # missing or corrupt: tokenize again
         corpus = check_tokens(name, map_file(cached))
         if file.read(HEADER_BYTES)[DIGEST_BYTES] == bytes.fromhex(corpus.fingerprint):
             return corpus
-    tokens = _tokenize_file(name, content)
+    tokens = _tokenize_json_lines(name) if is_jsonl else _tokenize_file(name, content)
     corpus = check_tokens(name, tokens)
     with contextlib.suppress(OSError):  # a cache that can't be written costs the next start a second, nothing else
         signed_header = bytearray(header(len(tokens)))
@@ -94,13 +103,33 @@ def _text_corpus(name: str, content: bytes, cache: Path) -> Corpus:
     return corpus
 
 
+def _require_unprepared(data: str, split: str) -> None:
+    """Refuse a file that only `jaxgpt prepare` reads, with the command for it."""
+    suffix = Path(data).suffix.lower()
+    if suffix in PREPARED:
+        problem = "it is compressed: unpack it, or" if suffix in (".gz", ".zst") else f"{suffix} is no text:"
+        out = shlex.quote(f"data/{Path(data).name.split('.')[0]}")
+        command, tokens = f"{program('prepare')} {shlex.quote(data)} --out {out}", out
+        if split != "train":  # of which a prepared folder's own share is small
+            command, tokens = f"{command} --val 0", f"{out}/train_000000.bin"
+        raise DataError(f"{data}: {problem} make tokens of it: {command}; then give --data {tokens}")
+
+
+def _tokenize_json_lines(name: str) -> np.ndarray:
+    records = read_jsonl(name)
+    return tokenize_documents([require_text(f"{name}, line {line}", record, "text") for line, record in records])
+
+
 def _tokenize_file(name: str, content: bytes) -> np.ndarray:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
+        encoding = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin1"
+        remedy = f"convert it first, for example: iconv -f {encoding} -t utf-8"
+        if encoding == "latin1" and b"\0" in content:
+            remedy = "it is no text; make one of it first"
         raise DataError(
-            f"{name}: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}; "
-            "convert it first, for example: iconv -f latin1 -t utf-8"
+            f"{name}: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}; {remedy}"
         ) from None
     parts = split_documents(text)
     tokens = tokenize(parts[0]) if len(parts) == 1 else tokenize_documents([part for part in parts if part.strip()])

@@ -6,7 +6,9 @@ from pathlib import Path
 from jaxgpt.data import corpus, examples
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import USUAL_FIELDS, DataConfig, FieldNames
+from jaxgpt.data.formats import is_example
 from jaxgpt.data.order import parse_mixture
+from jaxgpt.data.records import JSON_LINES, read_first
 from jaxgpt.data.shards import Tokens
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.errors import DataError, UsageError
@@ -33,7 +35,7 @@ def open_data(
     """
     if not name:
         raise UsageError(f"{flag} is empty; name a file")
-    if is_examples(name):
+    if is_examples(name, fields):
         return examples.load(name, B, T, seed, fields=fields)[0]
     require_no_names(fields, name)
     try:
@@ -59,7 +61,7 @@ def load(
       UsageError: --val is neither a file of the same kind as --data nor a fraction; or there are flags that don't go
         together.
     """
-    if config.mix is None and is_examples(config.data):
+    if config.mix is None and is_examples(config.data, fields):
         return _examples(config, seed, horizon, fields)
     require_no_names(fields, config.mix or config.data)
     train, validation = _texts(config, seed, horizon)
@@ -84,8 +86,14 @@ def require_no_names(fields: FieldNames, name: str) -> None:
         raise UsageError(f"{fields}: {name} is no file of examples, {', '.join(examples.SUFFIXES)}; leave it out")
 
 
-def is_examples(data: str) -> bool:
-    return data.lower().endswith(examples.SUFFIXES) and not Path(data).is_dir()
+def is_examples(data: str, fields: FieldNames = USUAL_FIELDS) -> bool:
+    """Whether a name is that of a file of examples. JSON lines of texts alone are documents, which make a text."""
+    if not data.lower().endswith(examples.SUFFIXES) or Path(data).is_dir():
+        return False
+    if fields != USUAL_FIELDS or not data.lower().endswith(JSON_LINES):
+        return True
+    record = read_first(data)
+    return record is None or "text" not in record or is_example(record)
 
 
 def _examples(
@@ -104,7 +112,7 @@ def _examples(
         return train, None
     if fraction:
         return train, dataclasses.replace(rest[0], B=config.B)
-    if not is_examples(config.val):
+    if not is_examples(config.val, fields):
         raise UsageError(f"--val {config.val}: --data has examples, so it must have some too, or be a fraction")
     validation = examples.load(config.val, config.B, config.T, known=train.labels, fields=fields)[0]
     if validation.kind != train.kind:

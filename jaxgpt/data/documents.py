@@ -1,8 +1,11 @@
 """The documents of a text file, by one rule for training, evaluation and preparation."""
 
 import re
+import shlex
+from pathlib import Path
 
 from jaxgpt.data.tokenizer import ENDOFTEXT
+from jaxgpt.errors import DataError
 
 BYTE_ORDER_MARK = "\ufeff"
 _BLANKS = r"[ \t\r\f\v]*"
@@ -22,3 +25,15 @@ def split_documents(text: str) -> list[str]:
 def clean(text: str) -> str:
     """A document without the byte order mark (U+FEFF) at its beginning, and with a newline for each CR LF."""
     return text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n")
+
+
+def require_text_format(name: str) -> None:
+    """Refuse the formats that nothing here reads and that would be taken for text, with a command that helps."""
+    suffix, file = Path(name).suffix.lower(), shlex.quote(name)
+    if suffix == ".pdf":
+        raise DataError(f"{name}: a PDF is no text; make one of it: pdftotext {file}")
+    if suffix == ".json":
+        raise DataError(
+            f"{name}: JSON needs one object a line and a name that ends in .jsonl; "
+            f"make that of a list: jq -c '.[]' {file} > {file}l; or name it .txt, to learn JSON itself"
+        )

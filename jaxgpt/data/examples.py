@@ -13,10 +13,11 @@ from jaxgpt.data.config import USUAL_FIELDS, FieldNames
 from jaxgpt.data.formats import KINDS, read_examples
 from jaxgpt.data.labels import KINDS as LABELLED
 from jaxgpt.data.labels import UNLABELLED
+from jaxgpt.data.records import JSON_LINES
 from jaxgpt.data.tokenizer import byte_lengths
 from jaxgpt.errors import DataError
 
-SUFFIXES = (".jsonl", ".csv", ".tsv")
+SUFFIXES = (*JSON_LINES, ".csv", ".tsv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,7 @@ def load(
     """Read a file of examples.
 
     Args:
-      path: .jsonl, .csv or .tsv.
+      path: .jsonl (or .ndjson), .csv or .tsv.
       B: rows in a batch.
       T: tokens in a row; longer examples are cut, and counted in `notes`.
       seed: of the order.

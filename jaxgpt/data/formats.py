@@ -1,12 +1,15 @@
 """From the records of a file to examples: the fields of a record decide which kind it is of."""
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from jaxgpt.console import program
 from jaxgpt.data import chat, completions, labels
 from jaxgpt.data.base import ExampleKind, NumberedExamples
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
-from jaxgpt.data.records import Records, read_jsonl, read_table
+from jaxgpt.data.records import JSON_LINES, Records, read_jsonl, read_table
 from jaxgpt.errors import DataError, UsageError
 
 KINDS: list[ExampleKind] = [*labels.KINDS, *chat.KINDS, *completions.KINDS]
@@ -18,7 +21,7 @@ def read_examples(
     """Read a file's examples, and the kind that all of them are of, which is that of the first.
 
     Args:
-      path: .jsonl, .csv or .tsv.
+      path: .jsonl (or .ndjson), .csv or .tsv.
       kinds: those that they may be of.
       fields: names of fields, which only examples of some kinds have.
 
@@ -35,6 +38,8 @@ def read_examples(
         where = f"{path}, line {line}"
         ours = rename_fields(record, renamed)
         matching = [kind for kind in kinds if ours.keys() >= set(kind.fields)]
+        if not (matching or examples or renamed) and "text" in ours:
+            raise DataError(f"{where}: {_describe_unlabelled(path)}")
         if len(matching) != 1:
             raise DataError(f"{where}: {_describe_mismatch(record, kinds, matching, renamed)}")
         (kind,) = kinds = matching
@@ -44,7 +49,7 @@ def read_examples(
 
 def read_records(path: str) -> Records:
     """A file's records, by its suffix."""
-    if path.lower().endswith(".jsonl"):
+    if path.lower().endswith(JSON_LINES):
         return read_jsonl(path)
     return read_table(path, delimiter="\t" if path.lower().endswith(".tsv") else ",")
 
@@ -57,6 +62,16 @@ def rename_fields(record: dict[str, Any], renamed: dict[str, str]) -> dict[str, 
         if (name := name if name in tidy else name.strip().lower()) in tidy:
             ours[field] = tidy[name]
     return ours
+
+
+def is_example(record: dict[str, Any]) -> bool:
+    """Whether a record has the fields of an example."""
+    return any(rename_fields(record, {}).keys() >= set(kind.fields) for kind in KINDS)
+
+
+def _describe_unlabelled(path: str) -> str:
+    command = shlex.join([path, "--out", f"data/{Path(path).stem}"])
+    return f"a text without a label; add labels, or make tokens of the texts: {program('prepare')} {command}"
 
 
 def _describe_mismatch(

@@ -1,6 +1,7 @@
 """Records in a file: JSONL, one JSON object a line, or a table with the names of its fields in the first line."""
 
 import codecs
+import contextlib
 import csv
 import io
 import json
@@ -9,6 +10,7 @@ from typing import Any
 
 from jaxgpt.errors import DataError
 
+JSON_LINES = (".jsonl", ".ndjson")
 Records = list[tuple[int, dict[str, Any]]]  # each with the line that it begins on
 
 
@@ -23,6 +25,15 @@ def read_jsonl(path: str | Path) -> Records:
     if not numbered:
         raise DataError(f"{path}: the file is empty; it needs one JSON object a line")
     return [(number, _record(f"{path}, line {number}", line)) for number, line in numbered]
+
+
+def read_first(path: str | Path) -> dict[str, Any] | None:
+    """The first object of a file of JSON lines; None if there is none, or the file can't be read."""
+    with contextlib.suppress(OSError, ValueError, DataError), open(path, "rb") as file:
+        for line in file:
+            if not is_blank(line):
+                return _record(str(path), line)
+    return None
 
 
 def _content(path: str | Path) -> bytes:

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxgpt.data.records import RecordError, parse_record
+from jaxgpt.data.documents import require_text_format
+from jaxgpt.data.records import JSON_LINES, RecordError, parse_record
 from jaxgpt.errors import DataError, UsageError
 
 TEXTS, TABLES = (".txt", ".md", ".rst"), {".csv": ",", ".tsv": "\t"}
-KNOWN_SUFFIXES = (*TEXTS, ".jsonl", *TABLES, ".parquet", ".warc", ".wet")  # taken from folders, with .gz or .zst too
+KNOWN_SUFFIXES = (*TEXTS, *JSON_LINES, *TABLES, ".parquet", ".warc", ".wet")  # taken from folders, with .gz or .zst too
 COMPRESSED = (".gz", ".zst")
 CUT_BYTES = 4 << 20  # a plain text file is cut into documents at the line ends behind multiples of this
 PIECE_BYTES, PIECES = 4 << 20, (256, 64 << 20, 900)  # the input of a task, fixed by the input: see `_limit`
@@ -47,6 +48,7 @@ def plan_pieces(inputs: Iterable[str], patterns: Iterable[str] = ()) -> list[lis
 
     Raises:
       UsageError: an input does not exist, or has nothing to read.
+      DataError: a named file is of a format that can't be read.
     """
     units = [unit for name in inputs for unit in _units(name, tuple(patterns))]
     for unit in units:
@@ -96,6 +98,7 @@ def _units(name: str, patterns: tuple[str, ...]) -> Iterator[Unit]:
             what = " ".join(patterns) if patterns else ", ".join(KNOWN_SUFFIXES)
             raise UsageError(f"{name}: {len(files):,} files, and none is {what}; name others with --files")
     elif path.is_file():
+        require_text_format(name)
         chosen = [path]
     else:
         raise UsageError(f"{name}: no such file or folder; give text, JSONL, CSV, Parquet, WARC, hf://OWNER/NAME or -")
@@ -146,8 +149,8 @@ def _matches(file: Path, patterns: tuple[str, ...]) -> bool:
 
 def detect_kind(file: Path) -> str:
     name = file.name.lower().removesuffix(".gz").removesuffix(".zst")
-    kinds = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".warc": "warc", ".wet": "warc"}
-    return kinds.get(Path(name).suffix, "text")
+    kinds = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".warc": "warc", ".wet": "warc"}
+    return "jsonl" if name.endswith(JSON_LINES) else kinds.get(Path(name).suffix, "text")
 
 
 def _row_groups(file: Path) -> int:

@@ -353,7 +353,7 @@ def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
     out = str(config.run.out)
     if data.labels:
         val = config.data.val
-        command, file = ("evaluate", val) if val and is_examples(val) else ("predict", config.data.data)
+        command, file = ("evaluate", val) if val and is_examples(val, config.fields) else ("predict", config.data.data)
         fields = config.fields if command == "evaluate" else FieldNames(text_field=config.fields.text_field)
         say(command, f"{console.program(command)} {shlex.join([out, '--data', file, *fields.words])}")
     else:

@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import shlex
 
 import numpy as np
 import pytest
@@ -120,7 +121,8 @@ def test_pieces_are_small():
         (b"\n<|endoftext|>\n\n<|endoftext|>", "no text is in the file"),
         (b"\xef\xbb\xbf", "no text is in the file"),
         (b"abc\xff\xfe", r"not UTF-8: byte 0xff at offset 3; convert it first"),
-        (TEXT.encode("utf-16"), r"not UTF-8: byte 0xff at offset 0"),
+        (TEXT.encode("utf-16"), r"not UTF-8: byte 0xff at offset 0; .* iconv -f utf-16 -t utf-8"),
+        (gzip.compress(TEXT.encode()), r"not UTF-8: byte 0x8b at offset 1; it is no text; make one of it first"),
         ("né".encode()[:-1], r"not UTF-8: byte 0xc3 at offset 1"),
     ],
 )
@@ -128,6 +130,43 @@ def test_a_file_that_is_not_text_is_refused(tmp_path, content, message):
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(DataError, match=f"a.txt: {message}"):
         corpus.load(str(tmp_path / "a.txt"))
+
+
+PREPARED = "make tokens of it: python -m jaxgpt prepare {0} --out data/my"
+
+
+@pytest.mark.parametrize(
+    "name, split, message",
+    [
+        ("my.parquet", "train", f".parquet is no text: {PREPARED}; then give --data data/my"),
+        ("my.jsonl.GZ", "train", f"it is compressed: unpack it, or {PREPARED}; then give --data data/my"),
+        (
+            "my.txt.zst",
+            "val",
+            f"it is compressed: unpack it, or {PREPARED} --val 0; then give --data data/my/train_0000",
+        ),
+        ("my.warc", "train", f".warc is no text: {PREPARED}; then"),
+        ("my text.pdf", "train", "a PDF is no text; make one of it: pdftotext {0}"),
+        ("my.json", "train", "JSON needs one object a line and a name that ends in .jsonl; make that of a list: jq -c"),
+    ],
+)
+def test_another_format_is_refused_with_the_command_that_helps(tmp_path, name, split, message):
+    (tmp_path / name).write_text('[{"text": "a"}]')  # that it is UTF-8 does not help
+    with pytest.raises(DataError) as caught:
+        corpus.load(f"{tmp_path}/{name}", split=split)
+    assert str(caught.value).startswith(f"{tmp_path}/{name}: " + message.format(shlex.quote(f"{tmp_path}/{name}")))
+
+
+def test_json_lines_of_texts_are_documents(tmp_path, cache):
+    (tmp_path / "a.ndjson").write_text('\ufeff{"text": "One.\\r\\n", "id": 7}\n\n{"text": "<|endoftext|>\\ntwo"}\n')
+    (tmp_path / "a.txt").write_bytes((tmp_path / "a.ndjson").read_bytes())
+    ids = [id for text in ("One.\r\n", "<|endoftext|>\ntwo") for id in (50256, *gpt2().encode_ordinary(text))]
+    for name, documents in (("a.ndjson", 2), ("a.txt", 0), ("a.ndjson", 2)):  # the cache tells them apart
+        loaded = corpus.load(str(tmp_path / name))
+        assert loaded.documents == documents and (loaded.tokens.tolist() == ids) == (documents == 2)
+    (tmp_path / "b.jsonl").write_text('{"text": "One."}\n{"title": "Two."}\n')
+    with pytest.raises(DataError, match=r"b.jsonl, line 2: no field 'text'"):
+        corpus.load(str(tmp_path / "b.jsonl"))
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):

@@ -11,7 +11,7 @@ from jaxgpt import console
 from jaxgpt.commands import train
 from jaxgpt.data import shards
 from jaxgpt.data.config import DataConfig, FieldNames
-from jaxgpt.data.datasets import load
+from jaxgpt.data.datasets import load, open_data
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.models.configs import GPT2Config
@@ -215,6 +215,25 @@ def test_what_does_not_go_together_is_one_line(tmp_path, flags, error):
     with pytest.raises((DataError, UsageError)) as raised:
         load(config(tmp_path, **({"data": DataConfig.data} if "mix" in flags else {}) | flags))
     assert error in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_json_lines_of_texts_alone_are_a_text(tmp_path, write):
+    """Wherever a text may be, against a text file of the same documents."""
+    (tmp_path / "a.txt").write_text("<|endoftext|>\n".join(["Story one.\n", "Story two.\n"]))
+    a = write("a.jsonl", [{"id": 1, "text": "Story one.\n"}, {"text": "Story two.\n"}])
+
+    def fingerprints(name):
+        flags = {"data": name}, {"val": name}, {"data": DataConfig.data, "mix": f"{name}=1"}
+        loaded = [load(config(tmp_path, T=2, **each)) for each in flags]
+        return [dataset and dataset.fingerprint for datasets in loaded for dataset in datasets]
+
+    assert fingerprints(a) == fingerprints(f"{tmp_path}/a.txt")
+    assert str(open_data(a, 2, 2, split="val")) == f"{a}: 10 tokens of 2 documents"  # jaxgpt evaluate
+    assert open_data(write("b.ndjson", [{"prompt": "a", "completion": "b", "text": "c"}]), 2, 9).kind == "completions"
+    with pytest.raises(UsageError, match="--data has examples, so it must have some too"):
+        load(config(tmp_path, data=write("c.jsonl", [{"prompt": "a", "completion": "b"}]), val=a))
+    with pytest.raises(DataError, match=r"then give --val data/a/train_000000.bin"):
+        load(config(tmp_path, val=write("a.parquet", "PAR1")))
 
 
 def test_examples_want_examples_beside_them(tmp_path):

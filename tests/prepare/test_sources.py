@@ -12,19 +12,24 @@ from jaxgpt.prepare import sources
 
 
 def test_folders_and_their_errors(tmp_path):
-    for name in ("b.txt", "a.md", "code.py", "sub/c.JSONL", "x.jpg", "d.txt.gz"):
+    for name in ("b.txt", "a.md", "code.py", "sub/c.JSONL", "x.jpg", "d.txt.gz", "e.ndjson"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(gzip.compress(b"x") if name.endswith("gz") else b'{"text": "x"}')
     names = [unit.name.removeprefix(f"{tmp_path}/") for unit in sources.plan_pieces([str(tmp_path)])[0]]
-    assert names == ["a.md", "b.txt", "d.txt.gz", "sub/c.JSONL"]
+    assert names == ["a.md", "b.txt", "d.txt.gz", "e.ndjson", "sub/c.JSONL"]
     ((unit,),) = sources.plan_pieces([str(tmp_path)], ["*.py"])
     assert (Path(unit.name).name, unit.kind) == ("code.py", "text")
     for name, patterns, message in (
         (tmp_path / "no", (), "no such file or folder"),
-        (tmp_path, ["*.c"], r"6 files, and none is \*\.c"),
+        (tmp_path, ["*.c"], r"7 files, and none is \*\.c"),
     ):
         with pytest.raises(UsageError, match=f"^{name}: .*{message}"):
             sources.plan_pieces([str(name)], patterns)
+    kinds = {unit.kind for unit in sources.plan_pieces([f"{tmp_path}/e.ndjson", f"{tmp_path}/sub/c.JSONL"])[0]}
+    assert kinds == {"jsonl"}
+    (tmp_path / "f.json").touch()
+    with pytest.raises(DataError, match=r"f.json: JSON needs one object a line"):  # and is not learned as a text
+        sources.plan_pieces([f"{tmp_path}/f.json"])
 
 
 def test_pieces_depend_only_on_the_input(tmp_path):

@@ -144,7 +144,8 @@ def texts(data: st.DataObject, folder: Path) -> bool:
         found = corpus.load(str(folder / "text.txt"), folder / "cache")
     except DataError:
         return False
-    assert gpt2().decode_bytes(found.tokens.tolist()) == content
+    whole = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+    assert gpt2().decode_bytes(found.tokens.tolist()) == whole
     for cached in (folder / "cache").rglob("*.bin"):
         cached.write_bytes(data.draw(damaged(cached.read_bytes())))
     assert corpus.load(str(folder / "text.txt"), folder / "cache").fingerprint == found.fingerprint
