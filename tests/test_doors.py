@@ -67,7 +67,8 @@ DATA = '''
 """{"before", "after"}: two words, the second of which follows the first."""
 import numpy as np
 from jaxgpt.data.base import ExampleKind
-from jaxgpt.data.records import encode, require_text
+from jaxgpt.data.records import require_text
+from jaxgpt.data.tokenizer import encode
 
 def parse(where, record):
     return require_text(where, record, "before"), require_text(where, record, "after")
@@ -75,8 +76,8 @@ def parse(where, record):
 def tabulate(path, examples, T, labels):
     x, y = np.zeros((len(examples), T), np.uint16), np.full((len(examples), T), -1, np.int32)
     for row, (line, (before, after)) in enumerate(examples):
-        x[row, 0] = encode(f"{path}, line {line}", before)[0]
-        y[row, 0] = encode(f"{path}, line {line}", after)[0]
+        x[row, 0] = encode(before)[0]
+        y[row, 0] = encode(after)[0]
     return {"tokens": x, "targets": y}, []
 
 KIND = ExampleKind("pairs", ("before", "after"), parse, tabulate)
