@@ -2,18 +2,57 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 Batch = dict[str, np.ndarray]  # int32 arrays by name; the first axis of each is the sequences
 Segments = list[tuple[str, bool]]  # the pieces of an example's text, and whether each is learned
-NumberedExamples = Sequence[tuple[int, Any]]  # each as its kind parses it, with the line that it begins on
 
 
 def all_rows() -> slice:
     """Of Dataset.rows: the whole batch."""
     return slice(None)
+
+
+class Example(NamedTuple):
+    """What a record says: the line of the file on which it begins, its text, and its label, "" where it has none."""
+
+    line: int
+    segments: Segments
+    label: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizedExamples:
+    """R examples as tokens, before any T is chosen.
+
+    Attributes:
+      tokens: uint16 (N,), the S segments of all examples, one after the other.
+      starts: int64 (S + 1,), where each segment starts in `tokens`, and N.
+      learned: bool (S,), whether a segment is learned.
+      first, end: int64 (R,), each example's first segment, and the one after its last.
+      label: int32 (R,), the number of each example's label in `labels`.
+      lines: int64 (R,), the line of the file on which each example begins.
+      labels: the names of the labels, in the order of the file.
+    """
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    learned: np.ndarray
+    first: np.ndarray
+    end: np.ndarray
+    label: np.ndarray
+    lines: np.ndarray
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def take(self, rows: np.ndarray) -> "TokenizedExamples":
+        """Some of the examples; their tokens are not copied."""
+        names = ("first", "end", "label", "lines")
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,18 +62,19 @@ class ExampleKind:
     Attributes:
       name: what batches of the table hold, by which an objective names its data.
       fields: the fields that such a record has; any others are ignored.
-      parse: (where, record) to an example, the strings that `tabulate` reads. It raises DataError for a wrong record.
-      tabulate: (path, examples with their lines, T, labels) to the table, arrays of R rows by name, `tokens` (R, T)
-        among them; and notes on examples that were cut or skipped. It raises DataError, with the file and the line.
-      names: (path, examples with their lines) to the labels that the examples have; None: such examples have none.
+      parse: (where, record) to the text; a function, for whose module's code the cache looks. It raises DataError for a
+        wrong record.
+      tabulate: (path, examples, T, labels) to the table, arrays of R rows by name, `tokens` (R, T) among them; and
+        notes on examples that were cut or skipped. It raises DataError, with the file and the line.
+      parse_label: (where, record) to the name of its label; None: such records have none.
       is_chat: whether they are conversations, which chat.CHAT_TEMPLATE makes a text.
     """
 
     name: str
     fields: tuple[str, ...]
-    parse: Callable[[str, dict[str, Any]], Any]
-    tabulate: Callable[[str, NumberedExamples, int, Sequence[str]], tuple[Batch, Sequence[str]]]
-    names: Callable[[str, NumberedExamples], Sequence[str]] | None = None
+    parse: Callable[[str, dict[str, Any]], Segments]
+    tabulate: Callable[[str, TokenizedExamples, int, Sequence[str]], tuple[Batch, Sequence[str]]]
+    parse_label: Callable[[str, dict[str, Any]], str] | None = None
     is_chat: bool = False
 
 

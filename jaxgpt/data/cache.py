@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """$JAXGPT_CACHE, or ~/.cache/jaxgpt: the tokens of texts, and compiled programs. It may not exist yet."""
+    """$JAXGPT_CACHE, or ~/.cache/jaxgpt: tokens of texts and examples, and compiled programs. It may not exist yet."""
     if named := os.environ.get("JAXGPT_CACHE"):  # empty is as good as unset
         return Path(named)
     try:
@@ -16,7 +16,7 @@ def cache_folder() -> Path:
         return Path(tempfile.gettempdir()) / "jaxgpt"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write a file, and the folders above it, such that no process ever reads a part of it.
 
     Raises:

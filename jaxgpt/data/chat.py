@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 from jaxgpt.data.base import ExampleKind, Segments
-from jaxgpt.data.completions import completion_rows
+from jaxgpt.data.completions import pack_rows
 from jaxgpt.data.records import require_text
 from jaxgpt.errors import DataError
 
@@ -86,7 +86,7 @@ def _parse_message(where: str, message: Any) -> tuple[str, str]:
 
 def _kind(field: str) -> ExampleKind:
     parse = functools.partial(parse_conversation, field=field)
-    return ExampleKind("completions", (field,), parse, completion_rows, is_chat=True)
+    return ExampleKind("completions", (field,), parse, pack_rows, is_chat=True)
 
 
 KINDS = [_kind("messages"), _kind("conversations")]

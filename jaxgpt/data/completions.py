@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxgpt.data.base import Batch, ExampleKind, NumberedExamples, Segments
+from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
+from jaxgpt.data.packing import enumerate_spans, place_in_order
 from jaxgpt.data.records import require_text
-from jaxgpt.data.tokenizer import END, encode
 from jaxgpt.errors import DataError
 
 # Those of Stanford Alpaca (Taori et al., 2023), its train.py's PROMPT_DICT.
@@ -21,7 +21,6 @@ ALPACA = (
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Response:"
 )
-Document = tuple[list[int], list[bool]]  # tokens, and whether each is learned
 
 
 def parse_completion(where: str, record: dict[str, Any]) -> Segments:
@@ -38,26 +37,10 @@ def parse_instruction(where: str, record: dict[str, Any]) -> Segments:
     return [(prompt, False), (texts["output"], True)]
 
 
-def encode_segments(segments: Segments) -> Document:
-    """The tokens of an example. Each segment that is learned ends in <|endoftext|>, which is learned too.
+def pack_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[str] = ()) -> tuple[Batch, list[str]]:
+    """Pack examples into rows of T tokens, in their order; one that doesn't fit begins a new row.
 
-    Where nothing comes before the first of them, <|endoftext|> does, as it comes before every document of a text.
-    """
-    tokens: list[int] = []
-    learned: list[bool] = []
-    for text, is_learned in segments:
-        ids = encode(text).tolist() + [END] * is_learned
-        if is_learned and not tokens:
-            tokens, learned = [END], [False]
-        tokens += ids
-        learned += [is_learned] * len(ids)
-    return tokens, learned
-
-
-def pack_rows(path: str, documents: list[Document], T: int) -> tuple[Batch, list[str]]:
-    """Pack documents into rows of T tokens, in their order; one that doesn't fit begins a new row.
-
-    A document longer than a row loses its end; if that leaves nothing to learn, it is skipped.
+    An example longer than a row loses its end; if that leaves nothing to learn, it is skipped.
 
     Args:
       path: the file, for errors.
@@ -67,50 +50,45 @@ def pack_rows(path: str, documents: list[Document], T: int) -> tuple[Batch, list
       on what was cut and skipped.
 
     Raises:
-      DataError: no document has anything to learn within T tokens.
+      DataError: no example has anything to learn within T tokens.
     """
-    num_cut = num_skipped = 0
-    rows: list[list[Document]] = []
-    room = 0
-    for tokens, learned in documents:
-        num_cut += len(tokens) > T + 1
-        tokens, learned = tokens[: T + 1], learned[: T + 1]
-        if not any(learned[1:]):  # the first token is never a target
-            num_skipped += 1
-            continue
-        if len(tokens) - 1 > room:
-            rows.append([])
-            room = T
-        rows[-1].append((tokens, learned))
-        room -= len(tokens) - 1
-    if not rows:
+    start = examples.starts[examples.first]
+    length = examples.starts[examples.end] - start
+    answers = np.flatnonzero(examples.learned)
+    first_answer = answers[np.searchsorted(answers, examples.first)]
+    fits = examples.starts[first_answer] - start <= T  # some of the answer is left
+    num_cut, num_skipped = (length > T + 1).sum(), (~fits).sum()
+    if not fits.any():
         raise DataError(f"{path}: the prompts alone fill --T {T} tokens; use a larger --T")
-    x, y = np.zeros((len(rows), T), np.uint16), np.full((len(rows), T), -1, np.int32)
-    positions = np.zeros((len(rows), T), np.uint16)
-    for row, packed in enumerate(rows):
-        start = 0
-        for tokens, learned in packed:
-            columns = slice(start, start + len(tokens) - 1)
-            x[row, columns] = tokens[:-1]
-            y[row, columns] = np.where(learned[1:], tokens[1:], -1)
-            positions[row, columns] = range(len(tokens) - 1)
-            start = columns.stop
-        positions[row, start:] = range(T - start)  # the rest of the row is a document of its own, not learned
+    start, length = start[fits], np.minimum(length[fits] - 1, T)  # each token but the last predicts the next
+    row, column = place_in_order(length, T)
+    table = _fill_rows(examples, T, start, length, row, column)
     notes = [f"{num_cut:,} examples are longer than --T {T} and lose their end"] if num_cut else []
     notes += [f"{num_skipped:,} of them are skipped: their prompts alone fill it"] if num_skipped else []
-    return {"tokens": x, "targets": y, "positions": positions}, notes
-
-
-def completion_rows(path: str, examples: NumberedExamples, T: int, labels: Sequence[str]) -> tuple[Batch, list[str]]:
-    """Examples of Segments as `pack_rows` packs them; there are no labels. A note counts those that are empty."""
-    table, notes = pack_rows(path, [encode_segments(segments) for _, segments in examples], T)
-    num_empty = sum(not any(text for text, is_learned in segments if is_learned) for _, segments in examples)
-    if num_empty:
+    written = np.cumsum(np.where(examples.learned, np.diff(examples.starts) - 1, 0))  # tokens before <|endoftext|>
+    if num_empty := (written[examples.end - 1] == np.append(0, written)[examples.first]).sum():
         notes.append(f"{num_empty:,} examples have an empty completion: only <|endoftext|> is learned of them")
     return table, notes
 
 
+def _fill_rows(
+    examples: TokenizedExamples, T: int, start: np.ndarray, length: np.ndarray, row: np.ndarray, column: np.ndarray
+) -> Batch:
+    """Rows of T tokens, with `length` of them, from `start` on, in each row from the column on."""
+    R = row.max() + 1
+    x, y = np.zeros(R * T, np.uint16), np.full(R * T, -1, np.int32)
+    used = np.bincount(row, length).astype(np.uint16)
+    # What is left of a row is a document of its own, not learned; before it the numbers wrap around, and are replaced.
+    positions = (np.arange(T, dtype=np.uint16) - used[:, None]).reshape(-1)
+    learned = np.repeat(examples.learned, np.diff(examples.starts))  # by token
+    for span, offset in enumerate_spans(length):
+        source, target = start[span] + offset, row[span] * T + column[span] + offset
+        x[target], positions[target] = examples.tokens[source], offset
+        y[target] = np.where(learned[source + 1], examples.tokens[source + 1].astype(np.int32), -1)
+    return {"tokens": x.reshape(R, T), "targets": y.reshape(R, T), "positions": positions.reshape(R, T)}
+
+
 KINDS = [
-    ExampleKind("completions", ("prompt", "completion"), parse_completion, completion_rows),
-    ExampleKind("completions", ("instruction", "output"), parse_instruction, completion_rows),
+    ExampleKind("completions", ("prompt", "completion"), parse_completion, pack_rows),
+    ExampleKind("completions", ("instruction", "output"), parse_instruction, pack_rows),
 ]

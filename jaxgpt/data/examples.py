@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxgpt.data.base import Batch, ExampleKind, NumberedExamples, all_rows
+from jaxgpt.data.base import Batch, ExampleKind, TokenizedExamples, all_rows
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
-from jaxgpt.data.formats import KINDS, read_examples
+from jaxgpt.data.formats import KINDS, parse_examples
 from jaxgpt.data.labels import KINDS as LABELLED
-from jaxgpt.data.labels import UNLABELLED
-from jaxgpt.data.records import JSON_LINES
+from jaxgpt.data.labels import UNLABELLED, label_names
+from jaxgpt.data.records import JSON_LINES, read_content
+from jaxgpt.data.tokenized import open_examples
 from jaxgpt.data.tokenizer import byte_lengths
 from jaxgpt.errors import DataError
 
@@ -115,14 +116,14 @@ def load(
       seed: of the order.
       known: the known labels, any other is an error; empty: the file's own labels.
       fraction: of the examples, taken at random from the whole file, which become a second table.
-      kinds, fields: those of formats.read_examples.
+      kinds, fields: those of formats.parse_examples.
 
     Raises:
       DataError: it names the line.
     """
     kind, examples = read_examples(path, kinds, fields)
     parts = _split(path, examples, fraction) if fraction else [examples]
-    labels = tuple(known or kind.names(path, examples)) if kind.names else ()
+    labels = tuple(known or (label_names(path, examples) if kind.parse_label else ()))
     tables = [kind.tabulate(path, part, T, labels) for part in parts]
     (train, _), *_ = tables
     if labels and fraction and (lost := set(range(len(labels))) - set(train["labels"].tolist())):
@@ -147,7 +148,16 @@ def load_texts(path: str, B: int, T: int, known: Sequence[str], fields: FieldNam
 def require_labels(path: str, fields: FieldNames = USUAL_FIELDS) -> None:
     """Refuse a file whose examples have no labels."""
     _require_suffix(path)
-    read_examples(path, LABELLED, fields)
+    parse_examples(path, read_content(path), LABELLED, fields)
+
+
+def read_examples(
+    path: str, kinds: Sequence[ExampleKind] = KINDS, fields: FieldNames = USUAL_FIELDS
+) -> tuple[ExampleKind, TokenizedExamples]:
+    """A file's examples as tokens, and their kind. Arguments and errors as `load`."""
+    content = read_content(path)
+    kind, examples = parse_examples(path, content, kinds, fields)
+    return kind, open_examples(path, content, kind, fields, examples)
 
 
 def _require_suffix(path: str) -> None:
@@ -155,20 +165,23 @@ def _require_suffix(path: str) -> None:
         raise DataError(f'{path}: not a file of examples; give a .jsonl, .csv or .tsv of "text" and "label"')
 
 
-def _split(path: str, examples: NumberedExamples, fraction: float) -> tuple[NumberedExamples, NumberedExamples]:
+def _split(path: str, examples: TokenizedExamples, fraction: float) -> list[TokenizedExamples]:
     """The examples for training and those for validation: drawn, since many files are sorted, and always the same."""
-    count = len(examples)
-    num_val = round(fraction * count)
-    if not 0 < num_val < count:
-        raise DataError(f"{path}: --val {fraction:g} of {count:,} examples is {num_val:,}; both sides need some")
-    drawn = set(epoch_order(count, seed=0, epoch=0)[:num_val].tolist())
-    return [example for n, example in enumerate(examples) if n not in drawn], [examples[n] for n in sorted(drawn)]
+    num_val = round(fraction * len(examples))
+    if not 0 < num_val < len(examples):
+        raise DataError(
+            f"{path}: --val {fraction:g} of {len(examples):,} examples is {num_val:,}; both sides need some"
+        )
+    is_drawn = np.zeros(len(examples), bool)
+    is_drawn[epoch_order(len(examples), seed=0, epoch=0)[:num_val]] = True
+    return [examples.take(~is_drawn), examples.take(is_drawn)]
 
 
 def _fingerprint(table: Batch) -> str:
     digest = hashlib.sha256()
     for array in table.values():
-        digest.update(array.astype("<i4"))
+        for start in range(0, len(array), 1024):  # rows, so that only these are there as int32, too
+            digest.update(array[start : start + 1024].astype("<i4"))
     return digest.hexdigest()
 
 

@@ -1,57 +1,63 @@
 """From the records of a file to examples: the fields of a record decide which kind it is of."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxgpt.console import program
 from jaxgpt.data import chat, completions, labels
-from jaxgpt.data.base import ExampleKind, NumberedExamples
+from jaxgpt.data.base import Example, ExampleKind
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
-from jaxgpt.data.records import JSON_LINES, Records, read_jsonl, read_table
+from jaxgpt.data.records import parse_records
 from jaxgpt.errors import DataError, UsageError
 
 KINDS: list[ExampleKind] = [*labels.KINDS, *chat.KINDS, *completions.KINDS]
 
 
-def read_examples(
-    path: str, kinds: Sequence[ExampleKind] = KINDS, fields: FieldNames = USUAL_FIELDS
-) -> tuple[ExampleKind, NumberedExamples]:
-    """Read a file's examples, and the kind that all of them are of, which is that of the first.
+def parse_examples(
+    path: str, content: bytes, kinds: Sequence[ExampleKind] = KINDS, fields: FieldNames = USUAL_FIELDS
+) -> tuple[ExampleKind, Iterator[Example]]:
+    """The kind that a file's examples are of, which is that of the first, and all of them, read one by one.
 
     Args:
       path: .jsonl (or .ndjson), .csv or .tsv.
+      content: of the file.
       kinds: those that they may be of.
       fields: names of fields, which only examples of some kinds have.
 
     Raises:
-      DataError: the file can't be read, or a record is wrong; with its line.
+      DataError: a record is wrong, here the first one; with its line.
       UsageError: the names are of fields that no kind has together.
     """
     renamed, accepted = fields.renamed, _describe(kinds)
     kinds = [kind for kind in kinds if renamed.keys() <= set(kind.fields)]
     if not kinds:
         raise UsageError(f"{fields}: an example has {accepted}; give the names of one of these")
-    examples = []
-    for line, record in read_records(path):
+    line, record = next(parse_records(path, content))
+    where = f"{path}, line {line}"
+    if "text" in record and not renamed and not _matching(record, kinds):
+        raise DataError(f"{where}: {_describe_unlabelled(path)}")
+    kind, _ = _recognize(where, record, kinds, renamed)
+    return kind, _parse(path, content, kind, renamed)
+
+
+def _parse(path: str, content: bytes, kind: ExampleKind, renamed: dict[str, str]) -> Iterator[Example]:
+    for line, record in parse_records(path, content):
         where = f"{path}, line {line}"
-        ours = rename_fields(record, renamed)
-        matching = [kind for kind in kinds if ours.keys() >= set(kind.fields)]
-        if not (matching or examples or renamed) and "text" in ours:
-            raise DataError(f"{where}: {_describe_unlabelled(path)}")
-        if len(matching) != 1:
-            raise DataError(f"{where}: {_describe_mismatch(record, kinds, matching, renamed)}")
-        (kind,) = kinds = matching
-        examples.append((line, kind.parse(where, ours)))
-    return kind, examples
+        _, ours = _recognize(where, record, [kind], renamed)
+        yield Example(line, kind.parse(where, ours), kind.parse_label(where, ours) if kind.parse_label else "")
 
 
-def read_records(path: str) -> Records:
-    """A file's records, by its suffix."""
-    if path.lower().endswith(JSON_LINES):
-        return read_jsonl(path)
-    return read_table(path, delimiter="\t" if path.lower().endswith(".tsv") else ",")
+def _recognize(
+    where: str, record: dict[str, Any], kinds: Sequence[ExampleKind], renamed: dict[str, str]
+) -> tuple[ExampleKind, dict[str, Any]]:
+    """The kind of example that a record's fields make it, and the record with our names for them."""
+    ours = rename_fields(record, renamed)
+    matching = _matching(ours, kinds)
+    if len(matching) != 1:
+        raise DataError(f"{where}: {_describe_mismatch(record, kinds, matching, renamed)}")
+    return matching[0], ours
 
 
 def rename_fields(record: dict[str, Any], renamed: dict[str, str]) -> dict[str, Any]:
@@ -66,7 +72,11 @@ def rename_fields(record: dict[str, Any], renamed: dict[str, str]) -> dict[str, 
 
 def is_example(record: dict[str, Any]) -> bool:
     """Whether a record has the fields of an example."""
-    return any(rename_fields(record, {}).keys() >= set(kind.fields) for kind in KINDS)
+    return bool(_matching(rename_fields(record, {}), KINDS))
+
+
+def _matching(record: dict[str, Any], kinds: Sequence[ExampleKind]) -> list[ExampleKind]:
+    return [kind for kind in kinds if record.keys() >= set(kind.fields)]
 
 
 def _describe_unlabelled(path: str) -> str:

@@ -1,47 +1,31 @@
 """Texts with labels as rows of tokens, one text a row."""
 
-import functools
+import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxgpt.data.base import Batch, ExampleKind, NumberedExamples
+from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
+from jaxgpt.data.packing import enumerate_spans
 from jaxgpt.data.records import require_text
 from jaxgpt.data.tokenizer import END, encode
 from jaxgpt.errors import DataError
 
-TEXTS = (("text",), ("text_a", "text_b"))  # the fields of an example's texts
-Labelled = tuple[tuple[str, ...], str | None]  # one text or two, and the label; None: it is not known
+
+def parse_text(where: str, record: dict[str, Any]) -> Segments:
+    """A record's "text"."""
+    return [(require_text(where, record, "text"), False)]
 
 
-def parse_labelled(where: str, record: dict[str, Any], fields: Sequence[str]) -> Labelled:
-    """A record's texts, of these fields, and its label."""
-    texts, _ = parse_unlabelled(where, record, fields)
-    return texts, _label(where, record)
+def parse_pair(where: str, record: dict[str, Any]) -> Segments:
+    """A record's "text_a" and "text_b"."""
+    return [(require_text(where, record, field), False) for field in ("text_a", "text_b")]
 
 
-def parse_unlabelled(where: str, record: dict[str, Any], fields: Sequence[str]) -> Labelled:
-    """A record's texts, of these fields."""
-    return tuple(require_text(where, record, field) for field in fields), None
-
-
-def label_names(path: str, examples: NumberedExamples) -> list[str]:
-    """A file's labels, sorted: as numbers if all are whole numbers, else alphabetically.
-
-    Raises:
-      DataError: all examples have the same one.
-    """
-    names = {label for _, (_, label) in examples}
-    if len(names) < 2:
-        raise DataError(f"{path}: all labels are {min(names)!r}; give texts with at least two labels")
-    numbers = all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names)
-    return sorted(names, key=lambda name: (int(name) if numbers else 0, name))  # "01" and "1" have an order too
-
-
-def _label(where: str, record: dict[str, Any]) -> str:
-    """A label's name: a text, true or false, or a whole number, which 1.0 is too."""
+def parse_label(where: str, record: dict[str, Any]) -> str:
+    """The name of a record's label: a text, true or false, or a whole number, which 1.0 is too."""
     label = record["label"]
     if isinstance(label, bool):
         return str(label).lower()
@@ -50,7 +34,20 @@ def _label(where: str, record: dict[str, Any]) -> str:
     return require_text(where, record, "label").strip()
 
 
-def label_rows(path: str, examples: NumberedExamples, T: int, labels: Sequence[str]) -> tuple[Batch, list[str]]:
+def label_names(path: str, examples: TokenizedExamples) -> list[str]:
+    """A file's labels, sorted: as numbers if all are whole numbers, else alphabetically.
+
+    Raises:
+      DataError: all have the same one.
+    """
+    names = examples.labels
+    if len(names) < 2:
+        raise DataError(f"{path}: all labels are {names[0]!r}; give texts with at least two labels")
+    numbers = all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names)
+    return sorted(names, key=lambda name: (int(name) if numbers else 0, name))  # "01" and "1" have an order too
+
+
+def label_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[str]) -> tuple[Batch, list[str]]:
     """One text a row, then <|endoftext|>, whose hidden state the head reads.
 
     Returns:
@@ -60,41 +57,70 @@ def label_rows(path: str, examples: NumberedExamples, T: int, labels: Sequence[s
     Raises:
       DataError: an example has a label that is not in `labels`.
     """
-    x = np.zeros((len(examples), T), np.uint16)
-    last, label = np.zeros(len(examples), np.int32), np.full(len(examples), -1, np.int32)
-    num_cut = 0
-    for row, (line, (texts, name)) in enumerate(examples):
-        if name is not None:
-            if name not in labels:
-                known = ", ".join(labels)
-                raise DataError(f"{path}, line {line}: the label {name!r:.40} is unknown; the known ones are {known}")
-            label[row] = labels.index(name)
-        tokens, is_cut = encode_texts(texts, T)
-        num_cut += is_cut
-        x[row, : len(tokens)] = tokens
-        last[row] = len(tokens) - 1
-    notes = [f"{num_cut:,} texts are longer than --T {T} and lose their end"] if num_cut else []
-    return {"tokens": x, "last": last, "labels": label}, notes
+    numbers = {name: number for number, name in enumerate(labels)} | {"": -1}
+    label = np.array([numbers.get(name, -2) for name in examples.labels], np.int32)[examples.label]
+    if (label < -1).any():
+        row = int(np.argmax(label < -1))
+        where, name = f"{path}, line {examples.lines[row]}", examples.labels[examples.label[row]]
+        raise DataError(f"{where}: the label {name!r:.40} is unknown; the known ones are {', '.join(labels)}")
+    table, notes = text_rows(examples, T)
+    return table | {"labels": label}, notes
 
 
-def encode_texts(texts: Sequence[str], T: int) -> tuple[list[int], bool]:
-    """The tokens of one text or two, at most T, and whether some were cut.
+def text_rows(examples: TokenizedExamples, T: int) -> tuple[Batch, list[str]]:
+    """As `label_rows`, without `labels`.
 
-    A new line separates two texts. The longer one loses its end first.
+    A new line separates two texts. Of texts that are too long, the longer one loses its end first.
     """
-    a, b = [encode(text) for text in texts] + [[]] * (2 - len(texts))
-    separator = encode("\n")[: T - 1] if len(b) else []
-    room = T - 1 - len(separator)
-    if is_cut := len(a) + len(b) > room:
-        keep = min(len(a), room // 2) if len(a) < len(b) else room - min(len(b), room // 2)  # tokens of a
-        a, b = a[:keep], b[: room - keep]
-    return [*a, *separator, *b, END], is_cut
+    lengths = np.diff(examples.starts)
+    is_pair = examples.end - examples.first > 1
+    a, b = lengths[examples.first], np.where(is_pair, lengths[examples.end - 1], 0)
+    separator = is_pair & (T > 1)
+    room = T - 1 - separator
+    is_cut = a + b > room
+    keep = np.where(a < b, np.minimum(a, room // 2), room - np.minimum(b, room // 2))  # tokens of a
+    a, b = np.where(is_cut, keep, a), np.where(is_cut, room - keep, b)
+    last = a + separator + b
+    starts = np.concatenate([[0], np.cumsum(last + 1)])
+    tokens = np.zeros(starts[-1], np.uint16)
+    for piece, length, target in ((examples.first, a, starts[:-1]), (examples.end - 1, b, starts[1:] - 1 - b)):
+        for row, offset in enumerate_spans(length):
+            tokens[target[row] + offset] = examples.tokens[examples.starts[piece[row]] + offset]
+    tokens[(starts[:-1] + a)[separator]] = encode("\n")
+    tokens[starts[1:] - 1] = END
+    notes = [f"{is_cut.sum():,} texts are longer than --T {T} and lose their end"] if is_cut.any() else []
+    return {"tokens": PaddedRows(tokens, starts, T), "last": last.astype(np.int32)}, notes
 
 
-def _kind(parse: Callable[..., Labelled], texts: tuple[str, ...], *label: str) -> ExampleKind:
-    fields = (*texts, *label)
-    return ExampleKind("labels", fields, functools.partial(parse, fields=texts), label_rows, label_names)
+@dataclasses.dataclass(frozen=True)
+class PaddedRows:
+    """An array (R, T) whose rows end in zeros, without them in memory; it is indexed by rows.
+
+    Attributes:
+      tokens: uint16 (N,), the rows one after the other.
+      starts: int64 (R + 1,), where each one starts, and N.
+    """
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    T: int
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, rows: slice | Sequence[int]) -> np.ndarray:
+        start, end = self.starts[:-1][rows], self.starts[1:][rows]
+        x = np.zeros((len(start), self.T), np.uint16)
+        for row, offset in enumerate_spans(end - start):
+            x[row, offset] = self.tokens[start[row] + offset]
+        return x
 
 
-KINDS = [_kind(parse_labelled, texts, "label") for texts in TEXTS]
-UNLABELLED = [_kind(parse_unlabelled, texts) for texts in TEXTS]
+KINDS = [
+    ExampleKind("labels", ("text", "label"), parse_text, label_rows, parse_label),
+    ExampleKind("labels", ("text_a", "text_b", "label"), parse_pair, label_rows, parse_label),
+]
+UNLABELLED = [
+    ExampleKind("labels", ("text",), parse_text, label_rows),
+    ExampleKind("labels", ("text_a", "text_b"), parse_pair, label_rows),
+]

@@ -5,26 +5,41 @@ import contextlib
 import csv
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jaxgpt.errors import DataError
 
 JSON_LINES = (".jsonl", ".ndjson")
-Records = list[tuple[int, dict[str, Any]]]  # each with the line that it begins on
+Record = tuple[int, dict[str, Any]]  # with the line that it begins on
 
 
-def read_jsonl(path: str | Path) -> Records:
-    """Read the objects of a UTF-8 file, each with its line's number, from 1; blank lines are skipped.
+def read_jsonl(path: str | Path) -> list[Record]:
+    """All of `parse_jsonl`, of a file."""
+    return list(parse_jsonl(path, read_content(path)))
+
+
+def parse_records(path: str, content: bytes) -> Iterator[Record]:
+    """`parse_jsonl` or `parse_table`, by the suffix of the file."""
+    if path.lower().endswith(JSON_LINES):
+        return parse_jsonl(path, content)
+    return parse_table(path, content, delimiter="\t" if path.lower().endswith(".tsv") else ",")
+
+
+def parse_jsonl(path: str | Path, content: bytes) -> Iterator[Record]:
+    """The objects of a file of UTF-8, each with its line's number, from 1; blank lines are skipped.
 
     Raises:
-      DataError: it can't be read, is empty, or a line is no JSON object; with the line's number.
+      DataError: it is empty, or a line is no JSON object; with the line's number.
     """
-    lines = _content(path).split(b"\n")  # only these end a line: a text may hold U+2028
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if not is_blank(line)]
-    if not numbered:
+    is_empty = True
+    for number, line in enumerate(io.BytesIO(content), 1):  # only \n ends a line: a text may hold U+2028
+        if not is_blank(line):
+            is_empty = False
+            yield number, _record(f"{path}, line {number}", line.removesuffix(b"\n"))
+    if is_empty:
         raise DataError(f"{path}: the file is empty; it needs one JSON object a line")
-    return [(number, _record(f"{path}, line {number}", line)) for number, line in numbered]
 
 
 def read_first(path: str | Path) -> dict[str, Any] | None:
@@ -36,7 +51,12 @@ def read_first(path: str | Path) -> dict[str, Any] | None:
     return None
 
 
-def _content(path: str | Path) -> bytes:
+def read_content(path: str | Path) -> bytes:
+    """A file's bytes, without a byte order mark.
+
+    Raises:
+      DataError: it can't be read.
+    """
     try:
         return Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
     except FileNotFoundError:
@@ -104,43 +124,56 @@ def require_unicode(where: str, *texts: str) -> None:
         raise DataError(f"{where}: a lone surrogate, half of a \\u pair, is no text; write it again")
 
 
-def read_table(path: str | Path, delimiter: str) -> Records:
-    """Read the rows of a CSV or TSV file as objects, named by its first line, each with its line's number.
+def parse_table(path: str | Path, content: bytes, delimiter: str) -> Iterator[Record]:
+    """The rows of a CSV or TSV file as objects, named by its first line, each with its line's number.
 
     In a CSV file, double quotes enclose a text with commas; in a TSV file quotes are part of the text, as in GLUE.
 
     Raises:
-      DataError: it can't be read, or a row has another number of fields than the first line.
+      DataError: it is not UTF-8, has no rows, or one has another number of fields than the first line.
     """
+    rows = _rows(path, content, delimiter)
+    _, names = next(rows, (1, []))
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{path}: the first line names two fields {duplicates[0]!r}; give each a name of its own")
+    is_empty = True
+    for line, row in rows:
+        if len(row) != len(names):
+            raise DataError(f"{path}, line {line}: {len(row)} fields, and the first line names {len(names)}; mend it")
+        is_empty = False
+        yield line, dict(zip(names, row, strict=True))
+    if is_empty:
+        raise DataError(f"{path}: no record in it: the first has the names of the fields, and each other a record")
+
+
+def _rows(path: str | Path, content: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    content = _content(path)
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: not UTF-8: byte 0x{content[error.start]:02x}; "
-            "convert the file first, for example: iconv -f latin1 -t utf-8"
-        ) from None
     csv.field_size_limit(2**31 - 1)  # of the whole process; a long text is not wrong, and is cut later
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    numbered, begin = [], 1  # the line on which a record begins
+    text = io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="")
+    rows = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
+    begin = 1  # the line on which a record begins
     try:
         for row in rows:
             if row:
-                numbered.append((begin, row))
+                yield begin, row
             begin = rows.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path}, line {begin}: {error}; mend the record that begins there") from None
-    if len(numbered) < 2:
-        raise DataError(f"{path}: no record in it: the first has the names of the fields, and each other a record")
-    (_, names), *rest = numbered
-    if duplicates := [name for name in names if names.count(name) > 1]:
-        raise DataError(f"{path}: the first line names two fields {duplicates[0]!r}; give each a name of its own")
-    for line, row in rest:
-        if len(row) != len(names):
-            raise DataError(f"{path}, line {line}: {len(row)} fields, and the first line names {len(names)}; mend it")
-    return [(line, dict(zip(names, row, strict=True))) for line, row in rest]
+    except UnicodeDecodeError:
+        start = _first_invalid_byte(content)  # the error itself counts from where the last piece began
+        line = content.count(b"\n", 0, start) + 1
+        raise DataError(
+            f"{path}, line {line}: not UTF-8: byte 0x{content[start]:02x}; "
+            "convert the file first, for example: iconv -f latin1 -t utf-8"
+        ) from None
+
+
+def _first_invalid_byte(content: bytes) -> int:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(content)
 
 
 def require_text(where: str, record: dict[str, Any], field: str, may_be_empty: bool = False) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from jaxgpt.data import examples
 from jaxgpt.data.chat import CHAT_TEMPLATE, parse_conversation
-from jaxgpt.data.completions import encode_segments
+from jaxgpt.data.tokenized import encode_segments
 from jaxgpt.data.tokenizer import hugging_face_files
 from jaxgpt.errors import DataError
 from tests.support import golden
@@ -92,7 +92,8 @@ def tokenizer(tmp_path_factory):
 @pytest.mark.parametrize("conversation", CONVERSATIONS, ids=range(20))
 def test_transformers_has_the_same_ids_and_mask(tokenizer, conversation):
     turns = messages(conversation)
-    ids, learned = encode_segments(parse_conversation("", {"messages": turns}))
+    segments = encode_segments(parse_conversation("", {"messages": turns}))
+    ids, learned = (list(each) for each in zip(*((i, of) for part, of in segments for i in part), strict=True))
     for given in (turns, in_parts(turns)):
         theirs = tokenizer.apply_chat_template(given, return_dict=True, return_assistant_tokens_mask=True)
         assert theirs["input_ids"] == ids and theirs["assistant_masks"] == learned

@@ -17,8 +17,8 @@ def ids(text):
 
 def rows(x, last):
     """The tokens of each row up to its last; what comes after is 0."""
-    assert all(not row[end + 1 :].any() for row, end in zip(x, last, strict=True))
-    return [row[: end + 1].tolist() for row, end in zip(x, last, strict=True)]
+    assert all(not row[end + 1 :].any() for row, end in zip(x[:], last, strict=True))
+    return [row[: end + 1].tolist() for row, end in zip(x[:], last, strict=True)]
 
 
 # ---- Labels
@@ -30,7 +30,7 @@ def test_texts_and_their_labels(write):
     x, last, label = loaded.table.values()
     assert (loaded.kind, loaded.labels, loaded.count, loaded.notes) == ("labels", ("neg", "pos"), 2, ())
     assert str(loaded) == f"{path}: 2 examples of 2 labels"
-    assert x.shape == (2, 8) and rows(x, last) == [[*ids("Good one"), END], [*ids("Bad."), END]]
+    assert x[:].shape == (2, 8) and rows(x, last) == [[*ids("Good one"), END], [*ids("Bad."), END]]
     assert label.tolist() == [1, 0]
 
 
@@ -172,7 +172,7 @@ def test_an_unknown_label_is_named_by_its_line(write):
 def test_a_blank_of_any_length_is_cut_like_any_text(write):
     path = write("a.jsonl", [{"text": "x", "label": 0}, {"text": "a" + " " * 10**6 + "b", "label": 1}])
     loaded = examples.load(path, B=3, T=8)[0]
-    assert loaded.table["tokens"][1].tolist() == [64, *[220] * 6, 50256]
+    assert loaded.table["tokens"][:][1].tolist() == [64, *[220] * 6, 50256]
     assert loaded.notes == ("1 texts are longer than --T 8 and lose their end",)
 
 

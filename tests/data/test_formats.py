@@ -3,7 +3,8 @@
 import pytest
 
 from jaxgpt.data.config import FieldNames
-from jaxgpt.data.formats import read_examples
+from jaxgpt.data.formats import parse_examples
+from jaxgpt.data.records import read_content
 from jaxgpt.errors import DataError, UsageError
 
 ALPACA = """Below is an instruction that describes a task, paired with an input that provides further context. \
@@ -18,8 +19,10 @@ Add them.
 ### Response:"""
 
 
-def read(path):
-    return [example for _, example in read_examples(path)[1]]
+def read(path, **fields):
+    """Text and labels, "" where there are none, of the examples of a file."""
+    _, examples = parse_examples(path, read_content(path), fields=FieldNames(**fields))
+    return [example[1:] for example in examples]
 
 
 def test_instructions_have_the_two_prompts_of_stanford_alpaca(write):
@@ -29,13 +32,16 @@ def test_instructions_have_the_two_prompts_of_stanford_alpaca(write):
         "Below is an instruction that describes a task. Write a response that appropriately completes the request."
         "\n\n### Instruction:\nSay {hi}.\n\n### Response:"
     )
-    assert read(write("a.jsonl", records)) == [[(ALPACA, False), ("5", True)], *[[(short, False), ("hi", True)]] * 3]
+    assert read(write("a.jsonl", records)) == [
+        ([(ALPACA, False), ("5", True)], ""),
+        *[([(short, False), ("hi", True)], "")] * 3,
+    ]
 
 
 @pytest.mark.parametrize("header", ["prompt,completion", " Prompt ,COMPLETION", "Prompt,completion,Completion"])
 def test_fields_may_have_blanks_and_capitals(write, header):
     path = write("a.csv", f"{header}\na, b{',c' * (header.count(',') - 1)}\n")
-    assert read(path) == [[("a", False), (" b", True)]]
+    assert read(path) == [([("a", False), (" b", True)], "")]
 
 
 @pytest.mark.parametrize(
@@ -55,10 +61,13 @@ def test_fields_may_have_blanks_and_capitals(write, header):
 )
 def test_flags_name_the_fields(write, fields, record, expected):
     """Only examples that have such fields are meant, whatever else the records have."""
-    values = {"pairs": [("a", False), ("b", True)], "chat": [("Assistant:", False), (" b", True), ("", False)]}
-    values |= {"label": (("a",), "5"), "two": (("a", "b"), "c")}
-    _, examples = read_examples(write("a.jsonl", [record]), fields=FieldNames(**fields))
-    assert examples == [(1, values[expected])]
+    values = {
+        "pairs": ([("a", False), ("b", True)], ""),
+        "chat": ([("Assistant:", False), (" b", True), ("", False)], ""),
+        "label": ([("a", False)], "5"),
+        "two": ([("a", False), ("b", False)], "c"),
+    }
+    assert read(write("a.jsonl", [record]), **fields) == [values[expected]]
 
 
 def test_names_that_no_example_has_are_one_line(write):
@@ -72,7 +81,7 @@ def test_names_that_no_example_has_are_one_line(write):
         ),
     ):
         with pytest.raises(error, match=message):
-            read_examples(path, fields=FieldNames(**fields))
+            read(path, **fields)
     with pytest.raises(UsageError, match="--text-field a,b,c: an example has one text or two"):
         FieldNames(text_field="a,b,c")
 
@@ -108,5 +117,5 @@ KINDS = (
 def test_the_fields_of_no_kind_or_of_two_are_one_line(write, records, message):
     path = write("a.jsonl", records)
     with pytest.raises(DataError) as error:
-        read_examples(path)
+        read(path)
     assert str(error.value) == path + message

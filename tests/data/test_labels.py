@@ -3,6 +3,8 @@
 import pytest
 
 from jaxgpt.data import labels
+from jaxgpt.data.base import Example
+from jaxgpt.data.tokenized import tokenize
 from jaxgpt.data.tokenizer import gpt2
 
 END = 50256
@@ -13,7 +15,7 @@ def ids(text):
 
 
 def cut_by_turns(a, b, room):
-    """As encode_texts, computed otherwise: while there is no room, the longer text loses a token."""
+    """As text_rows, computed otherwise: while there is no room, the longer text loses a token."""
     while len(a) + len(b) > room:
         if len(a) > len(b):
             a = a[:-1]
@@ -24,14 +26,17 @@ def cut_by_turns(a, b, room):
 
 @pytest.mark.parametrize("a, b", [(3, 3), (1, 20), (20, 1), (9, 7), (7, 9), (20, 20), (5, 11)])
 def test_the_longer_text_of_a_pair_loses_its_end_first(a, b):
-    texts = " a" * a, " b" * b
+    record = {"text_a": " a" * a, "text_b": " b" * b}
+    examples = tokenize([Example(1, labels.parse_pair("line 1", record), "")])
     for T in range(2, 24):
-        tokens, longer = labels.encode_texts(texts, T)
+        table, notes = labels.text_rows(examples, T)
+        tokens = table["tokens"][:][0, : table["last"][0] + 1].tolist()
         left, right = cut_by_turns(ids(" a" * a), ids(" b" * b), T - 2)
-        assert tokens[-1] == END and len(tokens) <= T and longer == (a + b + 2 > T)
+        assert tokens[-1] == END and len(tokens) <= T and bool(notes) == (a + b + 2 > T)
         between = tokens.index(*ids("\n"))
         assert sorted([between, len(tokens) - between - 2]) == sorted([len(left), len(right)])
         assert tokens == [*ids(" a" * between), *ids("\n"), *ids(" b" * (len(tokens) - between - 2)), END]
-        if not longer:
+        if not notes:
             assert tokens == [*ids(" a" * a), *ids("\n"), *ids(" b" * b), END]
-    assert labels.encode_texts(texts, 1) == ([END], True)
+    table, notes = labels.text_rows(examples, 1)
+    assert table["tokens"][:].tolist() == [[END]] and notes

@@ -1,0 +1,146 @@
+"""Examples as tokens: the texts of a file's records, tokenized on all cores, once: the cache keeps the tokens."""
+
+import array
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import inspect
+import io
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from jaxgpt.data.base import Example, ExampleKind, Segments, TokenizedExamples
+from jaxgpt.data.cache import cache_folder, write_atomically
+from jaxgpt.data.config import FieldNames
+from jaxgpt.data.shards import TOKEN
+from jaxgpt.data.tokenizer import END, encode
+
+CHUNK = 64  # examples that a thread tokenizes at a time
+DIGEST_BYTES = 32
+TokenizedSegments = list[tuple[np.ndarray, bool]]  # base.Segments, with uint16 tokens for each text
+
+
+def open_examples(
+    path: str, content: bytes, kind: ExampleKind, fields: FieldNames, examples: Iterable[Example]
+) -> TokenizedExamples:
+    """The examples of a file as tokens, from the cache if they are there.
+
+    Args:
+      path, content, kind, fields: what decides the examples; of the path only the suffix does.
+      examples: them, of which nothing is read if their tokens are in the cache.
+
+    Raises:
+      DataError: what `examples` raises.
+    """
+    cached = None
+    with contextlib.suppress(OSError, ValueError):  # missing or corrupt: tokenize again
+        cached = cache_folder() / "tokens" / f"gpt2-examples-{_key(path, content, kind, fields)}"
+        return _read(cached)
+    tokenized = tokenize(examples)
+    if cached:
+        with contextlib.suppress(OSError):  # a cache that can't be written costs the next start some time, nothing else
+            _write(cached, tokenized)
+    return tokenized
+
+
+def _key(path: str, content: bytes, kind: ExampleKind, fields: FieldNames) -> str:
+    """A hash of all that decides the tokens: the code of this folder and of the kind, and the arguments.
+
+    Raises:
+      OSError: the code is in no file.
+    """
+    parse = getattr(kind.parse, "func", kind.parse)  # without the arguments that functools.partial has bound
+    sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(inspect.getfile(parse))]
+    facts = repr((path.lower().rpartition(".")[2], kind.name, kind.fields, fields.renamed))
+    parts = [*(source.read_bytes() for source in sources), facts.encode(), content]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _write(cached: Path, examples: TokenizedExamples) -> None:
+    """A SHA-256 of all that follows, then the fields as .npy, one after the other."""
+    file = io.BytesIO(bytes(DIGEST_BYTES))
+    file.seek(DIGEST_BYTES)
+    *arrays, names = vars(examples).values()
+    for field in (*arrays, np.frombuffer(json.dumps(names).encode(), np.uint8)):
+        np.save(file, field)
+    with file.getbuffer() as view:
+        view[:DIGEST_BYTES] = hashlib.sha256(view[DIGEST_BYTES:]).digest()
+        write_atomically(cached, view)
+
+
+def _read(cached: Path) -> TokenizedExamples:
+    """What _write wrote. OSError: it can't be read; ValueError: it is corrupt."""
+    with cached.open("rb") as file:
+        digest = file.read(DIGEST_BYTES)
+        if hashlib.file_digest(file, "sha256").digest() != digest:
+            raise ValueError(f"{cached} is corrupt")
+        file.seek(DIGEST_BYTES)
+        *arrays, names = (np.load(file, allow_pickle=False) for _ in dataclasses.fields(TokenizedExamples))
+    return TokenizedExamples(*arrays, tuple(json.loads(names.tobytes())))
+
+
+def tokenize(examples: Iterable[Example]) -> TokenizedExamples:
+    """Examples as tokens. Only the tokens are kept, and the texts of a few hundred examples."""
+    tokens, lengths, learned = array.array("H"), array.array("q"), array.array("b")
+    counts, label, lines = array.array("q"), array.array("i"), array.array("q")
+    names: dict[str, int] = {}
+    for chunk, encoded in _encode_in_threads(iter(examples)):
+        for example, segments in zip(chunk, encoded, strict=True):
+            for ids, is_learned in segments:
+                tokens.frombytes(ids.tobytes())
+                lengths.append(len(ids))
+                learned.append(is_learned)
+            counts.append(len(segments))
+            label.append(names.setdefault(example.label, len(names)))
+            lines.append(example.line)
+    end = np.cumsum(counts)
+    return TokenizedExamples(
+        tokens=np.frombuffer(tokens, TOKEN),
+        starts=np.concatenate([[0], np.cumsum(lengths)]),
+        learned=np.frombuffer(learned, bool),
+        first=end - counts,
+        end=end,
+        label=np.array(label, np.int32),
+        lines=np.array(lines, np.int64),
+        labels=tuple(names),
+    )
+
+
+def _encode_in_threads(examples: Iterator[Example]) -> Iterator[tuple[list[Example], list[TokenizedSegments]]]:
+    """Chunks of the examples, in their order, and their segments; at most two a core ahead of what is taken."""
+    threads, pending = os.cpu_count() or 1, collections.deque()
+
+    def encode_chunk(chunk: list[Example]) -> tuple[list[Example], list[TokenizedSegments]]:
+        return chunk, [encode_segments(example.segments) for example in chunk]
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as executor:
+        while chunk := list(itertools.islice(examples, CHUNK)):
+            pending.append(executor.submit(encode_chunk, chunk))
+            if len(pending) > 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def encode_segments(segments: Segments) -> TokenizedSegments:
+    """The tokens of each segment. One that is learned ends in <|endoftext|>, which is learned too.
+
+    Where nothing comes before the first of these, <|endoftext|> does, as it comes before every document of a text.
+    """
+    end = np.array([END], TOKEN)
+    tokenized: TokenizedSegments = []
+    for text, is_learned in segments:
+        ids = encode(text)
+        if is_learned:
+            ids = np.append(ids, end)
+            if not any(len(before) for before, _ in tokenized):
+                tokenized.append((end, False))
+        tokenized.append((ids, is_learned))
+    return tokenized
