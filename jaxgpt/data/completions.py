@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
-from jaxgpt.data.packing import enumerate_spans, place_in_order
+from jaxgpt.data.packing import best_fit_decreasing, enumerate_spans
 from jaxgpt.data.records import require_text
 from jaxgpt.errors import DataError
 
@@ -38,7 +38,7 @@ def parse_instruction(where: str, record: dict[str, Any]) -> Segments:
 
 
 def pack_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[str] = ()) -> tuple[Batch, list[str]]:
-    """Pack examples into rows of T tokens, in their order; one that doesn't fit begins a new row.
+    """Pack examples into rows of T tokens by packing.best_fit_decreasing.
 
     An example longer than a row loses its end; if that leaves nothing to learn, it is skipped.
 
@@ -61,7 +61,7 @@ def pack_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[s
     if not fits.any():
         raise DataError(f"{path}: the prompts alone fill --T {T} tokens; use a larger --T")
     start, length = start[fits], np.minimum(length[fits] - 1, T)  # each token but the last predicts the next
-    row, column = place_in_order(length, T)
+    row, column = best_fit_decreasing(length, T)
     table = _fill_rows(examples, T, start, length, row, column)
     notes = [f"{num_cut:,} examples are longer than --T {T} and lose their end"] if num_cut else []
     notes += [f"{num_skipped:,} of them are skipped: their prompts alone fill it"] if num_skipped else []

@@ -68,7 +68,7 @@ class Examples:
         return saved
 
     def one_pass(self) -> Iterator[Batch]:
-        """All rows in the order of the file; the last batch is filled up with rows that do not count."""
+        """All rows in the order of the table; the last batch is filled up with rows that do not count."""
         for start in range(0, self.num_rows(), self.B):
             batch = {}
             for name, array in self.table.items():
@@ -90,7 +90,8 @@ class Examples:
         return int(byte_lengths()[y[y >= 0]].sum())
 
     def order_facts(self) -> dict[str, Any]:
-        return {"T": self.T, "labels": list(self.labels)}
+        packing = {"packing": "best fit"} if "positions" in self.table else {}  # older runs packed in the file's order
+        return {"T": self.T, "labels": list(self.labels)} | packing
 
     def __str__(self) -> str:
         what = f"{len(self.labels)} {self.kind}" if self.labels else f"{self.kind}, in {self.num_rows():,} rows"

@@ -32,9 +32,16 @@ def require_compatible(
 ) -> None:
     """Refuse to resume from a checkpoint of another signature, naming every difference.
 
+    Rows that were packed in another way are refused whatever is allowed, since the saved position counts them.
+
     Args:
       allow_other_data: whether the data may differ.
     """
+    if "packing" in current and saved.get("labels") == [] and "packing" not in saved:
+        raise CheckpointError(
+            f"{where} was trained on rows packed in the order of the file, and they are now packed by best fit; "
+            f"begin a new run with its weights, --init-from {where} and another --out, or use --fresh to start over"
+        )
     # A flag that is younger than the checkpoint has had its default's effect.
     defaults = {name: value for name, value in TrainConfig().flat().items() if name in current}
     saved = defaults | saved | ({"corpus": current["corpus"]} if allow_other_data else {})

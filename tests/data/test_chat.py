@@ -9,7 +9,7 @@ from jaxgpt.data.tokenizer import hugging_face_files
 from jaxgpt.errors import DataError
 from tests.support import golden
 
-STRIPPED = "e8c44df4b367dcb426ec2f636e7547d7335b8872728f914c0332cf2bd73cf6a2"
+STRIPPED = "48053a4d4e07436fa8a3ba4743c81fcb8dac079d1e951e4ae574235e3bfb2c76"
 CODE = "    def f(x):\n        return x\n\n    # done\n"
 CONVERSATIONS = [  # pairs of a role and a content
     "user Hi!|assistant Hello.",
@@ -105,8 +105,8 @@ def test_transformers_has_the_same_ids_and_mask(tokenizer, conversation):
 
 
 def test_a_conversation_without_outer_blanks_has_the_tokens_that_it_always_had(write):
-    """A run that was trained when contents were stripped resumes, or is refused, by the fingerprint of its data."""
-    path = write("a.jsonl", [{"messages": messages(conversation)} for conversation in CONVERSATIONS[:2]])
+    """When contents were stripped. The longer one comes first, as in the row that both are packed into."""
+    path = write("a.jsonl", [{"messages": messages(conversation)} for conversation in CONVERSATIONS[1::-1]])
     assert examples.load(path, B=2, T=64)[0].fingerprint == STRIPPED
 
 

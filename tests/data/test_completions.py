@@ -48,6 +48,14 @@ def test_prompts_and_completions_may_be_empty(write):
     assert examples.load(write("a.csv", "prompt,completion\n,one two\nthree,\n,\n"), 2, 8)[0].count == 3
 
 
+def test_rows_are_nearly_full(write):
+    lengths = np.random.default_rng(0).integers(20, 201, 500).tolist()  # tokens that are predicted
+    records = [{"prompt": " a" * (length // 2), "completion": " a" * (length - length // 2)} for length in lengths]
+    for T in (256, 512):
+        loaded = examples.load(write("a.jsonl", records), B=8, T=T)[0]
+        assert loaded.batches_per_epoch() * 8 * T <= 1.02 * sum(lengths)
+
+
 def test_what_is_too_long_loses_its_end_and_is_counted(write):
     records = [
         {"prompt": "one two", "completion": " three four five six seven"},

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxgpt.commands.flags import parse, parse_some
+from jaxgpt.data import examples
 from jaxgpt.data.config import DataConfig
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.errors import CheckpointError, UsageError
@@ -45,6 +46,18 @@ def test_heads_are_added_to_what_predicts_the_next_token():
         require_shape(config.replace(n_layer=12), weights)
     with pytest.raises(UsageError, match="--predict-tokens 6: --init-from has weights for 4, and adapters"):
         require_shape(config.replace(lora=2), weights)
+
+
+def test_a_run_whose_rows_were_packed_in_the_order_of_the_file_is_refused(write):
+    """Its checkpoints have no `packing`. Its rows were others, also where --allow-other-data takes another text."""
+    (data,) = examples.load(write("a.jsonl", [{"prompt": "a", "completion": "b"}]), B=2, T=8)
+    current = signature(data=data)
+    saved = {name: value for name, value in current.items() if name != "packing"} | {"corpus": "abc"}
+    for allow_other_data in (False, True):
+        with pytest.raises(CheckpointError, match=r"x/checkpoints/3 was .*; begin a new run .*, --init-from runs/x/ch"):
+            require_compatible(saved, current, Path("runs/x/checkpoints/3"), allow_other_data)
+    (labels,) = examples.load(write("b.jsonl", [{"text": "a", "label": 1}, {"text": "b", "label": 2}]), B=2, T=8)
+    assert signature(data=labels).keys() == saved.keys()  # a text is a row, as before
 
 
 TEXT = Text("a text", np.arange(99, dtype=np.uint16), "abc", B=4, T=8)
