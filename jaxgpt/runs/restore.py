@@ -1,13 +1,19 @@
 """Which checkpoint to restore: the newest one that is not corrupt, the same for all processes."""
 
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from jaxgpt.errors import CorruptError
-from jaxgpt.runtime.distributed import broadcast_from_process_0
+import jax
+
+from jaxgpt.errors import CheckpointError, CorruptError
+from jaxgpt.runs.progress import corrupt_error, format_error
+from jaxgpt.runtime.distributed import broadcast_from_process_0, max_across_processes
 
 T = TypeVar("T")
+# Errors of the system that say nothing about the files themselves.
+TRANSIENT_ERRNOS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
 
 
 def list_steps(folder: Path) -> list[int]:
@@ -41,3 +47,31 @@ def read_first_valid(steps: Iterable[int], read: Callable[[int], T]) -> tuple[T 
         except CorruptError as error:
             corrupt[step] = error
     return None, corrupt
+
+
+def read_on_all_processes(read: Callable[[], Any], where: Path) -> Any:
+    """Read on every process; a failure of one fails all of them."""
+    result = error = None
+    try:
+        result = read()
+    except Exception as raised:  # orbax raises KeyError, ValueError, OSError and bare Exception for corrupt files
+        error = _classify_error(where, raised)
+    kind = max_across_processes(0 if error is None else 1 if isinstance(error, CorruptError) else 2)
+    if kind == 2 and isinstance(error, CorruptError | None):
+        error = CheckpointError(f"{where} can't be read by another process; see its error")
+    elif kind == 1 and error is None:
+        error = corrupt_error(where, OSError("another process can't read its part"))
+    if error:
+        raise error
+    return result
+
+
+def _classify_error(where: Path, error: Exception) -> Exception:
+    """What a failure to read means: that the checkpoint is corrupt, or that the machine can't read now."""
+    if isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
+        return error
+    if isinstance(error, OSError) and error.errno in TRANSIENT_ERRNOS:
+        return CheckpointError(
+            f"{where} can't be read ({format_error(error)}); fix that, or move it away to resume from the one before it"
+        )
+    return corrupt_error(where, error)

@@ -1,7 +1,6 @@
 """The folder of a run's checkpoints: orbax, what can fail between it and the disk, and several processes."""
 
 import contextlib
-import errno
 import functools
 import gc
 import itertools
@@ -9,25 +8,22 @@ import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
-from jaxgpt.errors import CheckpointError, CorruptError, JaxgptError
-from jaxgpt.runs.progress import Progress, corrupt_error, format_error, from_json, require_fingerprint
-from jaxgpt.runs.restore import list_steps
-from jaxgpt.runtime.distributed import all_processes, max_across_processes
+from jaxgpt.errors import CheckpointError, JaxgptError
+from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint
+from jaxgpt.runs.restore import list_steps, read_on_all_processes
+from jaxgpt.runtime.distributed import all_processes
 
 KEEP = 3  # checkpoints of a run
 SAVE_TIMEOUT_S = 600  # in which all of several processes must have written a checkpoint
 
 VERSIONS = {"jax": jax.__version__, "orbax-checkpoint": ocp.__version__}
-
-# Errors of the system that say nothing about the files themselves.
-TRANSIENT_ERRNOS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
 
 
 class KeepNewestAndBest(ocp.checkpoint_managers.PreservationPolicy):
@@ -256,34 +252,6 @@ def with_default_sharding(like: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """A leaf's shape and dtype with its sharding; without one, on the default device."""
     sharding = like.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=sharding)
-
-
-def read_on_all_processes(read: Callable[[], Any], where: Path) -> Any:
-    """Read on every process; a failure of one fails all of them."""
-    result = error = None
-    try:
-        result = read()
-    except Exception as raised:  # orbax raises KeyError, ValueError, OSError and bare Exception for corrupt files
-        error = _classify_error(where, raised)
-    kind = max_across_processes(0 if error is None else 1 if isinstance(error, CorruptError) else 2)
-    if kind == 2 and isinstance(error, CorruptError | None):
-        error = CheckpointError(f"{where} can't be read by another process; see its error")
-    elif kind == 1 and error is None:
-        error = corrupt_error(where, OSError("another process can't read its part"))
-    if error:
-        raise error
-    return result
-
-
-def _classify_error(where: Path, error: Exception) -> Exception:
-    """What a failure to read means: that the checkpoint is corrupt, or that the machine can't read now."""
-    if isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
-        return error
-    if isinstance(error, OSError) and error.errno in TRANSIENT_ERRNOS:
-        return CheckpointError(
-            f"{where} can't be read ({format_error(error)}); fix that, or move it away to resume from the one before it"
-        )
-    return corrupt_error(where, error)
 
 
 def silence_orbax() -> None:
