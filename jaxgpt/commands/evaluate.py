@@ -23,9 +23,9 @@ from jaxgpt.data.config import FieldNames
 from jaxgpt.data.datasets import open_data
 from jaxgpt.data.examples import require_labels
 from jaxgpt.errors import DataError, UsageError, require
+from jaxgpt.files import require_separate, require_writable, write_whole
 from jaxgpt.inference import memorization, metrics, multiple_choice
 from jaxgpt.prepare import canaries
-from jaxgpt.runs.folder import require_writable
 from jaxgpt.runs.weights import WeightsRef, resolve_text_weights, resolve_weights
 from jaxgpt.training.resume import load_run_config
 
@@ -108,7 +108,7 @@ def main(argv: Sequence[str]) -> int:
     if config.choices is not None:
         items = multiple_choice.read_items(config.choices, source.config.block_size)[: config.limit]
     planted = None if config.canaries is None else read_canaries(config.canaries, source)
-    require_json(config)
+    require_json(config, source)
     with show_progress() as stage:
         tasks = None
         if config.tasks is not None:
@@ -139,19 +139,27 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def require_json(config: EvaluateConfig) -> None:
-    """Refuse a file for the results that can't be written, or that is an input."""
+def require_json(config: EvaluateConfig, source: WeightsRef) -> None:
+    """Refuse a file for the results that can't be written, or that is a part of an input."""
     if config.json:
-        secrets = config.canaries and config.canaries / canaries.FILE
-        for read in filter(None, (config.data, config.choices, secrets)):
-            if config.json.resolve() == Path(read).resolve():
-                raise UsageError(f"--json {config.json}: that file is the input; choose another one")
+        inputs = [("MODEL", config.model), ("the weights under it,", source.base)]
+        inputs += [(f"--{name}", getattr(config, name)) for name in ("data", "choices", "canaries")]
         require_writable("--json", config.json)
+        require_separate("--json", config.json, [*inputs, ("--include-path", config.include_path)], rewrites=is_result)
+
+
+def is_result(file: Path) -> bool:
+    """Whether this command wrote a file, and may write it again, though it is in a folder that it reads."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and (isinstance(content.get("model"), str) or "confusion" in content)
 
 
 def save_results(config: EvaluateConfig, results: dict[str, Any]) -> None:
     if config.json:
-        config.json.write_text(json.dumps(replace_nonfinite(results), indent=2) + "\n", encoding="utf-8")
+        write_whole(config.json, json.dumps(replace_nonfinite(results), indent=2) + "\n")
         console.say("saved", str(config.json))
 
 
@@ -233,7 +241,7 @@ def evaluate_labels(config: EvaluateConfig) -> int:
     require_labels(config.data, config.fields)
     T = load_run_config(source.folder)[0].data.T
     (data,) = examples.load(config.data, config.batch_size, T, known=source.labels, fields=config.fields)
-    require_json(config)
+    require_json(config, source)
 
     from jaxgpt.inference.classify import log_probabilities
     from jaxgpt.runtime import device

@@ -1,6 +1,5 @@
 """Write a run's model for `transformers`: `jaxgpt export runs/default folder`."""
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data.chat import CHAT_TEMPLATE
 from jaxgpt.data.tokenizer import hugging_face_files
 from jaxgpt.errors import CheckpointError
-from jaxgpt.runs.folder import make_empty_folder
+from jaxgpt.files import require_empty, require_separate
+from jaxgpt.runs.folder import require_utf8
 from jaxgpt.runs.weights import resolve_weights
 
 
@@ -29,21 +29,18 @@ def main(argv: Sequence[str]) -> int:
     source = resolve_weights(config.run)
     if not source.is_run:
         raise CheckpointError(f"{config.run}: not a run folder; a run's newest checkpoint is exported")
-    make_empty_folder(config.folder)
+    require_utf8(config.folder)
+    require_empty(config.folder)
+    require_separate("FOLDER", config.folder, [("RUN", config.run), ("the weights under it,", source.base)])
 
     from jaxgpt.models.convert import with_n_heads
     from jaxgpt.runs.huggingface import load, save_hf
     from jaxgpt.runtime import device
 
     device.select("cpu")
-    try:
-        with device.memory_errors("it takes the memory of the model twice"):
-            save_hf(with_n_heads(load(source), 1), config.folder, source.labels)
-    finally:
-        with contextlib.suppress(OSError):
-            config.folder.rmdir()  # fails unless it is empty, after an error
-    for name, content in hugging_face_files(CHAT_TEMPLATE if source.is_chat else None).items():
-        (config.folder / name).write_text(content, encoding="utf-8")
+    others = hugging_face_files(CHAT_TEMPLATE if source.is_chat else None)
+    with device.memory_errors("it takes the memory of the model twice"):
+        save_hf(with_n_heads(load(source), 1), config.folder, source.labels, others)
     which = config.run if source.step else f"the newest checkpoint of {config.run}"
     print(f"exported  {config.folder}, from {which}")
     if (n := source.config.predict_tokens) > 1:

@@ -16,9 +16,9 @@ from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, UsageError, require
+from jaxgpt.files import require_separate, require_writable, write_whole
 from jaxgpt.prepare.html import render_report, require_matplotlib
 from jaxgpt.prepare.statistics import SplitStatistics, compute_statistics, escape_unprintable, excerpt
-from jaxgpt.runs.folder import require_writable
 
 REPORT, DROPPED, PAGE = "report.json", "dropped.jsonl", "report.html"
 FREQUENT, DOCUMENTS = 20, 5  # numbers of tokens and documents shown
@@ -64,6 +64,7 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
         raise UsageError(f"--html {html}: give the page a name that ends in .html")
     require_matplotlib()
     require_writable("--html", html)
+    require_separate("--html", html, [("FOLDER", folder)], rewrites=lambda file: file.suffix == ".html")
     tables, statistics = [splits_table(folder, meta)], {}
     for name, split in meta["splits"].items():
         if split["tokens"]:
@@ -84,7 +85,7 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
     for text, cut in documents:
         terminal.rule()
         terminal.print(rich.text.Text(escape_unprintable(text) + (" [...]" if cut else "")))
-    html.write_text(render_report(str(folder), tables, documents, statistics, report), encoding="utf-8")
+    write_whole(html, render_report(str(folder), tables, documents, statistics, report))
     terminal.print(f"saved     {html}", markup=False, highlight=False)
 
 

@@ -14,7 +14,7 @@ from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data import examples
 from jaxgpt.data.config import FieldNames
 from jaxgpt.errors import CheckpointError, require
-from jaxgpt.runs.folder import require_writable
+from jaxgpt.files import require_separate, require_writable, write_whole
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.resume import load_run_config
 
@@ -52,7 +52,9 @@ def main(argv: Sequence[str]) -> int:
     names = FieldNames(text_field=config.text_field)
     data = examples.load_texts(config.data, config.batch_size, T, source.labels, names)
     if config.out:
+        inputs = [("RUN", config.run), ("the weights under it,", source.base), ("--data", config.data)]
         require_writable("--out", config.out, new=True)
+        require_separate("--out", config.out, inputs)
 
     # Imported here and not above, so that a wrong flag or file is refused within a second.
     from jaxgpt.inference import placement
@@ -71,8 +73,7 @@ def main(argv: Sequence[str]) -> int:
             sys.stdout.writelines(lines)
             return 0
         content = "".join(lines)  # a failure leaves no file
-    with config.out.open("x", encoding="utf-8") as file:
-        file.write(content)
+    write_whole(config.out, content, new=True)
     console.note(f"{data.count:,} predictions are in {config.out}")
     return 0
 

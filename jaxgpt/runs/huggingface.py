@@ -9,7 +9,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ import safetensors.numpy
 from jax.sharding import Mesh
 
 from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.files import new_folder
 from jaxgpt.models.base import HuggingFaceTensors, Model, architecture, shapes
 from jaxgpt.models.configs import ModelConfig
 from jaxgpt.models.convert import with_config, with_n_heads
 from jaxgpt.models.lora import combine, merge, partition, with_base_weights
 from jaxgpt.runs.checkpoint import restore_weights
 from jaxgpt.runs.fingerprint import combined_fingerprint
-from jaxgpt.runs.folder import make_empty_folder
+from jaxgpt.runs.folder import require_utf8
 from jaxgpt.runs.weights import HF_TIED_KEY, WeightsRef, resolve_weights
 from jaxgpt.runtime.mesh import single_device, with_shardings
 
@@ -88,14 +89,19 @@ def load_hf(name_or_folder: str | Path, **changes: Any) -> Model:
     return load(source, **changes)
 
 
-def save_hf(model: Model, folder: str | Path, labels: Sequence[str] = ()) -> None:
+def save_hf(
+    model: Model, folder: str | Path, labels: Sequence[str] = (), others: Mapping[str, str] | None = None
+) -> None:
     """Write config.json and model.safetensors, float32, for `transformers` and for `load_hf`; without padding.
+
+    The folder is there when all is written.
 
     With a head for labels it is transformers' class ForSequenceClassification, which `load_hf` does not read. The class
     looks for the last token that is not padding, and gives our logits for a text's tokens and <|endoftext|>.
 
     Args:
       labels: the names that the head's logits have, as many as it has.
+      others: the texts of further files, by their names.
 
     Raises:
       UsageError: the folder has files in it already; the model predicts several tokens, which theirs don't; or its
@@ -124,13 +130,16 @@ def save_hf(model: Model, folder: str | Path, labels: Sequence[str] = ()) -> Non
         config |= {"architectures": [layout.classifier], "num_labels": len(by_id), "id2label": by_id}
         config |= {"label2id": {label: number for number, label in by_id.items()}}
         config |= {"pad_token_id": 0}  # any but <|endoftext|>, which ends a text; 0 is what examples.py fills up with
-    make_empty_folder(folder)
-    try:
-        safetensors.numpy.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        shutil.copymode(folder / "config.json", folder / WEIGHTS)  # safetensors makes it its owner's alone
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{folder}: the model could not be written ({error}); make room or mend it") from None
+    texts = {"config.json": json.dumps(config, indent=2) + "\n"} | dict(others or {})
+    require_utf8(folder)
+    with new_folder(folder) as new:
+        try:
+            safetensors.numpy.save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+            for name, text in texts.items():
+                (new / name).write_text(text, encoding="utf-8")
+            shutil.copymode(new / "config.json", new / WEIGHTS)  # safetensors makes it its owner's alone
+        except (OSError, safetensors.SafetensorError) as error:
+            raise CheckpointError(f"{folder}: the model could not be written ({error}); make room or mend it") from None
 
 
 def _as_tensors(path: tuple, values: np.ndarray, config: ModelConfig) -> list[tuple[str, np.ndarray]]:

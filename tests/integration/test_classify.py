@@ -223,7 +223,7 @@ def test_an_exported_run_is_the_same_in_transformers(folder, tmp_path, capsys):
         (["evaluate", "{run}", "--data", "{two}", "--T", "8"], 2, "--T: {run} is a run on labels, measured by"),
         (["evaluate", "{run}", "--data", "{two}", "--tasks", "x"], 2, "--tasks: {run} is a run on labels, me"),
         (["evaluate", "{run}", "--choices", "{two}"], 4, "run: a run on labels, which writes no text; see "),
-        (["evaluate", "{run}", "--data", "{two}", "--json", "{two}"], 2, "that file is the input; choose another"),
+        (["evaluate", "{run}", "--data", "{two}", "--json", "{two}"], 2, "is --data {two}, which must stay; choose"),
         (["evaluate", "{run}", "--data", "{two}", "--json", "{none}/x"], 2, "none.jsonl/x: No such file or director"),
         (["predict", "{run}", "--data", "{text}"], 3, "text.txt: not a file of examples"),
         (["predict", "{run}", "--data", "{asks}"], 3, "'completion', and an example has text, or text_a and te"),

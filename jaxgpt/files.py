@@ -1,0 +1,259 @@
+"""What commands write: checked before they begin, without a trace of it; and written such that a kill leaves no half.
+
+A refusal touches nothing: no name, byte, mode or time of the user's files.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from jaxgpt.errors import RetryableError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: there, two commands in one folder are not noticed
+    fcntl = None
+
+FRAGILE = ("checkpoints", "index", "work")  # subfolders of a run or a prepared folder, in which a new file is harm
+
+
+# ---- Locks
+
+
+class Lock:
+    """A folder's file .lock, held until `release`, or until the process ends, however it ends. It names its holder.
+
+    Raises:
+      OSError: it can't be written.
+      RetryableError: another process holds it.
+    """
+
+    def __init__(self, folder: Path):
+        self._path = folder / ".lock"
+        self._file = self._path.open("a+")
+        with contextlib.ExitStack() as cleanup:
+            cleanup.push(self._file)
+            if fcntl:
+                self._require_free(folder)
+            cleanup.pop_all()
+        self._file.seek(0)
+        self._before = self._file.read(), os.fstat(self._file.fileno())
+        self._write(f"process {os.getpid()} on {socket.gethostname()}\n")
+
+    def _require_free(self, folder: Path) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip()
+            raise RetryableError(
+                f"{folder}: another run is training there ({holder}); wait for it or use another folder"
+            ) from None
+
+    def _write(self, text: str) -> None:
+        self._file.truncate(0)
+        self._file.write(text)
+        self._file.flush()
+
+    def is_at(self, folder: Path) -> bool:
+        """Whether this is still the lock of the folder of that name."""
+        return is_same_file(self._file.fileno(), folder / ".lock")
+
+    def release(self, restore: bool = False) -> None:
+        """Let go of it; `restore`: as if it had never been held."""
+        if restore:
+            text, status = self._before
+            with contextlib.suppress(OSError):
+                self._write(text)
+                os.utime(self._path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        self._file.close()
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Make a folder, and hold its lock."""
+    with report_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = Lock(folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_same_file(file: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except OSError:
+        return False
+
+
+# ---- Refusals
+
+
+@contextlib.contextmanager
+def report_write_errors(folder: Path) -> Iterator[None]:
+    """A context in which an error of the system is one line."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folder
+        raise UsageError(f"{where}: {error.strerror or error}; choose a folder that can be written") from None
+
+
+def require_folder(folder: Path) -> None:
+    """Refuse a folder that can't be made, or not be written."""
+    with report_write_errors(folder):
+        nearest = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), Path())
+        if nearest == folder and not folder.is_dir():
+            raise UsageError(f"{folder}: is a file, not a folder; choose a new folder")
+        if not nearest.is_dir():
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def require_empty(folder: Path) -> None:
+    """Refuse a folder, for files that shall not meet others, that has some, or that can't be made."""
+    require_folder(folder)
+    with report_write_errors(folder):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UsageError(f"{folder}: there are files in it already; choose a new folder")
+
+
+def require_writable(flag: str, path: Path, new: bool = False) -> None:
+    """Refuse a file that a command shall write at its end.
+
+    Args:
+      flag: that names the file.
+      new: whether one that exists is refused too.
+
+    Raises:
+      UsageError: it can't be written, or it exists.
+    """
+    exists = os.path.lexists(path)
+    if new and exists:
+        raise UsageError(f"{flag} {path}: exists already; choose another file")
+    try:
+        if not exists:
+            os.stat(os.path.join(path.parent, "."))  # raises what is wrong with it
+            if not os.access(path.parent, os.W_OK | os.X_OK):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        elif not path.exists() or path.is_file() or path.is_dir():  # no pipe: its reader would take this for the end
+            os.close(os.open(path, os.O_WRONLY))
+    except OSError as error:
+        raise UsageError(f"{flag} {path}: {error.strerror or error}; choose a file that can be written") from None
+
+
+def require_separate(
+    flag: str,
+    output: Path,
+    inputs: Iterable[tuple[str, str | Path | None]],
+    parts: tuple[str, ...] = ("",),
+    rewrites: Callable[[Path], bool] = lambda file: False,
+    nested: bool = True,
+) -> None:
+    """Refuse an output by which a command would change an input, under whatever name: a link, or another spelling.
+
+    Args:
+      flag: that names the output.
+      output: a file, or a folder.
+      inputs: flags, and what they name; what is no file or folder, such as gpt2, can't be changed.
+      parts: what the command writes or deletes in an output folder; by default anything.
+      rewrites: the files of an input folder that it may write again.
+      nested: whether an output in an input folder is all right where it overwrites nothing.
+
+    Raises:
+      UsageError: it names both.
+    """
+    written, subfolders = [output / part for part in parts], FRAGILE if nested else ("",)
+    files = {identity: file for path in written for identity, file in _files(path)}
+    for name, value in inputs:
+        path = Path(value or "")
+        if not value or not os.path.exists(path):
+            continue
+        if path.parent.name == "checkpoints" and path.name.isdecimal():  # a part of a run
+            path = path.parent.parent
+        if os.path.exists(output) and os.path.samefile(path, output):
+            relation = "is"
+        elif _is_within(path, *written) or _is_within(output, *(path / name for name in subfolders)):
+            relation = "overlaps with"
+        elif files and any(identity in files and not rewrites(file) for identity, file in _files(path)):
+            relation = "would overwrite a file of"
+        else:
+            continue
+        raise UsageError(f"{flag} {output} {relation} {name} {value}, which must stay; choose another {flag}")
+
+
+def _is_within(path: Path, *folders: Path) -> bool:
+    real = Path(os.path.realpath(path))
+    return any(Path(os.path.realpath(folder)) in (real, *real.parents) for folder in folders)
+
+
+def _files(path: Path) -> Iterator[tuple[tuple[int, int], Path]]:
+    """The files at and below a path, each with what is the same for all its names; links are followed."""
+    seen, waiting = set(), [path]
+    while waiting:
+        path = waiting.pop()
+        with contextlib.suppress(OSError):  # what can't be looked at is reported where it is read
+            status = path.stat()
+            identity = status.st_dev, status.st_ino
+            if not path.is_dir():
+                yield identity, path
+            elif identity not in seen:
+                seen.add(identity)
+                waiting += path.iterdir()
+
+
+# ---- Writing
+
+
+def write_whole(path: Path, content: str, new: bool = False) -> None:
+    """Write a text as a file that is there in whole or not at all; what is no regular file is written as it is.
+
+    Args:
+      new: whether one that exists meanwhile is an error.
+
+    Raises:
+      FileExistsError: it is new, and exists.
+      OSError: it can't be written.
+    """
+    if path.exists() and not path.is_file():  # such as /dev/stdout
+        path.write_text(content, encoding="utf-8")
+        return
+    path = path.resolve()  # a link stays one
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(content, encoding="utf-8")
+        if path.exists():
+            if new:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            shutil.copymode(path, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A context that gives a folder to fill; at its end that gets the name of `folder`, which is new or empty.
+
+    An error leaves nothing, a kill a folder beside it, which the next try deletes.
+
+    Raises:
+      UsageError: there are files in it, or it can't be made.
+    """
+    require_empty(folder)
+    folder = folder.resolve()
+    part = folder.with_name(f".{folder.name}.part")
+    with report_write_errors(folder), contextlib.ExitStack() as cleanup:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        cleanup.callback(shutil.rmtree, part, ignore_errors=True)
+        yield part
+        part.replace(folder)

@@ -1,0 +1,142 @@
+"""What commands write: refusals that leave no trace, outputs that are inputs, and files that are whole."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxgpt.errors import UsageError
+from jaxgpt.files import hold, new_folder, require_empty, require_separate, require_writable, write_whole
+from tests.support.trees import snapshot
+
+
+def test_a_folder_is_made_and_held(tmp_path):
+    code = "import sys; from pathlib import Path; from jaxgpt.files import hold\n"
+    code += "with hold(Path(sys.argv[1])): print('held')"
+    with hold(tmp_path / "new" / "out"):
+        done = subprocess.run([sys.executable, "-c", code, tmp_path / "new" / "out"], capture_output=True, text=True)
+        assert f"process {os.getpid()} on " in done.stderr and done.stdout == ""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "new" / "out"], capture_output=True, text=True)
+    assert done.stdout == "held\n"
+
+
+def test_a_file_to_be_written_is_tried_without_a_trace(tmp_path):
+    (tmp_path / "old").write_text("kept")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    before = snapshot(tmp_path)
+    require_writable("--out", tmp_path / "new")
+    require_writable("--out", tmp_path / "old")
+    require_writable("--out", Path("/dev/null"))
+    for path, new, message in (
+        (tmp_path / "old", True, "old: exists already; choose another file"),
+        (tmp_path / "link", True, "link: exists already; choose another file"),
+        (tmp_path / "link", False, "link: No such file or directory; choose a file that can be written"),
+        (tmp_path / "none" / "x", False, "none/x: No such file or directory; choose a file that can be written"),
+        (tmp_path / "old" / "x", False, "old/x: Not a directory; choose a file that can be written"),
+        (tmp_path, False, "Is a directory; choose a file that can be written"),
+    ):
+        with pytest.raises(UsageError, match=f"^--out .*{message}$"):
+            require_writable("--out", path, new)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_folder_for_new_files_is_empty(tmp_path):
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "mine.txt").touch()
+    before = snapshot(tmp_path)
+    require_empty(tmp_path / "a" / "new")
+    for path, message in (
+        (tmp_path / "used", "there are files in it already; choose a new folder"),
+        (tmp_path / "used" / "mine.txt", "is a file, not a folder; choose a new folder"),
+        (tmp_path / "used" / "mine.txt" / "new", "Not a directory; choose a folder that can be written"),
+    ):
+        with pytest.raises(UsageError, match=f"^{path}: {message}$"):
+            require_empty(path)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.fixture
+def names(tmp_path, monkeypatch):
+    """Other names of a file `data.txt` and of a folder `data`, which has a part.bin, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "index").mkdir(parents=True)
+    (tmp_path / "data" / "part.bin").write_bytes(b"tokens")
+    (tmp_path / "data" / "result.json").write_text("{}")
+    (tmp_path / "data.txt").write_text("text")
+    (tmp_path / "x").mkdir()
+    for name in ("data", "data.txt"):
+        (tmp_path / f"link to {name}").symlink_to(name)
+        (tmp_path / "x" / f"link to {name}").symlink_to(tmp_path / f"link to {name}")
+    os.link("data.txt", "hard")
+    os.link("data/part.bin", "hard.bin")
+    (tmp_path / "link").symlink_to(tmp_path)
+
+
+SPELLINGS = "{0}", "./{0}", "x/../{0}", "link/{0}", "link to {0}", "x/link to {0}", "{here}/{0}"
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_an_output_is_an_input_under_any_name(names, spelling):
+    def refused(output, value, **more):
+        try:
+            require_separate("--json", Path(output), [("--val", None), ("--data", value)], **more)
+        except UsageError as error:
+            assert str(error).startswith(f"--json {Path(output)} ") and "--data " in str(error)
+            assert str(error).endswith(", which must stay; choose another --json")
+            return True
+        return False
+
+    here = os.getcwd()
+    file, folder = spelling.format("data.txt", here=here), spelling.format("data", here=here)
+    assert refused(file, "data.txt") and refused("data.txt", file) and refused(file, "hard") and refused("hard", file)
+    assert refused(f"{folder}/part.bin", "data") and refused("hard.bin", folder) and refused(folder, "data/part.bin")
+    assert refused(f"{folder}/index/new", "data") and refused(folder, "data") and refused("data", folder)
+    assert not refused(f"{folder}/new.json", "data") and not refused("new", folder) and not refused("new", file)
+    assert refused(f"{folder}/new", "data", nested=False) and refused(f"{folder}/result.json", "data")
+    assert not refused(f"{folder}/result.json", "data", rewrites=lambda path: path.name == "result.json")
+    assert refused(folder, "data/part.bin", parts=("part.bin",)) and not refused("data", "data/part.bin", parts=("x",))
+    assert not refused(f"{folder}/new", "gpt2") and not refused(file, "0.1")
+
+
+def test_a_checkpoint_is_a_part_of_its_run(tmp_path):
+    (tmp_path / "run" / "checkpoints" / "300").mkdir(parents=True)
+    (tmp_path / "run" / "config.json").touch()
+    model = [("MODEL", tmp_path / "run" / "checkpoints" / "300")]
+    for output in ("config.json", "checkpoints/400", "checkpoints/300/x", "checkpoints"):
+        with pytest.raises(UsageError, match="which must stay"):
+            require_separate("--json", tmp_path / "run" / output, model)
+    require_separate("--json", tmp_path / "run" / "result.json", model)
+
+
+def test_a_file_is_written_whole(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "real").chmod(0o640)
+    (tmp_path / "link").symlink_to("real")
+    write_whole(tmp_path / "link", "new")
+    assert (tmp_path / "real").read_text() == "new" and (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").stat().st_mode & 0o777 == 0o640
+    write_whole(Path("/dev/null"), "nothing")
+    write_whole(tmp_path / "first", "first", new=True)
+    with pytest.raises(FileExistsError):
+        write_whole(tmp_path / "first", "second", new=True)
+    assert (tmp_path / "first").read_text() == "first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "link", "real"]
+
+
+def test_a_folder_is_there_when_it_is_full(tmp_path):
+    (tmp_path / ".out.part").mkdir()  # left by a kill
+    (tmp_path / ".out.part" / "half").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    for name in ("out", "link"):
+        with new_folder(tmp_path / name) as new:
+            (new / "file").write_text("content")
+            assert not (tmp_path / name / "file").exists()
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["file"]
+    before = snapshot(tmp_path)[1:]
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "other") as new:
+        (new / "file").write_text("content")
+        raise ZeroDivisionError
+    assert snapshot(tmp_path)[1:] == before and (tmp_path / "link").is_symlink()
