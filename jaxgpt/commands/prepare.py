@@ -19,7 +19,6 @@ from jaxgpt import console
 from jaxgpt.commands.flags import HELP, parse, positional
 from jaxgpt.errors import UsageError
 from jaxgpt.prepare.config import PrepareConfig
-from jaxgpt.runs.folder import hold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
 
     started = time.perf_counter()
     command = f"{console.program('prepare')} {shlex.join(argv)}"
-    with hold(config.out), _exit_on_sigterm():
+    with _exit_on_sigterm():
         try:
             report = pipeline.prepare(config, command, console.say, _show_progress)
         except KeyboardInterrupt:

@@ -21,27 +21,24 @@ LEAK_WORDS = 13  # as in Brown et al. (2020), appendix C
 
 
 def decontaminate(index: Path, work: Path) -> PipelineStep:
-    """A step that drops documents which share 13 words in a row with the texts that `build_index` has indexed."""
+    """A step that drops documents which share 13 words in a row with the texts that `write_index` has indexed."""
     config = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=NORMALIZATION)
     step = NGramsDecontFilter(str(index), config, exclusion_writer=DropLog(work, "decontaminate"), language=WORDS)
     step.name = "decontaminate"
     return step
 
 
-def build_index(files: Iterable[Path], folder: Path) -> int:
-    """Index the sequences of 13 words in evaluation files: JSONL, where every string counts, or plain text.
+def find_sequences(files: Iterable[Path]) -> dict[str, np.ndarray]:
+    """Hash the sequences of 13 words in evaluation files: JSONL, where every string counts, or plain text.
 
     Returns:
-      The number of sequences.
+      The sorted hashes of each file, by a name for it.
 
     Raises:
       DataError: a file can't be read, or has no such sequence.
     """
-    config = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=NORMALIZATION)
+    config, found = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=NORMALIZATION), {}
     hash_words = create_hash_func(config.hash_config)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    total = 0
     for number, file in enumerate(files):
         hashes = set()
         for text in _texts(file):
@@ -49,9 +46,16 @@ def build_index(files: Iterable[Path], folder: Path) -> int:
             hashes.update(hash_words(" ".join(each)) for each in ngrams(words, LEAK_WORDS))
         if not hashes:
             raise DataError(f"{file}: no text of {LEAK_WORDS} words in it, so that no leak of it could be found")
-        np.array(sorted(hashes), config.hash_config.np_dtype).tofile(folder / f"{number} {file.name}.index.hashes")
-        total += len(hashes)
-    return total
+        found[f"{number} {file.name}"] = np.array(sorted(hashes), config.hash_config.np_dtype)
+    return found
+
+
+def write_index(sequences: dict[str, np.ndarray], folder: Path) -> None:
+    """Write what `find_sequences` has found as the index that `decontaminate` reads."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, hashes in sequences.items():
+        hashes.tofile(folder / f"{name}.index.hashes")
 
 
 def _texts(file: Path) -> Iterator[str]:

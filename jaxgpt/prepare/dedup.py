@@ -124,16 +124,20 @@ def index_near(work: Path, index: Path, name: str) -> PipelineStep:
     return MinhashBuildIndex(str(work / "near" / "signatures"), str(index / "near"), name, MINHASH, BUFFER_LINES)
 
 
-def copy_index(folder: Path, near: bool, index: Path) -> None:
-    """Copy an earlier folder's index, so that the new folder's index includes it and those before it.
+def require_index(folder: Path, near: bool) -> None:
+    """Refuse an earlier folder that has no index of this kind.
 
     Raises:
-      DataError: the earlier folder has no index of this kind.
+      DataError: it names the kind.
     """
-    kinds = ("exact", "near") if near else ("exact",)
-    shutil.rmtree(index, ignore_errors=True)
-    for kind in kinds:
+    for kind in ("exact", "near")[: 1 + near]:
         if not (folder / "index" / kind).is_dir():
             how = "--dedup minhash" if kind == "near" else "--dedup"
             raise DataError(f"{folder}: no index of {kind} duplicates there; prepare it with {how} and --index")
+
+
+def copy_index(folder: Path, near: bool, index: Path) -> None:
+    """Copy an earlier folder's index, so that the new folder's index includes it and those before it."""
+    shutil.rmtree(index, ignore_errors=True)
+    for kind in ("exact", "near")[: 1 + near]:
         shutil.copytree(folder / "index" / kind, index / kind, dirs_exist_ok=True)

@@ -187,10 +187,11 @@ def save_streams(names: Iterable[str], stem: Path, fresh: bool = False) -> list[
       stem: how the files' names begin; one that an earlier start has saved is taken, unless `fresh`.
     """
     numbered = ((name, stem.with_name(f"{stem.name}{number}")) for number, name in enumerate(names))
-    return [str(_save_stream(name, saved, fresh)) if _is_stream(name) else name for name, saved in numbered]
+    return [str(_save_stream(name, saved, fresh)) if is_stream(name) else name for name, saved in numbered]
 
 
-def _is_stream(name: str) -> bool:
+def is_stream(name: str) -> bool:
+    """Whether a name is standard input or a pipe, which can be read once."""
     path = Path(name)
     if name == "-" or not path.exists() or path.is_dir():
         return name == "-"

@@ -95,6 +95,6 @@ def test_texts_of_an_earlier_folder_and_those_before_it_are_dropped(tmp_path, ne
 
 def test_a_folder_without_an_index_is_refused(tmp_path):
     (tmp_path / "index" / "exact").mkdir(parents=True)
-    dedup.copy_index(tmp_path, False, tmp_path / "new")
+    dedup.require_index(tmp_path, False)
     with pytest.raises(DataError, match="no index of near duplicates there; prepare it with --dedup minhash"):
-        dedup.copy_index(tmp_path, True, tmp_path / "new")
+        dedup.require_index(tmp_path, True)
