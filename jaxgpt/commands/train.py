@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     if steps_given and config.run.epochs is not None:
         raise UsageError("--steps and --epochs both say how long the run is; leave one out")
     if weights:
-        require_weights(config, weights)
+        require_weights(config, weights.config)
     elif rank := config.model.lora:
         raise UsageError(f"--lora {rank}: adapters need weights that they adapt; name them with --init-from")
     elif preset.recipe in ("finetune", "classify"):

@@ -1,28 +1,81 @@
-"""Folders: a run's, held by one process at a time and described by config.json; new ones for exports."""
+"""A run's folder: recognized, held by one process at a time, described by config.json, and emptied for a new start."""
 
 import contextlib
 import importlib.metadata
 import json
-import os
 import platform
+import re
 import shutil
-import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from jaxgpt.console import say
 from jaxgpt.errors import RetryableError, UsageError
+from jaxgpt.files import Lock, report_write_errors, require_folder
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks: there, two runs in one folder are not noticed
-    fcntl = None
+PARTS = ("config.json", "log.jsonl", "checkpoints", "profile")  # what a run writes
+CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
+PROGRESS_KEYS = {"position", "tokens_seen", "identity"}  # and the JSON of any of its checkpoints
+# What a start that was killed before it had described the run can have left.
+EARLY = re.compile(r"\.lock|\.config\.json\.tmp|\.shared-\d+|runtime-\d+\.log")
+TMP = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is half written, or half deleted
+LEFTOVER = re.compile(rf"\d+(\.damaged\+*|{re.escape(TMP)}.*)")
+
+
+def require_run_folder(out: Path) -> None:
+    """Refuse a folder that has files in it and is no run's, or that can't be written.
+
+    Raises:
+      UsageError: the files of another program are in it, which a run would overwrite.
+    """
+    require_utf8(out)
+    require_folder(out)
+    with report_write_errors(out):
+        if not out.is_dir() or _is_run(out):
+            return
+        foreign = sorted(child.name for child in out.iterdir() if not _is_early(child))
+    if foreign:
+        raise UsageError(f"{out}: {foreign[0]} is there, and no run of jaxgpt's; choose a new folder")
+
+
+def _is_run(out: Path) -> bool:
+    """Whether config.json is a run's, or, where it is missing or corrupt, a checkpoint is."""
+    config = _read_json(out / "config.json")
+    if isinstance(config, dict):
+        return config.keys() >= CONFIG_KEYS
+    progress = map(_read_json, (out / "checkpoints").glob("*/progress/metadata"))
+    return any(isinstance(each, dict) and each.keys() >= PROGRESS_KEYS for each in progress)
+
+
+def _is_early(child: Path) -> bool:
+    if child.is_symlink():
+        return False
+    if child.is_dir():
+        return child.name == "checkpoints" and not any(child.iterdir())
+    return bool(EARLY.fullmatch(child.name)) or (child.name == "log.jsonl" and child.stat().st_size == 0)
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether a run of ours wrote this folder, which has the name of a checkpoint; or it is empty, as after a kill."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    progress = _read_json(folder / "progress" / "metadata")
+    if isinstance(progress, dict):
+        return progress.keys() >= PROGRESS_KEYS
+    return (folder / "progress").is_dir() or not any(folder.iterdir())
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 class RunLock:
-    """A run's folder, made and locked: a context. The system unlocks it when the process ends, however it ends.
+    """A run's folder, locked: a context. Nothing is made before `make`: a start that is refused leaves no trace.
 
     Raises:
       UsageError: the folder can't be written, or no checkpoint in it.
@@ -31,20 +84,38 @@ class RunLock:
 
     def __init__(self, out: Path):
         require_utf8(out)
-        self._out, self._files = out, [_lock(out)]
+        self._out, self._made, self._was_run = out, False, _is_run(out)
+        with report_write_errors(out):
+            self._locks = [Lock(out)] if (out / ".lock").exists() else []
 
     def __enter__(self) -> "RunLock":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in self._files:
-            file.close()
+        for lock in self._locks:
+            lock.release(restore=not self._made)
+
+    def make(self) -> None:
+        """Make the folder where it is not there, and lock it, for a run that begins.
+
+        Raises:
+          UsageError: it can't be written.
+          RetryableError: another process holds it, or has trained in it since this lock was made.
+        """
+        self._made = True
+        if self.reacquire_if_moved() and _is_run(self._out) and not self._was_run:
+            raise RetryableError(f"{self._out}: another run has trained there meanwhile; run the same command again")
+        with report_write_errors(self._out):
+            if (self._out / "log.jsonl").exists():  # what can't be written shall show now, not after the first step
+                (self._out / "log.jsonl").open("ab").close()
 
     def reacquire_if_moved(self) -> bool:
         """Make and lock the folder anew if it was moved or deleted, and say whether it was."""
-        if is_same_file(self._files[-1].fileno(), self._out / ".lock"):
+        if self._locks and self._locks[-1].is_at(self._out):
             return False
-        self._files.append(_lock(self._out))
+        with report_write_errors(self._out):
+            self._out.mkdir(parents=True, exist_ok=True)
+            self._locks.append(Lock(self._out))
         return True
 
 
@@ -70,43 +141,6 @@ class FolderGuard:
                 self._describe()
 
 
-@contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Make a folder and hold it as `RunLock` does, without a run's log in it."""
-    with _lock(folder, probe=".lock"):
-        yield
-
-
-def _lock(out: Path, probe: str = "log.jsonl") -> TextIO:
-    with _report_write_errors(out), contextlib.ExitStack() as cleanup:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = cleanup.enter_context((out / ".lock").open("a+"))
-        if fcntl:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                holder = lock.read().strip()
-                raise RetryableError(
-                    f"{out}: another run is training there ({holder}); wait for it or use another folder"
-                ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
-        with (out / probe).open("ab"):  # what can't be written shall show now, not after the first step
-            pass
-        cleanup.pop_all()
-        return lock
-
-
-def is_same_file(file: int, path: Path) -> bool:
-    """Whether an open file is still the one of that name."""
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except OSError:
-        return False
-
-
 def parse_row(line: bytes) -> dict[str, Any] | None:
     """A row of log.jsonl; None for a line that is none: corrupt, or not ours."""
     try:
@@ -116,21 +150,45 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) and type(row.get("step")) is int else None
 
 
-def start_over(out: Path) -> bool:
-    """Delete the checkpoints and the log that a run has left in its folder, and nothing else. False if there were none.
+def find_old_run(out: Path) -> tuple[list[Path], list[Path]]:
+    """What --fresh deletes of the checkpoints/ in a run's folder, and what it leaves.
 
     Raises:
-      UsageError: there are checkpoints, but no config.json that says that they are a run's.
+      UsageError: something has the name of a checkpoint and is none of ours: the new run would take it for its own.
     """
-    checkpoints = out / "checkpoints"
-    if checkpoints.is_dir() and any(checkpoints.iterdir()) and not (out / "config.json").exists():
-        raise UsageError(f"--fresh: {out} has checkpoints/ but no config.json: not a run of ours; choose another --out")
-    with _report_write_errors(out):
-        children = list(checkpoints.iterdir()) if checkpoints.exists() else []
-        for child in children:
-            shutil.rmtree(child) if child.is_dir() else child.unlink()
+    children = sorted((out / "checkpoints").iterdir()) if (out / "checkpoints").is_dir() else []
+    named = [child for child in children if re.fullmatch(r"0|[1-9]\d*", child.name)]
+    if foreign := [child for child in named if not _is_checkpoint(child)]:
+        raise UsageError(f"--fresh: {foreign[0]} is no checkpoint of jaxgpt's; move it away, or choose another --out")
+    leftovers = (child for child in children if LEFTOVER.fullmatch(child.name))
+    old = [*named, *(child for child in leftovers if child.is_dir() and not child.is_symlink())]
+    return old, [child for child in children if child not in old]
+
+
+def start_over(out: Path) -> str:
+    """Delete the checkpoints and the log that a run has left in its folder, and nothing else.
+
+    A kill leaves each checkpoint as it was, or under a name that the next start deletes.
+
+    Returns:
+      What was deleted, and what was left, in words; "" if there was no checkpoint.
+
+    Raises:
+      UsageError: as `find_old_run`, before anything is deleted; or something can't be deleted.
+    """
+    old, left = find_old_run(out)
+    with report_write_errors(out):
+        for child in old:
+            if LEFTOVER.fullmatch(child.name):
+                shutil.rmtree(child)
+        named = [child for child in old if not LEFTOVER.fullmatch(child.name)]
+        doomed = [child.rename(child.with_name(f"{child.name}{TMP}-old")) for child in named]
         (out / "log.jsonl").write_bytes(b"")
-    return bool(children)
+        for child in doomed:
+            shutil.rmtree(child)
+    names = ", ".join(f"checkpoints/{child.name}" for child in left[:3]) + ", ..." * (len(left) > 3)
+    rest = f"; left what no run wrote: {names}" * bool(left)
+    return f"deleted the run that was in {out}{rest}" * bool(old)
 
 
 def require_utf8(folder: Path) -> None:
@@ -144,45 +202,6 @@ def require_utf8(folder: Path) -> None:
     except UnicodeEncodeError:
         locale = f"set LC_ALL=C.UTF-8 or PYTHONUTF8=1 (names are {sys.getfilesystemencoding()} now)"
         raise UsageError(f"{path}: checkpoints and weights need a path in UTF-8; {locale}, or rename it") from None
-
-
-def make_empty_folder(folder: Path) -> None:
-    """Make a folder for files that shall not meet others.
-
-    Raises:
-      UsageError: there are files in it, or it can't be written.
-    """
-    require_utf8(folder)
-    if folder.is_file():
-        raise UsageError(f"{folder}: is a file, not a folder; choose a new folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        nonempty = any(folder.iterdir())
-    except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror or error}; choose a folder that can be written") from None
-    if nonempty:
-        raise UsageError(f"{folder}: there are files in it already; choose a new folder")
-
-
-def require_writable(flag: str, path: Path, new: bool = False) -> None:
-    """Refuse a file that a command shall write at its end, before it begins; no trace is left of having tried.
-
-    Args:
-      flag: that names the file.
-      new: whether one that exists is refused too.
-
-    Raises:
-      UsageError: it can't be written, or it exists.
-    """
-    exists = os.path.lexists(path)
-    if new and exists:
-        raise UsageError(f"{flag} {path}: exists already; choose another file")
-    try:
-        path.open("ab").close()
-        if not exists:
-            path.unlink()
-    except OSError as error:
-        raise UsageError(f"{flag} {path}: {error.strerror or error}; choose a file that can be written") from None
 
 
 def write_config(out: Path, facts: dict[str, Any], start: dict[str, Any]) -> None:
@@ -201,15 +220,6 @@ def write_config(out: Path, facts: dict[str, Any], start: dict[str, Any]) -> Non
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tiktoken")
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
     temporary = out / ".config.json.tmp"
-    with _report_write_errors(out):
+    with report_write_errors(out):
         temporary.write_text(json.dumps(facts | {"versions": versions}, indent=2, default=str) + "\n")
         temporary.replace(out / "config.json")
-
-
-@contextlib.contextmanager
-def _report_write_errors(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or out
-        raise UsageError(f"{where}: {error.strerror or error}; choose a folder that can be written") from None

@@ -5,6 +5,7 @@ import functools
 import gc
 import itertools
 import logging
+import os
 import shutil
 import sys
 import warnings
@@ -16,6 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxgpt.errors import CheckpointError, JaxgptError
+from jaxgpt.runs.folder import TMP
 from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint
 from jaxgpt.runs.restore import list_steps, read_on_all_processes
 from jaxgpt.runtime.distributed import all_processes
@@ -41,8 +43,9 @@ class KeepNewestAndBest(ocp.checkpoint_managers.PreservationPolicy):
 class Storage:
     """Checkpoints by the number of steps done, each an array tree and a JSON. A context, which ends all saved.
 
-    A save that fails is not raised where it is begun: it is reported by `problem`, and `retry_due` says when to try
-    again. Only several processes end with it, as they can't try again together.
+    Reading leaves the folder as it is; `make`, or the first save, makes it. A save that fails is not raised where it is
+    begun: it is reported by `problem`, and `retry_due` says when to try again. Only several processes end with it, as
+    they can't try again together.
 
     Args:
       folder: where they are, or shall be.
@@ -50,21 +53,11 @@ class Storage:
 
     def __init__(self, folder: Path):
         self.folder = folder.absolute()
-        if self.folder.exists() and not self.folder.is_dir():
+        if os.path.lexists(self.folder) and not self.folder.is_dir():
             raise CheckpointError(f"{folder}: not a folder; choose another --out")
         silence_orbax()  # also of what a kill has left half deleted
         self._keep = KeepNewestAndBest()
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._keep,
-            enable_async_checkpointing=True,
-            async_options=ocp.options.AsyncOptions(timeout_secs=SAVE_TIMEOUT_S) if jax.process_count() > 1 else None,
-        )
-        try:
-            self._clear()
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
-            self._reader = open_reader(self.folder) if jax.process_count() > 1 else self._manager
-        except OSError as error:
-            raise CheckpointError(f"{folder}: {error.strerror}; choose another --out") from None
+        self._manager: ocp.CheckpointManager | None = None  # which writes
         self._step, self._in_flight = 0, False  # of the save that was begun last
         self._failures = 0  # saves in a row that failed
         self._problems: list[str] = []  # not reported yet
@@ -80,7 +73,8 @@ class Storage:
             return  # another process is gone, and its part of what is half written will never come
         self.wait()
         with contextlib.suppress(Exception):  # a save that failed is reported below
-            self._manager.close()
+            if self._manager:
+                self._manager.close()
         if self._met_corruption:
             gc.collect()  # tasks that orbax abandoned complain when they are collected: now, while nobody listens
         if failure is None:
@@ -94,20 +88,38 @@ class Storage:
 
     # ---- Writing
 
-    def require_space(self, state: Any, saves: int, best: bool = False) -> str:
+    def require_space(self, state: Any, saves: int, best: bool = False, old: Sequence[Path] | None = None) -> str:
         """Refuse a disk that can't take a checkpoint of this state; a note if it can't take what `saves` need.
 
-        `best`: whether the best is kept too.
+        Args:
+          best: whether the best is kept too.
+          old: folders that will be deleted before, all checkpoints among them; None: the checkpoints stay.
         """
         size, free = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)), self._free()
+        there = len(self.steps()) if old is None else 0
+        doomed = {*self._unfinished(), *(old or ())}
+        free += sum(path.lstat().st_size for folder in doomed for path in folder.rglob("*"))
         if free < size:
             raise CheckpointError(
                 f"{self.folder}: a checkpoint takes {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free; "
                 "make room, or choose an --out on another disk"
             )
         at_most = KEEP + 1 + best  # the oldest is deleted when the newest is complete
-        missing = min(saves, at_most - len(self.steps())) * size - free
+        missing = min(saves, at_most - there) * size - free
         return f"{missing / 1e9:.2f} GB are missing for the checkpoints: {free / 1e9:.2f} GB are free" * (missing > 0)
+
+    def make(self) -> None:
+        """Make the folder, and delete what a killed process has left half written. All processes must call this."""
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._keep,
+            enable_async_checkpointing=True,
+            async_options=ocp.options.AsyncOptions(timeout_secs=SAVE_TIMEOUT_S) if jax.process_count() > 1 else None,
+        )
+        try:
+            self._clear()
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        except OSError as error:
+            raise CheckpointError(f"{self.folder}: {error.strerror}; choose another --out") from None
 
     def write(self, step: int, state: Any, content: dict[str, Any], best: int | None = None) -> None:
         """Begin to save a state and its JSON; returns when they are copied to host memory.
@@ -116,6 +128,8 @@ class Storage:
           step: the name of the checkpoint.
           best: which step is the best so far, and is kept beside the newest.
         """
+        if not self._manager:
+            self.make()
         self.wait()
         self._step = step
         if best is not None and best not in self._keep.best:
@@ -130,7 +144,7 @@ class Storage:
 
     def problem(self) -> str:
         """What went wrong with saves since this was last asked, as far as it is known; "" if nothing. Doesn't wait."""
-        if not self._manager.is_saving_in_progress():
+        if self._in_flight and not self._manager.is_saving_in_progress():
             self.wait()
         problems, self._problems = self._problems, []
         return "; ".join(problems)
@@ -171,13 +185,20 @@ class Storage:
     def _clear(self) -> None:
         if jax.process_index() > 0:
             return
-        for folder in self.folder.glob("*.orbax-checkpoint-tmp*"):
+        for folder in self._unfinished():
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _unfinished(self) -> list[Path]:
+        return list(self.folder.glob(f"*{TMP}*"))
 
     def _free(self) -> int:
         return shutil.disk_usage(next(path for path in (self.folder, *self.folder.parents) if path.exists())).free
 
     # ---- Reading
+
+    @functools.cached_property
+    def _reader(self) -> ocp.CheckpointManager:
+        return open_reader(self.folder)
 
     def steps(self) -> list[int]:
         """Steps done in the checkpoints that are there, corrupt or not, the newest first."""
@@ -207,7 +228,9 @@ class Storage:
         if jax.process_index() == 0:
             (self.folder / str(step)).rename(path)
         all_processes(True)  # that it is done
-        self._manager.reload()
+        self._reader.reload()
+        if self._manager:
+            self._manager.reload()
 
 
 def restore_model(checkpoints: Path, step: int, like: Any) -> tuple[Any, Progress]:

@@ -123,12 +123,11 @@ def memory_errors(hint: str) -> Iterator[None]:
         raise RetryableError(f"out of memory: {first_line}; {hint}") from None
 
 
-def require_memory(plan: Any, extra_bytes: int, hint: str, devices: int = 1) -> None:
+def require_memory(plan: Any, hint: str, devices: int = 1) -> None:
     """Refuse a compiled program that takes more memory than is free. On a CPU the system would kill it without a word.
 
     Args:
       plan: its `memory_analysis()`; the arguments that it takes over are not counted.
-      extra_bytes: the size of other arrays that are yet to be made.
       hint: flags that take less memory, for the message.
       devices: of this process; those of a CPU have one memory in common.
 
@@ -137,7 +136,7 @@ def require_memory(plan: Any, extra_bytes: int, hint: str, devices: int = 1) -> 
     """
     if plan is None:
         return
-    needed = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes + extra_bytes
+    needed = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     if jax.default_backend() == "cpu":
         needed *= 1.1 * devices  # the buffers of the libraries that multiply are not in the plan
     free = free_memory()

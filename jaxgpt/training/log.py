@@ -14,8 +14,9 @@ import rich.progress
 
 from jaxgpt.console import say
 from jaxgpt.errors import NumericsError
+from jaxgpt.files import is_same_file
 from jaxgpt.runs.fingerprint import combined_fingerprint
-from jaxgpt.runs.folder import is_same_file, parse_row
+from jaxgpt.runs.folder import parse_row
 from jaxgpt.runs.progress import Run
 from jaxgpt.runtime.distributed import broadcast_from_process_0
 from jaxgpt.training.validation import format_metrics

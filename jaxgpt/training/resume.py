@@ -9,11 +9,14 @@ from typing import Any
 
 from jaxgpt import console
 from jaxgpt.data.base import Dataset
+from jaxgpt.data.order import parse_mixture
 from jaxgpt.data.tokenizer import VOCAB_SIZE
 from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.files import require_separate
 from jaxgpt.models.configs import CONFIGS, ModelConfig
+from jaxgpt.runs import folder
 from jaxgpt.runs.folder import require_utf8
-from jaxgpt.runs.weights import WeightsRef, read_config
+from jaxgpt.runs.weights import read_config
 from jaxgpt.training.config import RECIPES, Preset, TrainConfig, fixed_flags
 
 
@@ -62,14 +65,18 @@ def require_compatible(
         )
 
 
-def require_weights(config: TrainConfig, weights: WeightsRef) -> None:
-    """Refuse flags that don't fit the weights of --init-from, or would overwrite them."""
-    require_shape(config, weights.config)
-    if weights.folder and weights.folder.resolve() == config.run.out.resolve():
-        raise UsageError(f"--out {config.run.out} is the folder of --init-from, which must stay; choose another --out")
+def require_output(config: TrainConfig) -> None:
+    """Refuse an --out that has the files of another program, or whose own are an input; nothing is touched."""
+    out, data = config.run.out, config.data
+    texts = [("--data", data.data)] if data.mix is None else [("--mix", name) for name in parse_mixture(data.mix)[0]]
+    inputs = [("--init-from", config.preset.init_from), *texts, ("--val", data.val)]
+    require_separate("--out", out, inputs, parts=folder.PARTS)
+    folder.require_run_folder(out)
+    if config.run.fresh:
+        folder.find_old_run(out)
 
 
-def require_shape(config: TrainConfig, weights: ModelConfig) -> None:
+def require_weights(config: TrainConfig, weights: ModelConfig) -> None:
     """Refuse flags that don't fit the weights of --init-from."""
     preset, model = config.preset, config.model
     if weights.vocab_size != VOCAB_SIZE:

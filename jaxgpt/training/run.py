@@ -16,13 +16,14 @@ from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.config import DataConfig, FieldNames
 from jaxgpt.data.datasets import is_examples, load
 from jaxgpt.errors import CheckpointError, DataError, require
-from jaxgpt.runs.folder import FolderGuard, RunLock, start_over, write_config
+from jaxgpt.runs import folder
+from jaxgpt.runs.folder import FolderGuard, RunLock, write_config
 from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.runtime import allocator, distributed
 from jaxgpt.runtime.config import mesh_flag
 from jaxgpt.runtime.signals import stop_signals
 from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.resume import require_compatible, resume_command, run_signature
+from jaxgpt.training.resume import require_compatible, require_output, resume_command, run_signature
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.runs.checkpoint import Checkpoints
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
 def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     """Train, and return the exit code. The first state has these weights; None: random ones."""
     parallel, preset = config.parallel, config.preset
+    require_output(config)
     process = distributed.detect_process(parallel.coordinator, parallel.num_processes, parallel.process_id)
     with distributed.distributed_context(process, config.run.out) as process_dir:
         data, validation = load(config.data, config.run.seed, preset.predict_tokens, config.fields)
@@ -107,7 +109,7 @@ def run_locked(
     from jaxgpt.runs.checkpoint import Checkpoints
     from jaxgpt.runs.fingerprint import combined_fingerprint
     from jaxgpt.runtime import device
-    from jaxgpt.runtime.mesh import device_bytes, local_rows
+    from jaxgpt.runtime.mesh import local_rows
     from jaxgpt.runtime.profiler import Profiler
     from jaxgpt.training.log import MetricsLog
     from jaxgpt.training.loop import train
@@ -139,15 +141,13 @@ def run_locked(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(device.memory_errors(LESS_MEMORY))
-        compiled = None
-        if config.run.fresh:  # what can't run must not delete what has run
-            compiled = trainer.compile(frozen, data, validation, extra_bytes=device_bytes(trainer.shapes))
-            delete_old_run(out, process_dir)
 
         # ---- Where the run stands: at its newest checkpoint, or at the beginning.
         about = {name: config.flat()[name] for name in ("B", "T", "accumulate", "steps")} | {"identity": signature}
         checkpoints = stack.enter_context(Checkpoints(out / "checkpoints", config.run.save_every, about))
-        config, resumed = resume(config, checkpoints, trainer, data, signature)
+        resumed = None
+        if not config.run.fresh:
+            config, resumed = resume(config, checkpoints, trainer, data, signature)
         checkpoints.about["steps"] = steps = config.run.steps
         if resumed and resumed.step >= steps:
             say("run", f"{out}: already has {resumed.step:,} steps, and {steps:,} were asked for")
@@ -157,13 +157,19 @@ def run_locked(
         if config.run.epochs and (lead := lead_of(run, data)):
             trainer = build_trainer(config, mesh, objective, lead)
         saves = 1 + sum((steps - run.step) // n for n in (config.run.save_every, config.run.eval_every) if n)
-        if shortage := checkpoints.require_space(trainer.shapes, saves, best=validation is not None):
+        old, _ = folder.find_old_run(out) if config.run.fresh else (None, None)
+        if shortage := checkpoints.require_space(trainer.shapes, saves, best=validation is not None, old=old):
             say("note", shortage)
+        compiled = trainer.compile(frozen, data, validation)
 
-        # ---- Train.
-        compiled = compiled or trainer.compile(frozen, data, validation)
+        # ---- Train. Nothing is refused from here on, and nothing was touched before.
+        distributed.all_processes(True)  # all could compile theirs
+        lock.make()
         write_run_config = make_config_writer(config, process_dir, data, weights, trainer, device_name, run.step)
         write_run_config()
+        if config.run.fresh:
+            delete_old_run(process_dir)
+        checkpoints.make()
         on_cpu = jax.default_backend() == "cpu"
         if on_cpu:
             allocator.keep_freed_memory()
@@ -227,11 +233,10 @@ def require_one_run(config: TrainConfig, signature: dict[str, Any], validation: 
     distributed.require_shared(config.run.out)
 
 
-def delete_old_run(out: Path, process_dir: Path) -> None:
-    """--fresh: delete the run in a folder, after all processes could compile theirs."""
-    distributed.all_processes(True)
-    if start_over(process_dir):
-        say("note", f"--fresh: deleted the run that was in {out}")
+def delete_old_run(process_dir: Path) -> None:
+    """--fresh: delete the run in a folder."""
+    if deleted := folder.start_over(process_dir):
+        say("note", f"--fresh: {deleted}")
     distributed.all_processes(True)  # it is deleted
 
 

@@ -116,13 +116,8 @@ class Trainer:
             key = jax.jit(make, out_shardings=self.frozen.key.sharding)(np.uint32(seed))
         return FrozenInputs(base, key)
 
-    def compile(
-        self, frozen: FrozenInputs, data: Dataset, validation: Dataset | None = None, extra_bytes: int = 0
-    ) -> CompiledTrainer:
+    def compile(self, frozen: FrozenInputs, data: Dataset, validation: Dataset | None = None) -> CompiledTrainer:
         """The step for the batches of `data`, and the measuring of `validation`, compiled.
-
-        Args:
-          extra_bytes: the size of other arrays that are yet to be made.
 
         Raises:
           RetryableError: they take more memory than is free.
@@ -135,7 +130,7 @@ class Trainer:
             batch = self.batch_shapes(example, validation.B)
             measure = self.measure.lower(self.shapes.model, frozen.base, batch).compile()
         for program in filter(None, (step, measure)):
-            device.require_memory(program.memory_analysis(), extra_bytes, LESS_MEMORY, len(self.mesh.local_devices))
+            device.require_memory(program.memory_analysis(), LESS_MEMORY, len(self.mesh.local_devices))
         return CompiledTrainer(
             lambda state, batch: step(state, batch, frozen),
             measure and (lambda model, batch: measure(model, frozen.base, batch)),

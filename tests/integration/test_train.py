@@ -287,7 +287,7 @@ def test_a_run_that_died_goes_on_from_its_checkpoint(six_steps, tmp_path, monkey
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path):
-    """SIGKILL at random moments of real processes; `python tests/support/kill.py --kills 30` is the long form."""
+    """SIGKILL at random moments of real processes; `python -m tests.support.kill --kills 30` is the long form."""
     assert survive(tmp_path, kills=2)["further"] >= 1
 
 
@@ -581,8 +581,8 @@ def test_the_commands_that_a_run_prints_are_understood(finished, text, tmp_path,
         (["--size", "gpt2-medium"], 2, "--size gpt2-medium: --init-from {source} sets the size; leave --size out"),
         (["--T", "33"], 2, "--T 33 is above the model's longest context: use --T 32"),
         (["--init-from", ""], 4, "an empty name: no such folder"),
-        (["--out", "{source}", "--fresh"], 2, "--out {source} is the folder of --init-from, which must stay"),
-        (["--out", "{source}/../out"], 2, "/../out is the folder of --init-from, which must stay"),
+        (["--out", "{source}", "--fresh"], 2, "--out {source} is --init-from {source}, which must stay"),
+        (["--out", "{source}/../out"], 2, "/../out is --init-from {source}, which must stay"),
         (["--init-from", "{source}/nowhere"], 4, "{source}/nowhere: no such folder"),
         (["--init-from", "{other}"], 4, "--init-from {other}: 61 token ids, and GPT-2's tokenizer, which reads the"),
     ],

@@ -263,6 +263,9 @@ def test_files_of_others_and_what_a_kill_has_left_do_not_count(two, new):
     (folder / "07").mkdir()
     (found, state), said = read(folder, jax.eval_shape(new, jax.random.key(0)))
     assert found == progress(2) and bits(state) == states[1] and said == []
+    assert sorted(path.name for path in folder.iterdir()) == ["07", "1", "2", "3.orbax-checkpoint-tmp", "notes.txt"]
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.make()
     assert sorted(path.name for path in folder.iterdir()) == ["07", "1", "2", "notes.txt"]
 
 

@@ -1,5 +1,8 @@
+import functools
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from jaxgpt.errors import RetryableError, UsageError
-from jaxgpt.runs.folder import RunLock, make_empty_folder, parse_row, require_writable, start_over, write_config
+from jaxgpt.runs.folder import RunLock, find_old_run, parse_row, require_run_folder, start_over, write_config
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.resume import load_run_config
+from tests.support.trees import snapshot
 
 HOLD = """
 import sys
 from pathlib import Path
 from jaxgpt.runs.folder import RunLock
-with RunLock(Path(sys.argv[1])):
+with RunLock(Path(sys.argv[1])) as lock:
+    lock.make()
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -32,14 +37,15 @@ def test_one_run_at_a_time(tmp_path):
             pass
         holder.kill()  # however it ends, the system lets go of the lock
     for _ in range(2):
-        with RunLock(tmp_path / "out"):
+        with RunLock(tmp_path / "out") as lock:
+            lock.make()
             assert (tmp_path / "out" / ".lock").read_text().startswith(f"process {os.getpid()} on ")
 
 
 def test_a_path_that_is_not_utf8_is_refused_before_anything_is_made(tmp_path, monkeypatch):
     """As in a locale that is not UTF-8, where Python has surrogates for a path's bytes: orbax can't save there."""
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfc"))
-    for use in (RunLock, make_empty_folder):
+    for use in (RunLock, require_run_folder):
         with pytest.raises(UsageError, match="need a path in UTF-8; set LC_ALL=C"):
             use(folder)
     assert not folder.exists()
@@ -53,27 +59,172 @@ def test_a_path_that_is_not_utf8_is_refused_before_anything_is_made(tmp_path, mo
     assert not list(folder.iterdir())
 
 
-def test_fresh_deletes_the_run_and_nothing_else(tmp_path):
-    elsewhere, out = tmp_path / "big disk", tmp_path / "out"
-    (elsewhere / "3").mkdir(parents=True)
+def test_a_run_that_began_and_ended_meanwhile_is_noticed(tmp_path):
+    with RunLock(tmp_path / "out") as slow:
+        with RunLock(tmp_path / "out") as fast:
+            fast.make()
+            (tmp_path / "out" / "config.json").write_text(CONFIG)
+        with pytest.raises(RetryableError, match="another run has trained there meanwhile; run the same command"):
+            slow.make()
+
+
+def test_a_lock_of_a_run_that_does_not_begin_leaves_no_trace(tmp_path):
+    with RunLock(tmp_path / "new"):
+        pass
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / ".lock").write_text("process 1 on a host\n")
+    before = snapshot(tmp_path)
+    with RunLock(tmp_path / "old"):
+        assert (tmp_path / "old" / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+    assert snapshot(tmp_path) == before
+
+
+CONFIG = json.dumps({"B": 4, "T": 32, "steps": 9, "block_size": 32, "fingerprint": "f00d", "versions": {}})
+PROGRESS = json.dumps({"step": 3, "position": 96, "tokens_seen": 96, "identity": {}})
+
+
+def checkpoint(folder, progress=PROGRESS):
+    (folder / "progress").mkdir(parents=True)
+    (folder / "progress" / "metadata").write_text(progress)
+    (folder / "state").mkdir()
+    (folder / "state" / "arrays").write_bytes(b"numbers")
+
+
+@pytest.mark.parametrize(
+    "files, ours",
+    [
+        ({}, True),
+        ({"config.json": CONFIG, "log.jsonl": "rows", "mine.txt": ""}, True),
+        ({"config.json": "damaged", "checkpoints/3/progress/metadata": PROGRESS, "log.jsonl": "rows"}, True),
+        ({".lock": "process 1", "log.jsonl": "", ".config.json.tmp": "{", "runtime-0.log": "", ".shared-9": ""}, True),
+        ({"log.jsonl": '{"step": 0}'}, False),
+        ({"config.json": '{"model_type": "gpt2", "n_layer": 2}', "log.jsonl": '{"step": 0}'}, False),
+        ({"config.json": "{}", "checkpoints/3/progress/metadata": PROGRESS}, False),
+        ({"config.json": "[]"}, False),
+        ({"checkpoints/3/progress/metadata": '{"epoch": 3}'}, False),
+        ({"checkpoints/model.pt": "weights"}, False),
+        ({"mine.txt": ""}, False),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_a_folder_is_a_runs_by_its_own_marks(tmp_path, files, ours):
+    for name, content in files.items():
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_text(content)
+    before = snapshot(tmp_path)
+    if ours:
+        require_run_folder(tmp_path / "out")
+    else:
+        with pytest.raises(UsageError, match=r"out: \S+ is there, and no run of jaxgpt's; choose a new folder$"):
+            require_run_folder(tmp_path / "out")
+    assert snapshot(tmp_path) == before
+
+
+def test_a_place_where_no_folder_can_be_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file: is a file, not a folder"):
+        require_run_folder(tmp_path / "file")
+    with pytest.raises(UsageError, match="file/out: Not a directory; choose a folder that can be written"):
+        require_run_folder(tmp_path / "file" / "out")
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A run whose checkpoints/, as on a small disk, is elsewhere, with what others and kills have left in it."""
+    elsewhere, out = tmp_path / "old" / "big disk", tmp_path / "old" / "out"
+    for name in ("3", "6", "1.damaged", "2.damaged++", "3 (copy)", "best", "07"):
+        checkpoint(elsewhere / name)
+    (elsewhere / "9").mkdir()  # emptied by a kill
+    (elsewhere / "4.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    (elsewhere / "notes.txt").write_text("mine")
+    (elsewhere / "link").symlink_to(elsewhere / "3 (copy)")
+    (elsewhere / "5.damaged").symlink_to(elsewhere / "best")
     out.mkdir()
-    (out / "checkpoints").symlink_to(elsewhere)  # as where the run folder is on a small disk
+    (out / "checkpoints").symlink_to(elsewhere)
+    (out / "config.json").write_text(CONFIG)
     (out / "log.jsonl").write_text("rows")
     (out / "mine.txt").write_text("kept")
-    with pytest.raises(UsageError, match="not a run of ours"):
+    return out
+
+
+LEFT = ["07", "3 (copy)", "5.damaged", "best", "link", "notes.txt"]
+
+
+def test_fresh_deletes_by_name_what_a_run_wrote_and_says_what_it_left(old):
+    kept = {name: snapshot(old / "checkpoints" / name) for name in LEFT}
+    message = f"deleted the run that was in {old}; left what no run wrote: "
+    assert start_over(old) == message + "checkpoints/07, checkpoints/3 (copy), checkpoints/5.damaged, ..."
+    assert {name: snapshot(old / "checkpoints" / name) for name in LEFT} == kept
+    assert sorted(path.name for path in (old / "checkpoints").iterdir()) == LEFT
+    assert (old / "log.jsonl").read_text() == "" and (old / "mine.txt").read_text() == "kept"
+    assert start_over(old) == "" and (old / "checkpoints").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["1000", "0"])
+@pytest.mark.parametrize("kind", ["json", "no json", "link", "file"])
+def test_fresh_refuses_another_programs_checkpoint_before_it_deletes(old, name, kind):
+    path = old / "checkpoints" / name
+    if kind in ("json", "no json"):
+        checkpoint(path, '{"epoch": 3}')
+        if kind == "no json":
+            (path / "progress").rename(path / "default")
+    elif kind == "link":
+        path.symlink_to(old / "checkpoints" / "6")
+    else:
+        path.write_text("a file")
+    before = snapshot(old)
+    for refuse in (find_old_run, start_over):
+        with pytest.raises(
+            UsageError, match=rf"^--fresh: {old}/checkpoints/{name} is no checkpoint of jaxgpt's; move it away"
+        ):
+            refuse(old)
+    assert snapshot(old) == before
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of ours catches it."""
+
+
+def test_a_kill_in_the_middle_of_fresh_is_finished_by_the_same_command(old, monkeypatch):
+    """Before each of its changes to the disk in turn; the folder is still a run's then, without half a checkpoint."""
+    whole = {name: snapshot(old / "checkpoints" / name) for name in ("3", "6")}
+    real = {name: getattr(os, name) for name in ("rename", "rmdir", "unlink", "replace")}
+    count = 0
+    for limit in itertools.count():
+        folder = old.parent.with_name(f"copy {limit}")
+        shutil.copytree(old.parent, folder, symlinks=True)
+        out, changes = folder / "out", itertools.count()
+        (out / "checkpoints").unlink()
+        (out / "checkpoints").symlink_to(folder / "big disk")
+
+        def change(name, *arguments, changes=changes, limit=limit, **more):
+            if next(changes) == limit:
+                raise Killed
+            return real[name](*arguments, **more)
+
+        with monkeypatch.context() as patch:
+            for name in real:
+                patch.setattr(os, name, functools.partial(change, name))
+            try:
+                start_over(out)
+                break
+            except Killed:
+                count += 1
+        require_run_folder(out)
+        for name, files in whole.items():
+            path = out / "checkpoints" / name
+            assert not path.exists() or [each[1:] for each in snapshot(path)] == [each[1:] for each in files]
         start_over(out)
-    assert (elsewhere / "3").exists() and (out / "log.jsonl").read_text() == "rows"
-    (out / "config.json").write_text("{}")
-    assert start_over(out) and not start_over(out)
-    assert list(elsewhere.iterdir()) == [] and (out / "log.jsonl").read_text() == ""
-    assert (out / "mine.txt").read_text() == "kept" and (out / "checkpoints").is_symlink()
+        assert sorted(path.name for path in (out / "checkpoints").iterdir()) == LEFT
+        shutil.rmtree(folder)
+    assert count > 20
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
-    with pytest.raises(UsageError, match=r"out: Not a directory; choose"), RunLock(out):
-        pass
+    with pytest.raises(UsageError, match=r"out: Not a directory; choose"), RunLock(out) as lock:
+        lock.make()
     (tmp_path / "out" / "config.json").mkdir(parents=True)
     with pytest.raises(UsageError, match="choose a folder that can be written"):
         write_config(tmp_path / "out", {}, START)
@@ -82,10 +233,10 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
 def test_a_folder_that_was_moved_is_made_and_held_again(tmp_path):
     out = tmp_path / "out"
     with RunLock(out) as lock:
+        lock.make()
         assert not lock.reacquire_if_moved()
         out.rename(tmp_path / "moved")
         assert lock.reacquire_if_moved() and not lock.reacquire_if_moved()
-        assert (out / "log.jsonl").exists()
         done = subprocess.run([sys.executable, "-c", HOLD, str(out)], input="", capture_output=True, text=True)
         assert "another run is training there" in done.stderr
     with RunLock(out), RunLock(tmp_path / "moved"):
@@ -116,20 +267,3 @@ def test_the_config_has_the_facts_and_the_versions(tmp_path):
 def test_what_is_no_row_of_a_log_is_none(line):
     assert parse_row(line.encode()) is None
     assert parse_row(b'{"step": 1, "loss": null}\n') == {"step": 1, "loss": None}
-
-
-def test_a_file_to_be_written_is_tried_and_left_as_it_was(tmp_path):
-    require_writable("--out", tmp_path / "new")
-    assert not (tmp_path / "new").exists()
-    (tmp_path / "old").write_text("kept")
-    require_writable("--out", tmp_path / "old")
-    assert (tmp_path / "old").read_text() == "kept"
-    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    for path, new, message in (
-        (tmp_path / "old", True, "old: exists already; choose another file"),
-        (tmp_path / "link", True, "link: exists already; choose another file"),
-        (tmp_path / "none" / "x", False, "none/x: No such file or directory; choose a file that can be written"),
-        (tmp_path, False, "Is a directory; choose a file that can be written"),
-    ):
-        with pytest.raises(UsageError, match=f"^--out .*{message}$"):
-            require_writable("--out", path, new)

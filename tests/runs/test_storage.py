@@ -9,6 +9,7 @@ import pytest
 
 from jaxgpt.errors import CheckpointError
 from jaxgpt.runs.storage import Storage
+from tests.support.trees import snapshot
 
 STATE = {"a": jnp.arange(8.0)}
 
@@ -34,6 +35,7 @@ def test_a_save_that_fails_is_told_once_and_tried_again(two):
     folder = two
     away = folder.with_name("away")
     with Storage(folder) as checkpoints:
+        checkpoints.make()
         folder.rename(away)
         folder.write_text("in the way")
         attempts = []
@@ -75,6 +77,7 @@ def test_an_old_checkpoint_that_cannot_be_deleted_is_no_failed_save(two, monkeyp
 
     folder = two
     with Storage(folder) as checkpoints:
+        checkpoints.make()
         monkeypatch.setattr(checkpoints._manager._checkpoint_deleter, "delete_steps", fail)
         checkpoints.write(3, STATE, {})
         checkpoints.wait()
@@ -96,11 +99,38 @@ def test_the_room_for_checkpoints_is_known_before_they_are_needed(two, monkeypat
             else:  # two of four are there: the newest three and the one that is being written
                 assert (checkpoints.require_space(STATE, 9) == "") == enough
                 assert checkpoints.require_space(STATE, 1) == ""
+        (folder / "3.orbax-checkpoint-tmp").mkdir()
+        (folder / "3.orbax-checkpoint-tmp" / "half").write_bytes(bytes(1000))
+        monkeypatch.setattr(Storage, "_free", lambda self: 0)
+        assert checkpoints.require_space(STATE, 9) == ""  # what a kill has left is deleted before
+
+
+def test_the_room_of_an_old_run_counts_as_free(two, monkeypatch):
+    monkeypatch.setattr(Storage, "_free", lambda self: 0)
+    with Storage(two) as checkpoints:
+        with pytest.raises(CheckpointError, match="make room"):
+            checkpoints.require_space(STATE, 9)
+        assert checkpoints.require_space(STATE, 9, old=[two / "1", two / "2"]) == ""
+
+
+def test_reading_leaves_the_folder_as_it_is(two):
+    (two / "3.orbax-checkpoint-tmp").mkdir()
+    before = snapshot(two.parent)
+    with Storage(two) as checkpoints:
+        assert checkpoints.steps() == [2, 1] and checkpoints.problem() == "" and not checkpoints.retry_due(9)
+        restored = checkpoints.read_state(2, {"a": jnp.zeros(8)})
+        assert restored["a"].tolist() == STATE["a"].tolist()
+        assert snapshot(two.parent) == before
+        checkpoints.make()
+    assert sorted(path.name for path in two.iterdir()) == ["1", "2"]
+    with Storage(two.parent / "nothing") as checkpoints:
+        assert checkpoints.steps() == []
+    assert not (two.parent / "nothing").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="choose another --out"):
-        Storage(tmp_path / "file" / "checkpoints")
+        Storage(tmp_path / "file" / "checkpoints").make()
     with pytest.raises(CheckpointError, match="not a folder; choose another --out"):
         Storage(tmp_path / "file")
