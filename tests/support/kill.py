@@ -1,16 +1,24 @@
-"""Kill a training run with SIGKILL at random moments, again and again, and hold what comes out to an undisturbed run.
+"""Kill commands with SIGKILL at random moments, again and again, and hold what comes out to undisturbed ones.
 
-python tests/support/kill.py --kills 30
+python -m tests.support.kill --kills 30
 
-The model is tiny, the processes and the signals are real. Some kills come while JAX starts or compiles, the others at
-any moment of steps, saves and renames: a checkpoint is written nearly all the time. In the end the log, but for its
-clock, and every byte of the parameters and the optimizer must be those of the run that nobody killed.
+The first part is a training run. The model is tiny, the processes and the signals are real. Some kills come while JAX
+starts or compiles, the others at any moment of steps, saves and renames: a checkpoint is written nearly all the time.
+In the end the log, but for its clock, and every byte of the parameters and the optimizer must be those of the run that
+nobody killed.
+
+The second part is the commands that write something: after each kill their inputs are as they were, byte for byte, and
+the output is whole or not there; the same command then makes what an undisturbed one makes.
 """
 
+import contextlib
 import dataclasses
 import json
+import os
 import random
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,16 +31,27 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tyro
 
+from tests.support import refusals
+
 SCRIPT = Path(__file__).parents[2] / "train.py"
+COMMANDS = {  # what writes something: its words, and the output
+    "prepare": ("prepare corpus --out made --val 0.3 --dedup minhash --workers 2", "made"),
+    "predict": ("predict labels --data labels.csv --out made.jsonl --device cpu", "made.jsonl"),
+    "export": ("export text made", "made"),
+    "evaluate": ("evaluate text --data text.txt --json made.json --device cpu", "made.json"),
+}
+LAST = {"prepare": "meta.json"}  # a folder is whole when this is there; of others, when the folder is
 TEXT = " ".join(f"word{n % 7}" for n in range(820)) + "\n"
 
 
 @dataclasses.dataclass
 class Flags:
-    """Kill a run at random moments and compare its result with an undisturbed one's."""
+    """Kill commands at random moments and compare their results with undisturbed ones'."""
 
     kills: int = 30
-    """SIGKILLs."""
+    """SIGKILLs of a training run, and of each other command."""
+    only: tuple[str, ...] = ("train", *COMMANDS)
+    """The commands."""
     seed: int = 0
     """Of their moments."""
 
@@ -97,7 +116,81 @@ def saved_bits(out: Path, step: int) -> dict[str, bytes]:
     }
 
 
+def survive_command(folder: Path, name: str, kills: int, seed: int = 0) -> dict[str, int]:
+    """Kill a command of COMMANDS, and assert that nothing is lost.
+
+    Args:
+      folder: filled by refusals.fill.
+
+    Returns:
+      `kills`, and of these: `absent`, without an output; `whole`, with one that was just written; `useful`, with a part
+      done that the next start continues from.
+    """
+    words, output = COMMANDS[name]
+    out, draw, count = folder / output, random.Random(seed), {"kills": 0, "absent": 0, "whole": 0, "useful": 0}
+    command = [sys.executable, "-m", "jaxgpt", *words.split()]
+    process = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process["env"] = os.environ | {"PYTHONPATH": str(SCRIPT.parent)}
+
+    def run_to_its_end() -> float:
+        started = time.monotonic()
+        done = subprocess.run(command, **process)
+        assert done.returncode == 0, done.stderr
+        return time.monotonic() - started
+
+    inputs = content(folder)
+    run_to_its_end()
+    delete(out)
+    duration = run_to_its_end()  # when its programs are compiled
+    expected = content(out)
+    delete(out)
+    while count["kills"] < kills:
+        with subprocess.Popen(command, **process) as killed:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                killed.wait(draw.uniform(0, duration))
+            killed.kill()
+            killed.stderr.read()  # until workers that outlive it a moment have ended
+        if killed.returncode != -signal.SIGKILL:
+            assert killed.returncode == 0
+            assert content(out) == expected
+            delete(out)
+            continue
+        count["kills"] += 1
+        whole = out.is_file() or (out / LAST.get(name, "")).exists()
+        count["whole" if whole else "absent"] += 1
+        count["useful"] += any((out / "work" / "stages").glob("*/completions/*"))
+        assert {path: each for path, each in content(folder).items() if path in inputs} == inputs
+        if whole:
+            run_again = name == "prepare" and subprocess.run(command, **process)  # "is prepared already"
+            assert not run_again or run_again.returncode == 0
+            assert content(out) == expected
+            delete(out)
+    if not out.exists() or not (out.is_file() or (out / LAST.get(name, "")).exists()):
+        run_to_its_end()
+    assert content(out) == expected
+    assert {path: each for path, each in content(folder).items() if path in inputs} == inputs
+    delete(out)
+    return count
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """The bytes of every file at and below a path, but for locks, by its name there."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files if file.name != ".lock"}
+
+
+def delete(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 if __name__ == "__main__":
     flags = tyro.cli(Flags)
-    with tempfile.TemporaryDirectory() as name:
-        print("the same to the bit:", survive(Path(name), flags.kills, flags.seed))
+    for name in flags.only:
+        with tempfile.TemporaryDirectory() as folder:
+            if name == "train":
+                print("train: the same to the bit:", survive(Path(folder), flags.kills, flags.seed), flush=True)
+            else:
+                refusals.fill(Path(folder))
+                print(
+                    f"{name}: nothing lost:", survive_command(Path(folder), name, flags.kills, flags.seed), flush=True
+                )
