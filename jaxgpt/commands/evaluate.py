@@ -239,8 +239,7 @@ def evaluate_labels(config: EvaluateConfig) -> int:
     if unusable := [name for name in ("T", *MEASUREMENTS[1:]) if getattr(config, name) is not None]:
         raise UsageError(f"--{unusable[0]}: {config.model} is a run on labels, measured by --data alone; leave it out")
     require_labels(config.data, config.fields)
-    T = load_run_config(source.folder)[0].data.T
-    (data,) = examples.load(config.data, config.batch_size, T, known=source.labels, fields=config.fields)
+    (data,) = examples.load(config.data, config.batch_size, source.T, known=source.labels, fields=config.fields)
     require_json(config, source)
 
     from jaxgpt.inference.classify import log_probabilities

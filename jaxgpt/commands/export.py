@@ -7,7 +7,7 @@ from typing import Annotated
 
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data.chat import CHAT_TEMPLATE
-from jaxgpt.data.tokenizer import hugging_face_files
+from jaxgpt.data.tokenizer import Template, hugging_face_files
 from jaxgpt.errors import CheckpointError
 from jaxgpt.files import require_empty, require_separate
 from jaxgpt.runs.folder import require_utf8
@@ -38,15 +38,16 @@ def main(argv: Sequence[str]) -> int:
     from jaxgpt.runtime import device
 
     device.select("cpu")
-    others = hugging_face_files(CHAT_TEMPLATE if source.is_chat else None)
+    length, template = source.T or source.config.block_size, Template() if source.labels else None
+    others = hugging_face_files(length, template, CHAT_TEMPLATE if source.is_chat else None)
     with device.memory_errors("it takes the memory of the model twice"):
         save_hf(with_n_heads(load(source), 1), config.folder, source.labels, others)
     which = config.run if source.step else f"the newest checkpoint of {config.run}"
     print(f"exported  {config.folder}, from {which}")
     if (n := source.config.predict_tokens) > 1:
         print(f"note      the head of the next token; GPT-2 has none for the other {n - 1} that the run predicts")
-    if source.labels:  # whose head reads the end of a text
-        print(f"use it    transformers.pipeline('text-classification', {str(config.folder)!r})('A text.<|endoftext|>')")
+    if source.labels:
+        print(f"use it    transformers.pipeline('text-classification', {str(config.folder)!r}, truncation=True)")
     else:
         messages = "([{'role': 'user', 'content': 'Hi!'}])" if source.is_chat else ""
         print(f"use it    transformers.pipeline('text-generation', {str(config.folder)!r}){messages}")

@@ -16,7 +16,6 @@ from jaxgpt.data.config import FieldNames
 from jaxgpt.errors import CheckpointError, require
 from jaxgpt.files import require_separate, require_writable, write_whole
 from jaxgpt.runs.weights import resolve_weights
-from jaxgpt.training.resume import load_run_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +47,8 @@ def main(argv: Sequence[str]) -> int:
     if not source.labels:
         train = console.program("train")
         raise CheckpointError(f"{config.run}: not a run on labels; {train} --recipe classify makes one")
-    T = load_run_config(source.folder)[0].data.T
     names = FieldNames(text_field=config.text_field)
-    data = examples.load_texts(config.data, config.batch_size, T, source.labels, names)
+    data = examples.load_texts(config.data, config.batch_size, source.T, source.labels, names)
     if config.out:
         inputs = [("RUN", config.run), ("the weights under it,", source.base), ("--data", config.data)]
         require_writable("--out", config.out, new=True)

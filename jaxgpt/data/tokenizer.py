@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import tiktoken
@@ -18,6 +19,7 @@ RANKS_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930
 VOCAB_SIZE = 50257
 END = VOCAB_SIZE - 1  # <|endoftext|>
 LONG_BLANK = re.compile(r"[^\S\x1c-\x1f]{100000,}")  # of what Unicode calls white space, as tiktoken does
+PAD, PAD_ID = "\u00ff", 187  # the byte 0xFF, as `transformers` spells it: no text has it, since UTF-8 doesn't
 
 
 @functools.cache
@@ -74,9 +76,75 @@ def _split_at_long_blanks(text: str) -> Iterator[str]:
     yield text[start:]
 
 
+class Template(NamedTuple):
+    """The token ids around a text that gets a label, and between the two texts of a pair; the defaults are ours."""
+
+    begin: tuple[int, ...] = ()
+    between: tuple[int, ...] = (198,)  # a new line
+    end: tuple[int, ...] = (END,)
+
+
+def hugging_face_files(
+    max_length: int, template: Template | None = None, chat_template: str | None = None
+) -> dict[str, str]:
+    """The same encoding as the files of `transformers`' GPT2Tokenizer, by name.
+
+    Args:
+      max_length: the most tokens of a text, to which `truncation=True` cuts it.
+      template: for a model with a head for labels. Its files put this around texts and pairs, and take <|endoftext|> in
+        a text for text. Their padding is another token: the head reads the last one that is no padding.
+      chat_template: Jinja of `transformers`, for a model that answers messages.
+    """
+    vocabulary, merges = _spell_vocabulary()
+    settings = {
+        "tokenizer_class": "GPT2Tokenizer",
+        "bos_token": ENDOFTEXT,
+        "eos_token": ENDOFTEXT,
+        "unk_token": ENDOFTEXT,
+        "model_max_length": max_length,
+    }
+    if template:
+        settings |= {"pad_token": PAD, "padding_side": "right", "split_special_tokens": True}
+    else:  # texts of a batch that are continued must all end in the last column
+        settings |= {"pad_token": ENDOFTEXT, "padding_side": "left"}
+    if chat_template is not None:
+        settings |= {"chat_template": chat_template}
+    return {
+        "vocab.json": json.dumps(vocabulary),
+        "merges.txt": "\n".join(["#version: 0.2", *merges, ""]),
+        "tokenizer.json": json.dumps(_tokenizer_json(vocabulary, merges, template)),
+        "tokenizer_config.json": json.dumps(settings),
+    }
+
+
+def _tokenizer_json(vocabulary: dict[str, int], merges: list[str], template: Template | None) -> dict[str, Any]:
+    """The format of Hugging Face's library `tokenizers`."""
+    verbatim = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": END, "content": ENDOFTEXT, **verbatim}],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+        "post_processor": template and _post_processor(vocabulary, template),
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": {"type": "BPE", "dropout": None, "unk_token": None, "vocab": vocabulary, "merges": merges},
+    }
+
+
+def _post_processor(vocabulary: dict[str, int], template: Template) -> dict[str, Any]:
+    spelling = {number: token for token, number in vocabulary.items()}
+    a, b = ([{"Sequence": {"id": name, "type_id": 0}}] for name in "AB")
+    begin, between, end = ([{"SpecialToken": {"id": spelling[i], "type_id": 0}} for i in ids] for ids in template)
+    inserted = {spelling[i]: {"id": spelling[i], "ids": [i], "tokens": [spelling[i]]} for ids in template for i in ids}
+    pieces = {"single": begin + a + end, "pair": begin + a + between + b + end}
+    return {"type": "TemplateProcessing", **pieces, "special_tokens": inserted}
+
+
 @functools.cache
-def hugging_face_files(chat_template: str | None = None) -> dict[str, str]:
-    """The same encoding as the files of `transformers`' GPT2Tokenizer, by name: OpenAI's two, and a short config.
+def _spell_vocabulary() -> tuple[dict[str, int], list[str]]:
+    """OpenAI's two files: the ids by the tokens' spelling, and the merges.
 
     These write each byte as a printable character, and the ranks as a list of merges: the two tokens that a longer one
     is merged from (Sennrich et al., 2016).
@@ -90,20 +158,7 @@ def hugging_face_files(chat_template: str | None = None) -> dict[str, str]:
 
     ranks = {gpt2().decode_single_token_bytes(i): i for i in range(VOCAB_SIZE - 1)}
     merges = [" ".join(map(spell, _halves(token, ranks))) for token in ranks if len(token) > 1]
-    vocabulary = {spell(token): rank for token, rank in ranks.items()} | {ENDOFTEXT: END}
-    config = {
-        "tokenizer_class": "GPT2Tokenizer",
-        "bos_token": ENDOFTEXT,
-        "eos_token": ENDOFTEXT,
-        "unk_token": ENDOFTEXT,
-    }
-    if chat_template is not None:
-        config["chat_template"] = chat_template
-    return {
-        "vocab.json": json.dumps(vocabulary),
-        "merges.txt": "\n".join(["#version: 0.2", *merges, ""]),
-        "tokenizer_config.json": json.dumps(config),
-    }
+    return {spell(token): rank for token, rank in ranks.items()} | {ENDOFTEXT: END}, merges
 
 
 def _halves(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:

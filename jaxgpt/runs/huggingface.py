@@ -19,6 +19,7 @@ import safetensors
 import safetensors.numpy
 from jax.sharding import Mesh
 
+from jaxgpt.data.tokenizer import END, PAD_ID
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import new_folder
 from jaxgpt.models.base import HuggingFaceTensors, Model, architecture, shapes
@@ -96,8 +97,8 @@ def save_hf(
 
     The folder is there when all is written.
 
-    With a head for labels it is transformers' class ForSequenceClassification, which `load_hf` does not read. The class
-    looks for the last token that is not padding, and gives our logits for a text's tokens and <|endoftext|>.
+    With a head for labels it is transformers' class ForSequenceClassification, whose head reads the last token that is
+    not padding: it gives our logits for a text's tokens and <|endoftext|>.
 
     Args:
       labels: the names that the head's logits have, as many as it has.
@@ -123,13 +124,14 @@ def save_hf(
     config = {name: getattr(model.config, ours) for name, ours in layout.sizes.items()}
     config |= {"model_type": layout.model_type} | {name: allowed[0] for name, allowed in layout.required.items()}
     config |= {HF_TIED_KEY: not model.config.untied_head}
-    end = 50256 if model.config.vocab_size > 50256 else None  # <|endoftext|>
-    config |= {"architectures": [layout.causal_lm], "bos_token_id": end, "eos_token_id": end, "dtype": "float32"}
+    end, pad = (END, PAD_ID) if model.config.vocab_size > END else (None, 0)
+    config |= {"architectures": [layout.causal_lm], "dtype": "float32"}
+    config |= {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     if model.config.n_labels:
         by_id = dict(zip(range(model.config.n_labels), labels, strict=True))
         config |= {"architectures": [layout.classifier], "num_labels": len(by_id), "id2label": by_id}
         config |= {"label2id": {label: number for number, label in by_id.items()}}
-        config |= {"pad_token_id": 0}  # any but <|endoftext|>, which ends a text; 0 is what examples.py fills up with
+        config |= {"pad_token_id": pad}  # not <|endoftext|>, which ends a text
     texts = {"config.json": json.dumps(config, indent=2) + "\n"} | dict(others or {})
     require_utf8(folder)
     with new_folder(folder) as new:

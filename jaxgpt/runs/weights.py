@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgpt import console
+from jaxgpt.data.config import DataConfig
 from jaxgpt.data.tokenizer import VOCAB_SIZE
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config, HuggingFaceConfig, ModelConfig
@@ -37,7 +38,8 @@ class WeightsRef:
       folder: where they are; None for a model on the hub.
       step: a run's checkpoint; None: the newest.
       base: the weights that a run's adapters adapt; None: it has no adapters.
-      labels: the names of a run's labels, if it was trained on labels.
+      labels: the names of its labels, if it has a head for them.
+      T: the most tokens of a text that gets a label; None without labels.
       data_kind: the kind of a run's data: "text", "completions", "labels" or another.
       is_chat: whether a run's data is conversations.
     """
@@ -49,6 +51,7 @@ class WeightsRef:
     step: int | None = None
     base: str | None = None
     labels: tuple[str, ...] = ()
+    T: int | None = None
     data_kind: str = "text"
     is_chat: bool = False
 
@@ -91,8 +94,9 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
         return WeightsRef(name, _parse_hf_config(path, content), is_run, folder)
     config, labels = _parse_run_config(path, content), content.get("labels", ())
     base = content.get("base", content.get("init_from")) if config.lora else None
+    T = _read_T(path, content, config) if labels else None
     is_chat = _read_bool(path, content, "is_chat", False)
-    return WeightsRef(name, config, is_run, folder, step, base, tuple(labels), _data_kind(content), is_chat)
+    return WeightsRef(name, config, is_run, folder, step, base, tuple(labels), T, _data_kind(content), is_chat)
 
 
 def resolve_text_weights(name_or_folder: str | Path) -> WeightsRef:
@@ -146,6 +150,13 @@ def _parse_run_config(path: Path, content: dict[str, Any]) -> ModelConfig:
         raise CheckpointError(f"{path}: adapters of rank {adapters['lora']}, and no init_from that they adapt")
     adapters = {name: value for name, value in adapters.items() if name in fields}
     return dataclasses.replace(config, **adapters, n_labels=len(labels))
+
+
+def _read_T(path: Path, content: dict[str, Any], config: ModelConfig) -> int:
+    T = content.get("T", DataConfig.T)
+    if type(T) is not int or not 1 <= T <= config.block_size:
+        raise CheckpointError(f"{path}: T is {T!r:.40}, and must be a whole number, from 1 to {config.block_size:,}")
+    return T
 
 
 def _data_kind(content: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from jaxgpt.runs.huggingface import load, load_hf, save_hf
 from jaxgpt.runs.weights import resolve_weights
 from tests.support import golden
 
-FILES = ["config.json", "merges.txt", "model.safetensors", "tokenizer_config.json", "vocab.json"]
+FILES = ["config.json", "merges.txt", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.json"]
 
 
 @pytest.fixture(scope="module")

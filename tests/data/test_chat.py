@@ -84,7 +84,7 @@ def tokenizer(tmp_path_factory):
     transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
     pytest.importorskip("jinja2")
     folder = tmp_path_factory.mktemp("tokenizer")
-    for name, content in hugging_face_files(CHAT_TEMPLATE).items():
+    for name, content in hugging_face_files(1024, chat_template=CHAT_TEMPLATE).items():
         (folder / name).write_text(content, encoding="utf-8")
     return transformers.AutoTokenizer.from_pretrained(folder)
 

@@ -62,12 +62,12 @@ def test_the_files_for_transformers_are_those_of_openai():
     """To the byte: tiktoken knows the hashes of vocab.json (encoder.json) and merges.txt (vocab.bpe)."""
     tiktoken_source = inspect.getsource(tiktoken_ext.openai_public.gpt2)
     for name in ("vocab.json", "merges.txt"):
-        assert hashlib.sha256(hugging_face_files()[name].encode()).hexdigest() in tiktoken_source
+        assert hashlib.sha256(hugging_face_files(1024)[name].encode()).hexdigest() in tiktoken_source
 
 
 def test_transformers_reads_the_same_tokens(tmp_path):
     transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
-    for name, content in hugging_face_files().items():
+    for name, content in hugging_face_files(1024).items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     reference = transformers.AutoTokenizer.from_pretrained(tmp_path)
     topics = "\n".join(pydoc_data.topics.topics.values())[:200_000]
@@ -78,4 +78,4 @@ def test_transformers_reads_the_same_tokens(tmp_path):
     ):
         ids = gpt2().encode(text, allowed_special="all")
         assert reference(text)["input_ids"] == ids and reference.decode(ids) == text
-    assert reference.eos_token_id == 50256
+    assert (reference.eos_token_id, reference.pad_token_id, reference.model_max_length) == (50256, 50256, 1024)

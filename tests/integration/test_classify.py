@@ -64,6 +64,14 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def exported(folder, tmp_path_factory):
+    """The folder that `jaxgpt export` makes of the run with adapters."""
+    out = tmp_path_factory.mktemp("exported") / "hf"
+    assert run("export", folder / "lora", out) == 0
+    return out
+
+
 def rows(out):
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
@@ -175,28 +183,31 @@ def test_predictions_come_in_the_order_of_the_file(folder, tmp_path, capsys):
 # ---- For transformers
 
 
-def test_an_exported_run_is_the_same_in_transformers(folder, tmp_path, capsys):
-    torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
+PAIRS = [("so so " * 6, "film"), ("film", "so so " * 6), ("nice film " * 5, "awful film " * 5), ("the", "film")]
+
+
+def predictions(folder, records, tmp_path):
+    """What `jaxgpt predict` says of records: labels, and probabilities by label."""
+    out = tmp_path / "predicted.jsonl"
+    out.unlink(missing_ok=True)
+    assert run("predict", folder, "--data", write(tmp_path / "asked.jsonl", records), "--out", out) == 0
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 3}], ids=str)
+def test_a_pipeline_of_transformers_predicts_what_predict_does(folder, exported, options, tmp_path):
+    """Texts that are too long, end in the padding's spelling or in a literal <|endoftext|>, and pairs."""
+    pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
     transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
-    assert run("export", folder / "lora", tmp_path / "hf") == 0
-    said = capsys.readouterr().out
-    assert f"transformers.pipeline('text-classification', '{tmp_path}/hf')('A text.<|endoftext|>')\n" in said
-    theirs = transformers.GPT2ForSequenceClassification.from_pretrained(tmp_path / "hf").eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
-    records = [{"text": text} for text in ("awful!", "fine, nice film", "so!!")]
-    ids = [tokenizer(record["text"] + "<|endoftext|>")["input_ids"] for record in records]
-    x = torch.zeros((3, max(map(len, ids))), dtype=torch.long)
-    for row, each in enumerate(ids):
-        x[row, : len(each)] = torch.tensor(each)
-    with torch.no_grad():
-        logits = theirs(x).logits.numpy()
-    ours = by_hand(folder / "lora", records)
-    np.testing.assert_allclose(logits, ours, atol=1e-4)
-    labels = resolve_weights(folder / "lora").labels
-    assert [theirs.config.id2label[k] for k in range(3)] == list(labels)
-    tell = transformers.pipeline("text-classification", str(tmp_path / "hf"), device="cpu")
-    (told,) = tell("so!!<|endoftext|>")
-    assert told["label"] == labels[ours[2].argmax()]
+    texts = ["so!!", "awful film", "the film " * 30, "fine<|endoftext|>", "<|endoftext|>", "nice \u00ff", "odd", "!!!"]
+    records = [{"text": text} for text in texts] + [{"text_a": a, "text_b": b} for a, b in PAIRS]
+    expected = predictions(folder / "lora", records[:8], tmp_path) + predictions(folder / "lora", records[8:], tmp_path)
+    classify = transformers.pipeline("text-classification", str(exported), truncation=True, device="cpu", top_k=None)
+    found = classify([*texts, *({"text": a, "text_pair": b} for a, b in PAIRS)], **options)
+    for ours, theirs in zip(expected, found, strict=True):
+        assert ours["label"] == theirs[0]["label"]
+        assert {each["label"]: pytest.approx(each["score"], abs=1e-5) for each in theirs} == ours["probabilities"]
+    assert len({json.dumps(each) for each in expected}) == len(expected)  # no two are alike
 
 
 # ---- Wrong input
