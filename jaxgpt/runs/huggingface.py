@@ -3,20 +3,17 @@
 What an architecture is called there, its config and its file say: configs.HuggingFaceConfig, base.HuggingFaceTensors.
 """
 
-import contextlib
 import dataclasses
+import itertools
 import json
 import math
-import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
 from jax.sharding import Mesh
 
 from jaxgpt.data.tokenizer import END, PAD_ID
@@ -29,11 +26,9 @@ from jaxgpt.models.lora import combine, merge, partition, with_base_weights
 from jaxgpt.runs.checkpoint import restore_weights
 from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.folder import require_utf8
+from jaxgpt.runs.tensors import WEIGHTS, Tensor, find_files, find_tensors, save
 from jaxgpt.runs.weights import HF_TIED_KEY, WeightsRef, resolve_weights
 from jaxgpt.runtime.mesh import single_device, with_shardings
-
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
@@ -136,11 +131,11 @@ def save_hf(
     require_utf8(folder)
     with new_folder(folder) as new:
         try:
-            safetensors.numpy.save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+            save(tensors, new / WEIGHTS)
             for name, text in texts.items():
                 (new / name).write_text(text, encoding="utf-8")
             shutil.copymode(new / "config.json", new / WEIGHTS)  # safetensors makes it its owner's alone
-        except (OSError, safetensors.SafetensorError) as error:
+        except OSError as error:
             raise CheckpointError(f"{folder}: the model could not be written ({error}); make room or mend it") from None
 
 
@@ -154,25 +149,6 @@ def _as_tensors(path: tuple, values: np.ndarray, config: ModelConfig) -> list[tu
 
 
 # ---- Reading, a tensor at a time: it takes no more memory than the model and one tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class _Tensor:
-    """A tensor in a file, not read yet."""
-
-    file: Path
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    def read(self, to: np.ndarray) -> None:
-        # A file is opened for each of its tensors because the pages of one that stays open stay in memory.
-        with _open_safetensors(self.file) as tensors:
-            values = tensors.get_tensor(self.name)
-        with np.errstate(over="ignore"):  # of float64; the next line sees it
-            to[:] = values
-        if not np.isfinite(to.sum(dtype=np.float64)):  # finite float32 numbers can't reach float64's infinity
-            raise CheckpointError(f"{self.file}: tensor {self.name} has numbers that are not finite; use another model")
 
 
 def _read(folder: Path, like: Model) -> Model:
@@ -198,45 +174,20 @@ def _buffer(shape: tuple[int, ...]) -> np.ndarray:
     return memory[start : start + size].view(np.float32).reshape(shape)
 
 
-def _tensors(folder: Path, hf: HuggingFaceTensors) -> dict[str, _Tensor]:
+def _tensors(folder: Path, hf: HuggingFaceTensors) -> dict[str, Tensor]:
     """The tensors of a folder, by the names that transformers gives them now."""
-    tensors: dict[str, _Tensor] = {}
-    for file in _files(folder):
-        with _open_safetensors(file) as content:
-            for stored in content.keys():  # noqa: SIM118 -- it is no dict
-                part = content.get_slice(stored)
-                name = stored.removeprefix(hf.prefix)
-                if not hf.skipped.fullmatch(name):
-                    name = name if name == hf.head else hf.prefix + name
-                    if name in tensors:
-                        raise CheckpointError(f"{folder}: tensor {stored} is there twice; copy the model again")
-                    tensors[name] = _Tensor(file, stored, tuple(part.get_shape()), part.get_dtype())
+    tensors: dict[str, Tensor] = {}
+    for tensor in itertools.chain.from_iterable(map(find_tensors, find_files(folder))):
+        name = tensor.name.removeprefix(hf.prefix)
+        if not hf.skipped.fullmatch(name):
+            name = name if name == hf.head else hf.prefix + name
+            if name in tensors:
+                raise CheckpointError(f"{folder}: tensor {tensor.name} is there twice; copy the model again")
+            tensors[name] = tensor
     return tensors
 
 
-def _files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
-    if (folder / INDEX).exists():
-        try:
-            names = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
-            if not all(re.fullmatch(r"[\w.-]+", name) for name in names):
-                raise ValueError(f"{names} are not all names of files beside it")
-            return [folder / name for name in sorted(names)]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise CheckpointError(
-                f"{folder / INDEX}: no index of safetensors files ({error!r}); write it again"
-            ) from None
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt"))
-    if pickles:
-        raise CheckpointError(
-            f"{folder}: no {WEIGHTS} there, and {pickles[0]} is a pickle, which can run any code when it is read; "
-            "convert it where you trust it, with save_pretrained of transformers"
-        )
-    raise CheckpointError(f"{folder}: no {WEIGHTS} there, nor {INDEX}; save_pretrained of transformers writes it")
-
-
-def _require_tensors(folder: Path, tensors: dict[str, _Tensor], like: Model, hf: HuggingFaceTensors) -> None:
+def _require_tensors(folder: Path, tensors: dict[str, Tensor], like: Model, hf: HuggingFaceTensors) -> None:
     """Refuse tensors that are missing, of another shape or dtype, or not the model's."""
     title, expected = like.config.title, {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(like):
@@ -256,15 +207,7 @@ def _require_tensors(folder: Path, tensors: dict[str, _Tensor], like: Model, hf:
         )
     expected[hf.head] = expected[hf.embedding]
     for name, tensor in tensors.items():
-        if tensor.shape != expected[name]:
-            raise CheckpointError(
-                f"{tensor.file}: tensor {tensor.name} has shape {tensor.shape}, "
-                f"and by config.json it has {expected[name]}"
-            )
-        if tensor.dtype not in FLOATS:
-            raise CheckpointError(
-                f"{tensor.file}: tensor {tensor.name} is {tensor.dtype}; {', '.join(FLOATS)} are read"
-            )
+        tensor.require(expected[name])
     if hf.head in tensors and not like.config.untied_head:
         embedding = tensors[hf.embedding]
         head, tied = np.empty(embedding.shape, np.float32), np.empty(embedding.shape, np.float32)
@@ -278,13 +221,3 @@ def _require_tensors(folder: Path, tensors: dict[str, _Tensor], like: Model, hf:
 
 def _and_more(names: list[str]) -> str:
     return f", and {len(names) - 1} more" if len(names) > 1 else ""
-
-
-@contextlib.contextmanager
-def _open_safetensors(file: Path) -> Iterator[safetensors.safe_open]:
-    try:
-        with safetensors.safe_open(file, framework="numpy") as tensors:
-            yield tensors
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"{file}: corrupt, or no safetensors file ({reason}); copy it again") from None
