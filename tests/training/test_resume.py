@@ -15,7 +15,7 @@ from jaxgpt.data.text import Text, Windows
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import SIZES, GPT2Config
 from jaxgpt.training.config import RECIPES, Preset, RunConfig, TrainConfig
-from jaxgpt.training.resume import load_run_config, require_compatible, require_shape, resume_command, run_signature
+from jaxgpt.training.resume import load_run_config, require_compatible, require_weights, resume_command, run_signature
 
 
 def test_weights_to_begin_with_set_the_shape_and_what_goes_with_it():
@@ -24,10 +24,10 @@ def test_weights_to_begin_with_set_the_shape_and_what_goes_with_it():
     assert (config.preset.size, config.model.n_layer, config.model.n_embd) == ("gpt2-medium", 24, 1024)
     assert config.optimizer.lr == 3e-4
     assert resume_command(config) == "python -m jaxgpt train --recipe gpt3 --init-from x --B 4 --T 32"
-    require_shape(config, medium)
+    require_weights(config, medium)
     config = TrainConfig.from_preset(Preset(init_from="x"), odd)
     assert (config.model.n_layer, config.model.block_size, config.data.T) == (1, 16, 16)  # the default of T must fit
-    require_shape(config, odd)
+    require_weights(config, odd)
 
 
 def test_heads_are_added_to_what_predicts_the_next_token():
@@ -36,16 +36,16 @@ def test_heads_are_added_to_what_predicts_the_next_token():
     for n in (1, 2, 4, 6):
         config = TrainConfig.from_preset(Preset(init_from="x", predict_tokens=n), weights)
         assert (config.model.n_layer, config.model_config().depth, config.model.untied_head) == (8 + n, 9, True)
-        require_shape(config, weights)
+        require_weights(config, weights)
         more = f" --predict-tokens {n}" if n > 1 else ""
         assert resume_command(config) == f"python -m jaxgpt train --init-from x{more} --B 4 --T 32"
     assert TrainConfig.from_preset(Preset(init_from="x", predict_tokens=4), weights).preset.size == "gpt2"
     with pytest.raises(UsageError, match="--untied-head False: --init-from x has True; leave --untied-head out"):
-        require_shape(config.replace(untied_head=False), weights)
+        require_weights(config.replace(untied_head=False), weights)
     with pytest.raises(UsageError, match="--n-layer 12: --init-from x makes it 14; leave --n-layer out"):
-        require_shape(config.replace(n_layer=12), weights)
+        require_weights(config.replace(n_layer=12), weights)
     with pytest.raises(UsageError, match="--predict-tokens 6: --init-from has weights for 4, and adapters"):
-        require_shape(config.replace(lora=2), weights)
+        require_weights(config.replace(lora=2), weights)
 
 
 def test_a_run_whose_rows_were_packed_in_the_order_of_the_file_is_refused(write):
