@@ -20,11 +20,12 @@ from pathlib import Path
 
 from jaxgpt import console
 from jaxgpt.errors import RetryableError, UsageError, require
+from jaxgpt.runtime.process_number import claim
 
 HEARTBEAT_S = 30  # without a heartbeat of a process, the others take it for lost
 START_S = 300  # for all processes to appear
 GONE = "another process of this run is gone or hangs; run the same command again in every process to resume"
-ABSENT = "not all processes started within five minutes; start all of them, and check --coordinator"
+ABSENT = "not all processes started within five minutes; start all, each with its own --process-id; check --coordinator"
 _abort_message = GONE  # printed when JAX ends this process
 
 
@@ -105,6 +106,11 @@ def distributed_context(process: ProcessInfo, out: Path) -> Iterator[Path]:
         yield out
         return
     stack = contextlib.ExitStack()
+
+    def leave(error: BaseException) -> None:
+        stack.close()
+        os._exit(print_error(error))
+
     try:
         process_dir = out
         if process.id > 0:
@@ -117,12 +123,11 @@ def distributed_context(process: ProcessInfo, out: Path) -> Iterator[Path]:
         if process.id > 0:
             devnull = stack.enter_context(open(os.devnull, "w"))  # noqa: SIM115 -- the stack closes it
             stack.enter_context(contextlib.redirect_stdout(devnull))
-        _initialize(process)
+        with claim(out, process.id, leave):
+            _initialize(process)
         yield process_dir
     except BaseException as error:
-        # JAX would wait for the others at the exit, and they for us: they learn of it by our absence.
-        stack.close()
-        os._exit(print_error(error))
+        leave(error)  # JAX would wait for the others at the exit, and they for us: they learn of it by our absence
     stack.close()
 
 

@@ -290,8 +290,19 @@ def test_a_part_that_can_not_be_written_or_read(folder):
 @pytest.mark.slow
 def test_a_process_that_never_comes(folder):
     ((code, _, err),) = run(folder, 2, "--out", "run", only=[0], preludes={0: "distributed.START_S = 3"})
-    assert code == 75 and err.startswith("error: not all processes started within five minutes; start all of them")
+    assert code == 75 and err.startswith("error: not all processes started within five minutes; start all, each w")
     assert "DEADLINE" in (folder / "run" / "runtime-0.log").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_with_one_number_end_at_once(folder):
+    """Process 0 is not there, for which they would wait five minutes."""
+    ended = run(folder, 2, "--out", "run", only=[1, 1])
+    remedy = "start all of them again, each with its own --process-id\n"
+    assert sorted((code, err) for code, _, err in ended) == [
+        (75, f"error: --process-id 1: another process of this run has that number; {remedy}"),
+        (75, f"error: two processes of this run have the same number; {remedy}"),
+    ]
 
 
 @pytest.mark.slow
