@@ -1,23 +1,33 @@
-"""A short form of tests/support/refusals.py: a part of its commands, in this process."""
+"""A short form of tests/support/refusals.py, in this process."""
 
 import contextlib
+
+import pytest
 
 from jaxgpt.runtime import device
 from tests.support import refusals
 
 
-def test_a_refusal_touches_nothing(tmp_path, monkeypatch):
+@pytest.fixture
+def filled(tmp_path, monkeypatch):
+    """The folder of the sweeps, as the current one."""
     monkeypatch.setattr(device, "nvidia_gpus", lambda: 0)
+    refusals.fill(tmp_path)
     with contextlib.chdir(tmp_path):
-        refusals.fill(tmp_path)
-        lines = refusals.quick()[::4] + refusals.WITH_JAX.strip().splitlines()[::5]
-        counts, wrong = refusals.sweep(lines)
-        assert wrong == [] and counts.total() == len(lines) > 40
+        yield tmp_path
 
 
-def test_an_output_that_is_an_input_is_refused(tmp_path):
-    with contextlib.chdir(tmp_path):
-        refusals.fill(tmp_path)
-        lines = refusals.pairs(tmp_path)[::8]
-        counts, wrong = refusals.sweep(lines)
-        assert wrong == [] and counts.total() == len(lines) > 60
+def test_a_refusal_touches_nothing(filled):
+    counts, wrong = refusals.sweep(lines := refusals.quick()[::6])
+    assert wrong == [] and counts.total() == len(lines) > 30
+
+
+def test_an_output_that_is_an_input_is_refused(filled):
+    counts, wrong = refusals.sweep(lines := refusals.pairs(filled)[::16])
+    assert wrong == [] and counts.total() == len(lines) > 40
+
+
+@pytest.mark.slow
+def test_a_refusal_that_takes_jax_touches_nothing_either(filled):
+    counts, wrong = refusals.sweep(lines := refusals.WITH_JAX.strip().splitlines())
+    assert wrong == [] and counts.total() == len(lines) > 20
