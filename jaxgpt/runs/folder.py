@@ -57,7 +57,7 @@ def _is_early(child: Path) -> bool:
     return bool(EARLY.fullmatch(child.name)) or (child.name == "log.jsonl" and child.stat().st_size == 0)
 
 
-def _is_checkpoint(folder: Path) -> bool:
+def is_checkpoint(folder: Path) -> bool:
     """Whether a run of ours wrote this folder, which has the name of a checkpoint; or it is empty, as after a kill."""
     if folder.is_symlink() or not folder.is_dir():
         return False
@@ -113,6 +113,7 @@ class RunLock:
         """Make and lock the folder anew if it was moved or deleted, and say whether it was."""
         if self._locks and self._locks[-1].is_at(self._out):
             return False
+        require_run_folder(self._out)  # not another program's, which has that name by now
         with report_write_errors(self._out):
             self._out.mkdir(parents=True, exist_ok=True)
             self._locks.append(Lock(self._out))
@@ -158,7 +159,7 @@ def find_old_run(out: Path) -> tuple[list[Path], list[Path]]:
     """
     children = sorted((out / "checkpoints").iterdir()) if (out / "checkpoints").is_dir() else []
     named = [child for child in children if re.fullmatch(r"0|[1-9]\d*", child.name)]
-    if foreign := [child for child in named if not _is_checkpoint(child)]:
+    if foreign := [child for child in named if not is_checkpoint(child)]:
         raise UsageError(f"--fresh: {foreign[0]} is no checkpoint of jaxgpt's; move it away, or choose another --out")
     leftovers = (child for child in children if LEFTOVER.fullmatch(child.name))
     old = [*named, *(child for child in leftovers if child.is_dir() and not child.is_symlink())]

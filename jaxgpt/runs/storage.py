@@ -17,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxgpt.errors import CheckpointError, JaxgptError
-from jaxgpt.runs.folder import TMP
+from jaxgpt.runs.folder import TMP, is_checkpoint
 from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint
 from jaxgpt.runs.restore import list_steps, read_on_all_processes
 from jaxgpt.runtime.distributed import all_processes
@@ -29,15 +29,16 @@ VERSIONS = {"jax": jax.__version__, "orbax-checkpoint": ocp.__version__}
 
 
 class KeepNewestAndBest(ocp.checkpoint_managers.PreservationPolicy):
-    """Which checkpoints stay: the newest, and the best of those that were measured and saved."""
+    """Which checkpoints stay: the newest, the best of those that were measured and saved, and what is no run's."""
 
     def __init__(self) -> None:
         self.best: list[int] = []  # steps, each better than those before it; the saving of one may fail
+        self.foreign: list[int] = []  # numbers of what others have put there
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        n_old, steps = len(checkpoints) - KEEP, {checkpoint.step for checkpoint in checkpoints}
+        n_old, steps = len(checkpoints) - KEEP, [checkpoint.step for checkpoint in checkpoints]
         best = next((step for step in reversed(self.best) if step in steps), None)
-        return [index >= n_old or checkpoint.step == best for index, checkpoint in enumerate(checkpoints)]
+        return [index >= n_old or step == best or step in self.foreign for index, step in enumerate(steps)]
 
 
 class Storage:
@@ -117,6 +118,7 @@ class Storage:
         )
         try:
             self._clear()
+            self._keep.foreign = [step for step in self.steps() if not is_checkpoint(self.folder / str(step))]
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         except OSError as error:
             raise CheckpointError(f"{self.folder}: {error.strerror}; choose another --out") from None

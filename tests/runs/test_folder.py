@@ -241,6 +241,13 @@ def test_a_folder_that_was_moved_is_made_and_held_again(tmp_path):
         assert "another run is training there" in done.stderr
     with RunLock(out), RunLock(tmp_path / "moved"):
         pass
+    with RunLock(out) as lock:
+        out.rename(tmp_path / "moved again")
+        out.mkdir()
+        (out / "config.json").write_text("another program's")
+        with pytest.raises(UsageError, match=r"config\.json is there, and no run of jaxgpt's"):
+            lock.reacquire_if_moved()
+        assert [path.name for path in out.iterdir()] == ["config.json"]
 
 
 def test_the_starts_of_a_run_are_kept_but_those_that_were_done_again(tmp_path):

@@ -30,6 +30,18 @@ def test_the_newest_three_and_the_best_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "5", "6", "7"]
 
 
+def test_what_others_have_put_there_under_a_number_stays(tmp_path):
+    (tmp_path / "run" / "1" / "default").mkdir(parents=True)  # another program's checkpoint
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run" / "2").symlink_to(tmp_path / "elsewhere")
+    before = snapshot(tmp_path / "run" / "1")
+    with Storage(tmp_path / "run") as checkpoints:
+        for step in range(3, 9):
+            checkpoints.write(step, STATE, {})
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["1", "2", "6", "7", "8"]
+    assert snapshot(tmp_path / "run" / "1") == before
+
+
 def test_a_save_that_fails_is_told_once_and_tried_again(two):
     """The folder becomes a file; the pauses between attempts double."""
     folder = two
