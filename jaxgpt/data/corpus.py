@@ -18,7 +18,7 @@ import numpy as np
 from jaxgpt.console import program
 from jaxgpt.data.cache import cache_folder, write_atomically
 from jaxgpt.data.documents import BYTE_ORDER_MARK, require_text_format, split_documents
-from jaxgpt.data.records import JSON_LINES, read_jsonl, require_text
+from jaxgpt.data.records import JSON_LINES, parse_jsonl, require_text
 from jaxgpt.data.shards import HEADER_BYTES, TOKEN, Tokens, header, map_file, open_split
 from jaxgpt.data.tokenizer import END, ENDOFTEXT, VOCAB_SIZE, encode
 from jaxgpt.errors import DataError
@@ -94,7 +94,7 @@ def _text_corpus(name: str, content: bytes, cache: Path) -> Corpus:
         corpus = check_tokens(name, map_file(cached))
         if file.read(HEADER_BYTES)[DIGEST_BYTES] == bytes.fromhex(corpus.fingerprint):
             return corpus
-    tokens = _tokenize_json_lines(name) if is_jsonl else _tokenize_file(name, content)
+    tokens = _tokenize_json_lines(name, content) if is_jsonl else _tokenize_file(name, content)
     corpus = check_tokens(name, tokens)
     with contextlib.suppress(OSError):  # a cache that can't be written costs the next start a second, nothing else
         signed_header = bytearray(header(len(tokens)))
@@ -115,8 +115,8 @@ def _require_unprepared(data: str, split: str) -> None:
         raise DataError(f"{data}: {problem} make tokens of it: {command}; then give --data {tokens}")
 
 
-def _tokenize_json_lines(name: str) -> np.ndarray:
-    records = read_jsonl(name)
+def _tokenize_json_lines(name: str, content: bytes) -> np.ndarray:
+    records = parse_jsonl(name, content)
     return tokenize_documents([require_text(f"{name}, line {line}", record, "text") for line, record in records])
 
 

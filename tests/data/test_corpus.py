@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +168,20 @@ def test_json_lines_of_texts_are_documents(tmp_path, cache):
     (tmp_path / "b.jsonl").write_text('{"text": "One."}\n{"title": "Two."}\n')
     with pytest.raises(DataError, match=r"b.jsonl, line 2: no field 'text'"):
         corpus.load(str(tmp_path / "b.jsonl"))
+
+
+def test_what_was_hashed_is_tokenized(tmp_path, monkeypatch):
+    """Also where another process changes the file meanwhile: the cache goes by the hash."""
+    path, read_bytes = tmp_path / "a.jsonl", Path.read_bytes
+    path.write_text('{"text": "One."}')
+
+    def read_and_change(path):
+        content = read_bytes(path)
+        path.write_text('{"text": "Two."}')
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_change)
+    assert gpt2().decode(corpus.load(str(path)).tokens.tolist()) == "<|endoftext|>One."
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
