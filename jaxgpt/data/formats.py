@@ -36,7 +36,8 @@ def parse_examples(
         raise UsageError(f"{fields}: an example has {accepted}; give the names of one of these")
     line, record = next(parse_records(path, content))
     where = f"{path}, line {line}"
-    if "text" in record and not renamed and not _matching(record, kinds):
+    ours = rename_fields(record, renamed)
+    if "text" in ours and not renamed and not _matching(ours, kinds):
         raise DataError(f"{where}: {_describe_unlabelled(path)}")
     kind, _ = _recognize(where, record, kinds, renamed)
     return kind, _parse(path, content, kind, renamed)

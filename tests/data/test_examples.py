@@ -39,10 +39,11 @@ def test_texts_and_their_labels(write):
     [
         ("a.csv", 'label,text\nno,"a, ""b"""\n\nyes,"two\nlines"\nno,c\n'),
         ("a.csv", '\ufefflabel,text\r\nno,"a, ""b"""\r\nyes,"two\nlines"\r\nno,c\r\n'),
+        ("a.csv", 'Label ,text\nno,"a, ""b"""\nyes,"two\nlines"\nno,c\n'),
         ("a.jsonl", '{"text": "a, \\"b\\"", "label": "no"}\n{"text": "two\\nlines", "label": " yes"}\n'
          '\n{"text": "c", "label": "no"}'),
     ],
-    ids=["commas", "as Excel writes them", "JSONL"],
+    ids=["commas", "as Excel writes them", "capitals", "JSONL"],
 )  # fmt: skip
 def test_the_same_examples_in_any_format(write, name, content):
     (loaded,) = examples.load(write(name, content), B=3, T=16)
