@@ -35,10 +35,9 @@ def parse_examples(
     if not kinds:
         raise UsageError(f"{fields}: an example has {accepted}; give the names of one of these")
     line, record = next(parse_records(path, content))
-    where = f"{path}, line {line}"
-    ours = rename_fields(record, renamed)
+    where, ours = f"{path}, line {line}", rename_fields(record, renamed)
     if "text" in ours and not renamed and not _matching(ours, kinds):
-        raise DataError(f"{where}: {_describe_unlabelled(path)}")
+        raise DataError(f"{where}: {_describe_unlabelled(path, record)}")
     kind, _ = _recognize(where, record, kinds, renamed)
     return kind, _parse(path, content, kind, renamed)
 
@@ -80,21 +79,24 @@ def _matching(record: dict[str, Any], kinds: Sequence[ExampleKind]) -> list[Exam
     return [kind for kind in kinds if record.keys() >= set(kind.fields)]
 
 
-def _describe_unlabelled(path: str) -> str:
-    command = shlex.join([path, "--out", f"data/{Path(path).stem}"])
-    return f"a text without a label; add labels, or make tokens of the texts: {program('prepare')} {command}"
+def _describe_unlabelled(path: str, record: dict[str, Any]) -> str:
+    command = f"{program('prepare')} {shlex.join([path, '--out', f'data/{Path(path).stem}'])}"
+    return f"{_found(record)}, and none is a label; name it with --label-field, or make tokens of the texts: {command}"
+
+
+def _found(record: dict[str, Any]) -> str:
+    return f"its fields are {', '.join(map(repr, record)) or 'none':.200}"
 
 
 def _describe_mismatch(
     record: dict[str, Any], kinds: Sequence[ExampleKind], matching: Sequence[ExampleKind], renamed: dict[str, str]
 ) -> str:
-    found = f"its fields are {', '.join(map(repr, record)) or 'none':.200}"
     fields = {field for kind in matching or kinds for field in kind.fields}
     flags = [f"--{flag.replace('_', '-')}" for flag in vars(USUAL_FIELDS) if flag.removesuffix("_field") in fields]
     hint = f"name them with {', '.join(flags)}" if flags else "rename them"
     if matching:
-        return f"{found}, and an example has {_describe(matching)}, not both; {hint}, or remove one"
-    return f"{found}, and an example has {_describe(kinds, renamed)}; {hint}; a plain text is a .txt file"
+        return f"{_found(record)}, and an example has {_describe(matching)}, not both; {hint}, or remove one"
+    return f"{_found(record)}, and an example has {_describe(kinds, renamed)}; {hint}; a plain text is a .txt file"
 
 
 def _describe(kinds: Sequence[ExampleKind], renamed: dict[str, str] | None = None) -> str:

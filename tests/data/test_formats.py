@@ -44,6 +44,10 @@ def test_fields_may_have_blanks_and_capitals(write, header):
     assert read(path) == [([("a", False), (" b", True)], "")]
 
 
+def test_a_label_may_have_blanks_and_capitals(write):
+    assert read(write("a.csv", "Text, LABEL\nx,1\n")) == [([("x", False)], "1")]
+
+
 @pytest.mark.parametrize(
     "fields, record, expected",
     [
