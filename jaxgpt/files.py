@@ -227,13 +227,20 @@ def write_whole(path: Path, content: str, new: bool = False) -> None:
         path.write_text(content, encoding="utf-8")
         return
     path = path.resolve()  # a link stays one
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with new_file(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
         if path.exists():
             if new:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
             shutil.copymode(path, temporary)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A context that gives a file to write; at its end that gets the name of `path`. An error leaves what was there."""
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")  # hosts may share the folder
+    try:
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

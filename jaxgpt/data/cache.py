@@ -1,9 +1,10 @@
 """The cache folder. Everything in it can be computed again."""
 
 import os
-import socket
 import tempfile
 from pathlib import Path
+
+from jaxgpt.files import new_file
 
 
 def cache_folder() -> Path:
@@ -23,9 +24,5 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
       OSError: it can't be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")  # hosts may share the folder
-    try:
+    with new_file(path) as temporary:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

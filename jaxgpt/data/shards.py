@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxgpt.data.tokenizer import RANKS_SHA256
 from jaxgpt.errors import DataError
+from jaxgpt.files import new_file
 
 FORMAT, VERSION = "jaxgpt-tokens", 1
 META = "meta.json"
@@ -256,19 +257,14 @@ def _pieces(parts: Iterable[np.ndarray], tokens_per_shard: int) -> Iterable[tupl
 
 def _write_shard(path: Path, pieces: Iterable[np.ndarray]) -> tuple[int, str]:
     """Write one file; returns its number of tokens and its SHA-256."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w+b") as file:
-            file.write(header(0))  # its count comes last
-            count = sum(file.write(piece.tobytes()) // TOKEN.itemsize for piece in pieces)
-            file.seek(0)
-            file.write(header(count))
-            file.seek(0)
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())  # meta.json, which comes last, must not survive a power cut that this does not
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(path) as temporary, temporary.open("w+b") as file:
+        file.write(header(0))  # its count comes last
+        count = sum(file.write(piece.tobytes()) // TOKEN.itemsize for piece in pieces)
+        file.seek(0)
+        file.write(header(count))
+        file.seek(0)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())  # meta.json, which comes last, must not survive a power cut that this does not
     return count, sha256
 
 
@@ -283,12 +279,7 @@ def write_meta(folder: Path, splits: Mapping[str, Mapping[str, Any]], **more: An
         name: {"tokens": sum(shard["tokens"] for shard in split["shards"]), **split} for name, split in splits.items()
     }
     meta = {"format": FORMAT, "version": VERSION, "tokenizer": TOKENIZER, "dtype": TOKEN.name, "splits": described}
-    temporary = folder / f".{META}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(meta | more, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / META)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(folder / META) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(meta | more, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
