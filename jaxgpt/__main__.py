@@ -3,11 +3,15 @@
 import sys
 from typing import NoReturn
 
-from jaxgpt import commands, console
+from jaxgpt import signals
 
 
-def main() -> NoReturn:
-    console.leave(console.run(commands.main, sys.argv[1:]))
+def main(*words: str) -> NoReturn:
+    """Run the command that these words and those of the command line give, and end the process."""
+    signals.exit_on_signals()
+    from jaxgpt import commands, console
+
+    console.leave(console.run(commands.main, [*words, *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import errno
 import functools
 import io
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -34,8 +33,10 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-        elif isinstance(getattr(sys, name), io.TextIOWrapper):  # prints ? for what a terminal that is not UTF-8 lacks
-            getattr(sys, name).reconfigure(errors="replace" if name == "stderr" else "replace_with_note")
+        elif isinstance(getattr(sys, name), io.TextIOWrapper):
+            # A terminal that is not UTF-8 gets ? for what it lacks; a process that is ended has printed whole lines.
+            errors = "replace" if name == "stderr" else "replace_with_note"
+            getattr(sys, name).reconfigure(errors=errors, line_buffering=True)
     try:
         return main(argv)
     except JaxgptError as error:
@@ -52,8 +53,6 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     except UnicodeEncodeError as error:  # a name from a file, in a locale that lacks its letters
         where = f"{error.object!a:.200} can't be written in {error.encoding}"
         return _print_error(f"{where}; use a UTF-8 locale, such as LC_ALL=C.UTF-8, or set PYTHONUTF8=1", 2)
-    except KeyboardInterrupt:
-        return _print_error("interrupted", 128 + signal.SIGINT)
 
 
 def _replace_with_note(error: UnicodeError) -> tuple[str | bytes, int]:

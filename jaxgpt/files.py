@@ -5,12 +5,14 @@ A refusal touches nothing: no name, byte, mode or time of the user's files.
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from jaxgpt import signals
 from jaxgpt.errors import RetryableError, UsageError
 
 try:
@@ -237,20 +239,24 @@ def write_whole(path: Path, content: str, new: bool = False) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A context that gives a file to write; at its end that gets the name of `path`. An error leaves what was there."""
+    """A context that gives a file to write, which gets the name of `path` at its end.
+
+    After an error or a signal that ends the process, there is what was there before.
+    """
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")  # hosts may share the folder
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with signals.before_exit(lambda: temporary.unlink(missing_ok=True)):
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A context that gives a folder to fill; at its end that gets the name of `folder`, which is new or empty.
 
-    An error leaves nothing, a kill a folder beside it, which the next try deletes.
+    An error or a signal leaves nothing, a kill a folder beside it, which the next try deletes.
 
     Raises:
       UsageError: there are files in it, or it can't be made.
@@ -261,6 +267,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     with report_write_errors(folder), contextlib.ExitStack() as cleanup:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        cleanup.callback(shutil.rmtree, part, ignore_errors=True)
+        remove = functools.partial(shutil.rmtree, part, ignore_errors=True)
+        cleanup.callback(remove)
+        cleanup.enter_context(signals.before_exit(remove))
         yield part
         part.replace(folder)

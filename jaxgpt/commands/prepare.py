@@ -5,8 +5,8 @@ import contextlib
 import dataclasses
 import importlib.util
 import locale
+import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +15,12 @@ from typing import Annotated, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jaxgpt import console
+from jaxgpt import console, signals
 from jaxgpt.commands.flags import HELP, parse, positional
 from jaxgpt.errors import UsageError
 from jaxgpt.prepare.config import PrepareConfig
+
+RESUME = b"stopped   run the same command again to resume\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,32 +46,14 @@ def main(argv: Sequence[str]) -> int:
 
     started = time.perf_counter()
     command = f"{console.program('prepare')} {shlex.join(argv)}"
-    with _exit_on_sigterm():
-        try:
-            report = pipeline.prepare(config, command, console.say, _show_progress)
-        except KeyboardInterrupt:
-            console.say("stopped", "run the same command again to resume")
-            raise
+    with signals.before_exit(lambda: os.write(1, RESUME)):
+        report = pipeline.prepare(config, command, console.say, _show_progress)
     if report is None:
         what = f"{config.out} is prepared already, from this input and with these flags"
         console.say("done", f"{what}; --fresh prepares it again")
     else:
         _print_report(config.out, report, time.perf_counter() - started)
     return 0
-
-
-@contextlib.contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends the workers too, as Ctrl-C does."""
-
-    def end(number: int, frame: object) -> None:
-        sys.exit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _require_libraries() -> None:

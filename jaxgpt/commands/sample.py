@@ -2,7 +2,6 @@
 
 import codecs
 import dataclasses
-import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,7 +12,6 @@ from jaxgpt.data.documents import clean
 from jaxgpt.data.tokenizer import encode_prompt, gpt2
 from jaxgpt.errors import UsageError, require
 from jaxgpt.runs.weights import resolve_text_weights
-from jaxgpt.runtime.signals import stop_signals
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.inference.generate import Chunk
@@ -95,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
             f"longer than the model's context of {context:,} tokens: when it is full, its older half is dropped"
         )
     prompts = [ids] * config.n
-    with device.memory_errors("use a smaller --n"), stop_signals("token") as stopping:
+    with device.memory_errors("use a smaller --n"):
         new = stream(
             load(source, **compute),
             prompts,
@@ -105,10 +103,10 @@ def main(argv: Sequence[str]) -> int:
             chunk_size=1,
             speculate=config.speculate,
         )
-        tokens, last = print_texts(prompt, itertools.takewhile(lambda _: not stopping, new), config.n)
+        tokens, last = print_texts(prompt, new, config.n)
     if last and last.accepted:
         console.note(format_speculation(tokens, last))
-    return 128 + stopping[0] if stopping else 0
+    return 0
 
 
 def read_stdin() -> str:

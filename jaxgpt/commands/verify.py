@@ -1,7 +1,9 @@
 """Check a run's checkpoints, and prove its resume: `jaxgpt verify runs/default`."""
 
 import dataclasses
+import functools
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from jaxgpt import console
+from jaxgpt import console, signals
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.errors import CheckpointError, CorruptError, NumericsError, UsageError
 from jaxgpt.runs.folder import RunLock
@@ -45,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
     with RunLock(config.run):
         corrupt = check_checkpoints(config.run, flags)
     if config.resume:
-        with tempfile.TemporaryDirectory(prefix="jaxgpt-verify-") as folder:
+        temporary = tempfile.TemporaryDirectory(prefix="jaxgpt-verify-")
+        with signals.before_exit(temporary.cleanup), temporary as folder:
             prove_resume(flags, config.resume, Path(folder))
     if corrupt:
         raise CheckpointError(f"{config.run}: {corrupt} corrupt; the run resumes from the newest good one, if any")
@@ -105,11 +108,19 @@ def prove_resume(flags: TrainConfig, k: int, folder: Path) -> None:
 def run_training(flags: TrainConfig) -> None:
     words = shlex.split(resume_command(flags).removeprefix(console.program("train")))
     print(f"training  {flags.run.steps} steps in {flags.run.out}", flush=True)
-    process = subprocess.run([sys.executable, "-m", "jaxgpt", "train", *words], capture_output=True, text=True)
+    command = [sys.executable, "-m", "jaxgpt", "train", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with signals.before_exit(functools.partial(end_process, process)), process:
+        _, errors = process.communicate()
     if process.returncode:
-        message = (process.stderr.strip().splitlines() or ["it printed nothing"])[-1].removeprefix("error: ")
+        message = (errors.strip().splitlines() or ["it printed nothing"])[-1].removeprefix("error: ")
         kind = UsageError if process.returncode == UsageError.exit_code else CheckpointError
         raise kind(f"training ended with code {process.returncode}: {message}")
+
+
+def end_process(process: subprocess.Popen) -> None:
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # process.wait() takes a lock
 
 
 def find_difference(a: Path, b: Path, step: int) -> str:

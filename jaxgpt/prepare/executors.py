@@ -118,7 +118,7 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
     try:
         yield run_in_pool
     except BaseException:
-        for process in list(pool._processes.values()):  # an error or Ctrl-C leaves them running
+        for process in list(pool._processes.values()):  # an error leaves them running
             process.kill()
         raise
     finally:

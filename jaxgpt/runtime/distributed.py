@@ -7,6 +7,7 @@ prints and keeps the log. When one is gone, the others can't continue: JAX ends 
 import contextlib
 import ctypes
 import dataclasses
+import functools
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from jaxgpt import console
+from jaxgpt import console, signals
 from jaxgpt.errors import RetryableError, UsageError, require
 from jaxgpt.runtime.process_number import claim
 
@@ -115,7 +116,9 @@ def distributed_context(process: ProcessInfo, out: Path) -> Iterator[Path]:
         process_dir = out
         if process.id > 0:
             process_dir = Path(tempfile.mkdtemp(prefix="jaxgpt-"))
-            stack.callback(shutil.rmtree, process_dir, ignore_errors=True)
+            remove = functools.partial(shutil.rmtree, process_dir, ignore_errors=True)
+            stack.callback(remove)
+            stack.enter_context(signals.before_exit(remove))
         _report_abort_in_one_line(out, process.id, stack.close)
         where = f", which meet at {process.coordinator}" if process.coordinator else ""
         with contextlib.suppress(OSError):  # an output that takes nothing: a process that has joined ends all at once

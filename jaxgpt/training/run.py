@@ -21,7 +21,7 @@ from jaxgpt.runs.folder import FolderGuard, RunLock, write_config
 from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.runtime import allocator, distributed
 from jaxgpt.runtime.config import mesh_flag
-from jaxgpt.runtime.signals import stop_signals
+from jaxgpt.signals import stop_signals
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.resume import require_compatible, require_output, resume_command, run_signature
 

@@ -259,7 +259,7 @@ def test_closed_outputs_are_no_traceback(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_text_after_a_token(folder, number):
+def test_a_signal_ends_the_text(folder, number):
     command = [
         sys.executable,
         "-m",
@@ -274,10 +274,10 @@ def test_a_signal_ends_the_text_after_a_token(folder, number):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.read(20)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert out.endswith(b"\n") and b"Traceback" not in err
-    assert b"\nstopping after the token in progress; once more quits at once" in err
+    notes, line = err.splitlines()[:-1], err.splitlines()[-1]
+    assert all(note.startswith(b"note: ") for note in notes) and line in (b"error: interrupted", b"error: terminated")
 
 
 @pytest.mark.slow
