@@ -1,4 +1,4 @@
-"""Ways to run a stage's tasks: in local processes, as a SLURM job array, or on a Ray cluster; by datatrove."""
+"""Ways to run a stage's tasks: in local processes, or on a Ray cluster; by datatrove. SLURM's is in slurm.py."""
 
 import concurrent.futures
 import contextlib
@@ -6,22 +6,16 @@ import copy
 import logging
 import multiprocessing
 import os
-import re
-import shlex
-import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from datatrove.executor.base import DistributedEnvVars, PipelineExecutor
-from datatrove.executor.slurm import SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
@@ -174,69 +168,6 @@ def _worker(alive: Connection, lock: Path) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def slurm(workers: int, options: Mapping[str, str]) -> Iterator[Run]:
-    """Submit each stage as a job array, and wait until it is done.
-
-    Args:
-      workers: how many tasks may run at once.
-      options: for sbatch; partition and time are required.
-
-    Raises:
-      UsageError: this machine has no sbatch, or an option is missing.
-    """
-    if not shutil.which("sbatch"):
-        raise UsageError("--executor slurm: no sbatch here; run this on a node from which jobs can be submitted")
-    sbatch_options = dict(options)
-    try:
-        partition, limit = sbatch_options.pop("partition"), sbatch_options.pop("time")
-    except KeyError as missing:
-        raise UsageError(f"--executor slurm needs --sbatch {missing.args[0]}=...") from None
-    memory = re.fullmatch(r"([1-9]\d*)G", sbatch_options.pop("mem-per-cpu", "4G"))
-    if not memory:
-        raise UsageError("--sbatch mem-per-cpu: use whole gigabytes, such as mem-per-cpu=4G")
-    qos = sbatch_options.pop("qos", "")
-    root, python = (shlex.quote(str(path)) for path in (ROOT, Path(sys.executable).parent))
-    logger.remove()
-
-    def run(pipeline, tasks, logs, done):
-        stage = SlurmPipelineExecutor(
-            pipeline,
-            tasks,
-            limit,
-            partition,
-            workers=workers,
-            logging_dir=str(logs),
-            slurm_logs_folder=str(logs / "slurm"),
-            job_name=f"jaxgpt-{logs.name}",
-            qos=qos,
-            mem_per_cpu_gb=int(memory[1]),
-            env_command=f"export PYTHONPATH={root}:$PYTHONPATH PATH={python}:$PATH",
-            sbatch_args=sbatch_options,
-        )
-        missing = len(stage.get_incomplete_ranks())
-        stage.run()
-        polls = 0
-        while unfinished := len(stage.get_incomplete_ranks()):
-            done(missing - unfinished)
-            missing = unfinished
-            time.sleep(POLL_SECONDS)
-            polls = 0 if _queued(stage.job_id) else polls + 1
-            if polls > 20:  # a shared file system may show the last files late
-                raise RetryableError(
-                    f"SLURM's job {stage.job_id} has ended and {unfinished:,} tasks of it are not done; "
-                    f"{logs}/slurm says why; the same command resumes"
-                )
-        done(missing)
-
-    yield run
-
-
-def _queued(job: str) -> bool:
-    answer = subprocess.run(["squeue", "--noheader", "--jobs", str(job)], capture_output=True, text=True)
-    return bool(answer.stdout.strip())
 
 
 @contextlib.contextmanager

@@ -16,7 +16,18 @@ import numpy as np
 from jaxgpt.data import shards
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.files import hold
-from jaxgpt.prepare import canaries, decontaminate, dedup, documents, executors, filters, folder, sources, tokenize
+from jaxgpt.prepare import (
+    canaries,
+    decontaminate,
+    dedup,
+    documents,
+    executors,
+    filters,
+    folder,
+    slurm,
+    sources,
+    tokenize,
+)
 from jaxgpt.prepare.config import PrepareConfig
 from jaxgpt.prepare.documents import Read
 from jaxgpt.prepare.drop_log import DropLog, ReadSurvivors, WriteSurvivors, write_json
@@ -109,6 +120,7 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
     if not work.exists():
         folder.reset(work)
     executors.wait_for_workers(work / "workers")
+    slurm.wait_for_jobs(work, say)
     if plan.request["inputs"] is None:  # what it reads is known once the pipes are saved, in a folder that is ours
         names, exams = _names(config)
         saved = sources.save_streams(names, work / "input", config.fresh)
@@ -202,7 +214,7 @@ def stages(config: PrepareConfig, pieces: int, work: Path) -> list[tuple[str, li
 
 def _executor(config: PrepareConfig, work: Path) -> contextlib.AbstractContextManager:
     if config.executor == "slurm":
-        return executors.slurm(config.workers, dict(option.split("=", 1) for option in config.sbatch))
+        return slurm.job_arrays(config.workers, dict(option.split("=", 1) for option in config.sbatch), work)
     return (
         executors.ray(config.workers) if config.executor == "ray" else executors.local(config.workers, work / "workers")
     )

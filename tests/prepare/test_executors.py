@@ -1,5 +1,4 @@
 import _multiprocessing
-import json
 import os
 import signal
 import subprocess
@@ -33,6 +32,8 @@ class Act(PipelineStep):
             raise KeyError("a library did not foresee this")
         if rank == 1 and self.act == "refuse":
             raise UsageError("not like this")
+        while self.act == "hold" and not (self.folder / "go").exists():
+            time.sleep(0.02)
         (self.folder / f"{rank}.txt").write_text(f"{os.getpid()}")
         while self.act == "write on":
             time.sleep(0.01)
@@ -107,73 +108,3 @@ def test_workers_end_with_their_parent_and_the_next_start_waits_for_them(tmp_pat
         written = [file.read_text() for file in files]
         time.sleep(0.2)
         assert [file.read_text() for file in files] == written
-
-
-SBATCH = """#!/usr/bin/env python3
-# A SLURM of one machine: runs the tasks of the array one after another, in the background, as a queue does.
-import json, os, re, subprocess, sys
-options, script = sys.argv[1:-1], open(sys.argv[-1]).read()
-if "merge_stats" in script:
-    print("Submitted batch job 2")
-    sys.exit()
-with open(os.environ["JOBS"], "a") as file:
-    print(json.dumps(re.findall("^#SBATCH --(.*)$", script, re.MULTILINE)), file=file)
-if os.fork() == 0:
-    os.setsid()
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for end in (0, 1, 2):
-        os.dup2(nowhere, end)
-    first, last = map(int, re.search("--array=(\\\\d+)-(\\\\d+)", script).groups())
-    for task in range(first, last + 1):
-        environment = {**os.environ, "SLURM_ARRAY_TASK_ID": str(task), "SLURM_NODELIST": "here"}
-        subprocess.run(["bash"], input=script, text=True, env=environment)
-    os.unlink(os.environ["JOBS"] + ".queued")
-    os._exit(0)
-open(os.environ["JOBS"] + ".queued", "w")
-print("Submitted batch job 1")
-"""
-
-
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    """Fake SLURM commands."""
-    commands = {
-        "sbatch": SBATCH,
-        "srun": '#!/bin/bash\nwhile [[ $1 == -* ]]; do [[ $1 == -n ]] && shift; shift; done\nexec "$@"\n',
-        "squeue": '#!/bin/bash\n[[ -e $JOBS.queued ]] && echo "1 cpu"\ntrue\n',
-        "scontrol": "#!/bin/bash\necho here\n",
-    }
-    (tmp_path / "bin").mkdir()
-    for name, script in commands.items():
-        (tmp_path / "bin" / name).write_text(script)
-        (tmp_path / "bin" / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("JOBS", str(tmp_path / "jobs"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))  # where its jobs find Act
-    return tmp_path / "jobs"
-
-
-def test_slurm_runs_the_tasks_as_an_array(tmp_path, cluster):
-    options = {"partition": "cpu", "time": "00:10:00", "account": "us"}
-    with executors.slurm(3, options) as run:
-        run([Act(tmp_path)], 2, tmp_path / "logs", lambda done: None)
-        assert {(tmp_path / f"{rank}.txt").exists() for rank in range(2)} == {True}
-        (asked,) = map(json.loads, cluster.read_text().splitlines())
-        assert {"partition=cpu", "time=00:10:00", "account=us", "array=0-1%3", "mem-per-cpu=4G"} <= set(asked)
-
-
-def test_a_failed_slurm_job_is_reported(tmp_path, cluster, monkeypatch):
-    monkeypatch.setattr(executors, "POLL_SECONDS", 0.1)
-    message = "SLURM's job 1 has ended and 1 tasks of it are not done"
-    with executors.slurm(1, {"partition": "cpu", "time": "1"}) as run, pytest.raises(RetryableError, match=message):
-        run([Act(tmp_path, "fail")], 2, tmp_path / "logs", lambda done: None)
-
-
-def test_slurm_needs_its_commands_and_options(tmp_path, cluster, monkeypatch):
-    with pytest.raises(UsageError, match="needs --sbatch time="), executors.slurm(1, {"partition": "cpu"}):
-        pass
-    with pytest.raises(UsageError, match="use whole gigabytes"):
-        executors.slurm(1, {"partition": "cpu", "time": "1", "mem-per-cpu": "500M"}).__enter__()
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UsageError, match="no sbatch here"), executors.slurm(1, {}):
-        pass
