@@ -26,8 +26,8 @@ from jaxgpt.errors import DataError
 # The text of Karpathy's char-rnn (data/tinyshakespeare/input.txt), 1,115,394 bytes.
 SHAKESPEARE = Path(__file__).with_name("tiny_shakespeare.txt.gz")
 DIGEST_BYTES = slice(64, 96)  # of the header: in our cache the SHA-256 of the tokens; llm.c leaves it empty
-PREPARED = (".parquet", ".gz", ".zst", ".warc", ".wet")  # what `jaxgpt prepare` makes tokens of
-MARKS = [mark.encode() for mark in (ENDOFTEXT, BYTE_ORDER_MARK, "\r\n")]  # what may be no text in a file of text
+PREPARED = (".parquet", ".gz", ".zst", ".warc", ".wet")  # only `jaxgpt prepare` reads them
+MARKS = [mark.encode() for mark in (ENDOFTEXT, BYTE_ORDER_MARK, "\r\n")]  # which split_documents takes out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Corpus:
       tokens: uint16 (N,), every id below GPT-2's 50,257; a memmap for a token file; shards.Tokens for a folder.
       fingerprint: SHA-256 of the tokens as little-endian uint16, which does not depend on the kind of file. A folder is
         not read whole: its fingerprint is made of its shards' hashes.
-      documents: how many <|endoftext|> the tokens have; 0 for a folder too, of which they are not counted.
+      documents: the number of <|endoftext|> among the tokens; 0 for a folder, where they are not counted.
     """
 
     name: str
@@ -87,7 +87,7 @@ def _text_corpus(name: str, content: bytes, cache: Path) -> Corpus:
     if not content:
         raise DataError(f"{name}: the file is empty; a corpus needs text")
     is_jsonl = name.lower().endswith(JSON_LINES)
-    # Programs that took all of a file for text kept its tokens under the hash alone.
+    # The name without a kind may be that of tokens which a program made that reads these marks as text.
     kind = "jsonl-" if is_jsonl else "documents-" if any(mark in content for mark in MARKS) else ""
     cached = cache / "tokens" / f"gpt2-{kind}{hashlib.sha256(content).hexdigest()}.bin"
     with contextlib.suppress(OSError, DataError), cached.open("rb") as file:  # missing or corrupt: tokenize again
@@ -107,12 +107,12 @@ def _require_unprepared(data: str, split: str) -> None:
     """Refuse a file that only `jaxgpt prepare` reads, with the command for it."""
     suffix = Path(data).suffix.lower()
     if suffix in PREPARED:
-        problem = "it is compressed: unpack it, or" if suffix in (".gz", ".zst") else f"{suffix} is no text:"
+        problem = "compressed; unpack it, or" if suffix in (".gz", ".zst") else "not a text;"
         out = shlex.quote(f"data/{Path(data).name.split('.')[0]}")
         command, tokens = f"{program('prepare')} {shlex.quote(data)} --out {out}", out
-        if split != "train":  # of which a prepared folder's own share is small
+        if split != "train":  # a prepared folder's validation split would have a hundredth of it
             command, tokens = f"{command} --val 0", f"{out}/train_000000.bin"
-        raise DataError(f"{data}: {problem} make tokens of it: {command}; then give --data {tokens}")
+        raise DataError(f"{data}: {problem} tokenize it: {command}; then use --data {tokens}")
 
 
 def _tokenize_json_lines(name: str, content: bytes) -> np.ndarray:
@@ -127,14 +127,14 @@ def _tokenize_file(name: str, content: bytes) -> np.ndarray:
         encoding = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin1"
         remedy = f"convert it first, for example: iconv -f {encoding} -t utf-8"
         if encoding == "latin1" and b"\0" in content:
-            remedy = "it is no text; make one of it first"
+            remedy = "it looks binary; convert it to text first"
         raise DataError(
             f"{name}: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}; {remedy}"
         ) from None
     parts = split_documents(text)
     tokens = tokenize(parts[0]) if len(parts) == 1 else tokenize_documents([part for part in parts if part.strip()])
     if not len(tokens):
-        raise DataError(f"{name}: no text is in the file; a corpus needs some")
+        raise DataError(f"{name}: there is no text in the file; a corpus needs some")
     return tokens
 
 

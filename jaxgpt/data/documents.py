@@ -31,9 +31,9 @@ def require_text_format(name: str) -> None:
     """Refuse the formats that nothing here reads and that would be taken for text, with a command that helps."""
     suffix, file = Path(name).suffix.lower(), shlex.quote(name)
     if suffix == ".pdf":
-        raise DataError(f"{name}: a PDF is no text; make one of it: pdftotext {file}")
+        raise DataError(f"{name}: a PDF is not a text; convert it first: pdftotext {file}")
     if suffix == ".json":
         raise DataError(
-            f"{name}: JSON needs one object a line and a name that ends in .jsonl; "
-            f"make that of a list: jq -c '.[]' {file} > {file}l; or name it .txt, to learn JSON itself"
+            f"{name}: JSON must have one object a line and a name that ends in .jsonl; "
+            f"convert a list: jq -c '.[]' {file} > {file}l; or name it .txt to learn JSON itself"
         )

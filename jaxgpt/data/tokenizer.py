@@ -18,7 +18,7 @@ RANKS = Path(__file__).with_name("r50k_base.tiktoken")
 RANKS_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"  # as tiktoken publishes it
 VOCAB_SIZE = 50257
 END = VOCAB_SIZE - 1  # <|endoftext|>
-LONG_BLANK = re.compile(r"[^\S\x1c-\x1f]{100000,}")  # of what Unicode calls white space, as tiktoken does
+LONG_BLANK = re.compile(r"[^\S\x1c-\x1f]{100000,}")  # Unicode's white space, as for tiktoken; Python has 4 more
 PAD, PAD_ID = "\u00ff", 187  # the byte 0xFF, as `transformers` spells it: no text has it, since UTF-8 doesn't
 
 
@@ -48,7 +48,7 @@ def gpt2() -> tiktoken.Encoding:
 
 
 def encode(text: str) -> np.ndarray:
-    """A text's GPT-2 ids, uint16 (N,): tiktoken's of any length of text. A literal `<|endoftext|>` is text."""
+    """A text's GPT-2 ids, uint16 (N,): those of tiktoken, for any text. A literal `<|endoftext|>` is text."""
     ids = [gpt2().encode_to_numpy(part, disallowed_special=()) for part in _split_at_long_blanks(text)]
     return np.concatenate(ids).astype(np.uint16)
 

@@ -119,11 +119,11 @@ def test_pieces_are_small():
     "content, message",
     [
         (b"", "the file is empty"),
-        (b"\n<|endoftext|>\n\n<|endoftext|>", "no text is in the file"),
-        (b"\xef\xbb\xbf", "no text is in the file"),
+        (b"\n<|endoftext|>\n\n<|endoftext|>", "there is no text in the file"),
+        (b"\xef\xbb\xbf", "there is no text in the file"),
         (b"abc\xff\xfe", r"not UTF-8: byte 0xff at offset 3; convert it first"),
         (TEXT.encode("utf-16"), r"not UTF-8: byte 0xff at offset 0; .* iconv -f utf-16 -t utf-8"),
-        (gzip.compress(TEXT.encode()), r"not UTF-8: byte 0x8b at offset 1; it is no text; make one of it first"),
+        (gzip.compress(TEXT.encode()), r"not UTF-8: byte 0x8b at offset 1; it looks binary; convert it to text first"),
         ("né".encode()[:-1], r"not UTF-8: byte 0xc3 at offset 1"),
     ],
 )
@@ -133,22 +133,22 @@ def test_a_file_that_is_not_text_is_refused(tmp_path, content, message):
         corpus.load(str(tmp_path / "a.txt"))
 
 
-PREPARED = "make tokens of it: python -m jaxgpt prepare {0} --out data/my"
+PREPARED = "tokenize it: python -m jaxgpt prepare {0} --out data/my"
 
 
 @pytest.mark.parametrize(
     "name, split, message",
     [
-        ("my.parquet", "train", f".parquet is no text: {PREPARED}; then give --data data/my"),
-        ("my.jsonl.GZ", "train", f"it is compressed: unpack it, or {PREPARED}; then give --data data/my"),
+        ("my.parquet", "train", f"not a text; {PREPARED}; then use --data data/my"),
+        ("my.jsonl.GZ", "train", f"compressed; unpack it, or {PREPARED}; then use --data data/my"),
         (
             "my.txt.zst",
             "val",
-            f"it is compressed: unpack it, or {PREPARED} --val 0; then give --data data/my/train_0000",
+            f"compressed; unpack it, or {PREPARED} --val 0; then use --data data/my/train_0000",
         ),
-        ("my.warc", "train", f".warc is no text: {PREPARED}; then"),
-        ("my text.pdf", "train", "a PDF is no text; make one of it: pdftotext {0}"),
-        ("my.json", "train", "JSON needs one object a line and a name that ends in .jsonl; make that of a list: jq -c"),
+        ("my.warc", "train", f"not a text; {PREPARED}; then"),
+        ("my text.pdf", "train", "a PDF is not a text; convert it first: pdftotext {0}"),
+        ("my.json", "train", "JSON must have one object a line and a name that ends in .jsonl; convert a list: jq -c"),
     ],
 )
 def test_another_format_is_refused_with_the_command_that_helps(tmp_path, name, split, message):

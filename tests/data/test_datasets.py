@@ -232,7 +232,7 @@ def test_json_lines_of_texts_alone_are_a_text(tmp_path, write):
     assert open_data(write("b.ndjson", [{"prompt": "a", "completion": "b", "text": "c"}]), 2, 9).kind == "completions"
     with pytest.raises(UsageError, match="--data has examples, so it must have some too"):
         load(config(tmp_path, data=write("c.jsonl", [{"prompt": "a", "completion": "b"}]), val=a))
-    with pytest.raises(DataError, match=r"then give --val data/a/train_000000.bin"):
+    with pytest.raises(DataError, match=r"then use --val data/a/train_000000.bin"):
         load(config(tmp_path, val=write("a.parquet", "PAR1")))
 
 

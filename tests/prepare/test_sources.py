@@ -28,7 +28,7 @@ def test_folders_and_their_errors(tmp_path):
     kinds = {unit.kind for unit in sources.plan_pieces([f"{tmp_path}/e.ndjson", f"{tmp_path}/sub/c.JSONL"])[0]}
     assert kinds == {"jsonl"}
     (tmp_path / "f.json").touch()
-    with pytest.raises(DataError, match=r"f.json: JSON needs one object a line"):  # and is not learned as a text
+    with pytest.raises(DataError, match=r"f.json: JSON must have one object a line"):  # and is not learned as a text
         sources.plan_pieces([f"{tmp_path}/f.json"])
 
 

@@ -181,7 +181,7 @@ def repetitions(data: st.DataObject, folder: Path) -> bool:
     """A few characters over and over; GPT-2's pattern, with Python's `regex`, says which words the text has."""
     some = functools.partial(st.text, st.sampled_from(" \n\t\u3000\x1ca's\u00e97.-\u4e2d"), max_size=6)
     unit = data.draw(some(min_size=1))
-    count = data.draw(st.integers(1, CHARACTERS // len(unit)))
+    count = data.draw(st.integers(CHARACTERS // 8 // len(unit), CHARACTERS // len(unit)))
     text = data.draw(some()) + unit * count + data.draw(some())
     (folder / "text.txt").write_bytes(text.encode() + data.draw(st.sampled_from([b"", b"", b"\xff"])))
     try:
