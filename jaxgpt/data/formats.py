@@ -81,7 +81,7 @@ def _matching(record: dict[str, Any], kinds: Sequence[ExampleKind]) -> list[Exam
 
 def _describe_unlabelled(path: str, record: dict[str, Any]) -> str:
     command = f"{program('prepare')} {shlex.join([path, '--out', f'data/{Path(path).stem}'])}"
-    return f"{_found(record)}, and none is a label; name it with --label-field, or make tokens of the texts: {command}"
+    return f"{_found(record)}, and none is a label; name it with --label-field, or tokenize the texts: {command}"
 
 
 def _found(record: dict[str, Any]) -> str:
