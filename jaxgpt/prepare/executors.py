@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import copy
+import importlib.util
 import logging
 import multiprocessing
 import os
@@ -170,6 +171,11 @@ def _worker(alive: Connection, lock: Path) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def require_ray() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError("--executor ray needs Ray: pip install ray")
+
+
 @contextlib.contextmanager
 def ray(workers: int) -> Iterator[Run]:
     """Run tasks on the Ray cluster at $RAY_ADDRESS, or on one started on this machine.
@@ -177,11 +183,10 @@ def ray(workers: int) -> Iterator[Run]:
     Raises:
       UsageError: Ray is not installed, or the cluster does not respond.
     """
-    try:
-        import ray
-        from datatrove.executor.ray import RayPipelineExecutor
-    except ImportError:
-        raise UsageError("--executor ray needs Ray: pip install ray") from None
+    require_ray()
+    import ray
+    from datatrove.executor.ray import RayPipelineExecutor
+
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     logger.remove()
     try:

@@ -98,6 +98,10 @@ def make_plan(config: PrepareConfig, names: list[str], exams: list[str]) -> Plan
         request["inputs"] = None
     if not config.fresh and folder.is_done(config.out, request):
         return Plan(pieces, request, {})
+    if config.executor == "slurm":
+        slurm.require_slurm(_sbatch_options(config))
+    elif config.executor == "ray":
+        executors.require_ray()
     if config.pii_names:
         filters.load_names(config.pii_names)
     if config.language:
@@ -212,9 +216,13 @@ def stages(config: PrepareConfig, pieces: int, work: Path) -> list[tuple[str, li
     return plan
 
 
+def _sbatch_options(config: PrepareConfig) -> dict[str, str]:
+    return dict(option.split("=", 1) for option in config.sbatch)
+
+
 def _executor(config: PrepareConfig, work: Path) -> contextlib.AbstractContextManager:
     if config.executor == "slurm":
-        return slurm.job_arrays(config.workers, dict(option.split("=", 1) for option in config.sbatch), work)
+        return slurm.job_arrays(config.workers, _sbatch_options(config), work)
     return (
         executors.ray(config.workers) if config.executor == "ray" else executors.local(config.workers, work / "workers")
     )

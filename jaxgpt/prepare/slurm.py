@@ -17,12 +17,28 @@ from loguru import logger
 from jaxgpt.errors import RetryableError, UsageError
 from jaxgpt.prepare.executors import POLL_SECONDS, ROOT, Run
 
+MEMORY = re.compile(r"([1-9]\d*)G")  # of a core
+
 
 class JobArray(SlurmPipelineExecutor):
     """A stage's tasks as a job array, without datatrove's second job, which adds up counts that nobody reads."""
 
     def launch_merge_stats(self) -> None:
         pass
+
+
+def require_slurm(options: Mapping[str, str]) -> None:
+    """Refuse a machine without SLURM, or options without which no job can be submitted.
+
+    Raises:
+      UsageError: this machine has no sbatch, or an option is missing.
+    """
+    if not shutil.which("sbatch"):
+        raise UsageError("--executor slurm: no sbatch here; run this on a node from which jobs can be submitted")
+    if missing := [name for name in ("partition", "time") if name not in options]:
+        raise UsageError(f"--executor slurm needs --sbatch {missing[0]}=...")
+    if not MEMORY.fullmatch(options.get("mem-per-cpu", "4G")):
+        raise UsageError("--sbatch mem-per-cpu: use whole gigabytes, such as mem-per-cpu=4G")
 
 
 @contextlib.contextmanager
@@ -35,19 +51,12 @@ def job_arrays(workers: int, options: Mapping[str, str], work: Path) -> Iterator
       work: the preparation's folder, by which its jobs are named.
 
     Raises:
-      UsageError: this machine has no sbatch, or an option is missing.
+      UsageError: as `require_slurm`.
     """
-    if not shutil.which("sbatch"):
-        raise UsageError("--executor slurm: no sbatch here; run this on a node from which jobs can be submitted")
+    require_slurm(options)
     sbatch_options = dict(options)
-    try:
-        partition, limit = sbatch_options.pop("partition"), sbatch_options.pop("time")
-    except KeyError as missing:
-        raise UsageError(f"--executor slurm needs --sbatch {missing.args[0]}=...") from None
-    memory = re.fullmatch(r"([1-9]\d*)G", sbatch_options.pop("mem-per-cpu", "4G"))
-    if not memory:
-        raise UsageError("--sbatch mem-per-cpu: use whole gigabytes, such as mem-per-cpu=4G")
-    qos = sbatch_options.pop("qos", "")
+    partition, limit = sbatch_options.pop("partition"), sbatch_options.pop("time")
+    memory, qos = MEMORY.fullmatch(sbatch_options.pop("mem-per-cpu", "4G")), sbatch_options.pop("qos", "")
     root, python = (shlex.quote(str(path)) for path in (ROOT, Path(sys.executable).parent))
     logger.remove()
 

@@ -233,6 +233,8 @@ prepare corpus --out new --clean polish
 prepare corpus --out new --files '*.pdf'
 prepare corpus --out new --min-chars 9 --max-chars 5
 prepare corpus --out new --executor slurm --sbatch cpu
+prepare corpus --out new --executor slurm --sbatch partition=cpu time=1
+prepare corpus --out prepared --fresh --executor slurm --sbatch partition=cpu time=1
 inspect
 inspect missing
 inspect foreign
