@@ -43,7 +43,7 @@ def load(
     """
     source = resolve_weights(name_or_folder)
     if source.labels:
-        raise CheckpointError(f"{name_or_folder}: a run on labels, which writes no text; see {program('predict')}")
+        raise CheckpointError(f"{name_or_folder}: predicts labels, and writes no text; see {program('predict')}")
     compute, _ = select_compute(source.config, device, dtype)
     return huggingface.load(source, **compute)
 

@@ -21,12 +21,11 @@ from jaxgpt.data import examples
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import FieldNames
 from jaxgpt.data.datasets import open_data
-from jaxgpt.data.examples import require_labels
 from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.files import require_separate, require_writable, write_whole
 from jaxgpt.inference import memorization, metrics, multiple_choice
 from jaxgpt.prepare import canaries
-from jaxgpt.runs.weights import WeightsRef, resolve_text_weights, resolve_weights
+from jaxgpt.runs.weights import WeightsRef, resolve_label_weights, resolve_text_weights, resolve_weights
 from jaxgpt.training.resume import load_run_config
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
@@ -42,14 +41,14 @@ MAX_LABELS_SHOWN = 20  # in a confusion matrix
 class EvaluateConfig:
     """Measure how good a model is: its loss on a text, multiple choice, memory, the tasks of EleutherAI's harness.
 
-    For a run on labels, --data alone gives accuracy, F1, Matthews correlation and the confusion matrix.
+    For a model of labels, --data alone gives accuracy, F1, Matthews correlation and the confusion matrix.
     """
 
     model: Annotated[str, *positional("MODEL")]
     """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
     data: str | None = None
     """A text, .jsonl of {"text"}, a .bin token file, a prepared folder (its val split) or shakespeare; or a .jsonl,
-    .csv or .tsv of examples, of which only the completions are measured. For a run on labels: one of "text" (or
+    .csv or .tsv of examples, of which only the completions are measured. For a model of labels: one of "text" (or
     "text_a" and "text_b") and "label"."""
     fields: FieldNames = dataclasses.field(default_factory=FieldNames)
     T: int | None = None
@@ -187,7 +186,7 @@ def open_text(config: EvaluateConfig, source: WeightsRef) -> Dataset:
     )
     if data.kind == "labels":
         train = console.program("train")
-        raise DataError(f"{config.data}: texts with labels, for a run on labels; {train} --recipe classify makes one")
+        raise DataError(f"{config.data}: texts with labels, for a model of labels; {train} --recipe classify makes one")
     if data.kind == "text" and len(data.tokens) < 2:
         raise DataError(f"{config.data}: one token predicts nothing; use a longer text")
     return data
@@ -234,12 +233,13 @@ def measure_choices(
 
 
 def evaluate_labels(config: EvaluateConfig) -> int:
-    """Measure a run on labels: accuracy, F1, Matthews correlation, and the confusion matrix."""
-    source = resolve_weights(config.model)
+    """Measure a model of labels: accuracy, F1, Matthews correlation, and the confusion matrix."""
+    source = resolve_label_weights(config.model)
     if unusable := [name for name in ("T", *MEASUREMENTS[1:]) if getattr(config, name) is not None]:
-        raise UsageError(f"--{unusable[0]}: {config.model} is a run on labels, measured by --data alone; leave it out")
-    require_labels(config.data, config.fields)
-    (data,) = examples.load(config.data, config.batch_size, source.T, known=source.labels, fields=config.fields)
+        raise UsageError(f"--{unusable[0]}: {config.model} predicts labels, measured by --data alone; leave it out")
+    data = examples.load_labelled(
+        config.data, config.batch_size, source.T, source.labels, config.fields, source.template
+    )
     require_json(config, source)
 
     from jaxgpt.inference.classify import log_probabilities

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data.chat import CHAT_TEMPLATE
-from jaxgpt.data.tokenizer import Template, hugging_face_files
+from jaxgpt.data.tokenizer import TEMPLATE, hugging_face_files
 from jaxgpt.errors import CheckpointError
 from jaxgpt.files import require_empty, require_separate
 from jaxgpt.runs.folder import require_utf8
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     from jaxgpt.runtime import device
 
     device.select("cpu")
-    length, template = source.T or source.config.block_size, Template() if source.labels else None
+    length, template = source.T or source.config.block_size, TEMPLATE if source.labels else None
     others = hugging_face_files(length, template, CHAT_TEMPLATE if source.is_chat else None)
     with device.memory_errors("it takes the memory of the model twice"):
         save_hf(with_n_heads(load(source), 1), config.folder, source.labels, others)

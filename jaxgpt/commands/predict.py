@@ -13,9 +13,9 @@ from jaxgpt import console
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data import examples
 from jaxgpt.data.config import FieldNames
-from jaxgpt.errors import CheckpointError, require
+from jaxgpt.errors import require
 from jaxgpt.files import require_separate, require_writable, write_whole
-from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.runs.weights import resolve_label_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,8 @@ class PredictConfig:
     """Predict the labels of texts: a line of {"label", "probabilities"} for each, in the order of the file."""
 
     run: Annotated[str, *positional("RUN")]
-    """A run on labels, for its newest checkpoint, or one of its checkpoints: RUN/checkpoints/300."""
+    """A run on labels, for its newest checkpoint; one of its checkpoints, RUN/checkpoints/300; or a classifier's folder
+    in Hugging Face's layout."""
     data: str
     """A .jsonl, .csv or .tsv of "text" (or "text_a" and "text_b")."""
     text_field: str | None = None
@@ -43,12 +44,9 @@ class PredictConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = parse(PredictConfig, argv, command="predict")
-    source = resolve_weights(config.run)
-    if not source.labels:
-        train = console.program("train")
-        raise CheckpointError(f"{config.run}: not a run on labels; {train} --recipe classify makes one")
+    source = resolve_label_weights(config.run)
     names = FieldNames(text_field=config.text_field)
-    data = examples.load_texts(config.data, config.batch_size, source.T, source.labels, names)
+    data = examples.load_texts(config.data, config.batch_size, source.T, source.labels, names, source.template)
     if config.out:
         inputs = [("RUN", config.run), ("the weights under it,", source.base), ("--data", config.data)]
         require_writable("--out", config.out, new=True)

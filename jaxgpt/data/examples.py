@@ -11,11 +11,10 @@ import numpy as np
 from jaxgpt.data.base import Batch, ExampleKind, TokenizedExamples, all_rows
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
 from jaxgpt.data.formats import KINDS, parse_examples
-from jaxgpt.data.labels import KINDS as LABELLED
-from jaxgpt.data.labels import UNLABELLED, label_names
+from jaxgpt.data.labels import label_names, labelled_kinds, unlabelled_kinds
 from jaxgpt.data.records import JSON_LINES, read_content
 from jaxgpt.data.tokenized import open_examples
-from jaxgpt.data.tokenizer import byte_lengths
+from jaxgpt.data.tokenizer import TEMPLATE, Template, byte_lengths
 from jaxgpt.errors import DataError
 
 SUFFIXES = (*JSON_LINES, ".csv", ".tsv")
@@ -136,20 +135,48 @@ def load(
     ]
 
 
-def load_texts(path: str, B: int, T: int, known: Sequence[str], fields: FieldNames = USUAL_FIELDS) -> Examples:
-    """As `load`, for texts whose labels are not known: a label in the file is ignored, and no row counts.
+def load_labelled(
+    path: str,
+    B: int,
+    T: int,
+    known: Sequence[str],
+    fields: FieldNames = USUAL_FIELDS,
+    template: Template = TEMPLATE,
+) -> Examples:
+    """As `load`, for the texts and labels that a model is measured on; rows are as long as the longest text.
 
     Args:
       known: the labels that the texts may have.
+      template: what surrounds each text.
     """
     _require_suffix(path)
-    return load(path, B, T, known=known, kinds=UNLABELLED, fields=fields)[0]
+    return _without_padding(load(path, B, T, known=known, kinds=labelled_kinds(template), fields=fields)[0])
+
+
+def load_texts(
+    path: str,
+    B: int,
+    T: int,
+    known: Sequence[str],
+    fields: FieldNames = USUAL_FIELDS,
+    template: Template = TEMPLATE,
+) -> Examples:
+    """As `load_labelled`, for texts whose labels are not known: a label in the file is ignored, and no row counts."""
+    _require_suffix(path)
+    return _without_padding(load(path, B, T, known=known, kinds=unlabelled_kinds(template), fields=fields)[0])
+
+
+def _without_padding(data: Examples) -> Examples:
+    """The table without the columns that are padding in every row."""
+    T = int(data.table["last"].max()) + 1
+    tokens = dataclasses.replace(data.table["tokens"], T=T)
+    return dataclasses.replace(data, T=T, table=data.table | {"tokens": tokens})
 
 
 def require_labels(path: str, fields: FieldNames = USUAL_FIELDS) -> None:
     """Refuse a file whose examples have no labels."""
     _require_suffix(path)
-    parse_examples(path, read_content(path), LABELLED, fields)
+    parse_examples(path, read_content(path), labelled_kinds(), fields)
 
 
 def read_examples(

@@ -1,6 +1,7 @@
 """Texts with labels as rows of tokens, one text a row."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
 from jaxgpt.data.packing import enumerate_spans
 from jaxgpt.data.records import require_text
-from jaxgpt.data.tokenizer import END, encode
+from jaxgpt.data.tokenizer import TEMPLATE, Template
 from jaxgpt.errors import DataError
 
 
@@ -47,11 +48,13 @@ def label_names(path: str, examples: TokenizedExamples) -> list[str]:
     return sorted(names, key=lambda name: (int(name) if numbers else 0, name))  # "01" and "1" have an order too
 
 
-def label_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[str]) -> tuple[Batch, list[str]]:
-    """One text a row, then <|endoftext|>, whose hidden state the head reads.
+def label_rows(
+    path: str, examples: TokenizedExamples, T: int, labels: Sequence[str], template: Template = TEMPLATE
+) -> tuple[Batch, list[str]]:
+    """One text a row with what surrounds it; the head reads its last token, which is <|endoftext|> in our template.
 
     Returns:
-      `tokens` uint16 (R, T), `last` int32 (R,), the column of <|endoftext|>, and `labels` int32 (R,), -1 where it is
+      `tokens` uint16 (R, T), `last` int32 (R,), the column of the last token, and `labels` int32 (R,), -1 where it is
       not known; and notes on texts that were cut.
 
     Raises:
@@ -63,33 +66,36 @@ def label_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[
         row = int(np.argmax(label < -1))
         where, name = f"{path}, line {examples.lines[row]}", examples.labels[examples.label[row]]
         raise DataError(f"{where}: the label {name!r:.40} is unknown; the known ones are {', '.join(labels)}")
-    table, notes = text_rows(examples, T)
+    table, notes = text_rows(examples, T, template)
     return table | {"labels": label}, notes
 
 
-def text_rows(examples: TokenizedExamples, T: int) -> tuple[Batch, list[str]]:
+def text_rows(examples: TokenizedExamples, T: int, template: Template = TEMPLATE) -> tuple[Batch, list[str]]:
     """As `label_rows`, without `labels`.
 
-    A new line separates two texts. Of texts that are too long, the longer one loses its end first.
+    Of texts that are too long, the longer one loses its end first, as with transformers' `truncation=True`.
     """
+    begin, between, end = template
+    between = between[: max(0, T - len(begin) - len(end))]
     lengths = np.diff(examples.starts)
     is_pair = examples.end - examples.first > 1
     a, b = lengths[examples.first], np.where(is_pair, lengths[examples.end - 1], 0)
-    separator = is_pair & (T > 1)
-    room = T - 1 - separator
+    separator = is_pair * len(between)
+    room = T - len(begin) - len(end) - separator
     is_cut = a + b > room
-    keep = np.where(a < b, np.minimum(a, room // 2), room - np.minimum(b, room // 2))  # tokens of a
+    keep = np.where(a <= b, np.minimum(a, room // 2), room - np.minimum(b, room // 2))  # tokens of a
     a, b = np.where(is_cut, keep, a), np.where(is_cut, room - keep, b)
-    last = a + separator + b
-    starts = np.concatenate([[0], np.cumsum(last + 1)])
+    lengths = len(begin) + a + separator + b + len(end)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
     tokens = np.zeros(starts[-1], np.uint16)
-    for piece, length, target in ((examples.first, a, starts[:-1]), (examples.end - 1, b, starts[1:] - 1 - b)):
+    first, second = starts[:-1] + len(begin), starts[1:] - len(end) - b
+    for piece, length, target in ((examples.first, a, first), (examples.end - 1, b, second)):
         for row, offset in enumerate_spans(length):
             tokens[target[row] + offset] = examples.tokens[examples.starts[piece[row]] + offset]
-    tokens[(starts[:-1] + a)[separator]] = encode("\n")
-    tokens[starts[1:] - 1] = END
-    notes = [f"{is_cut.sum():,} texts are longer than --T {T} and lose their end"] if is_cut.any() else []
-    return {"tokens": PaddedRows(tokens, starts, T), "last": last.astype(np.int32)}, notes
+    for ids, target in ((begin, starts[:-1]), (between, (first + a)[is_pair]), (end, second + b)):
+        tokens[target[:, None] + np.arange(len(ids))] = ids
+    notes = [f"{is_cut.sum():,} texts are longer than {T:,} tokens and lose their end"] if is_cut.any() else []
+    return {"tokens": PaddedRows(tokens, starts, T), "last": (lengths - 1).astype(np.int32)}, notes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,11 +122,22 @@ class PaddedRows:
         return x
 
 
-KINDS = [
-    ExampleKind("labels", ("text", "label"), parse_text, label_rows, parse_label),
-    ExampleKind("labels", ("text_a", "text_b", "label"), parse_pair, label_rows, parse_label),
-]
-UNLABELLED = [
-    ExampleKind("labels", ("text",), parse_text, label_rows),
-    ExampleKind("labels", ("text_a", "text_b"), parse_pair, label_rows),
-]
+def labelled_kinds(template: Template = TEMPLATE) -> list[ExampleKind]:
+    """One text or two, with a label."""
+    tabulate = functools.partial(label_rows, template=template)
+    return [
+        ExampleKind("labels", ("text", "label"), parse_text, tabulate, parse_label),
+        ExampleKind("labels", ("text_a", "text_b", "label"), parse_pair, tabulate, parse_label),
+    ]
+
+
+def unlabelled_kinds(template: Template = TEMPLATE) -> list[ExampleKind]:
+    """One text or two; a label is ignored."""
+    tabulate = functools.partial(label_rows, template=template)
+    return [
+        ExampleKind("labels", ("text",), parse_text, tabulate),
+        ExampleKind("labels", ("text_a", "text_b"), parse_pair, tabulate),
+    ]
+
+
+KINDS = labelled_kinds()

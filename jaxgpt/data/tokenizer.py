@@ -77,11 +77,15 @@ def _split_at_long_blanks(text: str) -> Iterator[str]:
 
 
 class Template(NamedTuple):
-    """The token ids around a text that gets a label, and between the two texts of a pair; the defaults are ours."""
+    """The token ids around a text that gets a label, and between the two texts of a pair."""
 
-    begin: tuple[int, ...] = ()
-    between: tuple[int, ...] = (198,)  # a new line
-    end: tuple[int, ...] = (END,)
+    begin: tuple[int, ...]
+    between: tuple[int, ...]
+    end: tuple[int, ...]
+
+
+TEMPLATE = Template(begin=(), between=(198,), end=(END,))  # ours; 198 is a new line
+PLAIN = Template((), (), ())  # GPT-2's own tokenizer inserts nothing
 
 
 def hugging_face_files(

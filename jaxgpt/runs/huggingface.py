@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,9 +27,13 @@ from jaxgpt.models.lora import combine, merge, partition, with_base_weights
 from jaxgpt.runs.checkpoint import restore_weights
 from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.folder import require_utf8
+from jaxgpt.runs.hf_config import TIED_KEY
 from jaxgpt.runs.tensors import WEIGHTS, Tensor, find_files, find_tensors, save
-from jaxgpt.runs.weights import HF_TIED_KEY, WeightsRef, resolve_weights
+from jaxgpt.runs.weights import WeightsRef, resolve_weights
 from jaxgpt.runtime.mesh import single_device, with_shardings
+
+# What PyTorch's compilation and parallel training put into the names of a model that they wrap.
+WRAPPERS = re.compile(r"^(module\.)+|\b_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.(module\.)*")
 
 
 def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
@@ -118,7 +123,7 @@ def save_hf(
         tensors |= {name: np.ascontiguousarray(values) for name, values in views}
     config = {name: getattr(model.config, ours) for name, ours in layout.sizes.items()}
     config |= {"model_type": layout.model_type} | {name: allowed[0] for name, allowed in layout.required.items()}
-    config |= {HF_TIED_KEY: not model.config.untied_head}
+    config |= {TIED_KEY: not model.config.untied_head}
     end, pad = (END, PAD_ID) if model.config.vocab_size > END else (None, 0)
     config |= {"architectures": [layout.causal_lm], "dtype": "float32"}
     config |= {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
@@ -178,9 +183,9 @@ def _tensors(folder: Path, hf: HuggingFaceTensors) -> dict[str, Tensor]:
     """The tensors of a folder, by the names that transformers gives them now."""
     tensors: dict[str, Tensor] = {}
     for tensor in itertools.chain.from_iterable(map(find_tensors, find_files(folder))):
-        name = tensor.name.removeprefix(hf.prefix)
+        name = WRAPPERS.sub("", tensor.name).removeprefix(hf.prefix)
         if not hf.skipped.fullmatch(name):
-            name = name if name == hf.head else hf.prefix + name
+            name = name if name in (hf.head, hf.labels) else hf.prefix + name
             if name in tensors:
                 raise CheckpointError(f"{folder}: tensor {tensor.name} is there twice; copy the model again")
             tensors[name] = tensor
@@ -196,11 +201,6 @@ def _require_tensors(folder: Path, tensors: dict[str, Tensor], like: Model, hf: 
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys() - {hf.head})
     if missing:
         raise CheckpointError(f"{folder}: tensor {missing[0]} is missing{_and_more(missing)}; copy the model again")
-    if extra == [hf.prefix + hf.labels]:
-        raise CheckpointError(
-            f"{folder}: a head for labels ({hf.labels}), which can't be loaded; use the run that it was exported from, "
-            "or another model"
-        )
     if extra:
         raise CheckpointError(
             f"{folder}: tensor {tensors[extra[0]].name} is not {title}'s{_and_more(extra)}; it is another model's"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import sys
@@ -11,10 +10,11 @@ from typing import Any
 
 from jaxgpt import console
 from jaxgpt.data.config import DataConfig
-from jaxgpt.data.tokenizer import VOCAB_SIZE
-from jaxgpt.errors import CheckpointError, UsageError
-from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config, HuggingFaceConfig, ModelConfig
+from jaxgpt.data.tokenizer import TEMPLATE, VOCAB_SIZE, Template
+from jaxgpt.errors import CheckpointError
+from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config, ModelConfig
 from jaxgpt.runs.folder import require_utf8
+from jaxgpt.runs.hf_config import build_config, parse_config, read_bool, read_json, read_text_format
 
 # OpenAI's four models on huggingface.co, each at one commit, so that a name means the same weights for ever.
 HUB = {
@@ -24,7 +24,6 @@ HUB = {
     "gpt2-xl": "15ea56dee5df4983c59b2538573817e1667135e2",
 }
 OWNER = "openai-community"
-HF_TIED_KEY = "tie_word_embeddings"  # in Hugging Face's config.json; ours is the opposite, untied_head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +39,7 @@ class WeightsRef:
       base: the weights that a run's adapters adapt; None: it has no adapters.
       labels: the names of its labels, if it has a head for them.
       T: the most tokens of a text that gets a label; None without labels.
+      template: what surrounds such a text.
       data_kind: the kind of a run's data: "text", "completions", "labels" or another.
       is_chat: whether a run's data is conversations.
     """
@@ -52,6 +52,7 @@ class WeightsRef:
     base: str | None = None
     labels: tuple[str, ...] = ()
     T: int | None = None
+    template: Template = TEMPLATE
     data_kind: str = "text"
     is_chat: bool = False
 
@@ -68,8 +69,8 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
     """
     name, folder = str(name_or_folder), Path(name_or_folder)
     if not name or not os.path.isdir(folder):  # Path.is_dir raises an error for a name that is too long
-        if name in HUB:
-            return WeightsRef(name, GPT2Config(**SIZES[name]), is_run=False, folder=None)
+        if (on_hub := name.removeprefix(f"{OWNER}/")) in HUB:
+            return WeightsRef(on_hub, GPT2Config(**SIZES[on_hub]), is_run=False, folder=None)
         problem = "is a file, not a folder" if name and os.path.exists(folder) else "no such folder"
         raise CheckpointError(
             f"{name or 'an empty name'}: {problem}; weights have the name of a run folder, "
@@ -80,7 +81,7 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
     if folder.parent.name == "checkpoints" and folder.name.isdecimal() and not (folder / "config.json").exists():
         folder, step = folder.parent.parent, int(folder.name)
     path = folder / "config.json"
-    content = read_config(path)
+    content = read_json(path)
     if content is None:
         starting = (folder / "checkpoints").is_dir()
         state = (
@@ -91,12 +92,12 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
         raise CheckpointError(f"{folder}: no config.json there: {state}")
     is_run = (folder / "checkpoints").is_dir() or "block_size" in content
     if not is_run:
-        return WeightsRef(name, _parse_hf_config(path, content), is_run, folder)
+        return _describe_folder(name, path, content)
     config, labels = _parse_run_config(path, content), content.get("labels", ())
     base = content.get("base", content.get("init_from")) if config.lora else None
-    T = _read_T(path, content, config) if labels else None
-    is_chat = _read_bool(path, content, "is_chat", False)
-    return WeightsRef(name, config, is_run, folder, step, base, tuple(labels), T, _data_kind(content), is_chat)
+    T, kind = _read_T(path, content, config) if labels else None, _data_kind(content)
+    is_chat = read_bool(path, content, "is_chat", False)
+    return WeightsRef(name, config, is_run, folder, step, base, tuple(labels), T, data_kind=kind, is_chat=is_chat)
 
 
 def resolve_text_weights(name_or_folder: str | Path) -> WeightsRef:
@@ -104,27 +105,36 @@ def resolve_text_weights(name_or_folder: str | Path) -> WeightsRef:
     source = resolve_weights(name_or_folder)
     if source.config.vocab_size != VOCAB_SIZE:
         raise CheckpointError(
-            f"{name_or_folder}: {source.config.vocab_size:,} token ids, and GPT-2's tokenizer has {VOCAB_SIZE:,}; "
+            f"{_differing_vocabulary(source)}; "
             "jaxgpt.inference.generate and jaxgpt.inference.score take ids of any vocabulary"
         )
     if source.labels:
-        raise CheckpointError(
-            f"{name_or_folder}: a run on labels, which writes no text; see {console.program('predict')}"
-        )
+        raise CheckpointError(f"{source.name}: predicts labels, and writes no text; see {console.program('predict')}")
     return source
 
 
-def read_config(path: Path) -> dict[str, Any] | None:
-    """A config.json; None if there is none."""
-    try:
-        content = json.loads(path.read_bytes())
-        if not isinstance(content, dict):
-            raise ValueError("it holds no object")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: can't be read ({error}); a run's is rewritten when the run resumes") from None
-    return content
+def resolve_label_weights(name_or_folder: str | Path) -> WeightsRef:
+    """As `resolve_weights`, for a command that predicts the labels of texts."""
+    source = resolve_weights(name_or_folder)
+    if not source.labels:
+        train = console.program("train")
+        raise CheckpointError(f"{source.name}: predicts no labels; {train} --recipe classify makes a model that does")
+    if source.config.vocab_size != VOCAB_SIZE:
+        raise CheckpointError(f"{_differing_vocabulary(source)}; use a model with GPT-2's")
+    return source
+
+
+def _differing_vocabulary(source: WeightsRef) -> str:
+    return f"{source.name}: {source.config.vocab_size:,} token ids, and GPT-2's tokenizer has {VOCAB_SIZE:,}"
+
+
+def _describe_folder(name: str, path: Path, content: dict[str, Any]) -> WeightsRef:
+    config, labels = parse_config(path, content)
+    source = WeightsRef(name, config, is_run=False, folder=path.parent, labels=labels)
+    if not labels:
+        return source
+    T, template = read_text_format(path.parent, config.block_size, content.get("pad_token_id"))
+    return dataclasses.replace(source, T=T, template=template)
 
 
 def _parse_run_config(path: Path, content: dict[str, Any]) -> ModelConfig:
@@ -134,8 +144,8 @@ def _parse_run_config(path: Path, content: dict[str, Any]) -> ModelConfig:
         raise CheckpointError(f"{path}: arch is {content['arch']!r:.40}, and must be one of {', '.join(CONFIGS)}")
     fields = {field.name for field in dataclasses.fields(arch)}
     names = {"vocab_size", *arch.shape, "pad_vocab_to_multiple_of", "predict_tokens"} & fields & content.keys()
-    config = _build_config(path, arch, {name: content[name] for name in names if content[name] is not None})
-    config = dataclasses.replace(config, untied_head=_read_bool(path, content, "untied_head", False))
+    config = build_config(path, arch, {name: content[name] for name in names if content[name] is not None})
+    config = dataclasses.replace(config, untied_head=read_bool(path, content, "untied_head", False))
     defaults = {"lora": 0, "lora_alpha": GPT2Config.lora_alpha, "lora_on": GPT2Config.lora_on}
     adapters = {name: content.get(name, default) for name, default in defaults.items()}
     labels = content.get("labels", [])
@@ -161,47 +171,6 @@ def _read_T(path: Path, content: dict[str, Any], config: ModelConfig) -> int:
 
 def _data_kind(content: dict[str, Any]) -> Any:
     return content.get("data_kind", content.get("objective", "text"))  # the older name
-
-
-def _parse_hf_config(path: Path, content: dict[str, Any]) -> ModelConfig:
-    layouts = {arch: layout for arch in CONFIGS.values() if (layout := arch.hugging_face)}
-    kind = content.get("model_type")
-    arch = next((arch for arch, layout in layouts.items() if layout.model_type == kind), None)
-    if arch is None:
-        titles = " or ".join(arch.title for arch in layouts)
-        types = " or ".join(repr(layout.model_type) for layout in layouts.values())
-        raise CheckpointError(f"{path}: model_type is {kind!r}: not {titles}'s architecture, where it is {types}")
-    layout: HuggingFaceConfig = layouts[arch]
-    for name, allowed in layout.required.items():
-        if (value := content.get(name, allowed[0])) not in allowed:
-            expected = f"not {arch.title}'s architecture, where it is {allowed[0]!r}"
-            raise CheckpointError(f"{path}: {name} is {value!r}: {expected}")
-    missing = [name for name in layout.sizes if name not in content]
-    if missing:
-        shape = f"a {arch.title}'s shape is {', '.join(layout.sizes)}"
-        raise CheckpointError(f"{path}: no {', '.join(missing)}; {shape}")
-    config = _build_config(path, arch, {ours: content[name] for name, ours in layout.sizes.items()})
-    config = dataclasses.replace(config, untied_head=not _read_bool(path, content, HF_TIED_KEY, layout.tied))
-    if mismatch := layout.mismatch(config, content):
-        raise CheckpointError(f"{path}: {mismatch}")
-    return config
-
-
-def _build_config(path: Path, arch: type[ModelConfig], shape: dict[str, Any]) -> ModelConfig:
-    for name, value in shape.items():
-        if type(value) is not int or not 1 <= value < 2**24:
-            raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be a whole number, from 1 to 2**24 - 1")
-    try:
-        return arch(**shape)
-    except UsageError as error:
-        raise CheckpointError(f"{path}: {str(error).replace('--', '')}") from None
-
-
-def _read_bool(path: Path, content: dict[str, Any], name: str, default: bool) -> bool:
-    value = content.get(name, default)
-    if type(value) is not bool:
-        raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be true or false")
-    return value
 
 
 def _download(name: str) -> Path:

@@ -16,7 +16,7 @@ from jaxgpt.files import require_separate
 from jaxgpt.models.configs import CONFIGS, ModelConfig
 from jaxgpt.runs import folder
 from jaxgpt.runs.folder import require_utf8
-from jaxgpt.runs.weights import read_config
+from jaxgpt.runs.hf_config import read_json
 from jaxgpt.training.config import RECIPES, Preset, TrainConfig, fixed_flags
 
 
@@ -128,7 +128,7 @@ def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
     """
     require_utf8(run)
     path = run / "config.json"
-    content = read_config(path)
+    content = read_json(path)
     starts = None if content is None else content.get("starts")
     if not starts or not isinstance(starts, list) or not all(map(_is_start, starts)):
         raise CheckpointError(f"{run}: no run that has begun; give a run folder")

@@ -49,9 +49,13 @@ def test_transformers_writes_text_with_the_folder_alone(run, tmp_path):
     pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
     assert console.run(export.main, [str(run), str(tmp_path / "hf")]) == 0
     write = transformers.pipeline("text-generation", str(tmp_path / "hf"), device="cpu")
-    (theirs,) = write("word word", max_new_tokens=8, do_sample=False)
-    (ids,) = generate(load(resolve_weights(run)), [gpt2().encode("word word")], 8, temperature=0)
-    assert theirs["generated_text"] == "word word" + gpt2().decode(ids)
+    assert write.tokenizer.model_max_length == 32
+    prompts = ["word word", "word", "a word, of more words"]  # of other lengths: a batch is padded
+    ours = generate(load(resolve_weights(run)), [gpt2().encode(prompt) for prompt in prompts], 8, temperature=0)
+    theirs = write(prompts, batch_size=3, max_new_tokens=8, do_sample=False)
+    assert [each["generated_text"] for (each,) in theirs] == [
+        prompt + gpt2().decode(ids) for prompt, ids in zip(prompts, ours, strict=True)
+    ]
 
 
 def test_a_chat_run_answers_messages(run, tmp_path, capsys):

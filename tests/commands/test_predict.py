@@ -23,7 +23,7 @@ def test_a_line_has_the_likeliest_label_and_all_probabilities():
         ([], 2, "not given: RUN, --data STR"),
         (["gpt2", "--data", "x.csv", "--batch-size", "65536"], 2, "--batch-size 65536 is out of range"),
         (["nowhere", "--data", "x.csv", "--text-field", "review"], 4, "nowhere: no such folder"),
-        (["gpt2", "--data", "x.csv"], 4, "gpt2: not a run on labels; python -m jaxgpt train --recipe classify makes"),
+        (["gpt2", "--data", "x.csv"], 4, "gpt2: predicts no labels; python -m jaxgpt train --recipe classify makes"),
     ],
 )
 def test_what_can_not_be_is_one_line(words, code, message, capsys):

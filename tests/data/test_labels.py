@@ -5,7 +5,8 @@ import pytest
 from jaxgpt.data import labels
 from jaxgpt.data.base import Example
 from jaxgpt.data.tokenized import tokenize
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.tokenizer import PLAIN, TEMPLATE, Template, gpt2, hugging_face_files
+from tests.support import golden
 
 END = 50256
 
@@ -40,3 +41,21 @@ def test_the_longer_text_of_a_pair_loses_its_end_first(a, b):
             assert tokens == [*ids(" a" * a), *ids("\n"), *ids(" b" * b), END]
     table, notes = labels.text_rows(examples, 1)
     assert table["tokens"][:].tolist() == [[END]] and notes
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, PLAIN, Template((50256,), (), (198,))], ids=["ours", "plain", "begin"])
+def test_transformers_keeps_the_same_tokens(template, tmp_path):
+    """Of single texts and pairs, at every length; so it does in the tie of two equally long texts."""
+    transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
+    for name, content in hugging_face_files(64, template).items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    counts = [(3, 3), (1, 20), (20, 1), (9, 7), (7, 9), (11, 11), (20, 20), (3, 0), (20, 0)]
+    texts = [(" a" * a, " b" * b)[: 1 + (b > 0)] for a, b in counts]
+    examples = tokenize(Example(1, [(text, False) for text in each], "") for each in texts)
+    for T in range(4, 24):
+        table, notes = labels.text_rows(examples, T, template)
+        rows = [row[: last + 1].tolist() for row, last in zip(table["tokens"][:], table["last"], strict=True)]
+        assert rows == [tokenizer(*each, truncation=True, max_length=T)["input_ids"] for each in texts]
+        num_cut = sum(len(tokenizer(*each)["input_ids"]) > T for each in texts)
+        assert notes == ([f"{num_cut} texts are longer than {T} tokens and lose their end"] if num_cut else [])

@@ -14,7 +14,7 @@ import pytest
 
 from jaxgpt import commands, console
 from jaxgpt.data.examples import epoch_order
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.tokenizer import gpt2, hugging_face_files
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runs.huggingface import load, save_hf
 from jaxgpt.runs.weights import resolve_weights
@@ -171,7 +171,7 @@ def test_predictions_come_in_the_order_of_the_file(folder, tmp_path, capsys):
     assert [list(each["probabilities"]) for each in found] == [["bad", "good"]] * 4
     np.testing.assert_allclose([list(each["probabilities"].values()) for each in found], p, atol=1e-5)
     assert [each["label"] for each in found] == [["bad", "good"][k] for k in p.argmax(-1)]
-    assert err.splitlines()[1:] == [f"note: {data}: 1 texts are longer than --T 12 and lose their end"]
+    assert err.splitlines()[1:] == [f"note: {data}: 1 texts are longer than 12 tokens and lose their end"]
     labelled = write(tmp_path / "labelled.jsonl", [record | {"label": "never seen"} for record in records])
     words = ["predict", folder / "run", "--data", labelled, "--batch-size", 3, "--out", tmp_path / "out.jsonl"]
     assert run(*words) == 0
@@ -187,7 +187,7 @@ PAIRS = [("so so " * 6, "film"), ("film", "so so " * 6), ("nice film " * 5, "awf
 
 
 def predictions(folder, records, tmp_path):
-    """What `jaxgpt predict` says of records: labels, and probabilities by label."""
+    """What `jaxgpt predict` says of single texts or pairs: labels, and probabilities by label."""
     out = tmp_path / "predicted.jsonl"
     out.unlink(missing_ok=True)
     assert run("predict", folder, "--data", write(tmp_path / "asked.jsonl", records), "--out", out) == 0
@@ -200,14 +200,53 @@ def test_a_pipeline_of_transformers_predicts_what_predict_does(folder, exported,
     pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
     transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
     texts = ["so!!", "awful film", "the film " * 30, "fine<|endoftext|>", "<|endoftext|>", "nice \u00ff", "odd", "!!!"]
-    records = [{"text": text} for text in texts] + [{"text_a": a, "text_b": b} for a, b in PAIRS]
-    expected = predictions(folder / "lora", records[:8], tmp_path) + predictions(folder / "lora", records[8:], tmp_path)
+    expected = predictions(folder / "lora", [{"text": text} for text in texts], tmp_path)
+    expected += predictions(folder / "lora", [{"text_a": a, "text_b": b} for a, b in PAIRS], tmp_path)
     classify = transformers.pipeline("text-classification", str(exported), truncation=True, device="cpu", top_k=None)
     found = classify([*texts, *({"text": a, "text_pair": b} for a, b in PAIRS)], **options)
     for ours, theirs in zip(expected, found, strict=True):
         assert ours["label"] == theirs[0]["label"]
         assert {each["label"]: pytest.approx(each["score"], abs=1e-5) for each in theirs} == ours["probabilities"]
     assert len({json.dumps(each) for each in expected}) == len(expected)  # no two are alike
+
+
+# ---- Folders in Hugging Face's layout
+
+
+def test_an_exported_folder_is_measured_and_predicts_as_its_run(folder, exported, tmp_path):
+    records = [*texts(9, list(WORDS), seed=7), {"text": "the film " * 9, "label": "bad"}]
+    assert predictions(exported, records, tmp_path) == predictions(folder / "lora", records, tmp_path)
+    results = []
+    for model in (exported, folder / "lora"):
+        words = ["--data", write(tmp_path / "data.jsonl", records), "--json", tmp_path / "out.json"]
+        assert run("evaluate", model, *words) == 0
+        results.append((tmp_path / "out.json").read_text())
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("add_eos", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_folder_that_transformers_wrote_predicts_as_there(add_eos, tmp_path):
+    """Its tokenizer inserts nothing, or <|endoftext|> behind each text."""
+    torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
+    transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
+    for name, content in hugging_face_files(20).items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path, add_eos_token=add_eos, padding_side="right")
+    names = {0: "no", 1: "yes", 2: "maybe"}
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        n_positions=32, n_layer=1, n_head=2, n_embd=32, initializer_range=0.3, id2label=names, pad_token_id=0
+    )
+    transformers.GPT2ForSequenceClassification(config).save_pretrained(tmp_path / "theirs")
+    tokenizer.save_pretrained(tmp_path / "theirs")
+    asked = ["so!!", "awful film", "the film " * 30, "odd"]
+    found = predictions(tmp_path / "theirs", [{"text": text} for text in asked], tmp_path)
+    found += predictions(tmp_path / "theirs", [{"text_a": a, "text_b": b} for a, b in PAIRS], tmp_path)
+    classify = transformers.pipeline("text-classification", str(tmp_path / "theirs"), truncation=True, top_k=None)
+    expected = classify([*asked, *({"text": a, "text_pair": b} for a, b in PAIRS)])
+    for ours, theirs in zip(found, expected, strict=True):
+        assert {each["label"]: pytest.approx(each["score"], abs=1e-5) for each in theirs} == ours["probabilities"]
+        assert ours["label"] == theirs[0]["label"]
 
 
 # ---- Wrong input
@@ -227,20 +266,20 @@ def test_a_pipeline_of_transformers_predicts_what_predict_does(folder, exported,
         (["evaluate", "{run}", "--data", "{three}"], 3, "three.jsonl, line 3: the label 'odd [b]' is unknown; the "),
         (["evaluate", "{run}", "--data", "{bare}"], 3, "bare.jsonl, line 1: its fields are 'text', and an "),
         (["evaluate", "{run}", "--data", "{text}"], 3, "text.txt: not a file of examples; give a .jsonl"),
-        (["evaluate", "{hf}", "--data", "{two}"], 3, "two.jsonl: texts with labels, for a run on labels; "),
+        (["evaluate", "{hf}", "--data", "{two}"], 3, "two.jsonl: texts with labels, for a model of labels; "),
         (["evaluate", "{none}", "--data", "{two}"], 4, "none.jsonl: no such folder"),
         (["evaluate", "{run}/checkpoints/5", "--data", "{two}"], 4, "checkpoints/5: no such folder"),
         (["evaluate", "{run}", "--data", "{two}", "--batch-size", "0"], 2, "--batch-size 0 is out of range: it must"),
-        (["evaluate", "{run}", "--data", "{two}", "--T", "8"], 2, "--T: {run} is a run on labels, measured by"),
-        (["evaluate", "{run}", "--data", "{two}", "--tasks", "x"], 2, "--tasks: {run} is a run on labels, me"),
-        (["evaluate", "{run}", "--choices", "{two}"], 4, "run: a run on labels, which writes no text; see "),
+        (["evaluate", "{run}", "--data", "{two}", "--T", "8"], 2, "--T: {run} predicts labels, measured by"),
+        (["evaluate", "{run}", "--data", "{two}", "--tasks", "x"], 2, "--tasks: {run} predicts labels, mea"),
+        (["evaluate", "{run}", "--choices", "{two}"], 4, "run: predicts labels, and writes no text; see "),
         (["evaluate", "{run}", "--data", "{two}", "--json", "{two}"], 2, "is --data {two}, which must stay; choose"),
         (["evaluate", "{run}", "--data", "{two}", "--json", "{none}/x"], 2, "none.jsonl/x: No such file or director"),
         (["predict", "{run}", "--data", "{text}"], 3, "text.txt: not a file of examples"),
         (["predict", "{run}", "--data", "{asks}"], 3, "'completion', and an example has text, or text_a and te"),
         (["predict", "{run}", "--data", "{bare}", "--out", "{none}/x"], 2, "--out "),
         (["predict", "{run}", "--data", "{bare}", "--out", "{run}"], 2, "exists already; choose another file"),
-        (["predict", "{hf}", "--data", "{bare}"], 4, "hf: not a run on labels"),
+        (["predict", "{hf}", "--data", "{bare}"], 4, "hf: predicts no labels"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip

@@ -89,6 +89,19 @@ def test_the_older_layout_is_read_too(saved):
         load_hf(folder)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "inside"])
+def test_names_of_a_wrapped_model_are_read(saved, prefix):
+    """PyTorch's compilation, and its parallel training of a whole model or of each block, put these into names."""
+    folder, tensors = saved
+    model = load_hf(folder)
+    if prefix == "inside":
+        wrapped = {name.replace(".attn.", "._fsdp_wrapped_module._orig_mod.attn."): t for name, t in tensors.items()}
+    else:
+        wrapped = {prefix + name: value for name, value in tensors.items()}
+    write(folder, wrapped)
+    assert equal(load_hf(folder), model)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
 def test_other_floats_become_float32(saved, dtype):
     folder, tensors = saved
@@ -162,10 +175,6 @@ def test_a_run_without_a_checkpoint(tiny, tmp_path):
     [
         (lambda t: t.pop("transformer.h.1.mlp.c_fc.bias"), "tensor transformer.h.1.mlp.c_fc.bias is missing; copy"),
         (lambda t: [t.pop(n) for n in list(t) if "h.2." in n], "h.2.attn.c_attn.bias is missing, and 11 more"),
-        (
-            lambda t: t.update({"score.weight": np.ones(3, np.float32)}),
-            "a head for labels (score.weight), which can't be loaded",
-        ),
         (
             lambda t: t.update({"other.weight": np.ones(3, np.float32)}),
             "tensor other.weight is not GPT-2's; it is another model's",
@@ -348,8 +357,10 @@ def test_a_head_for_labels_is_saved_with_their_names(labelled):
     assert config["architectures"] == ["GPT2ForSequenceClassification"] and config["num_labels"] == 3
     assert config["id2label"] == {"0": "bad", "1": "good", "2": "so-so"}
     assert config["label2id"] == {"bad": 0, "good": 1, "so-so": 2}
-    with pytest.raises(CheckpointError, match=r"labelled: a head for labels \(score.weight\), which can't be loaded"):
-        load_hf(folder)
+    assert resolve_weights(folder).labels == ("bad", "good", "so-so")
+    save_hf(load_hf(folder), folder.parent / "again", labels=("bad", "good", "so-so"))
+    for name in ("model.safetensors", "config.json"):
+        assert (folder.parent / "again" / name).read_bytes() == (folder / name).read_bytes()
     with pytest.raises(ValueError, match="zip"):
         save_hf(model, folder.parent / "other", labels=("bad", "good"))
 

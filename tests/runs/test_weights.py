@@ -56,6 +56,7 @@ def test_names_are_known_without_the_network_and_a_folder_comes_first(tmp_path, 
     for name, size in SIZES.items():
         if name != "tiny":
             assert resolve_weights(name).config == GPT2Config(**size)
+            assert resolve_weights(f"openai-community/{name}") == resolve_weights(name)
     folder(tmp_path / "gpt2", GPT2)
     assert resolve_weights("gpt2").config.n_layer == 2
 

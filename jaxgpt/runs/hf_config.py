@@ -1,0 +1,133 @@
+"""The JSON files of a folder in Hugging Face's layout: a model's shape, its labels, and what surrounds its texts."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxgpt.data.tokenizer import PLAIN, TEMPLATE, Template
+from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.models.configs import CONFIGS, HuggingFaceConfig, ModelConfig
+
+TIED_KEY = "tie_word_embeddings"  # in Hugging Face's config.json; ours is the opposite, untied_head
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """An object in a JSON file; None if there is no such file."""
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: can't be read ({error}); resume its run, or copy it again") from None
+    return content
+
+
+def parse_config(path: Path, content: dict[str, Any]) -> tuple[ModelConfig, tuple[str, ...]]:
+    """The model of a config.json, and the names of its labels, if it has a head for them.
+
+    Raises:
+      CheckpointError: it is no model of ours; it names the field.
+    """
+    layouts = {arch: layout for arch in CONFIGS.values() if (layout := arch.hugging_face)}
+    kind = content.get("model_type")
+    arch = next((arch for arch, layout in layouts.items() if layout.model_type == kind), None)
+    if arch is None:
+        titles = " or ".join(arch.title for arch in layouts)
+        types = " or ".join(repr(layout.model_type) for layout in layouts.values())
+        raise CheckpointError(f"{path}: model_type is {kind!r}: not {titles}'s architecture, where it is {types}")
+    layout: HuggingFaceConfig = layouts[arch]
+    for name, allowed in layout.required.items():
+        if (value := content.get(name, allowed[0])) not in allowed:
+            expected = f"not {arch.title}'s architecture, where it is {allowed[0]!r}"
+            raise CheckpointError(f"{path}: {name} is {value!r}: {expected}")
+    missing = [name for name in layout.sizes if name not in content]
+    if missing:
+        shape = f"a {arch.title}'s shape is {', '.join(layout.sizes)}"
+        raise CheckpointError(f"{path}: no {', '.join(missing)}; {shape}")
+    config = build_config(path, arch, {ours: content[name] for name, ours in layout.sizes.items()})
+    if content.get(TIED_KEY) is not None:  # null is what is not set
+        config = dataclasses.replace(config, untied_head=not read_bool(path, content, TIED_KEY, layout.tied))
+    if mismatch := layout.mismatch(config, content):
+        raise CheckpointError(f"{path}: {mismatch}")
+    labels = _parse_labels(path, content) if layout.classifier in (content.get("architectures") or ()) else ()
+    return dataclasses.replace(config, n_labels=len(labels)), labels
+
+
+def build_config(path: Path, arch: type[ModelConfig], shape: dict[str, Any]) -> ModelConfig:
+    """A config of these sizes, each checked."""
+    for name, value in shape.items():
+        if type(value) is not int or not 1 <= value < 2**24:
+            raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be a whole number, from 1 to 2**24 - 1")
+    try:
+        return arch(**shape)
+    except UsageError as error:
+        raise CheckpointError(f"{path}: {str(error).replace('--', '')}") from None
+
+
+def read_bool(path: Path, content: dict[str, Any], name: str, default: bool) -> bool:
+    value = content.get(name, default)
+    if type(value) is not bool:
+        raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be true or false")
+    return value
+
+
+def _parse_labels(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
+    """The labels of a classifier by their numbers; transformers writes no names where they are its own."""
+    if (problem := content.get("problem_type")) not in (None, "single_label_classification"):
+        raise CheckpointError(f"{path}: problem_type is {problem!r:.40}, and must be 'single_label_classification'")
+    by_id, count = content.get("id2label"), content.get("num_labels", 2)
+    if by_id is None and type(count) is int and 2 <= count < 2**16:
+        return name_labels(count)
+    names = by_id if isinstance(by_id, dict) else {}
+    labels = tuple(str(names.get(str(number))) for number in range(len(names)))
+    if names.keys() != set(map(str, range(len(names)))) or not 2 <= len(labels) == len(set(labels)):
+        raise CheckpointError(f"{path}: id2label is {by_id!r:.60}, and must name two labels or more, from 0 on")
+    return labels
+
+
+def name_labels(count: int) -> tuple[str, ...]:
+    """What transformers calls labels without names."""
+    return tuple(f"LABEL_{number}" for number in range(count))
+
+
+def read_text_format(folder: Path, context: int, pad_id: Any = None) -> tuple[int, Template]:
+    """The most tokens of a text, and what surrounds it, as the folder's tokenizer has them.
+
+    Args:
+      context: of the model, the most that there can be.
+      pad_id: of config.json. Exports of ours without a tokenizer.json have 0.
+
+    Raises:
+      CheckpointError: the tokenizer surrounds pairs of texts in another way than single ones.
+    """
+    T = (read_json(folder / "tokenizer_config.json") or {}).get("model_max_length")
+    T = min(T, context) if type(T) is int and T > 0 else context
+    tokenizer = read_json(folder / "tokenizer.json")
+    if tokenizer is None:
+        return T, TEMPLATE if pad_id == 0 else PLAIN
+    path = folder / "tokenizer.json"
+    try:
+        post = tokenizer.get("post_processor") or {}
+        posts = [each for each in post.get("processors", [post]) if each.get("type") == "TemplateProcessing"]
+        if not posts:
+            return T, PLAIN
+        single, pair = (_split_template(posts[0], name) for name in ("single", "pair"))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: no post_processor of transformers' ({error!r}); save it again") from None
+    if [single[0], single[-1]] != [pair[0], pair[-1]] or (len(single), len(pair)) != (2, 3):
+        raise CheckpointError(f"{path}: its post_processor surrounds pairs in another way than single texts; change it")
+    return T, Template(*map(tuple, pair))
+
+
+def _split_template(post: dict[str, Any], name: str) -> list[list[int]]:
+    """The ids that a TemplateProcessing inserts before, between and after texts."""
+    inserted: list[list[int]] = [[]]
+    for piece in post[name]:
+        if "Sequence" in piece:
+            inserted.append([])
+        else:
+            inserted[-1] += post["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+    return inserted
