@@ -1,6 +1,7 @@
 """Predict the labels of texts: `jaxgpt predict runs/reviews --data new.csv`."""
 
 import dataclasses
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -13,14 +14,17 @@ from jaxgpt import console
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data import examples
 from jaxgpt.data.config import FieldNames
-from jaxgpt.errors import require
+from jaxgpt.errors import DataError, require
 from jaxgpt.files import require_separate, require_writable, write_whole
 from jaxgpt.runs.weights import resolve_label_weights
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictConfig:
-    """Predict the labels of texts: a line of {"label", "probabilities"} for each, in the order of the file."""
+    """Predict the labels of texts: a line of {"label", "probabilities"} for each, in the order of the file.
+
+    A wrong row is reported, and has a line of {"label": null, "error"}.
+    """
 
     run: Annotated[str, *positional("RUN")]
     """A run on labels, for its newest checkpoint; one of its checkpoints, RUN/checkpoints/300; or a classifier's folder
@@ -46,7 +50,9 @@ def main(argv: Sequence[str]) -> int:
     config = parse(PredictConfig, argv, command="predict")
     source = resolve_label_weights(config.run)
     names = FieldNames(text_field=config.text_field)
-    data = examples.load_texts(config.data, config.batch_size, source.T, source.labels, names, source.template)
+    data, wrong, lines = examples.load_texts(
+        config.data, config.batch_size, source.T, source.labels, names, source.template
+    )
     if config.out:
         inputs = [("RUN", config.run), ("the weights under it,", source.base), ("--data", config.data)]
         require_writable("--out", config.out, new=True)
@@ -62,15 +68,23 @@ def main(argv: Sequence[str]) -> int:
     console.note(f"{config.run}: {described}")
     for note in data.notes:
         console.note(f"{data.name}: {note}")
+    for line in sorted(wrong):
+        console.note(f"{wrong[line]}; not predicted")
     with device.memory_errors("use a smaller --batch-size"):
-        parts = log_probabilities(load(source, **compute), data)
-        lines = (format_line(log_p, source.labels) for part in parts for log_p in part)
+        predicted = itertools.chain.from_iterable(log_probabilities(load(source, **compute), data))
+        answers = (
+            format_error(wrong[line]) if line in wrong else format_line(next(predicted), source.labels)
+            for line in lines
+        )
         if config.out is None:
-            sys.stdout.writelines(lines)
-            return 0
-        content = "".join(lines)  # a failure leaves no file
-    write_whole(config.out, content, new=True)
-    console.note(f"{data.count:,} predictions are in {config.out}")
+            sys.stdout.writelines(answers)
+        else:
+            content = "".join(answers)  # a failure leaves no file
+    if config.out:
+        write_whole(config.out, content, new=True)
+        console.note(f"{data.count:,} predictions are in {config.out}")
+    if wrong:
+        raise DataError(f"{config.data}: {len(wrong):,} of {len(lines):,} rows are wrong; their lines have no label")
     return 0
 
 
@@ -78,3 +92,8 @@ def format_line(log_p: np.ndarray, labels: Sequence[str]) -> str:
     """A prediction as a line of JSON; log_p (n_labels,) in nats."""
     probabilities = dict(zip(labels, np.exp(log_p).tolist(), strict=True))
     return json.dumps({"label": labels[log_p.argmax()], "probabilities": probabilities}, ensure_ascii=False) + "\n"
+
+
+def format_error(error: DataError) -> str:
+    """The line of a row that can't be predicted, which keeps the lines below in step with the file's."""
+    return json.dumps({"label": None, "probabilities": None, "error": str(error)}, ensure_ascii=False) + "\n"

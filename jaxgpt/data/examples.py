@@ -12,8 +12,8 @@ from jaxgpt.data.base import Batch, ExampleKind, TokenizedExamples, all_rows
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
 from jaxgpt.data.formats import KINDS, parse_examples
 from jaxgpt.data.labels import label_names, labelled_kinds, unlabelled_kinds
-from jaxgpt.data.records import JSON_LINES, read_content
-from jaxgpt.data.tokenized import open_examples
+from jaxgpt.data.records import JSON_LINES, Wrong, read_content
+from jaxgpt.data.tokenized import open_examples, tokenize
 from jaxgpt.data.tokenizer import TEMPLATE, Template, byte_lengths
 from jaxgpt.errors import DataError
 
@@ -124,15 +124,18 @@ def load(
     kind, examples = read_examples(path, kinds, fields)
     parts = _split(path, examples, fraction) if fraction else [examples]
     labels = tuple(known or (label_names(path, examples) if kind.parse_label else ()))
-    tables = [kind.tabulate(path, part, T, labels) for part in parts]
-    (train, _), *_ = tables
-    if labels and fraction and (lost := set(range(len(labels))) - set(train["labels"].tolist())):
+    loaded = [_tabulate(path, kind, part, B, T, labels, seed) for part in parts]
+    if labels and fraction and (lost := set(range(len(labels))) - set(loaded[0].table["labels"].tolist())):
         raise DataError(f"{path}: --val {fraction:g} leaves no example of {labels[min(lost)]!r:.40} to learn from")
-    facts = {"seed": seed, "is_chat": kind.is_chat, "B": B}
-    return [
-        Examples(path, kind.name, table, T, labels, len(part), _fingerprint(table), tuple(notes), **facts)
-        for part, (table, notes) in zip(parts, tables, strict=True)
-    ]
+    return loaded
+
+
+def _tabulate(
+    path: str, kind: ExampleKind, examples: TokenizedExamples, B: int, T: int, labels: tuple[str, ...], seed: int = 0
+) -> Examples:
+    table, notes = kind.tabulate(path, examples, T, labels)
+    facts = _fingerprint(table), tuple(notes), seed, kind.is_chat
+    return Examples(path, kind.name, table, T, labels, len(examples), *facts, B=B)
 
 
 def load_labelled(
@@ -160,10 +163,20 @@ def load_texts(
     known: Sequence[str],
     fields: FieldNames = USUAL_FIELDS,
     template: Template = TEMPLATE,
-) -> Examples:
-    """As `load_labelled`, for texts whose labels are not known: a label in the file is ignored, and no row counts."""
+) -> tuple[Examples, Wrong, list[int]]:
+    """As `load_labelled`, for texts whose labels are not known: a label in the file is ignored, and no row counts.
+
+    Returns:
+      The texts; what is wrong with others, by their lines; and the lines of all, in the order of the file.
+    """
     _require_suffix(path)
-    return _without_padding(load(path, B, T, known=known, kinds=unlabelled_kinds(template), fields=fields)[0])
+    wrong: Wrong = {}
+    kind, parsed = parse_examples(path, read_content(path), unlabelled_kinds(template), fields, wrong)
+    examples = tokenize(parsed)  # not from the cache, which has only the right ones
+    if not len(examples):
+        raise wrong[min(wrong)]
+    data = _tabulate(path, kind, examples, B, T, tuple(known))
+    return _without_padding(data), wrong, sorted([*examples.lines.tolist(), *wrong])
 
 
 def _without_padding(data: Examples) -> Examples:

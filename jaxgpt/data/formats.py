@@ -9,14 +9,18 @@ from jaxgpt.console import program
 from jaxgpt.data import chat, completions, labels
 from jaxgpt.data.base import Example, ExampleKind
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
-from jaxgpt.data.records import parse_records
+from jaxgpt.data.records import Wrong, parse_records, put_aside
 from jaxgpt.errors import DataError, UsageError
 
 KINDS: list[ExampleKind] = [*labels.KINDS, *chat.KINDS, *completions.KINDS]
 
 
 def parse_examples(
-    path: str, content: bytes, kinds: Sequence[ExampleKind] = KINDS, fields: FieldNames = USUAL_FIELDS
+    path: str,
+    content: bytes,
+    kinds: Sequence[ExampleKind] = KINDS,
+    fields: FieldNames = USUAL_FIELDS,
+    wrong: Wrong | None = None,
 ) -> tuple[ExampleKind, Iterator[Example]]:
     """The kind that a file's examples are of, which is that of the first, and all of them, read one by one.
 
@@ -25,6 +29,7 @@ def parse_examples(
       content: of the file.
       kinds: those that they may be of.
       fields: names of fields, which only examples of some kinds have.
+      wrong: takes the errors of wrong records, which are left out, unless no record has a kind; None: they are raised.
 
     Raises:
       DataError: a record is wrong, here the first one; with its line.
@@ -34,19 +39,31 @@ def parse_examples(
     kinds = [kind for kind in kinds if renamed.keys() <= set(kind.fields)]
     if not kinds:
         raise UsageError(f"{fields}: an example has {accepted}; give the names of one of these")
-    line, record = next(parse_records(path, content))
-    where, ours = f"{path}, line {line}", rename_fields(record, renamed)
-    if "text" in ours and not renamed and not _matching(ours, kinds):
-        raise DataError(f"{where}: {_describe_unlabelled(path, record)}")
-    kind, _ = _recognize(where, record, kinds, renamed)
-    return kind, _parse(path, content, kind, renamed)
+    for line, record in parse_records(path, content, wrong):
+        where, ours = f"{path}, line {line}", rename_fields(record, renamed)
+        try:
+            if "text" in ours and not renamed and not _matching(ours, kinds):
+                raise DataError(f"{where}: {_describe_unlabelled(path, record)}")
+            kind, _ = _recognize(where, record, kinds, renamed)
+            return kind, _parse(path, content, kind, renamed, wrong)
+        except DataError as error:
+            put_aside(error, line, wrong)
+    raise wrong[min(wrong)]
 
 
-def _parse(path: str, content: bytes, kind: ExampleKind, renamed: dict[str, str]) -> Iterator[Example]:
-    for line, record in parse_records(path, content):
+def _parse(
+    path: str, content: bytes, kind: ExampleKind, renamed: dict[str, str], wrong: Wrong | None
+) -> Iterator[Example]:
+    for line, record in parse_records(path, content, wrong):
         where = f"{path}, line {line}"
-        _, ours = _recognize(where, record, [kind], renamed)
-        yield Example(line, kind.parse(where, ours), kind.parse_label(where, ours) if kind.parse_label else "")
+        try:
+            _, ours = _recognize(where, record, [kind], renamed)
+            label = kind.parse_label(where, ours) if kind.parse_label else ""
+            example = Example(line, kind.parse(where, ours), label)
+        except DataError as error:
+            put_aside(error, line, wrong)
+        else:
+            yield example
 
 
 def _recognize(

@@ -13,6 +13,7 @@ from jaxgpt.errors import DataError
 
 JSON_LINES = (".jsonl", ".ndjson")
 Record = tuple[int, dict[str, Any]]  # with the line that it begins on
+Wrong = dict[int, DataError]  # what is wrong with records, by the lines that they begin on
 
 
 def read_jsonl(path: str | Path) -> list[Record]:
@@ -20,15 +21,25 @@ def read_jsonl(path: str | Path) -> list[Record]:
     return list(parse_jsonl(path, read_content(path)))
 
 
-def parse_records(path: str, content: bytes) -> Iterator[Record]:
+def parse_records(path: str, content: bytes, wrong: Wrong | None = None) -> Iterator[Record]:
     """`parse_jsonl` or `parse_table`, by the suffix of the file."""
     if path.lower().endswith(JSON_LINES):
-        return parse_jsonl(path, content)
-    return parse_table(path, content, delimiter="\t" if path.lower().endswith(".tsv") else ",")
+        return parse_jsonl(path, content, wrong)
+    return parse_table(path, content, "\t" if path.lower().endswith(".tsv") else ",", wrong)
 
 
-def parse_jsonl(path: str | Path, content: bytes) -> Iterator[Record]:
+def put_aside(error: DataError, line: int, wrong: Wrong | None) -> None:
+    """Add what is wrong with a record to `wrong`, so that the others are read; None: raise it."""
+    if wrong is None:
+        raise error
+    wrong[line] = error
+
+
+def parse_jsonl(path: str | Path, content: bytes, wrong: Wrong | None = None) -> Iterator[Record]:
     """The objects of a file of UTF-8, each with its line's number, from 1; blank lines are skipped.
+
+    Args:
+      wrong: takes the errors of lines that are no objects; None: they are raised.
 
     Raises:
       DataError: it is empty, or a line is no JSON object; with the line's number.
@@ -37,7 +48,10 @@ def parse_jsonl(path: str | Path, content: bytes) -> Iterator[Record]:
     for number, line in enumerate(io.BytesIO(content), 1):  # only \n ends a line: a text may hold U+2028
         if not is_blank(line):
             is_empty = False
-            yield number, _record(f"{path}, line {number}", line.removesuffix(b"\n"))
+            try:
+                yield number, _record(f"{path}, line {number}", line.removesuffix(b"\n"))
+            except DataError as error:
+                put_aside(error, number, wrong)
     if is_empty:
         raise DataError(f"{path}: the file is empty; it needs one JSON object a line")
 
@@ -124,10 +138,13 @@ def require_unicode(where: str, *texts: str) -> None:
         raise DataError(f"{where}: a lone surrogate, half of a \\u pair, is no text; write it again")
 
 
-def parse_table(path: str | Path, content: bytes, delimiter: str) -> Iterator[Record]:
+def parse_table(path: str | Path, content: bytes, delimiter: str, wrong: Wrong | None = None) -> Iterator[Record]:
     """The rows of a CSV or TSV file as objects, named by its first line, each with its line's number.
 
     In a CSV file, double quotes enclose a text with commas; in a TSV file quotes are part of the text, as in GLUE.
+
+    Args:
+      wrong: takes the errors of rows with another number of fields than the first line; None: they are raised.
 
     Raises:
       DataError: it is not UTF-8, has no rows, or one has another number of fields than the first line.
@@ -138,10 +155,12 @@ def parse_table(path: str | Path, content: bytes, delimiter: str) -> Iterator[Re
         raise DataError(f"{path}: the first line names two fields {duplicates[0]!r}; give each a name of its own")
     is_empty = True
     for line, row in rows:
-        if len(row) != len(names):
-            raise DataError(f"{path}, line {line}: {len(row)} fields, and the first line names {len(names)}; mend it")
         is_empty = False
-        yield line, dict(zip(names, row, strict=True))
+        if len(row) == len(names):
+            yield line, dict(zip(names, row, strict=True))
+        else:
+            problem = f"{len(row)} fields, and the first line names {len(names)}; mend it"
+            put_aside(DataError(f"{path}, line {line}: {problem}"), line, wrong)
     if is_empty:
         raise DataError(f"{path}: no record in it: the first has the names of the fields, and each other a record")
 

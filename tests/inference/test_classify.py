@@ -21,7 +21,7 @@ def test_each_text_has_what_it_would_have_alone(batch_size, write):
     rng = np.random.default_rng(0)
     model = jax.tree.map(lambda leaf: jax.device_put(0.3 * rng.normal(size=leaf.shape).astype(np.float32)), shapes)
     path = write("texts.jsonl", [{"text": text} for text in texts])
-    data = examples.load_texts(path, batch_size, T, ["a", "b", "c"])
+    data, _, _ = examples.load_texts(path, batch_size, T, ["a", "b", "c"])
     parts = list(log_probabilities(model, data))
     assert sum(map(len, parts)) == 5 and {len(part) for part in parts[:-1]} <= {batch_size}
     found, kernel = np.concatenate(parts), np.asarray(model.score.kernel[...], np.float64)

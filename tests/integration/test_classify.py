@@ -252,6 +252,35 @@ def test_a_folder_that_transformers_wrote_predicts_as_there(add_eos, tmp_path):
 # ---- Wrong input
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_wrong_row_is_named_and_the_others_are_predicted(folder, suffix, tmp_path, capsys):
+    rows = {
+        "jsonl": ['{"text": "fine"}', '{"text": ""}', "", "no JSON", '{"text": 3}', '{"text": "poor"}', '{"a": "b"}'],
+        "csv": ["text,n", "fine,1", " ,2", "awful", "", '"a', 'b",3'],
+    }[suffix]
+    data = tmp_path / f"data.{suffix}"
+    data.write_text("\n".join(rows) + "\n")
+    wrong = {
+        "jsonl": {2: "'text' is empty", 4: "not JSON", 5: "'text' is 3", 7: "its fields are"},
+        "csv": {3: "'text' is empty", 4: "1 fields"},
+    }[suffix]
+    assert run("predict", folder / "run", "--data", data, "--out", tmp_path / "out") == 3
+    *_, error = notes = capsys.readouterr().err.splitlines()
+    for line, problem in wrong.items():
+        (note,) = (note for note in notes if note.startswith(f"note: {data}, line {line}: {problem}"))
+        assert note.endswith("; not predicted")
+    n = {"jsonl": 6, "csv": 4}[suffix]
+    assert error == f"error: {data}: {len(wrong)} of {n} rows are wrong; their lines have no label"
+    found = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    right = [k for k, each in enumerate(found) if each["label"]]
+    assert right == {"jsonl": [0, 4], "csv": [0, 3]}[suffix] and len(found) == n
+    records = [{"text": text} for text in {"jsonl": ["fine", "poor"], "csv": ["fine", "a\nb"]}[suffix]]
+    alone = predictions(folder / "run", records, tmp_path)
+    for k, expected in zip(right, alone, strict=True):
+        assert found[k]["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-6)
+    assert all(str(data) in each["error"] for each in found if not each["label"])
+
+
 @pytest.mark.parametrize(
     "words, code, message",
     [
