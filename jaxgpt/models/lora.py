@@ -5,6 +5,7 @@ layers (layers.Linear); here the tree is partitioned. A part has the model's str
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -31,12 +32,20 @@ def combine(trained: Any, base: Any) -> Any:
     return jax.tree.map(lambda a, b: b if a is None else a, trained, base, is_leaf=lambda leaf: leaf is None)
 
 
-def with_base_weights(model: Model, weights: Model) -> Model:
-    """The model, or a part of one, with these weights; its adapters and its head stay what they are."""
+def with_base_weights(model: Model, weights: Model, head: Sequence[int] = ()) -> Model:
+    """The model, or a part of one, with these weights; its adapters stay what they are.
+
+    Args:
+      head: the number that each of the model's labels has in the weights' head; empty: the model's head stays too.
+    """
     weights_by_path = dict(jax.tree_util.tree_leaves_with_path(weights))
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf if _is_trained(path) else weights_by_path[path], model
-    )
+
+    def leaf(path: tuple, like: Any) -> Any:
+        if head and path[0].name == "score":
+            return weights_by_path[path][:, jnp.array(head)]
+        return like if _is_trained(path) else weights_by_path[path]
+
+    return jax.tree_util.tree_map_with_path(leaf, model)
 
 
 def merge(model: Model) -> Model:

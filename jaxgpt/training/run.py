@@ -5,7 +5,7 @@ import functools
 import math
 import shlex
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +153,7 @@ def run_locked(
             say("run", f"{out}: already has {resumed.step:,} steps, and {steps:,} were asked for")
             print_next_commands(config, data, resumed.step)
             return 0
-        run = resumed or begin(config, trainer, weights)
+        run = resumed or begin(config, trainer, weights, data.labels)
         if config.run.epochs and (lead := lead_of(run, data)):
             trainer = build_trainer(config, mesh, objective, lead)
         saves = 1 + sum((steps - run.step) // n for n in (config.run.save_every, config.run.eval_every) if n)
@@ -240,15 +240,19 @@ def delete_old_run(process_dir: Path) -> None:
     distributed.all_processes(True)  # it is deleted
 
 
-def begin(config: TrainConfig, trainer: "Trainer", weights: WeightsRef | None) -> "Run":
+def begin(config: TrainConfig, trainer: "Trainer", weights: WeightsRef | None, labels: Sequence[str]) -> "Run":
     """A run before its first step."""
     from jaxgpt.runs.progress import Run
+    from jaxgpt.training.setup import head_numbers
 
     origin = f" from the weights of {weights.name}" if weights else ""
     say("run", f"{config.run.out}: {config.run.steps:,} steps{origin}")
     if weights and (note := describe_head_changes(config.preset.predict_tokens, weights.config.predict_tokens)):
         say("note", note)
-    return Run(trainer.init_state(config.run.seed, weights))
+    if weights and weights.labels and labels:
+        kept = "is the weights' own" if head_numbers(weights, labels) else "is new: the weights have other labels"
+        say("note", f"the head for labels {kept}")
+    return Run(trainer.init_state(config.run.seed, weights, labels))
 
 
 def describe_head_changes(n_heads: int, n_loaded: int) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgpt.data.base import Batch, Dataset
-from jaxgpt.models.base import Model, architecture, build
+from jaxgpt.models.base import Model, architecture, build, shapes
 from jaxgpt.models.configs import ModelConfig
 from jaxgpt.models.convert import with_n_heads
 from jaxgpt.models.lora import combine, partition, with_base_weights
@@ -86,16 +86,28 @@ class Trainer:
         """Where the sequences of a batch are."""
         return batch_sharding(self.mesh)
 
-    def init_state(self, seed: int, weights: WeightsRef | None = None) -> TrainState:
-        """The state before the first step, from random weights or from given ones; no device ever holds another's."""
-        if weights is None or self.model.lora:  # adapters begin with none of the weights
+    def init_state(self, seed: int, weights: WeightsRef | None = None, labels: Sequence[str] = ()) -> TrainState:
+        """The state before the first step, from random weights or from given ones; no device ever holds another's.
+
+        Args:
+          labels: of the data. A head for the same ones is taken from the weights; else it is new.
+        """
+        head = head_numbers(weights, labels)
+        if weights is None or (self.model.lora and not head):  # adapters begin with none of the other weights
             return self.random_state(np.uint32(seed))
+        if self.model.lora:
+            state = self.random_state(np.uint32(seed))
+            return dataclasses.replace(state, model=with_base_weights(state.model, self._load(weights), head))
 
         def state_from(seed: jax.Array, model: Model) -> TrainState:
-            return init_state_from(with_base_weights(build(self.model, _key(seed, WEIGHTS)), model), tx=self.tx)
+            new = build(self.model, _key(seed, WEIGHTS))
+            return init_state_from(with_base_weights(new, model, head), tx=self.tx)
 
+        model = self._load(weights)
+        if model.config.n_labels and not head:
+            model = with_base_weights(shapes(dataclasses.replace(model.config, n_labels=0)), model)
         init_on_devices = jax.jit(state_from, donate_argnums=1, out_shardings=shardings(self.shapes))
-        return init_on_devices(np.uint32(seed), self._load(weights))
+        return init_on_devices(np.uint32(seed), model)
 
     @functools.cached_property
     def random_state(self) -> Callable[[int], TrainState]:
@@ -151,6 +163,13 @@ class Trainer:
         names = {"dtype", "attention", "unroll", "remat", "dropout", "pad_vocab_to_multiple_of"} & fields
         changes = {name: getattr(self.model, name) for name in names}
         return with_n_heads(load(weights, self.mesh, **changes), self.model.predict_tokens)
+
+
+def head_numbers(weights: WeightsRef | None, labels: Sequence[str]) -> tuple[int, ...]:
+    """The number of each label in the weights' head; empty if that is for other labels."""
+    if weights is None or set(weights.labels) != set(labels):
+        return ()
+    return tuple(weights.labels.index(label) for label in labels)
 
 
 def build_trainer(

@@ -249,6 +249,33 @@ def test_a_folder_that_transformers_wrote_predicts_as_there(add_eos, tmp_path):
         assert ours["label"] == theirs[0]["label"]
 
 
+@pytest.mark.parametrize(
+    "data, lora",
+    [
+        ("three", 0),
+        pytest.param("three", 2, marks=pytest.mark.slow),
+        pytest.param("two", 0, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_keeps_the_head_of_weights_with_its_labels(folder, exported, data, lora, tmp_path, capsys):
+    """A step of size 0 leaves all as it was; the head's columns follow the labels, and other labels get a new head."""
+    weights = tmp_path / "weights"
+    shutil.copytree(exported, weights)
+    config = json.loads((weights / "config.json").read_text())
+    order = ["odd [b]", "bad", "good"]  # not sorted
+    (weights / "config.json").write_text(json.dumps(config | {"id2label": dict(enumerate(order))}))
+    words = ["--init-from", weights, "--data", folder / f"{data}.jsonl", "--out", tmp_path / "out", "--lora", lora]
+    assert learn(*words, *FLAGS, "--steps", 1, "--lr", "1e-30") == 0
+    head, theirs = (np.asarray(load(resolve_weights(out)).score.kernel[...]) for out in (tmp_path / "out", weights))
+    if data == "three":
+        np.testing.assert_array_equal(head, theirs[:, [1, 2, 0]])
+        kept = "is the weights' own"
+    else:
+        assert head.shape == (32, 2) and not np.isclose(head[:, :1], theirs).any()
+        kept = "is new: the weights have other labels"
+    assert f"note      the head for labels {kept}\n" in capsys.readouterr().out
+
+
 # ---- Wrong input
 
 
