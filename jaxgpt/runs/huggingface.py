@@ -28,6 +28,7 @@ from jaxgpt.runs.checkpoint import restore_weights
 from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.folder import require_utf8
 from jaxgpt.runs.hf_config import TIED_KEY
+from jaxgpt.runs.peft import Adapter
 from jaxgpt.runs.tensors import WEIGHTS, Tensor, find_files, find_tensors, save
 from jaxgpt.runs.weights import WeightsRef, resolve_weights
 from jaxgpt.runtime.mesh import single_device, with_shardings
@@ -67,6 +68,8 @@ def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
                 ) from None
             require_base(base, progress.identity, source.base)
             model = merge(combine(model, base))
+    elif source.adapter:
+        model = _adapted(load(source.adapted, mesh), source.adapter, like)
     else:
         model = _read(source.fetch(), like)
     return with_config(model, dataclasses.replace(model.config, **changes))
@@ -171,6 +174,29 @@ def _read(folder: Path, like: Model) -> Model:
     return jax.tree_util.tree_map_with_path(leaf, like)
 
 
+def _adapted(base: Model, adapter: Adapter, like: Model) -> Model:
+    """A model with the updates of an adapter of peft, and with its head for labels if it has one."""
+    hf, shapes_by_name = architecture(like.config).HUGGING_FACE, _expected_shapes(like)
+    updates = adapter.updates(shapes_by_name, hf.prefix)
+    leaves = dict(jax.tree_util.tree_leaves_with_path(base))
+
+    def leaf(path: tuple, like: jax.ShapeDtypeStruct) -> jax.Array:
+        values = np.zeros(like.shape, np.float32)
+        views = dict(_as_tensors(path, values, base.config))
+        if hf.labels in views and hf.labels in adapter.tensors:
+            tensor = adapter.tensors[hf.labels]
+            tensor.require(shapes_by_name[hf.labels], "its base")
+            tensor.read(views[hf.labels])
+            return jax.device_put(values, like.sharding)
+        if not views.keys() & updates.keys():
+            return leaves[path]
+        for name in views.keys() & updates.keys():
+            views[name][:] = updates[name]
+        return leaves[path] + jax.device_put(values, like.sharding)
+
+    return jax.tree_util.tree_map_with_path(leaf, like)
+
+
 def _buffer(shape: tuple[int, ...]) -> np.ndarray:
     """Memory for float32 of this shape, aligned as XLA wants it: a CPU takes it over and does not copy it."""
     size = math.prod(shape) * 4
@@ -194,10 +220,7 @@ def _tensors(folder: Path, hf: HuggingFaceTensors) -> dict[str, Tensor]:
 
 def _require_tensors(folder: Path, tensors: dict[str, Tensor], like: Model, hf: HuggingFaceTensors) -> None:
     """Refuse tensors that are missing, of another shape or dtype, or not the model's."""
-    title, expected = like.config.title, {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(like):
-        views = _as_tensors(path, np.broadcast_to(np.float32(0), leaf.shape), like.config)
-        expected |= {name: view.shape for name, view in views}
+    title, expected = like.config.title, _expected_shapes(like)
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys() - {hf.head})
     if missing:
         raise CheckpointError(f"{folder}: tensor {missing[0]} is missing{_and_more(missing)}; copy the model again")
@@ -217,6 +240,15 @@ def _require_tensors(folder: Path, tensors: dict[str, Tensor], like: Model, hf: 
             raise CheckpointError(
                 f"{folder}: tensor {hf.head} differs from {embedding.name}, and {title}'s head is its token embedding"
             )
+
+
+def _expected_shapes(like: Model) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's tensors in Hugging Face's layout, by name."""
+    expected = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(like):
+        views = _as_tensors(path, np.broadcast_to(np.float32(0), leaf.shape), like.config)
+        expected |= {name: view.shape for name, view in views}
+    return expected
 
 
 def _and_more(names: list[str]) -> str:

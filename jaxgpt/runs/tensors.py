@@ -64,6 +64,11 @@ def find_tensors(file: Path) -> list[Tensor]:
         return [Tensor(file, name, tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()]
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a folder has a model's file, or the index of several."""
+    return (folder / WEIGHTS).exists() or (folder / INDEX).exists()
+
+
 def find_files(folder: Path) -> list[Path]:
     """A model's files: one, or those that an index names."""
     if (folder / WEIGHTS).exists():

@@ -14,7 +14,9 @@ from jaxgpt.data.tokenizer import TEMPLATE, VOCAB_SIZE, Template
 from jaxgpt.errors import CheckpointError
 from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config, ModelConfig
 from jaxgpt.runs.folder import require_utf8
-from jaxgpt.runs.hf_config import build_config, parse_config, read_bool, read_json, read_text_format
+from jaxgpt.runs.hf_config import build_config, name_labels, parse_config, read_bool, read_json, read_text_format
+from jaxgpt.runs.peft import Adapter, find_adapter
+from jaxgpt.runs.tensors import has_weights
 
 # OpenAI's four models on huggingface.co, each at one commit, so that a name means the same weights for ever.
 HUB = {
@@ -40,6 +42,7 @@ class WeightsRef:
       labels: the names of its labels, if it has a head for them.
       T: the most tokens of a text that gets a label; None without labels.
       template: what surrounds such a text.
+      adapter: of peft, which changes the weights of `adapted`; None: there is none.
       data_kind: the kind of a run's data: "text", "completions", "labels" or another.
       is_chat: whether a run's data is conversations.
     """
@@ -55,6 +58,8 @@ class WeightsRef:
     template: Template = TEMPLATE
     data_kind: str = "text"
     is_chat: bool = False
+    adapter: Adapter | None = None
+    adapted: "WeightsRef | None" = None
 
     def fetch(self) -> Path:
         """The folder of the weights; a model on the hub is downloaded into Hugging Face's cache, once."""
@@ -80,6 +85,8 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
     step = None
     if folder.parent.name == "checkpoints" and folder.name.isdecimal() and not (folder / "config.json").exists():
         folder, step = folder.parent.parent, int(folder.name)
+    if adapter := find_adapter(folder):
+        return _describe_adapter(name, adapter)
     path = folder / "config.json"
     content = read_json(path)
     if content is None:
@@ -135,6 +142,33 @@ def _describe_folder(name: str, path: Path, content: dict[str, Any]) -> WeightsR
         return source
     T, template = read_text_format(path.parent, config.block_size, content.get("pad_token_id"))
     return dataclasses.replace(source, T=T, template=template)
+
+
+def _describe_adapter(name: str, adapter: Adapter) -> WeightsRef:
+    """The base of an adapter of peft, which is the model beside it or the one that it names, with its changes."""
+    folder, path = adapter.folder, adapter.folder / "config.json"
+    try:
+        if has_weights(folder) and (content := read_json(path)):
+            base = _describe_folder(name, path, content)
+        elif os.path.realpath(adapter.base) == os.path.realpath(folder):
+            raise CheckpointError("it names itself")
+        else:
+            base = resolve_weights(adapter.base)
+        if base.is_run or base.adapter:
+            raise CheckpointError(f"{base.name} is {'a run; export it' if base.is_run else 'an adapter; merge it'}")
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{name}: an adapter for weights that can't be loaded ({error}); put their config.json and "
+            f"model.safetensors beside it, or their name into its adapter_config.json"
+        ) from None
+    source = dataclasses.replace(base, name=name, folder=folder, adapter=adapter, adapted=base)
+    n_labels = adapter.n_labels
+    if not n_labels:
+        return source
+    labels = base.labels if len(base.labels) == n_labels else name_labels(n_labels)
+    config = dataclasses.replace(base.config, n_labels=n_labels)
+    T, template = read_text_format(folder, config.block_size)
+    return dataclasses.replace(source, config=config, labels=labels, T=T, template=template)
 
 
 def _parse_run_config(path: Path, content: dict[str, Any]) -> ModelConfig:
