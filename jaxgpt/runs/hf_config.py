@@ -101,14 +101,20 @@ def read_text_format(folder: Path, context: int, pad_id: Any = None) -> tuple[in
       pad_id: of config.json. Exports of ours without a tokenizer.json have 0.
 
     Raises:
-      CheckpointError: the tokenizer surrounds pairs of texts in another way than single ones.
+      CheckpointError: the tokenizer cuts or spells texts in another way than ours, or surrounds pairs in another way
+        than single ones.
     """
-    T = (read_json(folder / "tokenizer_config.json") or {}).get("model_max_length")
+    path = folder / "tokenizer_config.json"
+    settings = read_json(path) or {}
+    for name, ours in (("truncation_side", "right"), ("add_prefix_space", False)):
+        if (value := settings.get(name)) not in (None, ours):
+            raise CheckpointError(f"{path}: {name} is {value!r:.40}; only {ours!r} is read")
+    T = settings.get("model_max_length")
     T = min(T, context) if type(T) is int and T > 0 else context
-    tokenizer = read_json(folder / "tokenizer.json")
+    path = folder / "tokenizer.json"
+    tokenizer = read_json(path)
     if tokenizer is None:
         return T, TEMPLATE if pad_id == 0 else PLAIN
-    path = folder / "tokenizer.json"
     try:
         post = tokenizer.get("post_processor") or {}
         posts = [each for each in post.get("processors", [post]) if each.get("type") == "TemplateProcessing"]

@@ -85,3 +85,7 @@ def test_what_surrounds_a_text_is_what_its_tokenizer_inserts(tmp_path):
         write(tmp_path, "tokenizer.json", {"post_processor": post})
         with pytest.raises(CheckpointError, match=rf"tokenizer\.json: .*{message}"):
             read_text_format(tmp_path, 64)
+    for name, value in (("truncation_side", "left"), ("add_prefix_space", True)):
+        write(tmp_path, "tokenizer_config.json", {name: value})
+        with pytest.raises(CheckpointError, match=rf"tokenizer_config\.json: {name} is {value!r}; only .* is read"):
+            read_text_format(tmp_path, 64)
