@@ -38,7 +38,7 @@ class WeightsRef:
       is_run: whether train.py made them; else they are in Hugging Face's layout.
       folder: where they are; None for a model on the hub.
       step: a run's checkpoint; None: the newest.
-      base: the weights that a run's adapters adapt; None: it has no adapters.
+      base: the weights that adapters adapt, a run's or those of peft; None: it has none.
       labels: the names of its labels, if it has a head for them.
       T: the most tokens of a text that gets a label; None without labels.
       template: what surrounds such a text.
@@ -161,7 +161,7 @@ def _describe_adapter(name: str, adapter: Adapter) -> WeightsRef:
             f"{name}: an adapter for weights that can't be loaded ({error}); put their config.json and "
             f"model.safetensors beside it, or their name into its adapter_config.json"
         ) from None
-    source = dataclasses.replace(base, name=name, folder=folder, adapter=adapter, adapted=base)
+    source = dataclasses.replace(base, name=name, folder=folder, base=base.name, adapter=adapter, adapted=base)
     n_labels = adapter.n_labels
     if not n_labels:
         return source
