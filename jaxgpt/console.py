@@ -80,6 +80,11 @@ def note(text: str) -> None:
     print("note:", text, file=sys.stderr, flush=True)
 
 
+def plural(number: float, noun: str, nouns: str = "") -> str:
+    """A number with its noun: 1 step, 2,000 steps; `nouns` where that is not the noun with an s."""
+    return f"{number:,.10g} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def _print_error(message: str, exit_code: int) -> int:
     print("error:", " ".join(message.split()), file=sys.stderr)
     return exit_code

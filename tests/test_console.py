@@ -13,6 +13,12 @@ def test_a_report_is_on_stdout_and_a_remark_on_stderr(capsys):
     assert capsys.readouterr() == ("saved     out.json\ndocuments 3\n", "note: it was cut\n")
 
 
+def test_a_number_agrees_with_its_noun():
+    assert [console.plural(n, "step") for n in (0, 1, 2000, 1.5)] == ["0 steps", "1 step", "2,000 steps", "1.5 steps"]
+    assert console.plural(1.0, "batch", "batches") == "1 batch"
+    assert console.plural(2640.0, "batch", "batches") == "2,640 batches"
+
+
 @pytest.mark.parametrize(
     "script, command, said",
     [

@@ -224,7 +224,10 @@ def measure_choices(
     requests = [request for item in items for request in item.requests]
     cut = sum(any(is_cut(request, context) for request in item.requests) for item in items)
     too_long = f"; {cut:,} too long for the model's context of {context:,} tokens, cut from the left" if cut else ""
-    console.say("choices", f"{config.choices}: {len(items):,} items, {len(requests):,} choices{too_long}")
+    console.say(
+        "choices",
+        f"{config.choices}: {console.plural(len(items), 'item')}, {console.plural(len(requests), 'choice')}{too_long}",
+    )
     scores = iter(score(model, requests, config.batch_size, stage("choices", len(requests))))
     results = multiple_choice.accuracy(items, [[next(scores).log_likelihood for _ in item.requests] for item in items])
     for name in ("acc", "acc_norm"):

@@ -15,6 +15,7 @@ import rich.console
 import rich.table
 
 from jaxgpt.commands.flags import parse, parse_some, read_words
+from jaxgpt.console import plural
 from jaxgpt.errors import UsageError
 from jaxgpt.runtime.config import PROCESS_FLAGS, mesh_flag
 from jaxgpt.training.config import Preset, TrainConfig
@@ -115,7 +116,8 @@ def make_scaling_table(config: FitConfig, axes: dict[str, int], errors: rich.con
 
     size = math.prod(axes.values())
     share = config.data.B // size  # sequences of a GPU
-    title = f"{share} sequences of {config.data.T} tokens for each GPU, hosts of {traffic.Links.per_host}: at best"
+    sequences = f"{plural(share, 'sequence')} of {plural(config.data.T, 'token')}"
+    title = f"{sequences} for each GPU, hosts of {traffic.Links.per_host}: at best"
     table = rich.table.Table(*SCALING_COLUMNS, title=title)
     sizes = [n for n in (size, *SIZES) if n >= size and n % size == 0]
     meshes = {n: dict(sorted((axes | {"data": axes.get("data", 1) * n // size}).items())) for n in sizes}

@@ -13,6 +13,7 @@ import rich.table
 import rich.text
 
 from jaxgpt.commands.flags import parse, positional
+from jaxgpt.console import plural
 from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, UsageError, require
@@ -81,7 +82,7 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
     terminal = rich.console.Console(width=None if sys.stdout.isatty() else 160)
     for table in tables:
         terminal.print(table)
-    terminal.print(f"{len(documents)} documents of train, drawn with seed {seed}:")
+    terminal.print(f"{plural(len(documents), 'document')} of train, drawn with seed {seed}:")
     for text, cut in documents:
         terminal.rule()
         terminal.print(rich.text.Text(escape_unprintable(text) + (" [...]" if cut else "")))

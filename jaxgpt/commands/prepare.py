@@ -91,12 +91,12 @@ def _print_report(out: Path, report: dict[str, Any], seconds: float) -> None:
     if report["pii"]:
         console.say("personal", ", ".join(f"{kind} {count:,}" for kind, count in report["pii"].items()))
     if report["canaries"]:
-        console.say("canaries", f"{report['canaries']:,} documents planted, listed in {out}/canaries.json")
-    for split, count in splits.items():
-        shards = len(count["shards"])
         console.say(
-            split, f"{count['tokens']:,} tokens of {count['documents']:,} documents, {shards} shard{'s'[: shards != 1]}"
+            "canaries", f"{console.plural(report['canaries'], 'document')} planted, listed in {out}/canaries.json"
         )
+    for split, count in splits.items():
+        tokens, documents = console.plural(count["tokens"], "token"), console.plural(count["documents"], "document")
+        console.say(split, f"{tokens} of {documents}, {console.plural(len(count['shards']), 'shard')}")
     console.say("took", f"{seconds:,.1f} s")
     console.say("look", f"{console.program('inspect')} {shlex.quote(str(out))}")
     val_flag = f" --val {shlex.quote(str(out))}" if splits["val"]["tokens"] else ""

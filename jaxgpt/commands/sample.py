@@ -150,4 +150,5 @@ def format_speculation(tokens: int, chunk: "Chunk") -> str:
     """Tokens per forward pass, and each head's share of accepted drafts."""
     passes = chunk.forwards
     heads = ", ".join(f"head {head} {count / passes:.0%}" for head, count in enumerate(chunk.accepted, 2))
-    return f"{tokens / passes:.2f} tokens per forward pass; accepted drafts: {heads} of {passes:,} passes"
+    counted = console.plural(passes, "pass", "passes")
+    return f"{tokens / passes:.2f} tokens per forward pass; accepted drafts: {heads} of {counted}"

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
 from jaxgpt.data.packing import best_fit_decreasing, enumerate_spans
 from jaxgpt.data.records import require_text
@@ -63,11 +64,11 @@ def pack_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[s
     start, length = start[fits], np.minimum(length[fits] - 1, T)  # each token but the last predicts the next
     row, column = best_fit_decreasing(length, T)
     table = _fill_rows(examples, T, start, length, row, column)
-    notes = [f"{num_cut:,} examples are longer than --T {T} and lose their end"] if num_cut else []
-    notes += [f"{num_skipped:,} of them are skipped: their prompts alone fill it"] if num_skipped else []
+    notes = [f"{plural(num_cut, 'example')} cut at the end, to --T {T}"] if num_cut else []
+    notes += [f"{plural(num_skipped, 'example')} skipped: the prompt alone fills --T {T}"] if num_skipped else []
     written = np.cumsum(np.where(examples.learned, np.diff(examples.starts) - 1, 0))  # tokens before <|endoftext|>
     if num_empty := (written[examples.end - 1] == np.append(0, written)[examples.first]).sum():
-        notes.append(f"{num_empty:,} examples have an empty completion: only <|endoftext|> is learned of them")
+        notes.append(f"{plural(num_empty, 'example')} with an empty completion: only <|endoftext|> is learned")
     return table, notes
 
 

@@ -145,7 +145,7 @@ def _texts(config: DataConfig, seed: int, horizon: int) -> tuple[Text | Windows,
 def _split(text: Text, fraction: float) -> tuple[Text, Text]:
     at = len(text.tokens) - round(fraction * len(text.tokens))
     if not 1 <= at <= len(text.tokens) - 2:
-        raise DataError(f"{text.name}: {len(text.tokens):,} tokens are too few for --val {fraction:g}; use a file")
+        raise DataError(f"{text.name}: too few tokens for --val {fraction:g}: {len(text.tokens):,}; use a file")
 
     def part(first: int, end: int, name: str) -> Text:
         if isinstance(text.tokens, Tokens):  # mapped files, of which nothing is read at the start

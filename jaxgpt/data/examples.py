@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, ExampleKind, TokenizedExamples, all_rows
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
 from jaxgpt.data.formats import KINDS, parse_examples
@@ -93,8 +94,8 @@ class Examples:
         return {"T": self.T, "labels": list(self.labels)} | packing
 
     def __str__(self) -> str:
-        what = f"{len(self.labels)} {self.kind}" if self.labels else f"{self.kind}, in {self.num_rows():,} rows"
-        return f"{self.name}: {self.count:,} examples of {what}"
+        what = f"{len(self.labels)} {self.kind}" if self.labels else f"{self.kind}, in {plural(self.num_rows(), 'row')}"
+        return f"{self.name}: {plural(self.count, 'example')} of {what}"
 
 
 def load(
@@ -211,7 +212,7 @@ def _split(path: str, examples: TokenizedExamples, fraction: float) -> list[Toke
     num_val = round(fraction * len(examples))
     if not 0 < num_val < len(examples):
         raise DataError(
-            f"{path}: --val {fraction:g} of {len(examples):,} examples is {num_val:,}; both sides need some"
+            f"{path}: --val {fraction:g} of {plural(len(examples), 'example')} is {num_val:,}; both sides need some"
         )
     is_drawn = np.zeros(len(examples), bool)
     is_drawn[epoch_order(len(examples), seed=0, epoch=0)[:num_val]] = True

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
 from jaxgpt.data.packing import enumerate_spans
 from jaxgpt.data.records import require_text
@@ -94,7 +95,7 @@ def text_rows(examples: TokenizedExamples, T: int, template: Template = TEMPLATE
             tokens[target[row] + offset] = examples.tokens[examples.starts[piece[row]] + offset]
     for ids, target in ((begin, starts[:-1]), (between, (first + a)[is_pair]), (end, second + b)):
         tokens[target[:, None] + np.arange(len(ids))] = ids
-    notes = [f"{is_cut.sum():,} texts are longer than {T:,} tokens and lose their end"] if is_cut.any() else []
+    notes = [f"{plural(is_cut.sum(), 'text')} cut at the end, to {T:,} tokens"] if is_cut.any() else []
     return {"tokens": PaddedRows(tokens, starts, T), "last": (lengths - 1).astype(np.int32)}, notes
 
 

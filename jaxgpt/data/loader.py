@@ -51,7 +51,7 @@ def batches_per_epoch(tokens: np.ndarray, B: int, T: int, horizon: int = 1) -> i
     require_sizes(B, T, horizon)
     if len(tokens) < B * T + horizon:
         raise ValueError(
-            f"{len(tokens):,} tokens are too few for one batch: "
+            f"too few tokens for one batch: {len(tokens):,}, and "
             f"B*T + {horizon} = {B}*{T} + {horizon} = {B * T + horizon:,} are needed"
         )
     return (len(tokens) - horizon) // (B * T)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, all_rows
 from jaxgpt.data.loader import batches_per_epoch, next_batch
 from jaxgpt.data.shards import Tokens
@@ -78,8 +79,8 @@ class Text:
         return {}  # the position counts tokens: B and T may change
 
     def __str__(self) -> str:
-        documents = f" of {self.documents:,} document{'s' * (self.documents > 1)}" if self.documents else ""
-        return f"{self.name}: {len(self.tokens):,} tokens{documents}"
+        documents = f" of {plural(self.documents, 'document')}" if self.documents else ""
+        return f"{self.name}: {plural(len(self.tokens), 'token')}{documents}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -95,7 +95,7 @@ def windows(
     for i, N in enumerate(lengths):
         count = (N - horizon) // T
         if count < 1:
-            raise ValueError(f"{N:,} tokens are too few for one window: T + {horizon} = {T + horizon:,} are needed")
+            raise ValueError(f"too few tokens for one window: {N:,}, and T + {horizon} = {T + horizon:,} are needed")
         if len(lengths) == 1:
             number = _order_windows(number, count, seed, i)
         else:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jaxgpt.console import plural
 from jaxgpt.data.cache import cache_folder
 from jaxgpt.models.configs import ModelConfig
 from jaxgpt.runtime import device as devices
@@ -25,4 +26,4 @@ def select_compute(
     selected = devices.select(device)
     devices.keep_compiled(cache_folder() / "compiled")
     compute: dict[str, Any] = devices.compute(dtype, config.n_layer, config.head_size, T or config.block_size)
-    return compute, f"{config.n_layer} layers, width {config.n_embd}, {compute['dtype']}, on {selected}"
+    return compute, f"{plural(config.n_layer, 'layer')}, width {config.n_embd}, {compute['dtype']}, on {selected}"

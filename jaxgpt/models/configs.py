@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
+from jaxgpt.console import plural
 from jaxgpt.errors import UsageError, require
 
 # Radford et al. (2019), table 2, with the head counts of the released models; `tiny` is for tests and first tries.
@@ -100,7 +101,7 @@ class ModelConfig:
         return self.n_layer
 
     def __str__(self) -> str:
-        return f"{self.n_layer} layers, width {self.n_embd}"
+        return f"{plural(self.n_layer, 'layer')}, width {self.n_embd}"
 
     @property
     def padded_vocab_size(self) -> int:
@@ -180,7 +181,7 @@ class GPT2Config(ModelConfig):
 
     def __str__(self) -> str:
         heads = f" (a trunk of {self.depth - 1}, and one for each of the next tokens)" * (self.predict_tokens > 1)
-        return f"{self.n_layer} layers{heads}, {self.n_head} heads, width {self.n_embd}"
+        return f"{plural(self.n_layer, 'layer')}{heads}, {plural(self.n_head, 'head')}, width {self.n_embd}"
 
     def adapts(self, layer: str) -> bool:
         """Whether this linear layer of every block has an adapter."""
@@ -208,7 +209,7 @@ class GatedCNNConfig(ModelConfig):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
 
     def __str__(self) -> str:
-        return f"{super().__str__()}, bottleneck {self.bottleneck}, kernels of {self.kernel_size} tokens"
+        return f"{super().__str__()}, bottleneck {self.bottleneck}, kernels of {plural(self.kernel_size, 'token')}"
 
 
 CONFIGS: dict[str, type[ModelConfig]] = {

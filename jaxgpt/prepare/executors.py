@@ -20,7 +20,7 @@ from datatrove.executor.base import DistributedEnvVars, PipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
-from jaxgpt.console import note
+from jaxgpt.console import note, plural
 from jaxgpt.errors import JaxgptError, RetryableError, UsageError
 
 try:
@@ -205,7 +205,8 @@ def ray(workers: int) -> Iterator[Run]:
         stage.run()
         if unfinished := stage.get_incomplete_ranks():
             raise RetryableError(
-                f"{len(unfinished):,} tasks failed on the Ray cluster; {logs}/logs says why; the same command resumes"
+                f"{plural(len(unfinished), 'task')} failed on the Ray cluster; {logs}/logs says why; "
+                "the same command resumes"
             )
         done(missing)
 

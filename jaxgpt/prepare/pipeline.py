@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxgpt.console import plural
 from jaxgpt.data import shards
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.files import hold
@@ -135,13 +136,14 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
         folder.delete_work(work)
         return None
     size = sum(unit.size for unit in units)
-    say("input", f"{len({unit.name for unit in units}):,} files, {size / 1e6:,.1f} MB, in {len(pieces):,} tasks")
+    files = plural(len({unit.name for unit in units}), "file")
+    say("input", f"{files}, {size / 1e6:,.1f} MB, in {plural(len(pieces), 'task')}")
     if config.against:
         dedup.copy_index(config.against, config.dedup == "minhash", work / "earlier")
     if sequences:
         decontaminate.write_index(sequences, work / "leaks")
         count = sum(map(len, sequences.values()))
-        say("leaks", f"{count:,} sequences of {decontaminate.LEAK_WORDS} words that must not be trained on")
+        say("leaks", f"{plural(count, 'sequence')} of {decontaminate.LEAK_WORDS} words that must not be trained on")
     if config.fresh:  # only now, when nothing is wrong with the flags
         folder.delete_old_files(out)
     if (work / "stages").exists():

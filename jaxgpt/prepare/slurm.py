@@ -85,7 +85,7 @@ def job_arrays(workers: int, options: Mapping[str, str], work: Path) -> Iterator
             polls = 0 if _queued(stage.job_id) else polls + 1
             if polls > 20:  # a shared file system may show the last files late
                 raise RetryableError(
-                    f"SLURM's job {stage.job_id} has ended and {unfinished:,} tasks of it are not done; "
+                    f"SLURM's job {stage.job_id} has ended without {unfinished:,} of its tasks; "
                     f"{logs}/slurm says why; the same command resumes"
                 )
         done(missing)

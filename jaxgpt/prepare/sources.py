@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxgpt.console import plural
 from jaxgpt.data.documents import require_text_format
 from jaxgpt.data.records import JSON_LINES, RecordError, parse_record
 from jaxgpt.errors import DataError, UsageError
@@ -96,7 +97,7 @@ def _units(name: str, patterns: tuple[str, ...]) -> Iterator[Unit]:
             raise DataError(f"{unreadable[0]}: a link to nothing, or no file; remove it, or choose others with --files")
         if not chosen:
             what = " ".join(patterns) if patterns else ", ".join(KNOWN_SUFFIXES)
-            raise UsageError(f"{name}: {len(files):,} files, and none is {what}; name others with --files")
+            raise UsageError(f"{name}: {plural(len(files), 'file')}, none of which is {what}; name others with --files")
     elif path.is_file():
         require_text_format(name)
         chosen = [path]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import jax
 
 from jaxgpt import console
+from jaxgpt.console import plural
 from jaxgpt.errors import RetryableError, UsageError
 
 try:
@@ -78,7 +79,7 @@ def select(device: Literal["auto", "gpu", "cpu"], deterministic: bool = False) -
     if first.platform == "gpu":
         return first.device_kind
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"CPU, {cores} cores" + (f" ({reason})" if reason else "")
+    return f"CPU, {plural(cores, 'core')}" + (f" ({reason})" if reason else "")
 
 
 def fix_settings() -> None:

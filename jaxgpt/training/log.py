@@ -117,7 +117,8 @@ class MetricsLog:
     def summary(self) -> str:
         """The loss over the last ten rows, and the mean speed without the first row, in which the step was compiled."""
         loss = sum(self._losses) / len(self._losses) if self._losses else math.nan
-        return f"loss {loss:.4f} (mean of the last {len(self._losses)} steps), {self._speed}"
+        mean = f"mean of the last {len(self._losses)} steps" if len(self._losses) > 1 else "of the last step"
+        return f"loss {loss:.4f} ({mean}), {self._speed}"
 
     def _write(self, facts: dict[str, Any], tokens: int, metrics: dict[str, Any], validation: dict[str, float]) -> None:
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxgpt import console
-from jaxgpt.console import say
+from jaxgpt.console import plural, say
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.config import DataConfig, FieldNames
@@ -52,7 +52,7 @@ def announce_data(config: DataConfig, data: Dataset, validation: Dataset | None)
     except ValueError as error:
         raise DataError(f"{data.name}: {error}; use a longer text, or smaller --B, --accumulate or --T") from None
     rows = f"{config.accumulate}*{config.B}" if config.accumulate > 1 else f"{config.B}"
-    say("corpus", f"{data}, {batches_per_epoch:,.10g} batches per epoch of {rows}*{config.T}")
+    say("corpus", f"{data}, {plural(batches_per_epoch, 'batch', 'batches')} per epoch of {rows}*{config.T}")
     for dataset in filter(None, (data, validation)):
         for note in dataset.notes:
             say("note", f"{dataset.name}: {note}")
@@ -150,7 +150,7 @@ def run_locked(
             config, resumed = resume(config, checkpoints, trainer, data, signature)
         checkpoints.about["steps"] = steps = config.run.steps
         if resumed and resumed.step >= steps:
-            say("run", f"{out}: already has {resumed.step:,} steps, and {steps:,} were asked for")
+            say("run", f"{out}: already has {plural(resumed.step, 'step')}, of {steps:,} that were asked for")
             print_next_commands(config, data, resumed.step)
             return 0
         run = resumed or begin(config, trainer, weights, data.labels)
@@ -217,7 +217,7 @@ def announce_trainer(config: TrainConfig, trainer: "Trainer", device_name: str) 
     say("device", device_name + (f": {mesh.size} devices{of_processes} as {mesh_flag(axes)}" if axes else ""))
     if mesh.size < jax.device_count() and config.parallel.axes is None:
         hint = f"--B {config.data.B} is not divisible by more; use a multiple of {jax.device_count()} for all"
-        say("note", f"{mesh.size} of {jax.device_count()} devices are used: {hint}")
+        say("note", f"uses {mesh.size} of {jax.device_count()} devices: {hint}")
     parts = (trainer.shapes.model, trainer.frozen.base)
     trained, frozen = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
     adapters = f"; {trained:,} of them are trained: rank {flags.lora} on {flags.lora_on}" * bool(flags.lora)
@@ -246,7 +246,7 @@ def begin(config: TrainConfig, trainer: "Trainer", weights: WeightsRef | None, l
     from jaxgpt.training.setup import head_numbers
 
     origin = f" from the weights of {weights.name}" if weights else ""
-    say("run", f"{config.run.out}: {config.run.steps:,} steps{origin}")
+    say("run", f"{config.run.out}: {plural(config.run.steps, 'step')}{origin}")
     if weights and (note := describe_head_changes(config.preset.predict_tokens, weights.config.predict_tokens)):
         say("note", note)
     if weights and weights.labels and labels:
@@ -259,8 +259,11 @@ def describe_head_changes(n_heads: int, n_loaded: int) -> str:
     """A note on a run with more or fewer heads than the weights it begins with; "" if there is no difference."""
     if n_heads < n_loaded:
         skipped = n_loaded - n_heads
-        return f"the last {skipped} of the weights' {n_loaded} heads are left out; see --predict-tokens"
+        which = "the last one is" if skipped == 1 else f"the last {skipped} are"
+        return f"of the weights' {n_loaded} heads, {which} left out; see --predict-tokens"
     new = n_heads - n_loaded
+    if new == 1:
+        return f"the last of {n_heads} heads is new, and begins as a copy of the first"
     return f"the last {new} of {n_heads} heads are new, and begin as copies of the first" * (new > 0)
 
 
@@ -292,7 +295,7 @@ def resume(
 def announce_resume(config: TrainConfig, saved: "Progress", position: int, signature: dict[str, Any]) -> None:
     """Print where a run resumes, and what changes from here on."""
     steps = config.run.steps
-    say("run", f"{config.run.out}: resumes from step {saved.step:,}, position {position:,}, to {steps:,} steps")
+    say("run", f"{config.run.out}: resumes from step {saved.step:,}, position {position:,}, to {plural(steps, 'step')}")
     if saved.identity.get("corpus") != signature["corpus"]:
         say("note", "the text is a different one from here on")
     for name in ("B", "T", "accumulate"):

@@ -43,7 +43,7 @@ def test_prompts_and_completions_may_be_empty(write):
     assert (
         sorted(documents(loaded)) == sorted(texts) and len(loaded.table["tokens"]) == 1
     )  # 3, 1, 1 and 2 tokens that predict
-    assert loaded.notes == ("2 examples have an empty completion: only <|endoftext|> is learned of them",)
+    assert loaded.notes == ("2 examples with an empty completion: only <|endoftext|> is learned",)
     assert loaded.num_bytes() == len("one two\n")
     assert examples.load(write("a.csv", "prompt,completion\n,one two\nthree,\n,\n"), 2, 8)[0].count == 3
 
@@ -64,8 +64,8 @@ def test_what_is_too_long_loses_its_end_and_is_counted(write):
     loaded = examples.load(write("a.jsonl", records), B=2, T=4)[0]
     assert list(documents(loaded)) == [("one two three four five", " three four five")]
     assert loaded.notes == (
-        "2 examples are longer than --T 4 and lose their end",
-        "1 of them are skipped: their prompts alone fill it",
+        "2 examples cut at the end, to --T 4",
+        "1 example skipped: the prompt alone fills --T 4",
     )
 
 

@@ -121,7 +121,7 @@ def test_a_run_measures_what_is_held_out_and_keeps_its_best(tmp_path, capsys):
     "flags, error",
     [
         ({"val": "1.5"}, "--val 1.5: a fraction must lie between 0 and 1, or name a file"),
-        ({"val": "0.00001"}, "are too few for --val 1e-05; use a file"),
+        ({"val": "0.00001"}, "too few tokens for --val 1e-05: "),
         ({"val": "nowhere.txt"}, "nowhere.txt: no such file"),
         ({"val": "nowhere.jsonl"}, "--val nowhere.jsonl: --data is a text, so it must be one too, or a fraction"),
         ({"data": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),

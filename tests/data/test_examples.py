@@ -111,7 +111,7 @@ def test_too_long_texts_lose_their_end_and_are_counted(write):
     path = write("a.jsonl", [{"text": words, "label": 0}, {"text": " one two three four", "label": 1}])
     (loaded,) = examples.load(path, B=3, T=5)
     assert rows(loaded.table["tokens"], loaded.table["last"]) == [[*ids(words)[:4], END], [*ids(words)[:4], END]]
-    assert loaded.notes == ("1 texts are longer than 5 tokens and lose their end",)
+    assert loaded.notes == ("1 text cut at the end, to 5 tokens",)
 
 
 def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write):
@@ -174,7 +174,7 @@ def test_a_blank_of_any_length_is_cut_like_any_text(write):
     path = write("a.jsonl", [{"text": "x", "label": 0}, {"text": "a" + " " * 10**6 + "b", "label": 1}])
     loaded = examples.load(path, B=3, T=8)[0]
     assert loaded.table["tokens"][:][1].tolist() == [64, *[220] * 6, 50256]
-    assert loaded.notes == ("1 texts are longer than 8 tokens and lose their end",)
+    assert loaded.notes == ("1 text cut at the end, to 8 tokens",)
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path):

@@ -79,7 +79,7 @@ def test_the_last_window_needs_the_token_behind_it(B, T, k):
     exact, one_more = np.arange(k * B * T), np.arange(k * B * T + 1)
     assert batches_per_epoch(one_more, B, T) == k
     if k == 1:
-        with pytest.raises(ValueError, match=f"{B * T} tokens are too few .* = {B * T + 1} are needed"):
+        with pytest.raises(ValueError, match=f"too few tokens for one batch: {B * T}, .* = {B * T + 1} are needed"):
             batches_per_epoch(exact, B, T)
     else:
         assert batches_per_epoch(exact, B, T) == k - 1
@@ -166,7 +166,7 @@ def test_each_host_cuts_its_own_tokens_ahead(shape, n):
 
 def test_several_tokens_ahead_need_a_longer_text():
     assert batches_per_epoch(np.zeros(132, np.uint16), 4, 32, 4) == 1
-    with pytest.raises(ValueError, match=r"131 tokens are too few for one batch: B\*T \+ 4 = 4\*32 \+ 4 = 132"):
+    with pytest.raises(ValueError, match=r"too few tokens for one batch: 131, and B\*T \+ 4 = 4\*32 \+ 4 = 132"):
         next_batch(np.zeros(131, np.uint16), 0, 4, 32, horizon=4)
     with pytest.raises(ValueError, match="at least 1, not B=4, T=32, horizon=0"):
         next_batch(np.zeros(200, np.uint16), 0, 4, 32, horizon=0)

@@ -80,7 +80,7 @@ def test_each_text_of_a_mixture_has_its_own_epochs():
         (5, 1, 4, "position 5 is not between two windows of 4 tokens"),
         (-4, 1, 4, "position -4"),
         (0, 0, 4, "at least 1"),
-        (0, 1, 9, "9 tokens are too few for one window: T \\+ 1 = 10 are needed"),
+        (0, 1, 9, "too few tokens for one window: 9, and T \\+ 1 = 10 are needed"),
     ],
 )
 def test_windows_that_do_not_exist_are_an_error(position, B, T, message):

@@ -106,7 +106,7 @@ def test_the_command_that_goes_on_goes_on(folder, tmp_path, capsys):
         (row["loss"], row["grad_norm"]) for row in at_once
     ]
     assert learn(*words, "--epochs", 2) == 0  # and so does the first command
-    assert "already has 6 steps, and 6 were asked for" in capsys.readouterr().out
+    assert "already has 6 steps, of 6 that were asked for" in capsys.readouterr().out
 
 
 # ---- Measuring
@@ -171,7 +171,7 @@ def test_predictions_come_in_the_order_of_the_file(folder, tmp_path, capsys):
     assert [list(each["probabilities"]) for each in found] == [["bad", "good"]] * 4
     np.testing.assert_allclose([list(each["probabilities"].values()) for each in found], p, atol=1e-5)
     assert [each["label"] for each in found] == [["bad", "good"][k] for k in p.argmax(-1)]
-    assert err.splitlines()[1:] == [f"note: {data}: 1 texts are longer than 12 tokens and lose their end"]
+    assert err.splitlines()[1:] == [f"note: {data}: 1 text cut at the end, to 12 tokens"]
     labelled = write(tmp_path / "labelled.jsonl", [record | {"label": "never seen"} for record in records])
     words = ["predict", folder / "run", "--data", labelled, "--batch-size", 3, "--out", tmp_path / "out.jsonl"]
     assert run(*words) == 0

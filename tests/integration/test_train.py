@@ -125,7 +125,7 @@ def test_a_finished_run_says_so_and_changes_nothing(text, tmp_path, capsys):
     before = tree_bytes(tmp_path / "out")
     capsys.readouterr()
     assert run(*words) == 0
-    assert "already has 2 steps, and 2 were asked for" in capsys.readouterr().out
+    assert "already has 2 steps, of 2 that were asked for" in capsys.readouterr().out
     assert tree_bytes(tmp_path / "out") == before
 
 
@@ -618,7 +618,7 @@ def test_flags_that_do_not_fit_the_weights_are_one_line(finished, tiny, tmp_path
         (["--out", "{file}/out"], 2, "{file}/out: Not a directory; choose a folder that can be written"),
         (["--data", "{missing}"], 3, "{missing}: no such file"),
         (["--data", "{empty}"], 3, "{empty}: the file is empty"),
-        (["--data", "{short}"], 3, "{short}: 3 tokens are too few for one batch: B*T + 1 = 2*16 + 1 = 33 are needed"),
+        (["--data", "{short}"], 3, "{short}: too few tokens for one batch: 3, and B*T + 1 = 2*16 + 1 = 33 are needed"),
         (["--data", "{latin1}"], 3, "{latin1}: not UTF-8: byte 0xe9 at offset 3"),
         (
             ["--data", "{cut}"],

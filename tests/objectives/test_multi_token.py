@@ -356,7 +356,7 @@ def test_the_batch_of_a_step_can_be_seen_again(run, capsys):
 @pytest.mark.parametrize(
     "n, note, layers",
     [
-        (1, "the last 2 of the weights' 3 heads are left out; see --predict-tokens", 2),
+        (1, "of the weights' 3 heads, the last 2 are left out; see --predict-tokens", 2),
         pytest.param(
             *(5, "the last 2 of 5 heads are new, and begin as copies of the first", 6), marks=pytest.mark.slow
         ),

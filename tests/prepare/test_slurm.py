@@ -70,7 +70,7 @@ def test_slurm_runs_the_tasks_as_an_array(tmp_path, cluster):
 
 def test_a_failed_slurm_job_is_reported(tmp_path, cluster, monkeypatch):
     monkeypatch.setattr(slurm, "POLL_SECONDS", 0.1)
-    message = "SLURM's job 1 has ended and 1 tasks of it are not done"
+    message = "SLURM's job 1 has ended without 1 of its tasks"
     with (
         slurm.job_arrays(1, {"partition": "cpu", "time": "1"}, tmp_path) as run,
         pytest.raises(RetryableError, match=message),

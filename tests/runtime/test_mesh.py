@@ -149,7 +149,7 @@ def test_examples_adapters_dropout_and_heads_are_the_same_on_a_mesh(kind, runs, 
         assert other["rows"][-1].get(number) == pytest.approx(one[-1].get(number), abs=1e-5)
     if kind == "completions":  # by default, as many devices as can share a batch
         assert ": 6 devices as data=6" in other["out"]
-        less = "6 of 8 devices are used: --B 6 is not divisible by more; use a multiple of 8 for all"
+        less = "uses 6 of 8 devices: --B 6 is not divisible by more; use a multiple of 8 for all"
         assert less in other["out"]
 
 
