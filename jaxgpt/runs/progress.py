@@ -85,16 +85,16 @@ def from_json(content: Any, where: Path) -> tuple[Progress, dict[str, str]]:
     try:
         fields = dict(content)
         if "sha256" not in fields:
-            raise ValueError("its JSON has no SHA-256: it is incomplete, or of an older version")
+            raise corrupt_error(where, "its JSON has no SHA-256: it is incomplete, or of an older version")
         if fields.pop("sha256") != _sha256(fields):
-            raise ValueError("its JSON is not what was saved")
+            raise corrupt_error(where, "its JSON is not what was saved")
         fingerprint = fields["fingerprint"]
         if fields.get("best"):
             fields["best"] = Best(**fields["best"])
         numbers = {name: fields[name] for name in fields if name not in ("fingerprint", "versions")}
         return Progress(**numbers), fingerprint
-    except (TypeError, ValueError, KeyError) as error:
-        raise corrupt_error(where, error) from error
+    except (TypeError, ValueError, KeyError):
+        raise corrupt_error(where, "its JSON is not a checkpoint's") from None
 
 
 def require_fingerprint(tree: Any, saved: dict[str, str], where: Path) -> None:
@@ -105,17 +105,19 @@ def require_fingerprint(tree: Any, saved: dict[str, str], where: Path) -> None:
     """
     for name, number in fingerprints_by_name(tree).items():
         if saved.get(name) != number:
-            raise corrupt_error(
-                where, ValueError(f"{name} has the fingerprint {number}, and {saved.get(name)} was saved")
-            )
+            raise corrupt_error(where, f"{name} has the fingerprint {number}, and {saved.get(name)} was saved")
 
 
-def corrupt_error(where: Path, error: Exception) -> CorruptError:
-    return CorruptError(f"{where} is corrupt and can't be used ({format_error(error)})")
+def corrupt_error(where: Path, reason: str) -> CorruptError:
+    return CorruptError(f"{where} is corrupt and can't be used ({reason})")
 
 
 def format_error(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    """The reason that an exception gives, in words, without Python's name of its kind."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    reason = " ".join(str(error).split())[:200] or "no reason is given"
+    return f"{reason} is missing" if isinstance(error, KeyError) else reason
 
 
 def _sha256(content: dict[str, Any]) -> str:

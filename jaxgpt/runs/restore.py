@@ -60,7 +60,7 @@ def read_on_all_processes(read: Callable[[], Any], where: Path) -> Any:
     if kind == 2 and isinstance(error, CorruptError | None):
         error = CheckpointError(f"{where} can't be read by another process; see its error")
     elif kind == 1 and error is None:
-        error = corrupt_error(where, OSError("another process can't read its part"))
+        error = corrupt_error(where, "another process can't read its part")
     if error:
         raise error
     return result
@@ -74,4 +74,4 @@ def _classify_error(where: Path, error: Exception) -> Exception:
         return CheckpointError(
             f"{where} can't be read ({format_error(error)}); fix that, or move it away to resume from the one before it"
         )
-    return corrupt_error(where, error)
+    return corrupt_error(where, format_error(error))

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxgpt.errors import CorruptError
-from jaxgpt.runs.progress import Progress, from_json, require_fingerprint, to_json
+from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint, to_json
 
 PROGRESS = Progress(7, 448, 448, 2, 32, 9, 2, {"seed": 0, "lr": 3e-4, "corpus": "ab", "dtype": "float32"})
 STATE = {"a": jnp.arange(5.0), "b": jnp.ones((2, 3))}
@@ -42,5 +42,20 @@ def test_the_first_array_that_differs_is_named(content, tmp_path):
 
 @pytest.mark.parametrize("foreign", [None, 3, [], {}, {"epoch": 3}, {"step": 1}], ids=str)
 def test_another_json_is_refused(foreign, tmp_path):
-    with pytest.raises(CorruptError):
+    with pytest.raises(CorruptError, match=r"can't be used \(its JSON (has no SHA-256|is not a checkpoint's)"):
         from_json(foreign, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (KeyError("state"), "'state' is missing"),
+        (ValueError("two\n lines"), "two lines"),
+        (Exception(), "no reason is given"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (PermissionError(13, "Permission denied", "runs/a"), "runs/a: Permission denied"),
+    ],
+    ids=str,
+)
+def test_the_reason_of_an_error_is_in_words(error, reason):
+    assert format_error(error) == reason

@@ -79,7 +79,7 @@ def test_a_failure_that_shows_in_the_next_save_is_told_too(two, monkeypatch):
 
         monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", fail)
         checkpoints.write(4, STATE, {})
-        assert "the checkpoint of step 3 could not be saved (OSError" in checkpoints.problem()
+        assert "the checkpoint of step 3 could not be saved (" in checkpoints.problem()
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "4"]
 
 
@@ -93,7 +93,7 @@ def test_an_old_checkpoint_that_cannot_be_deleted_is_no_failed_save(two, monkeyp
         monkeypatch.setattr(checkpoints._manager._checkpoint_deleter, "delete_steps", fail)
         checkpoints.write(3, STATE, {})
         checkpoints.wait()
-        assert checkpoints.problem().startswith("an old checkpoint could not be deleted (PermissionError")
+        assert checkpoints.problem().startswith("an old checkpoint could not be deleted (")
         assert not checkpoints.retry_due(10)
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
 
