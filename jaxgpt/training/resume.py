@@ -1,5 +1,6 @@
 """A run's signature: whether it may resume from a checkpoint or begin with some weights, and by which command."""
 
+import contextlib
 import dataclasses
 import shlex
 import types
@@ -31,14 +32,16 @@ def run_signature(config: TrainConfig, data: Dataset, dtype: str, base: int | No
 
 
 def require_compatible(
-    saved: dict[str, Any], current: dict[str, Any], where: Path, allow_other_data: bool = False
+    saved: dict[str, Any], current: dict[str, Any], where: Path, allow_other_data: bool = False, text: str = ""
 ) -> None:
     """Refuse to resume from a checkpoint of another signature, naming every difference.
 
     Rows that were packed in another way are refused whatever is allowed, since the saved position counts them.
 
     Args:
+      where: the checkpoint, in its run's folder.
       allow_other_data: whether the data may differ.
+      text: the name of the current data.
     """
     if "packing" in current and saved.get("labels") == [] and "packing" not in saved:
         raise CheckpointError(
@@ -50,19 +53,49 @@ def require_compatible(
     saved = defaults | saved | ({"corpus": current["corpus"]} if allow_other_data else {})
     if saved.get("base") == current.get("base") is not None:  # the weights under adapters may have another name
         saved |= {"init_from": current["init_from"]}
-    names = sorted(name for name in {*saved, *current} if saved.get(name) != current.get(name))
-    if names:
-        values = ((name, saved.get(name), current.get(name)) for name in names)
-        differing = ", ".join(f"{name} {old!s:.16} there and {new!s:.16} here" for name, old, new in values)
-        allowed = " (--allow-other-data takes this text)" if "corpus" in names else ""
-        of_recipes = {name for recipe in RECIPES.values() for name in recipe}
-        presets = {"--recipe": of_recipes, "--size": CONFIGS[current["arch"]].shape}
-        forgotten = [flag for flag, sets in presets.items() if any(name in sets for name in names)]
-        differing += f" (what {' and '.join(forgotten)} would set)" if forgotten else ""
+    if differences := _differences(saved, current):
+        allowed = " (--allow-other-data takes this text)" if "corpus" in differences else ""
+        saved_text = _find_text_name(where.parents[1], saved.get("corpus"))
+        if "corpus" in differences and saved_text not in (None, text):  # else their hashes tell them apart
+            differences["corpus"] = saved_text, text
+        differing = ", ".join(f"{name} {old} there and {new} here" for name, (old, new) in differences.items())
         raise CheckpointError(
             f"{where} is a checkpoint of another configuration: {differing}; "
             f"use the flags and the text it was made with{allowed}, another --out, or --fresh to start over"
         )
+
+
+def _differences(saved: dict[str, Any], current: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """What differs between two signatures, by name; a --size and a --recipe stand for all that they set."""
+    names = {name for name in {*saved, *current} if saved.get(name) != current.get(name)}
+    differences = {name: (f"{saved.get(name)!s:.16}", f"{current.get(name)!s:.16}") for name in names}
+    of_recipes = {name for recipe in RECIPES.values() for name in recipe}
+    old, new = map(_closest_preset, (saved, current))
+    for preset, sets in (("size", CONFIGS[current["arch"]].shape), ("recipe", of_recipes)):
+        explained = {
+            name for name in names.intersection(sets) if (saved[name], current[name]) == (old[name], new[name])
+        }
+        if old[preset] != new[preset] and explained:
+            differences = {name: both for name, both in differences.items() if name not in explained}
+            differences[preset] = old[preset], new[preset]
+    return dict(sorted(differences.items()))
+
+
+def _closest_preset(signature: dict[str, Any]) -> dict[str, Any]:
+    """The flags of the --size and the --recipe that set most of a signature's flags."""
+    arch = signature["arch"]
+    sizes = dict.fromkeys([Preset.size, *CONFIGS[arch].sizes])  # of equals, max takes the first
+    presets = [Preset(arch=arch, size=size, recipe=recipe) for size in sizes for recipe in RECIPES]
+    flags = [TrainConfig.from_preset(preset).flat() for preset in presets]
+    return max(flags, key=lambda each: sum(each.get(name) == value for name, value in signature.items()))
+
+
+def _find_text_name(run: Path, fingerprint: str | None) -> str | None:
+    """The name that a text of this fingerprint has in a run's config.json."""
+    content: dict[str, Any] = {}
+    with contextlib.suppress(CheckpointError):  # it is corrupt
+        content = read_config(run / "config.json") or {}
+    return content.get("corpus") if content.get("fingerprint") == fingerprint else None
 
 
 def require_output(config: TrainConfig) -> None:

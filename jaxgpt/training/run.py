@@ -279,7 +279,9 @@ def resume(
 
     checkpoint = checkpoints.resume(
         trainer.shapes,
-        lambda saved, where: require_compatible(saved.identity, signature, where, config.data.allow_other_data),
+        lambda saved, where: require_compatible(
+            saved.identity, signature, where, config.data.allow_other_data, data.name
+        ),
         lambda problem: say("note", f"{problem}; skipped"),
     )
     if checkpoint is None:

@@ -84,12 +84,45 @@ def test_a_signature_is_what_decides_the_numbers():
         require_compatible(usual, changed, Path("runs/x"))
     for words in ("corpus abc there and def", "dtype float32 there", "lr 0.0003 there and 0.001", "seed 0 there and 5"):
         assert words in str(error.value)
-    assert "n_layer" not in str(error.value) and "(what --recipe would set)" in str(error.value)
-    with pytest.raises(CheckpointError, match=r"n_layer 12 there and 2 here \(what --size would set\); use the flags"):
+    assert "n_layer" not in str(error.value) and "recipe" not in str(error.value)
+    with pytest.raises(CheckpointError, match=r"n_layer 12 there and 2 here; use the flags"):
         require_compatible(usual, usual | {"n_layer": 2}, Path("runs/x"))
     shuffled = signature(data=Windows((TEXT,), seed=0, B=4, T=8), order="shuffled")
     with pytest.raises(CheckpointError, match=r"order sequential there and T=8 shuffled here"):
         require_compatible(usual, shuffled, Path("runs/x"))
+
+
+@pytest.mark.parametrize(
+    "there, here, message",
+    [
+        ({"recipe": "gpt3"}, {}, "recipe gpt3 there and chapter here"),
+        ({}, {"recipe": "finetune", "seed": 5}, "recipe chapter there and finetune here, seed 0 there and 5 here"),
+        (
+            {"recipe": "gpt3", "size": "tiny", "beta2": 0.9},
+            {"size": "gpt2-medium"},
+            "beta2 0.9 there and 0.999 here, recipe gpt3 there and chapter here, size tiny there and gpt2-medium here",
+        ),
+        ({"arch": "gated_cnn", "size": "tiny"}, {"arch": "gated_cnn"}, "size tiny there and gpt2 here"),
+    ],
+)
+def test_presets_stand_for_the_flags_that_they_set(there, here, message):
+    def of(flags):
+        preset = Preset(**{name: flags[name] for name in ("size", "recipe", "arch") if name in flags})
+        return run_signature(TrainConfig.from_preset(preset).replace(**flags), TEXT, "float32")
+
+    with pytest.raises(CheckpointError, match=f": {message}; use the flags"):
+        require_compatible(of(there), of(here), Path("runs/x"))
+
+
+def test_texts_are_named_by_the_runs_config(tmp_path):
+    (tmp_path / "config.json").write_text('{"corpus": "tiny Shakespeare", "fingerprint": "abc"}')
+    changed = signature(data=dataclasses.replace(TEXT, fingerprint="def"))
+    for text, message in (
+        ("a.txt", "corpus tiny Shakespeare there and a.txt here;"),
+        ("tiny Shakespeare", "corpus abc there and def here;"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            require_compatible(signature(), changed, tmp_path / "checkpoints" / "3", text=text)
 
 
 def test_a_checkpoint_older_than_a_flag_has_its_default():
