@@ -53,6 +53,17 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     except UnicodeEncodeError as error:  # a name from a file, in a locale that lacks its letters
         where = f"{error.object!a:.200} can't be written in {error.encoding}"
         return _print_error(f"{where}; use a UTF-8 locale, such as LC_ALL=C.UTF-8, or set PYTHONUTF8=1", 2)
+    except ValueError as error:
+        if not _is_raised_in(error, "jax/_src/config.py"):  # which reads JAX_... variables when JAX is imported
+            raise
+        return _print_error(f"{error}; correct the environment variable of that name, or unset it", 2)
+
+
+def _is_raised_in(error: Exception, file: str) -> bool:
+    place = error.__traceback__
+    while place.tb_next:
+        place = place.tb_next
+    return Path(place.tb_frame.f_code.co_filename).as_posix().endswith(file)
 
 
 def _replace_with_note(error: UnicodeError) -> tuple[str | bytes, int]:

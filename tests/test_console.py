@@ -1,4 +1,7 @@
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -70,3 +73,13 @@ def test_a_name_that_the_locale_can_not_write_is_one_line(capsys):
         "error: '\\xe9\\udc80' can't be written in ascii; use a UTF-8 locale, such as LC_ALL=C.UTF-8, "
         "or set PYTHONUTF8=1\n"
     )
+
+
+@pytest.mark.parametrize("name, value", [("JAX_NUM_CPU_DEVICES", "abc"), ("JAX_ENABLE_X64", "maybe")])
+def test_a_setting_that_jax_cannot_read_is_one_line(name, value):
+    code = "from jaxgpt import console; sys.exit(console.run(lambda _: __import__('jax'), []))"
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, '.'); {code}"]
+    done = subprocess.run(command, env=os.environ | {name: value}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert value in done.stderr and name in done.stderr.upper()
+    assert done.stderr.endswith("; correct the environment variable of that name, or unset it\n")
