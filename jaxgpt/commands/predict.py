@@ -84,9 +84,7 @@ def main(argv: Sequence[str]) -> int:
         write_whole(config.out, content, new=True)
         console.note(f"{console.plural(data.count, 'prediction')} in {config.out}")
     if wrong:
-        raise DataError(
-            f"{config.data}: {len(wrong):,} of {console.plural(len(lines), 'row')} wrong; their lines have no label"
-        )
+        raise DataError(f"{config.data}: {len(wrong):,} of {len(lines):,} rows are wrong; their lines have no label")
     return 0
 
 

@@ -94,7 +94,7 @@ def _find_text_name(run: Path, fingerprint: str | None) -> str | None:
     """The name that a text of this fingerprint has in a run's config.json."""
     content: dict[str, Any] = {}
     with contextlib.suppress(CheckpointError):  # it is corrupt
-        content = read_config(run / "config.json") or {}
+        content = read_json(run / "config.json") or {}
     return content.get("corpus") if content.get("fingerprint") == fingerprint else None
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from jaxgpt.console import plural
 from jaxgpt.data import labels
 from jaxgpt.data.base import Example
 from jaxgpt.data.tokenized import tokenize
@@ -58,4 +59,4 @@ def test_transformers_keeps_the_same_tokens(template, tmp_path):
         rows = [row[: last + 1].tolist() for row, last in zip(table["tokens"][:], table["last"], strict=True)]
         assert rows == [tokenizer(*each, truncation=True, max_length=T)["input_ids"] for each in texts]
         num_cut = sum(len(tokenizer(*each)["input_ids"]) > T for each in texts)
-        assert notes == ([f"{num_cut} texts are longer than {T} tokens and lose their end"] if num_cut else [])
+        assert notes == ([f"{plural(num_cut, 'text')} cut at the end, to {T} tokens"] if num_cut else [])
