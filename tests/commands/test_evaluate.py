@@ -126,7 +126,7 @@ def test_only_the_first_items_and_no_number_where_there_is_none(folder, tmp_path
     assert run(folder / "hf", *words) == 0
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["choices"]["n"] == 1 and found["choices"]["acc_stderr"] is None
-    assert "1 items" in capsys.readouterr().out
+    assert "1 item" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_it_prints_the_prompt_and_what_follows(folder, capsys):
 
     (ids,) = generate(load_hf(folder), [gpt2().encode("Hello there")], 9, temperature=0, stop=50256)
     assert out == "Hello there" + gpt2().decode(ids) + "\n"
-    assert re.fullmatch(r"note: .*: 1 layers, width 16, float32, on CPU, .*\n", err)
+    assert re.fullmatch(r"note: .*: 1 layer, width 16, float32, on CPU, .*\n", err)
 
 
 @pytest.mark.slow
