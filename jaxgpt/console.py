@@ -46,6 +46,10 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         return 128 + 13
     except MemoryError:
         return _print_error(OUT_OF_MEMORY, RetryableError.exit_code)
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        return _print_error(f"{error}; raise the limits (ulimit -u, ulimit -v)", RetryableError.exit_code)
     except OSError as error:  # unforeseen elsewhere, such as a full disk
         if error.errno == errno.ENOMEM:
             return _print_error(OUT_OF_MEMORY, RetryableError.exit_code)

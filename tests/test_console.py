@@ -52,6 +52,10 @@ def test_errors_become_a_line_and_an_exit_code(capsys):
     for error in (MemoryError(), OSError(12, "Cannot allocate memory")):
         assert console.run(raising(error), []) == 75
         assert capsys.readouterr() == ("", "error: out of memory; give it more, or raise the limit (ulimit -v)\n")
+    assert console.run(raising(RuntimeError("can't start new thread")), []) == 75
+    assert capsys.readouterr().err == "error: can't start new thread; raise the limits (ulimit -u, ulimit -v)\n"
+    with pytest.raises(RuntimeError):
+        console.run(raising(RuntimeError()), [])
     assert console.run(lambda argv: len(argv), ["x"] * 7) == 7
     with pytest.raises(ZeroDivisionError):  # a bug of ours stays loud
         console.run(raising(ZeroDivisionError()), [])

@@ -1,12 +1,18 @@
 """The command line: `jaxgpt <command>`, one file a command, each imported when it is called. Nothing imports it."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 import jaxgpt
 from jaxgpt import console
-from jaxgpt.errors import UsageError
+from jaxgpt.errors import RetryableError, UsageError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its help text
     "train": ("jaxgpt.commands.train", "train a model on a text or on examples; again: resume the run"),
@@ -21,12 +27,16 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
     "fit": ("jaxgpt.commands.fit", "show a training step's GPU memory, and the largest batch"),
 }
 
+# Bytes of addresses that a command's libraries take, JAX's unless it is named here, and those of a core's threads.
+ADDRESS_SPACE, THREAD_SPACE = {"train": 5e9, "prepare": 0.5e9, "inspect": 0.5e9}, 0.1e9
+
 
 def main(argv: Sequence[str]) -> int:
     """Run the command that the first word names with the other words; returns its exit code."""
     name, *words = argv or [""]
     if name in COMMANDS:
         module, _ = COMMANDS[name]
+        _require_address_space(name)
         return importlib.import_module(module).main(words)
     if name == "--version":
         print("jaxgpt", jaxgpt.__version__)
@@ -38,6 +48,18 @@ def main(argv: Sequence[str]) -> int:
         print(format_overview(), file=sys.stderr)
         return UsageError.exit_code
     raise UsageError(describe_unknown(name))
+
+
+def _require_address_space(name: str) -> None:
+    """Refuse a limit (ulimit -v) that the command's libraries alone exceed: they would abort when they are loaded."""
+    if resource is None:
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    needed = ADDRESS_SPACE.get(name, ADDRESS_SPACE["train"]) + threads * THREAD_SPACE
+    if 0 <= limit < needed:  # below 0: none
+        limits = f"{limit / 1e9:.1f} GB, and {name} needs more than {needed / 1e9:.1f} GB"
+        raise RetryableError(f"the process's memory is limited to {limits}; raise the limit (ulimit -v)")
 
 
 def format_overview() -> str:

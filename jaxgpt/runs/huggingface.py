@@ -31,7 +31,8 @@ from jaxgpt.runs.hf_config import TIED_KEY
 from jaxgpt.runs.peft import Adapter
 from jaxgpt.runs.tensors import WEIGHTS, Tensor, find_files, find_tensors, save
 from jaxgpt.runs.weights import WeightsRef, resolve_weights
-from jaxgpt.runtime.mesh import single_device, with_shardings
+from jaxgpt.runtime import device
+from jaxgpt.runtime.mesh import device_bytes, single_device, with_shardings
 
 # What PyTorch's compilation and parallel training put into the names of a model that they wrap.
 WRAPPERS = re.compile(r"^(module\.)+|\b_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.(module\.)*")
@@ -51,6 +52,7 @@ def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
     """
     rules = architecture(source.config).SHARDING_RULES
     like = with_shardings(shapes(source.config), mesh or single_device(), rules)
+    device.require_addresses(3 * device_bytes(like))  # while orbax reads, it has up to two more
     if source.is_run:
         trained, frozen = partition(like)
         model, progress = restore_weights(source.fetch(), trained, source.step)

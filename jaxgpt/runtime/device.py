@@ -22,6 +22,7 @@ except ImportError:  # Windows
 
 ROOT = Path("/")  # of the files in which the system says how much memory there is
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter")
+SPARE_ADDRESSES = 0.7e9  # bytes for the libraries' threads and what they compile
 MEMORY_SHARE = 0.9  # of a GPU's memory, which JAX takes at its start
 # JAX's own settings that decide which weights a seed makes, or other numbers, and those with which no step can run.
 SETTINGS = {
@@ -169,11 +170,28 @@ def free_memory() -> float:
         group = ROOT / "sys/fs/cgroup"
         used = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         limits.append(int((group / "memory.max").read_text()) - int(used["anon"]))
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # the process's own (ulimit -v)
+    return min(*limits, free_addresses())
+
+
+def free_addresses() -> float:
+    """Bytes that this process may still map (ulimit -v); infinite without such a limit, or where it is unknown."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         pages = int((ROOT / "proc/self/statm").read_text().split()[0])
-        limits.append(math.inf if limit == resource.RLIM_INFINITY else limit - pages * resource.getpagesize())
-    return min(limits)
+        return math.inf if limit == resource.RLIM_INFINITY else limit - pages * resource.getpagesize()
+    return math.inf
+
+
+def require_addresses(size: int) -> None:
+    """Refuse a limit (ulimit -v) that this many bytes and the libraries' threads would reach: there they abort.
+
+    Raises:
+      RetryableError: with what is needed and what is free.
+    """
+    needed, free = size + SPARE_ADDRESSES, free_addresses()
+    if needed > free:
+        left = f"{needed / 1e9:.2f} GB are needed, and {free / 1e9:.2f} GB are left of the process's limit"
+        raise RetryableError(f"out of memory: {left}; raise it (ulimit -v)")
 
 
 def compute(

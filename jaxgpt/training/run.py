@@ -109,7 +109,7 @@ def run_locked(
     from jaxgpt.runs.checkpoint import Checkpoints
     from jaxgpt.runs.fingerprint import combined_fingerprint
     from jaxgpt.runtime import device
-    from jaxgpt.runtime.mesh import local_rows
+    from jaxgpt.runtime.mesh import device_bytes, local_rows
     from jaxgpt.runtime.profiler import Profiler
     from jaxgpt.training.log import MetricsLog
     from jaxgpt.training.loop import train
@@ -126,6 +126,7 @@ def run_locked(
     objective = choose_objective(data.kind, config.run.objective, len(data.labels), config.preset.predict_tokens)
     mesh = choose_mesh(config, objective)
     trainer = build_trainer(config, mesh, objective)
+    device.require_addresses(2 * device_bytes(trainer.shapes))  # a save has a copy of the state
     data = dataclasses.replace(data, rows=local_rows(trainer.sharding, data.B))
     if validation:
         validation = dataclasses.replace(validation, rows=local_rows(trainer.sharding, validation.B))

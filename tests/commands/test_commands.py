@@ -94,3 +94,18 @@ def test_the_module_is_the_program():
         assert done.returncode == code and "Traceback" not in done.stderr
     done = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout.startswith("usage: python train.py ")
+
+
+def test_a_limit_that_the_libraries_exceed_is_one_line_of_any_command():
+    """They would abort; with a limit that suffices, the wrong flag is found."""
+    code = "import json, resource, sys\nfrom jaxgpt import commands, console\n"
+    code += "codes = []\nfor limit in (10**8, 10**10):\n"
+    code += "    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))\n"
+    code += "    commands.os.sched_getaffinity = lambda pid: range(4)\n"
+    code += "    codes.append([console.run(commands.main, [name, '--no-such-flag']) for name in sys.argv[1:]])\n"
+    code += "print(json.dumps(codes))"
+    codes, errors = in_a_new_process(code, *COMMANDS)
+    assert codes == [[75] * len(COMMANDS), [2] * len(COMMANDS)]
+    for line, name in zip(errors.splitlines(), COMMANDS, strict=False):
+        needed = r"0\.7" if name in ("prepare", "inspect") else r"\d\.\d"
+        assert re.fullmatch(rf"error: .* limited to 0\.1 GB, and {name} needs more than {needed} GB; raise .*", line)

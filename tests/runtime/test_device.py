@@ -190,6 +190,10 @@ def test_free_memory_is_the_least_of_what_system_container_and_process_are_left(
     assert device.free_memory() == 100_000
     monkeypatch.setattr(resource, "getrlimit", lambda which: (5 * resource.getpagesize() + 70_000, 10**12))
     assert device.free_memory() == 70_000
+    monkeypatch.setattr(device, "SPARE_ADDRESSES", 20_000)
+    device.require_addresses(50_000)
+    with pytest.raises(RetryableError, match=r"out of memory: 0.00 GB are needed, .* limit; raise it \(ulimit -v\)"):
+        device.require_addresses(50_001)
 
 
 @pytest.mark.parametrize("stats, free", [({"bytes_limit": 900, "bytes_in_use": 250}, 650), (None, float("inf"))])
