@@ -138,4 +138,4 @@ def test_a_model_too_small_for_them_is_refused_before_it_is_read(prepared, tmp_p
     assert run(prepared / "untrained", "--canaries", prepared / "data", "--json", prepared / "data/canaries.json") == 2
     small, none, same = capsys.readouterr().err.splitlines()
     assert small == "error: --canaries: each needs 13 tokens, and the model's context is 12; use another"
-    assert "canaries.json: no such file" in none and "that file is the input" in same
+    assert "canaries.json: no such file" in none and "would overwrite a file of --canaries" in same

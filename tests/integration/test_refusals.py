@@ -12,9 +12,10 @@ from tests.support import refusals
 def filled(tmp_path, monkeypatch):
     """The folder of the sweeps, as the current one."""
     monkeypatch.setattr(device, "nvidia_gpus", lambda: 0)
-    refusals.fill(tmp_path)
-    with contextlib.chdir(tmp_path):
-        yield tmp_path
+    (tmp_path / "filled").mkdir()  # beside the cache
+    refusals.fill(tmp_path / "filled")
+    with contextlib.chdir(tmp_path / "filled"):
+        yield tmp_path / "filled"
 
 
 def test_a_refusal_touches_nothing(filled):
