@@ -35,7 +35,7 @@ from tests.support import refusals
 
 SCRIPT = Path(__file__).parents[2] / "train.py"
 COMMANDS = {  # what writes something: its words, and the output
-    "prepare": ("prepare corpus --out made --val 0.3 --dedup minhash --workers 2", "made"),
+    "prepare": ("prepare corpus --out made --val 0.3 --workers 2", "made"),
     "predict": ("predict labels --data labels.csv --out made.jsonl --device cpu", "made.jsonl"),
     "export": ("export text made", "made"),
     "evaluate": ("evaluate text --data text.txt --json made.json --device cpu", "made.json"),
