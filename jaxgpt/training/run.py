@@ -346,7 +346,7 @@ def finish(
     if run.step < steps:
         cause = "" if received else ", because another process got a signal"
         say("stopped", f"after {run.step:,} of {steps:,} steps, saved in {out}/checkpoints/{run.step}{cause}")
-        say("resume", resume_hint(config))
+        print_resume_command(config)
         return 128 + (received or [signal.SIGTERM])[0]  # or the signal was another process's
     say("done", log.summary())
     say("saved", f"{out}/checkpoints/{run.step}; every step's numbers in {process_dir / 'log.jsonl'}")
@@ -364,7 +364,7 @@ def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
     if not config.optimizer.lr_depends_on_steps:  # else the learning rate would leap up to the longer schedule
         epochs = config.run.epochs
         longer = {"steps": 2 * done} if epochs is None else {"epochs": 2 * epochs}
-        say("resume", resume_hint(config, **longer))
+        print_resume_command(config, **longer)
     out = str(config.run.out)
     if data.labels:
         val = config.data.val
@@ -375,7 +375,12 @@ def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
         say("sample", f"{console.program('sample')} {shlex.join([out, '--prompt', 'Once upon a time'])}")
 
 
-def resume_hint(config: TrainConfig, **changes: object) -> str:
-    """The command that resumes a run, with these changes; with several processes, process 0's."""
-    note_on_others = "    (the others with their --process-id)" * bool(config.parallel.coordinator)
-    return resume_command(config, **changes) + note_on_others
+def print_resume_command(config: TrainConfig, **changes: object) -> None:
+    """Print the command that resumes a run, with these changes; with several processes, process 0's."""
+    import jax
+
+    say("resume", resume_command(config, **changes))
+    if (n := jax.process_count()) > 1:
+        flags = "--process-id 1" + f" to {n - 1}" * (n > 2)
+        by_launcher = config.parallel.process_id is None  # as by srun
+        say("others", f"all {n} by the launcher of this run" if by_launcher else f"the same command with {flags}")
