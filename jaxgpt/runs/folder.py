@@ -18,7 +18,7 @@ from jaxgpt.files import Lock, report_write_errors, require_folder
 PARTS = ("config.json", "log.jsonl", "checkpoints", "profile")  # what a run writes
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
 PROGRESS_KEYS = {"position", "tokens_seen", "identity"}  # and the JSON of any of its checkpoints
-# What a start that was killed before it had described the run can have left.
+# What a start can have left that was killed before it had described the run.
 EARLY = re.compile(r"\.lock|\.config\.json\.tmp|\.shared-\d+|runtime-\d+\.log")
 TMP = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is half written, or half deleted
 LEFTOVER = re.compile(rf"\d+(\.damaged\+*|{re.escape(TMP)}.*)")
@@ -53,8 +53,12 @@ def _is_early(child: Path) -> bool:
     if child.is_symlink():
         return False
     if child.is_dir():
-        return child.name == "checkpoints" and not any(child.iterdir())
-    return bool(EARLY.fullmatch(child.name)) or (child.name == "log.jsonl" and child.stat().st_size == 0)
+        return child.name == "checkpoints" and all(LEFTOVER.fullmatch(each.name) for each in child.iterdir())
+    if child.name == "log.jsonl":  # after a move of the folder, the next row or save makes it before it is described
+        with child.open("rb") as log:
+            first = log.readline(4096)
+        return not first or "tokens_seen" in (parse_row(first) or {})
+    return bool(EARLY.fullmatch(child.name))
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -196,15 +196,12 @@ def run_locked(
             late=not on_cpu,
         )
         profiler = Profiler(process_dir / "profile", config.parallel.profile)
-        observers = [
-            profiler,
-            *[allocator.FreedMemory()] * on_cpu,
-            FolderGuard(lock, out, write_run_config),
-            checkpoints,
-        ]
+        guard = FolderGuard(lock, out, write_run_config)
+        observers = [profiler, *[allocator.FreedMemory()] * on_cpu, guard, checkpoints]
         stop_requested = distributed.make_stop_consensus(received)
         with metrics_log as log, profiler:
             run = train(run, steps, data, compiled, log, checkpoints, stop_requested, validator, observers)
+    guard.after_step(run, {})  # the last save may have made the folder again
     return finish(config, run, data, log, process_dir, profiler.files, received)
 
 
@@ -349,7 +346,8 @@ def finish(
         print_resume_command(config)
         return 128 + (received or [signal.SIGTERM])[0]  # or the signal was another process's
     say("done", log.summary())
-    say("saved", f"{out}/checkpoints/{run.step}; every step's numbers in {process_dir / 'log.jsonl'}")
+    numbers = process_dir / "log.jsonl"  # or the folder was moved with them
+    say("saved", f"{out}/checkpoints/{run.step}" + f"; every step's numbers in {numbers}" * numbers.exists())
     if (best := run.best) and (out / "checkpoints" / str(best.step)).exists():
         say("best", f"{out}/checkpoints/{best.step}, with a validation loss of {best.loss:.4f}")
     print_next_commands(config, data, run.step)

@@ -29,6 +29,7 @@ from jaxgpt.runs.huggingface import load, save_hf
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime import device
 from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.resume import load_run_config
 from tests.support.kill import numbers, saved_bits, survive
 from tests.support.losses import mean_loss
 
@@ -406,6 +407,23 @@ def test_a_folder_made_read_only_meanwhile_is_told_and_the_run_saves_when_it_is_
     assert re.search(r"note      the checkpoint of step \d could not be saved \(.*Permission denied", done.stdout), done
     assert numbers(tmp_path / "parts") == numbers(nine_steps)
     assert saved_bits(tmp_path / "parts", 9) == saved_bits(nine_steps, 9)
+
+
+def test_a_folder_that_vanishes_before_the_last_save_is_made_again_whole(text, tmp_path, monkeypatch, capsys):
+    """The commands that are printed find what they name: the run, and its model."""
+    save = Checkpoints.save
+
+    def move_and_save(self, run):
+        (tmp_path / "out").rename(tmp_path / "gone")
+        save(self, run)
+
+    monkeypatch.setattr(Checkpoints, "save", move_and_save)
+    assert run(*TINY, "--data", text, "--steps", 1, "--out", tmp_path / "out") == 0
+    *_, note, _done, saved, _resume, sample = capsys.readouterr().out.splitlines()
+    assert note.startswith("note      ") and "the run continues in a new one" in note
+    assert saved == f"saved     {tmp_path / 'out'}/checkpoints/1"
+    assert resolve_weights(shlex.split(sample)[5]).folder == tmp_path / "out"
+    assert load_run_config(tmp_path / "out")[0].run.steps == 1
 
 
 def test_a_run_whose_whole_folder_vanishes_goes_on_in_a_new_one(text, tmp_path, monkeypatch, capsys):
