@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from loguru import logger
 
 from jaxgpt.console import note, plural
 from jaxgpt.errors import JaxgptError, RetryableError, UsageError
+from jaxgpt.signals import SIGNALS
 
 try:
     import fcntl
@@ -123,6 +125,8 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
 
 def _make_pool(workers: int, lock: Path) -> tuple[ProcessPoolExecutor | None, Connection]:
     """A pool, None where the system has no semaphores for it, and what its workers wait for the end of."""
+    # The process that multiprocessing starts to clean up semaphores complains of those of a parent that was ended.
+    sys.warnoptions.append("ignore:resource_tracker")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["jaxgpt.prepare.filters", "jaxgpt.prepare.dedup", "jaxgpt.prepare.tokenize"]
@@ -189,6 +193,7 @@ def ray(workers: int) -> Iterator[Run]:
 
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     logger.remove()
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         ray.init(
             runtime_env={"env_vars": {"PYTHONPATH": path}},
@@ -198,6 +203,8 @@ def ray(workers: int) -> Iterator[Run]:
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(f"--executor ray: {' '.join(str(error).split())[:200]}; check RAY_ADDRESS") from None
+    for number, handler in handlers.items():  # Ray's own of SIGTERM prints where in C++ it came
+        signal.signal(number, handler)
 
     def run(pipeline, tasks, logs, done):
         stage = RayPipelineExecutor(pipeline, tasks, workers, logging_dir=str(logs), mem_per_cpu_gb=1)

@@ -105,11 +105,11 @@ def test_fresh_deletes_what_a_preparation_left_and_nothing_else(text, tmp_path, 
 
 @pytest.mark.slow
 def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path):
-    """kill -9 of the real command at random moments, its workers left to themselves."""
+    """SIGKILL and SIGTERM of the real command alone, at random moments; its workers end by themselves."""
     out, rng, kills = tmp_path / "out", random.Random(0), 3
     words = [str(text), "--workers", "2", "--dedup", "minhash", "--val", "0.1"]
-    code = "import sys; from jaxgpt import console; from jaxgpt.commands import prepare\n"
-    code += "from jaxgpt.prepare import sources\n"
+    code = "import sys; from jaxgpt import console, signals; from jaxgpt.commands import prepare\n"
+    code += "from jaxgpt.prepare import sources\nsignals.exit_on_signals()\n"
     code += "sources.PIECE_BYTES = 10_000\nconsole.leave(console.run(prepare.main, sys.argv[1:]))"
     command = [sys.executable, "-c", code, *words, "--out"]
     environment, killed, useful, tries = os.environ | {"PYTHONPATH": str(ROOT)}, 0, 0, 0
@@ -120,10 +120,12 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(text, tmp_path):
     while killed < kills or not useful:
         tries += 1
         assert tries <= 10 + 3 * kills, f"{killed} of {tries - 1} starts were killed, {useful} of them within a stage"
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             time.sleep(rng.uniform(0.2, 1) * duration)
-            process.send_signal(signal.SIGKILL)
-            killed += process.wait() == -signal.SIGKILL
+            process.send_signal(signal.SIGTERM if killed % 2 else signal.SIGKILL)
+            _, errors = process.communicate(timeout=60)  # and the workers have ended
+        assert errors == (b"error: terminated\n" if process.returncode == 143 else b"")
+        killed += process.returncode != 0
         useful += any((out / "work" / "stages").glob("*/completions/*")) and not (out / "meta.json").exists()
         if (out / "meta.json").exists():  # it had ended before: from the beginning
             assert shard_bytes(out) == shard_bytes(tmp_path / "whole")
