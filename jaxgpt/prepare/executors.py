@@ -3,10 +3,13 @@
 import concurrent.futures
 import contextlib
 import copy
+import functools
 import importlib.util
 import logging
 import multiprocessing
+import multiprocessing.util
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -21,9 +24,9 @@ from datatrove.executor.base import DistributedEnvVars, PipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
+from jaxgpt import signals
 from jaxgpt.console import note, plural
 from jaxgpt.errors import JaxgptError, RetryableError, UsageError
-from jaxgpt.signals import SIGNALS
 
 try:
     import fcntl
@@ -112,8 +115,10 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
                 "a worker was killed, perhaps for lack of memory; the same command resumes, with --workers 1 in less"
             ) from None
 
+    sockets = multiprocessing.util.get_temp_dir()
     try:
-        yield run_in_pool
+        with signals.before_exit(functools.partial(shutil.rmtree, sockets)):
+            yield run_in_pool
     except BaseException:
         for process in list(pool._processes.values()):  # an error leaves them running
             process.kill()
@@ -193,7 +198,7 @@ def ray(workers: int) -> Iterator[Run]:
 
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     logger.remove()
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in signals.SIGNALS}
     try:
         ray.init(
             runtime_env={"env_vars": {"PYTHONPATH": path}},
