@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgpt.console import plural
 from jaxgpt.data.tokenizer import RANKS_SHA256
 from jaxgpt.errors import DataError
 from jaxgpt.files import new_file
@@ -55,19 +56,19 @@ def map_file(path: Path) -> np.memmap:
     if int.from_bytes(head[:4], "little") == HEADER_MAGIC:
         if size < HEADER_BYTES:
             raise DataError(
-                f"{path}: truncated: {size:,} bytes, less than a {HEADER_BYTES:,}-byte header; write it again"
+                f"{path}: truncated: {plural(size, 'byte')}, less than a {HEADER_BYTES:,}-byte header; write it again"
             )
         _, version, count = struct.unpack_from("<3i", head)
         if version != HEADER_VERSION:
             raise DataError(f"{path}: token file version {version}; only {HEADER_VERSION}, uint16 ids, is known")
         if size != HEADER_BYTES + count * TOKEN.itemsize:
             raise DataError(
-                f"{path}: truncated or corrupt: its header counts {count:,} tokens, "
-                f"but {size - HEADER_BYTES:,} bytes follow it, not {count * TOKEN.itemsize:,}; write it again"
+                f"{path}: truncated or corrupt: its header counts {plural(count, 'token')}, "
+                f"but {plural(size - HEADER_BYTES, 'byte')} follow it, not {count * TOKEN.itemsize:,}; write it again"
             )
         offset = HEADER_BYTES
     elif size % TOKEN.itemsize:
-        raise DataError(f"{path}: truncated or no token file: {size:,} bytes are not a whole number of uint16 ids")
+        raise DataError(f"{path}: truncated or no token file: {plural(size, 'byte')} for ids of two bytes")
     if size == offset:
         raise DataError(f"{path}: the file holds no tokens")
     return np.memmap(path, TOKEN, mode="r", offset=offset)
@@ -209,7 +210,9 @@ def _map_shard(path: Path, count: int) -> np.memmap:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; the shards of a folder must be readable") from None
     if len(shard) != count:
-        raise DataError(f"{path}: {len(shard):,} tokens, and {META} says {count:,}; bring it back, or {PREPARE_AGAIN}")
+        raise DataError(
+            f"{path}: {plural(len(shard), 'token')}, and {META} says {count:,}; bring it back, or {PREPARE_AGAIN}"
+        )
     return shard
 
 

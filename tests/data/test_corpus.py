@@ -216,7 +216,7 @@ def test_the_fingerprint_is_of_the_tokens(tmp_path):
     "content, message",
     [
         (b"", "the file holds no tokens"),
-        (b"\1", "1 bytes are not a whole number of uint16 ids"),
+        (b"\1", "1 byte for ids of two bytes"),
         (llm_c_file([]), "the file holds no tokens"),
         (llm_c_file([1, 2, 3])[:-2], "its header counts 3 tokens, but 4 bytes follow it, not 6"),
         (llm_c_file([1, 2, 3]) + b"\0\0", "its header counts 3 tokens, but 8 bytes follow it, not 6"),

@@ -149,7 +149,7 @@ def content(folder, change):
         (lambda f: changed(f, splits={"val": {}}), "there is no split 'train', only val; prepare it with such a split"),
         (lambda f: (f / "train_000001.bin").unlink(), "train_000001.bin: missing, though meta.json lists it"),
         (lambda f: content(f, lambda b: b[:-2]), "train_000001.bin: truncated or corrupt"),
-        (lambda f: content(f, lambda b: shards.header(1) + b[-2:]), "train_000001.bin: 1 tokens, and meta.json says 7"),
+        (lambda f: content(f, lambda b: shards.header(1) + b[-2:]), "train_000001.bin: 1 token, and meta.json says 7"),
         (lambda f: content(f, lambda b: b[:500]), "train_000001.bin: truncated"),
     ],
 )

@@ -548,7 +548,7 @@ def test_a_run_may_begin_with_the_weights_of_another(finished, text, tmp_path, c
     words = ["--B", "2", "--T", "16", "--data", text, "--init-from", source, "--out", tmp_path / "out"]
     assert run(*words, "--steps", 1) == 0
     printed = capsys.readouterr().out
-    assert f"run       {tmp_path}/out: 1 steps from the weights of {source}\n" in printed
+    assert f"run       {tmp_path}/out: 1 step from the weights of {source}\n" in printed
     assert "811,216 parameters: 2 layers, 2 heads, width 16" in printed  # no --size, no --block-size
     (row,) = rows(tmp_path / "out")
     x, y, _ = next_batch(corpus.load(str(text)).tokens, 0, 2, 16)

@@ -74,7 +74,7 @@ def test_a_preparation_says_what_it_reads_and_returns_what_it_made(config):
     report = prepare(config, "the command", log.say, log.progress)
     assert report["records"] == 20 and report["kept"]["documents"] == 19
     assert report["splits"]["train"]["documents"] == 19
-    assert list(log.said) == ["input"] and log.said["input"].startswith("1 files, ")
+    assert list(log.said) == ["input"] and log.said["input"].startswith("1 file, ")
     assert log.done == {name: [1, 1] for name in ("clean", "exact", "tokenise", "index")}
     meta = json.loads((config.out / "meta.json").read_text())
     assert meta["command"] == "the command" and shards.verify(config.out) == 1

@@ -21,7 +21,7 @@ def test_folders_and_their_errors(tmp_path):
     assert (Path(unit.name).name, unit.kind) == ("code.py", "text")
     for name, patterns, message in (
         (tmp_path / "no", (), "no such file or folder"),
-        (tmp_path, ["*.c"], r"7 files, and none is \*\.c"),
+        (tmp_path, ["*.c"], r"7 files, none of which is \*\.c"),
     ):
         with pytest.raises(UsageError, match=f"^{name}: .*{message}"):
             sources.plan_pieces([str(name)], patterns)

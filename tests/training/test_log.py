@@ -66,7 +66,7 @@ def test_the_summary_of_a_single_step(tmp_path):
     with MetricsLog(tmp_path / "log.jsonl", 0, 1, RATES) as report:
         add(report, 0, metrics(7))
         report.flush()
-    assert report.summary().startswith("loss 7.0000 (mean of the last 1 steps), ")
+    assert report.summary().startswith("loss 7.0000 (of the last step), ")
 
 
 @pytest.mark.parametrize("damage", ["", "not json\n", "[]\n", "{}\n", '{"step": null}\n', "\xff\n"])
