@@ -37,7 +37,14 @@ SETTINGS = {
     "jax_disable_jit": False,
     "jax_debug_nans": False,
     "jax_debug_infs": False,
+    "jax_error_checking_behavior_nan": "ignore",
+    "jax_error_checking_behavior_divide": "ignore",
+    "jax_error_checking_behavior_oob": "ignore",
     "jax_transfer_guard": None,
+    "jax_no_tracing": False,
+    "jax_no_execution": False,
+    "jax_scan3": False,
+    "eager_constant_folding": False,
 }
 
 
@@ -85,7 +92,10 @@ def select(device: Literal["auto", "gpu", "cpu"], deterministic: bool = False) -
 
 def fix_settings() -> None:
     """Give JAX its usual settings where the environment has others; a note names them."""
-    changed = [name for name, value in SETTINGS.items() if jax.config.values.get(name, value) != value]
+    current = jax.config.values
+    changed = [
+        name for name in SETTINGS if name.upper() in os.environ and current.get(name) not in (None, SETTINGS[name])
+    ]
     for name in changed:
         jax.config.update(name, SETTINGS[name])
     if changed:
