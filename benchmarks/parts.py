@@ -4,9 +4,9 @@ python benchmarks/parts.py
 python benchmarks/parts.py --B 64 --T 1024    # on a GPU
 
 The loader: one call of next_batch. The tokenizer: a whole text, on all cores. A row: MetricsLog.add for a step that is
-done, the line in log.jsonl included. A save: how long Checkpoints.save keeps the loop from its next step, by how much
-that step is longer because the state is still being written, and how long until all is on the disk (1.5 GB, deleted
-after each).
+done, the line in log.jsonl included. A save, beside the steps before it: how long Checkpoints.save keeps the loop from
+its next step, by how much that step is longer, what the save costs altogether (the call, and by how much all steps are
+longer until the state is on the disk), and how long that takes (1.5 GB, deleted after each).
 """
 
 import contextlib
@@ -31,13 +31,14 @@ from jaxgpt.data.loader import next_batch
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.runs.checkpoint import Checkpoints
 from jaxgpt.runs.progress import Run
-from jaxgpt.runtime import device
+from jaxgpt.runtime import allocator, device
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.log import MetricsLog
 from jaxgpt.training.setup import build_trainer
 from jaxgpt.training.step import TrainState
 
 ROWS = 500
+STEPS = 5  # before each save
 
 
 @dataclasses.dataclass
@@ -97,21 +98,28 @@ def stdout_to(terminal: bool) -> Iterator[None]:
     os.close(reader)
 
 
-def save(folder: Path, state: Callable[[], TrainState], step: Callable[[], None]) -> tuple[float, float, float]:
-    """Seconds of the call, of the step after it, and from the call until the disk has all."""
+def save(folder: Path, state: Callable[[], TrainState], step: Callable[[], None]) -> tuple[float, ...]:
+    """In steps: the call, what the step after it takes longer, the whole stall; and seconds until the disk has all."""
     about = {"B": 4, "T": 32, "steps": 1, "accumulate": 1, "identity": {}}
+    usual = statistics.median(seconds(step) for _ in range(STEPS))
     with Checkpoints(folder, about=about) as checkpoints:
         start = time.perf_counter()
         call = seconds(lambda: checkpoints.save(Run(state(), step=1)))
-        after = seconds(step)
-    return call, after, time.perf_counter() - start
+        steps = [seconds(step)]
+        while checkpoints._manager.is_saving_in_progress():
+            steps.append(seconds(step))
+        whole = time.perf_counter() - start
+    return call / usual, steps[0] / usual - 1, (call + sum(steps)) / usual - len(steps), whole
 
 
 def main(flags: Flags) -> None:
     B, T, rounds = flags.B, flags.T, flags.rounds
+    allocator.use_one_heap()
     name = device.select("auto")
     trainer = build_trainer(TrainConfig.of(B=B, T=T))
     state, frozen = trainer.init_state(seed=0), trainer.init_frozen(seed=0)
+    if jax.default_backend() == "cpu":  # as a run does
+        allocator.keep_freed_memory()
     data = corpus.load()
     x, y, _ = next_batch(data.tokens, 0, B, T)
 
@@ -146,9 +154,10 @@ def main(flags: Flags) -> None:
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             costs.append(save(Path(folder) / "checkpoints", lambda: state, step))
-    call, after, whole = (statistics.median(values) for values in zip(*costs, strict=True))
-    tell("save: the call", f"{1000 * call:,.0f} ms", call)
-    tell("save: the next step is longer by", f"{1000 * (after - step_s):,.0f} ms", after - step_s)
+    call, after, stall, whole = (statistics.median(values) for values in zip(*costs, strict=True))
+    names = {"the call": call, "the next step is longer by": after, "all that it keeps the loop": stall}
+    for name, share in names.items():
+        tell(f"save: {name}", f"{1000 * share * step_s:,.0f} ms", share * step_s)
     tell("save: until it is on the disk", f"{whole:,.1f} s", whole)
 
 

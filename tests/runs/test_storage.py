@@ -3,11 +3,13 @@
 import errno
 import shutil
 
+import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 import pytest
 
 from jaxgpt.errors import CheckpointError
+from jaxgpt.runs import storage
 from jaxgpt.runs.storage import Storage
 from tests.support.trees import snapshot
 
@@ -40,6 +42,51 @@ def test_what_others_have_put_there_under_a_number_stays(tmp_path):
             checkpoints.write(step, STATE, {})
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["1", "2", "6", "7", "8"]
     assert snapshot(tmp_path / "run" / "1") == before
+
+
+def test_what_is_written_is_a_copy_so_that_the_next_step_may_take_over_the_state(tmp_path, monkeypatch, eight_devices):
+    """Where memory is short it is the state itself, and the step waits until it is written."""
+    sharding = jax.sharding.NamedSharding(jax.make_mesh((8,), ("fsdp",)), jax.sharding.PartitionSpec("fsdp"))
+    state = {"a": jax.device_put(STATE["a"], sharding), "b": jnp.ones((2, 3))}
+    with Storage(tmp_path) as checkpoints:
+        checkpoints.make()
+        save, saved = checkpoints._manager.save, []
+        monkeypatch.setattr(checkpoints._manager, "save", lambda step, args, **more: saved.append(args.state.item))
+        with jax.transfer_guard("disallow"):
+            checkpoints.write(1, state, {})
+        monkeypatch.setattr(storage, "free_memory", lambda: 2 * 4 * (8 + 6))
+        checkpoints.write(2, state, {})
+        monkeypatch.setattr(checkpoints._manager, "save", save)
+        assert saved[1] is state
+    for name, array in state.items():
+        copy = saved[0][name]
+        assert copy.sharding == array.sharding and (copy == array).all()
+        for part, whole in zip(copy.addressable_shards, array.addressable_shards, strict=True):
+            assert part.data.unsafe_buffer_pointer() != whole.data.unsafe_buffer_pointer()
+
+
+def test_a_step_that_takes_over_the_state_does_not_change_what_is_written(tmp_path):
+    step = jax.jit(lambda state: jax.tree.map(lambda array: array + 1, state), donate_argnums=0)
+    state = step({"a": jnp.zeros(2**20)})
+    with Storage(tmp_path) as checkpoints:
+        checkpoints.write(1, state, {})
+        for _ in range(20):
+            state = step(state)
+        checkpoints.wait()
+        assert (checkpoints.read_state(1, state)["a"] == 1).all() and (state["a"] == 21).all()
+
+
+def test_arrays_are_written_as_they_are_and_compressed_ones_are_read(tmp_path):
+    state = {"a": jnp.zeros(2**16)}
+    with ocp.CheckpointManager(tmp_path) as manager:  # as older versions saved
+        manager.save(1, args=ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave({})))
+    with Storage(tmp_path) as checkpoints:
+        checkpoints.write(2, state, {})
+        checkpoints.wait()
+        sizes = [sum(path.stat().st_size for path in (tmp_path / str(n)).rglob("*") if path.is_file()) for n in (1, 2)]
+        assert sizes[0] < 2**18 < sizes[1]
+        for step in (1, 2):
+            assert (checkpoints.read_state(step, state)["a"] == 0).all()
 
 
 def test_a_save_that_fails_is_told_once_and_tried_again(two):
