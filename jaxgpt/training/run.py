@@ -3,27 +3,32 @@
 import contextlib
 import functools
 import math
-import shlex
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxgpt import console
 from jaxgpt.console import plural, say
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.cache import cache_folder
-from jaxgpt.data.config import DataConfig, FieldNames
-from jaxgpt.data.datasets import is_examples, load
-from jaxgpt.errors import CheckpointError, DataError, require
+from jaxgpt.data.datasets import load
+from jaxgpt.errors import CheckpointError, require
 from jaxgpt.runs import folder
 from jaxgpt.runs.folder import FolderGuard, RunLock, write_config
 from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.runtime import allocator, distributed
 from jaxgpt.runtime.config import mesh_flag
 from jaxgpt.signals import stop_signals
+from jaxgpt.training.announce import (
+    announce_data,
+    announce_resume,
+    announce_trainer,
+    describe_head_changes,
+    print_next_commands,
+    print_resume_command,
+)
 from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.resume import require_compatible, require_output, resume_command, run_signature
+from jaxgpt.training.resume import require_compatible, require_output, run_signature
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.runs.checkpoint import Checkpoints
@@ -43,22 +48,6 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
         config = resolve_steps(config, batches_per_epoch)
         with RunLock(process_dir) as lock, stop_signals() as received:
             return run_locked(config, process_dir, data, validation, weights, lock, received)
-
-
-def announce_data(config: DataConfig, data: Dataset, validation: Dataset | None) -> float:
-    """Print the data, and return the batches of an epoch."""
-    try:
-        batches_per_epoch = data.batches_per_epoch()
-    except ValueError as error:
-        raise DataError(f"{data.name}: {error}; use a longer text, or smaller --B, --accumulate or --T") from None
-    rows = f"{config.accumulate}*{config.B}" if config.accumulate > 1 else f"{config.B}"
-    say("corpus", f"{data}, {plural(batches_per_epoch, 'batch', 'batches')} per epoch of {rows}*{config.T}")
-    for dataset in filter(None, (data, validation)):
-        for note in dataset.notes:
-            say("note", f"{dataset.name}: {note}")
-    if validation:
-        say("val", str(validation))
-    return batches_per_epoch
 
 
 def resolve_steps(config: TrainConfig, batches_per_epoch: float, done: int = 0, lead: float = 0) -> TrainConfig:
@@ -205,23 +194,6 @@ def run_locked(
     return finish(config, run, data, log, process_dir, profiler.files, received)
 
 
-def announce_trainer(config: TrainConfig, trainer: "Trainer", device_name: str) -> None:
-    """Print a run's devices and model."""
-    import jax
-
-    mesh, model, flags = trainer.mesh, trainer.model, config.model
-    of_processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    axes = {name: size for name, size in mesh.shape.items() if size > 1}
-    say("device", device_name + (f": {mesh.size} devices{of_processes} as {mesh_flag(axes)}" if axes else ""))
-    if mesh.size < jax.device_count() and config.parallel.axes is None:
-        hint = f"--B {config.data.B} is not divisible by more; use a multiple of {jax.device_count()} for all"
-        say("note", f"uses {mesh.size} of {jax.device_count()} devices: {hint}")
-    parts = (trainer.shapes.model, trainer.frozen.base)
-    trained, frozen = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
-    adapters = f"; {trained:,} of them are trained: rank {flags.lora} on {flags.lora_on}" * bool(flags.lora)
-    say("model", f"{trained + frozen:,} parameters: {model}, {model.dtype}{adapters}")
-
-
 def require_one_run(config: TrainConfig, signature: dict[str, Any], validation: Dataset | None) -> None:
     """Refuse processes that were not started with the same flags and data, or write to different folders."""
     # Paths may differ, the hashes of texts may not.
@@ -253,18 +225,6 @@ def begin(config: TrainConfig, trainer: "Trainer", weights: WeightsRef | None, l
     return Run(trainer.init_state(config.run.seed, weights, labels))
 
 
-def describe_head_changes(n_heads: int, n_loaded: int) -> str:
-    """A note on a run with more or fewer heads than the weights it begins with; "" if there is no difference."""
-    if n_heads < n_loaded:
-        skipped = n_loaded - n_heads
-        which = "the last one is" if skipped == 1 else f"the last {skipped} are"
-        return f"of the weights' {n_loaded} heads, {which} left out; see --predict-tokens"
-    new = n_heads - n_loaded
-    if new == 1:
-        return f"the last of {n_heads} heads is new, and begins as a copy of the first"
-    return f"the last {new} of {n_heads} heads are new, and begin as copies of the first" * (new > 0)
-
-
 def resume(
     config: TrainConfig, checkpoints: "Checkpoints", trainer: "Trainer", data: Dataset, signature: dict[str, Any]
 ) -> "tuple[TrainConfig, Run | None]":
@@ -290,19 +250,6 @@ def resume(
     if saved.step < config.run.steps:
         announce_resume(config, saved, position, signature)
     return config, Run(state, saved.step, position, saved.tokens_seen, saved.best)
-
-
-def announce_resume(config: TrainConfig, saved: "Progress", position: int, signature: dict[str, Any]) -> None:
-    """Print where a run resumes, and what changes from here on."""
-    steps = config.run.steps
-    say("run", f"{config.run.out}: resumes from step {saved.step:,}, position {position:,}, to {plural(steps, 'step')}")
-    if saved.identity.get("corpus") != signature["corpus"]:
-        say("note", "the text is a different one from here on")
-    for name in ("B", "T", "accumulate"):
-        if getattr(saved, name) != getattr(config.data, name):
-            say("note", f"--{name} was {getattr(saved, name)} and is {getattr(config.data, name)} from here on")
-    if saved.steps != steps and config.optimizer.lr_depends_on_steps:
-        say("note", f"--steps was {saved.steps:,}, is {steps:,}: the learning rate follows the new schedule")
 
 
 def make_config_writer(
@@ -355,30 +302,3 @@ def finish(
         lost = log.lost or "process 0 has lost rows"
         raise CheckpointError(f"{lost}; the checkpoint is ok: make room before the run resumes")
     return 0
-
-
-def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
-    """Print the commands that come next."""
-    if not config.optimizer.lr_depends_on_steps:  # else the learning rate would leap up to the longer schedule
-        epochs = config.run.epochs
-        longer = {"steps": 2 * done} if epochs is None else {"epochs": 2 * epochs}
-        print_resume_command(config, **longer)
-    out = str(config.run.out)
-    if data.labels:
-        val = config.data.val
-        command, file = ("evaluate", val) if val and is_examples(val, config.fields) else ("predict", config.data.data)
-        fields = config.fields if command == "evaluate" else FieldNames(text_field=config.fields.text_field)
-        say(command, f"{console.program(command)} {shlex.join([out, '--data', file, *fields.words])}")
-    else:
-        say("sample", f"{console.program('sample')} {shlex.join([out, '--prompt', 'Once upon a time'])}")
-
-
-def print_resume_command(config: TrainConfig, **changes: object) -> None:
-    """Print the command that resumes a run, with these changes; with several processes, process 0's."""
-    import jax
-
-    say("resume", resume_command(config, **changes))
-    if (n := jax.process_count()) > 1:
-        flags = "--process-id 1" + f" to {n - 1}" * (n > 2)
-        by_launcher = config.parallel.process_id is None  # as by srun
-        say("others", f"all {n} by the launcher of this run" if by_launcher else f"the same command with {flags}")

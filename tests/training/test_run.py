@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import shlex
 import shutil
 import types
 
@@ -13,7 +12,6 @@ import pytest
 
 from jaxgpt import console
 from jaxgpt.commands import export, train, verify
-from jaxgpt.commands.flags import parse
 from jaxgpt.data.chat import CHAT_TEMPLATE
 from jaxgpt.data.corpus import load
 from jaxgpt.data.loader import next_batch
@@ -26,7 +24,7 @@ from jaxgpt.runtime import device
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.resume import load_run_config
-from jaxgpt.training.run import lead_of, print_next_commands, print_resume_command, resolve_steps, run
+from jaxgpt.training.run import lead_of, resolve_steps, run
 from jaxgpt.training.setup import WEIGHTS, build_trainer
 from jaxgpt.training.step import train_step
 from tests.support.kill import numbers, saved_bits
@@ -174,35 +172,7 @@ def test_adapters_are_not_taken_to_other_weights(base, tmp_path, capsys, monkeyp
     assert console.run(export.main, ["run", "hf"]) == 0
 
 
-def test_the_next_command_names_the_fields_of_the_examples(capsys):
-    flags = {"data": "a.csv", "out": "out", "text_field": "my review", "label_field": "stars"}
-    for val, command in (("b.csv", "evaluate out --data b.csv --text-field 'my review' --label-field stars"),
-                         ("0.1", "predict out --data a.csv --text-field 'my review'")):  # fmt: skip
-        print_next_commands(TrainConfig.of(val=val, **flags), types.SimpleNamespace(labels=("1", "2")), 3)
-        assert capsys.readouterr().out.splitlines()[-1].endswith(f" -m jaxgpt {command}")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "processes, flags, others",
-    [
-        (1, {}, None),
-        (2, {"coordinator": "host:1234", "num_processes": 2, "process_id": 0}, "the same command with --process-id 1"),
-        (8, {"coordinator": "h:1", "num_processes": 8, "process_id": 0}, "the same command with --process-id 1 to 7"),
-        (8, {"coordinator": "h:1"}, "all 8 by the launcher of this run"),
-    ],
-)
-def test_the_printed_resume_command_can_be_pasted(processes, flags, others, monkeypatch, capsys):
-    monkeypatch.setattr(jax, "process_count", lambda: processes)
-    config = TrainConfig.of(**flags)
-    print_resume_command(config, steps=9)
-    command, *more = capsys.readouterr().out.splitlines()
-    assert parse(TrainConfig, shlex.split(command.removeprefix("resume    python -m jaxgpt train "))) == config.replace(
-        steps=9
-    )
-    assert more == ([] if others is None else [f"others    {others}"])
-
-
 def test_epochs_are_a_length(base, tmp_path, capsys):
     assert tune(base, tmp_path / "run", "labels", "--epochs", 1.5) == 0
     printed = capsys.readouterr().out

@@ -1,0 +1,39 @@
+"""The commands that a run prints: each can be pasted. What it says of itself on the way is in test_run.py."""
+
+import shlex
+import types
+
+import jax
+import pytest
+
+from jaxgpt.commands.flags import parse
+from jaxgpt.training.announce import print_next_commands, print_resume_command
+from jaxgpt.training.config import TrainConfig
+
+
+def test_the_next_command_names_the_fields_of_the_examples(capsys):
+    flags = {"data": "a.csv", "out": "out", "text_field": "my review", "label_field": "stars"}
+    for val, command in (("b.csv", "evaluate out --data b.csv --text-field 'my review' --label-field stars"),
+                         ("0.1", "predict out --data a.csv --text-field 'my review'")):  # fmt: skip
+        print_next_commands(TrainConfig.of(val=val, **flags), types.SimpleNamespace(labels=("1", "2")), 3)
+        assert capsys.readouterr().out.splitlines()[-1].endswith(f" -m jaxgpt {command}")
+
+
+@pytest.mark.parametrize(
+    "processes, flags, others",
+    [
+        (1, {}, None),
+        (2, {"coordinator": "host:1234", "num_processes": 2, "process_id": 0}, "the same command with --process-id 1"),
+        (8, {"coordinator": "h:1", "num_processes": 8, "process_id": 0}, "the same command with --process-id 1 to 7"),
+        (8, {"coordinator": "h:1"}, "all 8 by the launcher of this run"),
+    ],
+)
+def test_the_printed_resume_command_can_be_pasted(processes, flags, others, monkeypatch, capsys):
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    config = TrainConfig.of(**flags)
+    print_resume_command(config, steps=9)
+    command, *more = capsys.readouterr().out.splitlines()
+    assert parse(TrainConfig, shlex.split(command.removeprefix("resume    python -m jaxgpt train "))) == config.replace(
+        steps=9
+    )
+    assert more == ([] if others is None else [f"others    {others}"])
