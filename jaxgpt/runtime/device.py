@@ -5,6 +5,7 @@ import ctypes
 import logging
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -130,7 +131,9 @@ def memory_errors(hint: str) -> Iterator[None]:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         first_line = (str(error).splitlines() or ["of the host"])[0]
-        if isinstance(error, jax.errors.JaxRuntimeError) and "out of memory" not in str(error).lower():
+        # YNNPACK, which multiplies on a CPU, says no more when it gets none.
+        wants_memory = re.search("out of memory|YNNPACK operation failed", str(error), re.IGNORECASE)
+        if isinstance(error, jax.errors.JaxRuntimeError) and not wants_memory:
             raise
         raise RetryableError(f"out of memory: {first_line}; {hint}") from None
 

@@ -237,5 +237,9 @@ def test_running_out_of_memory_is_one_line():
     message = r"out of memory: .*; take less$"
     with pytest.raises(RetryableError, match=message), device.memory_errors("take less"):
         jax.numpy.zeros((2**22, 2**22)).block_until_ready()
+    with pytest.raises(RetryableError, match=message), device.memory_errors("take less"):
+        raise jax.errors.JaxRuntimeError("INTERNAL: YNNPACK operation failed: error")
+    with pytest.raises(jax.errors.JaxRuntimeError), device.memory_errors("take less"):
+        raise jax.errors.JaxRuntimeError("INTERNAL: another error")
     with pytest.raises(ZeroDivisionError), device.memory_errors("take less"):
         raise ZeroDivisionError
