@@ -178,7 +178,8 @@ def _parse_run_config(path: Path, content: dict[str, Any]) -> ModelConfig:
         raise CheckpointError(f"{path}: arch is {content['arch']!r:.40}, and must be one of {', '.join(CONFIGS)}")
     fields = {field.name for field in dataclasses.fields(arch)}
     names = {"vocab_size", *arch.shape, "pad_vocab_to_multiple_of", "predict_tokens"} & fields & content.keys()
-    config = build_config(path, arch, {name: content[name] for name in names if content[name] is not None})
+    names -= {name for name in names if content[name] is None and not hasattr(GPT2Config, name)}  # ArchFlags' default
+    config = build_config(path, arch, {name: content[name] for name in names})
     config = dataclasses.replace(config, untied_head=read_bool(path, content, "untied_head", False))
     defaults = {"lora": 0, "lora_alpha": GPT2Config.lora_alpha, "lora_on": GPT2Config.lora_on}
     adapters = {name: content.get(name, default) for name, default in defaults.items()}

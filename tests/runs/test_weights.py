@@ -47,6 +47,8 @@ def test_a_run(tmp_path):
         resolve_weights(folder(tmp_path / "wrong", flags | {"predict_tokens": 5}, run=True))
     with pytest.raises(CheckpointError, match=r"config\.json: untied_head is 1, and must be true or false"):
         resolve_weights(folder(tmp_path / "other", flags | {"untied_head": 1}, run=True))
+    with pytest.raises(CheckpointError, match=r"config\.json: n_layer is None, and must be a whole number"):
+        resolve_weights(folder(tmp_path / "null", flags | {"n_layer": None}, run=True))
     with pytest.raises(CheckpointError, match=r"config\.json: arch is 'gpt5', and must be one of gpt2"):
         resolve_weights(folder(tmp_path / "newer", flags | {"arch": "gpt5"}, run=True))
 
