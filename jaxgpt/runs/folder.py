@@ -19,7 +19,7 @@ PARTS = ("config.json", "log.jsonl", "checkpoints", "profile")  # what a run wri
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
 PROGRESS_KEYS = {"position", "tokens_seen", "identity"}  # and the JSON of any of its checkpoints
 # What a start can have left that was killed before it had described the run.
-EARLY = re.compile(r"\.lock|\.config\.json\.tmp|\.shared-\d+|runtime-\d+\.log")
+EARLY = re.compile(r"\.lock(-\d+)?|\.process-id-twice|\.config\.json\.tmp|\.shared-\d+|runtime-\d+\.log")
 TMP = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is half written, or half deleted
 LEFTOVER = re.compile(rf"\d+(\.damaged\+*|{re.escape(TMP)}.*)")
 

@@ -97,6 +97,8 @@ def checkpoint(folder, progress=PROGRESS):
         ({"config.json": CONFIG, "log.jsonl": "rows", "mine.txt": ""}, True),
         ({"config.json": "damaged", "checkpoints/3/progress/metadata": PROGRESS, "log.jsonl": "rows"}, True),
         ({".lock": "process 1", "log.jsonl": "", ".config.json.tmp": "{", "runtime-0.log": "", ".shared-9": ""}, True),
+        ({".lock-1": "", "runtime-1.log": "", ".process-id-twice": ""}, True),  # of processes that were ended early
+        ({"log.jsonl": '{"step": 0, "tokens_seen": 8}\n', "checkpoints/1.orbax-checkpoint-tmp/a": ""}, True),
         ({"log.jsonl": '{"step": 0}'}, False),
         ({"config.json": '{"model_type": "gpt2", "n_layer": 2}', "log.jsonl": '{"step": 0}'}, False),
         ({"config.json": "{}", "checkpoints/3/progress/metadata": PROGRESS}, False),
