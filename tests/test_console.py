@@ -79,7 +79,10 @@ def test_a_name_that_the_locale_can_not_write_is_one_line(capsys):
     )
 
 
-@pytest.mark.parametrize("name, value", [("JAX_NUM_CPU_DEVICES", "abc"), ("JAX_ENABLE_X64", "maybe")])
+@pytest.mark.parametrize(
+    "name, value",
+    [("JAX_NUM_CPU_DEVICES", "abc"), pytest.param("JAX_ENABLE_X64", "maybe", marks=pytest.mark.slow)],
+)
 def test_a_setting_that_jax_cannot_read_is_one_line(name, value):
     code = "from jaxgpt import console; sys.exit(console.run(lambda _: __import__('jax'), []))"
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, '.'); {code}"]
