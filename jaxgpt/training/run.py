@@ -115,7 +115,7 @@ def run_locked(
     objective = choose_objective(data.kind, config.run.objective, len(data.labels), config.preset.predict_tokens)
     mesh = choose_mesh(config, objective)
     trainer = build_trainer(config, mesh, objective)
-    device.require_addresses(2 * device_bytes(trainer.shapes))  # a save has a copy of the state
+    device.require_addresses(5 * device_bytes(trainer.shapes) // 2)  # it, a copy for a save, a gradient
     data = dataclasses.replace(data, rows=local_rows(trainer.sharding, data.B))
     if validation:
         validation = dataclasses.replace(validation, rows=local_rows(trainer.sharding, validation.B))
