@@ -81,6 +81,8 @@ def select(device: Literal["auto", "gpu", "cpu"], deterministic: bool = False) -
         os.environ.update(gpu_settings(deterministic))  # read when JAX starts, which is now
     first, complaint = _start()
     reason = reason or complaint
+    if not reason and first and first.platform == "cpu" and "cuda" in jax.config.jax_platforms:
+        reason = "JAX can't use the GPU: it was installed without CUDA (pip install 'jax[cuda12]')"
     if device == "gpu" and (first is None or first.platform != "gpu"):
         raise UsageError(f"--device gpu: {reason}; see whether nvidia-smi lists one, or use --device cpu")
     if first is None:
