@@ -18,6 +18,7 @@ from jaxgpt.files import Lock, report_write_errors, require_folder
 PARTS = ("config.json", "log.jsonl", "checkpoints", "profile")  # what a run writes
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
 PROGRESS_KEYS = {"position", "tokens_seen", "identity"}  # and the JSON of any of its checkpoints
+CHECKPOINT_PARTS = frozenset({"state", "progress", "_CHECKPOINT_METADATA", "commit_success.txt"})
 # What a start can have left that was killed before it had described the run.
 EARLY = re.compile(r"\.lock(-\d+)?|\.process-id-twice|\.config\.json\.tmp|\.shared-\d+|runtime-\d+\.log")
 TMP = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is half written, or half deleted
@@ -62,13 +63,13 @@ def _is_early(child: Path) -> bool:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a run of ours wrote this folder, which has the name of a checkpoint; or it is empty, as after a kill."""
+    """Whether a run of ours wrote this folder, which has the name of a checkpoint: all of it, or what a kill left."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     progress = _read_json(folder / "progress" / "metadata")
     if isinstance(progress, dict):
         return progress.keys() >= PROGRESS_KEYS
-    return (folder / "progress").is_dir() or not any(folder.iterdir())
+    return CHECKPOINT_PARTS.issuperset(child.name for child in folder.iterdir())
 
 
 def _read_json(path: Path) -> Any:

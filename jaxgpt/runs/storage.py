@@ -37,9 +37,10 @@ class KeepNewestAndBest(ocp.checkpoint_managers.PreservationPolicy):
         self.foreign: list[int] = []  # numbers of what others have put there
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        n_old, steps = len(checkpoints) - KEEP, [checkpoint.step for checkpoint in checkpoints]
+        steps = [checkpoint.step for checkpoint in checkpoints]
         best = next((step for step in reversed(self.best) if step in steps), None)
-        return [index >= n_old or step == best or step in self.foreign for index, step in enumerate(steps)]
+        newest = [step for step in steps if step not in self.foreign][-KEEP:]
+        return [step in newest or step == best or step in self.foreign for step in steps]
 
 
 class Storage:
@@ -181,7 +182,9 @@ class Storage:
                 f"{self.folder}: the checkpoint of step {self._step:,} could not be saved by all processes "
                 f"({format_error(error.__context__ or error)}); fix that, then start the same command in all of them"
             ) from None
-        if (self.folder / str(self._step)).exists():  # orbax deletes the oldest when the newest has its name
+        if (
+            self._step not in self._keep.foreign and (self.folder / str(self._step)).exists()
+        ):  # orbax deletes the oldest when the newest has its name
             self._failures = 0
             self._problems.append(f"an old checkpoint could not be deleted ({format_error(error)})")
         else:
@@ -236,10 +239,10 @@ class Storage:
             raise
 
     def set_aside(self, step: int) -> None:
-        """Rename a corrupt checkpoint to <step>.damaged."""
+        """Rename a corrupt checkpoint to <step>.damaged; another program's stays."""
         names = (f"{step}.damaged" + n * "+" for n in itertools.count())
         path = next(path for name in names if not (path := self.folder / name).exists())
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 and is_checkpoint(self.folder / str(step)):
             (self.folder / str(step)).rename(path)
         all_processes(True)  # that it is done
         self._reader.reload()
