@@ -142,7 +142,8 @@ def require_json(config: EvaluateConfig, source: WeightsRef) -> None:
     """Refuse a file for the results that can't be written, or that is a part of an input."""
     if config.json:
         inputs = [("MODEL", config.model), ("the weights under it,", source.base)]
-        inputs += [(f"--{name}", getattr(config, name)) for name in ("data", "choices", "canaries")]
+        inputs += [(f"--{name}", getattr(config, name)) for name in ("choices", "canaries")]
+        inputs += [("--data", config.data)] if config.data != "shakespeare" else []  # which is part of the package
         require_writable("--json", config.json)
         require_separate("--json", config.json, [*inputs, ("--include-path", config.include_path)], rewrites=is_result)
 

@@ -18,6 +18,7 @@ from jaxgpt.models.configs import CONFIGS, ModelConfig
 from jaxgpt.runs import folder
 from jaxgpt.runs.folder import require_utf8
 from jaxgpt.runs.hf_config import read_json
+from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.training.config import RECIPES, Preset, TrainConfig, fixed_flags
 
 
@@ -49,7 +50,7 @@ def require_compatible(
             f"begin a new run with its weights, --init-from {where} and another --out, or use --fresh to start over"
         )
     # A flag that is younger than the checkpoint has had its default's effect.
-    defaults = {name: value for name, value in TrainConfig().flat().items() if name in current}
+    defaults = {name: value for name, value in fixed_flags(TrainConfig()).items() if name in current}
     saved = defaults | saved | ({"corpus": current["corpus"]} if allow_other_data else {})
     if saved.get("base") == current.get("base") is not None:  # the weights under adapters may have another name
         saved |= {"init_from": current["init_from"]}
@@ -73,7 +74,9 @@ def _differences(saved: dict[str, Any], current: dict[str, Any]) -> dict[str, tu
     old, new = map(_closest_preset, (saved, current))
     for preset, sets in (("size", CONFIGS[current["arch"]].shape), ("recipe", of_recipes)):
         explained = {
-            name for name in names.intersection(sets) if (saved[name], current[name]) == (old[name], new[name])
+            name
+            for name in names & saved.keys() & current.keys() & set(sets)
+            if (saved[name], current[name]) == (old[name], new[name])
         }
         if old[preset] != new[preset] and explained:
             differences = {name: both for name, both in differences.items() if name not in explained}
@@ -98,11 +101,13 @@ def _find_text_name(run: Path, fingerprint: str | None) -> str | None:
     return content.get("corpus") if content.get("fingerprint") == fingerprint else None
 
 
-def require_output(config: TrainConfig) -> None:
+def require_output(config: TrainConfig, weights: WeightsRef | None) -> None:
     """Refuse an --out that has the files of another program, or whose own are an input; nothing is touched."""
     out, data = config.run.out, config.data
     texts = [("--data", data.data)] if data.mix is None else [("--mix", name) for name in parse_mixture(data.mix)[0]]
     inputs = [("--init-from", config.preset.init_from), *texts, ("--val", data.val)]
+    inputs = [(flag, name) for flag, name in inputs if name != "shakespeare"]  # which is part of the package
+    inputs += [("the weights under it,", weights.base)] if weights else []
     require_separate("--out", out, inputs, parts=folder.PARTS)
     folder.require_run_folder(out)
     if config.run.fresh:

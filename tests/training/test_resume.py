@@ -114,6 +114,14 @@ def test_presets_stand_for_the_flags_that_they_set(there, here, message):
         require_compatible(of(there), of(here), Path("runs/x"))
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_text_and_examples_are_told_apart(there):
+    """Their signatures have other names, some of which a recipe sets."""
+    text, rows = signature(), signature(recipe="classify") | {"T": 128, "labels": ["0", "1"]}
+    with pytest.raises(CheckpointError, match=r"T 128 there and None here" if there else r"T None there and 128 here"):
+        require_compatible(*((rows, text) if there else (text, rows)), Path("runs/x"))
+
+
 def test_texts_are_named_by_the_runs_config(tmp_path):
     (tmp_path / "config.json").write_text('{"corpus": "tiny Shakespeare", "fingerprint": "abc"}')
     changed = signature(data=dataclasses.replace(TEXT, fingerprint="def"))
