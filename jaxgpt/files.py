@@ -36,7 +36,7 @@ class Lock:
 
     def __init__(self, folder: Path):
         self._path = folder / ".lock"
-        self._file = self._path.open("a+")
+        self._file = self._path.open("a+", encoding="utf-8", errors="replace")
         with contextlib.ExitStack() as cleanup:
             cleanup.push(self._file)
             if fcntl:
@@ -53,7 +53,7 @@ class Lock:
             self._file.seek(0)
             holder = self._file.read().strip()
             raise RetryableError(
-                f"{folder}: another run is training there ({holder}); wait for it or use another folder"
+                f"{folder}: in use by another command ({holder}); wait for it or use another folder"
             ) from None
 
     def _write(self, text: str) -> None:
@@ -148,6 +148,8 @@ def require_writable(flag: str, path: Path, new: bool = False) -> None:
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         elif not path.exists() or path.is_file() or path.is_dir():  # no pipe: its reader would take this for the end
             os.close(os.open(path, os.O_WRONLY))
+            if path.is_file() and not os.access(path.resolve().parent, os.W_OK | os.X_OK):  # it is written beside it
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
     except OSError as error:
         raise UsageError(f"{flag} {path}: {error.strerror or error}; choose a file that can be written") from None
 
@@ -243,7 +245,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
     After an error or a signal that ends the process, there is what was there before.
     """
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")  # hosts may share the folder
+    temporary = _temporary(path)
     with signals.before_exit(lambda: temporary.unlink(missing_ok=True)):
         try:
             yield temporary
@@ -252,20 +254,24 @@ def new_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _temporary(path: Path) -> Path:
+    """A hidden name beside a path, which is this process's alone: hosts may share the folder."""
+    return path.with_name(f".{path.name[:100]}.{socket.gethostname()}-{os.getpid()}.tmp")
+
+
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A context that gives a folder to fill; at its end that gets the name of `folder`, which is new or empty.
 
-    An error or a signal leaves nothing, a kill a folder beside it, which the next try deletes.
+    An error or a signal leaves nothing, a kill a hidden folder beside it.
 
     Raises:
       UsageError: there are files in it, or it can't be made.
     """
     require_empty(folder)
     folder = folder.resolve()
-    part = folder.with_name(f".{folder.name}.part")
+    part = _temporary(folder)
     with report_write_errors(folder), contextlib.ExitStack() as cleanup:
-        shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         remove = functools.partial(shutil.rmtree, part, ignore_errors=True)
         cleanup.callback(remove)

@@ -157,7 +157,9 @@ def replay(run: LoggedRun, target_step: int) -> None:
             batch, starts = run.batch(step)
             if config != run.config_at(step):
                 config = run.config_at(step)
-                trainer = build_trainer(config, make_run_mesh(config))
+                tokens = config.data.B_step * config.data.T
+                lead = run.rows[step]["tokens_seen"] / tokens - (step + 1) if config.run.epochs else 0
+                trainer = build_trainer(config, make_run_mesh(config), lead=lead)
                 state = jax.device_put(state, shardings(trainer.shapes))  # another B may need another sharding
             if step == target_step:
                 model = jax.device_put(state.model, shardings(build_trainer(config).shapes.model))  # on one device

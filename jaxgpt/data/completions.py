@@ -58,7 +58,7 @@ def pack_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[s
     answers = np.flatnonzero(examples.learned)
     first_answer = answers[np.searchsorted(answers, examples.first)]
     fits = examples.starts[first_answer] - start <= T  # some of the answer is left
-    num_cut, num_skipped = (length > T + 1).sum(), (~fits).sum()
+    num_cut, num_skipped = (fits & (length > T + 1)).sum(), (~fits).sum()
     if not fits.any():
         raise DataError(f"{path}: the prompts alone fill --T {T} tokens; use a larger --T")
     start, length = start[fits], np.minimum(length[fits] - 1, T)  # each token but the last predicts the next

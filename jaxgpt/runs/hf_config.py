@@ -52,7 +52,8 @@ def parse_config(path: Path, content: dict[str, Any]) -> tuple[ModelConfig, tupl
         config = dataclasses.replace(config, untied_head=not read_bool(path, content, TIED_KEY, layout.tied))
     if mismatch := layout.mismatch(config, content):
         raise CheckpointError(f"{path}: {mismatch}")
-    labels = _parse_labels(path, content) if layout.classifier in (content.get("architectures") or ()) else ()
+    names = content.get("architectures")
+    labels = _parse_labels(path, content) if isinstance(names, list) and layout.classifier in names else ()
     return dataclasses.replace(config, n_labels=len(labels)), labels
 
 

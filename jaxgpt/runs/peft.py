@@ -86,6 +86,8 @@ class Adapter:
                 (n_in, n_out), rank = kernels[kernel], a.shape[0] if len(a.shape) == 2 else 0
                 a.require((rank, n_in), "its base")
                 b.require((n_out, rank), "its base")
+                if rank < 1:
+                    raise CheckpointError(f"{path}: tensor {a.name} has the rank 0; save the adapter again")
                 updates[kernel] = np.float32(self.scale(layer, rank)) * (_read(a).T @ _read(b).T)
         return updates
 

@@ -64,7 +64,7 @@ def test_what_is_too_long_loses_its_end_and_is_counted(write):
     loaded = examples.load(write("a.jsonl", records), B=2, T=4)[0]
     assert list(documents(loaded)) == [("one two three four five", " three four five")]
     assert loaded.notes == (
-        "2 examples cut at the end, to --T 4",
+        "1 example cut at the end, to --T 4",
         "1 example skipped: the prompt alone fills --T 4",
     )
 

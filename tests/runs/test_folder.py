@@ -32,7 +32,7 @@ def test_one_run_at_a_time(tmp_path):
     command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        message = f"another run is training there .process {holder.pid} on .*wait for it or use another folder"
+        message = f"in use by another command .process {holder.pid} on .*wait for it or use another folder"
         with pytest.raises(RetryableError, match=message), RunLock(tmp_path / "out"):
             pass
         holder.kill()  # however it ends, the system lets go of the lock
@@ -162,6 +162,15 @@ def test_fresh_deletes_by_name_what_a_run_wrote_and_says_what_it_left(old):
     assert start_over(old) == "" and (old / "checkpoints").is_symlink()
 
 
+@pytest.mark.parametrize("parts", [["state"], ["state", "_CHECKPOINT_METADATA"], ["progress"], []], ids=str)
+def test_fresh_deletes_what_a_kill_left_of_a_checkpoint(old, parts):
+    for part in parts:
+        (old / "checkpoints" / "1" / part).mkdir(parents=True)
+    (old / "checkpoints" / "1").mkdir(exist_ok=True)
+    start_over(old)
+    assert not (old / "checkpoints" / "1").exists()
+
+
 @pytest.mark.parametrize("name", ["1000", "0"])
 @pytest.mark.parametrize("kind", ["json", "no json", "link", "file"])
 def test_fresh_refuses_another_programs_checkpoint_before_it_deletes(old, name, kind):
@@ -240,7 +249,7 @@ def test_a_folder_that_was_moved_is_made_and_held_again(tmp_path):
         out.rename(tmp_path / "moved")
         assert lock.reacquire_if_moved() and not lock.reacquire_if_moved()
         done = subprocess.run([sys.executable, "-c", HOLD, str(out)], input="", capture_output=True, text=True)
-        assert "another run is training there" in done.stderr
+        assert "in use by another command" in done.stderr
     with RunLock(out), RunLock(tmp_path / "moved"):
         pass
     with RunLock(out) as lock:
