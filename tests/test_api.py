@@ -98,7 +98,7 @@ def test_a_score_is_the_sum_of_all_tokens_log_probabilities(model):
     )
 
 
-def test_what_can_not_be_is_one_line(model, tiny):
+def test_what_can_not_be_is_one_line(folder, model, tiny):
     for call in (
         lambda: jaxgpt.generate(model, []),
         lambda: jaxgpt.generate(model, ""),
@@ -107,6 +107,11 @@ def test_what_can_not_be_is_one_line(model, tiny):
         lambda: jaxgpt.score(model, ""),
         lambda: jaxgpt.score(model, "a", context=""),
         lambda: jaxgpt.score(model, "a " * 40),
+        lambda: jaxgpt.score(model, b"a text"),
+        lambda: jaxgpt.generate(model, {"input_ids": [[1, 2]]}),
+        lambda: jaxgpt.generate(model, [b"a text", "another"]),
+        lambda: jaxgpt.load(folder, device="cuda:0"),
+        lambda: jaxgpt.load(folder, dtype="float16"),
     ):
         with pytest.raises(UsageError) as error:
             call()

@@ -164,6 +164,8 @@ def _refuse_empty(argv: Sequence[str]) -> None:
             name = (word or before).removesuffix("=")
             what = name if name.startswith("--") else "an argument"
             raise UsageError(f"{what} is empty; give it a value, or leave it out")
+        if match := re.fullmatch("(--[^=]+)=(~/.*)", word):  # a shell expands it only at the beginning of a word
+            raise UsageError(f"{word}: the shell left ~ as it is; write {match[1]} {match[2]}, without =")
 
 
 def _extract_message(box: str) -> str:

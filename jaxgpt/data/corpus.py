@@ -95,6 +95,8 @@ def _text_corpus(name: str, content: bytes, cache: Path) -> Corpus:
         if file.read(HEADER_BYTES)[DIGEST_BYTES] == bytes.fromhex(corpus.fingerprint):
             return corpus
     tokens = _tokenize_json_lines(name, content) if is_jsonl else _tokenize_file(name, content)
+    if not len(tokens):
+        raise DataError(f"{name}: there is no text in the file; a corpus needs some")
     corpus = check_tokens(name, tokens)
     with contextlib.suppress(OSError):  # a cache that can't be written costs the next start a second, nothing else
         signed_header = bytearray(header(len(tokens)))
@@ -117,7 +119,8 @@ def _require_unprepared(data: str, split: str) -> None:
 
 def _tokenize_json_lines(name: str, content: bytes) -> np.ndarray:
     records = parse_jsonl(name, content)
-    return tokenize_documents([require_text(f"{name}, line {line}", record, "text") for line, record in records])
+    texts = [require_text(f"{name}, line {line}", record, "text", may_be_empty=True) for line, record in records]
+    return tokenize_documents([text for text in texts if text.strip()])
 
 
 def _tokenize_file(name: str, content: bytes) -> np.ndarray:
@@ -132,10 +135,7 @@ def _tokenize_file(name: str, content: bytes) -> np.ndarray:
             f"{name}: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}; {remedy}"
         ) from None
     parts = split_documents(text)
-    tokens = tokenize(parts[0]) if len(parts) == 1 else tokenize_documents([part for part in parts if part.strip()])
-    if not len(tokens):
-        raise DataError(f"{name}: there is no text in the file; a corpus needs some")
-    return tokens
+    return tokenize(parts[0]) if len(parts) == 1 else tokenize_documents([part for part in parts if part.strip()])
 
 
 def tokenize(text: str, piece_chars: int = 1 << 20) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The documents of a text file, by one rule for training, evaluation and preparation."""
 
+import codecs
 import re
 import shlex
 from pathlib import Path
@@ -33,7 +34,10 @@ def require_text_format(name: str) -> None:
     if suffix == ".pdf":
         raise DataError(f"{name}: a PDF is not a text; convert it first: pdftotext {file}")
     if suffix == ".json":
+        with open(name, "rb") as content:
+            is_list = content.read(1 << 10).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+        convert = f"convert the list: jq -c '.[]' {file} >" if is_list else f"if it has, rename it: mv {file}"
         raise DataError(
-            f"{name}: JSON must have one object a line and a name that ends in .jsonl; "
-            f"convert a list: jq -c '.[]' {file} > {file}l; or name it .txt to learn JSON itself"
+            f"{name}: JSON must have one object a line and a name that ends in .jsonl; {convert} {file}l; "
+            "or name it .txt to learn JSON itself"
         )

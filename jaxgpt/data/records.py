@@ -72,12 +72,15 @@ def read_content(path: str | Path) -> bytes:
       DataError: it can't be read.
     """
     try:
-        return Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
+        content = Path(path).read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; give one with a record a line") from None
     except (OSError, ValueError) as error:  # ValueError: no name of a file, such as one with a zero byte
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: {reason}; give a file that can be read") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{path}: not UTF-8 but UTF-16; convert it first: iconv -f utf-16 -t utf-8")
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def _record(where: str, line: bytes) -> dict[str, Any]:
@@ -85,6 +88,8 @@ def _record(where: str, line: bytes) -> dict[str, Any]:
         return parse_record(line)
     except RecordError as error:
         remedy = "mend or remove the line"
+        if line.lstrip().startswith(b"["):
+            remedy = "give one object a line, which jq -c '.[]' makes of a list"
         if error.reason == "not UTF-8":
             remedy = "convert the file first, for example: iconv -f latin1 -t utf-8"
         raise DataError(f"{where}: {error.reason} ({error.detail}); {remedy}") from None

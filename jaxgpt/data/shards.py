@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgpt.console import plural
+from jaxgpt.console import plural, program
 from jaxgpt.data.tokenizer import RANKS_SHA256
 from jaxgpt.errors import DataError
 from jaxgpt.files import new_file
@@ -165,6 +165,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
       DataError: there is none, or another program, version or tokenizer wrote it.
     """
     path = folder / META
+    if (folder / "checkpoints").is_dir():
+        raise DataError(f"{folder}: a run, not a prepared folder; name one that {program('prepare')} made")
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

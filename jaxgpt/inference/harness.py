@@ -21,12 +21,12 @@ import numpy as np
 from jaxgpt.data.tokenizer import encode_prompt, gpt2
 from jaxgpt.errors import DataError, JaxgptError, UsageError, require
 from jaxgpt.inference.generate import stream
+from jaxgpt.inference.placement import select_compute
 from jaxgpt.inference.sampling import SamplingParams, make_sampling_params, prompt_keys
 from jaxgpt.inference.score import score
 from jaxgpt.models.base import Model
 from jaxgpt.runs.huggingface import load
 from jaxgpt.runs.weights import resolve_text_weights
-from jaxgpt.runtime import device
 
 try:
     import lm_eval
@@ -172,15 +172,8 @@ class JaxgptLM(TemplateLM):
 
 def _load(name: str, where: str, dtype: str) -> Model:
     where = "gpu" if where.startswith("cuda") else where  # the harness's word
-    for flag, value, allowed in (
-        ("device", where, ("auto", "gpu", "cpu")),
-        ("dtype", dtype, ("auto", "float32", "bfloat16")),
-    ):
-        require(value in allowed, flag, value, f"one of {', '.join(allowed)}")
     source = resolve_text_weights(name)
-    device.select(where)
-    config = source.config
-    return load(source, **device.compute(dtype, config.n_layer, config.head_size, config.block_size))
+    return load(source, **select_compute(source.config, where, dtype)[0])
 
 
 # ---- Tasks

@@ -182,9 +182,8 @@ class Storage:
                 f"{self.folder}: the checkpoint of step {self._step:,} could not be saved by all processes "
                 f"({format_error(error.__context__ or error)}); fix that, then start the same command in all of them"
             ) from None
-        if (
-            self._step not in self._keep.foreign and (self.folder / str(self._step)).exists()
-        ):  # orbax deletes the oldest when the newest has its name
+        # Orbax deletes the oldest when the newest has its name.
+        if self._step not in self._keep.foreign and (self.folder / str(self._step)).exists():
             self._failures = 0
             self._problems.append(f"an old checkpoint could not be deleted ({format_error(error)})")
         else:

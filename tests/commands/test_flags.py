@@ -64,6 +64,11 @@ def test_an_empty_word_is_refused_before_anything_is_read_or_written(words, name
     assert not list(tmp_path.iterdir())
 
 
+def test_a_home_that_the_shell_left_as_it_is_is_no_folder():
+    with pytest.raises(UsageError, match=r"--out=~/x: the shell left ~ as it is; write --out ~/x, without =$"):
+        parse(TrainConfig, ["--out=~/x"])
+
+
 def test_help_has_every_flag_with_its_meaning_and_default(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")  # wider, the groups stand side by side
     with pytest.raises(SystemExit) as stop:

@@ -148,18 +148,29 @@ PREPARED = "tokenize it: python -m jaxgpt prepare {0} --out data/my"
         ),
         ("my.warc", "train", f"not a text; {PREPARED}; then"),
         ("my text.pdf", "train", "a PDF is not a text; convert it first: pdftotext {0}"),
-        ("my.json", "train", "JSON must have one object a line and a name that ends in .jsonl; convert a list: jq -c"),
+        (
+            "my.json",
+            "train",
+            "JSON must have one object a line and a name that ends in .jsonl; convert the list: jq",
+        ),
+        (
+            "lines.json",
+            "train",
+            "JSON must have one object a line and a name that ends in .jsonl; if it has, rename it",
+        ),
     ],
 )
 def test_another_format_is_refused_with_the_command_that_helps(tmp_path, name, split, message):
-    (tmp_path / name).write_text('[{"text": "a"}]')  # that it is UTF-8 does not help
+    (tmp_path / name).write_text('[{"text": "a"}]'.strip("[]" * (name == "lines.json")))  # UTF-8 does not help
     with pytest.raises(DataError) as caught:
         corpus.load(f"{tmp_path}/{name}", split=split)
     assert str(caught.value).startswith(f"{tmp_path}/{name}: " + message.format(shlex.quote(f"{tmp_path}/{name}")))
 
 
 def test_json_lines_of_texts_are_documents(tmp_path, cache):
-    (tmp_path / "a.ndjson").write_text('\ufeff{"text": "One.\\r\\n", "id": 7}\n\n{"text": "<|endoftext|>\\ntwo"}\n')
+    (tmp_path / "a.ndjson").write_text(
+        '\ufeff{"text": "One.\\r\\n", "id": 7}\n\n{"text": " \\n"}\n{"text": "<|endoftext|>\\ntwo"}\n'
+    )
     (tmp_path / "a.txt").write_bytes((tmp_path / "a.ndjson").read_bytes())
     ids = [id for text in ("One.\r\n", "<|endoftext|>\ntwo") for id in (50256, *gpt2().encode_ordinary(text))]
     for name, documents in (("a.ndjson", 2), ("a.txt", 0), ("a.ndjson", 2)):  # the cache tells them apart

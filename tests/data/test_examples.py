@@ -142,7 +142,7 @@ def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write
         ("a.jsonl", '{"text": "x", "label": null}', ", line 1: 'label' is None, and must be a text"),
         ("a.jsonl", '{"text": "x", "label": "a"}\n{"text": "y", "label": "a"}', ": all labels are 'a'; give texts"),
         ("a.jsonl", '{"text": "x", "label": 0}\nx', ", line 2: not JSON (Expecting value, column 1); mend or remove"),
-        ("a.jsonl", '{"text": "x", "label": 0}\n[]', ", line 2: not a JSON object (a list); mend or remove the line"),
+        ("a.jsonl", '{"text": "x", "label": 0}\n[]', ", line 2: not a JSON object (a list); give one object a line"),
         ("a.jsonl", '{"text": "x", "label": 0}\n{"text": "\\ud800", "label": 1}', ", line 2: a lone surrogate, half"),
         ("a.jsonl", b'{"text": "x", "label": 0}\n{"text": "\xe9"}', ", line 2: not UTF-8 (byte 0xe9 at offset 10 of "),
         ("a.jsonl", "\n \n", ": the file is empty; it needs one JSON object a line"),
