@@ -139,8 +139,8 @@ def test_the_numbers_are_those_of_the_logits(folder, name, tmp_path, capsys):
     drawn = [line.replace("│", " ").split() for line in out.splitlines() if line.startswith("│")]
     assert [line[-n:] for line in drawn] == [[str(count) for count in row] for row in found["confusion"]]
     assert [" ".join(line[:-n]) for line in drawn] == labels  # "[b]" is no markup
-    layers = 2 if name == "run" else 1
-    assert out.startswith(f"model     {folder / name}: {layers} layers, width 32, float32, on CPU") and err == ""
+    layers = "2 layers" if name == "run" else "1 layer"
+    assert out.startswith(f"model     {folder / name}: {layers}, width 32, float32, on CPU") and err == ""
     assert run(*words) == 0  # --json may be written again
 
 
