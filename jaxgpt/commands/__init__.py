@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     if name == "--version":
         print("jaxgpt", jaxgpt.__version__)
         return 0
-    if name in ("-h", "--help"):
+    if name in ("-h", "--help", "help"):
         print(format_overview())
         return 0
     if not argv:

@@ -13,14 +13,17 @@ from jaxgpt.training.run import run
 
 def main(argv: Sequence[str]) -> int:
     argv = read_words(TrainConfig, argv)
-    steps_given = "steps" in map(name_of, argv)
+    given = set(map(name_of, argv))
     preset = parse_some(Preset, argv)
     weights = None if preset.init_from is None else resolve_weights(preset.init_from)
+    if weights and "arch" in given and preset.arch != weights.config.arch:
+        has = weights.config.arch
+        raise UsageError(f"--arch {preset.arch}: --init-from {preset.init_from} has {has}; leave --arch out")
     defaults = TrainConfig.from_preset(preset, weights and weights.config)
-    if steps_given:  # a recipe's --epochs gives way
+    if "steps" in given:  # a recipe's --epochs gives way
         defaults = defaults.replace(epochs=None)
     config = parse(TrainConfig, argv, default=defaults, command="train")
-    if steps_given and config.run.epochs is not None:
+    if "steps" in given and config.run.epochs is not None:
         raise UsageError("--steps and --epochs both say how long the run is; leave one out")
     if weights:
         require_weights(config, weights.config)

@@ -63,6 +63,9 @@ def load(data: str = "shakespeare", cache: Path | None = None, split: str = "tra
     cache = cache or cache_folder()
     if data == "shakespeare":
         return _text_corpus("tiny Shakespeare", gzip.decompress(SHAKESPEARE.read_bytes()), cache)
+    if "://" in data:
+        prepare = f"{program('prepare')} {shlex.quote(data)} --out data/NAME"
+        raise DataError(f"{data}: not a file; {prepare if data.startswith('hf://') else 'download it'}")
     path = Path(data)
     if data and os.path.isdir(path):  # Path.is_dir raises an error for a name that is too long
         tokens = open_split(path, split)

@@ -158,6 +158,8 @@ def parse_table(path: str | Path, content: bytes, delimiter: str, wrong: Wrong |
     _, names = next(rows, (1, []))
     if duplicates := [name for name in names if names.count(name) > 1]:
         raise DataError(f"{path}: the first line names two fields {duplicates[0]!r}; give each a name of its own")
+    if len(names) == 1 and (other := next((each for each in ";\t|" if each in names[0]), None)):
+        raise DataError(f"{path}: fields must be separated by {delimiter!r}, and this file has {other!r}; convert it")
     is_empty = True
     for line, row in rows:
         is_empty = False

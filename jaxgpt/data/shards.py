@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import os
+import shlex
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -172,7 +173,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(
             f"{folder}: a folder without {META}, which is written last: if it is being prepared, wait, or "
-            f"{PREPARE_AGAIN}; if not, name a file"
+            f"{PREPARE_AGAIN}; if it has texts: {program('prepare')} {shlex.quote(str(folder))} --out data/NAME"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: can't be read ({error}); {PREPARE_AGAIN}") from None

@@ -123,8 +123,6 @@ def require_weights(config: TrainConfig, weights: ModelConfig) -> None:
             f"and GPT-2's tokenizer, which reads the texts, has {VOCAB_SIZE:,}"
         )
     required_config = TrainConfig.from_preset(Preset(predict_tokens=preset.predict_tokens), weights)
-    if preset.arch != weights.arch:
-        raise UsageError(f"--arch {preset.arch}: --init-from {preset.init_from} has {weights.arch}; leave --arch out")
     for name in (*weights.shape, "untied_head"):
         value, required = getattr(model, name), getattr(required_config.model, name)
         if value != required:

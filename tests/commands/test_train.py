@@ -124,6 +124,11 @@ def test_the_wrong_flag_is_named_before_weights_are_looked_for(config_of, capsys
     assert capsys.readouterr().err.startswith("error: --batch-size: no such flag; did you mean --B?")
 
 
+def test_another_architecture_than_the_weights_is_named(config_of, weights, capsys):
+    assert config_of("--init-from", weights, "--arch", "gated_cnn") == 2
+    assert capsys.readouterr().err == f"error: --arch gated_cnn: --init-from {weights} has gpt2; leave --arch out\n"
+
+
 @pytest.mark.parametrize("recipe", ["finetune", "classify"])
 def test_recipes_for_trained_weights_need_them(config_of, recipe, capsys):
     assert config_of("--recipe", recipe) == 2

@@ -167,6 +167,14 @@ def test_another_format_is_refused_with_the_command_that_helps(tmp_path, name, s
     assert str(caught.value).startswith(f"{tmp_path}/{name}: " + message.format(shlex.quote(f"{tmp_path}/{name}")))
 
 
+@pytest.mark.parametrize(
+    "name, remedy", [("hf://a/b", "prepare hf://a/b --out data/NAME"), ("https://a/b", "download it")]
+)
+def test_an_address_is_no_file(name, remedy):
+    with pytest.raises(DataError, match=f"^{name}: not a file; .*{remedy}$"):
+        corpus.load(name)
+
+
 def test_json_lines_of_texts_are_documents(tmp_path, cache):
     (tmp_path / "a.ndjson").write_text(
         '\ufeff{"text": "One.\\r\\n", "id": 7}\n\n{"text": " \\n"}\n{"text": "<|endoftext|>\\ntwo"}\n'
@@ -198,7 +206,7 @@ def test_what_was_hashed_is_tokenized(tmp_path, monkeypatch):
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(DataError, match="no such file; --data takes"):
         corpus.load(str(tmp_path / "nothing.txt"))
-    with pytest.raises(DataError, match=r"a folder without meta.json, .*; if not, name a file"):
+    with pytest.raises(DataError, match=r"a folder without meta.json, .*; if it has texts: .* prepare "):
         corpus.load(str(tmp_path))
 
 

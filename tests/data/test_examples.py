@@ -153,6 +153,7 @@ def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write
         ("a.csv", "text,text,label\nx,y,0\n", ": the first line names two fields 'text'; give each a name of its own"),
         ("a.csv", 'text,label\nx,0\n"y,1\nz,1\n', ", line 3: unexpected end of data; mend the record that begins the"),
         ("a.csv", "text,id\nx,0\n", ", line 2: its fields are 'text', 'id', and none is a label; name it wi"),
+        ("a.csv", "text;label\nx;0\n", ": fields must be separated by ',', and this file has ';'; convert it"),
         ("a.tsv", "text\tlabel\nx 0\n", ", line 2: 1 fields, and the first line names 2; mend it"),
     ],
     ids=lambda value: None,
