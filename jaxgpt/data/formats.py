@@ -9,7 +9,7 @@ from jaxgpt.console import program
 from jaxgpt.data import chat, completions, labels
 from jaxgpt.data.base import Example, ExampleKind
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
-from jaxgpt.data.records import Wrong, parse_records, put_aside
+from jaxgpt.data.records import Wrong, find_name, parse_records, put_aside
 from jaxgpt.errors import DataError, UsageError
 
 KINDS: list[ExampleKind] = [*labels.KINDS, *chat.KINDS, *completions.KINDS]
@@ -82,8 +82,8 @@ def rename_fields(record: dict[str, Any], renamed: dict[str, str]) -> dict[str, 
     tidy = {name.strip().lower(): value for name, value in record.items()} | record
     ours = {name: value for name, value in tidy.items() if name not in renamed}
     for field, name in renamed.items():
-        if (name := name if name in tidy else name.strip().lower()) in tidy:
-            ours[field] = tidy[name]
+        if (name := find_name(name, record)) is not None:
+            ours[field] = record[name]
     return ours
 
 

@@ -5,7 +5,7 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,14 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def find_name(field: str, names: Collection[str]) -> str | None:
+    """The name that a field has among a record's: its own, else one such as " Text" for "text"; None: it has none."""
+    if field in names:
+        return field
+    by_tidy_name = {name.strip().lower(): name for name in names} | {name: name for name in names}
+    return by_tidy_name.get(field.strip().lower())
+
+
 def require_unicode(where: str, *texts: str) -> None:
     """Refuse texts that are read and have a lone surrogate."""
     if not all(map(is_unicode, texts)):
@@ -203,14 +211,14 @@ def _first_invalid_byte(content: bytes) -> int:
 
 
 def require_text(where: str, record: dict[str, Any], field: str, may_be_empty: bool = False) -> str:
-    """A record's field.
+    """A record's field, as `find_name` finds it.
 
     Raises:
       DataError: the field is missing, not a text, blank although it may not be empty, or has a lone surrogate.
     """
-    if field not in record:
+    if (name := find_name(field, record)) is None:
         raise DataError(f"{where}: no field {field!r}; every example of a file needs it")
-    text = record[field]
+    text = record[name]
     if not isinstance(text, str):
         raise DataError(f"{where}: {field!r} is {text!r:.40}, and must be a text")
     if not (may_be_empty or text.strip()):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from jaxgpt.data.documents import clean, is_separator
-from jaxgpt.data.records import RecordError, is_blank, is_unicode, parse_record
+from jaxgpt.data.records import RecordError, find_name, is_blank, is_unicode, parse_record
 from jaxgpt.prepare.compression import UNREADABLE, open_file
 from jaxgpt.prepare.sources import COMPRESSED, CUT_BYTES, TABLES, Unit, open_dataset
 
@@ -107,9 +107,9 @@ def _read_jsonl(unit: Unit, field: str, counter: LineCounter) -> Records:
 
 
 def _get_text(record: dict[str, Any], field: str) -> str | Broken:
-    if field not in record:
+    if (name := find_name(field, record)) is None:
         return Broken("no text", f"{len(record)} fields, and none is {field!r}")
-    text = record[field]  # a report shows nothing of it: it may be private
+    text = record[name]  # a report shows nothing of it: it may be private
     if not isinstance(text, str):
         return Broken("not a text", f"{field!r} is a {type(text).__name__}")
     return text if is_unicode(text) else Broken("not Unicode", "a lone surrogate, half of a \\u pair")
@@ -128,18 +128,24 @@ def _read_table(unit: Unit, field: str, counter: LineCounter) -> Records:
             if isinstance(names, Broken):
                 yield line, names
                 names = []
+            name = find_name(field, names)
             for line, row in rows:
                 if isinstance(row, Broken):
                     yield line, row
-                elif field not in names:
-                    yield line, Broken("no text", f"no field {field!r} among {', '.join(map(repr, names))}"[:200])
+                elif names.count(name) != 1:
+                    yield line, _describe_names(field, names)
                 elif len(row) != len(names):
                     yield line, Broken("not CSV", f"{len(row)} fields, and the first line names {len(names)}")
                 else:
-                    cell = row[names.index(field)]
+                    cell = row[names.index(name)]
                     yield line, cell if is_unicode(cell) else Broken("not UTF-8")
     except UNREADABLE as error:
         yield counter.count + 1, Broken("corrupt file", str(error))
+
+
+def _describe_names(field: str, names: list[str]) -> Broken:
+    number = "no" if find_name(field, names) is None else "more than one"
+    return Broken("no text", f"{number} field {field!r} among {', '.join(map(repr, names))}"[:200])
 
 
 def _read_rows(lines: Iterator[str], counter: LineCounter, **dialect: Any) -> Iterator[tuple[int, list[str] | Broken]]:
@@ -177,14 +183,14 @@ def _read_parquet(unit: Unit, field: str, counter: LineCounter) -> Records:
     try:
         with ParquetFile(unit.name) as parquet:
             groups, names = range(unit.start, unit.end), parquet.schema_arrow.names
-            if field not in names:
-                missing = Broken("no text", f"no column {field!r} among {', '.join(names)}"[:200])
+            name = find_name(field, names)
+            if names.count(name) != 1:
                 num_rows = sum(parquet.metadata.row_group(group).num_rows for group in groups)
                 for _ in range(num_rows):
                     counter.count += 1
-                    yield counter.count, missing
+                    yield counter.count, _describe_names(field, names)
                 return
-            for batch in parquet.iter_batches(1024, row_groups=groups, columns=[field]):
+            for batch in parquet.iter_batches(1024, row_groups=groups, columns=[name]):
                 for value in batch.column(0):
                     counter.count += 1
                     yield counter.count, _get_cell(value, field)

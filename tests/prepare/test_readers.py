@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from jaxgpt.data import corpus
-from jaxgpt.data.records import read_jsonl, require_text
+from jaxgpt.data.records import parse_records, read_jsonl, require_text
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
 from jaxgpt.prepare import readers, sources
@@ -123,6 +123,24 @@ def test_tables(tmp_path):
     (tmp_path / "b.csv").write_text("id,body\n1,a\n")
     assert read(tmp_path / "b.csv", field="body") == [(2, "a")]
     assert read(tmp_path / "b.csv")[0][1].reason == "no text"
+
+
+def test_a_field_is_found_as_train_finds_it(tmp_path):
+    """Its own name before one with blanks or capitals; which of two equal ones is meant, nobody knows."""
+    (tmp_path / "a.csv").write_text(" Text ,id\na,1\n")
+    (tmp_path / "b.tsv").write_text("TEXT\ttext\nno\tb\n")
+    (tmp_path / "c.jsonl").write_text('{" Text": "c"}\n{"Text": "no", "text": "d"}\n')
+    pa.parquet.write_table(pa.table({"TEXT": ["e"]}), tmp_path / "d.parquet")
+    for file, texts in (("a.csv", ["a"]), ("b.tsv", ["b"]), ("c.jsonl", ["c", "d"]), ("d.parquet", ["e"])):
+        assert [text for _, text in read(tmp_path / file)] == texts
+        if not file.endswith("parquet"):
+            parsed = parse_records(file, (tmp_path / file).read_bytes())
+            assert [require_text(file, record, "text") for _, record in parsed] == texts
+    (tmp_path / "e.csv").write_text("text,text\na,b\n")
+    pa.parquet.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, ["text"] * 2), tmp_path / "e.parquet")
+    for file in ("e.csv", "e.parquet"):
+        ((_, broken),) = read(tmp_path / file)
+        assert broken == Broken("no text", "more than one field 'text' among 'text', 'text'")
 
 
 @pytest.mark.parametrize(
