@@ -31,7 +31,7 @@ from jaxgpt.errors import JaxgptError, RetryableError, UsageError
 try:
     import fcntl
     import resource
-except ImportError:  # Windows, as in folder.py
+except ImportError:  # Windows, as in files.py
     fcntl = resource = None
 
 ROOT = Path(__file__).parents[2]
@@ -82,13 +82,12 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
     workers outlive a parent that was killed, and write into the files of the next start.
 
     Args:
-      lock: a file that every worker locks while it lives.
+      lock: a file that every worker locks while it lives; see `wait_for_workers`.
 
     Raises:
-      RetryableError: workers of an earlier start are still running; or a worker was killed.
+      RetryableError: a worker was killed.
     """
     logger.remove()
-    wait_for_workers(lock)
     pool, parent = _make_pool(workers, lock) if workers > 1 else (None, None)
     if pool is None:
 
@@ -190,9 +189,8 @@ def ray(workers: int) -> Iterator[Run]:
     """Run tasks on the Ray cluster at $RAY_ADDRESS, or on one started on this machine.
 
     Raises:
-      UsageError: Ray is not installed, or the cluster does not respond.
+      UsageError: the cluster does not respond.
     """
-    require_ray()
     import ray
     from datatrove.executor.ray import RayPipelineExecutor
 

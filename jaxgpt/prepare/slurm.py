@@ -47,13 +47,9 @@ def job_arrays(workers: int, options: Mapping[str, str], work: Path) -> Iterator
 
     Args:
       workers: how many tasks may run at once.
-      options: for sbatch; partition and time are required.
+      options: for sbatch, as `require_slurm` requires them.
       work: the preparation's folder, by which its jobs are named.
-
-    Raises:
-      UsageError: as `require_slurm`.
     """
-    require_slurm(options)
     sbatch_options = dict(options)
     partition, limit = sbatch_options.pop("partition"), sbatch_options.pop("time")
     memory, qos = MEMORY.fullmatch(sbatch_options.pop("mem-per-cpu", "4G")), sbatch_options.pop("qos", "")

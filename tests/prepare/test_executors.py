@@ -41,9 +41,15 @@ class Act(PipelineStep):
                 file.write(".")
 
 
-def test_tasks_run_once_and_only_those_that_are_not_done(tmp_path):
+@pytest.fixture
+def lock(tmp_path):
+    (tmp_path / "lock").touch()
+    return tmp_path / "lock"
+
+
+def test_tasks_run_once_and_only_those_that_are_not_done(tmp_path, lock):
     done = []
-    with executors.local(1, tmp_path / "lock") as run:
+    with executors.local(1, lock) as run:
         run([Act(tmp_path)], 3, tmp_path / "logs", done.append)
         (tmp_path / "0.txt").unlink()
         (tmp_path / "logs" / "completions" / "00002").unlink()
@@ -52,8 +58,8 @@ def test_tasks_run_once_and_only_those_that_are_not_done(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_librarys_error_is_one_line_that_names_the_log(tmp_path, capfd, workers):
-    with executors.local(workers, tmp_path / "lock") as run:
+def test_a_librarys_error_is_one_line_that_names_the_log(tmp_path, lock, capfd, workers):
+    with executors.local(workers, lock) as run:
         with pytest.raises(JaxgptError, match=rf"KeyError: .*; {tmp_path}/logs/logs/task_00001\.log says where"):
             run([Act(tmp_path, "fail")], 2, tmp_path / "logs", lambda done: None)
         assert "Traceback" in (tmp_path / "logs" / "logs" / "task_00001.log").read_text()
@@ -62,26 +68,26 @@ def test_a_librarys_error_is_one_line_that_names_the_log(tmp_path, capfd, worker
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_semaphores_this_process_does_the_work(tmp_path, capsys, monkeypatch):
+def test_without_semaphores_this_process_does_the_work(tmp_path, lock, capsys, monkeypatch):
     """As where /dev/shm is missing, or read-only."""
 
     def refuse(*_):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(_multiprocessing, "SemLock", refuse)
-    with executors.local(3, tmp_path / "lock") as run:
+    with executors.local(3, lock) as run:
         run([Act(tmp_path)], 2, tmp_path / "logs", lambda done: None)
     assert {(tmp_path / f"{rank}.txt").read_text() for rank in range(2)} == {str(os.getpid())}
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("note: ") and line.endswith(" /dev/shm: Read-only file system; --workers 1 in place of 3")
 
 
-def test_a_killed_worker_is_reported(tmp_path):
-    with pytest.raises(RetryableError, match="a worker was killed"), executors.local(2, tmp_path / "lock") as run:
+def test_a_killed_worker_is_reported(tmp_path, lock):
+    with pytest.raises(RetryableError, match="a worker was killed"), executors.local(2, lock) as run:
         run([Act(tmp_path, "die")], 2, tmp_path / "logs", lambda done: None)
 
 
-def test_workers_end_with_their_parent_and_the_next_start_waits_for_them(tmp_path):
+def test_workers_end_with_their_parent_and_the_next_start_waits_for_them(tmp_path, lock):
     """kill -9 of the parent alone; its workers would write for ever."""
     code = f"""
         from pathlib import Path
@@ -89,7 +95,7 @@ def test_workers_end_with_their_parent_and_the_next_start_waits_for_them(tmp_pat
         from tests.prepare.test_executors import Act
         if __name__ == "__main__":
             folder = Path({str(tmp_path)!r})
-            with executors.local(2, folder / "lock") as run:
+            with executors.local(2, Path({str(lock)!r})) as run:
                 run([Act(folder, "write on")], 2, folder / "logs", print)
     """
     script = tmp_path / "script.py"
@@ -104,7 +110,7 @@ def test_workers_end_with_their_parent_and_the_next_start_waits_for_them(tmp_pat
     finally:
         parent.kill()
         parent.wait()
-    with executors.local(1, tmp_path / "lock"):
-        written = [file.read_text() for file in files]
-        time.sleep(0.2)
-        assert [file.read_text() for file in files] == written
+    executors.wait_for_workers(lock)
+    written = [file.read_text() for file in files]
+    time.sleep(0.2)
+    assert [file.read_text() for file in files] == written

@@ -110,10 +110,10 @@ def raising(error):
 
 
 def test_slurm_needs_its_commands_and_options(tmp_path, cluster, monkeypatch):
-    with pytest.raises(UsageError, match="needs --sbatch time="), slurm.job_arrays(1, {"partition": "cpu"}, tmp_path):
-        pass
+    with pytest.raises(UsageError, match="needs --sbatch time="):
+        slurm.require_slurm({"partition": "cpu"})
     with pytest.raises(UsageError, match="use whole gigabytes"):
-        slurm.job_arrays(1, {"partition": "cpu", "time": "1", "mem-per-cpu": "500M"}, tmp_path).__enter__()
+        slurm.require_slurm({"partition": "cpu", "time": "1", "mem-per-cpu": "500M"})
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UsageError, match="no sbatch here"), slurm.job_arrays(1, {}, tmp_path):
-        pass
+    with pytest.raises(UsageError, match="no sbatch here"):
+        slurm.require_slurm({})
