@@ -11,15 +11,14 @@ from typing import Literal
 
 import jax
 
-from jaxgpt.console import program
 from jaxgpt.data.tokenizer import VOCAB_SIZE, encode_prompt, gpt2
-from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.errors import UsageError
 from jaxgpt.inference import generate as generation
 from jaxgpt.inference import score as scoring
 from jaxgpt.inference.placement import select_compute
 from jaxgpt.models.base import Model
 from jaxgpt.runs import huggingface
-from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.runs.weights import require_text_model, resolve_weights
 
 Text = str | Sequence[int]  # or its token ids
 
@@ -42,8 +41,7 @@ def load(
       UsageError: there is no such device.
     """
     source = resolve_weights(name_or_folder)
-    if source.labels:
-        raise CheckpointError(f"{name_or_folder}: predicts labels, and writes no text; see {program('predict')}")
+    require_text_model(source)
     compute, _ = select_compute(source.config, device, dtype)
     return huggingface.load(source, **compute)
 

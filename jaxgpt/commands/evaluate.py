@@ -25,7 +25,7 @@ from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.files import require_separate, require_writable, write_whole
 from jaxgpt.inference import memorization, metrics, multiple_choice
 from jaxgpt.prepare import canaries
-from jaxgpt.runs.weights import WeightsRef, resolve_label_weights, resolve_text_weights, resolve_weights
+from jaxgpt.runs.weights import WeightsRef, require_gpt2_text_model, require_label_model, resolve_weights
 from jaxgpt.training.resume import load_run_config
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
@@ -99,9 +99,10 @@ class EvaluateConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = parse(EvaluateConfig, argv, command="evaluate")
-    if resolve_weights(config.model).labels and config.data is not None:
-        return evaluate_labels(config)
-    source = resolve_text_weights(config.model)
+    source = resolve_weights(config.model)
+    if source.labels and config.data is not None:
+        return evaluate_labels(config, source)
+    require_gpt2_text_model(source)
     data = None if config.data is None else open_text(config, source)
     items = None
     if config.choices is not None:
@@ -121,7 +122,7 @@ def main(argv: Sequence[str]) -> int:
         with device.memory_errors("use a smaller --batch-size"):
             model = load_model(config, source)
             if data is not None:
-                results |= measure_text(config, data, model, stage)
+                results |= measure_text(data, model, stage)
             if items is not None:
                 results["choices"] = measure_choices(config, items, model, stage)
             if planted is not None:
@@ -193,7 +194,7 @@ def open_text(config: EvaluateConfig, source: WeightsRef) -> Dataset:
     return data
 
 
-def measure_text(config: EvaluateConfig, data: Dataset, model: Any, stage: Stage) -> dict[str, float]:
+def measure_text(data: Dataset, model: Any, stage: Stage) -> dict[str, float]:
     import jax
 
     from jaxgpt.objectives import choose_objective
@@ -236,9 +237,9 @@ def measure_choices(
     return results | {"cut": cut}
 
 
-def evaluate_labels(config: EvaluateConfig) -> int:
+def evaluate_labels(config: EvaluateConfig, source: WeightsRef) -> int:
     """Measure a model of labels: accuracy, F1, Matthews correlation, and the confusion matrix."""
-    source = resolve_label_weights(config.model)
+    require_label_model(source)
     if unusable := [name for name in ("T", *MEASUREMENTS[1:]) if getattr(config, name) is not None]:
         raise UsageError(f"--{unusable[0]}: {config.model} predicts labels, measured by --data alone; leave it out")
     data = examples.load_labelled(

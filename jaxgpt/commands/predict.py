@@ -16,7 +16,7 @@ from jaxgpt.data import examples
 from jaxgpt.data.config import FieldNames
 from jaxgpt.errors import DataError, require
 from jaxgpt.files import require_separate, require_writable, write_whole
-from jaxgpt.runs.weights import resolve_label_weights
+from jaxgpt.runs.weights import require_label_model, resolve_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,8 @@ class PredictConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = parse(PredictConfig, argv, command="predict")
-    source = resolve_label_weights(config.run)
+    source = resolve_weights(config.run)
+    require_label_model(source)
     names = FieldNames(text_field=config.text_field)
     data, wrong, lines = examples.load_texts(
         config.data, config.batch_size, source.T, source.labels, names, source.template

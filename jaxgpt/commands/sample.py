@@ -11,7 +11,7 @@ from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data.documents import clean
 from jaxgpt.data.tokenizer import encode_prompt, gpt2
 from jaxgpt.errors import UsageError, require
-from jaxgpt.runs.weights import resolve_text_weights
+from jaxgpt.runs.weights import require_gpt2_text_model, resolve_weights
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.inference.generate import Chunk
@@ -66,7 +66,8 @@ class SampleConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = parse(SampleConfig, argv, command="sample")
-    source = resolve_text_weights(config.model)
+    source = resolve_weights(config.model)
+    require_gpt2_text_model(source)
     if config.speculate and source.config.predict_tokens == 1:
         raise UsageError(
             f"--speculate: {config.model} predicts one token, and has no heads that draft; leave --speculate out, "

@@ -26,7 +26,7 @@ from jaxgpt.inference.sampling import SamplingParams, make_sampling_params, prom
 from jaxgpt.inference.score import score
 from jaxgpt.models.base import Model
 from jaxgpt.runs.huggingface import load
-from jaxgpt.runs.weights import resolve_text_weights
+from jaxgpt.runs.weights import require_gpt2_text_model, resolve_weights
 
 try:
     import lm_eval
@@ -172,7 +172,8 @@ class JaxgptLM(TemplateLM):
 
 def _load(name: str, where: str, dtype: str) -> Model:
     where = "gpu" if where.startswith("cuda") else where  # the harness's word
-    source = resolve_text_weights(name)
+    source = resolve_weights(name)
+    require_gpt2_text_model(source)
     return load(source, **select_compute(source.config, where, dtype)[0])
 
 

@@ -107,28 +107,29 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
     return WeightsRef(name, config, is_run, folder, step, base, tuple(labels), T, data_kind=kind, is_chat=is_chat)
 
 
-def resolve_text_weights(name_or_folder: str | Path) -> WeightsRef:
-    """As `resolve_weights`, for a command that reads and writes text: the ids must be those of GPT-2's tokenizer."""
-    source = resolve_weights(name_or_folder)
+def require_text_model(source: WeightsRef) -> None:
+    """Refuse a model that predicts labels, for what writes text or scores it."""
+    if source.labels:
+        raise CheckpointError(f"{source.name}: predicts labels, and writes no text; see {console.program('predict')}")
+
+
+def require_gpt2_text_model(source: WeightsRef) -> None:
+    """As `require_text_model`, for a command that reads and writes text: the ids must be those of GPT-2's tokenizer."""
     if source.config.vocab_size != VOCAB_SIZE:
         raise CheckpointError(
             f"{_differing_vocabulary(source)}; "
             "jaxgpt.inference.generate and jaxgpt.inference.score take ids of any vocabulary"
         )
-    if source.labels:
-        raise CheckpointError(f"{source.name}: predicts labels, and writes no text; see {console.program('predict')}")
-    return source
+    require_text_model(source)
 
 
-def resolve_label_weights(name_or_folder: str | Path) -> WeightsRef:
-    """As `resolve_weights`, for a command that predicts the labels of texts."""
-    source = resolve_weights(name_or_folder)
+def require_label_model(source: WeightsRef) -> None:
+    """Refuse a model that predicts no labels of texts, or reads other token ids than GPT-2's tokenizer gives."""
     if not source.labels:
         train = console.program("train")
         raise CheckpointError(f"{source.name}: predicts no labels; {train} --recipe classify makes a model that does")
     if source.config.vocab_size != VOCAB_SIZE:
         raise CheckpointError(f"{_differing_vocabulary(source)}; use a model with GPT-2's")
-    return source
 
 
 def _differing_vocabulary(source: WeightsRef) -> str:
