@@ -8,7 +8,7 @@ from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import USUAL_FIELDS, DataConfig, FieldNames
 from jaxgpt.data.formats import is_example
 from jaxgpt.data.order import parse_mixture
-from jaxgpt.data.records import JSON_LINES, read_first
+from jaxgpt.data.records import JSON_LINES, find_name, read_first
 from jaxgpt.data.shards import Tokens
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.errors import DataError, UsageError
@@ -93,7 +93,7 @@ def is_examples(data: str, fields: FieldNames = USUAL_FIELDS) -> bool:
     if fields != USUAL_FIELDS or not data.lower().endswith(JSON_LINES):
         return True
     record = read_first(data)
-    return record is None or "text" not in record or is_example(record)
+    return record is None or find_name("text", record) is None or is_example(record)
 
 
 def _examples(

@@ -9,6 +9,7 @@ import pytest
 import zstandard
 
 from jaxgpt.data import corpus
+from jaxgpt.data.datasets import open_data
 from jaxgpt.data.records import parse_records, read_jsonl, require_text
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
@@ -133,9 +134,11 @@ def test_a_field_is_found_as_train_finds_it(tmp_path):
     pa.parquet.write_table(pa.table({"TEXT": ["e"]}), tmp_path / "d.parquet")
     for file, texts in (("a.csv", ["a"]), ("b.tsv", ["b"]), ("c.jsonl", ["c", "d"]), ("d.parquet", ["e"])):
         assert [text for _, text in read(tmp_path / file)] == texts
-        if not file.endswith("parquet"):
-            parsed = parse_records(file, (tmp_path / file).read_bytes())
-            assert [require_text(file, record, "text") for _, record in parsed] == texts
+    tokens = open_data(str(tmp_path / "c.jsonl"), 1, 1).tokens  # as `jaxgpt train --data c.jsonl`
+    assert gpt2().decode(tokens.tolist()) == "<|endoftext|>c<|endoftext|>d"
+    for file, texts in (("a.csv", ["a"]), ("b.tsv", ["b"])):
+        parsed = parse_records(file, (tmp_path / file).read_bytes())
+        assert [require_text(file, record, "text") for _, record in parsed] == texts
     (tmp_path / "e.csv").write_text("text,text\na,b\n")
     pa.parquet.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, ["text"] * 2), tmp_path / "e.parquet")
     for file in ("e.csv", "e.parquet"):
