@@ -11,6 +11,8 @@ import zstandard
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
+from jaxgpt.files import new_file
+
 LOCATION = ("file", "unit", "line")  # a document's; documents.Read explains them
 
 
@@ -50,9 +52,8 @@ class DropLog:
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
     """Write a file such that no process ever reads a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=indent) + "\n")
-    temporary.replace(path)
+    with new_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=indent) + "\n")
 
 
 class WriteSurvivors(PipelineStep):

@@ -20,7 +20,7 @@ MAY_CHANGE_ON_RESUME = ("workers", "executor", "sbatch", "fresh")
 NAMES = {"inputs": "INPUT"}  # of what is given by its place
 # What a preparation writes into its folder, beside index/ and work/, and what a kill can leave of it.
 WRITTEN = re.compile(r"(train|val)_\d{6,}\.bin|report\.(json|html)|dropped\.jsonl|canaries\.json")
-UNFINISHED = re.compile(r"\.((train|val)_\d{6,}\.bin|meta\.json)\..*\.tmp")
+UNFINISHED = re.compile(r"\.((train|val)_\d{6,}\.bin|(meta|report)\.json)\..*\.tmp")
 
 
 def describe_request(config: PrepareConfig, units: list, exams: list[str]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def delete_old_files(out: Path) -> None:
 
 
 def delete_unfinished_files(out: Path) -> None:
-    """Delete what a start has left that was killed while it wrote a shard."""
+    """Delete what a start has left that was killed while it wrote one of them."""
     _delete([path for path in out.iterdir() if UNFINISHED.fullmatch(path.name)])
 
 

@@ -14,6 +14,7 @@ from jaxgpt.console import plural
 from jaxgpt.data.documents import require_text_format
 from jaxgpt.data.records import JSON_LINES, RecordError, parse_record
 from jaxgpt.errors import DataError, UsageError
+from jaxgpt.files import new_file
 
 TEXTS, TABLES = (".txt", ".md", ".rst"), {".csv": ",", ".tsv": "\t"}
 KNOWN_SUFFIXES = (*TEXTS, *JSON_LINES, *TABLES, ".parquet", ".warc", ".wet")  # taken from folders, with .gz or .zst too
@@ -208,15 +209,13 @@ def _save_stream(name: str, saved: Path, fresh: bool) -> Path:
             return path
     if name == "-" and sys.stdin is None:
         raise UsageError("-: standard input is closed; give a file, or pipe text in")
-    temporary = saved.with_suffix(".tmp")
-    with (
-        contextlib.nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as stream,
-        temporary.open("wb") as file,
-    ):
+    with contextlib.nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as stream:
         first = stream.readline(64 << 20)
-        file.write(first)
-        shutil.copyfileobj(stream, file)
-    return temporary.replace(saved.with_suffix(suffix or (".jsonl" if _is_object(first) else ".txt")))
+        path = saved.with_suffix(suffix or (".jsonl" if _is_object(first) else ".txt"))
+        with new_file(path) as temporary, temporary.open("wb") as file:
+            file.write(first)
+            shutil.copyfileobj(stream, file)
+    return path
 
 
 def _is_object(line: bytes) -> bool:

@@ -13,14 +13,14 @@ from typing import Any
 
 from jaxgpt.console import say
 from jaxgpt.errors import RetryableError, UsageError
-from jaxgpt.files import Lock, report_write_errors, require_folder
+from jaxgpt.files import Lock, new_file, report_write_errors, require_folder
 
 PARTS = ("config.json", "log.jsonl", "checkpoints", "profile")  # what a run writes
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
 PROGRESS_KEYS = {"position", "tokens_seen", "identity"}  # and the JSON of any of its checkpoints
 CHECKPOINT_PARTS = frozenset({"state", "progress", "_CHECKPOINT_METADATA", "commit_success.txt"})
 # What a start can have left that was killed before it had described the run.
-EARLY = re.compile(r"\.lock(-\d+)?|\.process-id-twice|\.config\.json\.tmp|\.shared-\d+|runtime-\d+\.log")
+EARLY = re.compile(r"\.lock(-\d+)?|\.process-id-twice|\.config\.json\.(.*\.)?tmp|\.shared-\d+|runtime-\d+\.log")
 TMP = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is half written, or half deleted
 LEFTOVER = re.compile(rf"\d+(\.damaged\+*|{re.escape(TMP)}.*)")
 
@@ -225,7 +225,5 @@ def write_config(out: Path, facts: dict[str, Any], start: dict[str, Any]) -> Non
     facts = facts | {"starts": [*earlier, start]}
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tiktoken")
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
-    temporary = out / ".config.json.tmp"
-    with report_write_errors(out):
+    with report_write_errors(out), new_file(out / "config.json") as temporary:
         temporary.write_text(json.dumps(facts | {"versions": versions}, indent=2, default=str) + "\n")
-        temporary.replace(out / "config.json")

@@ -38,3 +38,4 @@ def test_json_is_written_completely_or_not_at_all(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "sub" / "a.json", {"a": object()})
     assert json.loads((tmp_path / "sub" / "a.json").read_text()) == {"a": 1}
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["a.json"]  # no half of the second

@@ -57,7 +57,7 @@ def test_a_folder_is_ours_by_its_own_marks(tmp_path, files, complaint):
 def test_a_new_start_deletes_what_a_preparation_wrote_and_nothing_else(tmp_path):
     ours = ["meta.json", "train_000000.bin", "val_000012.bin", "report.json", "report.html", "dropped.jsonl"]
     ours += ["canaries.json", "index/exact/a.index", "index/near/bucket/b.index", "work/stages/log", "work/read/0.json"]
-    unfinished = [".train_000001.bin.12.tmp", ".meta.json.host-12.tmp"]
+    unfinished = [".train_000001.bin.12.tmp", ".meta.json.host-12.tmp", ".report.json.host-12.tmp"]
     others = ["train_mine.bin", "report.docx", "index/notes.txt", "mine/report.json", ".mine.tmp", "work/leaks/x"]
     for name in [*ours, *unfinished, *others]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

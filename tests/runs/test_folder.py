@@ -96,7 +96,11 @@ def checkpoint(folder, progress=PROGRESS):
         ({}, True),
         ({"config.json": CONFIG, "log.jsonl": "rows", "mine.txt": ""}, True),
         ({"config.json": "damaged", "checkpoints/3/progress/metadata": PROGRESS, "log.jsonl": "rows"}, True),
-        ({".lock": "process 1", "log.jsonl": "", ".config.json.tmp": "{", "runtime-0.log": "", ".shared-9": ""}, True),
+        (
+            {".lock": "process 1", "log.jsonl": "", ".config.json.a-1.tmp": "", "runtime-0.log": "", ".shared-9": ""},
+            True,
+        ),
+        ({".config.json.tmp": "{"}, True),  # as an older version left it
         ({".lock-1": "", "runtime-1.log": "", ".process-id-twice": ""}, True),  # of processes that were ended early
         ({"log.jsonl": '{"step": 0, "tokens_seen": 8}\n', "checkpoints/1.orbax-checkpoint-tmp/a": ""}, True),
         ({"log.jsonl": '{"step": 0}'}, False),
