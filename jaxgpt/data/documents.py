@@ -10,17 +10,18 @@ from jaxgpt.errors import DataError
 
 BYTE_ORDER_MARK = "\ufeff"
 _BLANKS = r"[ \t\r\f\v]*"
-_SEPARATOR_LINE = re.compile(rf"(?m)^{BYTE_ORDER_MARK}?{_BLANKS}{re.escape(ENDOFTEXT)}{_BLANKS}(?:\n|\Z)")
+_SEPARATOR_LINE = rf"(?m)^(?:{BYTE_ORDER_MARK})?{_BLANKS}{re.escape(ENDOFTEXT)}{_BLANKS}(?:\n|\Z)"
+_IN_TEXT, _IN_BYTES = re.compile(_SEPARATOR_LINE), re.compile(_SEPARATOR_LINE.encode())
 
 
 def is_separator(line: bytes) -> bool:
     """Whether a line of a text file separates two documents: one of `<|endoftext|>` and blanks alone."""
-    return line.removeprefix(BYTE_ORDER_MARK.encode()).strip() == ENDOFTEXT.encode()
+    return bool(_IN_BYTES.fullmatch(line))
 
 
 def split_documents(text: str) -> list[str]:
     """The parts of a text file between its separators, as `clean` has them; blank ones are parts too."""
-    return [clean(part) for part in _SEPARATOR_LINE.split(text)]
+    return [clean(part) for part in _IN_TEXT.split(text)]
 
 
 def clean(text: str) -> str:

@@ -18,3 +18,10 @@ def test_a_text_is_split_at_the_lines_that_separate_documents(text):
         else:
             parts[-1] += line.decode()
     assert split_documents(text) == [clean(part) for part in parts]
+
+
+@given(st.lists(st.sampled_from(PARTS)).map("".join))
+def test_a_separator_is_endoftext_and_blanks_alone(text):
+    """Against Python's own strip of bytes."""
+    for line in io.BytesIO(text.encode()):
+        assert is_separator(line) == (line.removeprefix("\ufeff".encode()).strip() == b"<|endoftext|>")
