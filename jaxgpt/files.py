@@ -6,11 +6,13 @@ A refusal touches nothing: no name, byte, mode or time of the user's files.
 import contextlib
 import errno
 import functools
+import json
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from jaxgpt import signals
 from jaxgpt.errors import RetryableError, UsageError
@@ -93,6 +95,14 @@ def is_same_file(file: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(file), path.stat())
     except OSError:
         return False
+
+
+def try_read_json(path: Path) -> Any:
+    """What a JSON file has; None if it can't be read, or has no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 # ---- Refusals

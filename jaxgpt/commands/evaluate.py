@@ -22,7 +22,7 @@ from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import FieldNames
 from jaxgpt.data.datasets import open_data
 from jaxgpt.errors import DataError, UsageError, require
-from jaxgpt.files import require_separate, require_writable, write_whole
+from jaxgpt.files import require_separate, require_writable, try_read_json, write_whole
 from jaxgpt.inference import memorization, metrics, multiple_choice
 from jaxgpt.prepare import canaries
 from jaxgpt.runs.weights import WeightsRef, require_gpt2_text_model, require_label_model, resolve_weights
@@ -151,10 +151,7 @@ def require_json(config: EvaluateConfig, source: WeightsRef) -> None:
 
 def is_result(file: Path) -> bool:
     """Whether this command wrote a file, and may write it again, though it is in a folder that it reads."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
+    content = try_read_json(file)
     return isinstance(content, dict) and (isinstance(content.get("model"), str) or "confusion" in content)
 
 

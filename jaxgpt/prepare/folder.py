@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxgpt.data import shards
 from jaxgpt.errors import UsageError
-from jaxgpt.files import require_folder, require_separate
+from jaxgpt.files import require_folder, require_separate, try_read_json
 from jaxgpt.prepare.config import PrepareConfig
 from jaxgpt.prepare.sources import is_stream
 
@@ -66,7 +66,7 @@ def require_ours(out: Path) -> None:
     names = {child.name for child in out.iterdir()} - {".lock"} if out.is_dir() else set()
     marked = (out / "work" / "workers").exists() and not (out / "work").is_symlink()
     empty = (out / "work").is_dir() and not any((out / "work").iterdir())  # as a kill may leave it
-    meta = _read_json(out / "meta.json")
+    meta = try_read_json(out / "meta.json")
     if meta is None:
         ours = marked or names <= ({"work"} if empty else set())
     else:
@@ -75,13 +75,6 @@ def require_ours(out: Path) -> None:
         raise UsageError(f"{out}: there are files in it already; choose a new folder")
     if "work" in names and not (marked or empty):
         raise UsageError(f"{out / 'work'}: no preparation has written this; move it away, or choose a new --out")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 def require_separate_inputs(config: PrepareConfig) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxgpt.console import say
 from jaxgpt.errors import RetryableError, UsageError
-from jaxgpt.files import Lock, new_file, report_write_errors, require_folder
+from jaxgpt.files import Lock, new_file, report_write_errors, require_folder, try_read_json
 
 PARTS = ("config.json", "log.jsonl", "checkpoints", "profile")  # what a run writes
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
@@ -43,10 +43,10 @@ def require_run_folder(out: Path) -> None:
 
 def _is_run(out: Path) -> bool:
     """Whether config.json is a run's, or, where it is missing or corrupt, a checkpoint is."""
-    config = _read_json(out / "config.json")
+    config = try_read_json(out / "config.json")
     if isinstance(config, dict):
         return config.keys() >= CONFIG_KEYS
-    progress = map(_read_json, (out / "checkpoints").glob("*/progress/metadata"))
+    progress = map(try_read_json, (out / "checkpoints").glob("*/progress/metadata"))
     return any(isinstance(each, dict) and each.keys() >= PROGRESS_KEYS for each in progress)
 
 
@@ -66,17 +66,10 @@ def is_checkpoint(folder: Path) -> bool:
     """Whether a run of ours wrote this folder, which has the name of a checkpoint: all of it, or what a kill left."""
     if folder.is_symlink() or not folder.is_dir():
         return False
-    progress = _read_json(folder / "progress" / "metadata")
+    progress = try_read_json(folder / "progress" / "metadata")
     if isinstance(progress, dict):
         return progress.keys() >= PROGRESS_KEYS
     return CHECKPOINT_PARTS.issuperset(child.name for child in folder.iterdir())
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 class RunLock:
