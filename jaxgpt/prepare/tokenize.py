@@ -11,13 +11,13 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
 from jaxgpt.data import shards
+from jaxgpt.data.shards import TOKEN
 from jaxgpt.data.tokenizer import END, encode, gpt2
 from jaxgpt.errors import JaxgptError
 from jaxgpt.prepare import canaries
 from jaxgpt.prepare.drop_log import write_json
 
 SPLITS = ("train", "val")
-TOKEN = np.dtype("<u2")
 
 
 def is_validation(text: str, share: float) -> bool:

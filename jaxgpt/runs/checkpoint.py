@@ -1,13 +1,12 @@
 """Save and restore a Run: its arrays, and a small JSON beside them."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxgpt.console import say
+from jaxgpt.console import note, say
 from jaxgpt.errors import CheckpointError
 from jaxgpt.runs import storage
 from jaxgpt.runs.progress import Progress, Run, require_fingerprint, to_json
@@ -131,7 +130,7 @@ def restore_weights(folder: Path, like: Any, step: int | None = None) -> tuple[A
     *skipped, last = [None, *corrupt.values()] if restored is None else [*corrupt.values(), None]
     for error in filter(None, skipped):
         if jax.process_index() == 0:
-            print(f"note: {error}", file=sys.stderr)
+            note(str(error))
     if restored:
         return restored
     if last:

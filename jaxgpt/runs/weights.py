@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +218,7 @@ def _download(name: str) -> Path:
         return Path(huggingface_hub.hf_hub_download(**where, local_files_only=True)).parent
     except huggingface_hub.errors.LocalEntryNotFoundError:
         hub = huggingface_hub.constants.ENDPOINT
-        print(f"note: fetching {OWNER}/{name} from {hub}", file=sys.stderr, flush=True)
+        console.note(f"fetching {OWNER}/{name} from {hub}")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it retries, and would log each time
     try:
         metadata = huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(**where), retry_on_errors=True)
