@@ -16,9 +16,9 @@ from jaxgpt.runs.restore import candidates, read_first_valid
 class Checkpoints(storage.Storage):
     """The checkpoints of a run, folder/<steps done>: the newest three and the best. A context, which ends all saved.
 
-    Saving is asynchronous: `save` returns when the state is copied to host memory, so that the next step may take over
-    the donated buffers, and a thread writes the copy. A folder gets its final name when it is complete, so a kill while
-    saving leaves the checkpoint before it as the newest. What fails on the way is storage.Storage's.
+    Saving is asynchronous: `save` returns when the state is copied to host memory (see `write`), so that the next step
+    may take over the donated buffers, and a thread writes the copy. A folder gets its final name when it is complete,
+    so a kill while saving leaves the checkpoint before it as the newest. What fails on the way is storage.Storage's.
 
     Reading verifies what was saved: the JSON has a fingerprint of every array, and a SHA-256 of itself.
 

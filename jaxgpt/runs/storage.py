@@ -130,7 +130,10 @@ class Storage:
             raise CheckpointError(f"{self.folder}: {error.strerror}; choose another --out") from None
 
     def write(self, step: int, state: Any, content: dict[str, Any], best: int | None = None) -> None:
-        """Begin to save a state and its JSON; returns when they are copied to host memory.
+        """Begin to save a state and its JSON; returns when the state is copied.
+
+        On a CPU where less than twice its size is free, it is not copied: the next step, which takes over its memory,
+        waits until it is written.
 
         Args:
           step: the name of the checkpoint.
