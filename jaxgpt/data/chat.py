@@ -42,8 +42,8 @@ CHAT_TEMPLATE = """\
 def parse_conversation(where: str, record: dict[str, Any], field: str = "messages") -> Segments:
     """A field's messages as "System: ...", "User: ...", "Assistant: ...", with an empty line between them.
 
-    The contents stay as they are, and those of the assistant are learned. A blank separates one from the colon unless
-    it begins with white space: an answer that the model writes, with its blank, is the same text as a message again.
+    The contents stay as they are, and those of the assistant are learned. A space separates one from the colon unless
+    it begins with whitespace: an answer that the model writes, with its space, is the same text as a message again.
     An empty message of the system is left out.
     """
     messages = record[field]

@@ -18,7 +18,7 @@ RANKS = Path(__file__).with_name("r50k_base.tiktoken")
 RANKS_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"  # as tiktoken publishes it
 VOCAB_SIZE = 50257
 END = VOCAB_SIZE - 1  # <|endoftext|>
-LONG_BLANK = re.compile(r"[^\S\x1c-\x1f]{100000,}")  # Unicode's white space, as for tiktoken; Python has 4 more
+LONG_WHITESPACE = re.compile(r"[^\S\x1c-\x1f]{100000,}")  # Unicode's, as for tiktoken; Python has 4 more
 PAD, PAD_ID = "\u00ff", 187  # the byte 0xFF, as `transformers` spells it: no text has it, since UTF-8 doesn't
 
 
@@ -26,7 +26,7 @@ PAD, PAD_ID = "\u00ff", 187  # the byte 0xFF, as `transformers` spells it: no te
 def gpt2() -> tiktoken.Encoding:
     """GPT-2's byte-pair encoding, 50,257 ids, `<|endoftext|>` = 50256 (Radford et al., 2019, section 2.2).
 
-    Its own methods panic at a million blanks in a row: use `encode` and `encode_prompt`.
+    Its own methods panic at a million spaces in a row: use `encode` and `encode_prompt`.
     """
     # tiktoken copies what it loads, local files too, into TIKTOKEN_CACHE_DIR, which may be read-only; "" is no copy.
     users_cache = os.environ.get("TIKTOKEN_CACHE_DIR")
@@ -49,7 +49,7 @@ def gpt2() -> tiktoken.Encoding:
 
 def encode(text: str) -> np.ndarray:
     """A text's GPT-2 ids, uint16 (N,): those of tiktoken, for any text. A literal `<|endoftext|>` is text."""
-    ids = [gpt2().encode_to_numpy(part, disallowed_special=()) for part in _split_at_long_blanks(text)]
+    ids = [gpt2().encode_to_numpy(part, disallowed_special=()) for part in _split_at_long_whitespace(text)]
     return np.concatenate(ids).astype(np.uint16)
 
 
@@ -58,20 +58,20 @@ def encode_prompt(text: str) -> list[int]:
     ids = []
     for number, document in enumerate(text.split(ENDOFTEXT)):
         ids += [END] * (number > 0)
-        for part in _split_at_long_blanks(document):
+        for part in _split_at_long_whitespace(document):
             ids += gpt2().encode_ordinary(part)  # which takes lone surrogates too
     return ids
 
 
-def _split_at_long_blanks(text: str) -> Iterator[str]:
-    # GPT-2's pattern makes a word of a blank up to its last character, which begins the next word, or up to the text's
-    # end. It looks for that by going back from the blank's end, with a stack that has no room for a million characters;
-    # in a blank that ends its text it never goes back.
+def _split_at_long_whitespace(text: str) -> Iterator[str]:
+    # GPT-2's pattern makes a word of whitespace up to its last character, which begins the next word, or up to the
+    # text's end. It looks for that by going back from the whitespace's end, with a stack that has no room for a million
+    # characters; in whitespace that ends its text it never goes back.
     start = 0
-    for blank in LONG_BLANK.finditer(text):
-        end = blank.end() - (blank.end() < len(text))
-        yield text[start : blank.start()]
-        yield text[blank.start() : end]
+    for space in LONG_WHITESPACE.finditer(text):
+        end = space.end() - (space.end() < len(text))
+        yield text[start : space.start()]
+        yield text[space.start() : end]
         start = end
     yield text[start:]
 

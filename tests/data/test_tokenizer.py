@@ -29,9 +29,10 @@ WORDS = ["a", "'", "s", "7", ".", "\u4e2d", "<|endoftext|>"]
 
 
 @given(st.lists(st.sampled_from(BLANKS) | st.sampled_from([" ", "\n", *WORDS])).map("".join) | st.text())
-def test_every_text_has_tiktokens_ids_wherever_its_blanks_are_split(text):
+def test_every_text_has_tiktokens_ids_wherever_its_whitespace_is_split(text):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizer, "LONG_BLANK", re.compile(tokenizer.LONG_BLANK.pattern.replace("100000", "2")))
+        pattern = tokenizer.LONG_WHITESPACE.pattern.replace("100000", "2")
+        patch.setattr(tokenizer, "LONG_WHITESPACE", re.compile(pattern))
         ids, prompt = encode(text), encode_prompt(text)
     assert ids.dtype == np.uint16 and ids.tolist() == gpt2().encode_ordinary(text)
     assert prompt == gpt2().encode(text, allowed_special="all")
