@@ -83,11 +83,11 @@ def training_text(config: DataConfig, seed: int = 0, horizon: int = 1) -> Text |
 def require_no_names(fields: FieldNames, name: str) -> None:
     """Refuse names of fields for a text."""
     if fields != USUAL_FIELDS:
-        raise UsageError(f"{fields}: {name} is no file of examples, {', '.join(examples.SUFFIXES)}; leave it out")
+        raise UsageError(f"{fields}: {name} is not an example file, {', '.join(examples.SUFFIXES)}; leave it out")
 
 
 def is_examples(data: str, fields: FieldNames = USUAL_FIELDS) -> bool:
-    """Whether a name is that of a file of examples. JSON lines of texts alone are documents, which make a text."""
+    """Whether a name is that of an example file. JSON lines of texts alone are documents, which make a text."""
     if not data.lower().endswith(examples.SUFFIXES) or Path(data).is_dir():
         return False
     if fields != USUAL_FIELDS or not data.lower().endswith(JSON_LINES):

@@ -90,7 +90,7 @@ def job_arrays(workers: int, options: Mapping[str, str], work: Path) -> Iterator
 
 
 def wait_for_jobs(work: Path, say: Callable[[str, str], None]) -> None:
-    """Wait until SLURM has no job of an earlier start: those of one that was killed go on.
+    """Wait until SLURM has no job of an earlier start: a killed start's jobs keep running.
 
     Raises:
       RetryableError: SLURM does not say which jobs there are.

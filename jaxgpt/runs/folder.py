@@ -26,7 +26,7 @@ LEFTOVER = re.compile(rf"\d+(\.damaged\+*|{re.escape(TMP)}.*)")
 
 
 def require_run_folder(out: Path) -> None:
-    """Refuse a folder that has files in it and is no run's, or that can't be written.
+    """Refuse a folder that contains files which are not from a run, or that can't be written.
 
     Raises:
       UsageError: the files of another program are in it, which a run would overwrite.
@@ -38,7 +38,7 @@ def require_run_folder(out: Path) -> None:
             return
         foreign = sorted(child.name for child in out.iterdir() if not _is_early(child))
     if foreign:
-        raise UsageError(f"{out}: {foreign[0]} is there, and no run of jaxgpt's; choose a new folder")
+        raise UsageError(f"{out}: contains {foreign[0]}, which is not from a jaxgpt run; choose a new folder")
 
 
 def _is_run(out: Path) -> bool:
@@ -158,7 +158,7 @@ def find_old_run(out: Path) -> tuple[list[Path], list[Path]]:
     children = sorted((out / "checkpoints").iterdir()) if (out / "checkpoints").is_dir() else []
     named = [child for child in children if re.fullmatch(r"0|[1-9]\d*", child.name)]
     if foreign := [child for child in named if not is_checkpoint(child)]:
-        raise UsageError(f"--fresh: {foreign[0]} is no checkpoint of jaxgpt's; move it away, or choose another --out")
+        raise UsageError(f"--fresh: {foreign[0]} is not a jaxgpt checkpoint; move it away, or choose another --out")
     leftovers = (child for child in children if LEFTOVER.fullmatch(child.name))
     old = [*named, *(child for child in leftovers if child.is_dir() and not child.is_symlink())]
     return old, [child for child in children if child not in old]

@@ -109,7 +109,8 @@ def find_adapter(folder: Path) -> Adapter | None:
     patterns = patterns or {}
     if not isinstance(base, str) or not _is_number(alpha) or not _are_patterns(patterns):
         raise CheckpointError(
-            f"{path}: its base_model_name_or_path, lora_alpha or alpha_pattern are no adapter's; save it again"
+            f"{path}: its base_model_name_or_path, lora_alpha or alpha_pattern are not valid for a LoRA adapter; "
+            "save it again"
         )
     if not (folder / WEIGHTS).exists():
         raise CheckpointError(explain_missing(folder, WEIGHTS, "; save_pretrained of peft writes it"))

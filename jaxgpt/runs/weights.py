@@ -69,7 +69,7 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
     """Find weights: a folder, one of a run's checkpoints, or one of OpenAI's models. A folder of that name comes first.
 
     Raises:
-      CheckpointError: there are none, or they are no model's of ours.
+      CheckpointError: there are none, or the architecture is not supported.
     """
     name, folder = str(name_or_folder), Path(name_or_folder)
     if not name or not os.path.isdir(folder):  # Path.is_dir raises an error for a name that is too long
@@ -189,7 +189,7 @@ def _parse_run_config(path: Path, content: dict[str, Any]) -> ModelConfig:
     valid = valid and isinstance(_data_kind(content), str)
     if not valid or adapters["lora"] < 0 or not isinstance(labels, list) or not all(isinstance(n, str) for n in labels):
         raise CheckpointError(
-            f"{path}: its data kind, labels or adapters are no run's; it is rewritten when the run resumes"
+            f"{path}: its data kind, labels or adapters are invalid; it is rewritten when the run resumes"
         )
     if adapters["lora"] and not isinstance(content.get("base", content.get("init_from")), str):
         raise CheckpointError(f"{path}: adapters of rank {adapters['lora']}, and no init_from that they adapt")

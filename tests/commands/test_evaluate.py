@@ -136,7 +136,7 @@ def test_only_the_first_items_and_no_number_where_there_is_none(folder, tmp_path
         (["--choices", "nowhere.jsonl"], 3, "nowhere.jsonl: no such file"),
         (["--data", "nowhere.txt"], 3, "nowhere.txt: no such file"),
         (["--data", "shakespeare", "--T", "65"], 2, "--T 65 is above the model's context of 64 tokens"),
-        (["--data", "shakespeare", "--text-field", "a b"], 2, "--text-field 'a b': shakespeare is no file of examples"),
+        (["--data", "shakespeare", "--text-field", "a b"], 2, "--text-field 'a b': shakespeare is not an example file"),
         (
             ["--choices", "ITEMS", "--text-field", "a"],
             2,

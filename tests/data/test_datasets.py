@@ -47,7 +47,7 @@ def test_fields_of_examples_have_the_same_names_in_both_files_and_a_text_has_non
     assert [each.count for each in data] == [1, 1] and data[0].fingerprint != data[1].fingerprint
     for flags in ({}, {"data": DataConfig.data, "mix": f"{tmp_path}/text.txt=1"}):
         with pytest.raises(
-            UsageError, match=r"--prompt-field q --completion-field a: .*text.txt.* is no file of examples"
+            UsageError, match=r"--prompt-field q --completion-field a: .*text.txt.* is not an example file"
         ):
             load(config(tmp_path, **flags), fields=fields)
 

@@ -121,7 +121,7 @@ def test_a_folder_is_a_runs_by_its_own_marks(tmp_path, files, ours):
     if ours:
         require_run_folder(tmp_path / "out")
     else:
-        with pytest.raises(UsageError, match=r"out: \S+ is there, and no run of jaxgpt's; choose a new folder$"):
+        with pytest.raises(UsageError, match=r"out: contains \S+, which is not from a jaxgpt run; choose a new f"):
             require_run_folder(tmp_path / "out")
     assert snapshot(tmp_path) == before
 
@@ -190,7 +190,7 @@ def test_fresh_refuses_another_programs_checkpoint_before_it_deletes(old, name, 
     before = snapshot(old)
     for refuse in (find_old_run, start_over):
         with pytest.raises(
-            UsageError, match=rf"^--fresh: {old}/checkpoints/{name} is no checkpoint of jaxgpt's; move it away"
+            UsageError, match=rf"^--fresh: {old}/checkpoints/{name} is not a jaxgpt checkpoint; move it away"
         ):
             refuse(old)
     assert snapshot(old) == before
@@ -260,7 +260,7 @@ def test_a_folder_that_was_moved_is_made_and_held_again(tmp_path):
         out.rename(tmp_path / "moved again")
         out.mkdir()
         (out / "config.json").write_text("another program's")
-        with pytest.raises(UsageError, match=r"config\.json is there, and no run of jaxgpt's"):
+        with pytest.raises(UsageError, match=r"contains config\.json, which is not from a jaxgpt run"):
             lock.reacquire_if_moved()
         assert [path.name for path in out.iterdir()] == ["config.json"]
 
