@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     source = resolve_weights(config.run)
     require_label_model(source)
     names = FieldNames(text_field=config.text_field)
-    data, wrong, lines = examples.load_texts(
+    data, errors, lines = examples.load_texts(
         config.data, config.batch_size, source.T, source.labels, names, source.template
     )
     if config.out:
@@ -69,12 +69,12 @@ def main(argv: Sequence[str]) -> int:
     console.note(f"{config.run}: {described}")
     for note in data.notes:
         console.note(f"{data.name}: {note}")
-    for line in sorted(wrong):
-        console.note(f"{wrong[line]}; not predicted")
+    for line in sorted(errors):
+        console.note(f"{errors[line]}; not predicted")
     with device.memory_errors("use a smaller --batch-size"):
         predicted = itertools.chain.from_iterable(log_probabilities(load(source, **compute), data))
         answers = (
-            format_error(wrong[line]) if line in wrong else format_line(next(predicted), source.labels)
+            format_error(errors[line]) if line in errors else format_line(next(predicted), source.labels)
             for line in lines
         )
         if config.out is None:
@@ -84,8 +84,8 @@ def main(argv: Sequence[str]) -> int:
     if config.out:
         write_whole(config.out, content, new=True)
         console.note(f"{console.plural(data.count, 'prediction')} in {config.out}")
-    if wrong:
-        raise DataError(f"{config.data}: {len(wrong):,} of {len(lines):,} rows are wrong; their lines have no label")
+    if errors:
+        raise DataError(f"{config.data}: {len(errors):,} of {len(lines):,} rows are wrong; their lines have no label")
     return 0
 
 

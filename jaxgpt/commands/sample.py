@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from jaxgpt import console
 from jaxgpt.commands.flags import parse, positional
-from jaxgpt.data.documents import clean
+from jaxgpt.data.documents import normalize
 from jaxgpt.data.tokenizer import encode_prompt, gpt2
 from jaxgpt.errors import UsageError, require
 from jaxgpt.runs.weights import require_gpt2_text_model, resolve_weights
@@ -114,7 +114,7 @@ def read_stdin() -> str:
     """The prompt from stdin, without the newline at its end."""
     content = sys.stdin.buffer.read() if sys.stdin else b""  # None: closed
     try:
-        prompt = clean(content.decode("utf-8")).removesuffix("\n")
+        prompt = normalize(content.decode("utf-8")).removesuffix("\n")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"--prompt -: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}"

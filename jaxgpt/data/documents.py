@@ -20,11 +20,11 @@ def is_separator(line: bytes) -> bool:
 
 
 def split_documents(text: str) -> list[str]:
-    """The parts of a text file between its separators, as `clean` has them; blank ones are parts too."""
-    return [clean(part) for part in _IN_TEXT.split(text)]
+    """The parts of a text file between its separators, as `normalize` has them; blank ones are parts too."""
+    return [normalize(part) for part in _IN_TEXT.split(text)]
 
 
-def clean(text: str) -> str:
+def normalize(text: str) -> str:
     """A document without the byte order mark (U+FEFF) at its beginning, and with a newline for each CR LF."""
     return text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n")
 

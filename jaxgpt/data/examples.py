@@ -13,7 +13,7 @@ from jaxgpt.data.base import Batch, ExampleKind, TokenizedExamples, all_rows
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
 from jaxgpt.data.formats import KINDS, parse_examples
 from jaxgpt.data.labels import label_names, labelled_kinds, unlabelled_kinds
-from jaxgpt.data.records import JSON_LINES, Wrong, read_content
+from jaxgpt.data.records import JSON_LINES, LineErrors, read_content
 from jaxgpt.data.tokenized import open_examples, tokenize
 from jaxgpt.data.tokenizer import TEMPLATE, Template, byte_lengths
 from jaxgpt.errors import DataError
@@ -164,20 +164,20 @@ def load_texts(
     known: Sequence[str],
     fields: FieldNames = USUAL_FIELDS,
     template: Template = TEMPLATE,
-) -> tuple[Examples, Wrong, list[int]]:
+) -> tuple[Examples, LineErrors, list[int]]:
     """As `load_labelled`, for texts whose labels are not known: a label in the file is ignored, and no row counts.
 
     Returns:
-      The texts; what is wrong with others, by their lines; and the lines of all, in the order of the file.
+      The texts; the errors of others, by their lines; and the lines of all, in the order of the file.
     """
     _require_suffix(path)
-    wrong: Wrong = {}
-    kind, parsed = parse_examples(path, read_content(path), unlabelled_kinds(template), fields, wrong)
+    errors: LineErrors = {}
+    kind, parsed = parse_examples(path, read_content(path), unlabelled_kinds(template), fields, errors)
     examples = tokenize(parsed)  # not from the cache, which has only the right ones
     if not len(examples):
-        raise wrong[min(wrong)]
+        raise errors[min(errors)]
     data = _tabulate(path, kind, examples, B, T, tuple(known))
-    return _without_padding(data), wrong, sorted([*examples.lines.tolist(), *wrong])
+    return _without_padding(data), errors, sorted([*examples.lines.tolist(), *errors])
 
 
 def _without_padding(data: Examples) -> Examples:

@@ -9,7 +9,7 @@ from jaxgpt.console import program
 from jaxgpt.data import chat, completions, labels
 from jaxgpt.data.base import Example, ExampleKind
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
-from jaxgpt.data.records import Wrong, find_name, parse_records, put_aside
+from jaxgpt.data.records import LineErrors, collect_or_raise, find_name, parse_records
 from jaxgpt.errors import DataError, UsageError
 
 KINDS: list[ExampleKind] = [*labels.KINDS, *chat.KINDS, *completions.KINDS]
@@ -20,7 +20,7 @@ def parse_examples(
     content: bytes,
     kinds: Sequence[ExampleKind] = KINDS,
     fields: FieldNames = USUAL_FIELDS,
-    wrong: Wrong | None = None,
+    errors: LineErrors | None = None,
 ) -> tuple[ExampleKind, Iterator[Example]]:
     """The kind that a file's examples are of, which is that of the first, and all of them, read one by one.
 
@@ -29,7 +29,7 @@ def parse_examples(
       content: of the file.
       kinds: those that they may be of.
       fields: names of fields, which only examples of some kinds have.
-      wrong: takes the errors of wrong records, which are left out, unless no record has a kind; None: they are raised.
+      errors: takes the errors of wrong records, which are left out, unless no record has a kind; None: they are raised.
 
     Raises:
       DataError: a record is wrong, here the first one; with its line.
@@ -39,29 +39,29 @@ def parse_examples(
     kinds = [kind for kind in kinds if renamed.keys() <= set(kind.fields)]
     if not kinds:
         raise UsageError(f"{fields}: an example has {accepted}; give the names of one of these")
-    for line, record in parse_records(path, content, wrong):
-        where, ours = f"{path}, line {line}", rename_fields(record, renamed)
+    for line, record in parse_records(path, content, errors):
+        where, renamed_record = f"{path}, line {line}", rename_fields(record, renamed)
         try:
-            if "text" in ours and not renamed and not _matching(ours, kinds):
+            if "text" in renamed_record and not renamed and not _matching(renamed_record, kinds):
                 raise DataError(f"{where}: {_describe_unlabelled(path, record)}")
             kind, _ = _recognize(where, record, kinds, renamed)
-            return kind, _parse(path, content, kind, renamed, wrong)
+            return kind, _parse(path, content, kind, renamed, errors)
         except DataError as error:
-            put_aside(error, line, wrong)
-    raise wrong[min(wrong)]
+            collect_or_raise(error, line, errors)
+    raise errors[min(errors)]
 
 
 def _parse(
-    path: str, content: bytes, kind: ExampleKind, renamed: dict[str, str], wrong: Wrong | None
+    path: str, content: bytes, kind: ExampleKind, renamed: dict[str, str], errors: LineErrors | None
 ) -> Iterator[Example]:
-    for line, record in parse_records(path, content, wrong):
+    for line, record in parse_records(path, content, errors):
         where = f"{path}, line {line}"
         try:
-            _, ours = _recognize(where, record, [kind], renamed)
-            label = kind.parse_label(where, ours) if kind.parse_label else ""
-            example = Example(line, kind.parse(where, ours), label)
+            _, renamed_record = _recognize(where, record, [kind], renamed)
+            label = kind.parse_label(where, renamed_record) if kind.parse_label else ""
+            example = Example(line, kind.parse(where, renamed_record), label)
         except DataError as error:
-            put_aside(error, line, wrong)
+            collect_or_raise(error, line, errors)
         else:
             yield example
 
@@ -70,21 +70,21 @@ def _recognize(
     where: str, record: dict[str, Any], kinds: Sequence[ExampleKind], renamed: dict[str, str]
 ) -> tuple[ExampleKind, dict[str, Any]]:
     """The kind of example that a record's fields make it, and the record with our names for them."""
-    ours = rename_fields(record, renamed)
-    matching = _matching(ours, kinds)
+    renamed_record = rename_fields(record, renamed)
+    matching = _matching(renamed_record, kinds)
     if len(matching) != 1:
         raise DataError(f"{where}: {_describe_mismatch(record, kinds, matching, renamed)}")
-    return matching[0], ours
+    return matching[0], renamed_record
 
 
 def rename_fields(record: dict[str, Any], renamed: dict[str, str]) -> dict[str, Any]:
     """The record with our names for its fields: `renamed`, and "text" for " Text" too, unless it has both."""
     tidy = {name.strip().lower(): value for name, value in record.items()} | record
-    ours = {name: value for name, value in tidy.items() if name not in renamed}
+    renamed_record = {name: value for name, value in tidy.items() if name not in renamed}
     for field, name in renamed.items():
         if (name := find_name(name, record)) is not None:
-            ours[field] = record[name]
-    return ours
+            renamed_record[field] = record[name]
+    return renamed_record
 
 
 def is_example(record: dict[str, Any]) -> bool:
@@ -98,10 +98,11 @@ def _matching(record: dict[str, Any], kinds: Sequence[ExampleKind]) -> list[Exam
 
 def _describe_unlabelled(path: str, record: dict[str, Any]) -> str:
     command = f"{program('prepare')} {shlex.join([path, '--out', f'data/{Path(path).stem}'])}"
-    return f"{_found(record)}, and none is a label; name it with --label-field, or tokenize the texts: {command}"
+    fields = _describe_fields(record)
+    return f"{fields}, and none is a label; name it with --label-field, or tokenize the texts: {command}"
 
 
-def _found(record: dict[str, Any]) -> str:
+def _describe_fields(record: dict[str, Any]) -> str:
     return f"its fields are {', '.join(map(repr, record)) or 'none':.200}"
 
 
@@ -111,9 +112,10 @@ def _describe_mismatch(
     fields = {field for kind in matching or kinds for field in kind.fields}
     flags = [f"--{flag.replace('_', '-')}" for flag in vars(USUAL_FIELDS) if flag.removesuffix("_field") in fields]
     hint = f"name them with {', '.join(flags)}" if flags else "rename them"
+    start = f"{_describe_fields(record)}, and an example has"
     if matching:
-        return f"{_found(record)}, and an example has {_describe(matching)}, not both; {hint}, or remove one"
-    return f"{_found(record)}, and an example has {_describe(kinds, renamed)}; {hint}; a plain text is a .txt file"
+        return f"{start} {_describe(matching)}, not both; {hint}, or remove one"
+    return f"{start} {_describe(kinds, renamed)}; {hint}; a plain text is a .txt file"
 
 
 def _describe(kinds: Sequence[ExampleKind], renamed: dict[str, str] | None = None) -> str:

@@ -13,7 +13,7 @@ from jaxgpt.errors import DataError
 
 JSON_LINES = (".jsonl", ".ndjson")
 Record = tuple[int, dict[str, Any]]  # with the line that it begins on
-Wrong = dict[int, DataError]  # what is wrong with records, by the lines that they begin on
+LineErrors = dict[int, DataError]  # what is wrong with records, by the lines that they begin on
 
 
 def read_jsonl(path: str | Path) -> list[Record]:
@@ -21,25 +21,25 @@ def read_jsonl(path: str | Path) -> list[Record]:
     return list(parse_jsonl(path, read_content(path)))
 
 
-def parse_records(path: str, content: bytes, wrong: Wrong | None = None) -> Iterator[Record]:
+def parse_records(path: str, content: bytes, errors: LineErrors | None = None) -> Iterator[Record]:
     """`parse_jsonl` or `parse_table`, by the suffix of the file."""
     if path.lower().endswith(JSON_LINES):
-        return parse_jsonl(path, content, wrong)
-    return parse_table(path, content, "\t" if path.lower().endswith(".tsv") else ",", wrong)
+        return parse_jsonl(path, content, errors)
+    return parse_table(path, content, "\t" if path.lower().endswith(".tsv") else ",", errors)
 
 
-def put_aside(error: DataError, line: int, wrong: Wrong | None) -> None:
-    """Add what is wrong with a record to `wrong`, so that the others are read; None: raise it."""
-    if wrong is None:
+def collect_or_raise(error: DataError, line: int, errors: LineErrors | None) -> None:
+    """Add a record's error to `errors`, so that the others are read; None: raise it."""
+    if errors is None:
         raise error
-    wrong[line] = error
+    errors[line] = error
 
 
-def parse_jsonl(path: str | Path, content: bytes, wrong: Wrong | None = None) -> Iterator[Record]:
+def parse_jsonl(path: str | Path, content: bytes, errors: LineErrors | None = None) -> Iterator[Record]:
     """The objects of a file of UTF-8, each with its line's number, from 1; blank lines are skipped.
 
     Args:
-      wrong: takes the errors of lines that are no objects; None: they are raised.
+      errors: takes the errors of lines that are no objects; None: they are raised.
 
     Raises:
       DataError: it is empty, or a line is no JSON object; with the line's number.
@@ -51,7 +51,7 @@ def parse_jsonl(path: str | Path, content: bytes, wrong: Wrong | None = None) ->
             try:
                 yield number, _record(f"{path}, line {number}", line.removesuffix(b"\n"))
             except DataError as error:
-                put_aside(error, number, wrong)
+                collect_or_raise(error, number, errors)
     if is_empty:
         raise DataError(f"{path}: the file is empty; it needs one JSON object a line")
 
@@ -151,13 +151,13 @@ def require_unicode(where: str, *texts: str) -> None:
         raise DataError(f"{where}: a lone surrogate, half of a \\u pair, is no text; write it again")
 
 
-def parse_table(path: str | Path, content: bytes, delimiter: str, wrong: Wrong | None = None) -> Iterator[Record]:
+def parse_table(path: str | Path, content: bytes, delimiter: str, errors: LineErrors | None = None) -> Iterator[Record]:
     """The rows of a CSV or TSV file as objects, named by its first line, each with its line's number.
 
     In a CSV file, double quotes enclose a text with commas; in a TSV file quotes are part of the text, as in GLUE.
 
     Args:
-      wrong: takes the errors of rows with another number of fields than the first line; None: they are raised.
+      errors: takes the errors of rows with another number of fields than the first line; None: they are raised.
 
     Raises:
       DataError: it is not UTF-8, has no rows, or one has another number of fields than the first line.
@@ -175,7 +175,7 @@ def parse_table(path: str | Path, content: bytes, delimiter: str, wrong: Wrong |
             yield line, dict(zip(names, row, strict=True))
         else:
             problem = f"{len(row)} fields, and the first line names {len(names)}; mend it"
-            put_aside(DataError(f"{path}, line {line}: {problem}"), line, wrong)
+            collect_or_raise(DataError(f"{path}, line {line}: {problem}"), line, errors)
     if is_empty:
         raise DataError(f"{path}: no record in it: the first has the names of the fields, and each other a record")
 

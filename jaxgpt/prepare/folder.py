@@ -60,7 +60,7 @@ def is_done(out: Path, request: dict[str, Any]) -> bool:
     return False
 
 
-def require_ours(out: Path) -> None:
+def require_prepared_or_empty(out: Path) -> None:
     """Refuse a folder that holds something else, or that can't be written."""
     require_folder(out)
     names = {child.name for child in out.iterdir()} - {".lock"} if out.is_dir() else set()

@@ -71,7 +71,7 @@ def prepare(config: PrepareConfig, command: str, say: Say, progress: Progress) -
     """
     plan = make_plan(config, *map(_without_streams, _names(config)))
     with hold(config.out):
-        folder.require_ours(config.out)  # as another preparation may have left it meanwhile
+        folder.require_prepared_or_empty(config.out)  # as another preparation may have left it meanwhile
         try:
             return _prepare(config, plan, command, say, progress)
         except (UsageError, DataError):  # what is wrong will be put right, and then this must not be in the way
@@ -91,7 +91,7 @@ def make_plan(config: PrepareConfig, names: list[str], exams: list[str]) -> Plan
         those of an earlier preparation.
       exams: the files of --decontaminate, in the same way.
     """
-    folder.require_ours(config.out)
+    folder.require_prepared_or_empty(config.out)
     folder.require_separate_inputs(config)
     pieces = sources.plan_pieces(names, config.files)
     request = folder.describe_request(config, [unit for piece in pieces for unit in piece], exams)

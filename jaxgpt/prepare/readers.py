@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from jaxgpt.data.documents import clean, is_separator
+from jaxgpt.data.documents import is_separator, normalize
 from jaxgpt.data.records import RecordError, find_name, is_blank, is_unicode, parse_record
 from jaxgpt.prepare.compression import UNREADABLE, open_file
 from jaxgpt.prepare.sources import COMPRESSED, CUT_BYTES, TABLES, Unit, open_dataset
@@ -73,7 +73,7 @@ def _read_text(unit: Unit, field: str, counter: LineCounter) -> Records:
     def document() -> str | Broken:
         content = b"".join(pending)
         try:
-            return clean(content.decode("utf-8"))
+            return normalize(content.decode("utf-8"))
         except UnicodeDecodeError as error:
             return Broken("not UTF-8", f"byte 0x{content[error.start]:02x}, {error.start:,} bytes into the document")
 
@@ -154,10 +154,10 @@ def _read_rows(lines: Iterator[str], counter: LineCounter, **dialect: Any) -> It
     A row that can't be parsed costs its first line only, and the next row begins on the line after it: a quote that is
     never closed would take all that follows into its cell.
     """
-    first, taken, again = 1, [], []  # the lines of a row, and those to read once more, the next one last
+    first, taken, to_reread = 1, [], []  # the lines of a row, and those to read once more, the next one last
 
     def take() -> Iterator[str]:
-        while line := again.pop() if again else next(lines, ""):
+        while line := to_reread.pop() if to_reread else next(lines, ""):
             taken.append(line)
             counter.count = max(counter.count, first + len(taken) - 1)
             yield line
@@ -171,7 +171,7 @@ def _read_rows(lines: Iterator[str], counter: LineCounter, **dialect: Any) -> It
             return
         except csv.Error as error:
             yield first, Broken("not CSV", str(error))
-            again += reversed(taken[1:])
+            to_reread += reversed(taken[1:])
             first += 1
             taken.clear()
 

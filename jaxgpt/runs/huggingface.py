@@ -71,7 +71,7 @@ def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
             require_base(base, progress.identity, source.base)
             model = merge(combine(model, base))
     elif source.adapter:
-        model = _adapted(load(source.adapted, mesh), source.adapter, like)
+        model = _merge_adapter(load(source.adapted, mesh), source.adapter, like)
     else:
         model = _read(source.fetch(), like)
     return with_config(model, dataclasses.replace(model.config, **changes))
@@ -176,7 +176,7 @@ def _read(folder: Path, like: Model) -> Model:
     return jax.tree_util.tree_map_with_path(leaf, like)
 
 
-def _adapted(base: Model, adapter: Adapter, like: Model) -> Model:
+def _merge_adapter(base: Model, adapter: Adapter, like: Model) -> Model:
     """A model with the updates of an adapter of peft, and with its head for labels if it has one."""
     hf, shapes_by_name = architecture(like.config).HUGGING_FACE, _expected_shapes(like)
     updates = adapter.updates(shapes_by_name, hf.prefix)

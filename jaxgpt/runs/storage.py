@@ -99,7 +99,7 @@ class Storage:
           old: folders that will be deleted before, all checkpoints among them; None: the checkpoints stay.
         """
         size, free = self._size(state), self._free()
-        there = len(self.steps()) if old is None else 0
+        num_existing = len(self.steps()) if old is None else 0
         doomed = {*self._unfinished(), *(old or ())}
         free += sum(path.lstat().st_size for folder in doomed for path in folder.rglob("*"))
         if free < size:
@@ -108,7 +108,7 @@ class Storage:
                 "make room, or choose an --out on another disk"
             )
         at_most = KEEP + 1 + best  # the oldest is deleted when the newest is complete
-        missing = min(saves, at_most - there) * size - free
+        missing = min(saves, at_most - num_existing) * size - free
         return f"{missing / 1e9:.2f} GB are missing for the checkpoints: {free / 1e9:.2f} GB are free" * (missing > 0)
 
     def make(self) -> None:

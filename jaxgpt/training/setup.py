@@ -100,7 +100,7 @@ class Trainer:
             return dataclasses.replace(state, model=with_base_weights(state.model, self._load(weights), head))
 
         def state_from(seed: jax.Array, model: Model) -> TrainState:
-            new = build(self.model, _key(seed, WEIGHTS))
+            new = build(self.model, _key(seed, WEIGHTS_KEY))
             return init_state_from(with_base_weights(new, model, head), tx=self.tx)
 
         model = self._load(weights)
@@ -113,10 +113,10 @@ class Trainer:
     def random_state(self) -> Callable[[int], TrainState]:
         """The state before the first step from the random weights of a seed, made in its shards."""
 
-        def state_of(seed: jax.Array) -> TrainState:
-            return init_state(_key(seed, WEIGHTS), config=self.model, tx=self.tx)
+        def make_state(seed: jax.Array) -> TrainState:
+            return init_state(_key(seed, WEIGHTS_KEY), config=self.model, tx=self.tx)
 
-        return jax.jit(state_of, out_shardings=shardings(self.shapes))
+        return jax.jit(make_state, out_shardings=shardings(self.shapes))
 
     def init_frozen(self, seed: int, weights: WeightsRef | None = None) -> FrozenInputs:
         """What a step reads and never changes, of a run with this seed and these weights."""
@@ -124,7 +124,7 @@ class Trainer:
         if self.model.lora:
             base = with_base_weights(self.frozen.base, self._load(weights))
         if self.model.dropout:
-            make = functools.partial(_key, purpose=DROPOUT)
+            make = functools.partial(_key, purpose=DROPOUT_KEY)
             key = jax.jit(make, out_shardings=self.frozen.key.sharding)(np.uint32(seed))
         return FrozenInputs(base, key)
 
@@ -272,12 +272,12 @@ def step_memory(config: TrainConfig, mesh: Mesh) -> StepMemory | None:
 
 
 def _init_all(model: ModelConfig, tx: optax.GradientTransformation) -> tuple[TrainState, FrozenInputs]:
-    _, base = partition(build(model, _key(0, WEIGHTS)))
-    key = _key(0, DROPOUT) if model.dropout else None
-    return init_state(_key(0, WEIGHTS), config=model, tx=tx), FrozenInputs(base, key)
+    _, base = partition(build(model, _key(0, WEIGHTS_KEY)))
+    key = _key(0, DROPOUT_KEY) if model.dropout else None
+    return init_state(_key(0, WEIGHTS_KEY), config=model, tx=tx), FrozenInputs(base, key)
 
 
-DROPOUT, WEIGHTS = 0, 1  # what the keys of a seed are for
+DROPOUT_KEY, WEIGHTS_KEY = 0, 1  # what the keys of a seed are for
 
 
 def _key(seed: int, purpose: int) -> jax.Array:

@@ -3,7 +3,7 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxgpt.data.documents import clean, is_separator, split_documents
+from jaxgpt.data.documents import is_separator, normalize, split_documents
 
 PARTS = ["<|endoftext|>", "\n", "\r\n", "\r", " ", "\t", "\x0b", "\x0c", "\x1c", "\u3000", "\u2028", "\ufeff", "a"]
 
@@ -17,7 +17,7 @@ def test_a_text_is_split_at_the_lines_that_separate_documents(text):
             parts.append("")
         else:
             parts[-1] += line.decode()
-    assert split_documents(text) == [clean(part) for part in parts]
+    assert split_documents(text) == [normalize(part) for part in parts]
 
 
 @given(st.lists(st.sampled_from(PARTS)).map("".join))

@@ -11,7 +11,7 @@ from jaxgpt.prepare.folder import (
     delete_old_files,
     delete_unfinished_files,
     delete_work,
-    require_ours,
+    require_prepared_or_empty,
     require_separate_inputs,
     reset,
 )
@@ -48,9 +48,9 @@ def test_a_folder_is_ours_by_its_own_marks(tmp_path, files, complaint):
     before = snapshot(tmp_path)
     if complaint:
         with pytest.raises(UsageError, match=complaint):
-            require_ours(tmp_path / "out")
+            require_prepared_or_empty(tmp_path / "out")
     else:
-        require_ours(tmp_path / "out")
+        require_prepared_or_empty(tmp_path / "out")
     assert snapshot(tmp_path) == before
 
 

@@ -25,7 +25,7 @@ from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.resume import load_run_config
 from jaxgpt.training.run import lead_of, resolve_steps, run
-from jaxgpt.training.setup import WEIGHTS, build_trainer
+from jaxgpt.training.setup import WEIGHTS_KEY, build_trainer
 from jaxgpt.training.step import train_step
 from tests.support.kill import numbers, saved_bits
 from tests.support.losses import NEXT_TOKEN
@@ -42,7 +42,7 @@ def test_the_loop_is_its_parts_one_after_the_other(tmp_path):
 
     lr, position = config.optimizer.lr, 0
     tokens, tx = load(config.data.data).tokens, make_optimizer(config.optimizer, lr)
-    key = jax.random.fold_in(jax.random.key(config.run.seed), WEIGHTS)
+    key = jax.random.fold_in(jax.random.key(config.run.seed), WEIGHTS_KEY)
     state = new_state(key, config=config.model_config(dtype="float32"), tx=tx)
     step = jax.jit(functools.partial(train_step, objective=NEXT_TOKEN, tx=tx))
     for row in rows:
