@@ -77,8 +77,9 @@ def test_a_signal_while_a_command_is_imported_is_one_line(name, number):
 
 def test_a_forked_child_ends_alone():
     code = """
-import os, signal, sys
+import os, signal, sys, warnings
 from jaxgpt import signals
+warnings.simplefilter("ignore")  # from Python 3.12 on, os.fork warns of the thread
 signals.exit_on_signals()
 reader, writer = os.pipe()
 if (child := os.fork()) == 0:
