@@ -164,7 +164,12 @@ def json_lines(data: st.DataObject, folder: Path) -> bool:
     numbered = {n: line for n, line in enumerate(content.split(b"\n"), 1) if not re.fullmatch(BLANK, line)}
     assert found.keys() == numbered.keys()
     texts = {n: text for n, text in found.items() if isinstance(text, str)}
-    assert texts == {n: json.loads(numbered[n].decode("utf-8-sig"))["text"] for n in texts}
+
+    def text_of(line: bytes) -> str:
+        record = json.loads(line.decode("utf-8-sig"))
+        return record.get("text") or [value for name, value in record.items() if name.strip().lower() == "text"][-1]
+
+    assert texts == {n: text_of(numbered[n]) for n in texts}
     try:
         taken = {n: records.require_text("", row, "text") for n, row in records.read_jsonl(folder / "a.jsonl")}
     except DataError:
