@@ -62,7 +62,7 @@ from jaxgpt.training.log import MetricsLog
 from jaxgpt.training.resume import load_run_config, resume_command
 
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak. Zürich, 東京, 🙂\n" * 3
-BLANK = rb"(\xef\xbb\xbf)?[ \t\r\v\f]*"  # a line that is passed over
+BLANK = rb"(\xef\xbb\xbf)?[ \t\r\v\f]*"  # a line that is skipped
 START = {"step": 0, "B": 2, "T": 16, "accumulate": 1, "steps": 9, "dtype": "float32", "fingerprint": 64 * "0"}
 Target = Callable[[st.DataObject, Path], bool]  # tries one input in an empty folder; whether it was taken
 
