@@ -19,6 +19,7 @@ PARTS = ("config.json", "log.jsonl", "checkpoints", "profile")  # what a run wri
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
 PROGRESS_KEYS = {"position", "tokens_seen", "identity"}  # and the JSON of any of its checkpoints
 CHECKPOINT_PARTS = frozenset({"state", "progress", "_CHECKPOINT_METADATA", "commit_success.txt"})
+STATE_PART = re.compile(r"_METADATA|_sharding|array_metadatas|commit_success\.txt|d|manifest\.ocdbt|ocdbt\.process_\d+")
 # What a start can have left that was killed before it had described the run.
 EARLY = re.compile(r"\.lock(-\d+)?|\.process-id-twice|\.config\.json\.(.*\.)?tmp|\.shared-\d+|runtime-\d+\.log")
 TMP = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is half written, or half deleted
@@ -69,7 +70,10 @@ def is_checkpoint(folder: Path) -> bool:
     progress = try_read_json(folder / "progress" / "metadata")
     if isinstance(progress, dict):
         return progress.keys() >= PROGRESS_KEYS
-    return CHECKPOINT_PARTS.issuperset(child.name for child in folder.iterdir())
+    inside = [child.name for child in folder.glob("state/*")]  # of what a kill has left, by the names that orbax gives
+    return CHECKPOINT_PARTS.issuperset(child.name for child in folder.iterdir()) and all(
+        map(STATE_PART.fullmatch, inside)
+    )
 
 
 class RunLock:

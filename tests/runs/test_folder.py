@@ -176,13 +176,16 @@ def test_fresh_deletes_what_a_kill_left_of_a_checkpoint(old, parts):
 
 
 @pytest.mark.parametrize("name", ["1000", "0"])
-@pytest.mark.parametrize("kind", ["json", "no json", "link", "file"])
+@pytest.mark.parametrize("kind", ["json", "no json", "state", "link", "file"])
 def test_fresh_refuses_another_programs_checkpoint_before_it_deletes(old, name, kind):
     path = old / "checkpoints" / name
     if kind in ("json", "no json"):
         checkpoint(path, '{"epoch": 3}')
         if kind == "no json":
             (path / "progress").rename(path / "default")
+    elif kind == "state":
+        (path / "state").mkdir(parents=True)
+        (path / "state" / "weights").touch()
     elif kind == "link":
         path.symlink_to(old / "checkpoints" / "6")
     else:
