@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 GOLDEN = 0x9E3779B9  # odd, so that no two of 2**32 elements share a place
+PARTS, LARGE = 8, 2**16  # of an array with at least so many elements
 
 
-@jax.jit
 def fingerprint(tree: Any) -> jax.Array:
     """A number for each leaf, in the order of jax.tree.leaves: uint32 (leaves,).
 
@@ -16,10 +16,9 @@ def fingerprint(tree: Any) -> jax.Array:
     so that the number of devices or threads changes nothing. One changed element always changes its leaf's number,
     since for a place the mixing is one to one; more changes, or two elements swapped, do but for one case in 2**32.
     """
-    return jnp.stack([_hash(leaf) for leaf in jax.tree.leaves(tree)])
+    return _stack([_hash_parts(leaf) if _is_large_on_one_cpu(leaf) else _hash(leaf) for leaf in jax.tree.leaves(tree)])
 
 
-@jax.jit
 def combined_fingerprint(tree: Any) -> jax.Array:
     """One number for a tree, uint32 ()."""
     return _hash(fingerprint(tree))
@@ -33,16 +32,41 @@ def fingerprints_by_name(tree: Any) -> dict[str, str]:
     return {path: f"{number:08x}" for path, number in zip(paths, numbers, strict=True)}
 
 
+_stack = jax.jit(jnp.stack)
+
+
+def _is_large_on_one_cpu(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and leaf.size >= LARGE and [d.platform for d in leaf.devices()] == ["cpu"]
+
+
+@jax.jit
 def _hash(x: jax.Array) -> jax.Array:
-    width = (jnp.finfo if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.iinfo)(x.dtype).bits
-    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{width}")).astype(jnp.uint32)
-    index = jnp.zeros(
-        x.shape, jnp.uint32
-    )  # in row-major order; made by axis, so that a sharded array stays where it is
+    index = jnp.zeros(x.shape, jnp.uint32)  # row-major; made by axis, so that a sharded array stays where it is
     for axis, size in enumerate(x.shape):
         index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+    return _mix(_bits(x), index).sum(dtype=jnp.uint32)
+
+
+@jax.jit
+def _hash_parts(x: jax.Array) -> jax.Array:
+    """As _hash, three times as fast on a CPU, where XLA adds arrays by vectors, but the elements of one singly."""
+    bits, size = _bits(x).reshape(-1), x.size // PARTS
+    starts = [*range(0, PARTS * size, size), PARTS * size]
+    *parts, rest = [
+        _mix(part, start + jax.lax.iota(jnp.uint32, part.size))
+        for start, part in zip(starts, jnp.split(bits, starts[1:]), strict=True)
+    ]
+    return sum(parts).sum(dtype=jnp.uint32) + rest.sum(dtype=jnp.uint32)
+
+
+def _bits(x: jax.Array) -> jax.Array:
+    width = (jnp.finfo if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.iinfo)(x.dtype).bits
+    return jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{width}")).astype(jnp.uint32)
+
+
+def _mix(bits: jax.Array, index: jax.Array) -> jax.Array:
     # The finalizer of MurmurHash3 (Appleby, public domain): each line is one to one on 32 bits.
     z = bits + index * jnp.uint32(GOLDEN)
     z = (z ^ (z >> 16)) * jnp.uint32(0x85EBCA6B)
     z = (z ^ (z >> 13)) * jnp.uint32(0xC2B2AE35)
-    return (z ^ (z >> 16)).sum(dtype=jnp.uint32)
+    return z ^ (z >> 16)

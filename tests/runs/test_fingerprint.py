@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxgpt.runs.fingerprint import combined_fingerprint, fingerprint, fingerprints_by_name
+from jaxgpt.runs.fingerprint import LARGE, combined_fingerprint, fingerprint, fingerprints_by_name
 
 
 def in_numpy(x):
@@ -19,7 +19,7 @@ def in_numpy(x):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8"])
-@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (2, 3, 4)])
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (2, 3, 4), (LARGE // 8, 8), (LARGE + 7,)])
 def test_is_the_sum_of_the_mixed_bits(dtype, shape):
     x = jnp.asarray(100 * np.random.default_rng(0).random(shape), dtype)
     assert int(fingerprint([x])[0]) == in_numpy(x)
