@@ -42,9 +42,9 @@ class Checkpoints(storage.Storage):
     def save(self, run: Run) -> None:
         """Begin to save a run as folder/<steps done>. What fails is not raised: it is reported, and tried again."""
         progress = Progress(run.step, run.position, run.tokens_seen, best=run.best, **self.about)
-        with jax.transfer_guard_device_to_host("allow"):  # the copy is asked for, here
+        with jax.transfer_guard_device_to_host("allow"):  # the fingerprints are asked for, here
             content = to_json(progress, run.state, storage.VERSIONS)
-            self.write(run.step, run.state, content, best=run.best and run.best.step)
+        self.write(run.step, run.state, content, best=run.best and run.best.step)
 
     def before_step(self, run: Run) -> None:
         pass

@@ -1,7 +1,10 @@
 """What can fail between a checkpoint and the disk, with a state of one array."""
 
 import errno
+import os
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +68,21 @@ def test_what_is_written_is_a_copy_so_that_the_next_step_may_take_over_the_state
         assert copy.sharding == array.sharding and (copy == array).all()
         for part, whole in zip(copy.addressable_shards, array.addressable_shards, strict=True):
             assert part.data.unsafe_buffer_pointer() != whole.data.unsafe_buffer_pointer()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no priority of its own")
+def test_what_writes_leaves_the_cores_to_the_steps(tmp_path, monkeypatch):
+    def own_and_started() -> list[int]:
+        with ThreadPoolExecutor(1) as thread:
+            return [os.nice(0), thread.submit(os.nice, 0).result()]
+
+    with Storage(tmp_path) as checkpoints:
+        checkpoints.make()
+        seen = []
+        monkeypatch.setattr(checkpoints._manager, "save", lambda *_, **__: seen.extend(own_and_started()))
+        before = own_and_started()
+        checkpoints.write(1, STATE, {})
+    assert seen == [nice + storage.WRITER_NICENESS for nice in before] and own_and_started() == before
 
 
 def test_a_step_that_takes_over_the_state_does_not_change_what_is_written(tmp_path):
