@@ -15,78 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxgpt import signals
-from jaxgpt.errors import RetryableError, UsageError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks: there, two commands in one folder are not noticed
-    fcntl = None
+from jaxgpt.errors import UsageError
 
 FRAGILE = ("checkpoints", "index", "work")  # subfolders of a run or a prepared folder, in which a new file is harm
-
-
-# ---- Locks
-
-
-class Lock:
-    """A folder's file .lock, held until `release`, or until the process ends, however it ends. It names its holder.
-
-    Raises:
-      OSError: it can't be written.
-      RetryableError: another process holds it.
-    """
-
-    def __init__(self, folder: Path):
-        self._path = folder / ".lock"
-        self._file = self._path.open("a+", encoding="utf-8", errors="replace")
-        with contextlib.ExitStack() as cleanup:
-            cleanup.push(self._file)
-            if fcntl:
-                self._require_free(folder)
-            cleanup.pop_all()
-        self._file.seek(0)
-        self._before = self._file.read(), os.fstat(self._file.fileno())
-        self._write(f"process {os.getpid()} on {socket.gethostname()}\n")
-
-    def _require_free(self, folder: Path) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip()
-            raise RetryableError(
-                f"{folder}: in use by another command ({holder}); wait for it or use another folder"
-            ) from None
-
-    def _write(self, text: str) -> None:
-        self._file.truncate(0)
-        self._file.write(text)
-        self._file.flush()
-
-    def is_at(self, folder: Path) -> bool:
-        """Whether this is still the lock of the folder of that name."""
-        return is_same_file(self._file.fileno(), folder / ".lock")
-
-    def release(self, restore: bool = False) -> None:
-        """Let go of it; `restore`: as if it had never been held."""
-        if restore:
-            text, status = self._before
-            with contextlib.suppress(OSError):
-                self._write(text)
-                os.utime(self._path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        self._file.close()
-
-
-@contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Make a folder, and hold its lock."""
-    with report_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = Lock(folder)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def is_same_file(file: int, path: Path) -> bool:

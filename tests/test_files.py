@@ -1,25 +1,13 @@
 """What commands write: refusals that leave no trace, outputs that are inputs, and files that are whole."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from jaxgpt.errors import UsageError
-from jaxgpt.files import hold, new_folder, require_empty, require_separate, require_writable, write_whole
+from jaxgpt.files import new_folder, require_empty, require_separate, require_writable, write_whole
 from tests.support.trees import snapshot
-
-
-def test_a_folder_is_made_and_held(tmp_path):
-    code = "import sys; from pathlib import Path; from jaxgpt.files import hold\n"
-    code += "with hold(Path(sys.argv[1])): print('held')"
-    with hold(tmp_path / "new" / "out"):
-        done = subprocess.run([sys.executable, "-c", code, tmp_path / "new" / "out"], capture_output=True, text=True)
-        assert f"process {os.getpid()} on " in done.stderr and done.stdout == ""
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "new" / "out"], capture_output=True, text=True)
-    assert done.stdout == "held\n"
 
 
 def test_a_file_to_be_written_is_tried_without_a_trace(tmp_path):

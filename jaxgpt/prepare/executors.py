@@ -27,12 +27,12 @@ from loguru import logger
 from jaxgpt import signals
 from jaxgpt.console import note, plural
 from jaxgpt.errors import JaxgptError, RetryableError, UsageError
+from jaxgpt.locks import try_lock
 
 try:
-    import fcntl
     import resource
-except ImportError:  # Windows, as in files.py
-    fcntl = resource = None
+except ImportError:  # Windows has no such limits
+    resource = None
 
 ROOT = Path(__file__).parents[2]
 POLL_SECONDS = 0.5
@@ -147,13 +147,11 @@ def _make_pool(workers: int, lock: Path) -> tuple[ProcessPoolExecutor | None, Co
 def wait_for_workers(lock: Path) -> None:
     """Wait until no worker holds the lock: after kill -9 of their parent they end within a moment."""
     with lock.open("a") as file:
-        for _ in range(round(30 / POLL_SECONDS) if fcntl else 0):
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for _ in range(round(30 / POLL_SECONDS)):
+            if try_lock(file):
                 return
             time.sleep(POLL_SECONDS)
-        if fcntl:
-            raise RetryableError(f"{lock}: workers of an earlier start are still running; wait for them, or end them")
+    raise RetryableError(f"{lock}: workers of an earlier start are still running; wait for them, or end them")
 
 
 def _raise_open_file_limit() -> None:
@@ -167,12 +165,13 @@ def _worker(alive: Connection, lock: Path) -> None:
     """Set up a worker: it leaves Ctrl-C to its parent, and ends when its parent ends, however that happens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _raise_open_file_limit()
-    lock_file = os.open(lock, os.O_WRONLY)  # to the end of the process
-    if fcntl:
-        fcntl.flock(lock_file, fcntl.LOCK_SH)
+    lock_file = open(lock, "rb")  # noqa: SIM115 -- open, and locked, to the end of the process
+    with contextlib.suppress(UsageError):  # too few locks: the folder's own was granted
+        if not try_lock(lock_file, shared=True):
+            os._exit(1)  # the next start is there: this one's parent is gone
 
     def watch() -> None:
-        with contextlib.suppress(EOFError, OSError):
+        with lock_file, contextlib.suppress(EOFError, OSError):
             alive.recv()
         os._exit(1)
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxgpt.console import plural
 from jaxgpt.data import shards
 from jaxgpt.errors import DataError, UsageError
-from jaxgpt.files import hold
+from jaxgpt.locks import hold
 from jaxgpt.prepare import (
     canaries,
     decontaminate,

@@ -13,7 +13,8 @@ from typing import Any
 
 from jaxgpt.console import say
 from jaxgpt.errors import RetryableError, UsageError
-from jaxgpt.files import Lock, new_file, report_write_errors, require_folder, try_read_json
+from jaxgpt.files import new_file, report_write_errors, require_folder, try_read_json
+from jaxgpt.locks import Lock
 
 PARTS = ("config.json", "log.jsonl", "checkpoints", "profile")  # what a run writes
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has

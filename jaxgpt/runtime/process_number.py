@@ -8,12 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from jaxgpt.errors import RetryableError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks: there, it is not noticed
-    fcntl = None
+from jaxgpt.errors import RetryableError, UsageError
+from jaxgpt.locks import try_lock
 
 POLL_S = 0.5
 REMEDY = "start all of them again, each with its own --process-id"
@@ -38,15 +34,11 @@ def claim(out: Path, id: int, leave: Callable[[RetryableError], None]) -> Iterat
         yield
         return
     before = _last_change(marker)
-    try:
-        if fcntl:
-            fcntl.flock(_held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _held.pop().close()
-        marker.touch()
-        raise RetryableError(f"--process-id {id}: another process of this run has that number; {REMEDY}") from None
-    except OSError:  # a file system without locks
-        pass
+    with contextlib.suppress(UsageError):  # no locks there: reported later, where the folder's is needed
+        if not try_lock(_held[-1]):
+            _held.pop().close()
+            marker.touch()
+            raise RetryableError(f"--process-id {id}: another process of this run has that number; {REMEDY}")
     left = threading.Event()
 
     def watch() -> None:

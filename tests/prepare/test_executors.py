@@ -1,4 +1,5 @@
 import _multiprocessing
+import fcntl
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from jaxgpt.errors import JaxgptError, RetryableError, UsageError
 from jaxgpt.prepare import executors
+from tests.support import nfs
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,8 +89,9 @@ def test_a_killed_worker_is_reported(tmp_path, lock):
         run([Act(tmp_path, "die")], 2, tmp_path / "logs", lambda done: None)
 
 
-def test_workers_end_with_their_parent_and_the_next_start_waits_for_them(tmp_path, lock):
-    """kill -9 of the parent alone; its workers would write for ever."""
+def test_workers_end_with_their_parent_and_the_next_start_waits_for_them(tmp_path, lock, monkeypatch):
+    """kill -9 of the parent alone; its workers would write for ever. Of all locks, NFS's are the strictest."""
+    monkeypatch.setattr(fcntl, "flock", nfs.flock)
     code = f"""
         from pathlib import Path
         from jaxgpt.prepare import executors
@@ -100,7 +103,8 @@ def test_workers_end_with_their_parent_and_the_next_start_waits_for_them(tmp_pat
     """
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(code))
-    parent = subprocess.Popen([sys.executable, script], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    path = os.pathsep.join(map(str, (nfs.folder(tmp_path / "nfs"), ROOT)))
+    parent = subprocess.Popen([sys.executable, script], env=os.environ | {"PYTHONPATH": path})
     try:
         files = [tmp_path / f"{rank}.txt" for rank in range(2)]
         until = time.monotonic() + 60

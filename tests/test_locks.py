@@ -1,0 +1,65 @@
+import contextlib
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jaxgpt.errors import UsageError
+from jaxgpt.locks import hold, try_lock
+from jaxgpt.prepare.executors import wait_for_workers
+from jaxgpt.runs.folder import RunLock
+from jaxgpt.runtime import process_number
+from tests.support import nfs
+
+
+@pytest.mark.parametrize("flock", [fcntl.flock, nfs.flock], ids=["local", "nfs"])
+def test_a_folder_is_made_and_held(tmp_path, monkeypatch, flock):
+    monkeypatch.setattr(fcntl, "flock", flock)
+    code = "import fcntl, sys; from pathlib import Path; from jaxgpt.locks import hold; from tests.support import nfs\n"
+    code += f"fcntl.flock = {'nfs' if flock is nfs.flock else 'fcntl'}.flock\n"
+    code += "with hold(Path(sys.argv[1])): print('held')"
+    with hold(tmp_path / "new" / "out"):
+        done = subprocess.run([sys.executable, "-c", code, tmp_path / "new" / "out"], capture_output=True, text=True)
+        assert f"process {os.getpid()} on " in done.stderr and done.stdout == ""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "new" / "out"], capture_output=True, text=True)
+    assert done.stdout == "held\n"
+
+
+@pytest.fixture
+def lock(tmp_path):
+    (tmp_path / "lock").touch()
+    return tmp_path / "lock"
+
+
+@pytest.mark.parametrize("flock", [fcntl.flock, nfs.flock], ids=["local", "nfs"])
+@pytest.mark.parametrize("shared", [(False, False), (False, True), (True, False), (True, True)], ids=str)
+def test_shared_locks_exclude_exclusive_ones_alone(lock, monkeypatch, flock, shared):
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with contextlib.ExitStack() as stack:
+        first, second = (stack.enter_context(lock.open("rb" if each else "ab")) for each in shared)
+        assert try_lock(first, shared[0]) and try_lock(second, shared[1]) is all(shared)
+        first.close()
+        assert try_lock(second, shared[1])
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_one_line(tmp_path, lock, monkeypatch, number):
+    def flock(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    uses = {
+        tmp_path / "prepared" / ".lock": lambda: hold(tmp_path / "prepared").__enter__(),
+        tmp_path / "run" / ".lock": RunLock(tmp_path / "run").make,
+        lock: lambda: wait_for_workers(lock),
+    }
+    for path, use in uses.items():
+        with pytest.raises(UsageError) as caught:
+            use()
+        message = f"{path} can't be locked ({os.strerror(number)}); mount its file system with locks (Lustre: -o flock)"
+        assert str(caught.value) == message + ", or choose a folder on another"
+    with process_number.claim(tmp_path / "run", 0, pytest.fail):  # what makes the run's lock next says it
+        process_number._held.pop().close()
