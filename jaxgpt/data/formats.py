@@ -78,8 +78,13 @@ def _recognize(
 
 
 def rename_fields(record: dict[str, Any], renamed: dict[str, str]) -> dict[str, Any]:
-    """The record with our names for its fields: `renamed`, and "text" for " Text" too, unless it has both."""
+    """The record with our names for its fields: `renamed`, and "text" for " Text" too, unless it has both.
+
+    "labels", as models of `transformers` call it, is the "label" of a record that has none.
+    """
     tidy = {name.strip().lower(): value for name, value in record.items()} | record
+    if "labels" in tidy:
+        tidy.setdefault("label", tidy["labels"])
     renamed_record = {name: value for name, value in tidy.items() if name not in renamed}
     for field, name in renamed.items():
         if (name := find_name(name, record)) is not None:

@@ -33,6 +33,11 @@ def parse_label(where: str, record: dict[str, Any]) -> str:
         return str(label).lower()
     if isinstance(label, int) or (isinstance(label, float) and label.is_integer()):
         return str(int(label))
+    if not isinstance(label, str):
+        raise DataError(
+            f"{where}: 'label' is {label!r:.40}, and must be a text, a whole number, true or false: one class; "
+            "write it as one, or remove the field from all lines to learn the texts alone"
+        )
     return require_text(where, record, "label").strip()
 
 

@@ -236,6 +236,24 @@ def test_json_lines_of_texts_alone_are_a_text(tmp_path, write):
         load(config(tmp_path, val=write("a.parquet", "PAR1")))
 
 
+def test_labels_are_the_labels_of_texts(tmp_path, write):
+    """As `transformers` calls them; a list of them is not one, and no text to learn either."""
+    records = [{"text": "good", "label": 1}, {"text": "bad", "label": 0}]
+    plural = [{"text": each["text"], "labels": each["label"]} for each in records]
+    singular, *others = (
+        load(config(tmp_path, data=write(name, content)))[0]
+        for name, content in (("a.jsonl", records), ("b.jsonl", plural), ("c.csv", "text, Labels\ngood,1\nbad,0\n"))
+    )
+    assert singular.kind == "labels" and singular.labels == ("0", "1")
+    assert [(each.kind, each.fingerprint) for each in others] == [("labels", singular.fingerprint)] * 2
+    both = open_data(write("d.jsonl", [each | {"labels": "x"} for each in records]), 2, 2)
+    assert both.labels == singular.labels
+    with pytest.raises(
+        DataError, match=r"line 1: 'label' is \['bug'\], and must be a text, .* to learn the texts alone"
+    ):
+        load(config(tmp_path, data=write("e.jsonl", [{"text": "x", "labels": ["bug"]}])))
+
+
 def test_examples_want_examples_beside_them(tmp_path):
     flags = config(tmp_path)
     (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 5)

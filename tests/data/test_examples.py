@@ -138,7 +138,7 @@ def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write
         ("a.jsonl", '{"text": 7, "label": 0}\n{"text": "x", "label": 1}', ", line 1: 'text' is 7, and must be a text"),
         ("a.jsonl", '{"text": "x", "label": []}', ", line 1: 'label' is [], and must be a text"),
         ("a.jsonl", '{"text": "x", "label": 1e999}', ", line 1: 'label' is inf, and must be a text"),
-        ("a.jsonl", '{"text": "x", "label": 0.5}', ", line 1: 'label' is 0.5, and must be a text"),
+        ("a.jsonl", '{"text": "x", "label": 0.5}', ", line 1: 'label' is 0.5, and must be a text, a whole"),
         ("a.jsonl", '{"text": "x", "label": null}', ", line 1: 'label' is None, and must be a text"),
         ("a.jsonl", '{"text": "x", "label": "a"}\n{"text": "y", "label": "a"}', ": all labels are 'a'; give texts"),
         ("a.jsonl", '{"text": "x", "label": 0}\nx', ", line 2: not JSON (Expecting value, column 1); mend or remove"),
