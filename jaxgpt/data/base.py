@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 Batch = dict[str, np.ndarray]  # int32 arrays by name; the first axis of each is the sequences
-Segments = list[tuple[str, bool]]  # the pieces of an example's text, and whether each is learned
+# The pieces of an example's text, and whether each is learned; None: an answer that is not, but ends in <|endoftext|>.
+Segments = list[tuple[str, bool | None]]
 
 
 def all_rows() -> slice:

@@ -44,26 +44,31 @@ def parse_conversation(where: str, record: dict[str, Any], field: str = "message
 
     The contents stay as they are, and those of the assistant are learned. A space separates one from the colon unless
     it begins with whitespace: an answer that the model writes, with its space, is the same text as a message again.
-    An empty message of the system is left out.
+    An empty message of the system is left out. Two other fields count: ShareGPT's "system" of the record is the first
+    message, and OpenAI's "weight" of an answer, if it is 0, keeps it from being learned.
     """
     messages = record[field]
     if not isinstance(messages, list) or not messages:
         raise DataError(f"{where}: {field!r} must be a list of {{'role', 'content'}} or {{'from', 'value'}}")
+    if has_system := record.get("system") is not None:
+        messages = [{"role": "system", "content": require_text(where, record, "system", may_be_empty=True)}, *messages]
     segments: Segments = []
     text = ""  # since the last answer
-    for number, message in enumerate(messages, 1):
-        role, content = _parse_message(f"{where}, message {number}", message)
+    for number, message in enumerate(messages, 1 - has_system):
+        at = f"{where}, message {number}"
+        role, content = _parse_message(at, message)
         if role == "system" and not content:
             continue
         text += "\n\n" * bool(segments or text) + f"{role.capitalize()}:"
         content = ("" if content[:1] in " \t\r\n" else " ") + content
         if role == "assistant":
-            segments += [(text, False), (content, True)]
+            segments += [(text, False), (content, _is_learned(at, message))]
             text = ""
         else:
             text += content
-    if not segments:
-        raise DataError(f"{where}: no message of the assistant, and only those are learned; remove the line")
+    if not any(is_learned for _, is_learned in segments):
+        what = "every message of the assistant has the weight 0" if segments else "no message of the assistant"
+        raise DataError(f"{where}: {what}, and only those are learned; remove the line")
     return [*segments, (text, False)]
 
 
@@ -82,6 +87,14 @@ def _parse_message(where: str, message: Any) -> tuple[str, str]:
             raise DataError(f"{where}: {content!r} has a part without a 'text', and only texts are read; remove it")
         return ROLES[message[role]], "".join(part["text"] for part in parts)
     return ROLES[message[role]], require_text(where, message, content, may_be_empty=True)
+
+
+def _is_learned(where: str, message: dict[str, Any]) -> bool | None:
+    """True, or None if the answer's weight is 0: base.Segments has that."""
+    weight = message.get("weight")
+    if weight not in (None, 0, 1):
+        raise DataError(f"{where}: 'weight' is {weight!r:.40}, and must be 0 or 1; correct it, or remove it")
+    return None if weight == 0 else True
 
 
 def _kind(field: str) -> ExampleKind:

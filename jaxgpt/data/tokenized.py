@@ -130,7 +130,7 @@ def _encode_in_threads(examples: Iterator[Example]) -> Iterator[tuple[list[Examp
 
 
 def encode_segments(segments: Segments) -> TokenizedSegments:
-    """The tokens of each segment. One that is learned ends in <|endoftext|>, which is learned too.
+    """The tokens of each segment. An answer ends in <|endoftext|>, which is learned if it is.
 
     Where nothing comes before the first of these, <|endoftext|> does, as it comes before every document of a text.
     """
@@ -138,9 +138,9 @@ def encode_segments(segments: Segments) -> TokenizedSegments:
     tokenized: TokenizedSegments = []
     for text, is_learned in segments:
         ids = encode(text)
-        if is_learned:
+        if is_learned is not False:
             ids = np.append(ids, end)
             if not any(len(before) for before, _ in tokenized):
                 tokenized.append((end, False))
-        tokenized.append((ids, is_learned))
+        tokenized.append((ids, bool(is_learned)))
     return tokenized

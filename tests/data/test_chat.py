@@ -5,7 +5,7 @@ import pytest
 from jaxgpt.data import examples
 from jaxgpt.data.chat import CHAT_TEMPLATE, parse_conversation
 from jaxgpt.data.tokenized import encode_segments
-from jaxgpt.data.tokenizer import hugging_face_files
+from jaxgpt.data.tokenizer import gpt2, hugging_face_files
 from jaxgpt.errors import DataError
 from tests.support import golden
 
@@ -70,6 +70,36 @@ def test_messages_of_any_common_form_are_the_same_text():
         assert parse_conversation("", {"conversations": given}, "conversations") == segments
 
 
+def test_an_answer_of_weight_0_is_read_and_not_learned(write):
+    """As OpenAI's fine-tuning has it: its tokens stay the same, <|endoftext|> included, and only the targets differ."""
+    turns = messages("user Hi!|assistant Hello.|user Bye|assistant Bye!")
+    weights = [[turns[0], turns[1] | {"weight": weight}, *turns[2:]] for weight in (1, None, 0)]
+    loaded = [
+        examples.load(write(f"{i}.jsonl", [{"messages": each}]), B=1, T=32)[0].table
+        for i, each in enumerate([turns, *weights])
+    ]
+    tokens, *others = (table["tokens"].tolist() for table in loaded)
+    assert others == [tokens] * 3
+    plain, one, null, zero = ([i for i in table["targets"][0].tolist() if i >= 0] for table in loaded)
+    answers = [[*gpt2().encode_ordinary(text), gpt2().eot_token] for text in (" Hello.", " Bye!")]
+    assert plain == one == null == answers[0] + answers[1] and zero == answers[1]
+
+
+@pytest.mark.parametrize("field, role, content", [("conversations", "from", "value"), ("messages", "role", "content")])
+def test_a_system_field_is_the_first_message(field, role, content):
+    """As ShareGPT has it; null and "" are none."""
+    turns = [{role: "user", content: "Hi!"}, {role: "assistant", content: "Hello."}]
+    first = {role: "system", content: "Be brief."}
+    assert parse_conversation("", {field: turns, "system": "Be brief."}, field) == parse_conversation(
+        "", {field: [first, *turns]}, field
+    )
+    for nothing in (None, ""):
+        record = {field: turns, "system": nothing}
+        assert parse_conversation("", record, field) == parse_conversation("", {field: turns}, field)
+    with pytest.raises(DataError, match="line 1: 'system' is 3, and must be a text"):
+        parse_conversation("line 1", {field: turns, "system": 3}, field)
+
+
 @pytest.mark.parametrize("content", ["Hello.", " Hello.", "\nHello.", CODE, "", " "])
 def test_an_answer_is_the_same_text_as_a_message_again(content):
     """A model writes what it learned, with the blank, and that may be a message of the next conversation."""
@@ -126,6 +156,8 @@ def test_a_conversation_without_outer_blanks_has_the_tokens_that_it_always_had(w
         ([{"role": "user", "content": [{"type": "image_url"}]}], "message 1: 'content' has a part without a 'text'"),
         ([{"role": "assistant", "content": None, "tool_calls": [{}]}], "message 1: 'tool_calls' are not read; write"),
         ([{"role": "user", "content": 3}], "line 1, message 1: 'content' is 3, and must be a text"),
+        ([{"role": "assistant", "content": "x", "weight": 0.5}], "line 1, message 1: 'weight' is 0.5, and must be 0"),
+        ([{"role": "assistant", "content": "x", "weight": 0}], "line 1: every message of the assistant has the weight"),
         ([{"role": "user", "content": "x"}], "line 1: no message of the assistant, and only those are learned"),
     ],
 )
