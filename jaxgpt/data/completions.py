@@ -26,6 +26,11 @@ ALPACA = (
 
 def parse_completion(where: str, record: dict[str, Any]) -> Segments:
     """{"prompt", "completion"}, of which the completion is learned; either may be empty."""
+    if isinstance(record["prompt"], list) or isinstance(record["completion"], list):
+        join = "jq -c '{messages: (.prompt + .completion)}'"
+        raise DataError(
+            f"{where}: a list of messages, and must be a text; make it a conversation: {join} FILE > NEW.jsonl"
+        )
     prompt, completion = (require_text(where, record, field, may_be_empty=True) for field in ("prompt", "completion"))
     return [(prompt, False), (completion, True)]
 

@@ -89,6 +89,10 @@ GOOD = {"prompt": "a", "completion": "b"}
     [
         ({"prompt": "a"}, "line 2: its fields are 'prompt', and an example has prompt and completion;"),
         ({"prompt": "a", "completion": 3}, "line 2: 'completion' is 3, and must be a text"),
+        (
+            {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]},
+            r"line 2: a list of messages.*: jq -c '\{messages: \(.prompt \+ .completion\)\}' FILE > NEW.jsonl",
+        ),
     ],
 )
 def test_a_bad_record_is_named_by_its_line(write, bad, message):
