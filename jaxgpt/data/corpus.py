@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxgpt.console import program
 from jaxgpt.data.cache import cache_folder, write_atomically
-from jaxgpt.data.documents import BYTE_ORDER_MARK, require_text_format, split_documents
+from jaxgpt.data.documents import BYTE_ORDER_MARK, find_jsonl_command, require_text_format, split_documents
 from jaxgpt.data.records import JSON_LINES, parse_jsonl, require_text
 from jaxgpt.data.shards import HEADER_BYTES, TOKEN, Tokens, header, map_file, open_split
 from jaxgpt.data.tokenizer import END, ENDOFTEXT, VOCAB_SIZE, encode
@@ -65,9 +65,11 @@ def load(data: str = "shakespeare", cache: Path | None = None, split: str = "tra
         return _text_corpus("tiny Shakespeare", gzip.decompress(SHAKESPEARE.read_bytes()), cache)
     if "://" in data:
         prepare = f"{program('prepare')} {shlex.quote(data)} --out data/NAME"
-        raise DataError(f"{data}: not a file; {prepare if data.startswith('hf://') else 'download it'}")
+        examples = f"{prepare}; or, if it has examples: {find_jsonl_command(data)}"
+        raise DataError(f"{data}: not a file; {examples if data.startswith('hf://') else 'download it'}")
     path = Path(data)
     if data and os.path.isdir(path):  # Path.is_dir raises an error for a name that is too long
+        require_text_format(data)
         tokens = open_split(path, split)
         return Corpus(f"{data} ({split})", tokens, tokens.fingerprint)
     try:
@@ -117,7 +119,8 @@ def _require_unprepared(data: str, split: str) -> None:
         command, tokens = f"{program('prepare')} {shlex.quote(data)} --out {out}", out
         if split != "train":  # a prepared folder's validation split would have a hundredth of it
             command, tokens = f"{command} --val 0", f"{out}/train_000000.bin"
-        raise DataError(f"{data}: {problem} tokenize it: {command}; then use --data {tokens}")
+        examples = f"; or, if it has examples: {find_jsonl_command(data)}" * (suffix == ".parquet")
+        raise DataError(f"{data}: {problem} tokenize it: {command}; then use --data {tokens}{examples}")
 
 
 def _tokenize_json_lines(name: str, content: bytes) -> np.ndarray:

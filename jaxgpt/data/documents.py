@@ -1,6 +1,8 @@
 """The documents of a text file, by one rule for training, evaluation and preparation."""
 
 import codecs
+import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -32,6 +34,10 @@ def normalize(text: str) -> str:
 def require_text_format(name: str) -> None:
     """Refuse the formats that nothing here reads and that would be taken for text, with a command that helps."""
     suffix, file = Path(name).suffix.lower(), shlex.quote(name)
+    if suffix != ".parquet" and (command := find_jsonl_command(name)):
+        raise DataError(f"{name}: a table of the library datasets, not a text; make JSONL of it: {command}")
+    if Path(name).is_dir():
+        return
     if suffix == ".pdf":
         raise DataError(f"{name}: a PDF is not a text; convert it first: pdftotext {file}")
     if suffix == ".json":
@@ -42,3 +48,22 @@ def require_text_format(name: str) -> None:
             f"{name}: JSON must have one object a line and a name that ends in .jsonl; {convert} {file}l; "
             "or name it .txt to learn JSON itself"
         )
+
+
+def find_jsonl_command(name: str) -> str:
+    """The command that makes JSONL of what the library datasets reads, an hf:// name too; "" for anything else."""
+    path, suffix, quoted = Path(name), Path(name).suffix.lower(), json.dumps(name, ensure_ascii=False)
+    if name.startswith("hf://"):
+        owner, *rest = name.removeprefix("hf://").split("/")
+        words = [json.dumps(word) for word in ("/".join([owner, *rest[:1]]), *rest[1:])]
+        table = f'load_dataset({", ".join(words)}, split="train")'
+    elif os.path.isfile(path / "dataset_dict.json"):  # by save_to_disk, with a folder for each split
+        table = f'load_from_disk({quoted})["train"]'
+    elif os.path.isfile(path / "state.json") and os.path.isfile(path / "dataset_info.json"):
+        table = f"load_from_disk({quoted})"
+    elif suffix in (".parquet", ".arrow"):
+        table = f"Dataset.{'from_parquet' if suffix == '.parquet' else 'from_file'}({quoted})"
+    else:
+        return ""
+    code = f"import datasets; datasets.{table}.to_json({json.dumps(f'{path.name}.jsonl', ensure_ascii=False)})"
+    return f"python -c {shlex.quote(code)}"

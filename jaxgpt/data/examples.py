@@ -11,6 +11,7 @@ import numpy as np
 from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, ExampleKind, TokenizedExamples, all_rows
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
+from jaxgpt.data.documents import find_jsonl_command
 from jaxgpt.data.formats import KINDS, parse_examples
 from jaxgpt.data.labels import label_names, labelled_kinds, unlabelled_kinds
 from jaxgpt.data.records import JSON_LINES, LineErrors, read_content
@@ -204,7 +205,9 @@ def read_examples(
 
 def _require_suffix(path: str) -> None:
     if not path.lower().endswith(SUFFIXES):
-        raise DataError(f'{path}: not a file of examples; give a .jsonl, .csv or .tsv of "text" and "label"')
+        command = find_jsonl_command(path)
+        convert = f"; make it JSONL: {command}" if command else ""
+        raise DataError(f'{path}: not a file of examples; give a .jsonl, .csv or .tsv of "text" and "label"{convert}')
 
 
 def _split(path: str, examples: TokenizedExamples, fraction: float) -> list[TokenizedExamples]:

@@ -92,6 +92,7 @@ def _units(name: str, patterns: tuple[str, ...]) -> Iterator[Unit]:
         return
     path = Path(name)
     if path.is_dir():
+        require_text_format(name)
         files = sorted(_list_files(path, patterns))
         chosen = [file for file in files if _matches(file, patterns)]
         if unreadable := [file for file in chosen if not file.is_file()]:

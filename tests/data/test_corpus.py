@@ -168,7 +168,15 @@ def test_another_format_is_refused_with_the_command_that_helps(tmp_path, name, s
 
 
 @pytest.mark.parametrize(
-    "name, remedy", [("hf://a/b", "prepare hf://a/b --out data/NAME"), ("https://a/b", "download it")]
+    "name, remedy",
+    [
+        (
+            "hf://a/b",
+            "prepare hf://a/b --out data/NAME; or, if it has examples: python -c 'import datasets; datasets."
+            'load_dataset\\("a/b", split="train"\\).to_json\\("b.jsonl"\\)\'',
+        ),
+        ("https://a/b", "download it"),
+    ],
 )
 def test_an_address_is_no_file(name, remedy):
     with pytest.raises(DataError, match=f"^{name}: not a file; .*{remedy}$"):
