@@ -7,12 +7,14 @@ import io
 import os
 import sys
 import threading
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from jaxgpt.errors import JaxgptError, RetryableError
 
+JOINERS = "\u200c\u200d"  # which letters of Persian and Hindi, and emoji, need between them
 OUT_OF_MEMORY = "out of memory; give it more, or raise the limit (ulimit -v)"
 
 
@@ -87,12 +89,33 @@ codecs.register_error("replace_with_note", _replace_with_note)
 
 def say(label: str, text: str) -> None:
     """Print a line of a run's output: its label, and its text."""
-    print(f"{label:<9} {text}", flush=True)
+    print(f"{escape(label):<9} {escape(text)}", flush=True)
 
 
 def note(text: str) -> None:
     """Print a remark on stderr, since stdout has only the result."""
-    print("note:", text, file=sys.stderr, flush=True)
+    print("note:", escape(text), file=sys.stderr, flush=True)
+
+
+def escape(text: str, keep: str = "") -> str:
+    """The text with escapes, such as \\x1b, for what a terminal would act on or can't show; letters and blanks stay.
+
+    What this package prints of names, fields and texts passes through here, so that no one who wrote these can move the
+    cursor, hide words or end a line.
+
+    Args:
+      keep: characters that stay, such as newlines.
+    """
+    return "".join(each if _is_harmless(each, keep) else ascii(each)[1:-1] for each in text)
+
+
+def _is_harmless(character: str, keep: str) -> bool:
+    return character.isprintable() or character in keep + JOINERS or unicodedata.category(character) == "Zs"
+
+
+def escape_for_terminal(text: str) -> str:
+    """A model's text as stdout gets it: to a terminal with escapes but for newlines and tabs, elsewhere as it is."""
+    return escape(text, keep="\n\t") if sys.stdout.isatty() else text
 
 
 def plural(number: float, noun: str, nouns: str = "") -> str:
@@ -101,7 +124,7 @@ def plural(number: float, noun: str, nouns: str = "") -> str:
 
 
 def _print_error(message: str, exit_code: int) -> int:
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    print("error:", escape(" ".join(message.split())), file=sys.stderr)
     return exit_code
 
 

@@ -16,6 +16,28 @@ def test_a_report_is_on_stdout_and_a_remark_on_stderr(capsys):
     assert capsys.readouterr() == ("saved     out.json\ndocuments 3\n", "note: it was cut\n")
 
 
+def test_what_a_terminal_would_act_on_is_escaped(capsys):
+    acted_on = [*range(32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
+    for character in map(chr, [*acted_on, 0xAD, 0xFEFF, 0xDC9B]):
+        escaped = repr(character)[1:-1]
+        assert console.escape(f"a{character}b") == f"a{escaped}b" and escaped.isascii() and "\\" in escaped
+        assert console.escape(character, keep=character) == character
+    kept = "\u00ef \u65e5\u3000\u672c 10\u202f000\u00a0\u20ac \u06cc\u200c\u0634 \U0001f468\u200d\U0001f469\ufe0f \\x1b"
+    assert console.escape(kept) == kept
+    console.say("a\x1b", "b\n\x9b1m")
+    console.note("c\r\u202e")
+    assert console.run(raising(DataError("d\x1b[31m\n\x07")), []) == 3
+    said, noted = capsys.readouterr()
+    assert said == "a\\x1b     b\\n\\x9b1m\n" and noted == "note: c\\r\\u202e\nerror: d\\x1b[31m \\x07\n"
+
+
+def test_a_models_text_is_escaped_for_a_terminal_alone(monkeypatch):
+    text = "a\tb\r\n\x1b[2J"
+    for is_terminal, shown in ((True, "a\tb\\r\n\\x1b[2J"), (False, text)):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        assert console.escape_for_terminal(text) == shown
+
+
 def test_a_number_agrees_with_its_noun():
     assert [console.plural(n, "step") for n in (0, 1, 2000, 1.5)] == ["0 steps", "1 step", "2,000 steps", "1.5 steps"]
     assert console.plural(1.0, "batch", "batches") == "1 batch"
@@ -38,13 +60,14 @@ def test_a_command_is_named_as_the_program_was_started(script, command, said, mo
     assert console.program(command) == said
 
 
+def raising(error):
+    def main(_):
+        raise error
+
+    return main
+
+
 def test_errors_become_a_line_and_an_exit_code(capsys):
-    def raising(error):
-        def main(_):
-            raise error
-
-        return main
-
     assert console.run(raising(DataError("a.txt: two\n  lines")), []) == 3
     assert capsys.readouterr() == ("", "error: a.txt: two lines\n")
     assert console.run(raising(OSError(28, "No space left on device", "log.jsonl")), []) == 1

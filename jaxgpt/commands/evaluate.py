@@ -280,10 +280,11 @@ def print_confusion(table: list[list[int]], labels: Sequence[str]) -> None:
     """Print a confusion matrix: a row for each true label."""
     if len(labels) > MAX_LABELS_SHOWN:
         return console.say("confusion", f"the table of {len(labels)} labels is too wide for a page; --json has it")
-    columns = (rich.table.Column(rich.text.Text(label), justify="right") for label in labels)  # a text: no markup
+    names = [rich.text.Text(console.escape(label)) for label in labels]  # a text: no markup
+    columns = (rich.table.Column(name, justify="right") for name in names)
     grid = rich.table.Table("truth \\ predicted", *columns)
-    for label, counts in zip(labels, table, strict=True):
-        grid.add_row(rich.text.Text(label), *(f"{count:,}" for count in counts))
+    for name, counts in zip(names, table, strict=True):
+        grid.add_row(name, *(f"{count:,}" for count in counts))
     rich.console.Console(width=None if sys.stdout.isatty() else 2000).print(grid)
 
 
@@ -322,7 +323,7 @@ def print_tasks(results: dict[str, Any]) -> None:
             if not filtered or metric.endswith("_stderr") or not isinstance(value, int | float):
                 continue
             error = values.get(f"{metric}_stderr,{filtered}")
-            table.add_row(
+            cells = (
                 task,
                 str(results["versions"].get(task, "")),
                 str(results["n-shot"].get(task, "")),
@@ -331,6 +332,7 @@ def print_tasks(results: dict[str, Any]) -> None:
                 f"{value:.4f}",
                 f"{error:.4f}" if isinstance(error, float) else "",
             )
+            table.add_row(*(rich.text.Text(console.escape(cell)) for cell in cells))
     print_table(table)
 
 

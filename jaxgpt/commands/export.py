@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from jaxgpt.commands.flags import parse, positional
+from jaxgpt.console import say
 from jaxgpt.data.chat import CHAT_TEMPLATE
 from jaxgpt.data.tokenizer import TEMPLATE, hugging_face_files
 from jaxgpt.errors import CheckpointError
@@ -43,12 +44,12 @@ def main(argv: Sequence[str]) -> int:
     with device.memory_errors("it takes the memory of the model twice"):
         save_hf(with_n_heads(load(source), 1), config.folder, source.labels, others)
     which = config.run if source.step else f"the newest checkpoint of {config.run}"
-    print(f"exported  {config.folder}, from {which}")
+    say("exported", f"{config.folder}, from {which}")
     if (n := source.config.predict_tokens) > 1:
-        print(f"note      the head of the next token; GPT-2 has none for the other {n - 1} that the run predicts")
+        say("note", f"the head of the next token; GPT-2 has none for the other {n - 1} that the run predicts")
     if source.labels:
-        print(f"use it    transformers.pipeline('text-classification', {str(config.folder)!r}, truncation=True)")
+        say("use it", f"transformers.pipeline('text-classification', {str(config.folder)!r}, truncation=True)")
     else:
         messages = "([{'role': 'user', 'content': 'Hi!'}])" if source.is_chat else ""
-        print(f"use it    transformers.pipeline('text-generation', {str(config.folder)!r}){messages}")
+        say("use it", f"transformers.pipeline('text-generation', {str(config.folder)!r}){messages}")
     return 0

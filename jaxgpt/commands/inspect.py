@@ -13,13 +13,13 @@ import rich.table
 import rich.text
 
 from jaxgpt.commands.flags import parse, positional
-from jaxgpt.console import plural
+from jaxgpt.console import escape, plural, say
 from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.files import require_separate, require_writable, write_whole
 from jaxgpt.prepare.html import render_report, require_matplotlib
-from jaxgpt.prepare.statistics import SplitStatistics, compute_statistics, escape_unprintable, excerpt
+from jaxgpt.prepare.statistics import SplitStatistics, compute_statistics, excerpt
 
 REPORT, DROPPED, PAGE = "report.json", "dropped.jsonl", "report.html"
 FREQUENT, DOCUMENTS = 20, 5  # numbers of tokens and documents shown
@@ -85,9 +85,9 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
     terminal.print(f"{plural(len(documents), 'document')} of train, drawn with seed {seed}:")
     for text, cut in documents:
         terminal.rule()
-        terminal.print(rich.text.Text(escape_unprintable(text) + (" [...]" if cut else "")))
+        terminal.print(rich.text.Text(escape(text, keep="\n") + (" [...]" if cut else "")))
     write_whole(html, render_report(str(folder), tables, documents, statistics, report))
-    terminal.print(f"saved     {html}", markup=False, highlight=False)
+    say("saved", str(html))
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def find_examples(path: Path) -> dict[tuple[str, str], str]:
 
 def new_table(title: str, *columns: str) -> rich.table.Table:
     """An empty table; all columns but the first have numbers."""
-    table = rich.table.Table(title=rich.text.Text(title), title_justify="left")
+    table = rich.table.Table(title=rich.text.Text(escape(title)), title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", overflow="fold")
     return table
@@ -156,7 +156,7 @@ def new_table(title: str, *columns: str) -> rich.table.Table:
 
 def add_row(table: rich.table.Table, *cells: str | int) -> None:
     """Add a row; texts are taken literally, without rich's markup."""
-    texts = (f"{cell:,}" if isinstance(cell, int) else escape_unprintable(cell) for cell in cells)
+    texts = (f"{cell:,}" if isinstance(cell, int) else escape(cell) for cell in cells)
     table.add_row(*map(rich.text.Text, texts))
 
 

@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
             for line in lines
         )
         if config.out is None:
-            sys.stdout.writelines(answers)
+            sys.stdout.writelines(map(console.escape_for_terminal, answers))
         else:
             content = "".join(answers)  # a failure leaves no file
     if config.out:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from jaxgpt.commands.flags import parse, positional
-from jaxgpt.console import note
+from jaxgpt.console import escape, note
 from jaxgpt.data.base import Batch
 from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.datasets import training_text
@@ -231,7 +231,8 @@ def print_sequences(tokens: np.ndarray, losses: np.ndarray, starts: list[tuple[s
     """
     B, several = len(losses), len({name for name, _ in starts}) > 1
     for i, (name, start) in enumerate(starts):
-        text, origin = gpt2().decode(tokens[i].tolist()), f", from {name}" * several
-        print(f"--- sequence {i + 1} of {B}{origin}, loss {losses[i].mean():.4f}", *text.split("\n"), sep="\n| ")
+        lines, origin = gpt2().decode(tokens[i].tolist()).split("\n"), f", from {escape(name)}" * several
+        title = f"--- sequence {i + 1} of {B}{origin}, loss {losses[i].mean():.4f}"
+        print(title, *(escape(line, keep="\t") for line in lines), sep="\n| ")
         for t, (token, loss) in enumerate(zip(tokens[i, 1:].tolist(), losses[i], strict=True), 1):
             print(f"{start + t:>12} {loss:9.4f} {token:>6}  {gpt2().decode([token])!r}")

@@ -133,17 +133,18 @@ def print_texts(prompt: str, chunks: "Iterator[Chunk]", n: int) -> "tuple[int, C
     new, chunk = 0, None
     decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in range(n)]
     hidden = [[prompt] for _ in range(n - 1)]
-    print(prompt, end="", flush=True)
+    shown = console.escape_for_terminal
+    print(shown(prompt), end="", flush=True)
     for chunk in chunks:
         texts = [decoder.decode(gpt2().decode_bytes(ids)) for decoder, ids in zip(decoders, chunk.tokens, strict=True)]
         new += sum(map(len, chunk.tokens))
-        print(texts[0], end="", flush=True)
+        print(shown(texts[0]), end="", flush=True)
         for parts, text in zip(hidden, texts[1:], strict=True):
             parts.append(text)
     ends = [decoder.decode(b"", final=True) for decoder in decoders]
-    print(ends[0])
+    print(shown(ends[0]))
     for parts, end in zip(hidden, ends[1:], strict=True):
-        print("-" * 80, "".join(parts) + end, sep="\n")
+        print("-" * 80, shown("".join(parts) + end), sep="\n")
     return new, chunk
 
 

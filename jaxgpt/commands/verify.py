@@ -75,18 +75,16 @@ def check_checkpoints(run: Path, flags: TrainConfig) -> int:
     corrupt = 0
     with Checkpoints(run / "checkpoints") as checkpoints:
         if not checkpoints.steps():
-            print(f"none      {run}/checkpoints has no checkpoint yet")
+            console.say("none", f"{run}/checkpoints has no checkpoint yet")
         for step in checkpoints.steps():
             try:
                 progress = checkpoints.progress(step)
                 state = checkpoints.restore(step, target)
                 arrays = len(jax.tree.leaves(state))
-                print(
-                    f"ok        {run}/checkpoints/{step}: {arrays} arrays, position {progress.position:,}", flush=True
-                )
+                console.say("ok", f"{run}/checkpoints/{step}: {arrays} arrays, position {progress.position:,}")
             except CorruptError as error:
                 corrupt += 1
-                print(f"corrupt   {error}", flush=True)
+                console.say("corrupt", str(error))
     return corrupt
 
 
@@ -102,12 +100,12 @@ def prove_resume(flags: TrainConfig, k: int, folder: Path) -> None:
     difference = find_difference(whole, parts, 2 * k)
     if difference:
         raise NumericsError(f"{k} + {k} steps are not {2 * k} steps: {difference}; on a GPU try --deterministic")
-    print(f"resume    {k} + {k} steps in two processes = {2 * k} steps in one: every row and array, bit for bit")
+    console.say("resume", f"{k} + {k} steps in two processes = {2 * k} steps in one: every row and array, bit for bit")
 
 
 def run_training(flags: TrainConfig) -> None:
     words = shlex.split(resume_command(flags).removeprefix(console.program("train")))
-    print(f"training  {flags.run.steps} steps in {flags.run.out}", flush=True)
+    console.say("training", f"{flags.run.steps} steps in {flags.run.out}")
     command = [sys.executable, "-m", "jaxgpt", "train", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with signals.before_exit(functools.partial(end_process, process)), process:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import rich.table
 
+from jaxgpt.console import escape
 from jaxgpt.errors import UsageError
-from jaxgpt.prepare.statistics import SplitStatistics, escape_unprintable
+from jaxgpt.prepare.statistics import SplitStatistics
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -87,7 +88,7 @@ def plot_bars(numbers: dict[str, int]) -> str:
     figure, axes = _figure(0.8 + 0.28 * len(numbers))
     drawn = axes.barh(range(len(numbers)), list(numbers.values()))
     axes.bar_label(drawn, [f"{number:,}" for number in numbers.values()], padding=3)
-    axes.set_yticks(range(len(numbers)), [escape_unprintable(name) for name in numbers], parse_math=False)
+    axes.set_yticks(range(len(numbers)), [escape(name) for name in numbers], parse_math=False)
     axes.invert_yaxis()
     axes.margins(x=0.15)
     return _svg(figure)
@@ -121,4 +122,4 @@ def _table(table: rich.table.Table) -> str:
 
 
 def _escape(text: str) -> str:
-    return html.escape(escape_unprintable(text))
+    return html.escape(escape(text, keep="\n"))

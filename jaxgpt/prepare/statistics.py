@@ -102,8 +102,3 @@ def excerpt(tokens: Tokens, start: int, characters: int = CHARACTERS) -> tuple[s
     ends = np.flatnonzero(ids == gpt2().eot_token)
     text = gpt2().decode(ids[: ends[0]].tolist() if len(ends) else ids.tolist())
     return text[:characters], len(text) > characters
-
-
-def escape_unprintable(text: str) -> str:
-    """The text with escapes for characters that a terminal would act on or a page can't show."""
-    return "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)

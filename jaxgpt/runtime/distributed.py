@@ -122,7 +122,7 @@ def distributed_context(process: ProcessInfo, out: Path) -> Iterator[Path]:
         _report_abort_in_one_line(out, process.id, stack.close)
         where = f", which meet at {process.coordinator}" if process.coordinator else ""
         with contextlib.suppress(OSError):  # an output that takes nothing: a process that has joined ends all at once
-            print(f"process   {process.id} of {process.count}{where}; process 0 prints the progress", flush=True)
+            console.say("process", f"{process.id} of {process.count}{where}; process 0 prints the progress")
         if process.id > 0:
             devnull = stack.enter_context(open(os.devnull, "w"))  # noqa: SIM115 -- the stack closes it
             stack.enter_context(contextlib.redirect_stdout(devnull))

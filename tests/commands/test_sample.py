@@ -145,6 +145,16 @@ def test_a_text_that_ends_within_a_character_says_so(monkeypatch):
     assert "".join(terminal.pieces) == "\ufffd\n"
 
 
+def test_what_a_terminal_acts_on_is_escaped_there_alone(monkeypatch):
+    chunks = [Chunk([gpt2().encode("\x1b[2J"), gpt2().encode("\x9b\n")], 0, [])]
+    for is_terminal, texts in ((True, ["\\x1b[2J", "\\x9b\n"]), (False, ["\x1b[2J", "\x9b\n"])):
+        monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+        terminal.isatty = lambda is_terminal=is_terminal: is_terminal
+        sample.print_texts("\x07\t", iter(chunks), 2)
+        prompt = "\\x07\t" if is_terminal else "\x07\t"
+        assert "".join(terminal.pieces) == f"{prompt}{texts[0]}\n{'-' * 80}\n{prompt}{texts[1]}\n"
+
+
 # ---- Wrong input
 
 
