@@ -52,6 +52,7 @@ def fill(folder: Path) -> list[str]:
     files = {
         "evil.txt": f"A text {HOSTILE}\r with \x08 much {HOSTILE} of it.\n" * 99,
         "fields.csv": f'"te{HOSTILE}xt",label\na,b\n',
+        "named.csv": f'text,label\nyes,a\nno,"b{HOSTILE}c"\n',
         "twice.csv": f'"a{HOSTILE}","a{HOSTILE}"\na,b\n',
         "fields.jsonl": json.dumps({f"te{HOSTILE}xt": HOSTILE}) + "\n",
         "value.jsonl": json.dumps({"text": [HOSTILE], "label": HOSTILE}) + "\n",
@@ -66,7 +67,7 @@ def fill(folder: Path) -> list[str]:
         ("kind", text, "config.json", {"data_kind": HOSTILE}),
         ("dtype", text, "config.json", {"dtype": HOSTILE, "mesh": HOSTILE}),
         ("start", text, "config.json", {"init_from": HOSTILE, "data": HOSTILE, "size": HOSTILE}),
-        ("named", labels, "config.json", {"labels": ["a", f"b{HOSTILE}"]}),
+        ("named", labels, "config.json", {"labels": ["a", f"b{HOSTILE}c"]}),
         ("type", base, "config.json", {"model_type": HOSTILE}),
         ("gelu", base, "config.json", {"activation_function": HOSTILE}),
         ("width", base, "config.json", {"n_embd": HOSTILE, "n_head": HOSTILE}),
@@ -165,7 +166,7 @@ sample run{{e}} --prompt {{e}} --n 2 --max-new-tokens 20 --device cpu
 sample tensor{{e}} --prompt a --device cpu
 evaluate run{{e}} --data evil.txt --json result{{e}}.json --device cpu
 evaluate run{{e}} --choices items{{e}}.jsonl --device cpu
-evaluate named{{e}} --data labels{{e}}.csv --device cpu
+evaluate named{{e}} --data named.csv --device cpu
 evaluate labels{{e}} --data labels{{e}}.csv --device cpu
 predict named{{e}} --data labels{{e}}.csv --device cpu
 predict labels{{e}} --data value.jsonl --device cpu
