@@ -39,6 +39,8 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
             # A terminal that is not UTF-8 gets ? for what it lacks; a process that is ended has printed whole lines.
             errors = "replace" if name == "stderr" else "replace_with_note"
             getattr(sys, name).reconfigure(errors=errors, line_buffering=True)
+            if getattr(sys, name).isatty():
+                setattr(sys, name, _open_terminal(getattr(sys, name)))
     try:
         return main(argv)
     except JaxgptError as error:
@@ -63,6 +65,23 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         if not _is_raised_in(error, "jax/_src/config.py"):  # which reads JAX_... variables when JAX is imported
             raise
         return _print_error(f"{error}; correct the environment variable of that name, or unset it", 2)
+
+
+class _Terminal(io.FileIO):
+    """A terminal. What is written when it was closed meanwhile is lost, and no error: a run shall save, and not end."""
+
+    def write(self, content: bytes) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return len(content)
+
+
+def _open_terminal(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    buffer = io.BufferedWriter(_Terminal(stream.fileno(), "w", closefd=False))
+    return io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=True)
 
 
 def _is_raised_in(error: Exception, file: str) -> bool:

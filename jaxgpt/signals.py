@@ -1,4 +1,4 @@
-"""Signals: SIGINT (Ctrl-C) and SIGTERM end a command within a second, and a run after the step in progress."""
+"""Signals: SIGINT (Ctrl-C), SIGTERM and SIGHUP end a command within a second, and a run after the step in progress."""
 
 import contextlib
 import os
@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+HANGUP = getattr(signal, "SIGHUP", None)  # its terminal was closed; Windows has no such signal, and nohup ignores it
+SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"} | ({HANGUP: "hung up"} if HANGUP else {})
 SHOW_CURSOR = b"\x1b[?25h"  # which a progress bar hides
 _before_exit: list[Callable[[], object]] = []
 
@@ -81,19 +82,22 @@ def before_exit(call: Callable[[], object]) -> Iterator[None]:
 def stop_signals() -> Iterator[list[int]]:
     """Within this context, a signal does no more than enter the list that it gives.
 
-    A loop looks there where it can stop without losing work. A second signal ends the process at once.
+    A loop looks there where it can stop without losing work. A second signal ends the process at once, but not SIGHUP:
+    where a terminal is closed, both the shell and the system may send it.
     """
     received: list[int] = []
     message = b"\nstopping after the step in progress; once more quits at once\n"
     stderr = _stderr()
+    handled = [each for each in SIGNALS if each != HANGUP or signal.getsignal(each) != signal.SIG_IGN]
 
     def receive(signum: int, frame: object) -> None:
         received.append(signum)
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-        os.write(stderr, message)  # print is not allowed in a handler
+        for each in handled:
+            signal.signal(each, signal.SIG_IGN if each == HANGUP else signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # the terminal was closed
+            os.write(stderr, message)  # print is not allowed in a handler
 
-    old_handlers = {signum: signal.signal(signum, receive) for signum in SIGNALS}
+    old_handlers = {signum: signal.signal(signum, receive) for signum in handled}
     old_wakeup = signal.set_wakeup_fd(-1)
     try:
         yield received
