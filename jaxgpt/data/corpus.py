@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import gzip
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -17,7 +18,13 @@ import numpy as np
 
 from jaxgpt.console import program
 from jaxgpt.data.cache import cache_folder, write_atomically
-from jaxgpt.data.documents import BYTE_ORDER_MARK, find_jsonl_command, require_text_format, split_documents
+from jaxgpt.data.documents import (
+    BYTE_ORDER_MARK,
+    find_jsonl_command,
+    require_no_utf16,
+    require_text_format,
+    split_documents,
+)
 from jaxgpt.data.records import JSON_LINES, parse_jsonl, require_text
 from jaxgpt.data.shards import HEADER_BYTES, TOKEN, Tokens, header, map_file, open_split
 from jaxgpt.data.tokenizer import END, ENDOFTEXT, VOCAB_SIZE, encode
@@ -27,6 +34,7 @@ from jaxgpt.errors import DataError
 SHAKESPEARE = Path(__file__).with_name("tiny_shakespeare.txt.gz")
 DIGEST_BYTES = slice(64, 96)  # of the header: in our cache the SHA-256 of the tokens; llm.c leaves it empty
 PREPARED = (".parquet", ".gz", ".zst", ".warc", ".wet")  # only `jaxgpt prepare` reads them
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 MARKS = [mark.encode() for mark in (ENDOFTEXT, BYTE_ORDER_MARK, "\r\n")]  # which split_documents takes out
 
 
@@ -77,7 +85,7 @@ def load(data: str = "shakespeare", cache: Path | None = None, split: str = "tra
             require_text_format(data)
             _require_unprepared(data, split)
         if path.suffix.lower() == ".bin":
-            return check_tokens(str(path), map_file(path))
+            return check_tokens(str(path), _require_two_bytes(path, map_file(path)))
         return _text_corpus(data, path.read_bytes(), cache)
     except FileNotFoundError:
         raise DataError(
@@ -110,6 +118,18 @@ def _text_corpus(name: str, content: bytes, cache: Path) -> Corpus:
     return corpus
 
 
+def _require_two_bytes(path: Path, tokens: np.ndarray) -> np.ndarray:
+    """The tokens of a file. Refused are ids of four or eight bytes: read as two, all but the first of each are 0."""
+    head = tokens[: 1 << 20]
+    if len(head) >= 16 and head[::2].any() and not head[1::2].any():
+        kind = "uint32" if head[2::4].any() else "int64"
+        names = (json.dumps(name, ensure_ascii=False) for name in (str(path), f"{path.stem}.uint16.bin"))
+        code = "import numpy; numpy.fromfile({}, numpy.{}).astype(numpy.uint16).tofile({})"
+        convert = f"python -c {shlex.quote(code.format(next(names), kind, next(names)))}"
+        raise DataError(f"{path}: every second id is 0, as in {kind}, and ids are uint16; convert it: {convert}")
+    return tokens
+
+
 def _require_unprepared(data: str, split: str) -> None:
     """Refuse a file that only `jaxgpt prepare` reads, with the command for it."""
     suffix = Path(data).suffix.lower()
@@ -130,10 +150,12 @@ def _tokenize_json_lines(name: str, content: bytes) -> np.ndarray:
 
 
 def _tokenize_file(name: str, content: bytes) -> np.ndarray:
+    if not content.startswith(UTF_16_MARKS):
+        require_no_utf16(name, content)
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        encoding = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin1"
+        encoding = "utf-16" if content.startswith(UTF_16_MARKS) else "latin1"
         remedy = f"convert it first, for example: iconv -f {encoding} -t utf-8"
         if encoding == "latin1" and b"\0" in content:
             remedy = "it looks binary; convert it to text first"

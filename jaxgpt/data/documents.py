@@ -31,6 +31,18 @@ def normalize(text: str) -> str:
     return text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n")
 
 
+def require_no_utf16(name: str, content: bytes) -> None:
+    """Refuse UTF-16 and UTF-32 without a byte order mark, which are UTF-8 too where all is ASCII: with many zeros."""
+    zeros = content.count(0)
+    if zeros * 10 > len(content):
+        width = 32 if zeros * 8 > 5 * len(content) else 16
+        order = "LE" if content[1::2].count(0) > content[::2].count(0) else "BE"
+        raise DataError(
+            f"{name}: {zeros:,} of {len(content):,} bytes are 0, as in UTF-{width} without a byte order mark; "
+            f"convert it first: iconv -f UTF-{width}{order} -t UTF-8"
+        )
+
+
 def require_text_format(name: str) -> None:
     """Refuse the formats that nothing here reads and that would be taken for text, with a command that helps."""
     suffix, file = Path(name).suffix.lower(), shlex.quote(name)

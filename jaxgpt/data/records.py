@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxgpt.data.documents import require_no_utf16
 from jaxgpt.errors import DataError
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -80,6 +81,7 @@ def read_content(path: str | Path) -> bytes:
         raise DataError(f"{path}: {reason}; give a file that can be read") from None
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{path}: not UTF-8 but UTF-16; convert it first: iconv -f utf-16 -t utf-8")
+    require_no_utf16(str(path), content)
     return content.removeprefix(codecs.BOM_UTF8)
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import hashlib
 import shlex
@@ -122,6 +123,10 @@ def test_pieces_are_small():
         (b"\n<|endoftext|>\n\n<|endoftext|>", "there is no text in the file"),
         (b"\xef\xbb\xbf", "there is no text in the file"),
         (b"abc\xff\xfe", r"not UTF-8: byte 0xff at offset 3; convert it first"),
+        (TEXT.encode("utf-16-le"), r".* bytes are 0, as in UTF-16 without .*: iconv -f UTF-16LE -t UTF-8$"),
+        (TEXT.encode("utf-16-be"), r".* bytes are 0, as in UTF-16 without .*: iconv -f UTF-16BE -t UTF-8$"),
+        (TEXT.encode("utf-32-le"), r".* bytes are 0, as in UTF-32 without .*: iconv -f UTF-32LE -t UTF-8$"),
+        (TEXT.encode("utf-32-be"), r".* bytes are 0, as in UTF-32 without .*: iconv -f UTF-32BE -t UTF-8$"),
         (TEXT.encode("utf-16"), r"not UTF-8: byte 0xff at offset 0; .* iconv -f utf-16 -t utf-8"),
         (gzip.compress(TEXT.encode()), r"not UTF-8: byte 0x8b at offset 1; it looks binary; convert it to text first"),
         ("né".encode()[:-1], r"not UTF-8: byte 0xc3 at offset 1"),
@@ -259,6 +264,24 @@ def test_corrupt_token_files_are_refused(tmp_path, content, message):
     (tmp_path / "a.bin").write_bytes(content)
     with pytest.raises(DataError, match=f"a.bin: .*{message}|a.bin: {message}"):
         corpus.load(str(tmp_path / "a.bin"))
+
+
+@pytest.mark.parametrize("kind", [np.uint32, np.int64])
+def test_ids_of_four_or_eight_bytes_are_refused_with_the_command_that_helps(tmp_path, kind):
+    ids = gpt2().encode_ordinary(TEXT)
+    (tmp_path / "a.bin").write_bytes(np.array(ids, kind).tobytes())
+    with contextlib.chdir(tmp_path):
+        with pytest.raises(DataError, match=f"a.bin: every second id is 0, as in {kind.__name__}, and ") as error:
+            corpus.load("a.bin")
+        exec(shlex.split(str(error.value))[-1])
+        assert corpus.load("a.uint16.bin").tokens.tolist() == ids
+
+
+def test_a_few_zeros_are_a_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(TEXT.encode() + b"\0")
+    assert corpus.load(str(tmp_path / "a.txt")).tokens[-1] == gpt2().encode_single_token(b"\0")
+    (tmp_path / "a.bin").write_bytes(np.zeros(100, np.uint16).tobytes())
+    assert len(corpus.load(str(tmp_path / "a.bin")).tokens) == 100
 
 
 # ---- Tiny Shakespeare, which is in the package

@@ -38,6 +38,7 @@ def test_what_nobody_reads_may_be_no_text_and_no_number(read):
         (b"{}\n[1, 2]", "a.jsonl, line 2: not a JSON object"),
         (b'"text"', "a.jsonl, line 1: not a JSON object"),
         ('{"a": 1}\n'.encode("utf-16"), "a.jsonl: not UTF-8 but UTF-16; convert it first: iconv -f utf-16 -t utf-8"),
+        ('{"a": 1}\n'.encode("utf-16-le"), "a.jsonl: 9 of 18 bytes are 0, as in UTF-16 without a byte"),
         (
             b'{}\n{"a": "caf\xe9"}',
             "a.jsonl, line 2: not UTF-8 (byte 0xe9 at offset 10 of the line); convert the file first",
