@@ -74,8 +74,10 @@ def _texts(file: Path) -> Iterator[str]:
 
 def _strings(value: Any) -> Iterator[str]:
     """All strings in a record, at any depth, in order: a question and its answer may leak together."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _strings(each)
+    rest = [value]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict | list):
+            rest += reversed(value.values() if isinstance(value, dict) else value)
