@@ -1,11 +1,13 @@
 """Decontamination: drops documents that contain text of an evaluation."""
 
+import dataclasses
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.decont.n_grams import NGramsDecontConfig, NGramsDecontFilter
 from datatrove.utils.hashing import create_hash_func
@@ -15,15 +17,22 @@ from jaxgpt.data import records
 from jaxgpt.errors import DataError
 from jaxgpt.prepare import readers, sources
 from jaxgpt.prepare.drop_log import DropLog
-from jaxgpt.prepare.words import NORMALIZATION, WORDS
+from jaxgpt.prepare.words import NORMALIZATION, WORDS, sort_marks
 
 LEAK_WORDS = 13  # as in Brown et al. (2020), appendix C
+
+
+class DropLeaks(NGramsDecontFilter):
+    """datatrove's step, in linear time whatever the marks of a text."""
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        return super().filter(dataclasses.replace(doc, text=sort_marks(doc.text)))  # with the same metadata
 
 
 def decontaminate(index: Path, work: Path) -> PipelineStep:
     """A step that drops documents which share 13 words in a row with the texts that `write_index` has indexed."""
     config = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=NORMALIZATION)
-    step = NGramsDecontFilter(str(index), config, exclusion_writer=DropLog(work, "decontaminate"), language=WORDS)
+    step = DropLeaks(str(index), config, exclusion_writer=DropLog(work, "decontaminate"), language=WORDS)
     step.name = "decontaminate"
     return step
 
@@ -42,7 +51,7 @@ def find_sequences(files: Iterable[Path]) -> dict[str, np.ndarray]:
     for number, file in enumerate(files):
         hashes = set()
         for text in _texts(file):
-            words = WORDS.word_tokenize(simplify_text(text, config.norm_config))
+            words = WORDS.word_tokenize(simplify_text(sort_marks(text), config.norm_config))
             hashes.update(hash_words(" ".join(each)) for each in ngrams(words, LEAK_WORDS))
         if not hashes:
             raise DataError(f"{file}: no text of {LEAK_WORDS} words in it, so that no leak of it could be found")

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.dedup.exact_dedup import (
@@ -31,7 +32,7 @@ from datatrove.pipeline.dedup.minhash import (
 
 from jaxgpt.errors import DataError
 from jaxgpt.prepare.drop_log import DropLog
-from jaxgpt.prepare.words import NORMALIZATION, WORDS
+from jaxgpt.prepare.words import NORMALIZATION, WORDS, sort_marks
 
 # 5-grams of words, 14 buckets of 8 hashes, as for FineWeb (Penedo et al., 2024): two texts that share a fraction s of
 # their 5-grams are found with probability 1 - (1 - s^8)^14, which is a half at s = 0.69.
@@ -76,9 +77,16 @@ def drop_exact(work: Path, drop_log: DropLog | None) -> PipelineStep:
     return step
 
 
+class NearSignatures(MinhashDedupSignature):
+    """datatrove's step, in linear time whatever the marks of a text."""
+
+    def get_shingles(self, text: str) -> np.ndarray:
+        return super().get_shingles(sort_marks(text))
+
+
 def near_signatures(work: Path) -> PipelineStep:
     """Writes the MinHash of every text."""
-    return MinhashDedupSignature(str(work / "near" / "signatures"), MINHASH, WORDS)
+    return NearSignatures(str(work / "near" / "signatures"), MINHASH, WORDS)
 
 
 def near_buckets(work: Path, index: Path | None) -> PipelineStep:
