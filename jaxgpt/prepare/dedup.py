@@ -38,6 +38,7 @@ from jaxgpt.prepare.words import NORMALIZATION, WORDS, sort_marks
 # their 5-grams are found with probability 1 - (1 - s^8)^14, which is a half at s = 0.69.
 MINHASH = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8, norm_config=NORMALIZATION)
 BUFFER_LINES = 4096  # signatures read at once
+SHINGLES = 4096  # 5-grams hashed at once, 4 MB
 
 
 def _text(document: Document) -> str:
@@ -78,10 +79,14 @@ def drop_exact(work: Path, drop_log: DropLog | None) -> PipelineStep:
 
 
 class NearSignatures(MinhashDedupSignature):
-    """datatrove's step, in linear time whatever the marks of a text."""
+    """datatrove's step, in linear time whatever the marks of a text, and without all hashes of a long one at once."""
 
     def get_shingles(self, text: str) -> np.ndarray:
         return super().get_shingles(sort_marks(text))
+
+    def get_signature(self, shingles: np.ndarray) -> list[list[int]]:
+        parts = np.array_split(shingles, 1 + len(shingles) // SHINGLES)
+        return np.min([*map(super().get_signature, parts)], axis=0).tolist()
 
 
 def near_signatures(work: Path) -> PipelineStep:

@@ -1,8 +1,10 @@
 import json
 import random
+import tracemalloc
 
 import pytest
 from datatrove.data import Document
+from datatrove.pipeline.dedup.minhash import MinhashDedupSignature
 
 from jaxgpt.errors import DataError
 from jaxgpt.prepare import dedup
@@ -49,6 +51,19 @@ def test_one_of_several_exact_copies_is_kept(tmp_path):
     assert sorted(texts) == sorted({a, b, c, d, "short", a + " "}) and left[1] == []
     journals = [json.loads(line) for path in work.rglob("exact.jsonl") for line in path.read_text().splitlines()]
     assert len(journals) == 4
+
+
+def test_a_long_text_has_the_signature_that_all_its_hashes_at_once_have(tmp_path):
+    """It takes a bounded memory: datatrove's would take 54 MB of 30,000 words."""
+    step, theirs = dedup.near_signatures(tmp_path), MinhashDedupSignature(str(tmp_path), dedup.MINHASH, dedup.WORDS)
+    for words in (6, dedup.SHINGLES + 4, 30_000):
+        text = " ".join(map(str, range(words))) + "a\u0301\u0323"
+        shingles = step.get_shingles(text)
+        tracemalloc.start()
+        signature = step.get_signature(shingles)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert signature == theirs.get_signature(theirs.get_shingles(text)) and peak < 20e6
 
 
 def test_one_of_several_near_copies_is_kept_and_other_texts_are_not_touched(tmp_path):
