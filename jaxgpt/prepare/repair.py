@@ -33,7 +33,7 @@ BOILERPLATE = re.compile(
     r"""
     ^(we|this\ (web)?site|our\ (web)?site)\ uses?\ cookies | ^(accept|reject|manage)\ (all\ )?cookies
     | ^(cookie|privacy|terms)\b.*\b(policy|settings|preferences|terms|conditions|notice|use|service)\W*$
-    | all\ rights\ reserved\W*$ | ^(copyright|©|\(c\))\ .*\d{4} | ^powered\ by\ \S+\W*$
+    | all\ rights\ reserved\W*$ | ^(copyright|©|\(c\))\ .*\d{4} | ^powered\ by\ \S++\W*$
     | ^(click|tap)\ here\b | ^(read|learn|show|load|view)\ (more|all)\W*$ | ^continue\ reading
     | ^skip\ to\ (main\ )?content
     | ^(subscribe|sign\ up)\b.*\b(newsletter|updates|now|today)\b | ^subscribe\W*$ | ^unsubscribe
