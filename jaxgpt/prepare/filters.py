@@ -17,7 +17,7 @@ from datatrove.pipeline.filters import (
 from jaxgpt.errors import UsageError
 from jaxgpt.prepare import pii
 from jaxgpt.prepare.drop_log import DropLog
-from jaxgpt.prepare.repair import FixUnicode, remove_boilerplate, remove_controls
+from jaxgpt.prepare.repair import fix_unicode, remove_boilerplate, remove_controls
 from jaxgpt.prepare.words import WORDS
 
 
@@ -62,7 +62,7 @@ def _make_filter(make: Callable[..., PipelineStep]) -> Callable[[str, Path], Pip
 
 
 STEPS = {
-    "unicode": lambda name, work: ChangeText(name, FixUnicode(), work),
+    "unicode": lambda name, work: ChangeText(name, fix_unicode, work),
     "controls": lambda name, work: ChangeText(name, remove_controls, work),
     "boilerplate": lambda name, work: ChangeText(name, remove_boilerplate, work),
     "c4": _make_filter(C4QualityFilter),

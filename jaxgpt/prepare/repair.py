@@ -1,26 +1,100 @@
 """Repair: what the first steps of cleaning change in a text."""
 
+import contextlib
+import functools
 import re
+import unicodedata
 
-from datatrove.pipeline.formatters import FTFYFormatter
+from ftfy import chardata, fixes
+from ftfy.badness import is_bad
+
+from jaxgpt.prepare.documents import split_long_text
+from jaxgpt.prepare.words import sort_marks
+
+# What is in every line that ftfy changes: an entity, half of a surrogate pair, a letter that is wrong by itself, or two
+# beyond ASCII side by side: not both Greek or Cyrillic, none of them Chinese and the like, a dash or a curly quote.
+PAIRED = "\x80-\x9f\xa1-\xac\xae-\xb6\xb8-\u0491\u2016-\u2018\u201a-\u2025\u2027-\u2e7f\uf8ff-\uffff"
+ALONE = "\x80-\x9fÂÃÎÐØÙŒœ\ud800-\udfff"
+SUSPECT = re.compile(
+    f"[&{PAIRED}{ALONE}](?:(?<=&)#?[0-9A-Za-z]{{1,24}};|(?<=[{ALONE}])"
+    f"|(?<!&)[{PAIRED}](?<![\u0386-\u0401\u0403-\u045f]{{2}}))"
+)
+LINES = re.compile("[^\n]*+\n?")
+LINE_CHARS = 100_000  # of a line, longer ones are repaired in parts: ftfy's codec copies the rest at some characters
+TIMES = 16  # that a line is repaired
 
 
-class FixUnicode:
-    """Repairs a text with ftfy, which undoes wrong encodings ("cafÃ©" becomes "café"), and normalizes it to NFC."""
+def fix_unicode(text: str) -> str:
+    """Repair a text as ftfy does, which undoes wrong encodings ("cafÃ©" becomes "café"), and normalize it to NFC.
 
-    def __init__(self):
-        options = {"remove_control_chars": False, "remove_terminal_escapes": False, "normalization": "NFC"}
-        self.ftfy = FTFYFormatter(**options)
+    ftfy repairs a line until nothing changes any more, and so does this, but at most TIMES times: it would look at all
+    of "&amp;amp;amp;..." once for each of them.
+    """
+    if (text.isascii() and "&" not in text) or _is_right(text):
+        return text
+    lines, unescape = [], True
+    for line in LINES.findall(text):
+        unescape = unescape and "<" not in line  # in HTML, &lt; is no tag
+        if not _is_right(line):
+            line = "".join(_repair(part, unescape) for part in split_long_text(line, LINE_CHARS))
+        lines.append(line)
+    return _normalize("".join(lines))
 
-    def __call__(self, text: str) -> str:
-        if text.isascii() and "&" not in text:  # no letter can be wrong, and there is no HTML entity
-            return text
-        return self.ftfy.format(text)
+
+def _is_right(text: str) -> bool:
+    return not SUSPECT.search(text) and unicodedata.is_normalized("NFC", text)
 
 
-# Terminal escapes: colours and the like (ECMA-48, section 5.4); the characters of Unicode's categories Cc and Cs, but
-# for tab and newline; and U+FEFF, which stands before a file and not in it.
-CONTROLS = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
+def _normalize(text: str) -> str:
+    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", sort_marks(text))
+
+
+def _repair(line: str, unescape: bool) -> str:
+    """ftfy.fix_text of a line, at most TIMES times."""
+    for _ in range(TIMES):
+        before = line
+        if unescape:
+            line = fixes.unescape_html(line)
+        line = _normalize(fixes.fix_surrogates(fixes.fix_c1_controls(_decode(line, TIMES // 2))))
+        if line == before:
+            break
+    return line
+
+
+def _decode(text: str, times: int) -> str:
+    """ftfy.fix_encoding, at most so many times: of all of it, else of what looks like UTF-8 in it, else of bytes."""
+
+    def decode_part(match: re.Match) -> str:
+        return _decode(match[0], times // 2) if len(match[0]) < len(text) else match[0]
+
+    for _ in range(times):
+        if not is_bad(text):
+            break
+        before = text
+        text = _decode_whole(text) or chardata.UTF8_DETECTOR_RE.sub(decode_part, text)
+        if text == before:
+            text = fixes.fix_c1_controls(text)
+        if text == before:
+            break
+    return text
+
+
+def _decode_whole(text: str) -> str | None:
+    """What the text is if all of it is UTF-8 that was taken for another encoding."""
+    for encoding in filter(functools.partial(chardata.possible_encoding, text), chardata.CHARMAP_ENCODINGS):
+        content = text.encode(encoding)
+        if encoding != "macroman" and chardata.ALTERED_UTF8_RE.search(content):
+            content = fixes.restore_byte_a0(content)
+        if encoding.startswith("sloppy"):
+            content = fixes.replace_lossy_sequences(content)
+        with contextlib.suppress(UnicodeDecodeError):
+            return content.decode("utf-8-variants" if b"\xed" in content or b"\xc0" in content else "utf-8")
+    return None
+
+
+# Unicode's categories Cc and Cs, but for tab and newline; and U+FEFF, which stands before a file and not in it. What
+# follows the character ESC is part of a terminal escape: colours and the like (ECMA-48, section 5.4).
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff](?:(?<=\x1b)\\[[0-?]*+[ -/]*+[@-~])?")
 
 
 def remove_controls(text: str) -> str:
