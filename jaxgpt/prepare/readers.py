@@ -12,6 +12,7 @@ from typing import IO, Any, NamedTuple
 from jaxgpt.data.documents import is_separator, normalize
 from jaxgpt.data.records import RecordError, find_name, is_blank, is_unicode, parse_record
 from jaxgpt.prepare.compression import UNREADABLE, open_file
+from jaxgpt.prepare.pages import extract_text
 from jaxgpt.prepare.sources import COMPRESSED, CUT_BYTES, TABLES, Unit, open_dataset
 
 LINE_BYTES = 64 << 20  # longer lines are broken: a line is held in memory
@@ -209,7 +210,6 @@ def _get_cell(value: Any, field: str) -> str | Broken:
 
 def _read_warc(unit: Unit, field: str, counter: LineCounter) -> Records:
     """A crawl's pages: the main text of HTML, by trafilatura; the records of a WET file are text already."""
-    import trafilatura
     from datatrove.pipeline.readers.warc import process_record
     from warcio.archiveiterator import ArchiveIterator
     from warcio.exceptions import ArchiveLoadFailed
@@ -224,11 +224,7 @@ def _read_warc(unit: Unit, field: str, counter: LineCounter) -> Records:
                     page = process_record(record)
                     # Not datatrove's own step, which drops a page after a second: that depends on the machine's load.
                     html = page and record.rec_type == "response"
-                    text = (
-                        trafilatura.extract(page["text"], favor_precision=True, include_comments=False)
-                        if html
-                        else None
-                    )
+                    text = extract_text(page["text"]) if html else None
                 except MemoryError:
                     raise
                 except Exception as error:  # of a parser, on a page that it was not made for

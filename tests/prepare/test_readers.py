@@ -228,7 +228,7 @@ def test_want_of_memory_breaks_no_record(tmp_path, monkeypatch):
     pa.parquet.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
     (tmp_path / "a.warc").write_bytes(warc("response", "HTTP/1.0 200 OK\r\n\r\n<p>words</p>", "text/html"))
     monkeypatch.setattr(readers, "_get_cell", fail)
-    monkeypatch.setattr("trafilatura.extract", fail)
+    monkeypatch.setattr("jaxgpt.prepare.readers.extract_text", fail)
     for name in ("a.parquet", "a.warc"):
         with pytest.raises(MemoryError):
             read(tmp_path / name)
