@@ -7,7 +7,6 @@ What the rules look for is taken out of their compiled regexes, lists and tables
 
 import dataclasses
 import functools
-import html.entities
 import itertools
 import json
 import random
@@ -16,16 +15,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from html.entities import html5
 from pathlib import Path
 from re import _constants as ops
 from re import _parser as parser
 from typing import Any
 
-import trafilatura
 import tyro
 from datatrove.data import Document
 
-from jaxgpt.prepare import decontaminate, dedup, documents, filters, statistics
+from jaxgpt.data import tokenizer
+from jaxgpt.prepare import decontaminate, dedup, documents, filters, html, pages
 
 RULES = ("jaxgpt.prepare", "datatrove.pipeline.filters", "datatrove.utils.text", "ftfy")  # modules that have some
 GROWTH = 6  # the most that 4 times the length may take
@@ -63,7 +63,7 @@ def find_rules() -> list[Rule]:
     for pattern in (each for each in found if isinstance(each, re.Pattern)):
         text = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
         rules += alternatives(parser.parse(text, pattern.flags & re.VERBOSE))
-    return [*rules, *MARKS, *TAGS, *("&" + name for name in sorted(html.entities.html5)[::40])]
+    return [*rules, *MARKS, *TAGS, *("&" + name for name in sorted(html5)[::40])]
 
 
 def alternatives(tree: Any) -> list[Rule]:
@@ -154,19 +154,25 @@ def _repeat(head: str, unit: str, tail: str, length: int) -> str:
 
 
 def targets(folder: Path) -> dict[str, Callable[[str], Any]]:
-    """Every step that cleans, judges or compares a text, by its name."""
-    exam = folder / "exam.jsonl"
-    exam.write_text(json.dumps({"text": " ".join(map(str, range(20)))}))
-    decontaminate.write_index(decontaminate.find_sequences([exam]), folder / "index")
+    """Every step that cleans, judges, compares or shows a text, by its name."""
+    leaks = functools.partial(_find_sequences, folder / "exam.jsonl")
+    decontaminate.write_index(leaks(""), folder / "index")
     steps = filters.make_steps(tuple(filters.STEPS), folder)
     steps += [filters.filter_by_language(("en",), folder), decontaminate.decontaminate(folder / "index", folder)]
     found: dict[str, Callable[[str], Any]] = {step.name: functools.partial(_pass, step) for step in steps}
     return found | {
+        "leaks": leaks,
         "minhash": dedup.near_signatures(folder).get_shingles,
-        "pages": lambda text: trafilatura.extract(f"<html><body>{text}", favor_precision=True, include_comments=False),
+        "pages": lambda text: pages.extract_text(f"<html><body>{text}"),
         "splitting": lambda text: list(documents.split_long_text(text, 1000)),
-        "inspect": statistics.escape_unprintable,
+        "tokens": tokenizer.encode,
+        "report": lambda text: html.render_report(text, [], [(text, True)], {}, {"steps": [], "pii": {}}),
     }
+
+
+def _find_sequences(file: Path, text: str) -> Any:
+    file.write_text(json.dumps({"text": [*map(str, range(20)), text]}))
+    return decontaminate.find_sequences([file])
 
 
 def _pass(step: Any, text: str) -> None:
