@@ -1,4 +1,4 @@
-"""What commands write: checked before they begin, without a trace of it; and written such that a kill leaves no half.
+"""What commands write: checked before they begin, without a trace; and such that no kill or power cut leaves a half.
 
 A refusal touches nothing: no name, byte, mode or time of the user's files.
 """
@@ -182,7 +182,7 @@ def write_whole(path: Path, content: str, new: bool = False) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A context that gives a file to write, which gets the name of `path` at its end.
+    """A context that gives a file to write, which gets the name of `path` at its end, when it is on the disk.
 
     After an error or a signal that ends the process, there is what was there before.
     """
@@ -190,7 +190,9 @@ def new_file(path: Path) -> Iterator[Path]:
     with signals.before_exit(lambda: temporary.unlink(missing_ok=True)):
         try:
             yield temporary
+            sync(temporary)
             temporary.replace(path)
+            sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -218,4 +220,24 @@ def new_folder(folder: Path) -> Iterator[Path]:
         cleanup.callback(remove)
         cleanup.enter_context(signals.before_exit(remove))
         yield part
+        sync(*part.rglob("*"), part)
         part.replace(folder)
+        sync(*folder.parents)
+
+
+def sync(*paths: Path) -> None:
+    """Wait until the bytes of files, and the names in folders, are on the disk, where a power cut leaves them.
+
+    A folder that the system can't sync, such as any on Windows, is left to it.
+
+    Raises:
+      OSError: a file can't be written to the disk.
+    """
+    for path in paths:
+        is_folder = path.is_dir()
+        with contextlib.suppress(OSError) if is_folder else contextlib.nullcontext():
+            file = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import itertools
 import json
-import os
 import shlex
 import struct
 from collections.abc import Iterable, Mapping
@@ -270,7 +269,6 @@ def _write_shard(path: Path, pieces: Iterable[np.ndarray]) -> tuple[int, str]:
         file.write(header(count))
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())  # meta.json, which comes last, must not survive a power cut that this does not
     return count, sha256
 
 
@@ -285,7 +283,5 @@ def write_meta(folder: Path, splits: Mapping[str, Mapping[str, Any]], **more: An
         name: {"tokens": sum(shard["tokens"] for shard in split["shards"]), **split} for name, split in splits.items()
     }
     meta = {"format": FORMAT, "version": VERSION, "tokenizer": TOKENIZER, "dtype": TOKEN.name, "splits": described}
-    with new_file(folder / META) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(meta | more, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with new_file(folder / META) as temporary:
+        temporary.write_text(json.dumps(meta | more, indent=2) + "\n", encoding="utf-8")
