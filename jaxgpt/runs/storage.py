@@ -19,6 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxgpt.errors import CheckpointError, JaxgptError
+from jaxgpt.files import sync
 from jaxgpt.runs.folder import TMP, is_checkpoint
 from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint
 from jaxgpt.runs.restore import list_steps, read_on_all_processes
@@ -181,6 +182,8 @@ class Storage:
             self._in_flight = False
             try:
                 self._manager.wait_until_finished()
+                checkpoint = self.folder / str(self._step)  # orbax syncs its arrays, not its JSON and its name
+                sync(*checkpoint.rglob("*"), *filter(Path.is_dir, (checkpoint, *self.folder.parents, self.folder)))
                 if self._failures:
                     self._failures = 0
                     self._clear()  # what those saves have written after they were given up

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -109,10 +110,11 @@ class MetricsLog:
             self.flush()
 
     def flush(self) -> None:
-        """Wait for the last step and write it."""
+        """Wait for the last step, write it, and have the disk keep all rows: a checkpoint may follow."""
         pending, self._pending = self._pending, None
         if pending:
             self._write(*pending)
+        self._file.sync()
 
     def summary(self) -> str:
         """The loss over the last ten rows, and the mean speed without the first row, in which the step was compiled."""
@@ -195,6 +197,11 @@ class RowFile:
         if (problem := self._write()) and not self._reported:
             say("note", f"{self._path}: {problem}; its rows are kept and tried again")
         self._reported = bool(problem)
+
+    def sync(self) -> None:
+        """Have the disk keep what is written; one that can't is reported when it takes no row."""
+        with contextlib.suppress(OSError):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Try once more to write what waits, and close the file."""

@@ -2,6 +2,7 @@ import errno
 import functools
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from jaxgpt.runs.progress import Best, Progress, Run
 from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import train_step
+from tests.support import power
 from tests.support.losses import NEXT_TOKEN
 from tests.support.models import new_state
 
@@ -67,6 +69,24 @@ def test_what_is_restored_is_what_was_saved(tmp_path, new, step, batch):
         restored = again.restore(1, jax.eval_shape(new, jax.random.key(0)))
     assert bits(restored) == bits(state)
     assert jax.tree.structure(restored) == jax.tree.structure(state)
+
+
+def test_a_checkpoint_survives_a_power_cut(tmp_path, new, monkeypatch):
+    """Where only what was synced is sure to be there; its state is read again bit for bit."""
+    folder, state = tmp_path / "disk", new(jax.random.key(0))
+    folder.mkdir()
+    disk = power.Disk(tmp_path / "store")
+    disk.sync_all(folder)
+    with monkeypatch.context() as patch, Checkpoints(folder / "run" / "checkpoints") as checkpoints:
+        patch.setattr(os, "fsync", disk.sync)
+        checkpoints.save(run(state, 1))
+        checkpoints.wait()
+        remains = [disk.survivors(folder, random.Random(seed)) for seed in range(6)]
+    for number, left in enumerate(remains):
+        power.restore(tmp_path / f"after{number}", left)
+        with Checkpoints(tmp_path / f"after{number}" / "run" / "checkpoints") as again:
+            assert again.progress(1) == progress(1)
+            assert bits(again.restore(1, jax.eval_shape(new, jax.random.key(0)))) == bits(state)
 
 
 def test_the_state_may_be_donated_while_it_is_written(tmp_path, step, batch):

@@ -2,6 +2,8 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
+import random
 import re
 import resource
 import shutil
@@ -14,6 +16,7 @@ from jaxgpt.errors import NumericsError
 from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.progress import Run
 from jaxgpt.training.log import MetricsLog
+from tests.support import power
 
 RATES = [3e-4] * 9
 
@@ -84,6 +87,20 @@ def test_rows_of_a_killed_run_are_cut_off(tmp_path, damage, tail):
         add(report, 3, metrics(5.0))
         report.flush()
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [0, 1, 2, 3]
+
+
+def test_rows_before_a_checkpoint_survive_a_power_cut(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").touch()
+    disk = power.Disk(tmp_path / "store")
+    disk.sync_all(tmp_path / "run")
+    monkeypatch.setattr(os, "fsync", disk.sync)
+    with MetricsLog(tmp_path / "run" / "log.jsonl", 0, 9, RATES) as report:
+        for step in range(2):
+            add(report, step, metrics(5.0))
+        report.flush()
+        left = [disk.survivors(tmp_path / "run", random.Random(seed))["log.jsonl"] for seed in range(6)]
+    assert set(left) == {(tmp_path / "run" / "log.jsonl").read_bytes()} and left[0].count(b"\n") == 2
 
 
 def test_steps_that_are_not_finite_may_be_skipped_but_not_more_in_a_row_than_was_said(tmp_path, capsys):
