@@ -30,7 +30,9 @@ from datatrove.pipeline.dedup.minhash import (
     MinhashDedupSignature,
 )
 
+from jaxgpt.data import shards
 from jaxgpt.errors import DataError
+from jaxgpt.prepare.completion import describe
 from jaxgpt.prepare.drop_log import DropLog
 from jaxgpt.prepare.words import NORMALIZATION, WORDS, sort_marks
 
@@ -137,16 +139,32 @@ def index_near(work: Path, index: Path, name: str) -> PipelineStep:
     return MinhashBuildIndex(str(work / "near" / "signatures"), str(index / "near"), name, MINHASH, BUFFER_LINES)
 
 
+def write_index(work: Path, index: Path) -> dict[str, list[int | str]]:
+    """Copy the new index, and that of an earlier folder, to where they stay; returns meta.json's entry of each file."""
+    for made in ("earlier", "index"):
+        if (work / made).exists():
+            shutil.copytree(work / made, index, dirs_exist_ok=True)
+    files = sorted(path for path in index.glob("*/**/*") if path.is_file())
+    return {str(path.relative_to(index)): describe(path) for path in files}
+
+
 def require_index(folder: Path, near: bool) -> None:
-    """Refuse an earlier folder that has no index of this kind.
+    """Refuse an earlier folder that has no index of this kind, or one that is not what its meta.json lists.
 
     Raises:
-      DataError: it names the kind.
+      DataError: it names the kind, or the file.
     """
     for kind in ("exact", "near")[: 1 + near]:
         if not (folder / "index" / kind).is_dir():
             how = "--dedup minhash" if kind == "near" else "--dedup"
             raise DataError(f"{folder}: no index of {kind} duplicates there; prepare it with {how} and --index")
+    written = shards.read_meta(folder).get("index", {})  # older versions list none
+    for name, each in written.items() if isinstance(written, dict) else ():
+        if (near or name.startswith("exact/")) and describe(folder / "index" / name) != each:
+            raise DataError(
+                f"{folder / 'index' / name}: missing or corrupt: it is not what {shards.META} lists, so that copies "
+                f"would be kept; bring it back, or {shards.PREPARE_AGAIN}, with --fresh"
+            )
 
 
 def copy_index(folder: Path, near: bool, index: Path) -> None:

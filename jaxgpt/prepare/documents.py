@@ -1,5 +1,6 @@
 """The first step of a preparation: the documents of a piece of the input, each with its location."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,9 @@ class Read(PipelineStep):
 
 def write_pieces(pieces: list[list[Unit]], work: Path) -> None:
     """Write a file for each task: a step with a million file names would be sent to every worker with every task."""
+    (work / "pieces").mkdir(exist_ok=True)
     for rank, piece in enumerate(pieces):
-        write_json(work / "pieces" / f"{rank:05d}.json", piece)
+        (work / "pieces" / f"{rank:05d}.json").write_text(json.dumps(piece))
 
 
 def read_piece(work: Path, rank: int) -> list[Unit]:

@@ -28,6 +28,7 @@ from jaxgpt import signals
 from jaxgpt.console import note, plural
 from jaxgpt.errors import JaxgptError, RetryableError, UsageError
 from jaxgpt.locks import try_lock
+from jaxgpt.prepare.completion import MarksTasks
 
 try:
     import resource
@@ -41,7 +42,7 @@ POLL_SECONDS = 0.5
 Run = Callable[[list[PipelineStep], int, Path, Callable[[int], None]], None]
 
 
-class Tasks(PipelineExecutor):
+class Tasks(MarksTasks, PipelineExecutor):
     """A stage's tasks; `task` runs one in this process."""
 
     def __init__(self, pipeline: list[PipelineStep], tasks: int, logs: Path):
@@ -196,6 +197,10 @@ def ray(workers: int) -> Iterator[Run]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     logger.remove()
     handlers = {number: signal.getsignal(number) for number in signals.SIGNALS}
+
+    class RayTasks(MarksTasks, RayPipelineExecutor):
+        """A stage's tasks on the cluster."""
+
     try:
         ray.init(
             runtime_env={"env_vars": {"PYTHONPATH": path}},
@@ -209,7 +214,7 @@ def ray(workers: int) -> Iterator[Run]:
         signal.signal(number, handler)
 
     def run(pipeline, tasks, logs, done):
-        stage = RayPipelineExecutor(pipeline, tasks, workers, logging_dir=str(logs), mem_per_cpu_gb=1)
+        stage = RayTasks(pipeline, tasks, workers, logging_dir=str(logs), mem_per_cpu_gb=1)
         missing = len(stage.get_incomplete_ranks())
         stage.run()
         if unfinished := stage.get_incomplete_ranks():

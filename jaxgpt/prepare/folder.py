@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxgpt.data import shards
 from jaxgpt.errors import UsageError
-from jaxgpt.files import require_folder, require_separate, try_read_json
+from jaxgpt.files import require_folder, require_separate, sync, try_read_json
 from jaxgpt.prepare.config import PrepareConfig
 from jaxgpt.prepare.sources import is_stream
 
@@ -89,6 +89,7 @@ def reset(work: Path) -> None:
     delete_work(work)
     work.mkdir()
     (work / "workers").touch()  # marks the folder as ours, and each worker holds it
+    sync(work, *work.resolve().parents)
 
 
 def delete_work(work: Path) -> None:
@@ -107,6 +108,12 @@ def delete_old_files(out: Path) -> None:
     with contextlib.suppress(OSError):  # what else is in it stays
         (out / "index").rmdir()
     _delete([child for child in (out / "work").iterdir() if child.is_dir() and child.name not in ("leaks", "earlier")])
+
+
+def sync_written(out: Path) -> None:
+    """Have the disk keep all that meta.json, which comes next, vouches for."""
+    sync(*(path for path in out.iterdir() if WRITTEN.fullmatch(path.name)))
+    sync(*out.glob("index/**/*"), *out.glob("index"), out)
 
 
 def delete_unfinished_files(out: Path) -> None:

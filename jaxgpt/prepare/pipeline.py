@@ -6,7 +6,6 @@ result depends on its piece alone. So any number of workers makes the same bytes
 
 import contextlib
 import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from jaxgpt.errors import DataError, UsageError
 from jaxgpt.locks import hold
 from jaxgpt.prepare import (
     canaries,
+    completion,
     decontaminate,
     dedup,
     documents,
@@ -148,6 +148,7 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
         folder.delete_old_files(out)
     if (work / "stages").exists():
         say("resume", "continues where an earlier start stopped")
+        completion.delete_false_marks(work)
     write_json(work / "asked.json", request)
     folder.delete_unfinished_files(out)
     documents.write_pieces(pieces, work)
@@ -166,10 +167,9 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
         raise DataError(f"no document is left to train on, of {report['records']:,}; {out}/dropped.jsonl says why")
     if planted:
         canaries.write(out, planted)
-    if config.dedup != "none" and config.index:
-        shutil.copytree(work / "earlier", out / "index", dirs_exist_ok=True) if config.against else None
-        shutil.copytree(work / "index", out / "index", dirs_exist_ok=True)
-    shards.write_meta(out, splits, command=command, **request, report=report)
+    index = dedup.write_index(work, out / "index") if config.dedup != "none" and config.index else {}
+    folder.sync_written(out)
+    shards.write_meta(out, splits, command=command, **request, report=report, index=index)
     folder.delete_work(work)
     return report | {"splits": splits}
 

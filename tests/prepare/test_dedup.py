@@ -6,6 +6,7 @@ import pytest
 from datatrove.data import Document
 from datatrove.pipeline.dedup.minhash import MinhashDedupSignature
 
+from jaxgpt.data import shards
 from jaxgpt.errors import DataError
 from jaxgpt.prepare import dedup
 from jaxgpt.prepare.drop_log import DropLog, ReadSurvivors, WriteSurvivors
@@ -110,6 +111,32 @@ def test_texts_of_an_earlier_folder_and_those_before_it_are_dropped(tmp_path, ne
 
 def test_a_folder_without_an_index_is_refused(tmp_path):
     (tmp_path / "index" / "exact").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"a folder without meta\.json, which is written last: if it is being"):
+        dedup.require_index(tmp_path, False)
+    shards.write_meta(tmp_path, {})  # as an older version did
     dedup.require_index(tmp_path, False)
     with pytest.raises(DataError, match="no index of near duplicates there; prepare it with --dedup minhash"):
         dedup.require_index(tmp_path, True)
+
+
+def test_a_damaged_index_is_refused(tmp_path):
+    """One byte is another, the end is missing, nothing is left, or the file is gone."""
+    for kind in ("exact", "near/bucket_000"):
+        for made in ("earlier", "index"):
+            (tmp_path / "work" / made / kind).mkdir(parents=True)
+            (tmp_path / "work" / made / kind / f"{made}.index").write_bytes(random.Random(made).randbytes(64))
+    index = tmp_path / "index"
+    shards.write_meta(tmp_path, {}, index=dedup.write_index(tmp_path / "work", index))
+    dedup.require_index(tmp_path, True)
+    for kind, near in (("exact", False), ("exact", True), ("near/bucket_000", True)):
+        for path in sorted((index / kind).iterdir()):
+            content = path.read_bytes()
+            for damaged in (content[:9] + b"\0" + content[10:], content[:-8], b"", None):
+                path.unlink() if damaged is None else path.write_bytes(damaged)
+                with pytest.raises(
+                    DataError, match=f"^{path}: missing or corrupt: it is not what meta.json lists, so "
+                ):
+                    dedup.require_index(tmp_path, near)
+                path.write_bytes(content)
+    (index / "near" / "bucket_000" / "index.index").write_bytes(b"")
+    dedup.require_index(tmp_path, False)  # which does not read it
