@@ -72,13 +72,14 @@ def prepare(config: PrepareConfig, command: str, say: Say, progress: Progress) -
     plan = make_plan(config, *map(_without_streams, _names(config)))
     with hold(config.out):
         folder.require_prepared_or_empty(config.out)  # as another preparation may have left it meanwhile
+        begun = any(path.name != "workers" for path in config.out.glob("work/*"))  # by an earlier start
         try:
             return _prepare(config, plan, command, say, progress)
         except (UsageError, DataError):  # what is wrong will be put right, and then this must not be in the way
             work = config.out / "work"
             if (config.out / "meta.json").exists():
                 folder.delete_work(work)
-            elif not (work / "stages").exists():
+            elif not begun and not (work / "stages").exists():
                 folder.reset(work)
             raise
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from jaxgpt.console import plural
 from jaxgpt.data.documents import require_text_format
@@ -20,6 +20,7 @@ TEXTS, TABLES = (".txt", ".md", ".rst"), {".csv": ",", ".tsv": "\t"}
 KNOWN_SUFFIXES = (*TEXTS, *JSON_LINES, *TABLES, ".parquet", ".warc", ".wet")  # taken from folders, with .gz or .zst too
 COMPRESSED = (".gz", ".zst")
 CUT_BYTES = 4 << 20  # a plain text file is cut into documents at the line ends behind multiples of this
+CHUNK_BYTES = 1 << 20
 PIECE_BYTES, PIECES = 4 << 20, (256, 64 << 20, 900)  # the input of a task, fixed by the input: see `_limit`
 
 
@@ -187,7 +188,11 @@ def save_streams(names: Iterable[str], stem: Path, fresh: bool = False) -> list[
     A file has the kind that the pipe's name says; without, it is JSONL if its first line is an object, else text.
 
     Args:
-      stem: how the files' names begin; one that an earlier start has saved is taken, unless `fresh`.
+      stem: how the files' names begin; where an earlier start has saved one, the stream must give the same, or nothing.
+        `fresh` deletes it.
+
+    Raises:
+      UsageError: a stream gives something else, or standard input is closed.
     """
     numbered = ((name, stem.with_name(f"{stem.name}{number}")) for number, name in enumerate(names))
     return [str(_save_stream(name, saved, fresh)) if is_stream(name) else name for name, saved in numbered]
@@ -203,20 +208,38 @@ def is_stream(name: str) -> bool:
 
 def _save_stream(name: str, saved: Path, fresh: bool) -> Path:
     suffix = "".join(Path(name).suffixes)
-    for path in map(saved.with_suffix, [suffix] if suffix else [".jsonl", ".txt"]):
-        if fresh:
+    paths = [saved.with_suffix(each) for each in ([suffix] if suffix else [".jsonl", ".txt"])]
+    if fresh:
+        for path in paths:
             path.unlink(missing_ok=True)
-        elif path.exists():
-            return path
+    earlier = next(filter(Path.exists, paths), None)
     if name == "-" and sys.stdin is None:
+        if earlier:
+            return earlier
         raise UsageError("-: standard input is closed; give a file, or pipe text in")
     with contextlib.nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as stream:
+        if earlier:
+            _require_same(name, stream, earlier)
+            return earlier
         first = stream.readline(64 << 20)
         path = saved.with_suffix(suffix or (".jsonl" if _is_object(first) else ".txt"))
         with new_file(path) as temporary, temporary.open("wb") as file:
             file.write(first)
             shutil.copyfileobj(stream, file)
     return path
+
+
+def _require_same(name: str, stream: BinaryIO, saved: Path) -> None:
+    """Refuse a stream that is not what an earlier start has saved; an empty one is of a source that gives it once."""
+    with saved.open("rb") as file:
+        first = part = stream.read(CHUNK_BYTES)
+        while part and part == file.read(len(part)):
+            part = stream.read(CHUNK_BYTES)
+        if first and (part or file.read(1)):
+            raise UsageError(
+                f"{name}: is not the input of the start that was interrupted, which {saved} has; to resume, give the "
+                "same again, or nothing (</dev/null); else choose another --out, or --fresh to start over"
+            )
 
 
 def _is_object(line: bytes) -> bool:

@@ -2,15 +2,20 @@
 
 import contextlib
 import dataclasses
+import io
 import json
+import os
+import sys
+from pathlib import Path
 
 import pytest
 
 from jaxgpt.data import shards
 from jaxgpt.errors import DataError, UsageError
-from jaxgpt.prepare import dedup
+from jaxgpt.prepare import dedup, documents, tokenize
 from jaxgpt.prepare.config import PrepareConfig
 from jaxgpt.prepare.pipeline import prepare, stages
+from tests.support.trees import snapshot
 
 
 @pytest.fixture
@@ -84,6 +89,36 @@ def test_a_preparation_says_what_it_reads_and_returns_what_it_made(config):
     with pytest.raises(UsageError, match=r"is prepared already, with another INPUT, --val; choose another --out"):
         prepare(dataclasses.replace(config, val=0.5, inputs=(*config.inputs,) * 2), "", log.say, log.progress)
     assert json.loads((config.out / "meta.json").read_text()) == meta and not (config.out / "work").exists()
+
+
+@pytest.mark.parametrize("module, function", [(documents, "write_pieces"), (tokenize, "collect")])
+def test_an_interrupted_start_is_resumed_with_the_same_input_only(config, monkeypatch, module, function):
+    """Of a pipe, and of a file that has changed meanwhile: a refusal leaves all as it was."""
+
+    def start(config, piped=b"", interrupt=False):
+        log = Log()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped)))
+            if interrupt:
+                patch.setattr(module, function, lambda *_: exec("raise KeyboardInterrupt"))
+            return prepare(config, "", log.say, log.progress)
+
+    path = Path(*config.inputs)
+    text, status = path.read_bytes(), path.stat()
+    pipe = dataclasses.replace(config, inputs=("-",), out=config.out.with_name("piped"))
+    for each in (config, pipe):
+        with pytest.raises(KeyboardInterrupt):
+            start(each, text, interrupt=True)
+    before = snapshot(config.out / "work"), snapshot(pipe.out / "work")
+    path.write_bytes(text.replace(b"words", b"wards"))
+    with pytest.raises(UsageError, match="out is half prepared already, from files that have changed since; choose"):
+        start(config)
+    with pytest.raises(UsageError, match=r"^-: is not the input of the start that .*/input0\.jsonl has; to resume, "):
+        start(pipe, path.read_bytes())
+    assert (snapshot(config.out / "work"), snapshot(pipe.out / "work")) == before
+    path.write_bytes(text)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert [start(each, text)["records"] for each in (config, pipe)] == [20, 20]
 
 
 def test_what_leaves_nothing_can_be_put_right(config):

@@ -87,16 +87,24 @@ def test_a_folder_that_can_not_be_read_is_a_one_line_error(tmp_path, monkeypatch
         sources.plan_pieces([str(tmp_path)])
 
 
-def test_standard_input_is_saved_once(tmp_path, monkeypatch):
+def test_standard_input_is_saved_once_and_compared_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "CHUNK_BYTES", 4)
+
     def save(content, **options):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         (saved,) = sources.save_streams(["-"], tmp_path / "a", **options)
         return Path(saved).name, Path(saved).read_bytes()
 
     assert save(b'{"text": "a"}\nrest') == ("a0.jsonl", b'{"text": "a"}\nrest')
-    assert save(b"another") == ("a0.jsonl", b'{"text": "a"}\nrest')  # of an earlier start
+    for same in (b'{"text": "a"}\nrest', b""):  # of a source that gives it once there is nothing left
+        assert save(same) == ("a0.jsonl", b'{"text": "a"}\nrest')
+    for other in (b"another", b'{"text": "a"}\nres', b'{"text": "a"}\nrest ', b'{"text": "a"}\n'):
+        with pytest.raises(UsageError, match=f"^-: is not the input of the start .*, which {tmp_path}/a0.jsonl has; "):
+            save(other)
+    assert (tmp_path / "a0.jsonl").read_bytes() == b'{"text": "a"}\nrest'
     assert save(b"plain\n", fresh=True) == ("a0.txt", b"plain\n")
-    assert save(b"another") == ("a0.txt", b"plain\n")
+    monkeypatch.setattr(sys, "stdin", None)  # closed
+    assert sources.save_streams(["-"], tmp_path / "a") == [f"{tmp_path}/a0.txt"]
 
 
 def test_pipes_are_saved_by_their_kind(tmp_path):
