@@ -288,8 +288,8 @@ def test_a_run_that_died_goes_on_from_its_checkpoint(six_steps, tmp_path, monkey
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path):
-    """SIGKILL at random moments of real processes; `python -m tests.support.kill --kills 30` is the long form."""
-    assert survive(tmp_path, kills=2)["further"] >= 1
+    """SIGKILL at random moments of real processes; `python -m tests.support.kill --trials 200` is the long form."""
+    assert survive(tmp_path, trials=2)["further"] >= 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
