@@ -154,7 +154,25 @@ def _run_tyro(config, argv, **options):
     except SystemExit as exit:
         if exit.code in (0, None):  # --help
             raise
-        raise UsageError(_extract_message(box.getvalue()) + HELP) from None
+        message = _extract_message(box.getvalue())
+        raise UsageError((_describe_number(config, argv, message) or message) + HELP) from None
+
+
+def _describe_number(config: type, argv: Sequence[str], message: str) -> str:
+    """In place of tyro's error for a flag whose value should be a number; "" for another error."""
+    flag = re.match(r"Error parsing --([\w-]+):", message)
+    kind = _fields(config)[0].get(flag[1]) if flag else None
+    kinds = typing.get_args(kind) or (kind,)
+    if int not in kinds and float not in kinds:
+        return ""
+    values = [
+        word.partition("=")[2] or after for word, after in itertools.pairwise([*argv, ""]) if name_of(word) == flag[1]
+    ]
+    what, example = ("a whole number", "1000") if int in kinds else ("a number", "0.1")
+    if int in kinds:
+        with contextlib.suppress(ValueError, OverflowError):
+            example = str(int(float(values[-1].replace(",", ""))))
+    return f"--{flag[1]} {values[-1]}: it must be {what}, written like {example}"
 
 
 def _refuse_empty(argv: Sequence[str]) -> None:

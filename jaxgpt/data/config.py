@@ -1,6 +1,7 @@
 """Which data a run reads, and how much of it at a time."""
 
 import dataclasses
+import re
 import shlex
 from typing import Literal
 
@@ -92,7 +93,9 @@ class DataConfig:
         try:
             fraction = float(self.val or "file")
         except ValueError:
+            if percent := re.fullmatch(r"(\d+(\.\d+)?) ?%", self.val or ""):
+                raise UsageError(f"--val {self.val}: write a fraction: --val {float(percent[1]) / 100:g}") from None
             return 0
         if not 0 < fraction < 1:
-            raise UsageError(f"--val {self.val}: a fraction must lie between 0 and 1, or name a file")
+            raise UsageError(f"--val {self.val}: a fraction must lie between 0 and 1, such as 0.1; or name a file")
         return fraction
