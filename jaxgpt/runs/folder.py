@@ -39,8 +39,19 @@ def require_run_folder(out: Path) -> None:
         if not out.is_dir() or _is_run(out):
             return
         foreign = sorted(child.name for child in out.iterdir() if not _is_early(child))
+    if "config.json" in foreign and (missing := describe_missing(try_read_json(out / "config.json"))):
+        raise UsageError(
+            f"{out}: contains config.json, which is not from a jaxgpt run: {missing}; "
+            "choose a new folder, or, where it was a run's, delete that file"
+        )
     if foreign:
         raise UsageError(f"{out}: contains {foreign[0]}, which is not from a jaxgpt run; choose a new folder")
+
+
+def describe_missing(config: Any) -> str:
+    """What a config.json lacks that any run's has, in words; "" if it is no object, or lacks nothing."""
+    missing = sorted(CONFIG_KEYS - config.keys()) if isinstance(config, dict) else []
+    return f"it has no {', '.join(missing)}" if missing else ""
 
 
 def _is_run(out: Path) -> bool:
@@ -109,6 +120,9 @@ class RunLock:
         if self.reacquire_if_moved() and _is_run(self._out) and not self._was_run:
             raise RetryableError(f"{self._out}: another run has trained there meanwhile; run the same command again")
         with report_write_errors(self._out):
+            for leftover in self._out.glob(".config.json.*tmp"):  # a start was killed while it wrote config.json
+                if leftover.is_file():
+                    leftover.unlink(missing_ok=True)
             if (self._out / "log.jsonl").exists():  # what can't be written shall show now, not after the first step
                 (self._out / "log.jsonl").open("ab").close()
 

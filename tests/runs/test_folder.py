@@ -121,8 +121,12 @@ def test_a_folder_is_a_runs_by_its_own_marks(tmp_path, files, ours):
     if ours:
         require_run_folder(tmp_path / "out")
     else:
-        with pytest.raises(UsageError, match=r"out: contains \S+, which is not from a jaxgpt run; choose a new f"):
+        with pytest.raises(
+            UsageError, match=r"out: contains \S+, which is not from a jaxgpt run.*; choose a new f"
+        ) as error:
             require_run_folder(tmp_path / "out")
+        lacks = "run: it has no B, T, block_size, fingerprint, steps, versions; choose"
+        assert (lacks in str(error.value)) == (files.get("config.json", "")[:1] == "{")
     assert snapshot(tmp_path) == before
 
 
@@ -246,6 +250,19 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "out" / "config.json").mkdir(parents=True)
     with pytest.raises(UsageError, match="choose a folder that can be written"):
         write_config(tmp_path / "out", {}, START)
+
+
+def test_what_a_kill_left_of_a_config_is_deleted_when_the_folder_is_held(tmp_path):
+    """By its name, of this version and an older one; a start that is refused deletes nothing."""
+    kept = {".config.json.mine", ".config.json.d.tmp", "config.json.tmp", ".config.jsontmp"}
+    for name in (".config.json.host-7.tmp", ".config.json.tmp", *kept - {".config.json.d.tmp"}):
+        (tmp_path / name).touch()
+    (tmp_path / ".config.json.d.tmp").mkdir()
+    before = snapshot(tmp_path)
+    with RunLock(tmp_path) as lock:
+        assert snapshot(tmp_path) == before
+        lock.make()
+    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".lock")} == kept
 
 
 def test_a_folder_that_was_moved_is_made_and_held_again(tmp_path):
