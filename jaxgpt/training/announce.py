@@ -73,7 +73,10 @@ def announce_resume(config: TrainConfig, saved: "Progress", position: int, signa
         if getattr(saved, name) != getattr(config.data, name):
             say("note", f"--{name} was {getattr(saved, name)} and is {getattr(config.data, name)} from here on")
     if saved.steps != steps and config.optimizer.lr_depends_on_steps:
-        say("note", f"--steps was {saved.steps:,}, is {steps:,}: the learning rate follows the new schedule")
+        length = f"--steps was {saved.steps:,}, is {steps:,}"
+        if config.run.epochs is not None:
+            length = f"--epochs {config.run.epochs:g} are {steps:,} steps, and were {saved.steps:,}"
+        say("note", f"{length}: the learning rate follows the new schedule")
 
 
 def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:

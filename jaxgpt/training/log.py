@@ -61,7 +61,7 @@ class MetricsLog:
         self._bad_steps = broadcast_from_process_0(self._file.skipped_at_end)  # only process 0 has the log
         self._pending: tuple | None = None  # the arguments of `_write`
         self._speed = Speed()
-        self._losses: collections.deque[float] = collections.deque(maxlen=10)
+        self._losses: collections.deque[float | None] = collections.deque(maxlen=10)
         self._bar = _progress_bar()
         self._task = self._bar.add_task("", total=steps, completed=start)
 
@@ -118,8 +118,11 @@ class MetricsLog:
 
     def summary(self) -> str:
         """The loss over the last ten rows, and the mean speed without the first row, in which the step was compiled."""
-        loss = sum(self._losses) / len(self._losses) if self._losses else math.nan
+        losses = [loss for loss in self._losses if loss is not None]
         mean = f"mean of the last {len(self._losses)} steps" if len(self._losses) > 1 else "of the last step"
+        skipped = len(self._losses) - len(losses)
+        mean += f", {skipped} of them skipped" * bool(skipped)
+        loss = sum(losses) / len(losses) if losses else math.nan
         return f"loss {loss:.4f} ({mean}), {self._speed}"
 
     def _write(self, facts: dict[str, Any], tokens: int, metrics: dict[str, Any], validation: dict[str, float]) -> None:
@@ -142,8 +145,7 @@ class MetricsLog:
             name: None for name, value in (values | val).items() if not math.isfinite(value)
         }  # JSON has no NaN
         self._file.append(row | non_finite | ({} if is_finite else {"skipped": True}))
-        if is_finite:
-            self._losses.append(row["loss"])
+        self._losses.append(row["loss"] if is_finite else None)
         minimized = "" if self._minimize == "loss" else f" {row[self._minimize]:9.4f} |"
         print(ROW.format(**row, minimized=minimized) + ("" if is_finite else "  not finite: skipped"), flush=True)
         if validation:

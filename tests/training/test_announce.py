@@ -7,7 +7,8 @@ import jax
 import pytest
 
 from jaxgpt.commands.flags import parse
-from jaxgpt.training.announce import print_next_commands, print_resume_command
+from jaxgpt.runs.progress import Progress
+from jaxgpt.training.announce import announce_resume, print_next_commands, print_resume_command
 from jaxgpt.training.config import TrainConfig
 
 
@@ -37,3 +38,14 @@ def test_the_printed_resume_command_can_be_pasted(processes, flags, others, monk
         steps=9
     )
     assert more == ([] if others is None else [f"others    {others}"])
+
+
+@pytest.mark.parametrize(
+    "length, note",
+    [({"steps": 9}, "--steps was 6, is 9"), ({"steps": 9, "epochs": 1.5}, "--epochs 1.5 are 9 steps, and were 6")],
+)
+def test_a_new_length_is_named_by_the_flag_that_gives_it(length, note, capsys):
+    config = TrainConfig.of(schedule="cosine", **length)
+    saved = Progress(step=3, position=0, tokens_seen=0, B=4, T=32, steps=6, accumulate=1, identity={"corpus": "a"})
+    announce_resume(config, saved, 0, {"corpus": "a"})
+    assert capsys.readouterr().out.splitlines()[1:] == [f"note      {note}: the learning rate follows the new schedule"]

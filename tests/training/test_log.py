@@ -115,7 +115,7 @@ def test_steps_that_are_not_finite_may_be_skipped_but_not_more_in_a_row_than_was
     assert [row.get("skipped", False) for row in rows] == [False, True, True, False, True, True]
     assert [row["lr"] for row in rows] == [0.1, 0.2, 0.2, 0.2, 0.3, 0.3]  # the next update takes a skipped step's
     assert capsys.readouterr().out.count("not finite: skipped") == 4
-    assert report.summary().startswith("loss 6.5000 (mean of the last 2 steps)")
+    assert report.summary().startswith("loss 6.5000 (mean of the last 6 steps, 4 of them skipped)")
 
 
 def test_a_new_start_counts_the_skipped_steps_before_it(tmp_path):
