@@ -30,7 +30,7 @@ class PredictConfig:
     """A run on labels, for its newest checkpoint; one of its checkpoints, RUN/checkpoints/300; or a classifier's folder
     in Hugging Face's layout."""
     data: str
-    """A .jsonl, .csv or .tsv of "text" (or "text_a" and "text_b")."""
+    """A .jsonl, .csv or .tsv of "text" (or "text_a" and "text_b"); - reads JSONL or CSV from stdin."""
     text_field: str | None = None
     """Name of "text" in it, or those of "text_a" and "text_b": premise,hypothesis."""
     out: Path | None = None

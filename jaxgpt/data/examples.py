@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -169,11 +170,12 @@ def load_texts(
     """As `load_labelled`, for texts whose labels are not known: a label in the file is ignored, and no row counts.
 
     Returns:
-      The texts; the errors of others, by their lines; and the lines of all, in the order of the file.
+      The texts, whose file may be a pipe; the errors of others, by their lines; and the lines of all, in the order of
+      the file.
     """
-    _require_suffix(path)
+    path, content = _read_file_or_pipe(path)
     errors: LineErrors = {}
-    kind, parsed = parse_examples(path, read_content(path), unlabelled_kinds(template), fields, errors)
+    kind, parsed = parse_examples(path, content, unlabelled_kinds(template), fields, errors)
     examples = tokenize(parsed)  # not from the cache, which has only the right ones
     if not len(examples):
         raise errors[min(errors)]
@@ -208,6 +210,17 @@ def _require_suffix(path: str) -> None:
         command = find_jsonl_command(path)
         convert = f"; make it JSONL: {command}" if command else ""
         raise DataError(f'{path}: not a file of examples; give a .jsonl, .csv or .tsv of "text" and "label"{convert}')
+
+
+def _read_file_or_pipe(path: str) -> tuple[str, bytes]:
+    """A file's name and bytes. A pipe, or - for stdin, gets the suffix of what is in it: JSONL if it begins with {."""
+    path = "/dev/stdin" if path == "-" else path
+    is_pipe = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    if path.lower().endswith(SUFFIXES) or not (is_pipe or path == "/dev/stdin"):
+        _require_suffix(path)
+        return path, read_content(path)
+    content = read_content(path)
+    return path + (".jsonl" if content.lstrip().startswith(b"{") else ".csv"), content
 
 
 def _split(path: str, examples: TokenizedExamples, fraction: float) -> list[TokenizedExamples]:

@@ -194,7 +194,8 @@ def _rows(path: str | Path, content: bytes, delimiter: str) -> Iterator[tuple[in
                 yield begin, row
             begin = rows.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {begin}: {error}; mend the record that begins there") from None
+        reason = "a quote is not closed" if "unexpected end" in str(error) else error
+        raise DataError(f"{path}, line {begin}: {reason}; mend the record that begins there") from None
     except UnicodeDecodeError:
         start = _first_invalid_byte(content)  # the error itself counts from where the last piece began
         line = content.count(b"\n", 0, start) + 1

@@ -1,5 +1,7 @@
 """Examples from files: what of them becomes arrays, and every wrong record by its line."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -151,7 +153,7 @@ def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write
         ("a.csv", "text,label\n", ": no record in it: the first has the names of the fields, and each other a record"),
         ("a.csv", b"text,label\nx,0\n\xe9,1\n", ", line 3: not UTF-8: byte 0xe9; convert the file first"),
         ("a.csv", "text,text,label\nx,y,0\n", ": the first line names two fields 'text'; give each a name of its own"),
-        ("a.csv", 'text,label\nx,0\n"y,1\nz,1\n', ", line 3: unexpected end of data; mend the record that begins the"),
+        ("a.csv", 'text,label\nx,0\n"y,1\nz,1\n', ", line 3: a quote is not closed; mend the record that begins there"),
         ("a.csv", "text,id\nx,0\n", ", line 2: its fields are 'text', 'id', and none is a label; name it wi"),
         ("a.csv", "text;label\nx;0\n", ": fields must be separated by ',', and this file has ';'; convert it"),
         ("a.tsv", "text\tlabel\nx 0\n", ", line 2: 1 fields, and the first line names 2; mend it"),
@@ -216,3 +218,25 @@ def test_the_hosts_rows_of_examples_are_the_batch():
     parts = [next_examples(table, 8 * 3, 6, 3, seed=0, rows=slice(first, first + 2)) for first in (0, 2, 4)]
     np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), whole)
     assert {position for _, position in parts} == {following}
+
+
+@pytest.mark.parametrize(
+    "content, suffix", [('\n {"text": "good"}\n{"text": "bad"}\n', ".jsonl"), ("text,label\ngood,1\nbad,2\n", ".csv")]
+)
+def test_texts_without_labels_may_come_through_a_pipe(write, content, suffix):
+    """As `-` and as <(...); by what they begin with they are JSON lines or a table."""
+    expected = examples.load_texts(write(f"a{suffix}", content), 2, 8, ["1", "2"])[0]
+    stdin = os.dup(0)
+    try:
+        for name in ("-", "/dev/fd/0"):
+            reader, writer = os.pipe()
+            os.write(writer, content.encode())
+            os.close(writer)
+            os.dup2(reader, 0)
+            os.close(reader)
+            data, errors, lines = examples.load_texts(name, 2, 8, ["1", "2"])
+            assert (data.fingerprint, errors, len(lines)) == (expected.fingerprint, {}, 2)
+            assert data.name == {"-": "/dev/stdin", "/dev/fd/0": "/dev/fd/0"}[name] + suffix
+    finally:
+        os.dup2(stdin, 0)
+        os.close(stdin)
