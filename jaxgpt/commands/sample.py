@@ -117,7 +117,8 @@ def read_stdin() -> str:
         prompt = normalize(content.decode("utf-8")).removesuffix("\n")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"--prompt -: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}"
+            f"--prompt -: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}; "
+            "convert it first, for example: iconv -f latin1 -t utf-8"
         ) from None
     if not prompt:
         raise UsageError("--prompt -: there was nothing in stdin; give it some text")

@@ -95,7 +95,7 @@ def test_a_prompt_from_stdin(folder, capsys, monkeypatch):
     assert run(folder, "--prompt", "-") == 2
     assert "there was nothing in stdin" in capsys.readouterr().err
     assert read(b"caf\xe9") == 2
-    assert "not UTF-8: byte 0xe9 at offset 3" in capsys.readouterr().err
+    assert "not UTF-8: byte 0xe9 at offset 3; convert it first, for example: iconv -f" in capsys.readouterr().err
 
 
 def test_a_long_text_goes_on_and_says_how(folder, capsys):
