@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 from jaxgpt import console, signals
 from jaxgpt.commands.flags import parse, positional
-from jaxgpt.errors import CheckpointError, CorruptError, NumericsError, UsageError
+from jaxgpt.data import datasets
+from jaxgpt.errors import CheckpointError, CorruptError, DataError, NumericsError, UsageError
 from jaxgpt.runs.folder import RunLock
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime.config import PROCESS_FLAGS
@@ -44,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
     # One process, on as many devices as there were last.
     last = {"mesh": starts[-1].get("mesh", flags.parallel.mesh)} | dict.fromkeys(PROCESS_FLAGS)
     flags = flags.replace(**last)
+    if config.resume:
+        require_same_data(flags, starts[-1]["fingerprint"])
     with RunLock(config.run):
         corrupt = check_checkpoints(config.run, flags)
     if config.resume:
@@ -53,6 +56,19 @@ def main(argv: Sequence[str]) -> int:
     if corrupt:
         raise CheckpointError(f"{config.run}: {corrupt} corrupt; the run resumes from the newest good one, if any")
     return 0
+
+
+def require_same_data(flags: TrainConfig, fingerprint: str) -> None:
+    """Refuse to train again on other data than those of the run's last start."""
+    try:
+        data, _ = datasets.load(flags.data, flags.run.seed, flags.preset.predict_tokens, flags.fields)
+    except DataError as error:
+        raise DataError(f"{error}; --resume trains on the run's data again, where they were: bring them back") from None
+    if data.fingerprint != fingerprint:
+        raise CheckpointError(
+            f"--resume trains on the run's data again, and {data.name} has changed: its hash was "
+            f"{fingerprint:.16}, and is {data.fingerprint:.16}; bring it back"
+        )
 
 
 def check_checkpoints(run: Path, flags: TrainConfig) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import types
 import typing
@@ -179,7 +180,7 @@ def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
             for field in dataclasses.fields(group)
             if field.name in content  # what is not there is younger than the run
         }
-        return TrainConfig.of(**flags | {"out": run}), starts
+        return _locate_inputs(TrainConfig.of(**flags | {"out": run}), content.get("cwd")), starts
     except UsageError as error:
         raise CheckpointError(f"{path}: {error}; it is rewritten when the run resumes") from None
 
@@ -191,6 +192,27 @@ def _flag_from_json(field: dataclasses.Field, value: Any) -> Any:
       UsageError: it is of another type, or none of the choices.
     """
     kind = field.type
+def _locate_inputs(config: TrainConfig, cwd: Any) -> TrainConfig:
+    """The flags whose relative names of inputs are those of the folder in which the run was started, if they are there.
+
+    Args:
+      cwd: that folder; an older run has none.
+    """
+    if not isinstance(cwd, str) or cwd == os.getcwd():
+        return config
+
+    def locate(name: str) -> str:
+        path = os.path.join(cwd, name)
+        return path if name != "shakespeare" and os.path.exists(path) else name
+
+    inputs = {"data": config.data.data, "val": config.data.val, "init_from": config.preset.init_from}
+    located = {flag: locate(name) for flag, name in inputs.items() if name}
+    if config.data.mix:
+        texts = zip(*parse_mixture(config.data.mix), strict=True)
+        located["mix"] = ",".join(f"{locate(name)}={weight}" for name, weight in texts)
+    return config.replace(**located)
+
+
     choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else None
     allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if kind is Path and isinstance(value, str):

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import math
+import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -267,6 +268,8 @@ def make_config_writer(
     base = str(Path(weights.name).resolve()) if weights and weights.folder else config.preset.init_from
     facts = {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint}
     facts |= {"data_kind": data.kind, "is_chat": data.is_chat, "labels": list(data.labels), "base": base}
+    with contextlib.suppress(FileNotFoundError):  # the folder was deleted meanwhile
+        facts["cwd"] = os.getcwd()  # of which relative names are
     start = {name: config.flat()[name] for name in ("B", "T", "accumulate", "steps")}
     start |= {"step": step, "dtype": trainer.model.dtype, "fingerprint": data.fingerprint}
     start |= {"mesh": mesh_flag(trainer.mesh.shape), "processes": jax.process_count()}

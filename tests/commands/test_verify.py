@@ -1,3 +1,5 @@
+import json
+import os
 import re
 import shutil
 
@@ -45,6 +47,24 @@ def test_a_damaged_one_is_named_and_the_code_is_4(trained, tmp_path, capsys):
 def test_resume_is_proved_with_the_runs_own_flags(trained, capsys):
     assert run(verify.main, trained, "--resume", 2) == 0
     assert "resume    2 + 2 steps in two processes = 4 steps in one: every row and array" in capsys.readouterr().out
+
+
+def test_a_text_that_has_changed_proves_nothing(trained, tmp_path, monkeypatch, capsys):
+    """Nor one that is gone; both are told before the run is trained again."""
+    shutil.copytree(trained, tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    recorded = json.loads(config.read_text())
+    assert recorded["cwd"] == os.getcwd()
+    monkeypatch.setattr(verify, "run_training", lambda flags: pytest.fail("it trains"))
+    for name, code, message in (
+        ("changed.txt", 4, "changed.txt has changed: its hash was "),
+        ("gone.txt", 3, "no such"),
+    ):
+        config.write_text(json.dumps(recorded | {"data": name, "cwd": str(tmp_path)}))
+        (tmp_path / "changed.txt").write_text("another text " * 60)
+        assert run(verify.main, tmp_path / "run", "--resume", 2) == code
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1 and message in error and "bring " in error
 
 
 def test_runs_that_differ_are_told_apart(trained, tmp_path):

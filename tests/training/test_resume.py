@@ -194,6 +194,26 @@ def test_a_run_whose_default_text_was_named_auto_has_the_default_text(tmp_path):
     ("changes", "message"),
     [
         ({"starts": "gone"}, "no run that has begun"),
+def test_relative_names_are_those_of_the_folder_in_which_the_run_was_started(tmp_path, monkeypatch):
+    """What is not there keeps its name, and so does the default text; an older run has no such folder."""
+    start, elsewhere = tmp_path / "start", tmp_path / "elsewhere"
+    for folder in (start, elsewhere):
+        folder.mkdir()
+        for name in ("a.txt", "b.txt", "shakespeare"):
+            (folder / name).touch()
+    inputs = {"data": "a.txt", "val": "missing.txt", "init_from": "b.txt", "cwd": str(start)}
+    monkeypatch.chdir(elsewhere)
+    flags = load_run_config(run_folder(tmp_path, **inputs))[0].flat()
+    located = f"{start}/a.txt", "missing.txt", f"{start}/b.txt"
+    assert tuple(flags[name] for name in ("data", "val", "init_from")) == located
+    mixed = run_folder(tmp_path, data="shakespeare", mix="a.txt=0.7, b.txt=0.3,c.txt=1", cwd=str(start))
+    config, _ = load_run_config(mixed)
+    assert (config.data.data, config.data.mix) == ("shakespeare", f"{start}/a.txt=7,{start}/b.txt=3,c.txt=10")
+    assert load_run_config(run_folder(tmp_path, data="a.txt"))[0].data.data == "a.txt"
+    monkeypatch.chdir(start)
+    assert load_run_config(run_folder(tmp_path, **inputs))[0].data.data == "a.txt"
+
+
         ({"starts": [START | {"step": 1.5}]}, "no run that has begun"),
         ({"B": "many"}, "config.json: B is "),
         ({"B": 0}, "config.json: --B 0 is out of range"),
