@@ -83,7 +83,8 @@ def require_base(base: Model, identity: dict[str, Any], name: str) -> None:
     if actual != expected:
         raise CheckpointError(
             f"{name}: its weights have the fingerprint {actual}, and the adapters were trained on {expected}; "
-            "restore the original weights"
+            f"restore them, or, if {name} is a run that has trained on, resume the adapters' run with the checkpoint "
+            f"that it began with: --init-from {name}/checkpoints/N"
         )
 
 

@@ -12,7 +12,7 @@ from jaxgpt.data.config import DataConfig
 from jaxgpt.data.tokenizer import TEMPLATE, VOCAB_SIZE, Template
 from jaxgpt.errors import CheckpointError
 from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config, ModelConfig
-from jaxgpt.runs.folder import require_utf8
+from jaxgpt.runs.folder import describe_missing, require_utf8
 from jaxgpt.runs.hf_config import build_config, name_labels, parse_config, read_bool, read_json, read_text_format
 from jaxgpt.runs.peft import Adapter, find_adapter
 from jaxgpt.runs.tensors import has_weights
@@ -99,6 +99,9 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
     is_run = (folder / "checkpoints").is_dir() or "block_size" in content
     if not is_run:
         return _describe_folder(name, path, content)
+    if "block_size" not in content:  # no model of an unknown shape, whose checkpoints would look corrupt
+        missing = describe_missing(content)
+        raise CheckpointError(f"{path}: {missing}, which any run's has; bring it back, or delete it and resume the run")
     config, labels = _parse_run_config(path, content), content.get("labels", ())
     base = content.get("base", content.get("init_from")) if config.lora else None
     T, kind = _read_T(path, content, config) if labels else None, _data_kind(content)
@@ -116,7 +119,7 @@ def require_gpt2_text_model(source: WeightsRef) -> None:
     """As `require_text_model`, for a command that reads and writes text: the ids must be those of GPT-2's tokenizer."""
     if source.config.vocab_size != VOCAB_SIZE:
         raise CheckpointError(
-            f"{_differing_vocabulary(source)}; "
+            f"{describe_vocabulary(source.name, source.config.vocab_size)}; or "
             "jaxgpt.inference.generate and jaxgpt.inference.score take ids of any vocabulary"
         )
     require_text_model(source)
@@ -128,11 +131,17 @@ def require_label_model(source: WeightsRef) -> None:
         train = console.program("train")
         raise CheckpointError(f"{source.name}: predicts no labels; {train} --recipe classify makes a model that does")
     if source.config.vocab_size != VOCAB_SIZE:
-        raise CheckpointError(f"{_differing_vocabulary(source)}; use a model with GPT-2's")
+        raise CheckpointError(describe_vocabulary(source.name, source.config.vocab_size))
 
 
-def _differing_vocabulary(source: WeightsRef) -> str:
-    return f"{source.name}: {source.config.vocab_size:,} token ids, and GPT-2's tokenizer has {VOCAB_SIZE:,}"
+def describe_vocabulary(name: str, size: int) -> str:
+    """The error for weights with another number of token ids than GPT-2's tokenizer has."""
+    remedy = "use a model with GPT-2's"
+    if size > VOCAB_SIZE:
+        remedy = (
+            f"if they were added to GPT-2's, remove them: model.resize_token_embeddings({VOCAB_SIZE}) of transformers"
+        )
+    return f"{name}: {size:,} token ids, and GPT-2's tokenizer has {VOCAB_SIZE:,}; {remedy}"
 
 
 def _describe_folder(name: str, path: Path, content: dict[str, Any]) -> WeightsRef:

@@ -19,7 +19,7 @@ from jaxgpt.models.configs import CONFIGS, ModelConfig
 from jaxgpt.runs import folder
 from jaxgpt.runs.folder import require_utf8
 from jaxgpt.runs.hf_config import read_json
-from jaxgpt.runs.weights import WeightsRef
+from jaxgpt.runs.weights import WeightsRef, describe_vocabulary
 from jaxgpt.training.config import RECIPES, Preset, TrainConfig, fixed_flags
 
 
@@ -60,6 +60,13 @@ def require_compatible(
         saved_text = _find_text_name(where.parents[1], saved.get("corpus"))
         if "corpus" in differences and saved_text not in (None, text):  # else their hashes tell them apart
             differences["corpus"] = saved_text, text
+        if differences.keys() == {"base"}:
+            source = current["init_from"]
+            raise CheckpointError(
+                f"{where} has adapters for other weights than --init-from {source} has now; restore those, or, if it "
+                f"is a run that has trained on, name the checkpoint that this run began with: --init-from "
+                f"{source}/checkpoints/N"
+            )
         differing = ", ".join(f"{name} {old} there and {new} here" for name, (old, new) in differences.items())
         raise CheckpointError(
             f"{where} is a checkpoint of another configuration: {differing}; "
@@ -119,10 +126,7 @@ def require_weights(config: TrainConfig, weights: ModelConfig) -> None:
     """Refuse flags that don't fit the weights of --init-from."""
     preset, model = config.preset, config.model
     if weights.vocab_size != VOCAB_SIZE:
-        raise CheckpointError(
-            f"--init-from {preset.init_from}: {weights.vocab_size:,} token ids, "
-            f"and GPT-2's tokenizer, which reads the texts, has {VOCAB_SIZE:,}"
-        )
+        raise CheckpointError(describe_vocabulary(f"--init-from {preset.init_from}", weights.vocab_size))
     required_config = TrainConfig.from_preset(Preset(predict_tokens=preset.predict_tokens), weights)
     for name in (*weights.shape, "untied_head"):
         value, required = getattr(model, name), getattr(required_config.model, name)
@@ -167,8 +171,11 @@ def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
     path = run / "config.json"
     content = read_json(path)
     starts = None if content is None else content.get("starts")
-    if not starts or not isinstance(starts, list) or not all(map(_is_start, starts)):
+    if content is None:
         raise CheckpointError(f"{run}: no run that has begun; give a run folder")
+    if not starts or not isinstance(starts, list) or not all(map(_is_start, starts)):
+        problem = "its 'starts' are not a run's" if starts else "it has no 'starts', which any run's has"
+        raise CheckpointError(f"{path}: {problem}; give a run folder, or resume the run, which rewrites it")
     if "data_kind" not in content:  # an older run, which had that under the name of a flag of today
         content.pop("objective", None)
     if content.get("data") == "auto":  # the default's name in older runs
@@ -185,13 +192,6 @@ def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
         raise CheckpointError(f"{path}: {error}; it is rewritten when the run resumes") from None
 
 
-def _flag_from_json(field: dataclasses.Field, value: Any) -> Any:
-    """A flag's value from JSON, where a path is text.
-
-    Raises:
-      UsageError: it is of another type, or none of the choices.
-    """
-    kind = field.type
 def _locate_inputs(config: TrainConfig, cwd: Any) -> TrainConfig:
     """The flags whose relative names of inputs are those of the folder in which the run was started, if they are there.
 
@@ -213,6 +213,13 @@ def _locate_inputs(config: TrainConfig, cwd: Any) -> TrainConfig:
     return config.replace(**located)
 
 
+def _flag_from_json(field: dataclasses.Field, value: Any) -> Any:
+    """A flag's value from JSON, where a path is text.
+
+    Raises:
+      UsageError: it is of another type, or none of the choices.
+    """
+    kind = field.type
     choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else None
     allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if kind is Path and isinstance(value, str):

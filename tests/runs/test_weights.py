@@ -43,6 +43,10 @@ def test_a_run(tmp_path):
     flags |= {"n_layer": 5, "predict_tokens": 4, "untied_head": True}
     found = resolve_weights(folder(tmp_path / "several", flags, run=True)).config
     assert found == dataclasses.replace(SHAPE, n_layer=5, predict_tokens=4, untied_head=True)
+    with pytest.raises(
+        CheckpointError, match=r"config\.json: it has no B, T, block_size, fingerprint, steps, versions, "
+    ):
+        resolve_weights(folder(tmp_path / "empty", {}, run=True))
     with pytest.raises(CheckpointError, match=r"config\.json: predict-tokens 5 is out of range: it must be 1"):
         resolve_weights(folder(tmp_path / "wrong", flags | {"predict_tokens": 5}, run=True))
     with pytest.raises(CheckpointError, match=r"config\.json: untied_head is 1, and must be true or false"):

@@ -171,6 +171,15 @@ START = {"step": 0, "B": 3, "T": 32, "accumulate": 1, "steps": 9, "dtype": "floa
 FLAGS = TrainConfig.of(B=3, lr=0.5, decay="matrices", fresh=True, data="a.txt")
 
 
+def test_adapters_beside_a_run_that_has_trained_on_name_its_checkpoint(tmp_path):
+    saved = {"arch": "gpt2", "init_from": "runs/base", "base": "00000001"}
+    require_compatible(saved, saved, tmp_path / "run/checkpoints/3")
+    with pytest.raises(
+        CheckpointError, match=r"run/checkpoints/3 has .* that this run began with: --init-from runs/base/c"
+    ):
+        require_compatible(saved, saved | {"base": "00000002"}, tmp_path / "run/checkpoints/3")
+
+
 def run_folder(tmp_path, **changes):
     flags = FLAGS.flat() | {"out": "elsewhere"}
     (tmp_path / "checkpoints").mkdir(exist_ok=True)
@@ -185,15 +194,6 @@ def test_the_flags_of_a_run_are_those_of_its_last_start(tmp_path):
     assert starts == [START]
 
 
-def test_a_run_whose_default_text_was_named_auto_has_the_default_text(tmp_path):
-    config, _ = load_run_config(run_folder(tmp_path, data="auto", mix="a.txt=1"))
-    assert config.data.data == DataConfig.data == "shakespeare"  # a mixture goes with no other --data
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"starts": "gone"}, "no run that has begun"),
 def test_relative_names_are_those_of_the_folder_in_which_the_run_was_started(tmp_path, monkeypatch):
     """What is not there keeps its name, and so does the default text; an older run has no such folder."""
     start, elsewhere = tmp_path / "start", tmp_path / "elsewhere"
@@ -214,7 +214,16 @@ def test_relative_names_are_those_of_the_folder_in_which_the_run_was_started(tmp
     assert load_run_config(run_folder(tmp_path, **inputs))[0].data.data == "a.txt"
 
 
-        ({"starts": [START | {"step": 1.5}]}, "no run that has begun"),
+def test_a_run_whose_default_text_was_named_auto_has_the_default_text(tmp_path):
+    config, _ = load_run_config(run_folder(tmp_path, data="auto", mix="a.txt=1"))
+    assert config.data.data == DataConfig.data == "shakespeare"  # a mixture goes with no other --data
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"starts": "gone"}, "config.json: it has no 'starts', which any run's has; give a run folder, or resume"),
+        ({"starts": [START | {"step": 1.5}]}, "config.json: its 'starts' are not a run's"),
         ({"B": "many"}, "config.json: B is "),
         ({"B": 0}, "config.json: --B 0 is out of range"),
         ({"B": False}, "config.json: B is "),
