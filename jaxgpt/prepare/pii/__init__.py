@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from jaxgpt.prepare.pii import addresses, ids, numbers, secrets
+from jaxgpt.prepare.pii.words import piece_end
 
 KINDS = ("email", "phone", "ip", "credit_card", "iban", "national_id", "secret")
 # The kind that wins if two cover the same text is the first one.
@@ -114,7 +115,7 @@ def detect_names(text: str, nlp: Callable[[str], Any]) -> list[Span]:
     kinds = {"PERSON": "person", "PER": "person", "GPE": "place", "LOC": "place", "FAC": "place"}
     spans, start = [], 0
     while start < len(text):
-        end = len(text) if len(text) - start <= PIECE else _piece_end(text, start)
+        end = piece_end(text, start, PIECE)
         for entity in nlp(text[start:end]).ents:
             words = entity.text.strip()
             # A placeholder is no name, though models take it for one.
@@ -123,11 +124,3 @@ def detect_names(text: str, nlp: Callable[[str], Any]) -> list[Span]:
                 spans.append(Span(kinds[entity.label_], at, at + len(words)))
         start = end
     return drop_overlaps(spans)
-
-
-def _piece_end(text: str, start: int) -> int:
-    """Where a piece ends: behind its last paragraph, line or word."""
-    for sign in ("\n\n", "\n", " "):
-        if (at := text.rfind(sign, start + 1, start + PIECE)) > 0:
-            return at + len(sign)
-    return start + PIECE

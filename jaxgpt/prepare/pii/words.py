@@ -195,3 +195,13 @@ def candidate_numbers(text: str, run: re.Match) -> Iterator[tuple[int, int, str]
                 candidates.append((start, groups[j][1], form))
             form += gaps[j]
         yield from reversed(candidates)
+
+
+def piece_end(text: str, start: int, size: int) -> int:
+    """Where a piece of at most `size` characters ends: with the text, or behind its last paragraph, line or word."""
+    if len(text) - start <= size:
+        return len(text)
+    for sign in ("\n\n", "\n", " "):
+        if (at := text.rfind(sign, start + 1, start + size)) > 0:
+            return at + len(sign)
+    return start + size

@@ -1,8 +1,12 @@
 """Keys, tokens and passwords: known forms, and what only looks like one."""
 
+import random
+
 import pytest
 
 from jaxgpt.prepare import pii
+from tests.support.pii_blind.draw import fill
+from tests.support.pii_blind.secrets import VENDORS
 
 SECRET = [
     "AKIAIOSFODNN7EXAMPLE",
@@ -74,3 +78,25 @@ def test_each_form_is_found(kind, form):
 @pytest.mark.parametrize("text", LOOK_ALIKES)
 def test_a_look_alike_is_not_found(text):
     assert pii.detect(text) == pii.detect(f"Hello, {text} and more.") == []
+
+
+@pytest.mark.parametrize("vendor", ["Doppler", "Postman", "RubyGems", "Sourcegraph", "LangSmith", "Clojars"])
+def test_a_scanners_form_is_found_where_it_is(vendor):
+    key = fill(VENDORS[vendor], random.Random(0))
+    for before in (
+        "",
+        "k=",
+        "na\u00efve \U0001f600 <b>",
+        "\ud800 ",
+        "word " * 8_000,
+    ):  # bytes, pairs, surrogates, pieces
+        for after in ("", ",17", ".", "</b>", "&y=1", '\\"', " and more"):
+            spans = pii.detect(before + key + after)
+            assert spans == [pii.Span("secret", len(before), len(before + key))], (before[:9], after)
+
+
+def test_a_text_that_could_be_utf_16_is_read_as_it_is():
+    key = fill(VENDORS["Doppler"], random.Random(0))
+    text = "\0".join(f"the key {key} is here")
+    assert all(0 <= span.start < span.end <= len(text) for span in pii.detect(text))
+    assert pii.detect(f"\0\0 {key} \0\0") == [pii.Span("secret", 3, 3 + len(key))]

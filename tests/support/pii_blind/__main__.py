@@ -13,7 +13,7 @@ of it. In a look-alike the value is "", and any span at all is a false positive.
 import argparse
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from jaxgpt.prepare.pii import KINDS, detect
@@ -64,27 +64,32 @@ def is_right(case: Case) -> bool:
     return covered >= set(range(start, start + len(case.value)))
 
 
+def rates(cases: Iterable[Case]) -> dict[tuple[str, str], float]:
+    """The fraction of cases that are right, by (kind, form)."""
+    right: dict[tuple[str, str], list[bool]] = {}
+    for case in cases:
+        right.setdefault((case.kind, case.form), []).append(is_right(case))
+    return {key: sum(each) / len(each) for key, each in right.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="recall and false positives on cases drawn from published formats")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draws", type=int, default=20, help="cases per form")
-    parser.add_argument("--misses", nargs="*", help="print what is wrong, of these kinds (default: all)")
+    parser.add_argument("--wrong", action="store_true", help="print one wrong case of each form, too")
     args = parser.parse_args()
-    right, total, wrong = Counter(), Counter(), Counter()
-    for case in draw_cases(args.seed, args.draws):
-        total[case.kind, case.form] += 1
-        right[case.kind, case.form] += is_right(case)
-        if args.misses is not None and not is_right(case) and (not args.misses or case.kind in args.misses):
-            wrong[case.kind, case.form, case.name] += 1
-            if wrong[case.kind, case.form, case.name] == 1:
-                print(f"{case.kind}, {case.form}, {case.name}: {case.text!r} {detect(case.text)}")
-    for key, count in wrong.items():
-        print(*key, f"{count} of {args.draws}", sep=", ")
-    print(f"{'kind':<12} {'usual forms':>16} {'hard forms':>16} {'look-alikes taken':>18}")
+    cases = list(draw_cases(args.seed, args.draws))
+    if args.wrong:
+        wrong = {case[:3]: case for case in cases if not is_right(case)}
+        for case in wrong.values():
+            print(*case[:3], repr(case.text), detect(case.text))
+    total, found = Counter((case.kind, case.form) for case in cases), rates(cases)
+    print(f"{'kind':<12} {'usual forms':>18} {'hard forms':>18} {'look-alikes taken':>18}")
     for kind in KINDS:
-        usual, hard, alike = ((right[kind, f], total[kind, f]) for f in ("usual", "hard", "look-alike"))
-        shares = [f"{r} of {n} ({r / n:.2f})" for r, n in (usual, hard)]
-        print(f"{kind:<12} {shares[0]:>18} {shares[1]:>18} {alike[1] - alike[0]:>8} of {alike[1]}")
+        row = [f"{found[kind, form]:.2f} of {total[kind, form]:,}" for form in ("usual", "hard")]
+        alike = total[kind, "look-alike"]
+        taken = f"{alike * (1 - found[kind, 'look-alike']):.0f} of {alike}"
+        print(f"{kind:<12} {row[0]:>18} {row[1]:>18} {taken:>18}")
 
 
 if __name__ == "__main__":
