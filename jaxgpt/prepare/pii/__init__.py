@@ -56,7 +56,7 @@ def detect(text: str, kinds: Iterable[str] = KINDS) -> list[Span]:
         if not new:
             break
         new = [span for span in _scan(replace(text, spans)) if span.kind in kinds]
-        spans = drop_overlaps([*spans, *(_map_back(span, spans) for span in new)])
+        spans = drop_overlaps([*spans, *_map_back(new, spans)])
     return spans
 
 
@@ -75,20 +75,26 @@ def drop_overlaps(spans: Iterable[Span]) -> list[Span]:
     return kept
 
 
-def _map_back(new: Span, spans: list[Span]) -> Span:
-    """Map a span of the replaced text to the original text; a span that touches a placeholder includes its original."""
-    shift, start, end = 0, None, None
-    for span in spans:
-        at = span.start + shift
-        to = at + len(placeholder(span.kind))
-        if start is None and new.start < to:
-            start = min(new.start - shift, span.start)
-        if end is None and new.end <= at:
-            end = new.end - shift
-        shift = to - span.end
-        if end is None and new.end <= to:
-            end = span.end
-    return Span(new.kind, new.start - shift if start is None else start, new.end - shift if end is None else end)
+def _map_back(new: list[Span], spans: list[Span]) -> list[Span]:
+    """Map spans of the replaced text to the original; one that touches a placeholder includes its original."""
+    mapped, first, before = [], 0, 0  # the first span that the next one may touch, and how much the text grew before it
+    for kind, start, end in new:
+        while first < len(spans) and spans[first].start + before + len(placeholder(spans[first].kind)) <= start:
+            before += _growth(spans[first])
+            first += 1
+        begin, shift, i = start - before, before, first
+        if i < len(spans):
+            begin = min(begin, spans[i].start)
+        while i < len(spans) and spans[i].start + shift < end:
+            shift += _growth(spans[i])
+            i += 1
+        inside = i > first and end <= spans[i - 1].end + shift
+        mapped.append(Span(kind, begin, spans[i - 1].end if inside else end - shift))
+    return mapped
+
+
+def _growth(span: Span) -> int:
+    return len(placeholder(span.kind)) - (span.end - span.start)
 
 
 def placeholder(kind: str) -> str:

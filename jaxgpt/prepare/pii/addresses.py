@@ -133,7 +133,7 @@ def detect_ips(text: str) -> Spans:
             start = text.find(":", start, end) + 1
         if text[start : start + 1] == ":" and text[start : start + 2] != "::":
             start += 1
-        if text[:end].endswith(":", start, end) and not text.endswith("::", start, end):
+        if text.endswith(":", start, end) and not text.endswith("::", start, end):
             end -= 1
         if (start and text[start - 1] in "_.") or text[end : end + 1].isalnum() or text[end : end + 1] == "_":
             continue
