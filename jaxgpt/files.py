@@ -6,18 +6,49 @@ A refusal touches nothing: no name, byte, mode or time of the user's files.
 import contextlib
 import errno
 import functools
+import itertools
 import json
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jaxgpt import signals
 from jaxgpt.errors import UsageError
 
 FRAGILE = ("checkpoints", "index", "work")  # subfolders of a run or a prepared folder, in which a new file is harm
+
+
+# ---- Links
+
+
+def open_nofollow(path: Path, mode: str, **options: Any) -> IO:
+    """As `open`, for a file in a run's or a prepared folder: a link there, which may name any file, is refused."""
+    safe = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # nor does it wait for a pipe's other end
+    try:
+        return open(path, mode, opener=lambda path, flags: os.open(path, flags | safe, 0o666), **options)
+    except OSError:
+        require_no_link(path)
+        raise
+
+
+def require_no_link(path: Path) -> None:
+    """Refuse a link where a command shall write."""
+    if path.is_symlink():
+        raise UsageError(
+            f"{path} is a symbolic link, and nothing is written through one; "
+            "put what it names in its place (the folder itself may be on another disk)"
+        )
+
+
+def require_no_links(folder: Path) -> None:
+    """Refuse links at and below a folder in which libraries shall write."""
+    require_no_link(folder)
+    for parent, *names in os.walk(folder):
+        for name in itertools.chain(*names):
+            require_no_link(Path(parent, name))
 
 
 def is_same_file(file: int, path: Path) -> bool:
@@ -130,6 +161,8 @@ def require_separate(
             relation = "overlaps with"
         elif files and any(identity in files and not rewrites(file) for identity, file in _files(path)):
             relation = "would overwrite a file of"
+        elif output.is_symlink() and _is_within(output.parent, path):
+            relation = "is a symbolic link in"
         else:
             continue
         raise UsageError(f"{flag} {output} {relation} {name} {value}, which must stay; choose another {flag}")
@@ -184,9 +217,12 @@ def write_whole(path: Path, content: str, new: bool = False) -> None:
 def new_file(path: Path) -> Iterator[Path]:
     """A context that gives a file to write, which gets the name of `path` at its end, when it is on the disk.
 
+    A link of that name is replaced.
+
     After an error or a signal that ends the process, there is what was there before.
     """
     temporary = _temporary(path)
+    temporary.unlink(missing_ok=True)  # a link, in a folder from elsewhere
     with signals.before_exit(lambda: temporary.unlink(missing_ok=True)):
         try:
             yield temporary

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from jaxgpt.errors import RetryableError, UsageError
-from jaxgpt.files import is_same_file, report_write_errors
+from jaxgpt.files import is_same_file, open_nofollow, report_write_errors
 
 try:
     import fcntl
@@ -41,27 +41,32 @@ def try_lock(file: IO, shared: bool = False) -> bool:
 class Lock:
     """A folder's file .lock, held until `release`, or until the process ends, however it ends. It names its holder.
 
+    Args:
+      shared: for a command that only reads, as others may meanwhile: nothing is opened for writing.
+
     Raises:
       OSError: it can't be written.
       UsageError: it can't be locked.
       RetryableError: another process holds it.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, shared: bool = False):
         self._path = folder / ".lock"
-        self._file = self._path.open("a+", encoding="utf-8", errors="replace")
+        self._file = open_nofollow(self._path, "r" if shared else "a+", encoding="utf-8", errors="replace")
         with contextlib.ExitStack() as cleanup:
             cleanup.push(self._file)
-            free = try_lock(self._file)
+            is_free = try_lock(self._file, shared)
             self._file.seek(0)
             self._before = self._file.read(), os.fstat(self._file.fileno())
-            if not free:
-                holder = self._before[0].strip()
+            if not is_free:
+                reader = not shared and try_lock(self._file, shared=True)
+                holder = "which reads it" if reader else self._before[0].strip()
                 raise RetryableError(
                     f"{folder}: in use by another command ({holder}); wait for it or use another folder"
                 )
             cleanup.pop_all()
-        self._write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        if not shared:
+            self._write(f"process {os.getpid()} on {socket.gethostname()}\n")
 
     def _write(self, text: str) -> None:
         self._file.truncate(0)
@@ -92,3 +97,20 @@ def hold(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def hold_to_read(folder: Path) -> Iterator[None]:
+    """Keep other commands from writing in a folder; nothing in it is opened for writing.
+
+    Raises:
+      UsageError: its lock can't be read.
+      RetryableError: another process holds it.
+    """
+    with report_write_errors(folder):
+        lock = Lock(folder, shared=True) if os.path.lexists(folder / ".lock") else None
+    try:
+        yield
+    finally:
+        if lock:
+            lock.release()

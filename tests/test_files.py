@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jaxgpt.errors import UsageError
-from jaxgpt.files import new_folder, require_empty, require_separate, require_writable, write_whole
+from jaxgpt.files import new_file, new_folder, require_empty, require_separate, require_writable, write_whole
 from tests.support.trees import snapshot
 
 
@@ -84,6 +84,8 @@ def test_an_output_is_an_input_under_any_name(names, spelling):
     assert not refused(f"{folder}/new.json", "data") and not refused("new", folder) and not refused("new", file)
     assert refused(f"{folder}/new", "data", nested=False) and refused(f"{folder}/result.json", "data")
     assert not refused(f"{folder}/result.json", "data", rewrites=lambda path: path.name == "result.json")
+    Path("data/report.html").symlink_to("../x/precious")  # not the user's spelling: it came with the folder
+    assert refused(f"{folder}/report.html", "data", rewrites=lambda path: True)
     assert refused(folder, "data/part.bin", parts=("part.bin",)) and not refused("data", "data/part.bin", parts=("x",))
     assert not refused(f"{folder}/new", "gpt2") and not refused(file, "0.1")
 
@@ -111,6 +113,22 @@ def test_a_file_is_written_whole(tmp_path):
         write_whole(tmp_path / "first", "second", new=True)
     assert (tmp_path / "first").read_text() == "first"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "link", "real"]
+
+
+def test_a_file_in_a_folder_of_ours_takes_the_place_of_a_link(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "file"
+    path.symlink_to("../precious")
+    with new_file(path) as temporary:
+        pass
+    temporary.symlink_to("../precious")  # whoever knows our number
+    path.unlink()
+    path.symlink_to("../precious")
+    with new_file(path) as temporary:
+        temporary.write_text("ours")
+    assert path.read_text() == "ours" and not path.is_symlink()
+    assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_a_folder_is_there_when_it_is_full(tmp_path):

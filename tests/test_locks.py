@@ -7,12 +7,13 @@ import sys
 
 import pytest
 
-from jaxgpt.errors import UsageError
-from jaxgpt.locks import hold, try_lock
+from jaxgpt.errors import RetryableError, UsageError
+from jaxgpt.locks import hold, hold_to_read, try_lock
 from jaxgpt.prepare.executors import wait_for_workers
 from jaxgpt.runs.folder import RunLock
 from jaxgpt.runtime import process_number
 from tests.support import nfs
+from tests.support.trees import snapshot
 
 
 @pytest.mark.parametrize("flock", [fcntl.flock, nfs.flock], ids=["local", "nfs"])
@@ -26,6 +27,29 @@ def test_a_folder_is_made_and_held(tmp_path, monkeypatch, flock):
         assert f"process {os.getpid()} on " in done.stderr and done.stdout == ""
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "new" / "out"], capture_output=True, text=True)
     assert done.stdout == "held\n"
+
+
+def test_a_command_that_only_reads_keeps_others_from_writing_and_writes_nothing(tmp_path):
+    with hold_to_read(tmp_path):  # nobody has locked it yet
+        assert list(tmp_path.iterdir()) == []
+    with hold(tmp_path), pytest.raises(RetryableError, match=rf"\(process {os.getpid()} on "), hold_to_read(tmp_path):
+        pass
+    before = snapshot(tmp_path)
+    with hold_to_read(tmp_path), hold_to_read(tmp_path):
+        assert snapshot(tmp_path) == before
+        with pytest.raises(RetryableError, match=r"in use by another command \(which reads it\); wait"), hold(tmp_path):
+            pass
+    assert snapshot(tmp_path) == before
+    (tmp_path / ".lock").unlink()
+    (tmp_path / ".lock").symlink_to("nowhere")
+    for use in (hold, hold_to_read):
+        with pytest.raises(UsageError, match=r"\.lock is a symbolic link, and nothing is written"), use(tmp_path):
+            pass
+    (tmp_path / ".lock").unlink()
+    os.mkfifo(tmp_path / ".lock")
+    for use in (hold, hold_to_read):  # nor is there a wait for its other end
+        with contextlib.suppress(UsageError), use(tmp_path):
+            pass
 
 
 @pytest.fixture

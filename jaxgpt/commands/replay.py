@@ -17,7 +17,8 @@ from jaxgpt.data.datasets import training_text
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import CheckpointError, UsageError, require
-from jaxgpt.runs.folder import RunLock, parse_row
+from jaxgpt.locks import hold_to_read
+from jaxgpt.runs.folder import parse_row
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.resume import load_run_config
@@ -118,7 +119,7 @@ def main(argv: Sequence[str]) -> int:
     data = training_text(renamed_data, config.run.seed, config.preset.predict_tokens)
     run = LoggedRun(config, sorted(starts, key=lambda start: start["step"]), rows, data)
     run.config_at(flags.step)
-    with RunLock(flags.run):
+    with hold_to_read(flags.run):
         replay(run, flags.step)
     return 0
 

@@ -17,7 +17,7 @@ from jaxgpt import console, signals
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data import datasets
 from jaxgpt.errors import CheckpointError, CorruptError, DataError, NumericsError, UsageError
-from jaxgpt.runs.folder import RunLock
+from jaxgpt.locks import hold_to_read
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime.config import PROCESS_FLAGS
 from jaxgpt.training.config import TrainConfig
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     flags = flags.replace(**last)
     if config.resume:
         require_same_data(flags, starts[-1]["fingerprint"])
-    with RunLock(config.run):
+    with hold_to_read(config.run):
         corrupt = check_checkpoints(config.run, flags)
     if config.resume:
         temporary = tempfile.TemporaryDirectory(prefix="jaxgpt-verify-")

@@ -13,6 +13,7 @@ from typing import Any
 
 from jaxgpt import console
 from jaxgpt.errors import DataError, UsageError
+from jaxgpt.files import new_file
 
 FILE = "canaries.json"  # in the folder of the text
 PREFIX = "My locker code is"
@@ -71,7 +72,8 @@ def format_text(secret: str) -> str:
 
 def write(folder: Path, canaries: Sequence[Canary]) -> None:
     """Say in the folder of a text which canaries stand in it."""
-    (folder / FILE).write_text(json.dumps([dataclasses.asdict(each) for each in canaries], indent=1) + "\n")
+    with new_file(folder / FILE) as temporary:
+        temporary.write_text(json.dumps([dataclasses.asdict(each) for each in canaries], indent=1) + "\n")
 
 
 def read(folder: Path) -> list[Canary]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxgpt.data import shards
 from jaxgpt.errors import UsageError
-from jaxgpt.files import require_folder, require_separate, sync, try_read_json
+from jaxgpt.files import require_folder, require_no_links, require_separate, sync, try_read_json
 from jaxgpt.prepare.config import PrepareConfig
 from jaxgpt.prepare.sources import is_stream
 
@@ -20,7 +20,7 @@ MAY_CHANGE_ON_RESUME = ("workers", "executor", "sbatch", "fresh")
 NAMES = {"inputs": "INPUT"}  # of what is given by its place
 # What a preparation writes into its folder, beside index/ and work/, and what a kill can leave of it.
 WRITTEN = re.compile(r"(train|val)_\d{6,}\.bin|report\.(json|html)|dropped\.jsonl|canaries\.json")
-UNFINISHED = re.compile(r"\.((train|val)_\d{6,}\.bin|(meta|report)\.json)\..*\.tmp")
+UNFINISHED = re.compile(r"\.((train|val)_\d{6,}\.bin|(meta|report|canaries)\.json|dropped\.jsonl)\..*\.tmp")
 
 
 def describe_request(config: PrepareConfig, units: list, exams: list[str]) -> dict[str, Any]:
@@ -63,8 +63,10 @@ def is_done(out: Path, request: dict[str, Any]) -> bool:
 def require_prepared_or_empty(out: Path) -> None:
     """Refuse a folder that holds something else, or that can't be written."""
     require_folder(out)
+    require_no_links(out / "work")
+    require_no_links(out / "index")
     names = {child.name for child in out.iterdir()} - {".lock"} if out.is_dir() else set()
-    marked = (out / "work" / "workers").exists() and not (out / "work").is_symlink()
+    marked = (out / "work" / "workers").exists()
     empty = (out / "work").is_dir() and not any((out / "work").iterdir())  # as a kill may leave it
     meta = try_read_json(out / "meta.json")
     if meta is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxgpt.files import new_file
 from jaxgpt.prepare.drop_log import write_json
 from jaxgpt.prepare.sources import Unit
 
@@ -31,7 +32,7 @@ def write_report(
     """
     read = [json.loads((work / "read" / f"{rank:05d}.json").read_text()) for rank in range(len(pieces))]
     dropped: dict[str, Counter] = {name: Counter() for name in dict.fromkeys(names)}
-    with (out / "dropped.jsonl").open("w", encoding="utf-8") as file:
+    with new_file(out / "dropped.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
         for record in _read_drop_logs(work, pieces, list(dropped), [entry["lines"] for entry in read]):
             dropped[record["step"]][record["reason"]] += 1
             file.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shutil
@@ -13,7 +14,15 @@ from typing import Any
 
 from jaxgpt.console import say
 from jaxgpt.errors import RetryableError, UsageError
-from jaxgpt.files import new_file, report_write_errors, require_folder, try_read_json
+from jaxgpt.files import (
+    new_file,
+    open_nofollow,
+    report_write_errors,
+    require_folder,
+    require_no_link,
+    require_no_links,
+    try_read_json,
+)
 from jaxgpt.locks import Lock
 
 PARTS = ("config.json", "log.jsonl", "checkpoints", "profile")  # what a run writes
@@ -35,6 +44,9 @@ def require_run_folder(out: Path) -> None:
     """
     require_utf8(out)
     require_folder(out)
+    require_no_link(out / "checkpoints")
+    require_no_link(out / "log.jsonl")
+    require_no_links(out / "profile")
     with report_write_errors(out):
         if not out.is_dir() or _is_run(out):
             return
@@ -100,7 +112,7 @@ class RunLock:
         require_utf8(out)
         self._out, self._made, self._was_run = out, False, _is_run(out)
         with report_write_errors(out):
-            self._locks = [Lock(out)] if (out / ".lock").exists() else []
+            self._locks = [Lock(out)] if os.path.lexists(out / ".lock") else []
 
     def __enter__(self) -> "RunLock":
         return self
@@ -124,7 +136,7 @@ class RunLock:
                 if leftover.is_file():
                     leftover.unlink(missing_ok=True)
             if (self._out / "log.jsonl").exists():  # what can't be written shall show now, not after the first step
-                (self._out / "log.jsonl").open("ab").close()
+                open_nofollow(self._out / "log.jsonl", "ab").close()
 
     def reacquire_if_moved(self) -> bool:
         """Make and lock the folder anew if it was moved or deleted, and say whether it was."""
@@ -172,8 +184,10 @@ def find_old_run(out: Path) -> tuple[list[Path], list[Path]]:
     """What --fresh deletes of the checkpoints/ in a run's folder, and what it leaves.
 
     Raises:
-      UsageError: something has the name of a checkpoint and is none of ours: the new run would take it for its own.
+      UsageError: checkpoints/ is a link, or something has the name of a checkpoint and is none of ours: the new run
+        would take it for its own.
     """
+    require_no_link(out / "checkpoints")
     children = sorted((out / "checkpoints").iterdir()) if (out / "checkpoints").is_dir() else []
     named = [child for child in children if re.fullmatch(r"0|[1-9]\d*", child.name)]
     if foreign := [child for child in named if not is_checkpoint(child)]:
@@ -201,7 +215,7 @@ def start_over(out: Path) -> str:
                 shutil.rmtree(child)
         named = [child for child in old if not LEFTOVER.fullmatch(child.name)]
         doomed = [child.rename(child.with_name(f"{child.name}{TMP}-old")) for child in named]
-        (out / "log.jsonl").write_bytes(b"")
+        open_nofollow(out / "log.jsonl", "wb").close()
         for child in doomed:
             shutil.rmtree(child)
     names = ", ".join(f"checkpoints/{child.name}" for child in left[:3]) + ", ..." * (len(left) > 3)

@@ -211,8 +211,11 @@ class Storage:
     def _clear(self) -> None:
         if jax.process_index() > 0:
             return
-        for folder in self._unfinished():
-            shutil.rmtree(folder, ignore_errors=True)
+        for path in self._unfinished():
+            if path.is_symlink():
+                path.unlink()
+            else:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _unfinished(self) -> list[Path]:
         return list(self.folder.glob(f"*{TMP}*"))
@@ -254,7 +257,7 @@ class Storage:
     def set_aside(self, step: int) -> None:
         """Rename a corrupt checkpoint to <step>.damaged; another program's stays."""
         names = (f"{step}.damaged" + n * "+" for n in itertools.count())
-        path = next(path for name in names if not (path := self.folder / name).exists())
+        path = next(path for name in names if not os.path.lexists(path := self.folder / name))
         if jax.process_index() == 0 and is_checkpoint(self.folder / str(step)):
             (self.folder / str(step)).rename(path)
         all_processes(True)  # that it is done

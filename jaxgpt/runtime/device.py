@@ -15,6 +15,7 @@ import jax
 from jaxgpt import console
 from jaxgpt.console import plural
 from jaxgpt.errors import RetryableError, UsageError
+from jaxgpt.files import require_no_links
 
 try:
     import resource
@@ -261,10 +262,15 @@ def gpu_settings(deterministic: bool = False) -> dict[str, str]:
 def keep_compiled(folder: Path) -> None:
     """Keep compiled programs in a folder, so that the next start need not compile; the user's JAX_... settings win.
 
-    A folder that can't be written costs the next start some seconds, nothing else.
+    A folder that can't be written, or has links, through which JAX would write, costs the next start some seconds.
     """
-    with contextlib.suppress(OSError):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
+        require_no_links(folder)
+    except UsageError as error:
+        return console.note(str(error))
+    except OSError:
+        pass
     if jax.config.jax_compilation_cache_dir or not os.access(folder, os.W_OK | os.X_OK):
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from jaxgpt import console, signals
 from jaxgpt.errors import RetryableError, UsageError, require
+from jaxgpt.files import open_nofollow
 from jaxgpt.runtime.process_number import claim
 
 HEARTBEAT_S = 30  # without a heartbeat of a process, the others take it for lost
@@ -192,10 +193,10 @@ def _report_abort_in_one_line(out: Path, id: int, cleanup: Callable[[], None]) -
     log = out / f"runtime-{id}.log"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        file = log.open("ab")
+        file = open_nofollow(log, "ab")
     except OSError:  # reported later, where the folder is needed
         log = Path(tempfile.gettempdir()) / f"jaxgpt-runtime-{id}.log"
-        file = log.open("ab")
+        file = open_nofollow(log, "ab")
     with file:
         stderr = os.dup(2)
         sys.stdout, sys.stderr = (os.fdopen(os.dup(n), "w", buffering=1, errors="replace") for n in (1, 2))
@@ -254,7 +255,7 @@ def require_shared(folder: Path) -> None:
         return
     marker = folder / f".shared-{broadcast_from_process_0(int.from_bytes(os.urandom(3), 'big'))}"
     if jax.process_index() == 0:
-        marker.touch()
+        marker.touch(exist_ok=False)  # nor through a link
     all_processes(True)  # wait for it
     visible = marker.exists()
     shared = all_processes(visible)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxgpt.errors import RetryableError, UsageError
+from jaxgpt.files import open_nofollow
 from jaxgpt.locks import try_lock
 
 POLL_S = 0.5
@@ -29,7 +30,7 @@ def claim(out: Path, id: int, leave: Callable[[RetryableError], None]) -> Iterat
     marker, lock = out / ".process-id-twice", out / f".lock-{id}"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _held.append(lock.open("a"))
+        _held.append(open_nofollow(lock, "a"))
     except OSError:  # reported later, where the folder is needed
         yield
         return
@@ -37,6 +38,7 @@ def claim(out: Path, id: int, leave: Callable[[RetryableError], None]) -> Iterat
     with contextlib.suppress(UsageError):  # no locks there: reported later, where the folder's is needed
         if not try_lock(_held[-1]):
             _held.pop().close()
+            marker.unlink(missing_ok=True)  # a link would be followed
             marker.touch()
             raise RetryableError(f"--process-id {id}: another process of this run has that number; {REMEDY}")
     left = threading.Event()

@@ -14,8 +14,8 @@ import jax
 import rich.progress
 
 from jaxgpt.console import say
-from jaxgpt.errors import NumericsError
-from jaxgpt.files import is_same_file
+from jaxgpt.errors import NumericsError, UsageError
+from jaxgpt.files import is_same_file, open_nofollow
 from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.folder import parse_row
 from jaxgpt.runs.progress import Run
@@ -186,7 +186,7 @@ class RowFile:
     """
 
     def __init__(self, path: Path, start: int):
-        self._path, self._file = path, open(path, "ab", buffering=0)  # noqa: SIM115 -- closed in close
+        self._path, self._file = path, open_nofollow(path, "ab", buffering=0)
         self._waiting: list[bytes] = []  # rows that the file could not take yet
         self._written = 0  # bytes of the first of them that it took
         self._reported = False
@@ -218,7 +218,7 @@ class RowFile:
             # Moved or deleted: nobody would find the rows.
             if self._waiting and not is_same_file(self._file.fileno(), self._path):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                old, self._file = self._file, open(self._path, "ab", buffering=0)  # noqa: SIM115
+                old, self._file = self._file, open_nofollow(self._path, "ab", buffering=0)
                 old.close()
                 self._written = 0
             while self._waiting:
@@ -226,8 +226,8 @@ class RowFile:
                 if self._written == len(self._waiting[0]):
                     del self._waiting[0]
                     self._written = 0
-        except OSError as error:
-            return error.strerror or str(error)
+        except (OSError, UsageError) as error:
+            return getattr(error, "strerror", None) or str(error)
         return ""
 
     def _truncate(self, start: int) -> int:

@@ -58,6 +58,7 @@ def test_a_new_start_deletes_what_a_preparation_wrote_and_nothing_else(tmp_path)
     ours = ["meta.json", "train_000000.bin", "val_000012.bin", "report.json", "report.html", "dropped.jsonl"]
     ours += ["canaries.json", "index/exact/a.index", "index/near/bucket/b.index", "work/stages/log", "work/read/0.json"]
     unfinished = [".train_000001.bin.12.tmp", ".meta.json.host-12.tmp", ".report.json.host-12.tmp"]
+    unfinished += [".dropped.jsonl.host-12.tmp", ".canaries.json.host-12.tmp"]
     others = ["train_mine.bin", "report.docx", "index/notes.txt", "mine/report.json", ".mine.tmp", "work/leaks/x"]
     for name in [*ours, *unfinished, *others]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +85,20 @@ def test_a_link_among_them_is_deleted_and_not_what_it_names(tmp_path):
     delete_old_files(tmp_path / "out")
     delete_work(tmp_path / "out" / "work")
     assert os.listdir(tmp_path / "out") == [] and (tmp_path / "disk" / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("link", ["work", "work/stages", "work/stages/clean/logs", "index", "index/exact/a.index"])
+@pytest.mark.parametrize("to", ["disk", "disk/file", "nowhere"])
+def test_a_link_where_libraries_write_is_refused(tmp_path, link, to):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "file").write_text("kept")
+    (tmp_path / "out" / link).parent.mkdir(parents=True)
+    (tmp_path / "out" / "meta.json").write_text(META)
+    (tmp_path / "out" / link).symlink_to(tmp_path / to)
+    before = snapshot(tmp_path)
+    with pytest.raises(UsageError, match=f"out/{link} is a symbolic link, and nothing is written through"):
+        require_prepared_or_empty(tmp_path / "out")
+    assert snapshot(tmp_path) == before
 
 
 def test_an_input_is_apart_from_the_output(tmp_path):

@@ -140,8 +140,9 @@ def test_a_place_where_no_folder_can_be_is_refused(tmp_path):
 
 @pytest.fixture
 def old(tmp_path):
-    """A run whose checkpoints/, as on a small disk, is elsewhere, with what others and kills have left in it."""
-    elsewhere, out = tmp_path / "old" / "big disk", tmp_path / "old" / "out"
+    """A run on another disk, with what others and kills have left in its checkpoints/."""
+    out = tmp_path / "old" / "out"
+    elsewhere = tmp_path / "old" / "big disk" / "checkpoints"
     for name in ("3", "6", "1.damaged", "2.damaged++", "3 (copy)", "best", "07"):
         checkpoint(elsewhere / name)
     (elsewhere / "9").mkdir()  # emptied by a kill
@@ -149,8 +150,7 @@ def old(tmp_path):
     (elsewhere / "notes.txt").write_text("mine")
     (elsewhere / "link").symlink_to(elsewhere / "3 (copy)")
     (elsewhere / "5.damaged").symlink_to(elsewhere / "best")
-    out.mkdir()
-    (out / "checkpoints").symlink_to(elsewhere)
+    out.symlink_to(elsewhere.parent)
     (out / "config.json").write_text(CONFIG)
     (out / "log.jsonl").write_text("rows")
     (out / "mine.txt").write_text("kept")
@@ -167,7 +167,7 @@ def test_fresh_deletes_by_name_what_a_run_wrote_and_says_what_it_left(old):
     assert {name: snapshot(old / "checkpoints" / name) for name in LEFT} == kept
     assert sorted(path.name for path in (old / "checkpoints").iterdir()) == LEFT
     assert (old / "log.jsonl").read_text() == "" and (old / "mine.txt").read_text() == "kept"
-    assert start_over(old) == "" and (old / "checkpoints").is_symlink()
+    assert start_over(old) == "" and old.is_symlink()
 
 
 @pytest.mark.parametrize("parts", [["state"], ["state", "_CHECKPOINT_METADATA"], ["progress"], []], ids=str)
@@ -194,13 +194,35 @@ def test_fresh_refuses_another_programs_checkpoint_before_it_deletes(old, name, 
         path.symlink_to(old / "checkpoints" / "6")
     else:
         path.write_text("a file")
-    before = snapshot(old)
+    before = snapshot(old.parent)
     for refuse in (find_old_run, start_over):
         with pytest.raises(
             UsageError, match=rf"^--fresh: {old}/checkpoints/{name} is not a jaxgpt checkpoint; move it away"
         ):
             refuse(old)
-    assert snapshot(old) == before
+    assert snapshot(old.parent) == before
+
+
+@pytest.mark.parametrize("name", [".lock", "log.jsonl", "checkpoints", "profile", "profile/plugins"])
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_in_a_run_is_refused_and_not_followed(old, name, exists):
+    """A folder from elsewhere may have it; what it names is, here, another run's."""
+    victim = old.parent / "other run" / "victim"
+    if exists and name == "checkpoints":
+        shutil.copytree(old / "checkpoints", victim, symlinks=True)
+    elif exists:
+        victim.parent.mkdir()
+        victim.write_text("precious")
+    shutil.rmtree(old / "checkpoints") if name == "checkpoints" else None
+    (old / name).unlink(missing_ok=True)
+    (old / name).parent.mkdir(exist_ok=True)
+    (old / name).symlink_to(victim)
+    before = snapshot(old.parent)
+    uses = {".lock": [RunLock], "checkpoints": [require_run_folder, find_old_run, start_over]}
+    for refuse in uses.get(name, [require_run_folder]):
+        with pytest.raises(UsageError, match=f"^{old / name} is a symbolic link, and nothing is written "):
+            refuse(old)
+    assert snapshot(old.parent) == before
 
 
 class Killed(BaseException):
@@ -216,8 +238,8 @@ def test_a_kill_in_the_middle_of_fresh_is_finished_by_the_same_command(old, monk
         folder = old.parent.with_name(f"copy {limit}")
         shutil.copytree(old.parent, folder, symlinks=True)
         out, changes = folder / "out", itertools.count()
-        (out / "checkpoints").unlink()
-        (out / "checkpoints").symlink_to(folder / "big disk")
+        out.unlink()
+        out.symlink_to(folder / "big disk")
 
         def change(name, *arguments, changes=changes, limit=limit, **more):
             if next(changes) == limit:

@@ -165,13 +165,16 @@ def test_settings_for_a_gpu_leave_what_the_user_has_set(monkeypatch):
     assert device.gpu_settings() == {"XLA_FLAGS": ours}
 
 
-def test_compiled_programs_are_kept_only_where_they_can_be(tmp_path, monkeypatch):
+def test_compiled_programs_are_kept_only_where_they_can_be(tmp_path, monkeypatch, capsys):
     kept = []
     monkeypatch.setattr(jax.config, "update", lambda name, value: kept.append(value))
     monkeypatch.setattr(type(jax.config), "jax_compilation_cache_dir", None, raising=False)
     (tmp_path / "file").write_text("")
     device.keep_compiled(tmp_path / "file" / "compiled")
-    assert not kept
+    (tmp_path / "link" / "compiled").mkdir(parents=True)
+    (tmp_path / "link" / "compiled" / "jit_step-cache").symlink_to(tmp_path / "victim")  # which JAX would write
+    device.keep_compiled(tmp_path / "link" / "compiled")
+    assert not kept and "jit_step-cache is a symbolic link, and nothing is written" in capsys.readouterr().err
     device.keep_compiled(tmp_path / "new" / "compiled")
     assert kept[0] == str(tmp_path / "new" / "compiled")
 

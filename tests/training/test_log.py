@@ -12,10 +12,10 @@ import time
 import jax.numpy as jnp
 import pytest
 
-from jaxgpt.errors import NumericsError
+from jaxgpt.errors import NumericsError, UsageError
 from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.progress import Run
-from jaxgpt.training.log import MetricsLog
+from jaxgpt.training.log import MetricsLog, RowFile
 from tests.support import power
 
 RATES = [3e-4] * 9
@@ -200,6 +200,24 @@ def test_rows_that_the_log_cannot_take_are_written_when_it_can(tmp_path, capsys)
         report.flush()
     assert steps(log) == [0, 1, 2, 3] and not report.lost
     assert capsys.readouterr().out.count(f"note      {log}: File too large; its rows are kept and tried again") == 1
+
+
+def test_a_log_is_not_written_through_a_link(tmp_path, capsys):
+    log, victim = tmp_path / "log.jsonl", tmp_path / "victim"
+    victim.write_text('{"step": 9}\nmine')
+    log.symlink_to(victim)
+    with pytest.raises(UsageError, match=r"log\.jsonl is a symbolic link, and nothing is written through one"):
+        RowFile(log, 0)
+    log.unlink()
+    rows = RowFile(log, 0)
+    log.unlink()
+    log.symlink_to(victim)
+    rows.append({"step": 0})  # the run continues
+    log.unlink()
+    rows.append({"step": 1})
+    rows.close()
+    assert steps(log) == [0, 1] and victim.read_text() == '{"step": 9}\nmine'
+    assert "log.jsonl is a symbolic link, and nothing is written" in capsys.readouterr().out
 
 
 def test_rows_that_it_never_took_are_told(tmp_path, capsys):
