@@ -9,7 +9,7 @@ import jax
 from jaxgpt.console import note, say
 from jaxgpt.errors import CheckpointError
 from jaxgpt.runs import storage
-from jaxgpt.runs.progress import Progress, Run, require_fingerprint, to_json
+from jaxgpt.runs.progress import Progress, Run, require_fingerprint, require_own, to_json
 from jaxgpt.runs.restore import candidates, read_first_valid
 
 
@@ -59,7 +59,8 @@ class Checkpoints(storage.Storage):
     ) -> tuple[Progress, Any] | None:
         """The newest checkpoint that is not corrupt, its JSON and its state; None if there is none at all.
 
-        Newer ones that are corrupt are reported, and renamed to <step>.damaged once a good one is found.
+        Newer ones that are corrupt, or another run's, are reported; once a good one is found, they are renamed to
+        <step>.damaged.
 
         Args:
           like: shapes, dtypes and shardings of the state.
@@ -71,9 +72,13 @@ class Checkpoints(storage.Storage):
         """
 
         def read(step: int) -> tuple[Progress, Any]:
-            progress = self.progress(step)
-            check_compatible(progress, self.folder / str(step))
-            return progress, self.restore(step, like)
+            progress, where = self.progress(step), self.folder / str(step)
+            try:
+                check_compatible(progress, where)
+            except CheckpointError:
+                require_own(progress, where)  # else it is the flags that have changed
+                raise
+            return progress, self._restore(step, like)
 
         restored, corrupt = read_first_valid(candidates(self.folder), read)
         for error in corrupt.values():
@@ -101,8 +106,12 @@ class Checkpoints(storage.Storage):
           like: shapes, dtypes and shardings, which may have been others when it was saved; without, the default device.
 
         Raises:
-          CorruptError: it can't be read, or its bits differ from what was saved.
+          CorruptError: it can't be read, is another run's, or its bits differ from what was saved.
         """
+        require_own(self.progress(step), self.folder / str(step))
+        return self._restore(step, like)
+
+    def _restore(self, step: int, like: Any) -> Any:
         _, fingerprint = self.read_json(step)
         state = self.read_state(step, like)
         require_fingerprint(state, fingerprint, self.folder / str(step))

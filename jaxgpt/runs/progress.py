@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxgpt.errors import CorruptError
+from jaxgpt.files import try_read_json
 from jaxgpt.runs.fingerprint import fingerprints_by_name
+
+# Names in a run's signature that mean something else in its config.json.
+DERIVED = {"T", "base", "corpus", "dtype", "order"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +84,7 @@ def from_json(content: Any, where: Path) -> tuple[Progress, dict[str, str]]:
     """The progress and the fingerprints that were saved.
 
     Raises:
-      CorruptError: it is not what was saved; `where` names the checkpoint.
+      CorruptError: it is not what was saved, or not at that step; `where` names the checkpoint, as folder/<steps done>.
     """
     try:
         fields = dict(content)
@@ -92,9 +96,36 @@ def from_json(content: Any, where: Path) -> tuple[Progress, dict[str, str]]:
         if fields.get("best"):
             fields["best"] = Best(**fields["best"])
         numbers = {name: fields[name] for name in fields if name not in ("fingerprint", "versions")}
-        return Progress(**numbers), fingerprint
+        progress = Progress(**numbers)
     except (TypeError, ValueError, KeyError):
         raise corrupt_error(where, "its JSON is not a checkpoint's") from None
+    if where.name != str(progress.step):
+        raise corrupt_error(where, f"it was saved as the checkpoint of step {progress.step}")
+    return progress, fingerprint
+
+
+def require_own(progress: Progress, where: Path) -> None:
+    """Refuse a checkpoint of another run than the one whose config.json is there; without that, nothing is known.
+
+    Raises:
+      CorruptError: it names what differs; `where` names the checkpoint, in its run's folder.
+    """
+    config, saved = try_read_json(where.parents[1] / "config.json"), progress.identity
+    try:
+        starts = config["starts"]
+        known = {name: [config[name]] for name in config.keys() - DERIVED}
+        known |= {"dtype": [start["dtype"] for start in starts], "corpus": [start["fingerprint"] for start in starts]}
+    except (TypeError, KeyError, AttributeError):  # there is none, it is corrupt, or of an older version
+        return
+    if "base" in saved:  # the weights under adapters may have another name
+        known.pop("init_from", None)
+    for name in sorted(saved.keys() & known.keys()):
+        if saved[name] not in known[name]:
+            here = " or ".join(dict.fromkeys(f"{value!s:.16}" for value in known[name]))
+            raise CorruptError(
+                f"{where} is another run's and can't be used: {name} is {saved[name]!s:.16} there, "
+                f"and {here} in this run's config.json"
+            )
 
 
 def require_fingerprint(tree: Any, saved: dict[str, str], where: Path) -> None:

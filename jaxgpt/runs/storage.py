@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from jaxgpt.errors import CheckpointError, JaxgptError
 from jaxgpt.files import sync
 from jaxgpt.runs.folder import TMP, is_checkpoint
-from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint
+from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint, require_own
 from jaxgpt.runs.restore import list_steps, read_on_all_processes
 from jaxgpt.runtime.device import free_memory
 from jaxgpt.runtime.distributed import all_processes
@@ -284,6 +284,7 @@ def restore_model(checkpoints: Path, step: int, like: Any) -> tuple[Any, Progres
     both_parts = ocp.args.Composite(state=arguments, progress=ocp.args.JsonRestore())
     restored = read_on_all_processes(lambda: manager.restore(step, args=both_parts), where)
     progress, fingerprint = from_json(restored["progress"], where)
+    require_own(progress, where)
     arrays = [
         functools.reduce(lambda node, key: node[key.name], path, restored["state"]["model"]) for path, _ in leaves
     ]

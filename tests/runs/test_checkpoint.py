@@ -243,6 +243,59 @@ def test_the_checkpoint_before_a_damaged_one_is_used_and_that_is_said(two, new, 
     assert read(folder, jax.eval_shape(new, jax.random.key(0)))[1] == []
 
 
+CONFIG = {"starts": [{"dtype": "float32", "fingerprint": "f00d"}], "B": 4, "steps": 40, "seed": 0}
+
+
+def renamed(folder, state):
+    shutil.copytree(folder / "1", folder / "30")
+
+
+def another_runs(folder, state):
+    """Of the same shape, whole, and under its own name."""
+    with checkpoint.Checkpoints(folder.parent / "other", 0, ABOUT | {"identity": {"seed": 1}}) as others:
+        others.save(run(state, 30))
+    shutil.copytree(folder.parent / "other" / "30", folder / "30")
+
+
+@pytest.mark.parametrize(
+    "put, reason",
+    [
+        (renamed, r"is corrupt and can't be used \(it was saved as the checkpoint of step 1\)"),
+        (another_runs, r"is another run's and can't be used: seed is 1 there, and 0 in this run's config\.json"),
+    ],
+)
+def test_a_whole_checkpoint_that_is_not_this_runs_of_that_step_is_skipped(two, new, capsys, put, reason):
+    folder, states = two
+    put(folder, new(jax.random.key(1)))
+    (folder.parent / "config.json").write_text(json.dumps(CONFIG))
+    like = jax.eval_shape(new, jax.random.key(0))
+    model, found = checkpoint.restore_weights(folder.parent, like.model)
+    assert found == progress(2) and bits(model) == states[1][1 : 1 + len(bits(model))]
+    assert re.fullmatch(f"note: {folder}/30 {reason}\n", capsys.readouterr().err)
+    with Checkpoints(folder) as checkpoints:
+        for refused in (
+            lambda: checkpoint.restore_weights(folder.parent, like.model, 30),
+            lambda: checkpoints.restore(30, like),
+        ):
+            with pytest.raises(CorruptError, match=reason):
+                refused()
+
+    def check_compatible(saved, where):
+        if saved.identity != ABOUT["identity"]:
+            raise CheckpointError("other flags")
+
+    (folder.parent / "config.json").rename(folder.parent / "config")
+    said = []
+    with Checkpoints(folder) as checkpoints:
+        if put == another_runs:  # for all that is known, it is the flags that have changed
+            with pytest.raises(CheckpointError, match="other flags"):
+                checkpoints.resume(like, check_compatible, said.append)
+        (folder.parent / "config").rename(folder.parent / "config.json")
+        found, state = checkpoints.resume(like, check_compatible, said.append)
+    assert found == progress(2) and bits(state) == states[1] and re.fullmatch(f"{folder}/30 {reason}", said[-1])
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "30.damaged"]
+
+
 @pytest.mark.parametrize(
     ("error", "raised"),
     [

@@ -1,10 +1,11 @@
+import dataclasses
 import json
 
 import jax.numpy as jnp
 import pytest
 
 from jaxgpt.errors import CorruptError
-from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint, to_json
+from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint, require_own, to_json
 
 PROGRESS = Progress(7, 448, 448, 2, 32, 9, 2, {"seed": 0, "lr": 3e-4, "corpus": "ab", "dtype": "float32"})
 STATE = {"a": jnp.arange(5.0), "b": jnp.ones((2, 3))}
@@ -16,7 +17,7 @@ def content():
 
 
 def test_what_is_read_is_what_was_written(content, tmp_path):
-    progress, fingerprint = from_json(content, tmp_path)
+    progress, fingerprint = from_json(content, tmp_path / "7")
     assert progress == PROGRESS
     require_fingerprint(STATE, fingerprint, tmp_path)
 
@@ -35,9 +36,50 @@ def test_no_changed_character_goes_unnoticed(content, tmp_path):
 
 
 def test_the_first_array_that_differs_is_named(content, tmp_path):
-    _, fingerprint = from_json(content, tmp_path)
+    _, fingerprint = from_json(content, tmp_path / "7")
     with pytest.raises(CorruptError, match=r"\['b'\] has the fingerprint \w{8}, and \w{8} was saved"):
         require_fingerprint(STATE | {"b": STATE["b"].at[1, 1].set(1.0000001)}, fingerprint, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["07", "8", "7.damaged", "checkpoints"])
+def test_the_name_of_a_checkpoint_is_its_step(content, tmp_path, name):
+    with pytest.raises(CorruptError, match=rf"{name} is corrupt and .* \(it was saved as the checkpoint of step 7\)$"):
+        from_json(content, tmp_path / name)
+
+
+START = {"dtype": "float32", "fingerprint": "ab"}
+CONFIG = {"seed": 0, "lr": 3e-4, "dtype": "auto", "corpus": "text.txt", "fingerprint": "ab", "B": 9, "starts": [START]}
+
+
+@pytest.mark.parametrize(
+    "config, identity, differing",
+    [
+        ({}, {}, ""),
+        ({"lr": 1e-3}, {}, "lr is 0.0003 there, and 0.001 in"),
+        ({}, {"seed": 1}, "seed is 1 there, and 0 in"),
+        ({}, {"corpus": "cd"}, "corpus is cd there, and ab in"),
+        ({"starts": [START, START | {"fingerprint": "cd"}], "fingerprint": "cd"}, {}, ""),  # --allow-other-data
+        ({"starts": [START, START | {"fingerprint": "cd"}]}, {"corpus": "ef"}, "corpus is ef there, and ab or cd in"),
+        ({}, {"dtype": "bfloat16"}, "dtype is bfloat16 there, and float32 in"),
+        ({"order": "shuffled"}, {"order": "T=32 shuffled"}, ""),
+        ({"init_from": "a", "base": "/a"}, {"init_from": "b"}, "init_from is b there, and a in"),
+        ({"init_from": "a", "base": "/a"}, {"init_from": "b", "base": "f00d"}, ""),  # which says what they are
+        ({"min_lr_ratio": 0.1}, {}, ""),  # a flag that is younger than the checkpoint
+        ({}, {"sharpness": 0.1}, ""),  # or than config.json
+        ({"starts": None}, {"seed": 1}, ""),  # corrupt
+    ],
+)
+def test_a_checkpoint_is_its_runs(tmp_path, config, identity, differing):
+    where = tmp_path / "run" / "checkpoints" / "7"
+    where.mkdir(parents=True)
+    progress = dataclasses.replace(PROGRESS, identity=PROGRESS.identity | identity)
+    require_own(progress, where)  # nothing says whose it is
+    (tmp_path / "run" / "config.json").write_text(json.dumps(CONFIG | config))
+    if differing:
+        with pytest.raises(CorruptError, match=f"^{where} is another run's and can't be used: {differing} this run's"):
+            require_own(progress, where)
+    else:
+        require_own(progress, where)
 
 
 @pytest.mark.parametrize("foreign", [None, 3, [], {}, {"epoch": 3}, {"step": 1}], ids=str)
