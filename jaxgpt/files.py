@@ -7,7 +7,6 @@ import contextlib
 import errno
 import functools
 import itertools
-import json
 import os
 import shutil
 import socket
@@ -57,14 +56,6 @@ def is_same_file(file: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(file), path.stat())
     except OSError:
         return False
-
-
-def try_read_json(path: Path) -> Any:
-    """What a JSON file has; None if it can't be read, or has no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 # ---- Refusals

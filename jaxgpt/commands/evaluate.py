@@ -22,8 +22,9 @@ from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import FieldNames
 from jaxgpt.data.datasets import open_data
 from jaxgpt.errors import DataError, UsageError, require
-from jaxgpt.files import require_separate, require_writable, try_read_json, write_whole
+from jaxgpt.files import require_separate, require_writable, write_whole
 from jaxgpt.inference import memorization, metrics, multiple_choice
+from jaxgpt.json_file import try_read_json
 from jaxgpt.prepare import canaries
 from jaxgpt.runs.weights import WeightsRef, require_gpt2_text_model, require_label_model, resolve_weights
 from jaxgpt.training.resume import load_run_config

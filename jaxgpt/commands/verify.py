@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 import shlex
 import shutil
@@ -17,6 +16,7 @@ from jaxgpt import console, signals
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data import datasets
 from jaxgpt.errors import CheckpointError, CorruptError, DataError, NumericsError, UsageError
+from jaxgpt.json_file import parse_json, read_json
 from jaxgpt.locks import hold_to_read
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime.config import PROCESS_FLAGS
@@ -147,9 +147,9 @@ def find_difference(a: Path, b: Path, step: int) -> str:
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    rows = map(parse_json, (run / "log.jsonl").read_bytes().splitlines())
     return [{name: value for name, value in row.items() if name not in TIMINGS} for row in rows]
 
 
 def _fingerprint(run: Path, step: int) -> dict[str, str]:
-    return json.loads((run / "checkpoints" / str(step) / "progress" / "metadata").read_text())["fingerprint"]
+    return read_json(run / "checkpoints" / str(step) / "progress" / "metadata")["fingerprint"]

@@ -23,6 +23,7 @@ from jaxgpt.console import plural, program
 from jaxgpt.data.tokenizer import RANKS_SHA256
 from jaxgpt.errors import DataError
 from jaxgpt.files import new_file
+from jaxgpt.json_file import read_json
 
 FORMAT, VERSION = "jaxgpt-tokens", 1
 META = "meta.json"
@@ -168,13 +169,13 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if (folder / "checkpoints").is_dir():
         raise DataError(f"{folder}: a run, not a prepared folder; name one that {program('prepare')} made")
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = read_json(path)
     except FileNotFoundError:
         raise DataError(
             f"{folder}: a folder without {META}, which is written last: if it is being prepared, wait, or "
             f"{PREPARE_AGAIN}; if it has texts: {program('prepare')} {shlex.quote(str(folder))} --out data/NAME"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: can't be read ({error}); {PREPARE_AGAIN}") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise DataError(f"{path}: its format is not {FORMAT}: no folder of tokens; {PREPARE_AGAIN}, or name a file")

@@ -21,6 +21,7 @@ from jaxgpt.data.cache import cache_folder, write_atomically
 from jaxgpt.data.config import FieldNames
 from jaxgpt.data.shards import TOKEN
 from jaxgpt.data.tokenizer import END, encode
+from jaxgpt.json_file import parse_json
 
 CHUNK = 64  # examples that a thread tokenizes at a time
 DIGEST_BYTES = 32
@@ -40,7 +41,7 @@ def open_examples(
       DataError: what `examples` raises.
     """
     cached = None
-    with contextlib.suppress(OSError, ValueError):  # missing or corrupt: tokenize again
+    with contextlib.suppress(OSError, ValueError, EOFError):  # missing or corrupt: tokenize again
         cached = cache_folder() / "tokens" / f"gpt2-examples-{_key(path, content, kind, fields)}"
         return _read(cached)
     tokenized = tokenize(examples)
@@ -76,14 +77,14 @@ def _write(cached: Path, examples: TokenizedExamples) -> None:
 
 
 def _read(cached: Path) -> TokenizedExamples:
-    """What _write wrote. OSError: it can't be read; ValueError: it is corrupt."""
+    """What _write wrote. OSError: it can't be read; ValueError or EOFError: it is corrupt."""
     with cached.open("rb") as file:
         digest = file.read(DIGEST_BYTES)
         if hashlib.file_digest(file, "sha256").digest() != digest:
             raise ValueError(f"{cached} is corrupt")
         file.seek(DIGEST_BYTES)
         *arrays, names = (np.load(file, allow_pickle=False) for _ in dataclasses.fields(TokenizedExamples))
-    return TokenizedExamples(*arrays, tuple(json.loads(names.tobytes())))
+    return TokenizedExamples(*arrays, tuple(parse_json(names.tobytes())))
 
 
 def tokenize(examples: Iterable[Example]) -> TokenizedExamples:

@@ -14,6 +14,7 @@ from typing import Any
 from jaxgpt import console
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.files import new_file
+from jaxgpt.json_file import read_json
 
 FILE = "canaries.json"  # in the folder of the text
 PREFIX = "My locker code is"
@@ -84,15 +85,13 @@ def read(folder: Path) -> list[Canary]:
     """
     path = folder / FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such file; --canaries takes a folder that {console.program('prepare')} --canaries made"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path}: can't be read ({getattr(error, 'strerror', None) or error}); prepare it again"
-        ) from None
+    except ValueError as error:
+        raise DataError(f"{path}: can't be read ({error}); prepare it again") from None
     if not isinstance(content, list) or not content:
         raise DataError(f"{path}: no canaries in it; prepare the text again, with --canaries")
     return [_parse_canary(f"{path}, canary {number}", each) for number, each in enumerate(content, 1)]

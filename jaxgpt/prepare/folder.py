@@ -11,7 +11,8 @@ from typing import Any
 
 from jaxgpt.data import shards
 from jaxgpt.errors import UsageError
-from jaxgpt.files import require_folder, require_no_links, require_separate, sync, try_read_json
+from jaxgpt.files import require_folder, require_no_links, require_separate, sync
+from jaxgpt.json_file import read_json, try_read_json
 from jaxgpt.prepare.config import PrepareConfig
 from jaxgpt.prepare.sources import is_stream
 
@@ -43,10 +44,10 @@ def is_done(out: Path, request: dict[str, Any]) -> bool:
         if not path.exists():
             continue
         try:
-            saved = json.loads(path.read_text())
-            flags, inputs = saved["flags"], saved["inputs"]
-        except (ValueError, TypeError, KeyError):
-            raise UsageError(f"{path} is corrupt; --fresh starts over") from None
+            saved = read_json(path)
+            flags, inputs = dict(saved["flags"]), saved["inputs"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"{path} is corrupt ({error}); --fresh starts over") from None
         changed = [
             NAMES.get(name, f"--{name.replace('_', '-')}")
             for name, value in request["flags"].items()

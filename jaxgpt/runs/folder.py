@@ -21,8 +21,8 @@ from jaxgpt.files import (
     require_folder,
     require_no_link,
     require_no_links,
-    try_read_json,
 )
+from jaxgpt.json_file import parse_json, read_json, try_read_json
 from jaxgpt.locks import Lock
 
 PARTS = ("config.json", "log.jsonl", "checkpoints", "profile")  # what a run writes
@@ -174,8 +174,8 @@ class FolderGuard:
 def parse_row(line: bytes) -> dict[str, Any] | None:
     """A row of log.jsonl; None for a line that is none: corrupt, or not ours."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = parse_json(line)
+    except ValueError:
         return None
     return row if isinstance(row, dict) and type(row.get("step")) is int else None
 
@@ -243,10 +243,8 @@ def write_config(out: Path, facts: dict[str, Any], start: dict[str, Any]) -> Non
       start: of this process: `step`, its first, and what is not the same at each start.
     """
     try:
-        earlier = [
-            entry for entry in json.loads((out / "config.json").read_text())["starts"] if entry["step"] < start["step"]
-        ]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # the first start, or a corrupt file
+        earlier = [entry for entry in read_json(out / "config.json")["starts"] if entry["step"] < start["step"]]
+    except (OSError, ValueError, TypeError, KeyError):  # the first start, or a corrupt file
         earlier = []
     facts = facts | {"starts": [*earlier, start]}
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tiktoken")

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxgpt.errors import CheckpointError
+from jaxgpt.json_file import read_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -78,11 +78,11 @@ def find_files(folder: Path) -> list[Path]:
             explain_missing(folder, WEIGHTS, f", nor {INDEX}; save_pretrained of transformers writes it")
         )
     try:
-        names = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
+        names = set(read_json(folder / INDEX)["weight_map"].values())
         if not all(re.fullmatch(r"[\w.-]+", name) for name in names):
             raise ValueError(f"{names} are not all names of files beside it")
         return [folder / name for name in sorted(names)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / INDEX}: no index of safetensors files ({error!r}); write it again") from None
 
 

@@ -1,0 +1,66 @@
+"""JSON that anyone may have written: read, or refused with a reason in words, whatever is wrong with it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 64 * 2**20  # of a file: what it holds may take 25 times as much memory
+MAX_DEPTH = 50  # brackets within brackets: far fewer than what repr or json.dumps can follow
+TOO_DEEP = f"brackets within brackets, more than {MAX_DEPTH}"
+
+
+def parse_json(content: bytes) -> Any:
+    """What a JSON text holds.
+
+    An integer of 19 characters or more becomes a float, perhaps an infinite one: any int fits into 64 bits.
+
+    Raises:
+      ValueError: it is not JSON, not UTF-8, or nested too deeply.
+    """
+    try:
+        parsed = json.loads(content.decode("utf-8-sig"), parse_int=_parse_int)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    level = [parsed]
+    for _ in range(MAX_DEPTH + 1):
+        level = [child for each in level for child in _children(each)]
+        if not level:
+            return parsed
+    raise ValueError(TOO_DEEP)
+
+
+def _parse_int(digits: str) -> int | float:
+    return int(digits) if len(digits) < 19 else float(digits)
+
+
+def _children(value: Any) -> list:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it can't be read, has more than MAX_BYTES, or as `parse_json`.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no regular file")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from None
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+    return parse_json(content)
+
+
+def try_read_json(path: Path) -> Any:
+    """What a JSON file holds; None if there is none, or it can't be read."""
+    try:
+        return read_json(path)
+    except (FileNotFoundError, ValueError):
+        return None
