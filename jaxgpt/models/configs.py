@@ -151,7 +151,7 @@ class GPT2Config(ModelConfig):
         mismatch=lambda config, content: (
             ""
             if content.get("n_inner") in (None, 4 * config.n_embd)
-            else f"n_inner is {content['n_inner']!r}: not GPT-2's, which is 4 * n_embd"
+            else f"n_inner is {content['n_inner']!r:.40}: not GPT-2's, which is 4 * n_embd"
         ),
     )
 

@@ -1,11 +1,13 @@
 """The JSON files of a folder in Hugging Face's layout: a model's shape, its labels, and what surrounds its texts."""
 
 import dataclasses
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.data.tokenizer import PLAIN, TEMPLATE, Template
+from jaxgpt import json_file
+from jaxgpt.data.records import is_unicode
+from jaxgpt.data.tokenizer import PLAIN, TEMPLATE, VOCAB_SIZE, Template
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import CONFIGS, HuggingFaceConfig, ModelConfig
 
@@ -15,12 +17,12 @@ TIED_KEY = "tie_word_embeddings"  # in Hugging Face's config.json; ours is the o
 def read_json(path: Path) -> dict[str, Any] | None:
     """An object in a JSON file; None if there is no such file."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json_file.read_json(path)
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: can't be read ({error}); resume its run, or copy it again") from None
     return content
 
@@ -37,12 +39,12 @@ def parse_config(path: Path, content: dict[str, Any]) -> tuple[ModelConfig, tupl
     if arch is None:
         titles = " or ".join(arch.title for arch in layouts)
         types = " or ".join(repr(layout.model_type) for layout in layouts.values())
-        raise CheckpointError(f"{path}: model_type is {kind!r}: not {titles}'s architecture, where it is {types}")
+        raise CheckpointError(f"{path}: model_type is {kind!r:.40}: not {titles}'s architecture, where it is {types}")
     layout: HuggingFaceConfig = layouts[arch]
     for name, allowed in layout.required.items():
         if (value := content.get(name, allowed[0])) not in allowed:
             expected = f"not {arch.title}'s architecture, where it is {allowed[0]!r}"
-            raise CheckpointError(f"{path}: {name} is {value!r}: {expected}")
+            raise CheckpointError(f"{path}: {name} is {value!r:.40}: {expected}")
     missing = [name for name in layout.sizes if name not in content]
     if missing:
         shape = f"a {arch.title}'s shape is {', '.join(layout.sizes)}"
@@ -84,9 +86,14 @@ def _parse_labels(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
         return name_labels(count)
     names = by_id if isinstance(by_id, dict) else {}
     labels = tuple(str(names.get(str(number))) for number in range(len(names)))
-    if names.keys() != set(map(str, range(len(names)))) or not 2 <= len(labels) == len(set(labels)):
+    if names.keys() != set(map(str, range(len(names)))) or not are_labels(labels):
         raise CheckpointError(f"{path}: id2label is {by_id!r:.60}, and must name two labels or more, from 0 on")
     return labels
+
+
+def are_labels(names: Sequence[Any]) -> bool:
+    """Whether these name labels: two texts or more, no two alike, that can be written as UTF-8."""
+    return all(isinstance(name, str) and is_unicode(name) for name in names) and 2 <= len(names) == len(set(names))
 
 
 def name_labels(count: int) -> tuple[str, ...]:
@@ -122,10 +129,14 @@ def read_text_format(folder: Path, context: int, pad_id: Any = None) -> tuple[in
         if not posts:
             return T, PLAIN
         single, pair = (_split_template(posts[0], name) for name in ("single", "pair"))
+        if not all(type(id) is int and 0 <= id < VOCAB_SIZE for ids in pair for id in ids):
+            raise ValueError("ids that are not GPT-2's")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: no post_processor of transformers' ({error!r}); save it again") from None
     if [single[0], single[-1]] != [pair[0], pair[-1]] or (len(single), len(pair)) != (2, 3):
         raise CheckpointError(f"{path}: its post_processor surrounds pairs in another way than single texts; change it")
+    if len(pair[0]) + len(pair[-1]) >= T:
+        raise CheckpointError(f"{path}: its post_processor leaves no room for a text in {T:,} tokens; change it")
     return T, Template(*map(tuple, pair))
 
 

@@ -88,7 +88,12 @@ class Adapter:
                 b.require((n_out, rank), "its base")
                 if rank < 1:
                     raise CheckpointError(f"{path}: tensor {a.name} has the rank 0; save the adapter again")
-                updates[kernel] = np.float32(self.scale(layer, rank)) * (_read(a).T @ _read(b).T)
+                with np.errstate(over="ignore", invalid="ignore"):  # the next line sees it
+                    updates[kernel] = np.float32(self.scale(layer, rank)) * (_read(a).T @ _read(b).T)
+                if not np.isfinite(updates[kernel].sum(dtype=np.float64)):
+                    raise CheckpointError(
+                        f"{path}: tensor {a.name} times lora_alpha is not finite; use another adapter"
+                    )
         return updates
 
 
@@ -115,7 +120,10 @@ def find_adapter(folder: Path) -> Adapter | None:
     if not (folder / WEIGHTS).exists():
         raise CheckpointError(explain_missing(folder, WEIGHTS, "; save_pretrained of peft writes it"))
     tensors = {tensor.name.removeprefix(PREFIX): tensor for tensor in find_tensors(folder / WEIGHTS)}
-    return Adapter(folder, base, alpha, patterns, bool(content.get("use_rslora")), tensors)
+    adapter = Adapter(folder, base, alpha, patterns, bool(content.get("use_rslora")), tensors)
+    if adapter.n_labels >= 2**16:  # an empty tensor may have any
+        raise CheckpointError(f"{folder / WEIGHTS}: tensor {HEAD} has {adapter.n_labels:,} labels; use another adapter")
+    return adapter
 
 
 def _is_number(value: Any) -> bool:
@@ -123,9 +131,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _are_patterns(patterns: Any) -> bool:
+    """Whether these are numbers by patterns, few and simple enough to be matched at once: no repeated groups."""
     try:
-        return all(re.compile(key) and _is_number(value) for key, value in patterns.items())
-    except (AttributeError, TypeError, re.error):
+        simple = all(len(key) < 200 and sum(map(key.count, "*+{")) < 4 for key in patterns) and len(patterns) < 2000
+        simple = simple and not any(re.search(r"\)[*+{]", key) for key in patterns)
+        return simple and all(re.compile(key) and _is_number(value) for key, value in patterns.items())
+    except (AttributeError, TypeError, re.error, RecursionError, OverflowError):
         return False
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,17 @@ from jaxgpt.data.tokenizer import TEMPLATE, VOCAB_SIZE, Template
 from jaxgpt.errors import CheckpointError
 from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config, ModelConfig
 from jaxgpt.runs.folder import describe_missing, require_utf8
-from jaxgpt.runs.hf_config import build_config, name_labels, parse_config, read_bool, read_json, read_text_format
+from jaxgpt.runs.hf_config import (
+    are_labels,
+    build_config,
+    name_labels,
+    parse_config,
+    read_bool,
+    read_json,
+    read_text_format,
+)
 from jaxgpt.runs.peft import Adapter, find_adapter
-from jaxgpt.runs.tensors import has_weights
+from jaxgpt.runs.tensors import find_files, find_tensors, has_weights
 
 # OpenAI's four models on huggingface.co, each at one commit, so that a name means the same weights for ever.
 HUB = {
@@ -146,6 +155,13 @@ def describe_vocabulary(name: str, size: int) -> str:
 
 def _describe_folder(name: str, path: Path, content: dict[str, Any]) -> WeightsRef:
     config, labels = parse_config(path, content)
+    if has_weights(path.parent):
+        count = sum(len(find_tensors(file)) for file in find_files(path.parent))
+        if config.n_layer > count:  # each has several; else all that they are called would be listed, to name one
+            tensors = console.plural(count, "tensor")
+            raise CheckpointError(
+                f"{path}: {config.n_layer:,} layers, and the weights beside it are {tensors}; copy the model again"
+            )
     source = WeightsRef(name, config, is_run=False, folder=path.parent, labels=labels)
     if not labels:
         return source
@@ -161,10 +177,12 @@ def _describe_adapter(name: str, adapter: Adapter) -> WeightsRef:
             base = _describe_folder(name, path, content)
         elif os.path.realpath(adapter.base) == os.path.realpath(folder):
             raise CheckpointError("it names itself")
+        elif find_adapter(Path(adapter.base)):  # which may name this one
+            raise CheckpointError(f"{adapter.base} is an adapter; merge it")
         else:
             base = resolve_weights(adapter.base)
-        if base.is_run or base.adapter:
-            raise CheckpointError(f"{base.name} is {'a run; export it' if base.is_run else 'an adapter; merge it'}")
+        if base.is_run:
+            raise CheckpointError(f"{base.name} is a run; export it")
     except CheckpointError as error:
         raise CheckpointError(
             f"{name}: an adapter for weights that can't be loaded ({error}); put their config.json and "
@@ -193,10 +211,11 @@ def _parse_run_config(path: Path, content: dict[str, Any]) -> ModelConfig:
     defaults = {"lora": 0, "lora_alpha": GPT2Config.lora_alpha, "lora_on": GPT2Config.lora_on}
     adapters = {name: content.get(name, default) for name, default in defaults.items()}
     labels = content.get("labels", [])
-    types = (int, int | float, str)
-    valid = all(isinstance(value, kind) for value, kind in zip(adapters.values(), types, strict=True))
-    valid = valid and isinstance(_data_kind(content), str)
-    if not valid or adapters["lora"] < 0 or not isinstance(labels, list) or not all(isinstance(n, str) for n in labels):
+    types = ((int,), (int, float), (str,))
+    valid = all(type(value) in kinds for value, kinds in zip(adapters.values(), types, strict=True))
+    valid = valid and adapters["lora"] >= 0 and math.isfinite(adapters["lora_alpha"])
+    valid = valid and isinstance(_data_kind(content), str) and isinstance(labels, list)
+    if not valid or (labels and not are_labels(labels)):
         raise CheckpointError(
             f"{path}: its data kind, labels or adapters are invalid; it is rewritten when the run resumes"
         )

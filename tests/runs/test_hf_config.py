@@ -32,6 +32,7 @@ def test_the_labels_of_a_classifier_are_in_the_order_of_their_numbers():
         ({"num_labels": 1, "id2label": {"0": "LABEL_0"}}, "id2label is {'0': 'LABEL_0'}, and must name two labels or"),
         ({"id2label": {"0": "a", "2": "b"}}, "id2label is {'0': 'a', '2': 'b'}, and must name two"),
         ({"id2label": {"0": "a", "1": "a"}}, "id2label is {'0': 'a', '1': 'a'}, and must name two"),
+        ({"id2label": {"0": "a", "1": "\ud800"}}, "id2label is {'0': 'a', '1': '\\ud800'}, and must name two"),
         ({"id2label": ["a", "b"]}, "id2label is ['a', 'b'], and must name two"),
         ({"id2label": 3}, "id2label is 3, and must name two"),
     ],
@@ -79,6 +80,9 @@ def test_what_surrounds_a_text_is_what_its_tokenizer_inserts(tmp_path):
         assert read_text_format(tmp_path, 64) == (64, template)
     for post, message in (
         (both | {"pair": [A, END, B]}, "surrounds pairs in another way than single texts"),
+        (both | {"special_tokens": {"<|endoftext|>": {"ids": 48 * [50256]}}}, "leaves no room for a text in 64 tokens"),
+        (both | {"special_tokens": {"<|endoftext|>": {"ids": [-1]}}}, "no post_processor of transformers'"),
+        (both | {"special_tokens": {"<|endoftext|>": {"ids": ["50256"]}}}, "no post_processor of transformers'"),
         (both | {"special_tokens": {}}, "no post_processor of transformers'"),
         ("both", "no post_processor of transformers'"),
     ):

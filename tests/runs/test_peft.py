@@ -98,6 +98,11 @@ def test_a_head_for_labels_comes_with_the_adapter(base, tmp_path):
         ({"init_lora_weights": "pissa"}, {}, "adapter_config.json: init_lora_weights is 'pissa'; only True is read"),
         ({"lora_alpha": None}, {}, "adapter_config.json: its base_model_name_or_path, lora_alpha or alpha_pattern"),
         ({"alpha_pattern": {"(": 3}}, {}, "its base_model_name_or_path, lora_alpha or alpha_pattern"),
+        ({"alpha_pattern": {r"([\w.]+)+x": 3}}, {}, "its base_model_name_or_path, lora_alpha or alpha_pattern"),
+        ({"lora_alpha": 10**400}, {}, "its base_model_name_or_path, lora_alpha or alpha_pattern"),
+        ({"lora_alpha": 1e308}, {}, "lora_A.weight times lora_alpha is not finite; use another one"),
+        ({}, {"base_model.model.score.weight": np.ones((10**9, 0))}, "score.weight has 1,000,000,000 labels; use an"),
+        ({"base_model_name_or_path": "{other}"}, {}, "other is an adapter; merge it"),
         ({"base_model_name_or_path": None}, {}, "its base_model_name_or_path, lora_alpha or alpha_pattern"),
         ({"base_model_name_or_path": "lost"}, {}, "lora: an adapter for weights that can't be loaded (lost: no such"),
         ({"base_model_name_or_path": "{lora}"}, {}, "that can't be loaded (it names itself); put their config.json"),
@@ -121,6 +126,9 @@ def test_what_is_not_read_is_one_line(base, tmp_path, changes, more, message):
     folder = tmp_path / "lora"
     changes = {"base_model_name_or_path": str(base)} | changes
     changes |= {name: str(folder) for name, value in changes.items() if value == "{lora}"}
+    if changes["base_model_name_or_path"] == "{other}":  # which names this one
+        write(tmp_path / "other", matrices(LAYER, 20, 60), base_model_name_or_path=str(folder))
+        changes["base_model_name_or_path"] = str(tmp_path / "other")
     write(folder, matrices(LAYER, 20, 60) | more, **changes)
     with pytest.raises(CheckpointError, match=re.escape(message)) as error:
         load(resolve_weights(folder))

@@ -5,7 +5,9 @@ import json
 import re
 import threading
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from jaxgpt.errors import CheckpointError
 from jaxgpt.models.configs import SIZES, GPT2Config
@@ -80,8 +82,8 @@ def test_names_are_known_without_the_network_and_a_folder_comes_first(tmp_path, 
             (GPT2 | {name: not allowed[0]}, f"{name} is {not allowed[0]}")
             for name, allowed in list(GPT2Config.hugging_face.required.items())[2:]
         ],
-        ("[" * 10**5, "can't be read (maximum recursion depth"),
-        (GPT2 | {"n_embd": 2**62}, "n_embd is 4611686018427387904, and must be a whole number, from 1 to"),
+        ("[" * 10**5, "can't be read (brackets within brackets"),
+        (GPT2 | {"n_embd": 2**62}, "n_embd is 4.611686018427388e+18, and must be a whole number, from 1 to"),
         (GPT2 | {"n_layer": True}, "n_layer is True, and must be a whole number"),
         (GPT2 | {"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no', and must be true or false"),
         (GPT2 | {"n_inner": 64}, "n_inner is 64: not GPT-2's, which is 4 * n_embd"),
@@ -97,6 +99,46 @@ def test_what_is_no_gpt2_is_refused(tmp_path, config, message):
     with pytest.raises(CheckpointError, match=re.escape(message)) as error:
         resolve_weights(path)
     assert str(path / "config.json") in str(error.value)
+
+
+ABSURD = [0, -1, 2**24, 10**9, 10**12, 10**400, 1e308, float("nan"), True, "7", None, [7], {}]
+
+
+@pytest.mark.parametrize("run", [False, True])
+@pytest.mark.parametrize("name", ["vocab_size", "n_positions", "n_layer", "n_head", "n_embd"])
+def test_absurd_numbers_are_one_line(tmp_path, name, run):
+    name = "block_size" if run and name == "n_positions" else name
+    path = folder(tmp_path / "model", {}, run=run)
+    for value in ABSURD:
+        (path / "config.json").write_text(json.dumps((vars(SHAPE) if run else GPT2) | {name: value}))
+        with pytest.raises(CheckpointError, match=rf"config\.json: {name} is .*, and must be a whole number") as error:
+            resolve_weights(path)
+        assert len(str(error.value)) < 250
+
+
+@pytest.mark.parametrize("kind", ["one file", "sharded", "labels"])
+def test_more_layers_than_tensors_are_refused_before_jax_is_imported(tmp_path, kind):
+    changes = {"architectures": ["GPT2ForSequenceClassification"]} if kind == "labels" else {}
+    path = folder(tmp_path / "hf", GPT2 | {"n_layer": 10**6} | changes)
+    save_file({"transformer.wte.weight": np.zeros((97, 33), np.float32)}, path / "model.safetensors")
+    if kind == "sharded":
+        (path / "model.safetensors").rename(path / "a.safetensors")
+        index = {"weight_map": {"transformer.wte.weight": "a.safetensors"}}
+        (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"1,000,000 layers, and the weights beside it are 1 tensor; copy"):
+        resolve_weights(path)
+
+
+def test_labels_and_adapters_of_a_run_are_checked(tmp_path):
+    flags = {"B": 4, "block_size": 64, "n_layer": 2, "n_head": 3, "n_embd": 33}
+    path = folder(tmp_path / "run", flags, run=True)
+    for changes in (
+        *({"labels": ["a", "a"]}, {"labels": ["a"]}, {"labels": ["a", "\ud800"]}, {"labels": {"a": 1, "b": 2}}),
+        *({"lora": True}, {"lora": 10**400}, {"lora_alpha": 10**400}, {"lora_alpha": True}, {"lora_on": None}),
+    ):
+        (path / "config.json").write_text(json.dumps(flags | changes))
+        with pytest.raises(CheckpointError, match="its data kind, labels or adapters are invalid"):
+            resolve_weights(path)
 
 
 def test_what_is_not_there_is_refused(tmp_path):
