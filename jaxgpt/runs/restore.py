@@ -1,15 +1,17 @@
 """Which checkpoint to restore: the newest one that is not corrupt, the same for all processes."""
 
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 
-from jaxgpt.errors import CheckpointError, CorruptError
+from jaxgpt.errors import CheckpointError, CorruptError, JaxgptError, RetryableError
 from jaxgpt.runs.progress import corrupt_error, format_error
+from jaxgpt.runtime.device import free_memory
 from jaxgpt.runtime.distributed import broadcast_from_process_0, max_across_processes
+from jaxgpt.runtime.mesh import device_bytes
 
 T = TypeVar("T")
 # Errors of the system that say nothing about the files themselves.
@@ -66,9 +68,34 @@ def read_on_all_processes(read: Callable[[], Any], where: Path) -> Any:
     return result
 
 
+def require_shapes(stored: Mapping[str, tuple[int, ...]], like: Any, where: Path) -> None:
+    """Refuse a checkpoint whose arrays don't have the shapes of `like`, or memory that can't take these.
+
+    Orbax would make the arrays that it is asked for first, and leave out those that are not there.
+
+    Args:
+      stored: the shapes of the checkpoint's arrays, by their names with dots.
+      like: shapes, dtypes and shardings.
+      where: the checkpoint.
+
+    Raises:
+      CorruptError: it names the first array that differs.
+      RetryableError: with what is needed and what is free.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(like):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if (shape := stored.get(name)) != leaf.shape:
+            state = "is missing" if shape is None else f"has the shape {shape}"
+            name = name.removesuffix(".value")
+            raise corrupt_error(where, f"{name} {state}, and the model that is asked for has {leaf.shape}")
+    needed, free = device_bytes(like), free_memory()
+    if needed > free:
+        raise RetryableError(f"out of memory: {where} needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free")
+
+
 def _classify_error(where: Path, error: Exception) -> Exception:
     """What a failure to read means: that the checkpoint is corrupt, or that the machine can't read now."""
-    if isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
+    if isinstance(error, JaxgptError | MemoryError | jax.errors.JaxRuntimeError):
         return error
     if isinstance(error, OSError) and error.errno in TRANSIENT_ERRNOS:
         return CheckpointError(

@@ -22,7 +22,7 @@ from jaxgpt.errors import CheckpointError, JaxgptError
 from jaxgpt.files import sync
 from jaxgpt.runs.folder import TMP, is_checkpoint
 from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint, require_own
-from jaxgpt.runs.restore import list_steps, read_on_all_processes
+from jaxgpt.runs.restore import list_steps, read_on_all_processes, require_shapes
 from jaxgpt.runtime.device import free_memory
 from jaxgpt.runtime.distributed import all_processes
 
@@ -244,12 +244,12 @@ class Storage:
 
     def read_state(self, step: int, like: Any) -> Any:
         """The arrays of a checkpoint with these shapes, dtypes and shardings, not verified yet."""
-        return self._read(step, state=ocp.args.StandardRestore(jax.tree.map(with_default_sharding, like)))["state"]
+        like = jax.tree.map(with_default_sharding, like)
+        return self._read(step, like, state=ocp.args.StandardRestore(like))["state"]
 
-    def _read(self, step: int, **items: Any) -> Any:
-        arguments = ocp.args.Composite(**items)
+    def _read(self, step: int, like: Any = None, **items: Any) -> Any:
         try:
-            return read_on_all_processes(lambda: self._reader.restore(step, args=arguments), self.folder / str(step))
+            return _read(self._reader, self.folder / str(step), like, items)
         except Exception:
             self._met_corruption = True
             raise
@@ -267,22 +267,19 @@ class Storage:
 
 
 def restore_model(checkpoints: Path, step: int, like: Any) -> tuple[Any, Progress]:
-    manager = open_reader(checkpoints)
+    manager, like = open_reader(checkpoints), jax.tree.map(with_default_sharding, like)
     leaves, tree = jax.tree_util.tree_flatten_with_path(like)
     model_items: dict[str, Any] = {}  # a part of a checkpoint is asked for as dicts in dicts
     for path, leaf in leaves:
         *parents, last = (key.name for key in path)
-        functools.reduce(lambda node, name: node.setdefault(name, {}), parents, model_items)[last] = (
-            with_default_sharding(leaf)
-        )
-    arguments = ocp.args.PyTreeRestore(
+        functools.reduce(lambda node, name: node.setdefault(name, {}), parents, model_items)[last] = leaf
+    state = ocp.args.PyTreeRestore(
         {"model": model_items},
         restore_args=ocp.checkpoint_utils.construct_restore_args({"model": model_items}),
         partial_restore=True,
     )
     where = checkpoints / str(step)
-    both_parts = ocp.args.Composite(state=arguments, progress=ocp.args.JsonRestore())
-    restored = read_on_all_processes(lambda: manager.restore(step, args=both_parts), where)
+    restored = _read(manager, where, {"model": like}, {"state": state, "progress": ocp.args.JsonRestore()})
     progress, fingerprint = from_json(restored["progress"], where)
     require_own(progress, where)
     arrays = [
@@ -291,6 +288,18 @@ def restore_model(checkpoints: Path, step: int, like: Any) -> tuple[Any, Progres
     model = jax.tree.unflatten(tree, arrays)
     require_fingerprint(model, {name.removeprefix(".model"): value for name, value in fingerprint.items()}, where)
     return model, progress
+
+
+def _read(manager: ocp.CheckpointManager, where: Path, like: Any, items: dict[str, Any]) -> Any:
+    """The items of a checkpoint; `like`: shapes, dtypes and shardings of what is read of its arrays, if any is."""
+
+    def read() -> Any:
+        if like is not None:
+            tree = ocp.PyTreeCheckpointHandler().metadata(where / "state").tree
+            require_shapes({array.name: tuple(array.shape) for array in jax.tree.leaves(tree)}, like, where)
+        return manager.restore(int(where.name), args=ocp.args.Composite(**items))
+
+    return read_on_all_processes(read, where)
 
 
 def open_reader(folder: Path) -> ocp.CheckpointManager:

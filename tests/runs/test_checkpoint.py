@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import functools
 import json
@@ -15,6 +16,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from jaxgpt.errors import CheckpointError, CorruptError
+from jaxgpt.models.base import shapes
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runs import checkpoint
 from jaxgpt.runs.progress import Best, Progress, Run
@@ -318,6 +320,19 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_damaged(two, new, monkeypat
     assert not isinstance(caught.value, CorruptError)
     (found, state), said = read(folder, jax.eval_shape(new, jax.random.key(0)))
     assert found == progress(2) and bits(state) == states[1] and said == []
+
+
+def test_weights_that_the_checkpoint_does_not_have_are_refused(two, tiny):
+    folder, _ = two
+    for changes, message in (
+        (
+            {"n_layer": 10**6},
+            r"attn\.c_attn\.bias has the shape \(3, 60\), and the model that is asked for",
+        ),
+        ({"lora": 2}, r"model\.h\.attn\.c_attn\.lora_a is missing, and the model that is asked for has \(3, 20, 2\)"),
+    ):
+        with pytest.raises(CorruptError, match=message):
+            checkpoint.restore_weights(folder.parent, shapes(dataclasses.replace(tiny, **changes)), 2)
 
 
 def test_without_a_whole_checkpoint_nothing_is_moved_and_nothing_begins(two, new):

@@ -1,7 +1,12 @@
+from pathlib import Path
+
+import jax
+import numpy as np
 import pytest
 
-from jaxgpt.errors import CheckpointError, CorruptError
-from jaxgpt.runs.restore import candidates, list_steps, read_first_valid
+from jaxgpt.errors import CheckpointError, CorruptError, RetryableError
+from jaxgpt.runs import restore
+from jaxgpt.runs.restore import candidates, list_steps, read_first_valid, require_shapes
 
 
 @pytest.fixture
@@ -40,6 +45,22 @@ def test_the_first_good_one_ends_the_search():
     found, corrupt = read_first_valid([9, 6], read)
     assert found is None and list(corrupt) == [9, 6]
     assert read_first_valid([], read) == (None, {})
+
+
+def test_shapes_are_compared_before_an_array_is_made(monkeypatch):
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = {"a": {"value": jax.ShapeDtypeStruct((10**6, 10**6), np.float32, sharding=sharding)}}
+    for stored, message in (
+        ({"a.value": (3, 10**6), "b.value": (7,)}, r"^run/3 is corrupt .*\(a has the shape \(3, 1000000\), and the"),
+        ({"a": (10**6, 10**6)}, r"\(a is missing, and the model that is asked for has \(1000000, 1000000\)\)$"),
+    ):
+        with pytest.raises(CorruptError, match=message):
+            require_shapes(stored, like, Path("run/3"))
+    monkeypatch.setattr(restore, "free_memory", lambda: 3e12)
+    with pytest.raises(RetryableError, match=r"^out of memory: run/3 needs 4000.00 GB, and 3000.00 GB are free$"):
+        require_shapes({"a.value": (10**6, 10**6)}, like, Path("run/3"))
+    monkeypatch.setattr(restore, "free_memory", lambda: 5e12)
+    require_shapes({"a.value": (10**6, 10**6), "b": (7,)}, like, Path("run/3"))
 
 
 def test_what_is_not_corrupt_but_can_not_be_read_now_is_raised():
