@@ -1,6 +1,7 @@
 """Look at what a step was trained on: `jaxgpt replay runs/default --step 47`."""
 
 import dataclasses
+import errno
 import functools
 import math
 from collections.abc import Sequence
@@ -127,6 +128,8 @@ def main(argv: Sequence[str]) -> int:
 def read_rows(log: Path) -> dict[int, dict[str, Any]]:
     """The rows of a log by their steps; other lines are skipped."""
     try:
+        if log.exists() and not log.is_file():  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "no regular file")
         parsed = [parse_row(line) for line in log.read_bytes().splitlines()]
     except OSError as error:
         raise CheckpointError(f"{log}: {error.strerror}; give a run folder") from None

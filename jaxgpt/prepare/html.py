@@ -72,12 +72,13 @@ def plot_lengths(statistics: dict[str, SplitStatistics]) -> str:
     edges = np.unique(np.geomspace(1, longest + 1, 50).round())  # whole numbers: no bin between two of them is empty
     figure, axes = _figure(3.0)
     for name, split in shown.items():
-        axes.hist(split.lengths, edges, weights=split.counts, histtype="step", label=name)
+        axes.hist(split.lengths, edges, weights=split.counts, histtype="step", label=f"split {name}")
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=1)  # a few of val beside millions of train
     axes.set_xlabel("tokens")
     axes.set_ylabel("documents")
-    axes.legend(frameon=False)
+    for label, name in zip(axes.legend(frameon=False).get_texts(), shown, strict=True):
+        label.set(text=escape_unprintable(name), parse_math=False)
     return _svg(figure)
 
 

@@ -106,13 +106,19 @@ def test_what_is_wrong_is_one_line(folder, monkeypatch):
         refused(UsageError, "requirements-data.txt")
     (folder / "dropped.jsonl").write_text('{"file": 1}\n')
     refused(DataError, "dropped.jsonl: can't be read (KeyError('step'))")
+    (folder / "dropped.jsonl").write_text("[" * 10**5)
+    refused(DataError, "dropped.jsonl: can't be read (ValueError('brackets within brackets")
     (folder / "dropped.jsonl").unlink()
     assert find_examples(folder / "dropped.jsonl") == {}
-    for change in ({"records": "7"}, {"steps": [{}]}, {"pii": [1]}, {"kept": None}):
+    for change in (
+        *({"records": "7"}, {"steps": [{}]}, {"pii": [1]}, {"kept": None}, {"broken": -1}, {"bytes": 10**400}),
+        {"pii": dict.fromkeys(map(str, range(1001)), 1)},
+    ):
         (folder / "report.json").write_text(json.dumps(REPORT | change))
         refused(DataError, "report.json: corrupt")
-    (folder / "report.json").write_text("[")
-    refused(DataError, "report.json: corrupt")
+    for content in ("[", "[" * 10**5, ""):
+        (folder / "report.json").write_text(content)
+        refused(DataError, "report.json: corrupt")
     (folder / "report.json").unlink()
     refused(DataError, "report.json: no such file")
     meta = json.loads((folder / "meta.json").read_text())

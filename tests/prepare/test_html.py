@@ -1,5 +1,6 @@
 """The report: one file with all numbers, in which texts stay texts."""
 
+import html
 import html.parser
 import sys
 import xml.etree.ElementTree
@@ -11,7 +12,7 @@ import rich.text
 
 from jaxgpt.errors import UsageError
 from jaxgpt.prepare.html import plot_bars, plot_lengths, render_report, require_matplotlib
-from jaxgpt.prepare.statistics import SplitStatistics
+from jaxgpt.prepare.statistics import SplitStatistics, escape_unprintable
 
 NASTY = "</pre><script>alert(1)</script> & \"$x$\" 'y' \x1b[0m"
 REPORT = {"steps": [{"name": "rep<b>", "dropped": {"$a$ & b": 1234}}], "pii": {"email": 0}}
@@ -52,6 +53,12 @@ def test_each_bar_and_bin_is_as_long_as_its_number():
     assert plot_lengths({"val": statistics_of([], [])}) == "" == plot_bars({"a": 0}) == plot_bars({})
     text = plot_lengths({"train": statistics_of([1, 500], [3, 10**6]), "val": statistics_of([2], [1])})
     assert "train" in text and "val" in text and text.startswith("<svg")
+
+
+@pytest.mark.parametrize("name", ["$x^{$", "$$", "_private", "", "a\nb\x1b", "\ud800", "\\frac{"])
+def test_a_name_is_no_mathematics(name):
+    text = plot_lengths({name: statistics_of([1, 500], [3, 10**6])}) + plot_bars({name: 10**17, "b": 1})
+    assert text.count(html.escape(escape_unprintable(name).split("\n")[0], quote=False)) >= 2
 
 
 def test_missing_matplotlib_is_a_one_line_error(monkeypatch):
