@@ -78,7 +78,7 @@ def plot_lengths(statistics: dict[str, SplitStatistics]) -> str:
     axes.set_xlabel("tokens")
     axes.set_ylabel("documents")
     for label, name in zip(axes.legend(frameon=False).get_texts(), shown, strict=True):
-        label.set(text=escape_unprintable(name), parse_math=False)
+        label.set(text=escape(name), parse_math=False)
     return _svg(figure)
 
 
