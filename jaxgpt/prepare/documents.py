@@ -9,7 +9,7 @@ import orjson
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from jaxgpt.prepare.drop_log import DropLog, write_json
+from jaxgpt.prepare.drop_log import DropLog, report_corruption, write_json
 from jaxgpt.prepare.readers import READERS, Broken, LineCounter
 from jaxgpt.prepare.sources import Unit
 
@@ -59,7 +59,8 @@ def write_pieces(pieces: list[list[Unit]], work: Path) -> None:
 
 
 def read_piece(work: Path, rank: int) -> list[Unit]:
-    return [Unit(*unit) for unit in orjson.loads((work / "pieces" / f"{rank:05d}.json").read_bytes())]
+    with report_corruption(work):
+        return [Unit(*unit) for unit in orjson.loads((work / "pieces" / f"{rank:05d}.json").read_bytes())]
 
 
 def split_long_text(text: str, chars: int = DOCUMENT_CHARS) -> Iterator[str]:

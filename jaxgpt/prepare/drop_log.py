@@ -1,5 +1,6 @@
 """The records that tasks write: which documents were dropped, where and why, and which survived."""
 
+import contextlib
 import io
 import json
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ import zstandard
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
+from jaxgpt.errors import JaxgptError
 from jaxgpt.files import new_file
 
+# What reading other files than ours raises.
+CORRUPTION = (AssertionError, AttributeError, EOFError, FileNotFoundError, LookupError, TypeError, ValueError)
 LOCATION = ("file", "unit", "line")  # a document's; documents.Read explains them
 
 
@@ -56,6 +60,20 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
         temporary.write_text(json.dumps(content, indent=indent) + "\n")
 
 
+@contextlib.contextmanager
+def report_corruption(work: Path) -> Iterator[None]:
+    """A context that reads what tasks wrote.
+
+    Raises:
+      JaxgptError: it is missing or corrupt, as a power cut may leave it.
+    """
+    try:
+        yield
+    except (*CORRUPTION, zstandard.ZstdError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise JaxgptError(f"{work}: corrupt: not what the tasks wrote ({reason}); start over with --fresh") from None
+
+
 class WriteSurvivors(PipelineStep):
     """Writes a task's documents for a later stage, and passes them on."""
 
@@ -84,7 +102,10 @@ class ReadSurvivors(PipelineStep):
         self.folder = Path(work) / "documents"
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        with zstandard.open(self.folder / f"{rank:05d}.zst", "rb") as file:
+        with (
+            report_corruption(self.folder.parent),
+            zstandard.open(self.folder / f"{rank:05d}.zst", "rb") as file,
+        ):
             for line in io.BufferedReader(file):
                 location = orjson.loads(line)
                 yield Document(location.pop("text"), "", metadata=location)

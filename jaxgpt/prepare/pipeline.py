@@ -31,7 +31,7 @@ from jaxgpt.prepare import (
 )
 from jaxgpt.prepare.config import PrepareConfig
 from jaxgpt.prepare.documents import Read
-from jaxgpt.prepare.drop_log import DropLog, ReadSurvivors, WriteSurvivors, write_json
+from jaxgpt.prepare.drop_log import DropLog, ReadSurvivors, WriteSurvivors, report_corruption, write_json
 from jaxgpt.prepare.summary import write_report
 from jaxgpt.prepare.tokenize import Tokenize
 
@@ -159,10 +159,11 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
             with progress(name, count) as done:
                 run(pipeline, count, work / "stages" / name, done)
     planted = canaries.plant(config.canaries, config.seed)
-    splits = tokenize.collect(work, out, len(pieces), planted, config.shard_tokens)
     steps = [step for _, pipeline, _ in order for step in pipeline]
     names = [step.name for step in steps if getattr(step, "drop_log", None) or getattr(step, "exclusion_writer", None)]
-    report = write_report(work, out, pieces, names, splits, sum(each.repeats for each in planted))
+    with report_corruption(work):
+        splits = tokenize.collect(work, out, len(pieces), planted, config.shard_tokens)
+        report = write_report(work, out, pieces, names, splits, sum(each.repeats for each in planted))
     if not splits["train"]["tokens"]:
         folder.reset(work)
         raise DataError(f"no document is left to train on, of {report['records']:,}; {out}/dropped.jsonl says why")

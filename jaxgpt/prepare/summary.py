@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgpt.files import new_file
+from jaxgpt.json_file import parse_json, read_json
 from jaxgpt.prepare.drop_log import write_json
 from jaxgpt.prepare.sources import Unit
 
@@ -30,7 +31,7 @@ def write_report(
     Raises:
       AssertionError: a document is neither kept nor dropped.
     """
-    read = [json.loads((work / "read" / f"{rank:05d}.json").read_text()) for rank in range(len(pieces))]
+    read = [read_json(work / "read" / f"{rank:05d}.json") for rank in range(len(pieces))]
     dropped: dict[str, Counter] = {name: Counter() for name in dict.fromkeys(names)}
     with new_file(out / "dropped.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
         for record in _read_drop_logs(work, pieces, list(dropped), [entry["lines"] for entry in read]):
@@ -74,8 +75,8 @@ def _read_drop_logs(
         for step in steps:
             path = work / "dropped" / f"{rank:05d}" / f"{step}.jsonl"
             if path.exists():
-                with path.open() as file:
-                    for record in map(json.loads, file):
+                with path.open("rb") as file:
+                    for record in map(parse_json, file):
                         record["line"] += first[record.pop("unit")]
                         yield record
 
@@ -84,7 +85,7 @@ def _read_stats(work: Path) -> dict[str, Counter]:
     """The steps' counts, summed over all tasks."""
     total: dict[str, Counter] = {}
     for path in sorted((work / "stages").glob("*/stats/*.json")):
-        for step in json.loads(path.read_text()):
+        for step in read_json(path):
             name = step["name"].rsplit(": ", 1)[-1]
             counts = {label: _number(count) for label, count in step["stats"].items()}
             total.setdefault(name, Counter()).update(counts)

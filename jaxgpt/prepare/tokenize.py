@@ -1,7 +1,6 @@
 """The end of the pipeline: the documents' tokens, split into training and validation, and their shards."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from jaxgpt.data import shards
 from jaxgpt.data.shards import TOKEN
 from jaxgpt.data.tokenizer import END, encode, gpt2
 from jaxgpt.errors import JaxgptError
+from jaxgpt.json_file import read_json
 from jaxgpt.prepare import canaries
 from jaxgpt.prepare.drop_log import write_json
 
@@ -64,7 +64,7 @@ def collect(work: Path, folder: Path, tasks: int, planted: list[canaries.Canary]
     Returns:
       The splits' entries in meta.json.
     """
-    counts = [json.loads((work / "tokens" / f"{rank:05d}.json").read_text()) for rank in range(tasks)]
+    counts = [read_json(work / "tokens" / f"{rank:05d}.json") for rank in range(tasks)]
     splits = {}
     for split in SPLITS:
         total = {name: sum(count[split][name] for count in counts) for name in counts[0][split]}

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from jaxgpt.prepare.drop_log import DropLog, write_json
+from jaxgpt.errors import JaxgptError
+from jaxgpt.prepare.drop_log import DropLog, report_corruption, write_json
 from jaxgpt.prepare.sources import Unit
 from jaxgpt.prepare.summary import write_report
 
@@ -55,6 +56,28 @@ def test_the_numbers_add_up_and_lines_are_those_of_files(work, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "dropped.jsonl").read_text().splitlines()]
     places = [(line["file"], line["line"], line["step"]) for line in lines]
     assert places == [("a.jsonl", 4, "read"), ("a.jsonl", 9, "exact"), ("a.jsonl", 12, "read"), ("b.jsonl", 3, "exact")]
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("read/00001.json", ""),
+        ("read/00001.json", '{"records": "6", "lines": [5, 3]}'),
+        ("read/00001.json", '{"records": 6, "lines": [5]}'),
+        ("read/00000.json", None),
+        ("stages/clean/stats/00001.json", "[" * 10**5),
+        ("stages/clean/stats/00001.json", '[{"name": "pii", "stats": {"email": 1e999}}]'),
+        ("dropped/00001/exact.jsonl", '{"unit": 7, "line": 1}'),
+        ("dropped/00001/exact.jsonl", "\0"),
+    ],
+)
+def test_what_no_task_wrote_is_one_line(work, tmp_path, name, content):
+    (work / name).unlink()
+    if content is not None:
+        (work / name).write_text(content)
+    message = r"work: corrupt: not what the tasks wrote \(.*\); start over with --fresh$"
+    with pytest.raises(JaxgptError, match=message), report_corruption(work):
+        write_report(work, tmp_path, PIECES, NAMES, {"train": {"documents": 13, "tokens": 9}}, 2)
 
 
 def test_a_document_that_is_neither_kept_nor_dropped_is_an_error(work, tmp_path):
