@@ -50,6 +50,7 @@ def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
     Raises:
       CheckpointError: a file is missing or corrupt, or its tensors are not the model's; it names the first of them.
     """
+    require_bases(source)
     rules = architecture(source.config).SHARDING_RULES
     like = with_shardings(shapes(source.config), mesh or single_device(), rules)
     device.require_addresses(3 * device_bytes(like))  # while orbax reads, it has up to two more
@@ -75,6 +76,19 @@ def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
     else:
         model = _read(source.fetch(), like)
     return with_config(model, dataclasses.replace(model.config, **changes))
+
+
+def require_bases(source: WeightsRef) -> None:
+    """Refuse a run's adapters for weights that are, over any number of runs, its own."""
+    seen: list[Path] = []
+    while source.is_run and source.base:
+        if source.folder.resolve() in seen:
+            raise CheckpointError(f"{source.name} has adapters for its own weights; restore its config.json")
+        seen.append(source.folder.resolve())
+        try:
+            source = resolve_weights(source.base)
+        except CheckpointError:
+            return  # `load` says so of the run that needs them
 
 
 def require_base(base: Model, identity: dict[str, Any], name: str) -> None:

@@ -380,3 +380,14 @@ def test_a_head_for_labels_is_the_same_in_transformers(labelled):
         logits = theirs.eval()(torch.tensor(x, dtype=torch.long)).logits.numpy()
     assert logits.shape == (4, 3) and np.ptp(logits) > 0.1
     np.testing.assert_allclose(jax.jit(label_logits)(model, x, last), logits, atol=1e-5)
+
+
+def test_adapters_for_their_own_weights_are_refused(tiny, tmp_path):
+    shape = {name: getattr(tiny, name) for name in ("vocab_size", *tiny.shape)}
+    for name, base in (("a", "a"), ("b", "c"), ("c", "b")):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        flags = shape | {"lora": 2, "base": str(tmp_path / base)}
+        (tmp_path / name / "config.json").write_text(json.dumps(flags))
+    for name in "ab":
+        with pytest.raises(CheckpointError, match="has adapters for its own weights; restore its config"):
+            load(resolve_weights(tmp_path / name))
