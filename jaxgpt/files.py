@@ -5,9 +5,11 @@ A refusal touches nothing: no name, byte, mode or time of the user's files.
 
 import contextlib
 import errno
+import filecmp
 import functools
 import itertools
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +18,11 @@ from typing import IO, Any
 
 from jaxgpt import signals
 from jaxgpt.errors import UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows, as in locks.py
+    fcntl = None
 
 FRAGILE = ("checkpoints", "index", "work")  # subfolders of a run or a prepared folder, in which a new file is harm
 
@@ -83,11 +90,11 @@ def require_folder(folder: Path) -> None:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def require_empty(folder: Path) -> None:
-    """Refuse a folder, for files that shall not meet others, that has some, or that can't be made."""
+def require_empty(folder: Path, besides: Iterable[str] = ()) -> None:
+    """Refuse a folder, for files that shall not meet others, that has some `besides` these, or that can't be made."""
     require_folder(folder)
     with report_write_errors(folder):
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and not set(os.listdir(folder)).issubset(besides):
             raise UsageError(f"{folder}: there are files in it already; choose a new folder")
 
 
@@ -196,8 +203,11 @@ def write_whole(path: Path, content: str, new: bool = False) -> None:
         path.write_text(content, encoding="utf-8")
         return
     path = path.resolve()  # a link stays one
+    _delete_leftovers(path)
     with new_file(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+        temporary.touch()
+        with _locked(temporary):
+            temporary.write_text(content, encoding="utf-8")
         if path.exists():
             if new:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
@@ -230,15 +240,16 @@ def _temporary(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A context that gives a folder to fill; at its end that gets the name of `folder`, which is new or empty.
+def new_folder(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    """A context that gives a folder to fill with files of these names; at its end that gets the name of `folder`.
 
-    An error or a signal leaves nothing, a kill a hidden folder beside it.
+    That is new, or empty, or has the same files with the same bytes, since a kill may come when all is done. An error
+    or a signal leaves nothing, a kill a hidden folder beside it, which the next call for the same folder deletes.
 
     Raises:
-      UsageError: there are files in it, or it can't be made.
+      UsageError: there are other files in it, or it can't be made.
     """
-    require_empty(folder)
+    require_empty(folder, besides=names)
     folder = folder.resolve()
     part = _temporary(folder)
     with report_write_errors(folder), contextlib.ExitStack() as cleanup:
@@ -246,10 +257,37 @@ def new_folder(folder: Path) -> Iterator[Path]:
         remove = functools.partial(shutil.rmtree, part, ignore_errors=True)
         cleanup.callback(remove)
         cleanup.enter_context(signals.before_exit(remove))
+        cleanup.enter_context(_locked(part))
+        _delete_leftovers(folder)
         yield part
-        sync(*part.rglob("*"), part)
-        part.replace(folder)
-        sync(*folder.parents)
+        if not folder.is_dir() or filecmp.cmpfiles(part, folder, os.listdir(part), shallow=False)[1:] != ([], []):
+            require_empty(folder)
+            sync(*part.rglob("*"), part)
+            part.replace(folder)
+            sync(*folder.parents)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """A context with the lock that a living process holds on its temporary file or folder; whether this one has it."""
+    with contextlib.ExitStack() as cleanup:
+        held = False
+        with contextlib.suppress(OSError, AttributeError):  # AttributeError: the system has no locks
+            file = os.open(path, os.O_RDONLY)
+            cleanup.callback(os.close, file)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        yield held
+
+
+def _delete_leftovers(path: Path) -> None:
+    """Delete what killed processes have left beside a path, under the names that `_temporary` gives it."""
+    name = re.compile(re.escape(f".{path.name[:100]}.") + r".+-\d+\.tmp")
+    with contextlib.suppress(OSError):  # what is in the way is reported by what comes next
+        for left in [path.with_name(each) for each in os.listdir(path.parent) if name.fullmatch(each)]:
+            with _locked(left) as is_left:
+                if is_left and not left.is_symlink():
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def sync(*paths: Path) -> None:

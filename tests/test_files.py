@@ -1,6 +1,9 @@
 """What commands write: refusals that leave no trace, outputs that are inputs, and files that are whole."""
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,12 +138,57 @@ def test_a_folder_is_there_when_it_is_full(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
     for name in ("out", "link"):
-        with new_folder(tmp_path / name) as new:
+        with new_folder(tmp_path / name, ["file"]) as new:
             (new / "file").write_text("content")
             assert not (tmp_path / name / "file").exists()
         assert [path.name for path in (tmp_path / name).iterdir()] == ["file"]
+        with new_folder(tmp_path / name, ["file"]) as new:
+            (new / "file").write_text("content")
+        with pytest.raises(UsageError, match="there are files in it"), new_folder(tmp_path / name, ["file"]) as new:
+            (new / "file").write_text("other")
     before = snapshot(tmp_path)[1:]
-    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "other") as new:
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "other", []) as new:
         (new / "file").write_text("content")
         raise ZeroDivisionError
     assert snapshot(tmp_path)[1:] == before and (tmp_path / "link").is_symlink()
+
+
+MAKE = """
+import os, sys
+from pathlib import Path
+from jaxgpt import files
+
+def die_at(moment):
+    if moment == sys.argv[2]:
+        os.kill(os.getpid(), 9)
+
+replace = Path.replace
+Path.replace = lambda *paths: (die_at("before the name"), replace(*paths), die_at("after the name"))
+with files.new_folder(Path(sys.argv[1]), ["a", "b"]) as new:
+    die_at("empty")
+    (new / "a").write_text(1000 * "a")
+    die_at("half")
+    (new / "b").write_text(1000 * "b")
+files.write_whole(Path(sys.argv[1]) / "../made.json", "{}")
+"""
+
+
+def test_after_a_kill_the_same_command_leaves_nothing_else(tmp_path):
+    def make(moment=""):
+        made = subprocess.run([sys.executable, "-c", MAKE, tmp_path / "made", moment], capture_output=True, text=True)
+        assert made.returncode == (-9 if moment else 0), made.stderr
+
+    (tmp_path / ".made.mine.tmp").touch()  # has another form of name
+    with new_folder(tmp_path / "made", []) as living:  # by this process
+        make()
+        undisturbed = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+        assert living.exists() and undisturbed.keys() == {"a", "b"}
+        shutil.rmtree(tmp_path / "made")
+    (tmp_path / "made").rmdir()
+    for moment in ("empty", "half", "before the name", "after the name"):
+        make(moment)
+        assert (tmp_path / "made").exists() == (moment == "after the name")
+        make()
+        assert {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()} == undisturbed
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".made.mine.tmp", "made", "made.json"]
+        shutil.rmtree(tmp_path / "made")

@@ -27,7 +27,7 @@ from jaxgpt.files import new_file, new_folder
 
 signals.exit_on_signals()
 folder = pathlib.Path(sys.argv[1])
-with new_folder(folder / "model") as part, new_file(folder / "result") as temporary:
+with new_folder(folder / "model", ()) as part, new_file(folder / "result") as temporary:
     for path in temporary, part / "config.json":
         path.write_text("half")
     print("half", flush=True)

@@ -12,6 +12,7 @@ from jaxgpt.data.tokenizer import TEMPLATE, hugging_face_files
 from jaxgpt.errors import CheckpointError
 from jaxgpt.files import require_empty, require_separate
 from jaxgpt.runs.folder import require_utf8
+from jaxgpt.runs.tensors import WEIGHTS
 from jaxgpt.runs.weights import resolve_weights
 
 
@@ -31,7 +32,9 @@ def main(argv: Sequence[str]) -> int:
     if not source.is_run:
         raise CheckpointError(f"{config.run}: not a run folder; a run's newest checkpoint is exported")
     require_utf8(config.folder)
-    require_empty(config.folder)
+    length, template = source.T or source.config.block_size, TEMPLATE if source.labels else None
+    others = hugging_face_files(length, template, CHAT_TEMPLATE if source.is_chat else None)
+    require_empty(config.folder, besides={"config.json", WEIGHTS, *others})  # the same ones stay
     require_separate("FOLDER", config.folder, [("RUN", config.run), ("the weights under it,", source.base)])
 
     from jaxgpt.models.convert import with_n_heads
@@ -39,8 +42,6 @@ def main(argv: Sequence[str]) -> int:
     from jaxgpt.runtime import device
 
     device.select("cpu")
-    length, template = source.T or source.config.block_size, TEMPLATE if source.labels else None
-    others = hugging_face_files(length, template, CHAT_TEMPLATE if source.is_chat else None)
     with device.memory_errors("it takes the memory of the model twice"):
         save_hf(with_n_heads(load(source), 1), config.folder, source.labels, others)
     which = config.run if source.step else f"the newest checkpoint of {config.run}"

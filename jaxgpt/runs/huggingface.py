@@ -125,8 +125,8 @@ def save_hf(
       others: the texts of further files, by their names.
 
     Raises:
-      UsageError: the folder has files in it already; the model predicts several tokens, which theirs don't; or its
-        architecture has no such layout.
+      UsageError: the folder has other files in it already; the model predicts several tokens, which theirs don't; or
+        its architecture has no such layout.
       CheckpointError: it can't be written.
     """
     layout, title = model.config.hugging_face, model.config.title
@@ -154,7 +154,7 @@ def save_hf(
         config |= {"pad_token_id": pad}  # not <|endoftext|>, which ends a text
     texts = {"config.json": json.dumps(config, indent=2) + "\n"} | dict(others or {})
     require_utf8(folder)
-    with new_folder(folder) as new:
+    with new_folder(folder, {WEIGHTS, *texts}) as new:
         try:
             save(tensors, new / WEIGHTS)
             for name, text in texts.items():
