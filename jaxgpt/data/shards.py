@@ -210,8 +210,9 @@ def _map_shard(path: Path, count: int) -> np.memmap:
         shard = map_file(path)
     except FileNotFoundError:
         raise DataError(f"{path}: missing, though {META} lists it; bring it back, or {PREPARE_AGAIN}") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; the shards of a folder must be readable") from None
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: {reason}; the shards of a folder must be readable") from None
     if len(shard) != count:
         raise DataError(
             f"{path}: {plural(len(shard), 'token')}, and {META} says {count:,}; bring it back, or {PREPARE_AGAIN}"

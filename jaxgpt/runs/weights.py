@@ -183,7 +183,7 @@ def _describe_adapter(name: str, adapter: Adapter) -> WeightsRef:
             base = resolve_weights(adapter.base)
         if base.is_run:
             raise CheckpointError(f"{base.name} is a run; export it")
-    except CheckpointError as error:
+    except (CheckpointError, ValueError) as error:  # ValueError: no name can be so
         raise CheckpointError(
             f"{name}: an adapter for weights that can't be loaded ({error}); put their config.json and "
             f"model.safetensors beside it, or their name into its adapter_config.json"

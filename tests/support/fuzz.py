@@ -20,12 +20,11 @@ import random
 import re
 import shlex
 import shutil
-import signal
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +59,7 @@ from jaxgpt.runs.weights import HUB, resolve_weights
 from jaxgpt.training.config import Preset, TrainConfig
 from jaxgpt.training.log import MetricsLog
 from jaxgpt.training.resume import load_run_config, resume_command
+from tests.support.limits import limit_time
 
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak. Zürich, 東京, 🙂\n" * 3
 BLANK = rb"(\xef\xbb\xbf)?[ \t\r\v\f]*"  # a line that is skipped
@@ -391,26 +391,12 @@ def fuzz(target: Target, inputs: int, number: int = 0) -> tuple[int, int]:
     @given(st.data())
     def one(data: st.DataObject) -> None:
         nonlocal count, taken
-        with tempfile.TemporaryDirectory() as name, _limit(20), warnings.catch_warnings():
+        with tempfile.TemporaryDirectory() as name, limit_time(20), warnings.catch_warnings():
             taken += target(data, Path(name))
         count += 1
 
     one()
     return count, taken
-
-
-@contextlib.contextmanager
-def _limit(seconds: int) -> Iterator[None]:
-    def hangs(*_: object) -> None:
-        raise AssertionError(f"no answer within {seconds} seconds")
-
-    before = signal.signal(signal.SIGALRM, hangs)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @dataclasses.dataclass
