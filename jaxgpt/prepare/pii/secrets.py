@@ -16,39 +16,39 @@ import kingfisher_sdk
 from jaxgpt.prepare.pii.numbers import Spans
 from jaxgpt.prepare.pii.words import piece_end
 
-# Kingfisher's rules want a quote, a blank or the end after a key: the text is scanned again with these signs as blanks.
+# Kingfisher's rules want a quote, a blank or the end after a key: it scans the text with these signs as blanks.
 SIGNS = b",!?<>&|()[]{}#*\\"
 AS_BLANKS = bytes.maketrans(SIGNS, b" " * len(SIGNS))
 SCANNED = 16_384  # characters at a time, since its time grows faster than the length of a hostile text
 URL_RULE = "betterleaks.generic-credential-uri"  # URL_PASSWORD knows placeholders
 
-# The forms that services document, by their prefix, with no letter or digit before or after.
+# Forms that Kingfisher does not take alone, or only at one length, with no letter or digit before or after.
 # Quantifiers are possessive (++) or bounded: nothing is matched twice.
 TOKEN = re.compile(
     r"(?<![A-Za-z0-9_-])(?:"
     r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}"  # AWS
-    r"|gh[pousr]_[A-Za-z0-9]{30,255}|github_pat_[A-Za-z0-9_]{22,255}"
-    r"|gl(?:pat|dt|rt|cbt|ptt|ft|soat|imt|agent|oas)-[\w.-]{20,255}"  # GitLab
-    r"|xox[a-z]-[A-Za-z0-9-]{10,250}|xapp-\d-[A-Z0-9]{5,30}-\d{5,20}-[a-z0-9]{20,80}"  # Slack
-    r"|(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,255}|whsec_[A-Za-z0-9+/=]{20,80}"  # Stripe
-    r"|AIza[\w-]{35}|ya29\.[\w-]{20,500}|GOCSPX-[\w-]{20,40}"  # Google
-    r"|sk-(?:ant|proj|svcacct|admin|or)-[\w-]{16,255}|sk-[A-Za-z0-9]{20,255}"  # Anthropic, OpenAI and others
-    r"|gsk_[A-Za-z0-9]{30,80}|xai-[A-Za-z0-9]{30,120}|pplx-[A-Za-z0-9]{30,80}|nvapi-[\w-]{30,120}|r8_[A-Za-z0-9]{30,60}"
-    r"|hf_[A-Za-z0-9]{30,80}|npm_[A-Za-z0-9]{30,80}|pypi-[\w-]{32,255}|dckr_pat_[\w-]{20,60}"
-    r"|SG\.[\w-]{16,32}\.[\w-]{30,64}|key-[0-9a-f]{32}|SK[0-9a-f]{32}"  # SendGrid, Mailgun, Twilio
-    r"|do[opr]_v1_[a-f0-9]{64}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}|sq0[a-z]{3}-[\w-]{22,43}|dapi[a-f0-9]{32}|hvs\.[\w-]{24,200}"
-    r"|lin_api_[A-Za-z0-9]{32,64}|AGE-SECRET-KEY-1[A-Z0-9]{58}|ATATT3[\w=-]{30,255}"
+    r"|github_pat_[A-Za-z0-9_]{22,255}|ya29\.[\w-]{20,500}|GOCSPX-[\w-]{20,40}"  # GitHub, Google
+    r"|sk-(?:ant|proj|svcacct|admin|or)-[\w-]{16,255}|sk-[A-Za-z0-9]{20,255}|hf_[A-Za-z0-9]{30,80}"
+    r"|whsec_[A-Za-z0-9+/=]{20,80}|sq0[a-z]{3}-[\w-]{22,43}|key-[0-9a-f]{32}"  # Stripe, Square, Mailgun
     r"|\d{8,10}:AA[\w-]{33}"  # bots of Telegram
     r")(?![A-Za-z0-9])"
 )
 # Most texts contain none of these, and are not searched for the forms.
 PREFIXES = (
-    "AKIA", "ASIA", "ABIA", "ACCA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "gldt-", "glrt-",
-    "glcbt-", "glptt-", "glft-", "glsoat-", "glimt-", "glagent-", "gloas-", "xox", "xapp-", "k_live_", "k_test_",
-    "whsec_", "AIza", "ya29.", "GOCSPX-", "sk-", "gsk_", "xai-", "pplx-", "nvapi-", "r8_", "hf_", "npm_", "pypi-",
-    "dckr_pat_", "SG.", "key-", "SK", "_v1_", "shp", "sq0", "dapi", "hvs.", "lin_api_", "AGE-SECRET-KEY-1", "ATATT3",
+    "AKIA",
+    "ASIA",
+    "ABIA",
+    "ACCA",
+    "github_pat_",
+    "ya29.",
+    "GOCSPX-",
+    "sk-",
+    "hf_",
+    "whsec_",
+    "sq0",
+    "key-",
     ":AA",
-)  # fmt: skip
+)
 SLACK_HOOK = re.compile(r"hooks\.slack\.com/services/(T[A-Z0-9]{6,12}/B[A-Z0-9]{6,12}/[A-Za-z0-9]{20,30})")
 JWT = re.compile(r"(?<![\w-])eyJ[\w-]{8,4000}\.[\w-]{4,16000}\.[\w-]{0,4000}")
 # Up to the next run of dashes only, so that a text full of beginnings is read once.
@@ -136,16 +136,14 @@ def _detect_keys(text: str) -> Spans:
     start = 0
     while start < len(text):
         end = piece_end(text, start, SCANNED)
-        data = text[start:end].encode(errors="surrogatepass")
-        plain = data.translate(AS_BLANKS).replace(b". ", b"  ").replace(b".\n", b" \n").removesuffix(b".")
-        for each in (data, plain):
-            for finding in _scanner().scan(each):
-                at, to = finding.location["start_offset"], finding.location["end_offset"]
-                key = finding.secret.encode()
-                # Offsets are those of what it decoded, which differs where it takes the bytes for UTF-16.
-                if finding.visible and finding.rule_id != URL_RULE and len(key.split()) == 1 and each[at:to] == key:
-                    begin = start + len(data[:at].decode(errors="surrogatepass"))
-                    yield "secret", begin, begin + len(finding.secret)
+        data = text[start:end].encode(errors="surrogatepass").translate(AS_BLANKS).replace(b". ", b"  ")
+        for finding in _scanner().scan(data.removesuffix(b".")):
+            at, to = finding.location["start_offset"], finding.location["end_offset"]
+            key = finding.secret.encode()
+            # Offsets are those of what it decoded, which differs where it takes the bytes for UTF-16.
+            if finding.visible and finding.rule_id != URL_RULE and len(key.split()) == 1 and data[at:to] == key:
+                begin = start + len(data[:at].decode(errors="surrogatepass"))
+                yield "secret", begin, begin + len(finding.secret)
         start = end
 
 
@@ -153,7 +151,7 @@ def detect_secrets(text: str) -> Spans:
     yield from _detect_keys(text)
     for match in TOKEN.finditer(text) if any(prefix in text for prefix in PREFIXES) else ():
         token = match.group()
-        body = re.split(r"[-_]", token)[-1] if token[:3] not in ("AKI", "ASI", "AIz") else token[4:]
+        body = re.split(r"[-_]", token)[-1] if token[0] != "A" else token[4:]
         if (
             len(set(token)) > 9
             and not re.search("x{6}|X{6}|(?i:your)", token)

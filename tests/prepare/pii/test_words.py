@@ -1,5 +1,7 @@
 """The context of a number: the last word before it decides."""
 
+from itertools import pairwise
+
 import pytest
 
 from jaxgpt.prepare.pii import words
@@ -36,3 +38,12 @@ from jaxgpt.prepare.pii import words
 def test_context_of(text, meaning):
     start = text.index("1234")
     assert words.context_of(text, start, start + 4) == meaning
+
+
+@pytest.mark.parametrize("text", ["", "word", "a b\n\nc d e\nf " * 9, "x" * 50, " " * 50])
+def test_pieces_are_the_text_and_short(text):
+    ends = [0]
+    while ends[-1] < len(text):
+        ends.append(words.piece_end(text, ends[-1], 10))
+    assert ends[-1] == len(text) and all(0 < b - a <= 10 for a, b in pairwise(ends))
+    assert words.piece_end("one\n\ntwo\nthree four", 0, 16) == 5 and words.piece_end("one two", 0, 6) == 4
