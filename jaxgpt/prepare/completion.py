@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.files import new_file, sync, try_read_json
+from jaxgpt.files import new_file, sync
+from jaxgpt.json_file import try_read_json
 
 _opened: set[str] | None = None  # by the task at work in this process, for writing
 

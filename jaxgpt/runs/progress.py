@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgpt.errors import CorruptError
-from jaxgpt.files import try_read_json
+from jaxgpt.json_file import try_read_json
 from jaxgpt.runs.fingerprint import fingerprints_by_name
 
 # Names in a run's signature that mean something else in its config.json.
