@@ -54,7 +54,7 @@ def test_what_is_loaded_is_placed(folder, tmp_path):
     with pytest.raises(CheckpointError, match="nowhere: no such folder"):
         jaxgpt.load(tmp_path / "nowhere")
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / "config.json").write_text('{"objective": "labels", "labels": ["no", "yes"]}')
+    (tmp_path / "run" / "config.json").write_text('{"block_size": 64, "objective": "labels", "labels": ["no", "yes"]}')
     with pytest.raises(CheckpointError, match="run: predicts labels, and writes no text; see "):
         jaxgpt.load(tmp_path / "run")
 

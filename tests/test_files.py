@@ -124,7 +124,7 @@ def test_a_file_in_a_folder_of_ours_takes_the_place_of_a_link(tmp_path):
     path = tmp_path / "out" / "file"
     path.symlink_to("../precious")
     with new_file(path) as temporary:
-        pass
+        temporary.touch()
     temporary.symlink_to("../precious")  # whoever knows our number
     path.unlink()
     path.symlink_to("../precious")

@@ -10,9 +10,10 @@ import pytest
 import rich.table
 import rich.text
 
+from jaxgpt.console import escape
 from jaxgpt.errors import UsageError
 from jaxgpt.prepare.html import plot_bars, plot_lengths, render_report, require_matplotlib
-from jaxgpt.prepare.statistics import SplitStatistics, escape_unprintable
+from jaxgpt.prepare.statistics import SplitStatistics
 
 NASTY = "</pre><script>alert(1)</script> & \"$x$\" 'y' \x1b[0m"
 REPORT = {"steps": [{"name": "rep<b>", "dropped": {"$a$ & b": 1234}}], "pii": {"email": 0}}
@@ -58,7 +59,7 @@ def test_each_bar_and_bin_is_as_long_as_its_number():
 @pytest.mark.parametrize("name", ["$x^{$", "$$", "_private", "", "a\nb\x1b", "\ud800", "\\frac{"])
 def test_a_name_is_no_mathematics(name):
     text = plot_lengths({name: statistics_of([1, 500], [3, 10**6])}) + plot_bars({name: 10**17, "b": 1})
-    assert text.count(html.escape(escape_unprintable(name).split("\n")[0], quote=False)) >= 2
+    assert text.count(html.escape(escape(name).split("\n")[0], quote=False)) >= 2
 
 
 def test_missing_matplotlib_is_a_one_line_error(monkeypatch):

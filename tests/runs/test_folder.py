@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from jaxgpt.errors import RetryableError, UsageError
-from jaxgpt.runs.folder import RunLock, find_old_run, parse_row, require_run_folder, start_over, write_config
+from jaxgpt.runs.folder import (
+    CONFIG_KEYS,
+    RunLock,
+    find_old_run,
+    parse_row,
+    require_run_folder,
+    start_over,
+    write_config,
+)
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.resume import load_run_config
 from tests.support.trees import snapshot
@@ -276,15 +284,15 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
 
 def test_what_a_kill_left_of_a_config_is_deleted_when_the_folder_is_held(tmp_path):
     """By its name, of this version and an older one; a start that is refused deletes nothing."""
-    kept = {".config.json.mine", ".config.json.d.tmp", "config.json.tmp", ".config.jsontmp"}
-    for name in (".config.json.host-7.tmp", ".config.json.tmp", *kept - {".config.json.d.tmp"}):
+    kept = {".config.json.mine", "config.json.tmp", ".config.jsontmp"}
+    for name in (".config.json.host-7.tmp", ".config.json.tmp", *kept):
         (tmp_path / name).touch()
-    (tmp_path / ".config.json.d.tmp").mkdir()
+    (tmp_path / "config.json").write_text(json.dumps(dict.fromkeys(CONFIG_KEYS)))
     before = snapshot(tmp_path)
     with RunLock(tmp_path) as lock:
         assert snapshot(tmp_path) == before
         lock.make()
-    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".lock")} == kept
+    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".lock")} == kept | {"config.json"}
 
 
 def test_a_folder_that_was_moved_is_made_and_held_again(tmp_path):
