@@ -75,6 +75,7 @@ def main(flags: Flags) -> None:
             where += ["--val", folder / "choose.csv", "--eval-every", 50]
             run("-m", "jaxgpt", "train", "--recipe", "classify", *where, *TUNE, *more)
             best = out / "checkpoints" / str(best_step(out))
+            (out / "test.json").unlink(missing_ok=True)
             jaxgpt(
                 "-m",
                 "jaxgpt",

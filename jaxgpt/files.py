@@ -98,19 +98,15 @@ def require_empty(folder: Path, besides: Iterable[str] = ()) -> None:
             raise UsageError(f"{folder}: there are files in it already; choose a new folder")
 
 
-def require_writable(flag: str, path: Path, new: bool = False) -> None:
-    """Refuse a file that a command shall write at its end.
-
-    Args:
-      flag: that names the file.
-      new: whether one that exists is refused too.
-
-    Raises:
-      UsageError: it can't be written, or it exists.
-    """
-    exists = os.path.lexists(path)
-    if new and exists:
+def require_new(flag: str, path: Path) -> None:
+    """Refuse a file with something in it, which would be lost. A pipe or a device loses nothing."""
+    if path.is_file() and path.stat().st_size:
         raise UsageError(f"{flag} {path}: exists already; choose another file")
+
+
+def require_writable(flag: str, path: Path) -> None:
+    """Refuse a file that a command shall write at its end and can't; `flag` names it."""
+    exists = os.path.lexists(path)
     try:
         if not exists:
             os.stat(os.path.join(path.parent, "."))  # raises what is wrong with it
@@ -193,10 +189,10 @@ def write_whole(path: Path, content: str, new: bool = False) -> None:
     """Write a text as a file that is there in whole or not at all; what is no regular file is written as it is.
 
     Args:
-      new: whether one that exists meanwhile is an error.
+      new: whether one that has something in it meanwhile is an error.
 
     Raises:
-      FileExistsError: it is new, and exists.
+      FileExistsError: it is new, and has something in it.
       OSError: it can't be written.
     """
     if path.exists() and not path.is_file():  # such as /dev/stdout
@@ -209,7 +205,7 @@ def write_whole(path: Path, content: str, new: bool = False) -> None:
         with _locked(temporary):
             temporary.write_text(content, encoding="utf-8")
         if path.exists():
-            if new:
+            if new and path.stat().st_size:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
             shutil.copymode(path, temporary)
 

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from jaxgpt.errors import UsageError
-from jaxgpt.files import new_file, new_folder, require_empty, require_separate, require_writable, write_whole
+from jaxgpt.files import (
+    new_file,
+    new_folder,
+    require_empty,
+    require_new,
+    require_separate,
+    require_writable,
+    write_whole,
+)
 from tests.support.trees import snapshot
 
 
@@ -20,17 +28,29 @@ def test_a_file_to_be_written_is_tried_without_a_trace(tmp_path):
     require_writable("--out", tmp_path / "new")
     require_writable("--out", tmp_path / "old")
     require_writable("--out", Path("/dev/null"))
-    for path, new, message in (
-        (tmp_path / "old", True, "old: exists already; choose another file"),
-        (tmp_path / "link", True, "link: exists already; choose another file"),
-        (tmp_path / "link", False, "link: No such file or directory; choose a file that can be written"),
-        (tmp_path / "none" / "x", False, "none/x: No such file or directory; choose a file that can be written"),
-        (tmp_path / "old" / "x", False, "old/x: Not a directory; choose a file that can be written"),
-        (tmp_path, False, "Is a directory; choose a file that can be written"),
+    for path, message in (
+        (tmp_path / "link", "link: No such file or directory; choose a file that can be written"),
+        (tmp_path / "none" / "x", "none/x: No such file or directory; choose a file that can be written"),
+        (tmp_path / "old" / "x", "old/x: Not a directory; choose a file that can be written"),
+        (tmp_path, "Is a directory; choose a file that can be written"),
     ):
         with pytest.raises(UsageError, match=f"^--out .*{message}$"):
-            require_writable("--out", path, new)
+            require_writable("--out", path)
     assert snapshot(tmp_path) == before
+
+
+def test_a_file_with_something_in_it_is_not_new(tmp_path):
+    """By whatever name; mktemp makes an empty one, and what is no regular file loses nothing."""
+    (tmp_path / "old").write_text("mine")
+    (tmp_path / "link").symlink_to("old")
+    (tmp_path / "empty").touch()
+    for name in ("new", "empty", "/dev/null"):
+        require_new("--json", tmp_path / name)
+    write_whole(tmp_path / "empty", "result", new=True)
+    for name in ("old", "link", "empty"):
+        with pytest.raises(UsageError, match=f"^--json .*/{name}: exists already; choose another file$"):
+            require_new("--json", tmp_path / name)
+    assert (tmp_path / "old").read_text() == "mine" and (tmp_path / "empty").read_text() == "result"
 
 
 def test_a_folder_for_new_files_is_empty(tmp_path):

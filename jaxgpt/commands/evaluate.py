@@ -22,9 +22,8 @@ from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import FieldNames
 from jaxgpt.data.datasets import open_data
 from jaxgpt.errors import DataError, UsageError, require
-from jaxgpt.files import require_separate, require_writable, write_whole
+from jaxgpt.files import require_new, require_separate, require_writable, write_whole
 from jaxgpt.inference import memorization, metrics, multiple_choice
-from jaxgpt.json_file import try_read_json
 from jaxgpt.prepare import canaries
 from jaxgpt.runs.weights import WeightsRef, require_gpt2_text_model, require_label_model, resolve_weights
 from jaxgpt.training.resume import load_run_config
@@ -73,7 +72,7 @@ class EvaluateConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute dtype; auto is bfloat16 on a GPU that has it, else float32."""
     json: Path | None = None
-    """Write the results to this file too, in full."""
+    """Write the results to this new file too, in full."""
 
     def __post_init__(self):
         if all(getattr(self, name) is None for name in MEASUREMENTS):
@@ -141,24 +140,19 @@ def main(argv: Sequence[str]) -> int:
 
 
 def require_json(config: EvaluateConfig, source: WeightsRef) -> None:
-    """Refuse a file for the results that can't be written, or that is a part of an input."""
+    """Refuse a file for the results that can't be written, exists, or is a part of an input."""
     if config.json:
         inputs = [("MODEL", config.model), ("the weights under it,", source.base)]
         inputs += [(f"--{name}", getattr(config, name)) for name in ("choices", "canaries")]
         inputs += [("--data", config.data)] if config.data != "shakespeare" else []  # which is part of the package
         require_writable("--json", config.json)
-        require_separate("--json", config.json, [*inputs, ("--include-path", config.include_path)], rewrites=is_result)
-
-
-def is_result(file: Path) -> bool:
-    """Whether this command wrote a file, and may write it again, though it is in a folder that it reads."""
-    content = try_read_json(file)
-    return isinstance(content, dict) and (isinstance(content.get("model"), str) or "confusion" in content)
+        require_separate("--json", config.json, [*inputs, ("--include-path", config.include_path)])
+        require_new("--json", config.json)
 
 
 def save_results(config: EvaluateConfig, results: dict[str, Any]) -> None:
     if config.json:
-        write_whole(config.json, json.dumps(replace_nonfinite(results), indent=2) + "\n")
+        write_whole(config.json, json.dumps(replace_nonfinite(results), indent=2) + "\n", new=True)
         console.say("saved", str(config.json))
 
 

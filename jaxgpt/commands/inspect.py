@@ -16,7 +16,7 @@ from jaxgpt.console import escape, plural, say
 from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, UsageError, require
-from jaxgpt.files import require_separate, require_writable, write_whole
+from jaxgpt.files import require_new, require_separate, require_writable, write_whole
 from jaxgpt.json_file import parse_json, read_json
 from jaxgpt.prepare.html import render_report, require_matplotlib
 from jaxgpt.prepare.statistics import SplitStatistics, compute_statistics, excerpt
@@ -35,7 +35,7 @@ class InspectConfig:
     folder: Annotated[Path, *positional("FOLDER")]
     """A folder that `jaxgpt prepare` made."""
     html: Path | None = None
-    """Write the same as a page with plots to this file; by default report.html in the folder."""
+    """Write the same as a page with plots to this new file; by default report.html in the folder, each time anew."""
     seed: int = 0
     """Random seed of the documents shown."""
 
@@ -61,12 +61,14 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
       UsageError: matplotlib is missing, or the page can't be written.
     """
     meta, report = read_meta(folder), read_report(folder)
-    html = html or folder / PAGE
+    named, html = html, html or folder / PAGE
     if html.suffix != ".html":  # such as one of the folder's own files
         raise UsageError(f"--html {html}: give the page a name that ends in .html")
     require_matplotlib()
     require_writable("--html", html)
     require_separate("--html", html, [("FOLDER", folder)], rewrites=lambda file: file.suffix == ".html")
+    if named:
+        require_new("--html", named)
     tables, statistics = [splits_table(folder, meta)], {}
     for name, split in meta["splits"].items():
         if split["tokens"]:

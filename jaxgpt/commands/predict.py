@@ -15,7 +15,7 @@ from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data import examples
 from jaxgpt.data.config import FieldNames
 from jaxgpt.errors import DataError, require
-from jaxgpt.files import require_separate, require_writable, write_whole
+from jaxgpt.files import require_new, require_separate, require_writable, write_whole
 from jaxgpt.runs.weights import require_label_model, resolve_weights
 
 
@@ -56,8 +56,9 @@ def main(argv: Sequence[str]) -> int:
     )
     if config.out:
         inputs = [("RUN", config.run), ("the weights under it,", source.base), ("--data", config.data)]
-        require_writable("--out", config.out, new=True)
+        require_writable("--out", config.out)
         require_separate("--out", config.out, inputs)
+        require_new("--out", config.out)
 
     # Imported here and not above, so that a wrong flag or file is refused within a second.
     from jaxgpt.inference import placement

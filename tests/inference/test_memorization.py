@@ -94,9 +94,9 @@ def test_a_model_that_saw_them_more_often_exposes_them_more(trained, tmp_path, c
     monkeypatch.setattr(memorization, "REFERENCES", 127)
     found, said = {}, {}
     for name in ("trained", "untrained"):
-        words = ["--canaries", trained / "data", "--json", tmp_path / "out.json", "--batch-size", 64]
+        words = ["--canaries", trained / "data", "--json", tmp_path / f"{name}.json", "--batch-size", 64]
         assert run(trained / name, *words) == 0
-        found[name] = json.loads((tmp_path / "out.json").read_text())["canaries"]
+        found[name] = json.loads((tmp_path / f"{name}.json").read_text())["canaries"]
         said[name] = capsys.readouterr().out
         assert found[name]["trained"] == (name == "trained") == ("a control, if it" not in said[name])
         assert found[name]["largest"] == 7 and len(found[name]["each"]) == 3

@@ -141,7 +141,8 @@ def test_the_numbers_are_those_of_the_logits(folder, name, tmp_path, capsys):
     assert [" ".join(line[:-n]) for line in drawn] == labels  # "[b]" is no markup
     layers = "2 layers" if name == "run" else "1 layer"
     assert out.startswith(f"model     {folder / name}: {layers}, width 32, float32, on CPU") and err == ""
-    assert run(*words) == 0  # --json may be written again
+    assert run(*words) == 2 and json.loads((tmp_path / "out.json").read_text()) == found  # it is never overwritten
+    assert f"error: --json {tmp_path}/out.json: exists already; choose another file\n" == capsys.readouterr().err
 
 
 def test_they_are_the_held_out_numbers_of_training(folder, tmp_path):
@@ -217,10 +218,10 @@ def test_an_exported_folder_is_measured_and_predicts_as_its_run(folder, exported
     records = [*texts(9, list(WORDS), seed=7), {"text": "the film " * 9, "label": "bad"}]
     assert predictions(exported, records, tmp_path) == predictions(folder / "lora", records, tmp_path)
     results = []
-    for model in (exported, folder / "lora"):
-        words = ["--data", write(tmp_path / "data.jsonl", records), "--json", tmp_path / "out.json"]
+    for number, model in enumerate((exported, folder / "lora")):
+        words = ["--data", write(tmp_path / "data.jsonl", records), "--json", tmp_path / f"{number}.json"]
         assert run("evaluate", model, *words) == 0
-        results.append((tmp_path / "out.json").read_text())
+        results.append((tmp_path / f"{number}.json").read_text())
     assert results[0] == results[1]
 
 
