@@ -43,7 +43,7 @@ def delete_false_marks(work: Path) -> None:
     """Delete the mark of each task whose files are not what it wrote, so that it is done again."""
     for mark in (work / "stages").glob("*/completions/*"):
         written = try_read_json(mark)
-        if written is None or any(describe(work / name) != each for name, each in written.items()):
+        if not isinstance(written, dict) or any(describe(work / name) != each for name, each in written.items()):
             mark.unlink()
 
 
@@ -52,7 +52,7 @@ def describe(path: Path) -> list[int | str] | None:
     try:
         with path.open("rb") as file:
             return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no file can have such a name
         return None
 
 

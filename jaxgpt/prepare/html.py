@@ -22,6 +22,7 @@ svg { max-width: 100%; height: auto }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; padding: 1rem }
 """
 WIDTH_INCHES = 7.5
+NAME_CHARS = 60  # of a name in a plot: a longer one would leave no room for the plot
 
 
 def require_matplotlib() -> None:
@@ -78,7 +79,7 @@ def plot_lengths(statistics: dict[str, SplitStatistics]) -> str:
     axes.set_xlabel("tokens")
     axes.set_ylabel("documents")
     for label, name in zip(axes.legend(frameon=False).get_texts(), shown, strict=True):
-        label.set(text=escape(name), parse_math=False)
+        label.set(text=escape(name)[:NAME_CHARS], parse_math=False)
     return _svg(figure)
 
 
@@ -89,7 +90,7 @@ def plot_bars(numbers: dict[str, int]) -> str:
     figure, axes = _figure(0.8 + 0.28 * len(numbers))
     drawn = axes.barh(range(len(numbers)), list(numbers.values()))
     axes.bar_label(drawn, [f"{number:,}" for number in numbers.values()], padding=3)
-    axes.set_yticks(range(len(numbers)), [escape(name) for name in numbers], parse_math=False)
+    axes.set_yticks(range(len(numbers)), [escape(name)[:NAME_CHARS] for name in numbers], parse_math=False)
     axes.invert_yaxis()
     axes.margins(x=0.15)
     return _svg(figure)

@@ -56,10 +56,10 @@ def test_each_bar_and_bin_is_as_long_as_its_number():
     assert "train" in text and "val" in text and text.startswith("<svg")
 
 
-@pytest.mark.parametrize("name", ["$x^{$", "$$", "_private", "", "a\nb\x1b", "\ud800", "\\frac{"])
+@pytest.mark.parametrize("name", ["$x^{$", "$$", "_private", "", "a\nb\x1b", "\ud800", "\\frac{", 5000 * "a"])
 def test_a_name_is_no_mathematics(name):
     text = plot_lengths({name: statistics_of([1, 500], [3, 10**6])}) + plot_bars({name: 10**17, "b": 1})
-    assert text.count(html.escape(escape(name).split("\n")[0], quote=False)) >= 2
+    assert text.count(html.escape(escape(name)[:60], quote=False)) >= 2 and 61 * "a" not in text
 
 
 def test_missing_matplotlib_is_a_one_line_error(monkeypatch):
