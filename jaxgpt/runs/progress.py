@@ -119,6 +119,8 @@ def require_own(progress: Progress, where: Path) -> None:
         return
     if "base" in saved:  # the weights under adapters may have another name
         known.pop("init_from", None)
+    if "data_kind" not in config:  # an older run has that under the name of a flag
+        known.pop("objective", None)
     for name in sorted(saved.keys() & known.keys()):
         if saved[name] not in known[name]:
             here = " or ".join(dict.fromkeys(f"{value!s:.16}" for value in known[name]))

@@ -65,6 +65,8 @@ CONFIG = {"seed": 0, "lr": 3e-4, "dtype": "auto", "corpus": "text.txt", "fingerp
         ({"init_from": "a", "base": "/a"}, {"init_from": "b"}, "init_from is b there, and a in"),
         ({"init_from": "a", "base": "/a"}, {"init_from": "b", "base": "f00d"}, ""),  # which says what they are
         ({"min_lr_ratio": 0.1}, {}, ""),  # a flag that is younger than the checkpoint
+        ({"objective": "text"}, {"objective": "auto"}, ""),  # the kind of data of an older run
+        ({"objective": "a", "data_kind": "text"}, {"objective": "b"}, "objective is b there, and a in"),
         ({}, {"sharpness": 0.1}, ""),  # or than config.json
         ({"starts": None}, {"seed": 1}, ""),  # corrupt
     ],
