@@ -91,8 +91,8 @@ def detect_ibans(text: str) -> Spans:
 # --- phone numbers
 
 SEP = r"[ \u00a0\u2009\u202f./()\-\u2010\u2011\u2013]"
-# Seven or more digits in any grouping, after "(", "+" or "(+". One way to match: linear time.
-PHONES = re.compile(rf"(?<![A-Za-z0-9_+])(?:\(?[+\uff0b] ?\(?|\()?\d(?:{SEP}{{0,3}}\d){{6,}}")
+# Seven or more digits in any grouping, after "(", "+" or "(+". One way to match, and possessive, as RUN.
+PHONES = re.compile(rf"(?<![A-Za-z0-9_+])(?:\(?[+\uff0b] ?\(?|\()?\d(?:{SEP}{{0,3}}\d){{6,}}+")
 EXTENSION = re.compile(r",?\s?(?:(?:x|ext\.?|extension|durchwahl|poste)\s?\d{1,6}|#\d{1,6})(?!\w)", re.IGNORECASE)
 # Days, and ranges of years: 12.05.2023, 2023-05-12, 1998-2004. Not the French 06.12.34.56.78.
 DATE = re.compile(

@@ -143,8 +143,9 @@ def context_of(text: str, start: int, end: int, before: int = 40, after: int = 1
     return (meaning or "").removesuffix("_cjk")
 
 
-# Seven or more digits with at most one separator between two: cards and national ids. One way to match: linear time.
-RUN = re.compile(r"(?<!\d)\d(?:[ \u00a0\u202f./+\-]?\d){6,}")
+# Seven or more digits with at most one separator between two: cards and national ids. One way to match: linear time;
+# and possessive, since to remember each digit for a way back takes memory and time.
+RUN = re.compile(r"(?<!\d)\d(?:[ \u00a0\u202f./+\-]?\d){6,}+")
 GROUP = re.compile(r"\d+")
 # What precedes only a part of a number: a letter, a digit with a dot or colon, a currency, a hash.
 NOT_BEFORE = re.compile(r"(?:[A-Za-z0-9_\u00c0-\u052f]|\d[.:/-]|[$€£¥#]\s?|[0-9A-Fa-f]{4}-)\Z")

@@ -68,10 +68,12 @@ def test_a_hostile_text_is_read_in_linear_time():
     drawn = pii_hostile.pieces()[:20]  # of the patterns' own; pii_hostile as a program takes all
     slow = [each for each in HOSTILE + drawn if not pii_hostile.is_linear(pii.detect, each, 30_000)]
     assert slow == []
-    # So long that a copy of the text for each "::" shows, or a pass over all numbers for each one that was hidden.
+    # So long that a copy of the text for each "::" shows, a pass over all numbers for each one that was hidden, or a
+    # pattern that remembers each digit.
     ips = lambda text: list(addresses.detect_ips("\U0001f600" + text))  # noqa: E731
     assert pii_hostile.is_linear(ips, "std::vector x; ", 1_000_000)
     assert pii_hostile.is_linear(pii.detect, "+14155552671+14155552671 x ", 80_000)
+    assert pii_hostile.is_linear(pii.detect, "147", 1_000_000)
 
 
 def test_the_hostile_texts_reach_a_new_rule_that_backtracks(monkeypatch):
