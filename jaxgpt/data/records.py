@@ -1,6 +1,7 @@
 """Records in a file: JSONL, one JSON object a line, or a table with the names of its fields in the first line."""
 
 import codecs
+import collections
 import contextlib
 import csv
 import io
@@ -12,6 +13,9 @@ from typing import Any
 from jaxgpt.data.documents import require_no_utf16
 from jaxgpt.errors import DataError
 
+# Beyond these a record is broken, so that none takes more than 400 MB, whatever a small file unpacks to.
+RECORD_BYTES = 8 << 20  # of a line, a row of a table, a page, a text
+RECORD_PARTS = 1 << 20  # brackets in a JSON line, delimiters in a row: a list of two bytes takes 80 in memory
 JSON_LINES = (".jsonl", ".ndjson")
 Record = tuple[int, dict[str, Any]]  # with the line that it begins on
 LineErrors = dict[int, DataError]  # what is wrong with records, by the lines that they begin on
@@ -114,8 +118,12 @@ def parse_record(line: bytes) -> dict[str, Any]:
     """The JSON object in a line, by Python's rules: NaN, Infinity and lone surrogates (see `is_unicode`) may be in it.
 
     Raises:
-      RecordError: the line is not UTF-8, or has no object. The details show nothing of its text.
+      RecordError: the line is too long, not UTF-8, or has no object. The details show nothing of its text.
     """
+    if len(line) > RECORD_BYTES:
+        raise RecordError("line too long", f"more than {RECORD_BYTES:,} bytes")
+    if len(line) > RECORD_PARTS and line.count(b"[") + line.count(b"{") > RECORD_PARTS:
+        raise RecordError("can't be read", f"more than {RECORD_PARTS:,} brackets")
     try:
         record = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -143,8 +151,8 @@ def find_name(field: str, names: Collection[str]) -> str | None:
     """The name that a field has among a record's: its own, else one such as " Text" for "text"; None: it has none."""
     if field in names:
         return field
-    by_tidy_name = {name.strip().lower(): name for name in names} | {name: name for name in names}
-    return by_tidy_name.get(field.strip().lower())
+    tidy = field.strip().lower()
+    return tidy if tidy in names else next((each for each in [*names][::-1] if each.strip().lower() == tidy), None)
 
 
 def require_unicode(where: str, *texts: str) -> None:
@@ -166,8 +174,8 @@ def parse_table(path: str | Path, content: bytes, delimiter: str, errors: LineEr
     """
     rows = _rows(path, content, delimiter)
     _, names = next(rows, (1, []))
-    if duplicates := [name for name in names if names.count(name) > 1]:
-        raise DataError(f"{path}: the first line names two fields {duplicates[0]!r}; give each a name of its own")
+    if duplicates := [name for name, count in collections.Counter(names).items() if count > 1]:
+        raise DataError(f"{path}: the first line names two fields {duplicates[0]!r:.80}; give each a name of its own")
     if len(names) == 1 and (other := next((each for each in ";\t|" if each in names[0]), None)):
         raise DataError(f"{path}: fields must be separated by {delimiter!r}, and this file has {other!r}; convert it")
     is_empty = True
@@ -184,7 +192,7 @@ def parse_table(path: str | Path, content: bytes, delimiter: str, errors: LineEr
 
 def _rows(path: str | Path, content: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    csv.field_size_limit(2**31 - 1)  # of the whole process; a long text is not wrong, and is cut later
+    csv.field_size_limit(RECORD_BYTES)  # of the whole process
     text = io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="")
     rows = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
     begin = 1  # the line on which a record begins

@@ -45,6 +45,8 @@ def test_what_nobody_reads_may_be_no_text_and_no_number(read):
         ),
         (b"[" * 100_000, "a.jsonl, line 1: can't be read"),
         (b'{"a": 1' + b"0" * 5000 + b"}", "a.jsonl, line 1: can't be read"),
+        (b'{}\n{"a": "%s"}' % (b"b" * (8 << 20)), "a.jsonl, line 2: line too long (more than 8,388,608 bytes); mend"),
+        (b'{"a": [%s0]}' % (b"[]," * (1 << 20)), "a.jsonl, line 1: can't be read (more than 1,048,576 brackets); mend"),
     ],
 )
 def test_an_invalid_file_is_a_one_line_error(read, content, message):
@@ -57,3 +59,11 @@ def test_an_invalid_file_is_a_one_line_error(read, content, message):
 def test_an_unreadable_file_is_a_one_line_error(tmp_path, name, message):
     with pytest.raises(DataError, match=message):
         records.read_jsonl(f"{tmp_path}/{name}")
+
+
+def test_a_table_is_read_in_linear_time_and_a_cell_too_long_is_a_one_line_error():
+    names = b",".join(b"%x" % number for number in range(100_000))
+    ((line, row),) = records.parse_table("a.csv", names + b"\n" + b"," * 99_999, ",")  # seconds, not minutes
+    assert line == 2 and len(row) == 100_000
+    with pytest.raises(DataError, match=r"a\.csv, line 2: field larger than field limit \(8388608\); mend"):
+        list(records.parse_table("a.csv", b"text\n" + b"a" * (8 << 20) + b"b\n", ","))
