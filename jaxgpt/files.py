@@ -185,6 +185,17 @@ def _files(path: Path) -> Iterator[tuple[tuple[int, int], Path]]:
 # ---- Writing
 
 
+@contextlib.contextmanager
+def owner_only() -> Iterator[None]:
+    """A context in which new files and folders are this user's alone: 0600 and 0700, or what the umask leaves."""
+    umask = os.umask(0o077)
+    os.umask(umask | 0o077)
+    try:
+        yield
+    finally:
+        os.umask(umask)
+
+
 def write_whole(path: Path, content: str, new: bool = False) -> None:
     """Write a text as a file that is there in whole or not at all; what is no regular file is written as it is.
 

@@ -12,6 +12,7 @@ from jaxgpt.errors import UsageError
 from jaxgpt.files import (
     new_file,
     new_folder,
+    owner_only,
     require_empty,
     require_new,
     require_separate,
@@ -212,3 +213,16 @@ def test_after_a_kill_the_same_command_leaves_nothing_else(tmp_path):
         assert {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()} == undisturbed
         assert sorted(path.name for path in tmp_path.iterdir()) == [".made.mine.tmp", "made", "made.json"]
         shutil.rmtree(tmp_path / "made")
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o027, 0o177])
+def test_what_is_made_for_its_owner_alone_has_no_mode_that_the_umask_forbids(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with owner_only():
+            (tmp_path / "file").touch()
+            (tmp_path / "folder").mkdir()
+    finally:
+        assert os.umask(before) == umask
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "folder")]
+    assert modes == [0o600 & ~umask, 0o700 & ~umask]

@@ -1,10 +1,19 @@
-"""The cache folder. Everything in it can be computed again."""
+"""The cache folder. Everything in it can be computed again, and only what no other user can have written is read."""
 
+import contextlib
+import functools
 import os
+import re
+import shutil
 import tempfile
 from pathlib import Path
 
-from jaxgpt.files import new_file
+from jaxgpt.console import note
+from jaxgpt.files import new_file, owner_only
+
+# What is kept: tokens, under the hash of what they were made of, and JAX's compiled programs.
+ENTRY = re.compile(r"gpt2-.*[0-9a-f]{64}(\.bin)?|.*-[0-9a-f]{64}-(cache|atime)|xla_gpu_\w+_cache_dir")
+OTHERS_WRITE = 0o022
 
 
 def cache_folder() -> Path:
@@ -17,12 +26,52 @@ def cache_folder() -> Path:
         return Path(tempfile.gettempdir()) / "jaxgpt"
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder of the cache, or `shut_others_out` of it; OSError: it can't be made, or is another user's."""
+    with owner_only():
+        folder.mkdir(parents=True, exist_ok=True)
+    shut_others_out(folder)
+
+
+def shut_others_out(folder: Path) -> None:
+    """Take from other users what they may do in a folder of the cache, and delete entries that they can have written.
+
+    A hash beside the tokens, or within a compiled program, protects from a bad disk, not from who writes both.
+
+    Raises:
+      OSError: it is missing, or is another user's, which is noted.
+    """
+    if not hasattr(os, "geteuid"):  # Windows has no such modes
+        return
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        _note_once(f"{folder} is another user's, and nothing is cached; set JAXGPT_CACHE to a folder of your own")
+        raise PermissionError(f"{folder} is another user's")
+    was_open = status.st_mode & OTHERS_WRITE
+    if status.st_mode & 0o077:
+        with contextlib.nullcontext() if was_open else contextlib.suppress(OSError):  # on a read-only disk
+            folder.chmod(status.st_mode & 0o700)
+    entries = [entry for entry in folder.iterdir() if ENTRY.fullmatch(entry.name)]
+    doubtful = [entry for entry in entries if was_open or not _is_own(entry.lstat())]
+    for entry in doubtful:
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+    if doubtful:
+        _note_once(f"{folder}: others could write to it, or to files in it; what was cached there is made anew")
+
+
+def _is_own(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid() and not status.st_mode & OTHERS_WRITE
+
+
+_note_once = functools.cache(note)
+
+
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write a file, and the folders above it, such that no process ever reads a part of it.
+    """Write a file of the cache, and the folders above it, such that no process ever reads a part of it.
 
     Raises:
       OSError: it can't be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(path) as temporary:
+    make_folder(path.parent)
+    with owner_only(), new_file(path) as temporary:
         temporary.write_bytes(content)

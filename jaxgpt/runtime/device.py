@@ -14,6 +14,7 @@ import jax
 
 from jaxgpt import console
 from jaxgpt.console import plural
+from jaxgpt.data.cache import make_folder
 from jaxgpt.errors import RetryableError, UsageError
 from jaxgpt.files import require_no_links
 
@@ -262,16 +263,19 @@ def gpu_settings(deterministic: bool = False) -> dict[str, str]:
 def keep_compiled(folder: Path) -> None:
     """Keep compiled programs in a folder, so that the next start need not compile; the user's JAX_... settings win.
 
-    A folder that can't be written, or has links, through which JAX would write, costs the next start some seconds.
+    A folder that can't be written, is another user's, or has links, through which JAX would write, costs the next start
+    some seconds.
     """
+    if jax.config.jax_compilation_cache_dir:
+        return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         require_no_links(folder)
+        make_folder(folder)
     except UsageError as error:
         return console.note(str(error))
     except OSError:
-        pass
-    if jax.config.jax_compilation_cache_dir or not os.access(folder, os.W_OK | os.X_OK):
+        return
+    if not os.access(folder, os.W_OK | os.X_OK):
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
