@@ -16,7 +16,7 @@ from jaxgpt.console import escape, plural, say
 from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, UsageError, require
-from jaxgpt.files import require_new, require_separate, require_writable, write_whole
+from jaxgpt.files import owner_only, require_new, require_separate, require_writable, write_whole
 from jaxgpt.json_file import parse_json, read_json
 from jaxgpt.prepare.html import render_report, require_matplotlib
 from jaxgpt.prepare.statistics import SplitStatistics, compute_statistics, excerpt
@@ -89,7 +89,8 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
     for text, cut in documents:
         terminal.rule()
         terminal.print(rich.text.Text(escape(text, keep="\n") + (" [...]" if cut else "")))
-    write_whole(html, render_report(str(folder), tables, documents, statistics, report))
+    with owner_only():
+        write_whole(html, render_report(str(folder), tables, documents, statistics, report))
     say("saved", str(html))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxgpt.console import plural
 from jaxgpt.data import shards
 from jaxgpt.errors import DataError, UsageError
+from jaxgpt.files import owner_only
 from jaxgpt.locks import hold
 from jaxgpt.prepare import (
     canaries,
@@ -53,6 +54,7 @@ class Plan(NamedTuple):
     sequences: dict[str, np.ndarray]
 
 
+@owner_only()
 def prepare(config: PrepareConfig, command: str, say: Say, progress: Progress) -> dict[str, Any] | None:
     """Prepare into config.out, held meanwhile.
 

@@ -14,6 +14,7 @@ from jaxgpt.data.base import Dataset
 from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.datasets import load
 from jaxgpt.errors import CheckpointError, require
+from jaxgpt.files import owner_only
 from jaxgpt.runs import folder
 from jaxgpt.runs.folder import FolderGuard, RunLock, write_config
 from jaxgpt.runs.weights import WeightsRef
@@ -38,6 +39,7 @@ if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.training.setup import Trainer
 
 
+@owner_only()
 def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     """Train, and return the exit code. The first state has these weights; None: random ones."""
     parallel, preset = config.parallel, config.preset
