@@ -14,19 +14,23 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from datatrove.executor.base import DistributedEnvVars, PipelineExecutor
+from datatrove.executor.ray import RayPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
 from jaxgpt import signals
 from jaxgpt.console import note, plural
 from jaxgpt.errors import JaxgptError, RetryableError, UsageError
+from jaxgpt.files import owner_only
 from jaxgpt.locks import try_lock
 from jaxgpt.prepare.completion import MarksTasks
 
@@ -42,7 +46,38 @@ POLL_SECONDS = 0.5
 Run = Callable[[list[PipelineStep], int, Path, Callable[[int], None]], None]
 
 
-class Tasks(MarksTasks, PipelineExecutor):
+class Discreet(PipelineExecutor):
+    """An executor whose logs and errors quote no document: of a library's error they have the type and the place.
+
+    Its message may have a text, and so may the variables that loguru would show beside its traceback.
+    """
+
+    def _run_for_rank(self, rank: int, *rest: Any, **more: Any) -> Any:
+        logger.configure(patcher=conceal)
+        with owner_only():
+            try:
+                return super()._run_for_rank(rank, *rest, **more)
+            except (JaxgptError, OSError, MemoryError):
+                raise
+            except Exception as error:  # of a library, on a document that it was not made for
+                log = self.logging_dir.resolve_paths(f"logs/task_{rank:05d}.log")
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                reason = f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+                raise JaxgptError(f"{reason}; {log} says more; this is an error of the program, not yours") from None
+
+
+def conceal(record: dict[str, Any]) -> None:
+    """A patcher of loguru: an exception's type and places, without its message and its variables."""
+    if exception := record["exception"]:
+        record["message"] = f"{exception.type.__name__}\n{''.join(traceback.format_tb(exception.traceback))}"
+        record["exception"] = None
+
+
+class RayTasks(Discreet, MarksTasks, RayPipelineExecutor):
+    """A stage's tasks on a Ray cluster."""
+
+
+class Tasks(Discreet, MarksTasks):
     """A stage's tasks; `task` runs one in this process."""
 
     def __init__(self, pipeline: list[PipelineStep], tasks: int, logs: Path):
@@ -65,12 +100,6 @@ class Tasks(MarksTasks, PipelineExecutor):
         with open(os.devnull, "w") as devnull, contextlib.redirect_stderr(devnull):
             try:
                 copy.deepcopy(self)._run_for_rank(rank)
-            except (JaxgptError, OSError, MemoryError):
-                raise
-            except Exception as error:  # of a library, on a document that it was not made for
-                log = self.logging_dir.resolve_paths(f"logs/task_{rank:05d}.log")
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-                raise JaxgptError(f"{reason}; {log} says where; this is an error of the program, not yours") from None
             finally:
                 logger.remove()
 
@@ -192,14 +221,10 @@ def ray(workers: int) -> Iterator[Run]:
       UsageError: the cluster does not respond.
     """
     import ray
-    from datatrove.executor.ray import RayPipelineExecutor
 
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     logger.remove()
     handlers = {number: signal.getsignal(number) for number in signals.SIGNALS}
-
-    class RayTasks(MarksTasks, RayPipelineExecutor):
-        """A stage's tasks on the cluster."""
 
     try:
         ray.init(

@@ -30,8 +30,9 @@ class Act(PipelineStep):
     def run(self, data=None, rank=0, world_size=1):
         if rank == 1 and self.act == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        if rank == 1 and self.act == "fail":
-            raise KeyError("a library did not foresee this")
+        if rank == 1 and self.act in ("fail", "fill"):
+            text = "the private text of a document"
+            raise KeyError(text) if self.act == "fail" else OSError(28, "No space left on device", "0.bin")
         if rank == 1 and self.act == "refuse":
             raise UsageError("not like this")
         while self.act == "hold" and not (self.folder / "go").exists():
@@ -60,11 +61,17 @@ def test_tasks_run_once_and_only_those_that_are_not_done(tmp_path, lock):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_librarys_error_is_one_line_that_names_the_log(tmp_path, lock, capfd, workers):
+def test_a_librarys_error_is_one_line_that_names_the_log_and_nothing_quotes_a_document(tmp_path, lock, capfd, workers):
     with executors.local(workers, lock) as run:
-        with pytest.raises(JaxgptError, match=rf"KeyError: .*; {tmp_path}/logs/logs/task_00001\.log says where"):
+        log = rf"{tmp_path}/logs/logs/task_00001\.log"
+        with pytest.raises(JaxgptError, match=rf"^KeyError in test_executors.py, line \d+; {log} says more") as error:
             run([Act(tmp_path, "fail")], 2, tmp_path / "logs", lambda done: None)
-        assert "Traceback" in (tmp_path / "logs" / "logs" / "task_00001.log").read_text()
+        with pytest.raises(OSError, match=r"No space left on device: '0.bin'$"):
+            run([Act(tmp_path, "fill")], 2, tmp_path / "full", lambda done: None)
+        for folder, kind in (("logs", "KeyError"), ("full", "OSError")):
+            said = (tmp_path / folder / "logs" / "task_00001.log").read_text() + str(error.value)
+            assert "test_executors.py" in said and f"- {kind}\n" in said and "private" not in said
+        assert {path.stat().st_mode & 0o077 for path in (tmp_path / "logs").rglob("*") if path.is_file()} == {0}
         with pytest.raises(UsageError, match="not like this"):
             run([Act(tmp_path, "refuse")], 2, tmp_path / "others", lambda done: None)
     assert capfd.readouterr() == ("", "")

@@ -24,7 +24,8 @@ if os.fork() == 0:
     first, last = map(int, re.search("--array=(\\\\d+)-(\\\\d+)", script).groups())
     for task in range(first, last + 1):
         environment = {**os.environ, "SLURM_ARRAY_TASK_ID": str(task), "SLURM_NODELIST": "here"}
-        subprocess.run(["bash"], input=script, text=True, env=environment)
+        with open(os.environ["JOBS"] + ".out", "a") as out:
+            subprocess.run(["bash"], input=script, text=True, env=environment, stdout=out, stderr=out)
     os.unlink(os.environ["JOBS"] + ".queued")
     os._exit(0)
 open(os.environ["JOBS"] + ".queued", "w")
@@ -76,6 +77,9 @@ def test_a_failed_slurm_job_is_reported(tmp_path, cluster, monkeypatch):
         pytest.raises(RetryableError, match=message),
     ):
         run([Act(tmp_path, "fail")], 2, tmp_path / "logs", lambda done: None)
+    printed, logged = (tmp_path / "jobs.out").read_text(), (tmp_path / "logs/logs/task_00001.log").read_text()
+    assert "KeyError in test_executors.py, line" in printed and "- KeyError\n" in logged
+    assert "private" not in printed + logged
 
 
 def test_a_start_waits_for_the_slurm_jobs_of_one_that_was_killed(tmp_path, cluster, monkeypatch):
