@@ -49,12 +49,13 @@ Run = Callable[[list[PipelineStep], int, Path, Callable[[int], None]], None]
 class Discreet(PipelineExecutor):
     """An executor whose logs and errors quote no document: of a library's error they have the type and the place.
 
-    Its message may have a text, and so may the variables that loguru would show beside its traceback.
+    Its message may have a text, and so may the variables that loguru would show beside its traceback, and what other
+    libraries print. datatrove's own log goes to its file only.
     """
 
     def _run_for_rank(self, rank: int, *rest: Any, **more: Any) -> Any:
         logger.configure(patcher=conceal)
-        with owner_only():
+        with owner_only(), open(os.devnull, "w") as devnull, contextlib.redirect_stderr(devnull):
             try:
                 return super()._run_for_rank(rank, *rest, **more)
             except (JaxgptError, OSError, MemoryError):
@@ -64,6 +65,8 @@ class Discreet(PipelineExecutor):
                 last = traceback.extract_tb(error.__traceback__)[-1]
                 reason = f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
                 raise JaxgptError(f"{reason}; {log} says more; this is an error of the program, not yours") from None
+            finally:
+                logger.remove()  # what datatrove logs later would go to the closed file
 
 
 def conceal(record: dict[str, Any]) -> None:
@@ -96,12 +99,7 @@ class Tasks(Discreet, MarksTasks):
         raise NotImplementedError("local() runs them")
 
     def task(self, rank: int) -> None:
-        """Run a task. datatrove's log goes to its file only, and not to the screen too."""
-        with open(os.devnull, "w") as devnull, contextlib.redirect_stderr(devnull):
-            try:
-                copy.deepcopy(self)._run_for_rank(rank)
-            finally:
-                logger.remove()
+        copy.deepcopy(self)._run_for_rank(rank)
 
 
 @contextlib.contextmanager

@@ -204,9 +204,8 @@ def _report_abort_in_one_line(out: Path, id: int, cleanup: Callable[[], None]) -
         os.dup2(file.fileno(), 2)
 
     def abort(_: int) -> None:
-        os.write(
-            stderr, f"error: {_abort_message}; JAX's own message, which may give another reason, is in {log}\n".encode()
-        )
+        reason = f"{_abort_message}; JAX's own message, which may give another reason, is in {log}"
+        os.write(stderr, f"error: {console.escape(reason)}\n".encode())
         cleanup()
         os._exit(RetryableError.exit_code)
 
