@@ -1,21 +1,33 @@
 """The texts and broken records of every kind of input, each with its line.
 
-datatrove's readers skip a broken line with a message in a log; these report it with its line number.
+datatrove's readers skip a broken line with a message in a log; these report it with its line number. None holds more
+than a record of RECORD_BYTES, whatever a file says or unpacks to, and each reads what it unpacks once.
 """
 
 import csv
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from jaxgpt.data.documents import is_separator, normalize
-from jaxgpt.data.records import RecordError, find_name, is_blank, is_unicode, parse_record
+from jaxgpt.data.records import (
+    RECORD_BYTES,
+    RecordError,
+    find_name,
+    is_blank,
+    is_unicode,
+    parse_record,
+)
+from jaxgpt.prepare import warc
 from jaxgpt.prepare.compression import UNREADABLE, open_file
 from jaxgpt.prepare.pages import extract_text
+from jaxgpt.prepare.parquet import batch_rows, open_parquet
 from jaxgpt.prepare.sources import COMPRESSED, CUT_BYTES, TABLES, Unit, open_dataset
+from jaxgpt.prepare.tables import read_rows
 
-LINE_BYTES = 64 << 20  # longer lines are broken: a line is held in memory
+MAX_ROWS = 1 << 26  # in a row group of Parquet, the most that pyarrow writes
 
 
 class LineCounter:
@@ -42,23 +54,23 @@ def _read_lines(unit: Unit, counter: LineCounter) -> Iterator[bytes | Broken]:
         if position:  # the line in which the unit begins belongs to the unit before
             file.seek(position - 1)
             position -= 1
-            while True:
+            while position < unit.end:
                 part = file.readline(1 << 20)
                 position += len(part)
                 if not part or part.endswith(b"\n"):
                     break
         while is_compressed or position < unit.end:
             try:
-                line = file.readline(LINE_BYTES)
+                line = file.readline(RECORD_BYTES)
                 if not line:
                     return
                 position += len(line)
                 counter.count += 1
-                if len(line) == LINE_BYTES and not line.endswith(b"\n"):
+                if len(line) == RECORD_BYTES and not line.endswith(b"\n"):
                     while line and not line.endswith(b"\n"):
                         line = file.readline(1 << 20)
                         position += len(line)
-                    yield Broken("line too long", f"more than {LINE_BYTES:,} bytes")
+                    yield Broken("line too long", f"more than {RECORD_BYTES:,} bytes")
                     continue
             except UNREADABLE as error:
                 counter.count += 1
@@ -69,14 +81,13 @@ def _read_lines(unit: Unit, counter: LineCounter) -> Iterator[bytes | Broken]:
 
 def _read_text(unit: Unit, field: str, counter: LineCounter) -> Records:
     del field
-    first, pending, size = 1, [], 0
+    first, pending = 1, bytearray()
 
     def document() -> str | Broken:
-        content = b"".join(pending)
         try:
-            return normalize(content.decode("utf-8"))
+            return normalize(pending.decode("utf-8"))
         except UnicodeDecodeError as error:
-            return Broken("not UTF-8", f"byte 0x{content[error.start]:02x}, {error.start:,} bytes into the document")
+            return Broken("not UTF-8", f"byte 0x{pending[error.start]:02x}, {error.start:,} bytes into the document")
 
     empty = not unit.start  # whether the whole file has no text
     for line in _read_lines(unit, counter):
@@ -84,15 +95,14 @@ def _read_text(unit: Unit, field: str, counter: LineCounter) -> Records:
             empty = False
             yield counter.count, line
         elif not is_separator(line):
-            pending.append(line)
-            size += len(line)
+            pending += line
             empty = empty and not line.strip()
-            if size < CUT_BYTES:  # only a compressed file, which could not be cut before, reaches it
+            if len(pending) < CUT_BYTES:  # only a compressed file, which could not be cut before, reaches it
                 continue
-        if any(map(bytes.strip, pending)):
+        if pending.strip():
             yield first, document()
-        pending, first, size = [], counter.count + 1, 0
-    if empty or any(map(bytes.strip, pending)):
+        pending, first = bytearray(), counter.count + 1
+    if empty or pending.strip():
         yield first, document()
 
 
@@ -113,28 +123,31 @@ def _get_text(record: dict[str, Any], field: str) -> str | Broken:
     text = record[name]  # a report shows nothing of it: it may be private
     if not isinstance(text, str):
         return Broken("not a text", f"{field!r} is a {type(text).__name__}")
+    if len(text) > RECORD_BYTES:
+        return Broken("text too long", f"more than {RECORD_BYTES:,} characters")
     return text if is_unicode(text) else Broken("not Unicode", "a lone surrogate, half of a \\u pair")
 
 
 def _read_table(unit: Unit, field: str, counter: LineCounter) -> Records:
     delimiter = TABLES[f".{unit.kind}"]
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # as records.read_table
-    csv.field_size_limit(LINE_BYTES)
+    csv.field_size_limit(RECORD_BYTES)
     try:
         with open_file(Path(unit.name)) as file:
             # Bytes that are not UTF-8 become surrogates, so that only their row is lost.
             text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
-            rows = (row for row in _read_rows(text, counter, delimiter=delimiter, quoting=quoting) if row[1])
+            rows = (row for row in read_rows(text, counter, delimiter=delimiter, quoting=quoting) if row[1])
             line, names = next(rows, (1, []))
-            if isinstance(names, Broken):
-                yield line, names
+            if isinstance(names, csv.Error):
+                yield line, Broken("not CSV", str(names))
                 names = []
             name = find_name(field, names)
+            problem = _describe_names(field, names) if names.count(name) != 1 else None
             for line, row in rows:
-                if isinstance(row, Broken):
-                    yield line, row
-                elif names.count(name) != 1:
-                    yield line, _describe_names(field, names)
+                if isinstance(row, csv.Error):
+                    yield line, Broken("not CSV", str(row))
+                elif problem:
+                    yield line, problem
                 elif len(row) != len(names):
                     yield line, Broken("not CSV", f"{len(row)} fields, and the first line names {len(names)}")
                 else:
@@ -146,80 +159,76 @@ def _read_table(unit: Unit, field: str, counter: LineCounter) -> Records:
 
 def _describe_names(field: str, names: list[str]) -> Broken:
     number = "no" if find_name(field, names) is None else "more than one"
-    return Broken("no text", f"{number} field {field!r} among {', '.join(map(repr, names))}"[:200])
-
-
-def _read_rows(lines: Iterator[str], counter: LineCounter, **dialect: Any) -> Iterator[tuple[int, list[str] | Broken]]:
-    """A table's rows, each with the line on which it begins.
-
-    A row that can't be parsed costs its first line only, and the next row begins on the line after it: a quote that is
-    never closed would take all that follows into its cell.
-    """
-    first, taken, to_reread = 1, [], []  # the lines of a row, and those to read once more, the next one last
-
-    def take() -> Iterator[str]:
-        while line := to_reread.pop() if to_reread else next(lines, ""):
-            taken.append(line)
-            counter.count = max(counter.count, first + len(taken) - 1)
-            yield line
-
-    while True:
-        try:
-            for row in csv.reader(take(), strict=True, **dialect):
-                yield first, row
-                first += len(taken)
-                taken.clear()
-            return
-        except csv.Error as error:
-            yield first, Broken("not CSV", str(error))
-            to_reread += reversed(taken[1:])
-            first += 1
-            taken.clear()
+    return Broken(
+        "no text", f"{number} field {field!r} among {', '.join(f'{name!r:.200}' for name in names[:99])}"[:200]
+    )
 
 
 def _read_parquet(unit: Unit, field: str, counter: LineCounter) -> Records:
     from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
 
     try:
-        with ParquetFile(unit.name) as parquet:
-            groups, names = range(unit.start, unit.end), parquet.schema_arrow.names
-            name = find_name(field, names)
-            if names.count(name) != 1:
-                num_rows = sum(parquet.metadata.row_group(group).num_rows for group in groups)
-                for _ in range(num_rows):
+        with open_parquet(unit.name) as parquet:
+            for group in range(unit.start, unit.end):
+                for text in _read_row_group(parquet, group, unit.name, field):
                     counter.count += 1
-                    yield counter.count, _describe_names(field, names)
-                return
-            for batch in parquet.iter_batches(1024, row_groups=groups, columns=[name]):
-                for value in batch.column(0):
-                    counter.count += 1
-                    yield counter.count, _get_cell(value, field)
+                    yield counter.count, text
     except MemoryError:  # which one of Arrow's is, too
         raise
+    except OverflowError as error:
+        yield counter.count + 1, Broken("row group too large", f"{error}; write it with smaller pages and row groups")
     except (ArrowException, *UNREADABLE) as error:
         yield counter.count + 1, Broken("corrupt file", " ".join(str(error).split())[:200])
 
 
 def _get_cell(value: Any, field: str) -> str | Broken:
+    from pyarrow import BinaryScalar
+
+    if isinstance(value, BinaryScalar) and value.is_valid and value.as_buffer().size > RECORD_BYTES:
+        return Broken("text too long", f"more than {RECORD_BYTES:,} bytes")
     try:
         return _get_text({field: value.as_py()}, field)
     except UnicodeDecodeError:
         return Broken("not UTF-8")
 
 
+def _read_row_group(parquet: Any, group: int, path: str, field: str) -> Iterator[str | Broken]:
+    from pyarrow import default_memory_pool, types
+
+    schema, rows = parquet.schema_arrow, parquet.metadata.row_group(group)
+    if rows.num_rows > MAX_ROWS:
+        raise OverflowError(f"{rows.num_rows:,} rows, more than {MAX_ROWS:,}")
+    name = find_name(field, schema.names)
+    if schema.names.count(name) != 1:
+        yield from itertools.repeat(_describe_names(field, schema.names), rows.num_rows)
+        return
+    columns = [column for column in map(rows.column, range(rows.num_columns)) if column.path_in_schema == name]
+    if not columns or types.is_nested(schema.field(name).type):  # a row may have any number of values
+        kind = f"{schema.field(name).type}"
+        yield from itertools.repeat(Broken("not a text", f"{field!r} is a {kind:.80}"), rows.num_rows)
+        return
+    batches = parquet.iter_batches(batch_rows(path, columns[0]), row_groups=[group], columns=[name])
+    while batch := next(batches, None):
+        column = batch.column(0)
+        for value in column.dictionary_decode() if types.is_dictionary(column.type) else column:
+            yield _get_cell(value, field)
+        batch = column = value = None  # before the next is read
+    default_memory_pool().release_unused()  # of the largest page
+
+
 def _read_warc(unit: Unit, field: str, counter: LineCounter) -> Records:
     """A crawl's pages: the main text of HTML, by trafilatura; the records of a WET file are text already."""
     from datatrove.pipeline.readers.warc import process_record
-    from warcio.archiveiterator import ArchiveIterator
     from warcio.exceptions import ArchiveLoadFailed
 
     del field
     try:
         with open_file(Path(unit.name)) as content:
-            file = ErrorRecordingFile(content)
-            for record in ArchiveIterator(file):
+            for record, is_too_long in warc.read_records(content):
                 counter.count += 1
+                if is_too_long:
+                    yield counter.count, Broken("page too long", f"more than {RECORD_BYTES:,} bytes")
+                    continue
                 try:
                     page = process_record(record)
                     # Not datatrove's own step, which drops a page after a second: that depends on the machine's load.
@@ -232,33 +241,10 @@ def _read_warc(unit: Unit, field: str, counter: LineCounter) -> Records:
                     continue
                 if page:
                     yield counter.count, (text if html else page["text"]) or Broken("no main text")
-                elif record.rec_type in ("response", "conversion") and _payload_type(record) in PAGES:
+                elif record.rec_type in warc.KINDS and warc.payload_type(record) in warc.PAGES:
                     yield counter.count, Broken("unreadable page", "of no known encoding")
-            if file.error:
-                raise file.error
     except (ArchiveLoadFailed, *UNREADABLE) as error:
         yield counter.count + 1, Broken("corrupt file", type(error).__name__)
-
-
-class ErrorRecordingFile:
-    """A file that remembers its error, which warcio takes for the end of the file."""
-
-    def __init__(self, file: IO[bytes]):
-        self.file, self.error = file, None
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            return self.file.read(size)
-        except UNREADABLE as error:
-            self.error = error
-            return b""
-
-
-PAGES = ("text/html", "application/xhtml+xml", "text/plain")
-
-
-def _payload_type(record: Any) -> str | None:
-    return record.rec_headers.get("WARC-Identified-Payload-Type")
 
 
 def _read_hub(unit: Unit, field: str, counter: LineCounter) -> Records:

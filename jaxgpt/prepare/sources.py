@@ -12,9 +12,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 from jaxgpt.console import plural
 from jaxgpt.data.documents import require_text_format
-from jaxgpt.data.records import JSON_LINES, RecordError, parse_record
+from jaxgpt.data.records import JSON_LINES, RECORD_BYTES, RecordError, parse_record
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.files import new_file
+from jaxgpt.prepare.parquet import open_parquet
 
 TEXTS, TABLES = (".txt", ".md", ".rst"), {".csv": ",", ".tsv": "\t"}
 KNOWN_SUFFIXES = (*TEXTS, *JSON_LINES, *TABLES, ".parquet", ".warc", ".wet")  # taken from folders, with .gz or .zst too
@@ -159,12 +160,11 @@ def detect_kind(file: Path) -> str:
 
 def _row_groups(file: Path) -> int:
     from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
 
     try:
-        with ParquetFile(file) as parquet:
+        with open_parquet(file) as parquet:
             return parquet.num_row_groups
-    except (ArrowException, OSError):
+    except (ArrowException, OSError, ValueError):
         return 1  # the reader reports what is wrong with it
 
 
@@ -221,7 +221,7 @@ def _save_stream(name: str, saved: Path, fresh: bool) -> Path:
         if earlier:
             _require_same(name, stream, earlier)
             return earlier
-        first = stream.readline(64 << 20)
+        first = stream.readline(RECORD_BYTES)
         path = saved.with_suffix(suffix or (".jsonl" if _is_object(first) else ".txt"))
         with new_file(path) as temporary, temporary.open("wb") as file:
             file.write(first)

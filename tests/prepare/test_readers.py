@@ -1,5 +1,6 @@
 import contextlib
 import gzip
+import io
 import json
 
 import numpy as np
@@ -89,12 +90,26 @@ def test_pieces_have_every_line_once_whatever_their_borders(tmp_path, monkeypatc
 
 
 def test_a_line_too_long_is_broken_and_the_next_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "LINE_BYTES", 30)
+    monkeypatch.setattr(readers, "RECORD_BYTES", 30)
     (tmp_path / "a.jsonl").write_text('{"text": "%s"}\n{"text": "b"}\n' % ("a" * 300))
     (_, long), (line, text) = read(tmp_path / "a.jsonl")
     assert (long.reason, line, text) == ("line too long", 2, "b")
     (tmp_path / "a.txt").write_text("a" * 300)
     assert [each.reason for _, each in read(tmp_path / "a.txt")] == ["line too long"]
+
+
+def test_a_unit_within_a_long_line_reads_no_further(tmp_path, monkeypatch):
+    class CountingFile(io.BytesIO):
+        def readline(self, size):
+            sizes.append(len(line := super().readline(size)))
+            return line
+
+    sizes = []
+    (tmp_path / "a.txt").write_bytes(b"a" * (6 << 20) + b"\nb")
+    monkeypatch.setattr(sources, "CUT_BYTES", 1 << 20)
+    monkeypatch.setattr(readers, "open_file", lambda path: CountingFile(path.read_bytes()))
+    assert [len(text) for _, text in read(tmp_path / "a.txt")] == [(6 << 20) + 1, 1]
+    assert sum(sizes) < 16 << 20  # and not 6 + 6 + 6 + 5 + 4 + 3 + 2 + 1 MiB
 
 
 def test_lines_of_endoftext_separate_documents(tmp_path):
