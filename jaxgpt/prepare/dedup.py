@@ -19,6 +19,7 @@ from datatrove.pipeline.dedup.exact_dedup import (
     ExactDedupFilter,
     ExactDedupSignature,
     ExactFindDedups,
+    get_sig_dtype,
     read_sigs,
 )
 from datatrove.pipeline.dedup.minhash import (
@@ -41,6 +42,7 @@ from jaxgpt.prepare.words import NORMALIZATION, WORDS, sort_marks
 MINHASH = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8, norm_config=NORMALIZATION)
 BUFFER_LINES = 4096  # signatures read at once
 SHINGLES = 4096  # 5-grams hashed at once, 4 MB
+BUFFER_SIGNATURES = 1 << 16  # of exact copies, kept as Python's tuples, which take ten times an array's memory
 
 
 def _text(document: Document) -> str:
@@ -54,11 +56,14 @@ class ExactSignatures(ExactDedupSignature):
     """datatrove's step, which also passes the documents on to the next step."""
 
     def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        signatures = []
+        dtype, arrays, signatures = get_sig_dtype(self.config.hash_config), [], []
         for number, document in enumerate(data):
             signatures += self.get_hashes(document, number)
+            if len(signatures) == BUFFER_SIGNATURES:
+                arrays.append(np.array(signatures, dtype))
+                signatures = []
             yield document
-        self.save_hashes(rank, signatures)
+        self.save_hashes(rank, np.concatenate([*arrays, np.array(signatures, dtype)]))
 
 
 def exact_signatures(work: Path) -> PipelineStep:

@@ -93,7 +93,8 @@ def _interleave(
     for rank, count in enumerate(documents):
         path = work / "tokens" / f"{rank:05d}.{split}.bin"
         tokens = np.memmap(path, TOKEN, "r") if path.stat().st_size else np.empty(0, TOKEN)
-        if np.count_nonzero(tokens == END) != count:
+        chunks = (tokens[start : start + (1 << 24)] for start in range(0, len(tokens), 1 << 24))
+        if sum(np.count_nonzero(chunk == END) for chunk in chunks) != count:
             raise JaxgptError(f"{path} is not what its task wrote: start over with --fresh")
         start = 0
         if waiting and waiting[-1][0] < first + count:

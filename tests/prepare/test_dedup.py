@@ -4,12 +4,14 @@ import tracemalloc
 
 import pytest
 from datatrove.data import Document
+from datatrove.pipeline.dedup.exact_dedup import ExactDedupSignature
 from datatrove.pipeline.dedup.minhash import MinhashDedupSignature
 
 from jaxgpt.data import shards
 from jaxgpt.errors import DataError
 from jaxgpt.prepare import dedup
 from jaxgpt.prepare.drop_log import DropLog, ReadSurvivors, WriteSurvivors
+from jaxgpt.prepare.words import WORDS
 
 
 def document(seed, words=150):
@@ -140,3 +142,19 @@ def test_a_damaged_index_is_refused(tmp_path):
                 path.write_bytes(content)
     (index / "near" / "bucket_000" / "index.index").write_bytes(b"")
     dedup.require_index(tmp_path, False)  # which does not read it
+
+
+def test_signatures_in_parts_are_those_of_the_whole(tmp_path, monkeypatch):
+    """Against datatrove's own steps, which take all of a document, and all of a task's signatures, at once."""
+    texts = [" ".join(str(hash((n, word)) % 999) for word in range(5 + 40 * n)) for n in range(9)] * 3
+    step = MinhashDedupSignature(str(tmp_path / "whole"), dedup.MINHASH, WORDS)
+    shingles = [step.get_shingles(text) for text in texts]
+    monkeypatch.setattr(dedup, "SHINGLES", 16)
+    parts = dedup.near_signatures(tmp_path)
+    assert [parts.get_signature(each) for each in shingles] == [step.get_signature(each) for each in shingles]
+    monkeypatch.setattr(dedup, "BUFFER_SIGNATURES", 4)
+    documents = [Document(text, "") for text in texts]
+    assert list(dedup.exact_signatures(tmp_path).run(iter(documents))) == documents
+    ExactDedupSignature(str(tmp_path / "whole"), dedup.EXACT).run(iter(documents))
+    written = (tmp_path / "exact" / "signatures" / "0000" / "00000.c4_sig").read_bytes()
+    assert written == (tmp_path / "whole" / "0000" / "00000.c4_sig").read_bytes() and len(written) == 14 * len(texts)
