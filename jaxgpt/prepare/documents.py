@@ -1,6 +1,8 @@
 """The first step of a preparation: the documents of a piece of the input, each with its location."""
 
+import ctypes
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from jaxgpt.prepare.drop_log import DropLog, report_corruption, write_json
 from jaxgpt.prepare.readers import READERS, Broken, LineCounter
 from jaxgpt.prepare.sources import Unit
 
+M_MMAP_THRESHOLD = -3  # in glibc's malloc.h
 DOCUMENT_CHARS = 1_000_000  # filters hold all words of a document, and their n-grams, at once
 
 
@@ -32,6 +35,7 @@ class Read(PipelineStep):
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         records = size = 0
         lines = []
+        return_memory()
         with self.drop_log:
             for number, unit in enumerate(read_piece(self.work, rank)):
                 counter = LineCounter()
@@ -49,6 +53,13 @@ class Read(PipelineStep):
                         location["line"] += text.count("\n") if unit.kind == "text" else 0
                 lines.append(counter.count)
         write_json(self.work / "read" / f"{rank:05d}.json", {"records": records, "chars": size, "lines": lines})
+
+
+def return_memory() -> None:
+    """Have malloc give back what a large record took, of which it else keeps blocks of up to 32 MiB, in pieces."""
+    mallopt = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "mallopt", None)
+    if mallopt:
+        mallopt(M_MMAP_THRESHOLD, 1 << 20)
 
 
 def write_pieces(pieces: list[list[Unit]], work: Path) -> None:
