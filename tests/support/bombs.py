@@ -1,0 +1,310 @@
+"""Small files that unpack to much: what a worker of `prepare` says of each, its memory and its time.
+
+python -m tests.support.bombs --megabytes 1000
+
+Each is made to take the most of one reader. After it, where the container has a next record, stands a good one, whose
+text is GOOD. The process that reads them has loaded what a worker may load; see `measure`.
+"""
+
+import argparse
+import collections
+import gzip
+import io
+import json
+import random
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import zstandard
+
+from jaxgpt.prepare import readers, sources
+
+ROOT = Path(__file__).parents[2]
+GOOD = "a good record"
+LIMIT_MB = 512  # of a worker
+MB = 1_000_000
+
+
+def packed(parts: Iterable[bytes], suffix: str) -> bytes:
+    """Parts, joined and compressed, which are never all in memory."""
+    file = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6)
+        if suffix == ".gz"
+        else zstandard.ZstdCompressor(3).stream_writer(file, closefd=False)
+    ) as writer:
+        for part in parts:
+            writer.write(part)
+    return file.getvalue()
+
+
+def repeated(unit: bytes, size: int) -> Iterator[bytes]:
+    block = unit * (MB // len(unit))
+    return (block for _ in range(max(size // MB, 1)))
+
+
+def line(unit: bytes, size: int, start: bytes = b"", end: bytes = b"\n") -> Iterator[bytes]:
+    yield start
+    yield from repeated(unit, size)
+    yield end
+
+
+# ---- Lines and tables
+
+GOOD_JSON, GOOD_ROW = json.dumps({"text": GOOD}).encode() + b"\n", b"1," + GOOD.encode() + b"\n"
+
+
+def in_json(unit: bytes, megabytes: float) -> bytes:
+    """A line that may just be read."""
+    return b'{"x": [' + unit * int(megabytes * MB / len(unit)) + b'0], "text": "a"}\n'
+
+
+def keys(count: int) -> bytes:
+    return b'{"text": "a"' + b"".join(b',"%x":[]' % number for number in range(count)) + b"}\n"
+
+
+def lines(size: int) -> dict[str, Callable[[], bytes]]:
+    def table(*parts: Iterable[bytes]) -> Iterator[bytes]:
+        yield b"id,text\n"
+        for part in parts:
+            yield from part
+        yield GOOD_ROW
+
+    return {
+        "line.txt.gz": lambda: packed(line(b"\0", size), ".gz"),
+        "line.txt.zst": lambda: packed(line(b"\0", size), ".zst"),
+        "lines.txt.gz": lambda: packed(repeated(b"a\n", size // 20), ".gz"),
+        "line.jsonl.gz": lambda: packed([*line(b" ", size), GOOD_JSON], ".gz"),
+        "line.jsonl.zst": lambda: packed([*line(b" ", size), GOOD_JSON], ".zst"),
+        "lists.jsonl.zst": lambda: packed([in_json(b"[[]],", 8.3), in_json(b"[[]],", 2.6), GOOD_JSON], ".zst"),
+        "objects.jsonl.gz": lambda: packed([in_json(b'{"":{}},', 8.3), in_json(b'{"":{}},', 4), GOOD_JSON], ".gz"),
+        "strings.jsonl.gz": lambda: packed([in_json(b'"ab",', 8.3), GOOD_JSON], ".gz"),
+        "keys.jsonl.gz": lambda: packed([keys(700_000), GOOD_JSON], ".gz"),
+        "line.csv.gz": lambda: packed(table(line(b"a", size)), ".gz"),
+        "line.tsv.zst": lambda: packed([b"text\n", *line(b"a", size), GOOD.encode()], ".zst"),
+        "cell.csv.gz": lambda: packed(table(line(b"a\n", size // 40, b'1,"', b'"\n')), ".gz"),
+        "empty-lines.csv.gz": lambda: packed(table(line(b"\n", size // 40, b'1,"', b'"\n')), ".gz"),
+        "fields.csv.gz": lambda: packed(table(line("€,".encode(), 8 * MB)), ".gz"),
+        "fields.tsv.gz": lambda: packed([b"text\n", *line("€\t".encode(), 8 * MB), GOOD.encode()], ".gz"),
+        "names.csv.gz": lambda: packed([*line(b"a,", 2 * MB), *repeated(b"1\n", size // 50)], ".gz"),
+        "quotes.csv": lambda: b"".join(table(repeated(b'a","b\n', size // 50))),
+        "empty-frames.jsonl.zst": lambda: zstandard.compress(b"") * (size // 1000) + zstandard.compress(GOOD_JSON),
+        "window.jsonl.zst": lambda: _window(min(size, 200 * MB), 27) + zstandard.compress(GOOD_JSON),
+        "window-31.jsonl.zst": lambda: _window(MB, 31),
+        "members.jsonl.gz": lambda: gzip.compress(b"") * (size // 10_000) + gzip.compress(GOOD_JSON),
+    }
+
+
+def _window(size: int, log: int) -> bytes:
+    """A frame that needs 2^log bytes to be unpacked."""
+    settings = zstandard.ZstdCompressionParameters(window_log=log, compression_level=1)
+    compressor = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    rows = b"".join(b'{"text": "%d%s"}\n' % (number, b"a" * 980) for number in range(1000))
+    return b"".join(compressor.compress(rows) for _ in range(size // MB)) + compressor.flush()
+
+
+# ---- Parquet
+
+
+def parquet(column: pa.Array, **settings: object) -> bytes:
+    file = io.BytesIO()
+    pa.parquet.write_table(pa.table({"text": column}), file, compression="zstd", **settings)
+    return file.getvalue()
+
+
+def dictionary(chars: int, rows: int) -> bytes:
+    indices = pa.array([0] * rows + [1], pa.int32())
+    return parquet(pa.DictionaryArray.from_arrays(indices, ["a" * chars, GOOD]), store_schema=False)
+
+
+def footer(size: int) -> bytes:
+    """A file whose metadata says that a row group has that many columns, of no bytes each."""
+    columns = b"\x19\xfc" + varint(size // 3) + b"\x26\x00\x00" * (size // 3)
+    metadata = b"\x15\x02\x19\x1c\x48\x01a\x15\x00\x00\x16\x00\x19\x1c" + columns + b"\x16\x00\x16\x00\x00\x00"
+    return b"PAR1" + metadata + struct.pack("<I", len(metadata)) + b"PAR1"
+
+
+def varint(value: int) -> bytes:
+    content = b""
+    while value > 127:
+        content, value = content + bytes([value & 127 | 128]), value >> 7
+    return content + bytes([value])
+
+
+def lying_page(size: int) -> bytes:
+    """One page of a few bytes which says that it has that many."""
+    content = parquet(pa.array(["a"]), use_dictionary=False)
+    start = content.index(b"\x15\x00\x15")  # a data page's header: its kind, and its size
+    _, end = re.compile(b"\x15\x00\x15[\x80-\xff]*[\x00-\x7f]").search(content, start).span()
+    return content[: start + 3] + varint(2 * size) + content[end:]
+
+
+def parquets(size: int) -> dict[str, Callable[[], bytes]]:
+    return {
+        "dictionary.parquet": lambda: dictionary(MB, 10 * size // MB),
+        "large-dictionary.parquet": lambda: dictionary(66 * MB, 20),
+        "page.parquet": lambda: parquet(pa.array(["a" * size, GOOD]), use_dictionary=False, row_group_size=1),
+        "text.parquet": lambda: parquet(pa.array([random.Random(0).randbytes(33 * MB).hex(), GOOD])),
+        "texts.parquet": lambda: parquet(pa.array(["a" * 8 * MB] * 8 + [GOOD]), use_dictionary=False),
+        "prefixes.parquet": lambda: parquet(
+            pa.array(["a" * MB] * (size // MB) + [GOOD]), use_dictionary=False, column_encoding="DELTA_BYTE_ARRAY"
+        ),
+        "empties.parquet": lambda: parquet(pa.array([""] * (size // 400) + [GOOD])),
+        "lists.parquet": lambda: parquet(pa.array([[""] * (size // 100), [GOOD]])),
+        "lying-page.parquet": lambda: lying_page(2**30),
+        "metadata.parquet": lambda: footer(8 * MB),
+        "large-metadata.parquet": lambda: footer(9 * MB),
+    }
+
+
+# ---- Crawls
+
+
+def record(kind: str, body: bytes, content: str, length: int | None = None, extra: bytes = b"") -> bytes:
+    head = f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:1>\r\nWARC-Target-URI: http://a/\r\n"
+    head += f"WARC-Date: 2026-01-01T00:00:00Z\r\nWARC-Identified-Payload-Type: {content}\r\n"
+    length = len(body) if length is None else length
+    return f"{head}Content-Length: {length}\r\n".encode() + extra + b"\r\n" + body + b"\r\n\r\n"
+
+
+GOOD_PAGE = record("conversion", GOOD.encode(), "text/plain")
+
+
+def answer(body: bytes, headers: str = "") -> bytes:
+    return record(
+        "response", f"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n{headers}\r\n".encode() + body, "text/html"
+    )
+
+
+def page(unit: bytes, size: float, start: bytes = b"") -> bytes:
+    return answer(b"<html><body>" + start + unit * int(size / len(unit)))
+
+
+def chunked(content: bytes) -> bytes:
+    return b"%x\r\n" % len(content) + content + b"\r\n0\r\n\r\n"
+
+
+def crawls(size: int) -> dict[str, Callable[[], bytes]]:
+    def crawl(*records: bytes) -> bytes:
+        return packed([*records, GOOD_PAGE], ".gz")
+
+    zeros = b"".join(repeated(b"\0", size))
+    return {
+        "page.warc.gz": lambda: crawl(record("conversion", zeros, "text/plain")),
+        "page.warc.zst": lambda: packed([record("response", zeros, "text/html"), GOOD_PAGE], ".zst"),
+        "header.warc.gz": lambda: crawl(record("conversion", b"a", "text/plain", extra=b"A: " + zeros + b"\r\n")),
+        "headers.warc.gz": lambda: crawl(
+            record("conversion", b"a", "text/plain", extra=b"a:\n" * (8 * MB // 3 - 1000))
+        ),
+        "http-header.warc.gz": lambda: crawl(answer(b"a", "A: " + "a" * size + "\r\n")),
+        "gzip.warc.gz": lambda: crawl(answer(gzip.compress(zeros), "Content-Encoding: gzip\r\n")),
+        "chunk.warc.gz": lambda: crawl(answer(chunked(zeros), "Transfer-Encoding: chunked\r\n")),
+        "gzip-chunk.warc.gz": lambda: crawl(
+            answer(chunked(zlib.compress(zeros)), "Transfer-Encoding: chunked\r\nContent-Encoding: deflate\r\n")
+        ),
+        "twice.warc.gz": lambda: packed([gzip.compress(record("conversion", zeros, "text/plain") + GOOD_PAGE)], ".gz"),
+        "length.warc.gz": lambda: packed([record("conversion", zeros, "text/plain", 2**62)], ".gz"),
+        "tags.warc.gz": lambda: crawl(page(b"<p>a", 8 * MB)),
+        "some-tags.warc.gz": lambda: crawl(page(b"<p>a", 3 * MB / 10)),
+        "attributes.warc.gz": lambda: crawl(
+            answer(b"<p " + b" ".join(b"a%x" % number for number in range(MB)) + b">" + b"a" * 80)
+        ),
+        "text.warc.gz": lambda: crawl(page(b"word ", 6 * MB, b"<p>")),
+        "spaces.warc.gz": lambda: crawl(page(b" ", 7.9 * MB, b"<p>")),
+        "lines.warc.gz": lambda: crawl(page(b"\n", 7.9 * MB, b"<pre>")),
+        "emoji.warc.gz": lambda: crawl(page("😀 ".encode(), 6 * MB, b"<p>")),
+        "bytes.warc.gz": lambda: crawl(page(b"\xe4\xf6 ", 7.9 * MB, b"<p>")),
+        "untyped.warc.gz": lambda: crawl(
+            page(b"word ", 6 * MB, b"<p>").replace(b"WARC-Identified-Payload-Type: text/html\r\n", b"")
+        ),
+    }
+
+
+# ---- How
+
+
+def make(size: int) -> dict[str, Callable[[], bytes]]:
+    return lines(size) | parquets(size) | crawls(size)
+
+
+def read(path: Path) -> dict[str, int]:
+    """How many records were broken, by their reasons; the number of texts, and of good ones among them."""
+    said = collections.Counter()
+    for unit in [unit for piece in sources.plan_pieces([str(path)]) for unit in piece]:
+        for _, text in readers.READERS[unit.kind](unit, "text", readers.LineCounter()):
+            is_text = isinstance(text, str)
+            said["text" if is_text else text.reason] += 1
+            said["good"] += is_text and text.strip() == GOOD
+    return said
+
+
+def measure(path: Path) -> tuple[dict[str, int], int, float]:
+    """What was said of a file; the most memory of this process meanwhile, with all that it had, in MB; seconds."""
+    Path("/proc/self/clear_refs").write_text("5")
+    start = time.perf_counter()
+    said = read(path)
+    took = time.perf_counter() - start
+    most = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return said, int(most[1]) * 1024 // MB, took
+
+
+def load() -> None:
+    """What a worker may have loaded before."""
+    import cchardet  # noqa: F401
+    import magic  # noqa: F401
+    import trafilatura  # noqa: F401
+    import warcio  # noqa: F401
+
+    from jaxgpt.data.tokenizer import encode
+    from jaxgpt.prepare import documents, pipeline  # noqa: F401
+
+    encode("words")
+    documents.return_memory()
+
+
+def run(*paths: Path, timeout: float = 600) -> dict[str, tuple[dict[str, int], int, float]]:
+    """`measure` of each file, all in one other process."""
+    command = [sys.executable, "-m", "tests.support.bombs", "--files", *map(str, paths)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+    assert result.returncode == 0, result.stderr[-1000:]
+    return {name: measured for name, *measured in map(json.loads, result.stdout.splitlines())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--megabytes", type=int, default=1000, help="that each unpacks to, about")
+    parser.add_argument("--only", nargs="*", help="names of bombs")
+    parser.add_argument("--files", nargs="*", type=Path, help="read these instead, in this process")
+    options = parser.parse_args()
+    if options.files:
+        load()
+        for path in options.files:
+            print(json.dumps([path.name, *measure(path)]), flush=True)
+        return
+    print(f"{'file':24} {'bytes':>10} {'peak MB':>8} {'s':>6}  said")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in make(options.megabytes * MB).items():
+            if options.only and name not in options.only:
+                continue
+            path = Path(folder) / name
+            path.write_bytes(content())
+            try:
+                said, most, took = run(path)[name]
+                counts = ", ".join(f"{count:,} {reason}" for reason, count in said.items())
+                print(f"{name:24} {path.stat().st_size:10,} {most:8} {took:6.1f}  {counts}", flush=True)
+            except (AssertionError, subprocess.TimeoutExpired) as error:
+                print(f"{name:24} {path.stat().st_size:10,} {str(error)[-300:]}", flush=True)
+            path.unlink()
+
+
+if __name__ == "__main__":
+    main()
