@@ -113,14 +113,14 @@ def score(
 
 def _is_one(texts: Text | Sequence[Text]) -> bool:
     if isinstance(texts, bytes | Mapping):  # such as what a tokenizer of transformers returns
-        raise UsageError(f"{texts!r:.40}: give a text or token ids, or a list of them; not a {type(texts).__name__}")
+        raise UsageError(f"give a text or token ids, or a list of them; not a {type(texts).__name__}")
     return isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], Integral))
 
 
 def _encode(model: Model, text: Text) -> list[int]:
     if not isinstance(text, str):
         if isinstance(text, bytes) or not all(isinstance(token, Integral) for token in text):
-            raise UsageError(f"{text!r:.40}: neither a text nor token ids")
+            raise UsageError(f"a {type(text).__name__} that is neither a text nor token ids")
         return [int(token) for token in text]
     if model.config.vocab_size != VOCAB_SIZE:
         raise UsageError(

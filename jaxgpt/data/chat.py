@@ -75,7 +75,7 @@ def parse_conversation(where: str, record: dict[str, Any], field: str = "message
 def _parse_message(where: str, message: Any) -> tuple[str, str]:
     """The role of {"role", "content"} or {"from", "value"}, and the content, whose parts are put together."""
     if not isinstance(message, dict):
-        raise DataError(f"{where}: {message!r:.40} is no object, {{'role', 'content'}} or {{'from', 'value'}}")
+        raise DataError(f"{where}: must be an object, {{'role', 'content'}} or {{'from', 'value'}}")
     role, content = ("from", "value") if "from" in message and "role" not in message else ("role", "content")
     if message.get(role) not in list(ROLES):  # a list: the role may be anything
         raise DataError(f"{where}: its {role!r} must be {', '.join(ROLES)}")
@@ -93,7 +93,7 @@ def _is_learned(where: str, message: dict[str, Any]) -> bool | None:
     """True, or None if the answer's weight is 0: base.Segments has that."""
     weight = message.get("weight")
     if weight not in (None, 0, 1):
-        raise DataError(f"{where}: 'weight' is {weight!r:.40}, and must be 0 or 1; correct it, or remove it")
+        raise DataError(f"{where}: 'weight' must be 0 or 1; correct it, or remove it")
     return None if weight == 0 else True
 
 

@@ -129,7 +129,8 @@ def load(
     labels = tuple(known or (label_names(path, examples) if kind.parse_label else ()))
     loaded = [_tabulate(path, kind, part, B, T, labels, seed) for part in parts]
     if labels and fraction and (lost := set(range(len(labels))) - set(loaded[0].table["labels"].tolist())):
-        raise DataError(f"{path}: --val {fraction:g} leaves no example of {labels[min(lost)]!r:.40} to learn from")
+        unlearned = f"{len(lost):,} of the {len(labels):,} labels"
+        raise DataError(f"{path}: --val {fraction:g} leaves no example of {unlearned} to learn from")
     return loaded
 
 

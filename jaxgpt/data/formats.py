@@ -1,15 +1,15 @@
 """From the records of a file to examples: the fields of a record decide which kind it is of."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.console import program
+from jaxgpt.console import plural, program
 from jaxgpt.data import chat, completions, labels
 from jaxgpt.data.base import Example, ExampleKind
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
-from jaxgpt.data.records import LineErrors, collect_or_raise, find_name, parse_records
+from jaxgpt.data.records import JSON_LINES, LineErrors, collect_or_raise, find_name, parse_records
 from jaxgpt.errors import DataError, UsageError
 
 KINDS: list[ExampleKind] = [*labels.KINDS, *chat.KINDS, *completions.KINDS]
@@ -40,11 +40,11 @@ def parse_examples(
     if not kinds:
         raise UsageError(f"{fields}: an example has {accepted}; give the names of one of these")
     for line, record in parse_records(path, content, errors):
-        where, renamed_record = f"{path}, line {line}", rename_fields(record, renamed)
+        renamed_record = rename_fields(record, renamed)
         try:
             if "text" in renamed_record and not renamed and not _matching(renamed_record, kinds):
-                raise DataError(f"{where}: {_describe_unlabelled(path, record)}")
-            kind, _ = _recognize(where, record, kinds, renamed)
+                raise DataError(f"{path}, line {line}: {_describe_unlabelled(path, record)}")
+            kind, _ = _recognize(path, line, record, kinds, renamed)
             return kind, _parse(path, content, kind, renamed, errors)
         except DataError as error:
             collect_or_raise(error, line, errors)
@@ -57,7 +57,7 @@ def _parse(
     for line, record in parse_records(path, content, errors):
         where = f"{path}, line {line}"
         try:
-            _, renamed_record = _recognize(where, record, [kind], renamed)
+            _, renamed_record = _recognize(path, line, record, [kind], renamed)
             label = kind.parse_label(where, renamed_record) if kind.parse_label else ""
             example = Example(line, kind.parse(where, renamed_record), label)
         except DataError as error:
@@ -67,13 +67,13 @@ def _parse(
 
 
 def _recognize(
-    where: str, record: dict[str, Any], kinds: Sequence[ExampleKind], renamed: dict[str, str]
+    path: str, line: int, record: dict[str, Any], kinds: Sequence[ExampleKind], renamed: dict[str, str]
 ) -> tuple[ExampleKind, dict[str, Any]]:
     """The kind of example that a record's fields make it, and the record with our names for them."""
     renamed_record = rename_fields(record, renamed)
     matching = _matching(renamed_record, kinds)
     if len(matching) != 1:
-        raise DataError(f"{where}: {_describe_mismatch(record, kinds, matching, renamed)}")
+        raise DataError(f"{path}, line {line}: {_describe_mismatch(path, record, kinds, matching, renamed)}")
     return matching[0], renamed_record
 
 
@@ -103,21 +103,31 @@ def _matching(record: dict[str, Any], kinds: Sequence[ExampleKind]) -> list[Exam
 
 def _describe_unlabelled(path: str, record: dict[str, Any]) -> str:
     command = f"{program('prepare')} {shlex.join([path, '--out', f'data/{Path(path).stem}'])}"
-    fields = _describe_fields(record)
-    return f"{fields}, and none is a label; name it with --label-field, or tokenize the texts: {command}"
+    return f"{_list_fields(record)}, and none is a label; name it with --label-field, or tokenize the texts: {command}"
 
 
-def _describe_fields(record: dict[str, Any]) -> str:
+def _describe_fields(path: str, record: dict[str, Any], known: Iterable[str]) -> str:
+    """A record's fields; of a table without a known name, which may have no header but a record there, the number."""
+    if path.lower().endswith(JSON_LINES) or any(find_name(name, record) for name in known):
+        return _list_fields(record)
+    return f"its first line names {plural(len(record), 'field')}"
+
+
+def _list_fields(record: dict[str, Any]) -> str:
     return f"its fields are {', '.join(map(repr, record)) or 'none':.200}"
 
 
 def _describe_mismatch(
-    record: dict[str, Any], kinds: Sequence[ExampleKind], matching: Sequence[ExampleKind], renamed: dict[str, str]
+    path: str,
+    record: dict[str, Any],
+    kinds: Sequence[ExampleKind],
+    matching: Sequence[ExampleKind],
+    renamed: dict[str, str],
 ) -> str:
     fields = {field for kind in matching or kinds for field in kind.fields}
     flags = [f"--{flag.replace('_', '-')}" for flag in vars(USUAL_FIELDS) if flag.removesuffix("_field") in fields]
     hint = f"name them with {', '.join(flags)}" if flags else "rename them"
-    start = f"{_describe_fields(record)}, and an example has"
+    start = f"{_describe_fields(path, record, {*fields, *renamed.values()})}, and an example has"
     if matching:
         return f"{start} {_describe(matching)}, not both; {hint}, or remove one"
     return f"{start} {_describe(kinds, renamed)}; {hint}; a plain text is a .txt file"

@@ -35,8 +35,8 @@ def parse_label(where: str, record: dict[str, Any]) -> str:
         return str(int(label))
     if not isinstance(label, str):
         raise DataError(
-            f"{where}: 'label' is {label!r:.40}, and must be a text, a whole number, true or false: one class; "
-            "write it as one, or remove the field from all lines to learn the texts alone"
+            f"{where}: 'label' is of type {type(label).__name__}, and must be a text, a whole number, true or false: "
+            "one class; write it as one, or remove the field from all lines to learn the texts alone"
         )
     return require_text(where, record, "label").strip()
 
@@ -49,7 +49,7 @@ def label_names(path: str, examples: TokenizedExamples) -> list[str]:
     """
     names = examples.labels
     if len(names) < 2:
-        raise DataError(f"{path}: all labels are {names[0]!r}; give texts with at least two labels")
+        raise DataError(f"{path}: all labels are the same; give texts with at least two labels")
     numbers = all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names)
     return sorted(names, key=lambda name: (int(name) if numbers else 0, name))  # "01" and "1" have an order too
 
@@ -70,8 +70,8 @@ def label_rows(
     label = np.array([numbers.get(name, -2) for name in examples.labels], np.int32)[examples.label]
     if (label < -1).any():
         row = int(np.argmax(label < -1))
-        where, name = f"{path}, line {examples.lines[row]}", examples.labels[examples.label[row]]
-        raise DataError(f"{where}: the label {name!r:.40} is unknown; the known ones are {', '.join(labels)}")
+        known = f"the {len(labels):,} known ones"
+        raise DataError(f"{path}, line {examples.lines[row]}: its label is none of {known}; mend it, or the line")
     table, notes = text_rows(examples, T, template)
     return table | {"labels": label}, notes
 

@@ -175,7 +175,9 @@ def parse_table(path: str | Path, content: bytes, delimiter: str, errors: LineEr
     rows = _rows(path, content, delimiter)
     _, names = next(rows, (1, []))
     if duplicates := [name for name, count in collections.Counter(names).items() if count > 1]:
-        raise DataError(f"{path}: the first line names two fields {duplicates[0]!r:.80}; give each a name of its own")
+        first = names.index(duplicates[0]) + 1
+        second = names.index(duplicates[0], first) + 1  # by number: without a header these are a record's texts
+        raise DataError(f"{path}: the first line names fields {first} and {second} alike; give each a name of its own")
     if len(names) == 1 and (other := next((each for each in ";\t|" if each in names[0]), None)):
         raise DataError(f"{path}: fields must be separated by {delimiter!r}, and this file has {other!r}; convert it")
     is_empty = True
@@ -231,7 +233,7 @@ def require_text(where: str, record: dict[str, Any], field: str, may_be_empty: b
         raise DataError(f"{where}: no field {field!r}; every example of a file needs it")
     text = record[name]
     if not isinstance(text, str):
-        raise DataError(f"{where}: {field!r} is {text!r:.40}, and must be a text")
+        raise DataError(f"{where}: {field!r} is of type {type(text).__name__}, and must be a text")
     if not (may_be_empty or text.strip()):
         raise DataError(f"{where}: {field!r} is empty; give it a text, or remove the line")
     require_unicode(where, text)

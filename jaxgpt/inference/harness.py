@@ -242,7 +242,7 @@ def evaluate(lm: JaxgptLM, tasks: dict[str, Any], limit: int | None = None) -> d
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise DataError(
-            f"--tasks {','.join(tasks['tasks'])}: the harness stopped: {_first_line(error)} "
+            f"--tasks {','.join(tasks['tasks'])}: the harness stopped: {type(error).__name__} "
             f"({Path(last.filename).name}, line {last.lineno}); see whether the task fits its data"
         ) from None
     results["lm_eval_version"] = lm_eval.__version__

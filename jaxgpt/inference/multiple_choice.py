@@ -43,15 +43,15 @@ def _make_item(where: str, record: dict[str, Any], block_size: int) -> Item:
         raise DataError(f'{where}: no {", ".join(missing)}; an item has "context", "choices" and "answer"')
     context, choices, answer = record["context"], record["choices"], record["answer"]
     if not isinstance(context, str) or not context.strip():
-        raise DataError(f"{where}: context is {context!r:.40}, and must be a text that is not empty")
+        raise DataError(f"{where}: context must be a text that is not empty")
     if not isinstance(choices, list) or len(choices) < 2:
-        raise DataError(f"{where}: choices is {choices!r:.40}, and must be a list of two texts or more")
+        raise DataError(f"{where}: choices must be a list of two texts or more")
     for choice in choices:
         if not isinstance(choice, str) or not choice.strip():
-            raise DataError(f"{where}: a choice is {choice!r:.40}, and must be a text that is not empty")
+            raise DataError(f"{where}: each choice must be a text that is not empty")
     records.require_unicode(where, context, *choices)
     if type(answer) is not int or not 0 <= answer < len(choices):
-        raise DataError(f"{where}: answer is {answer!r:.40}, and must be a number from 0 to {len(choices) - 1}")
+        raise DataError(f"{where}: answer must be a number from 0 to {len(choices) - 1}")
     requests = [encode_pair(context, DELIMITER + choice) for choice in choices]
     longest = max(len(continuation) for _, continuation in requests)
     if longest > block_size:

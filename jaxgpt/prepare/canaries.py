@@ -104,9 +104,7 @@ def _parse_canary(where: str, content: Any) -> Canary:
         raise DataError(f"{where}: is not {{{', '.join(names)}}}, two texts and a number; prepare the text again")
     canary = Canary(*values)
     if not (canary.secret.isascii() and canary.secret.isdigit() and len(canary.secret) == DIGITS):
-        raise DataError(f"{where}: its secret is {canary.secret!r:.40}, not {DIGITS} digits; prepare the text again")
+        raise DataError(f"{where}: its secret is not {DIGITS} digits; prepare the text again")
     if canary.text != format_text(canary.secret) or canary.repeats < 1:
-        raise DataError(
-            f"{where}: its text is not {format_text(canary.secret)!r}, once or more; prepare the text again"
-        )
+        raise DataError(f"{where}: its text is not that of its secret, once or more; prepare the text again")
     return canary

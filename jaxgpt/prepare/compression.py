@@ -13,6 +13,11 @@ import zstandard
 UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zstandard.ZstdError)
 
 
+def describe(error: Exception) -> str:
+    """What is wrong with such a file, without the bytes that gzip quotes of one that is none."""
+    return " ".join(str(error).split()).partition(" (b")[0][:200]
+
+
 def open_file(path: Path) -> IO[bytes]:
     """The content of a file, decompressed if its name ends in .gz or .zst."""
     if path.suffix.lower() == ".gz":

@@ -21,7 +21,7 @@ from jaxgpt.data.records import (
     parse_record,
 )
 from jaxgpt.prepare import warc
-from jaxgpt.prepare.compression import UNREADABLE, open_file
+from jaxgpt.prepare.compression import UNREADABLE, describe, open_file
 from jaxgpt.prepare.pages import extract_text
 from jaxgpt.prepare.parquet import batch_rows, open_parquet
 from jaxgpt.prepare.sources import COMPRESSED, CUT_BYTES, TABLES, Unit, open_dataset
@@ -74,7 +74,7 @@ def _read_lines(unit: Unit, counter: LineCounter) -> Iterator[bytes | Broken]:
                     continue
             except UNREADABLE as error:
                 counter.count += 1
-                yield Broken("corrupt file", f"nothing can be decompressed from here on: {error}")
+                yield Broken("corrupt file", f"nothing can be decompressed from here on: {describe(error)}")
                 return
             yield line
 
@@ -142,7 +142,9 @@ def _read_table(unit: Unit, field: str, counter: LineCounter) -> Records:
                 yield line, Broken("not CSV", str(names))
                 names = []
             name = find_name(field, names)
-            problem = _describe_names(field, names) if names.count(name) != 1 else None
+            # Not the names: without a header these are a record's texts.
+            listed = f"the {len(names)} of the first line"
+            problem = _describe_names(field, names, listed) if names.count(name) != 1 else None
             for line, row in rows:
                 if isinstance(row, csv.Error):
                     yield line, Broken("not CSV", str(row))
@@ -154,14 +156,12 @@ def _read_table(unit: Unit, field: str, counter: LineCounter) -> Records:
                     cell = row[names.index(name)]
                     yield line, cell if is_unicode(cell) else Broken("not UTF-8")
     except UNREADABLE as error:
-        yield counter.count + 1, Broken("corrupt file", str(error))
+        yield counter.count + 1, Broken("corrupt file", describe(error))
 
 
-def _describe_names(field: str, names: list[str]) -> Broken:
+def _describe_names(field: str, names: list[str], listed: str) -> Broken:
     number = "no" if find_name(field, names) is None else "more than one"
-    return Broken(
-        "no text", f"{number} field {field!r} among {', '.join(f'{name!r:.200}' for name in names[:99])}"[:200]
-    )
+    return Broken("no text", f"{number} field {field!r} among {listed}"[:200])
 
 
 def _read_parquet(unit: Unit, field: str, counter: LineCounter) -> Records:
@@ -178,7 +178,7 @@ def _read_parquet(unit: Unit, field: str, counter: LineCounter) -> Records:
     except OverflowError as error:
         yield counter.count + 1, Broken("row group too large", f"{error}; write it with smaller pages and row groups")
     except (ArrowException, *UNREADABLE) as error:
-        yield counter.count + 1, Broken("corrupt file", " ".join(str(error).split())[:200])
+        yield counter.count + 1, Broken("corrupt file", describe(error))
 
 
 def _get_cell(value: Any, field: str) -> str | Broken:
@@ -200,7 +200,8 @@ def _read_row_group(parquet: Any, group: int, path: str, field: str) -> Iterator
         raise OverflowError(f"{rows.num_rows:,} rows, more than {MAX_ROWS:,}")
     name = find_name(field, schema.names)
     if schema.names.count(name) != 1:
-        yield from itertools.repeat(_describe_names(field, schema.names), rows.num_rows)
+        listed = ", ".join(f"{name!r:.200}" for name in schema.names[:99])
+        yield from itertools.repeat(_describe_names(field, schema.names, listed), rows.num_rows)
         return
     columns = [column for column in map(rows.column, range(rows.num_columns)) if column.path_in_schema == name]
     if not columns or types.is_nested(schema.field(name).type):  # a row may have any number of values

@@ -96,7 +96,7 @@ def test_a_system_field_is_the_first_message(field, role, content):
     for nothing in (None, ""):
         record = {field: turns, "system": nothing}
         assert parse_conversation("", record, field) == parse_conversation("", {field: turns}, field)
-    with pytest.raises(DataError, match="line 1: 'system' is 3, and must be a text"):
+    with pytest.raises(DataError, match="line 1: 'system' is of type int, and must be a text"):
         parse_conversation("line 1", {field: turns, "system": 3}, field)
 
 
@@ -150,13 +150,13 @@ def test_a_conversation_without_outer_blanks_has_the_tokens_that_it_always_had(w
         ),
         ([{"role": ["user"], "content": "x"}], "line 1, message 1: its 'role' must be system, developer, user, human"),
         ([{"from": "bot", "value": "x"}], "line 1, message 1: its 'from' must be system, developer, user, human, a"),
-        (["Hi!"], "line 1, message 1: 'Hi!' is no object"),
+        (["Hi!"], "line 1, message 1: must be an object"),
         ([{"from": "gpt", "content": "x"}], "line 1, message 1: no field 'value'"),
-        ([{"role": "user", "content": None}], "line 1, message 1: 'content' is None, and must be a text"),
+        ([{"role": "user", "content": None}], "line 1, message 1: 'content' is of type NoneType, and must be a text"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "message 1: 'content' has a part without a 'text'"),
         ([{"role": "assistant", "content": None, "tool_calls": [{}]}], "message 1: 'tool_calls' are not read; write"),
-        ([{"role": "user", "content": 3}], "line 1, message 1: 'content' is 3, and must be a text"),
-        ([{"role": "assistant", "content": "x", "weight": 0.5}], "line 1, message 1: 'weight' is 0.5, and must be 0"),
+        ([{"role": "user", "content": 3}], "line 1, message 1: 'content' is of type int, and must be a text"),
+        ([{"role": "assistant", "content": "x", "weight": 0.5}], "line 1, message 1: 'weight' must be 0 or 1"),
         ([{"role": "assistant", "content": "x", "weight": 0}], "line 1: every message of the assistant has the weight"),
         ([{"role": "user", "content": "x"}], "line 1: no message of the assistant, and only those are learned"),
     ],

@@ -88,7 +88,7 @@ GOOD = {"prompt": "a", "completion": "b"}
     "bad, message",
     [
         ({"prompt": "a"}, "line 2: its fields are 'prompt', and an example has prompt and completion;"),
-        ({"prompt": "a", "completion": 3}, "line 2: 'completion' is 3, and must be a text"),
+        ({"prompt": "a", "completion": 3}, "line 2: 'completion' is of type int, and must be a text"),
         (
             {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]},
             r"line 2: a list of messages.*: jq -c '\{messages: \(.prompt \+ .completion\)\}' FILE > NEW.jsonl",

@@ -249,7 +249,7 @@ def test_labels_are_the_labels_of_texts(tmp_path, write):
     both = open_data(write("d.jsonl", [each | {"labels": "x"} for each in records]), 2, 2)
     assert both.labels == singular.labels
     with pytest.raises(
-        DataError, match=r"line 1: 'label' is \['bug'\], and must be a text, .* to learn the texts alone"
+        DataError, match=r"line 1: 'label' is of type list, and must be a text, .* to learn the texts alone"
     ):
         load(config(tmp_path, data=write("e.jsonl", [{"text": "x", "labels": ["bug"]}])))
 

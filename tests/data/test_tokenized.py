@@ -119,6 +119,6 @@ def test_memory_is_that_of_the_tokens(write, cache):
 
 
 def test_an_error_names_its_line(write, cache):
-    with pytest.raises(DataError, match="line 280: 'prompt' is 3, and must be a text"):
+    with pytest.raises(DataError, match="line 280: 'prompt' is of type int, and must be a text"):
         open_pairs(write("a.jsonl", [*PAIRS[:279], {"prompt": 3, "completion": "c"}, *PAIRS]))
     assert not (cache / "tokens").exists()

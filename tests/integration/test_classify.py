@@ -289,7 +289,7 @@ def test_a_wrong_row_is_named_and_the_others_are_predicted(folder, suffix, tmp_p
     data = tmp_path / f"data.{suffix}"
     data.write_text("\n".join(rows) + "\n")
     wrong = {
-        "jsonl": {2: "'text' is empty", 4: "not JSON", 5: "'text' is 3", 7: "its fields are"},
+        "jsonl": {2: "'text' is empty", 4: "not JSON", 5: "'text' is of type int", 7: "its fields are"},
         "csv": {3: "'text' is empty", 4: "1 fields"},
     }[suffix]
     assert run("predict", folder / "run", "--data", data, "--out", tmp_path / "out") == 3

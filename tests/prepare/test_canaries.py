@@ -38,8 +38,8 @@ GOOD = dataclasses.asdict(canaries.plant(1, 0)[0])
         ('{"text": 1}', "no canaries in it"),
         (json.dumps([GOOD, 3]), "canary 2: is not {text, secret, repeats}"),
         (json.dumps([GOOD | {"repeats": "1"}]), "canary 1: is not {text"),
-        (json.dumps([GOOD | {"secret": "12"}]), "canary 1: its secret is '12', not 9 digits"),
-        (json.dumps([GOOD | {"text": "My code"}]), "canary 1: its text is not 'My locker code is "),
+        (json.dumps([GOOD | {"secret": "12"}]), "canary 1: its secret is not 9 digits"),
+        (json.dumps([GOOD | {"text": "My code"}]), "canary 1: its text is not that of its secret"),
         (json.dumps([GOOD | {"repeats": 0}]), "canary 1: its text is not"),
     ],
 )

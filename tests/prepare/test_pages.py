@@ -1,7 +1,9 @@
 import unicodedata
 
+import pytest
 import trafilatura
 
+from jaxgpt.prepare import pages
 from jaxgpt.prepare.pages import extract_text
 
 PAGE = """<html><head><title>A diary</title></head><body><nav class="menu"><a href="/">Home</a></nav>
@@ -20,3 +22,13 @@ def test_marks_in_entities_and_beside_tags_are_sorted():
     marks = "\u0301\u0323" * 2000
     page = PAGE.replace("every", "q" + "&#769;&#803;" * 1000 + "</b><i>" + "\u0301\u0323" * 1000 + "</i><b>")
     assert unicodedata.normalize("NFC", "q" + marks) in extract_text(page)
+
+
+def test_pages_of_too_many_nodes_are_refused(monkeypatch):
+    monkeypatch.setattr(pages, "PAGE_NODES", 100)
+    monkeypatch.setattr(pages, "TAG_ATTRIBUTES", 10)
+    sentence = "The sea was calm on that day, and the ship sailed on without any sound. "
+    assert sentence.strip() in extract_text(f"<html><body><article><p>{sentence * 9}</article></body></html>")
+    for page in ("<p>a" * 101, "<p " + " ".join(f"a{i}" for i in range(11)) + ">", "<p>" + sentence * 100):
+        with pytest.raises(ValueError, match="too many"):
+            extract_text(f"<html><body>{page}</body></html>")

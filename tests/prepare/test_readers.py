@@ -156,9 +156,9 @@ def test_a_field_is_found_as_train_finds_it(tmp_path):
         assert [require_text(file, record, "text") for _, record in parsed] == texts
     (tmp_path / "e.csv").write_text("text,text\na,b\n")
     pa.parquet.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, ["text"] * 2), tmp_path / "e.parquet")
-    for file in ("e.csv", "e.parquet"):
+    for file, listed in (("e.csv", "the 2 of the first line"), ("e.parquet", "'text', 'text'")):
         ((_, broken),) = read(tmp_path / file)
-        assert broken == Broken("no text", "more than one field 'text' among 'text', 'text'")
+        assert broken == Broken("no text", f"more than one field 'text' among {listed}")
 
 
 @pytest.mark.parametrize(

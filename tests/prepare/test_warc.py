@@ -34,13 +34,3 @@ def test_a_header_too_long(monkeypatch):
     assert contents(answer(b"", f"A: {'a' * 50_000}\r\n") + GOOD_PAGE) == ["too long", b"a good record"]
     with pytest.raises(ValueError, match="header of more than 40,000 bytes"):
         contents(record("conversion", b"", "text/plain", extra=b"A: " + b"a" * 50_000 + b"\r\n") + GOOD_PAGE)
-
-
-def test_pages_of_too_many_nodes_are_refused(monkeypatch):
-    monkeypatch.setattr(warc, "PAGE_NODES", 100)
-    monkeypatch.setattr(warc, "TAG_ATTRIBUTES", 10)
-    sentence = "The sea was calm on that day, and the ship sailed on without any sound. "
-    assert sentence.strip() in warc.extract_text(f"<html><body><article><p>{sentence * 9}</article></body></html>")
-    for page in ("<p>a" * 101, "<p " + " ".join(f"a{i}" for i in range(11)) + ">", "<p>" + sentence * 100):
-        with pytest.raises(ValueError, match="too many"):
-            warc.extract_text(f"<html><body>{page}</body></html>")
