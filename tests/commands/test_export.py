@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -70,6 +72,39 @@ def test_a_chat_run_answers_messages(run, tmp_path, capsys):
     (theirs,) = answer([{"role": "user", "content": "Hi!"}], max_new_tokens=8, do_sample=False)
     (ids,) = generate(load(resolve_weights(run)), [gpt2().encode("User: Hi!\n\nAssistant:")], 8, temperature=0)
     assert theirs["generated_text"][-1] == {"role": "assistant", "content": gpt2().decode(ids)}
+
+
+KILLED = """
+import os, pathlib, sys
+from jaxgpt.commands import export
+
+rename = pathlib.Path.replace
+
+def replace(path, target):
+    if sys.argv[3] == "late" or target.name != "hf":
+        rename(path, target)
+    if target.name == "hf":
+        os.kill(os.getpid(), 9)
+
+pathlib.Path.replace = replace
+export.main(sys.argv[1:3])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["early", "late"])
+def test_a_killed_export_is_made_by_the_same_command(run, tmp_path, moment, capsys):
+    folder, words = tmp_path / "folder", [str(run), str(tmp_path / "folder" / "hf")]
+    assert console.run(export.main, [str(run), str(tmp_path / "undisturbed")]) == 0
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "undisturbed").iterdir()}
+    assert subprocess.run([sys.executable, "-c", KILLED, *words, moment], timeout=120).returncode == -9
+    assert [path.name == "hf" for path in folder.iterdir()] == [moment == "late"]
+    assert console.run(export.main, words) == 0
+    assert {path.name: path.read_bytes() for path in (folder / "hf").iterdir()} == expected
+    assert [path.name for path in folder.iterdir()] == ["hf"]
+    (folder / "hf" / "config.json").write_text("{}")  # the user's own by now
+    assert console.run(export.main, words) == 2 and "there are files in it already" in capsys.readouterr().err
+    assert (folder / "hf" / "config.json").read_text() == "{}"
 
 
 def test_wrong_folders_are_one_line(run, tiny, tmp_path, capsys):
