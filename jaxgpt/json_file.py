@@ -4,9 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-MAX_BYTES = 64 * 2**20  # of a file: what it holds may take 25 times as much memory
+MAX_BYTES = 12 * 2**20  # of a file, of which the largest of ours has 10: what it holds may take 30 times as much memory
 MAX_DEPTH = 50  # brackets within brackets: far fewer than what repr or json.dumps can follow
 TOO_DEEP = f"brackets within brackets, more than {MAX_DEPTH}"
+
+
+def _parse_int(digits: str) -> int | float:
+    return int(digits) if len(digits) < 19 else float(digits)
+
+
+DECODER = json.JSONDecoder(parse_int=_parse_int)
 
 
 def parse_json(content: bytes) -> Any:
@@ -18,23 +25,16 @@ def parse_json(content: bytes) -> Any:
       ValueError: it is not JSON, not UTF-8, or nested too deeply.
     """
     try:
-        parsed = json.loads(content.decode("utf-8-sig"), parse_int=_parse_int)
+        parsed = DECODER.decode(content.decode("utf-8-sig"))
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     level = [parsed]
     for _ in range(MAX_DEPTH + 1):
-        level = [child for each in level for child in _children(each)]
-        if not level:
+        containers = [each for each in level if isinstance(each, dict | list)]
+        if not containers:
             return parsed
+        level = [child for each in containers for child in (each.values() if isinstance(each, dict) else each)]
     raise ValueError(TOO_DEEP)
-
-
-def _parse_int(digits: str) -> int | float:
-    return int(digits) if len(digits) < 19 else float(digits)
-
-
-def _children(value: Any) -> list:
-    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
 def read_json(path: Path) -> Any:

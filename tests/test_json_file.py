@@ -54,7 +54,7 @@ def test_what_is_no_file_of_some_size_has_a_reason(tmp_path):
         ("pipe", "no regular file"),
         ("endless", "no regular file"),
         ("", "no regular file"),
-        ("large", "more than 67,108,864 bytes"),
+        ("large", "more than 12,582,912 bytes"),
         ("large/a", "Not a directory"),
         ("a" * 300, "File name too long"),
         ("\0", "null byte"),
