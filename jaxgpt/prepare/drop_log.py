@@ -16,7 +16,7 @@ from jaxgpt.errors import JaxgptError
 from jaxgpt.files import new_file
 
 # What reading other files than ours raises.
-CORRUPTION = (AssertionError, AttributeError, EOFError, FileNotFoundError, LookupError, TypeError, ValueError)
+CORRUPTION = (AssertionError, AttributeError, EOFError, LookupError, OverflowError, TypeError, ValueError)
 LOCATION = ("file", "unit", "line")  # a document's; documents.Read explains them
 
 
@@ -69,7 +69,7 @@ def report_corruption(work: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (*CORRUPTION, zstandard.ZstdError) as error:
+    except (*CORRUPTION, FileNotFoundError, zstandard.ZstdError) as error:
         reason = " ".join(str(error).split())[:200]
         raise JaxgptError(f"{work}: corrupt: not what the tasks wrote ({reason}); start over with --fresh") from None
 

@@ -83,9 +83,8 @@ def find_files(folder: Path) -> list[Path]:
             raise ValueError(f"{names} are not all names of files beside it")
         return [folder / name for name in sorted(names)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{folder / INDEX}: no index of tensors' files ({error!r:.100}); write it again"
-        ) from None
+        reason = f"no index of safetensors files ({error!r:.100})"
+        raise CheckpointError(f"{folder / INDEX}: {reason}; write it again") from None
 
 
 def explain_missing(folder: Path, name: str, otherwise: str) -> str:

@@ -80,7 +80,7 @@ def test_what_surrounds_a_text_is_what_its_tokenizer_inserts(tmp_path):
         assert read_text_format(tmp_path, 64) == (64, template)
     for post, message in (
         (both | {"pair": [A, END, B]}, "surrounds pairs in another way than single texts"),
-        (both | {"special_tokens": {"<|endoftext|>": {"ids": 48 * [50256]}}}, "leaves no room for a text in 64 tokens"),
+        (both | {"special_tokens": {"<|endoftext|>": {"ids": 64 * [50256]}}}, "leaves no room for a text in 64 tokens"),
         (both | {"special_tokens": {"<|endoftext|>": {"ids": [-1]}}}, "no post_processor of transformers'"),
         (both | {"special_tokens": {"<|endoftext|>": {"ids": ["50256"]}}}, "no post_processor of transformers'"),
         (both | {"special_tokens": {}}, "no post_processor of transformers'"),
