@@ -117,10 +117,10 @@ def seconds(search: Callable[[str], object], text: str) -> float:
 
 def is_linear(search: Callable[[str], object], piece: str, length: int) -> bool:
     """Whether `length` characters take at most RATIO times as long as a quarter of them; the best of three tries."""
-    text = piece * (length // len(piece) + 1)
+    quarter = piece * (length // len(piece) // 4 + 1)  # whole pieces, so that both texts end alike
     for _ in range(3):
-        whole = seconds(search, text)
-        if whole < LEAST_S or whole < RATIO * seconds(search, text[: len(text) // 4]):
+        whole = seconds(search, quarter * 4)
+        if whole < LEAST_S or whole < RATIO * seconds(search, quarter):
             return True
     return False
 
