@@ -85,6 +85,7 @@ def test_it_says_what_is_there(folder, capsys):
 def test_the_page_where_it_is_wanted_and_other_documents_with_another_seed(folder, tmp_path, capsys):
     outs = []
     for seed in (0, 0, 1):
+        (tmp_path / "page.html").unlink(missing_ok=True)
         inspect_folder(folder, tmp_path / "page.html", seed)
         outs.append(capsys.readouterr().out)
     assert outs[0] == outs[1] != outs[2] and (tmp_path / "page.html").exists()
@@ -146,6 +147,10 @@ def test_a_wrong_flag_is_one_line(folder, words, code, message, capsys):
 
 def test_the_command_shows_the_folder(folder, tmp_path, capsys):
     assert console.run(inspect.main, [str(folder), "--seed", "3", "--html", str(tmp_path / "page.html")]) == 0
-    said = capsys.readouterr().out
+    said, page = capsys.readouterr().out, (tmp_path / "page.html").read_bytes()
+    with pytest.raises(UsageError, match=r"--html .*/page.html: exists already; choose another file$"):
+        inspect_folder(folder, tmp_path / "page.html", 4)
+    assert (tmp_path / "page.html").read_bytes() == page
+    (tmp_path / "page.html").write_bytes(b"")
     inspect_folder(folder, tmp_path / "page.html", 3)
     assert capsys.readouterr().out == said and "drawn with seed 3:" in said

@@ -120,7 +120,7 @@ def test_a_run_measures_what_is_held_out_and_keeps_its_best(tmp_path, capsys):
 @pytest.mark.parametrize(
     "flags, error",
     [
-        ({"val": "1.5"}, "--val 1.5: a fraction must lie between 0 and 1, or name a file"),
+        ({"val": "1.5"}, "--val 1.5: a fraction must lie between 0 and 1, such as 0.1; or name a file"),
         ({"val": "0.00001"}, "too few tokens for --val 1e-05: "),
         ({"val": "nowhere.txt"}, "nowhere.txt: no such file"),
         ({"val": "nowhere.jsonl"}, "--val nowhere.jsonl: --data is a text, so it must be one too, or a fraction"),

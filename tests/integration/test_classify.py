@@ -335,7 +335,7 @@ def test_a_wrong_row_is_named_and_the_others_are_predicted(folder, suffix, tmp_p
         (["predict", "{run}", "--data", "{text}"], 3, "text.txt: not a file of examples"),
         (["predict", "{run}", "--data", "{asks}"], 3, "'completion', and an example has text, or text_a and te"),
         (["predict", "{run}", "--data", "{bare}", "--out", "{none}/x"], 2, "--out "),
-        (["predict", "{run}", "--data", "{bare}", "--out", "{run}"], 2, "exists already; choose another file"),
+        (["predict", "{run}", "--data", "{bare}", "--out", "{run}"], 2, "Is a directory; choose a file that can be"),
         (["predict", "{hf}", "--data", "{bare}"], 4, "hf: predicts no labels"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
