@@ -207,6 +207,8 @@ def _locate_inputs(config: TrainConfig, cwd: Any) -> TrainConfig:
 
     inputs = {"data": config.data.data, "val": config.data.val, "init_from": config.preset.init_from}
     located = {flag: locate(name) for flag, name in inputs.items() if name}
+    if not os.path.exists(located["data"]) and located["data"] != "shakespeare":
+        located["data"] = os.path.join(cwd, located["data"])  # so that the error names where it was
     if config.data.mix:
         texts = zip(*parse_mixture(config.data.mix), strict=True)
         located["mix"] = ",".join(f"{locate(name)}={weight}" for name, weight in texts)

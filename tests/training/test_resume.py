@@ -206,6 +206,8 @@ def test_relative_names_are_those_of_the_folder_in_which_the_run_was_started(tmp
     flags = load_run_config(run_folder(tmp_path, **inputs))[0].flat()
     located = f"{start}/a.txt", "missing.txt", f"{start}/b.txt"
     assert tuple(flags[name] for name in ("data", "val", "init_from")) == located
+    gone = run_folder(tmp_path, data="gone.txt", cwd=str(start))
+    assert load_run_config(gone)[0].data.data == f"{start}/gone.txt"
     mixed = run_folder(tmp_path, data="shakespeare", mix="a.txt=0.7, b.txt=0.3,c.txt=1", cwd=str(start))
     config, _ = load_run_config(mixed)
     assert (config.data.data, config.data.mix) == ("shakespeare", f"{start}/a.txt=7,{start}/b.txt=3,c.txt=10")
