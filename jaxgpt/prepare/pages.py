@@ -6,7 +6,7 @@ from typing import Any
 from jaxgpt.prepare.words import sort_marks
 
 PAGE_NODES, TAG_ATTRIBUTES = 100_000, 1000  # elements and attributes; beyond, trafilatura takes a gigabyte, or minutes
-BYTES_PER_NODE = 64  # of text, which take as much of its memory as a node
+BYTES_PER_NODE = 56  # of text, which take as much of its memory as a node
 
 
 def extract_text(page: str) -> str | None:

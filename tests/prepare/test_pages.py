@@ -28,7 +28,7 @@ def test_pages_of_too_many_nodes_are_refused(monkeypatch):
     monkeypatch.setattr(pages, "PAGE_NODES", 100)
     monkeypatch.setattr(pages, "TAG_ATTRIBUTES", 10)
     sentence = "The sea was calm on that day, and the ship sailed on without any sound. "
-    assert sentence.strip() in extract_text(f"<html><body><article><p>{sentence * 9}</article></body></html>")
+    assert sentence.strip() in pages.extract_text(f"<html><body><article><p>{sentence * 9}</article></body></html>")
     for page in ("<p>a" * 101, "<p " + " ".join(f"a{i}" for i in range(11)) + ">", "<p>" + sentence * 100):
         with pytest.raises(ValueError, match="too many"):
-            extract_text(f"<html><body>{page}</body></html>")
+            pages.extract_text(f"<html><body>{page}</body></html>")

@@ -218,13 +218,13 @@ def crawls(size: int) -> dict[str, Callable[[], bytes]]:
         "attributes.warc.gz": lambda: crawl(
             answer(b"<p " + b" ".join(b"a%x" % number for number in range(MB)) + b">" + b"a" * 80)
         ),
-        "text.warc.gz": lambda: crawl(page(b"word ", 6 * MB, b"<p>")),
+        "text.warc.gz": lambda: crawl(page(b"word ", 5.4 * MB, b"<p>")),
         "spaces.warc.gz": lambda: crawl(page(b" ", 7.9 * MB, b"<p>")),
         "lines.warc.gz": lambda: crawl(page(b"\n", 7.9 * MB, b"<pre>")),
-        "emoji.warc.gz": lambda: crawl(page("😀 ".encode(), 6 * MB, b"<p>")),
+        "emoji.warc.gz": lambda: crawl(page("😀 ".encode(), 5.4 * MB, b"<p>")),
         "bytes.warc.gz": lambda: crawl(page(b"\xe4\xf6 ", 7.9 * MB, b"<p>")),
         "untyped.warc.gz": lambda: crawl(
-            page(b"word ", 6 * MB, b"<p>").replace(b"WARC-Identified-Payload-Type: text/html\r\n", b"")
+            page(b"word ", 5.4 * MB, b"<p>").replace(b"WARC-Identified-Payload-Type: text/html\r\n", b"")
         ),
     }
 
