@@ -90,7 +90,7 @@ class Adapter:
                     raise CheckpointError(f"{path}: tensor {a.name} has the rank 0; save the adapter again")
                 with np.errstate(over="ignore", invalid="ignore"):  # the next line sees it
                     updates[kernel] = np.float32(self.scale(layer, rank)) * (_read(a).T @ _read(b).T)
-                if not np.isfinite(updates[kernel].sum(dtype=np.float64)):
+                if not np.isfinite(updates[kernel]).all():
                     raise CheckpointError(
                         f"{path}: tensor {a.name} times lora_alpha is not finite; use another adapter"
                     )

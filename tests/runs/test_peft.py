@@ -100,7 +100,7 @@ def test_a_head_for_labels_comes_with_the_adapter(base, tmp_path):
         ({"alpha_pattern": {"(": 3}}, {}, "its base_model_name_or_path, lora_alpha or alpha_pattern"),
         ({"alpha_pattern": {r"([\w.]+)+x": 3}}, {}, "its base_model_name_or_path, lora_alpha or alpha_pattern"),
         ({"lora_alpha": 10**400}, {}, "its base_model_name_or_path, lora_alpha or alpha_pattern"),
-        ({"lora_alpha": 1e308}, {}, "lora_A.weight times lora_alpha is not finite; use another one"),
+        ({"lora_alpha": 1e308}, {}, "lora_A.weight times lora_alpha is not finite; use another adapter"),
         ({}, {"base_model.model.score.weight": np.ones((10**9, 0))}, "score.weight has 1,000,000,000 labels; use an"),
         ({"base_model_name_or_path": "{other}"}, {}, "other is an adapter; merge it"),
         ({"base_model_name_or_path": None}, {}, "its base_model_name_or_path, lora_alpha or alpha_pattern"),
