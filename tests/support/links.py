@@ -13,7 +13,6 @@ import io
 import os
 import shlex
 import shutil
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -164,4 +163,4 @@ def main(flags: Flags) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Flags)))
+    console.leave(main(tyro.cli(Flags)))  # orbax waits for what a refused restore has begun
