@@ -92,6 +92,8 @@ class NearSignatures(MinhashDedupSignature):
         return super().get_shingles(sort_marks(text))
 
     def get_signature(self, shingles: np.ndarray) -> list[list[int]]:
+        if len(shingles) <= SHINGLES:
+            return super().get_signature(shingles)
         parts = np.array_split(shingles, 1 + len(shingles) // SHINGLES)
         return np.min([*map(super().get_signature, parts)], axis=0).tolist()
 

@@ -44,7 +44,7 @@ def sort_marks(text: str) -> str:
 
     `unicodedata.normalize` sorts by insertion: a million mixed marks would take it hours. Marks in order take a moment.
     """
-    return LONG_MARKS.sub(_sort_run, text)
+    return text if unicodedata.is_normalized("NFC", text) else LONG_MARKS.sub(_sort_run, text)
 
 
 def _sort_run(match: re.Match) -> str:
