@@ -162,6 +162,8 @@ class Storage:
             self._handle_failure(error)
 
     def _begin(self, step: int, arguments: ocp.args.Composite) -> None:
+        with contextlib.suppress(Exception):  # a failed save, which was reported: orbax raises it once in each thread
+            self._manager.wait_until_finished()
         with jax.transfer_guard_device_to_host("allow"):  # the copy is asked for, here
             self._manager.save(step, args=arguments, force=True)
 
@@ -182,13 +184,27 @@ class Storage:
             self._in_flight = False
             try:
                 self._manager.wait_until_finished()
-                checkpoint = self.folder / str(self._step)  # orbax syncs its arrays, not its JSON and its name
-                sync(*checkpoint.rglob("*"), *filter(Path.is_dir, (checkpoint, *self.folder.parents, self.folder)))
                 if self._failures:
                     self._failures = 0
                     self._clear()  # what those saves have written after they were given up
             except Exception as error:  # as in save
                 self._handle_failure(error)
+            else:
+                self._sync()
+
+    def _sync(self) -> None:
+        """Have the disk keep the newest checkpoint's JSON and names: orbax syncs its arrays alone."""
+        if jax.process_index() > 0:
+            return
+        checkpoint = self.folder / str(self._step)
+        try:
+            sync(*checkpoint.rglob("*"), checkpoint, *checkpoint.parents)
+        except FileNotFoundError:  # someone has deleted it
+            pass
+        except OSError as error:
+            self._problems.append(
+                f"the checkpoint of step {self._step:,} may not survive a power cut ({format_error(error)})"
+            )
 
     def _handle_failure(self, error: Exception) -> None:
         if jax.process_count() > 1:  # they can't try again together: what one can't write the others don't know
@@ -324,7 +340,8 @@ def yield_to_training() -> None:
     """Have this thread, and those that it starts to write, take the cores that the next steps leave free."""
     if sys.platform == "linux" and jax.default_backend() == "cpu":  # elsewhere a thread has no priority of its own
         thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + WRITER_NICENESS)
+        with contextlib.suppress(OSError):  # some containers don't let it
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + WRITER_NICENESS)
 
 
 def silence_orbax() -> None:

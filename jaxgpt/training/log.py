@@ -107,14 +107,17 @@ class MetricsLog:
         if pending:
             self._write(*pending)
         if not self._late:
-            self.flush()
+            self._write_pending()
 
     def flush(self) -> None:
         """Wait for the last step, write it, and have the disk keep all rows: a checkpoint may follow."""
+        self._write_pending()
+        self._file.sync()
+
+    def _write_pending(self) -> None:
         pending, self._pending = self._pending, None
         if pending:
             self._write(*pending)
-        self._file.sync()
 
     def summary(self) -> str:
         """The loss over the last ten rows, and the mean speed without the first row, in which the step was compiled."""
