@@ -210,7 +210,7 @@ def test_wrong_weights_are_one_line(folder, tmp_path, capsys):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(config | change))
         content = (folder / "model.safetensors").read_bytes()
-        (tmp_path / name / "model.safetensors").write_bytes(content[:-1])
+        (tmp_path / name / "model.safetensors").write_bytes(content[:-1] if name == "truncated" else content)
         assert message in complaint(tmp_path / name)
     (tmp_path / "truncated" / "model.safetensors").rename(tmp_path / "truncated" / "pytorch_model.bin")
     assert "pytorch_model.bin is a pickle" in complaint(tmp_path / "truncated")
