@@ -44,8 +44,8 @@ def require_no_link(path: Path) -> None:
     """Refuse a link where a command shall write."""
     if path.is_symlink():
         raise UsageError(
-            f"{path} is a symbolic link, and nothing is written through one; "
-            "put what it names in its place (the folder itself may be on another disk)"
+            f"{path} is a symbolic link, and jaxgpt writes through none in a folder; "
+            "move its target to its place, or move the whole folder and link that"
         )
 
 
@@ -90,11 +90,11 @@ def require_folder(folder: Path) -> None:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def require_empty(folder: Path, besides: Iterable[str] = ()) -> None:
-    """Refuse a folder, for files that shall not meet others, that has some `besides` these, or that can't be made."""
+def require_empty(folder: Path, except_for: Iterable[str] = ()) -> None:
+    """Refuse a folder, for files that shall not meet others, that has any `except_for` these, or can't be made."""
     require_folder(folder)
     with report_write_errors(folder):
-        if folder.is_dir() and not set(os.listdir(folder)).issubset(besides):
+        if folder.is_dir() and not set(os.listdir(folder)).issubset(except_for):
             raise UsageError(f"{folder}: there are files in it already; choose a new folder")
 
 
@@ -186,10 +186,15 @@ def _files(path: Path) -> Iterator[tuple[tuple[int, int], Path]]:
 
 
 @contextlib.contextmanager
-def owner_only() -> Iterator[None]:
-    """A context in which new files and folders are this user's alone: 0600 and 0700, or what the umask leaves."""
+def owner_only(folder: Path | None = None) -> Iterator[None]:
+    """A context in which new files and folders are this user's alone: 0600 and 0700, or what the umask leaves.
+
+    Args:
+      folder: where they are made; if it is there, they may be open to whom its owner has opened it.
+    """
+    others = 0o077 & ~(folder.stat().st_mode if folder and folder.is_dir() else 0)
     umask = os.umask(0o077)
-    os.umask(umask | 0o077)
+    os.umask(umask | others)
     try:
         yield
     finally:
@@ -211,10 +216,10 @@ def write_whole(path: Path, content: str, new: bool = False) -> None:
         return
     path = path.resolve()  # a link stays one
     _delete_leftovers(path)
-    with new_file(path) as temporary:
+    with contextlib.ExitStack() as until_renamed, new_file(path) as temporary:
         temporary.touch()
-        with _locked(temporary):
-            temporary.write_text(content, encoding="utf-8")
+        until_renamed.enter_context(_locked(temporary))
+        temporary.write_text(content, encoding="utf-8")
         if path.exists():
             if new and path.stat().st_size:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
@@ -256,16 +261,16 @@ def new_folder(folder: Path, names: Iterable[str]) -> Iterator[Path]:
     Raises:
       UsageError: there are other files in it, or it can't be made.
     """
-    require_empty(folder, besides=names)
+    require_empty(folder, except_for=names)
     folder = folder.resolve()
     part = _temporary(folder)
     with report_write_errors(folder), contextlib.ExitStack() as cleanup:
+        _delete_leftovers(folder)  # of a process of the same number, too
         part.mkdir(parents=True)
         remove = functools.partial(shutil.rmtree, part, ignore_errors=True)
         cleanup.callback(remove)
         cleanup.enter_context(signals.before_exit(remove))
         cleanup.enter_context(_locked(part))
-        _delete_leftovers(folder)
         yield part
         if not folder.is_dir() or filecmp.cmpfiles(part, folder, os.listdir(part), shallow=False)[1:] != ([], []):
             require_empty(folder)
@@ -276,14 +281,18 @@ def new_folder(folder: Path, names: Iterable[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """A context with the lock that a living process holds on its temporary file or folder; whether this one has it."""
+    """A context with the lock that a living process holds on its temporary file or folder; whether this one has it.
+
+    NFS has none for a folder, or for a file that is open for reading: what a kill leaves there stays.
+    """
     with contextlib.ExitStack() as cleanup:
         held = False
-        with contextlib.suppress(OSError, AttributeError):  # AttributeError: the system has no locks
-            file = os.open(path, os.O_RDONLY)
-            cleanup.callback(os.close, file)
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = True
+        with contextlib.suppress(OSError):
+            if fcntl:
+                file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # no pipe's other end is waited for
+                cleanup.callback(os.close, file)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held = True
         yield held
 
 
@@ -291,10 +300,10 @@ def _delete_leftovers(path: Path) -> None:
     """Delete what killed processes have left beside a path, under the names that `_temporary` gives it."""
     name = re.compile(re.escape(f".{path.name[:100]}.") + r".+-\d+\.tmp")
     with contextlib.suppress(OSError):  # what is in the way is reported by what comes next
-        for left in [path.with_name(each) for each in os.listdir(path.parent) if name.fullmatch(each)]:
-            with _locked(left) as is_left:
-                if is_left and not left.is_symlink():
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for leftover in [path.with_name(each) for each in os.listdir(path.parent) if name.fullmatch(each)]:
+            with _locked(leftover) as is_abandoned:
+                if is_abandoned:
+                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def sync(*paths: Path) -> None:

@@ -226,3 +226,19 @@ def test_what_is_made_for_its_owner_alone_has_no_mode_that_the_umask_forbids(tmp
         assert os.umask(before) == umask
     modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "folder")]
     assert modes == [0o600 & ~umask, 0o700 & ~umask]
+
+
+def test_a_folder_that_its_owner_has_opened_to_a_group_stays_so(tmp_path):
+    (tmp_path / "run").mkdir()
+    before = os.umask(0o002)
+    try:
+        for mode, file in ((0o700, 0o600), (0o750, 0o640), (0o2770, 0o660), (0o755, 0o644)):
+            (tmp_path / "run").chmod(mode)
+            with owner_only(tmp_path / "run"):
+                (tmp_path / "run" / f"{mode}").touch()
+            assert (tmp_path / "run" / f"{mode}").stat().st_mode & 0o777 == file
+        with owner_only(tmp_path / "new"):
+            (tmp_path / "new").mkdir()
+        assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(before)

@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     require_utf8(config.folder)
     length, template = source.T or source.config.block_size, TEMPLATE if source.labels else None
     others = hugging_face_files(length, template, CHAT_TEMPLATE if source.is_chat else None)
-    require_empty(config.folder, besides={"config.json", WEIGHTS, *others})  # the same ones stay
+    require_empty(config.folder, except_for={"config.json", WEIGHTS, *others})  # the same ones stay
     require_separate("FOLDER", config.folder, [("RUN", config.run), ("the weights under it,", source.base)])
 
     from jaxgpt.models.convert import with_n_heads

@@ -39,13 +39,13 @@ if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.training.setup import Trainer
 
 
-@owner_only()
 def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     """Train, and return the exit code. The first state has these weights; None: random ones."""
     parallel, preset = config.parallel, config.preset
     require_output(config, weights)
     process = distributed.detect_process(parallel.coordinator, parallel.num_processes, parallel.process_id)
-    with distributed.distributed_context(process, config.run.out) as process_dir:
+    out = config.run.out
+    with owner_only(out), distributed.distributed_context(process, out) as process_dir:
         data, validation = load(config.data, config.run.seed, preset.predict_tokens, config.fields)
         batches_per_epoch = announce_data(config.data, data, validation)
         config = resolve_steps(config, batches_per_epoch)
