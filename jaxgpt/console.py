@@ -39,7 +39,7 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
             # A terminal that is not UTF-8 gets ? for what it lacks; a process that is ended has printed whole lines.
             errors = "replace" if name == "stderr" else "replace_with_note"
             getattr(sys, name).reconfigure(errors=errors, line_buffering=True)
-            if getattr(sys, name).isatty():
+            if os.name == "posix" and getattr(sys, name).isatty():  # Windows has a writer of its own
                 setattr(sys, name, _open_terminal(getattr(sys, name)))
     try:
         return main(argv)

@@ -60,7 +60,7 @@ class Lock:
             self._before = self._file.read(), os.fstat(self._file.fileno())
             if not is_free:
                 reader = not shared and try_lock(self._file, shared=True)
-                holder = "which reads it" if reader else self._before[0].strip()
+                holder = "it only reads" if reader else self._before[0].strip()
                 raise RetryableError(
                     f"{folder}: in use by another command ({holder}); wait for it or use another folder"
                 )

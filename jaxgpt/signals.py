@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 
 HANGUP = getattr(signal, "SIGHUP", None)  # its terminal was closed; Windows has no such signal, and nohup ignores it
-SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"} | ({HANGUP: "hung up"} if HANGUP else {})
+SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"} | (
+    {HANGUP: "the terminal was closed"} if HANGUP else {}
+)
 SHOW_CURSOR = b"\x1b[?25h"  # which a progress bar hides
 _before_exit: list[Callable[[], object]] = []
 

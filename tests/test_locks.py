@@ -37,13 +37,13 @@ def test_a_command_that_only_reads_keeps_others_from_writing_and_writes_nothing(
     before = snapshot(tmp_path)
     with hold_to_read(tmp_path), hold_to_read(tmp_path):
         assert snapshot(tmp_path) == before
-        with pytest.raises(RetryableError, match=r"in use by another command \(which reads it\); wait"), hold(tmp_path):
+        with pytest.raises(RetryableError, match=r"in use by another command \(it only reads\); wait"), hold(tmp_path):
             pass
     assert snapshot(tmp_path) == before
     (tmp_path / ".lock").unlink()
     (tmp_path / ".lock").symlink_to("nowhere")
     for use in (hold, hold_to_read):
-        with pytest.raises(UsageError, match=r"\.lock is a symbolic link, and nothing is written"), use(tmp_path):
+        with pytest.raises(UsageError, match=r"\.lock is a symbolic link, and jaxgpt writes"), use(tmp_path):
             pass
     (tmp_path / ".lock").unlink()
     os.mkfifo(tmp_path / ".lock")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LINES = {
     signal.SIGINT: "error: interrupted\n",
     signal.SIGTERM: "error: terminated\n",
-    signal.SIGHUP: "error: hung up\n",
+    signal.SIGHUP: "error: the terminal was closed\n",
 }
 # What a shell starts behind & ignores SIGINT, under nohup SIGHUP, and so would its children.
 LISTEN = """import signal

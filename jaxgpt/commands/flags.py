@@ -166,13 +166,15 @@ def _describe_number(config: type, argv: Sequence[str], message: str) -> str:
     if int not in kinds and float not in kinds:
         return ""
     values = [
-        word.partition("=")[2] or after for word, after in itertools.pairwise([*argv, ""]) if name_of(word) == flag[1]
+        word.partition("=")[2] or after
+        for word, after in itertools.pairwise([*argv, ""])
+        if word.startswith("-") and name_of(word) == flag[1]
     ]
-    what, example = ("a whole number", "1000") if int in kinds else ("a number", "0.1")
+    what, example = ("an integer", "1000") if int in kinds else ("a number", "0.1")
     if int in kinds:
         with contextlib.suppress(ValueError, OverflowError):
             example = str(int(float(values[-1].replace(",", ""))))
-    return f"--{flag[1]} {values[-1]}: it must be {what}, written like {example}"
+    return f"--{flag[1]} {values[-1]} must be {what}, such as {example:.20}"
 
 
 def _refuse_empty(argv: Sequence[str]) -> None:

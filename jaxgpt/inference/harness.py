@@ -241,9 +241,11 @@ def evaluate(lm: JaxgptLM, tasks: dict[str, Any], limit: int | None = None) -> d
         raise
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__} ({Path(last.filename).name}, line {last.lineno})"
+        if isinstance(error, ImportError | OSError):  # which quote no document
+            reason = _first_line(error)
         raise DataError(
-            f"--tasks {','.join(tasks['tasks'])}: the harness stopped: {type(error).__name__} "
-            f"({Path(last.filename).name}, line {last.lineno}); see whether the task fits its data"
+            f"--tasks {','.join(tasks['tasks'])}: the harness stopped: {reason}; see whether the task fits its data"
         ) from None
     results["lm_eval_version"] = lm_eval.__version__
     return json.loads(json.dumps(results, default=handle_non_serializable))

@@ -83,7 +83,9 @@ def require_bases(source: WeightsRef) -> None:
     seen: list[Path] = []
     while source.is_run and source.base:
         if source.folder.resolve() in seen:
-            raise CheckpointError(f"{source.name} has adapters for its own weights; restore its config.json")
+            raise CheckpointError(
+                f"{source.name}: its config.json names the run itself as its base weights; restore it"
+            )
         seen.append(source.folder.resolve())
         try:
             source = resolve_weights(source.base)

@@ -114,8 +114,9 @@ def require_own(progress: Progress, where: Path) -> None:
     try:
         starts = config["starts"]
         known = {name: [config[name]] for name in config.keys() - DERIVED}
-        known |= {"dtype": [start["dtype"] for start in starts], "corpus": [start["fingerprint"] for start in starts]}
-    except (TypeError, KeyError, AttributeError):  # there is none, it is corrupt, or of an older version
+        if not starts[0].get("step"):  # else config.json was lost once, and with it what earlier starts had
+            known |= {"dtype": [each["dtype"] for each in starts], "corpus": [each["fingerprint"] for each in starts]}
+    except (TypeError, LookupError, AttributeError):  # there is none, it is corrupt, or of an older version
         return
     if "base" in saved:  # the weights under adapters may have another name
         known.pop("init_from", None)

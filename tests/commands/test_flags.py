@@ -20,12 +20,12 @@ from jaxgpt.training.config import TrainConfig
     [
         (["--nope", "3"], "--nope: no such flag; --help lists the flags"),
         (["extra"], "Unrecognized options: extra"),
-        (["--B", "x"], "--B x: it must be a whole number, written like 1000"),
-        (["--B=1,024"], "--B 1,024: it must be a whole number, written like 1024"),
-        (["--epochs", "3x"], "--epochs 3x: it must be a number, written like 0.1"),
+        (["--B", "x"], "--B x must be an integer, such as 1000"),
+        (["--B=1,024"], "--B 1,024 must be an integer, such as 1024"),
+        (["--epochs", "3x"], "--epochs 3x must be a number, such as 0.1"),
         (
             ["--save_every", "1", "--save-every", "2e3"],
-            "--save-every 2e3: it must be a whole number, written like 2000",
+            "--save-every 2e3 must be an integer, such as 2000",
         ),
         (["--lr"], "Missing value for argument '--lr'"),
         (["--device", "tpu"], "invalid choice 'tpu' for argument '--device'. Expected one of ('auto', 'gpu', 'cpu')"),

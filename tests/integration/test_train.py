@@ -634,7 +634,7 @@ def test_flags_that_do_not_fit_the_weights_are_one_line(finished, tiny, tmp_path
         (["--size", "gpt5"], 2, "invalid choice 'gpt5' for argument '--size'"),
         (["--device", "gpu"], 2, "--device gpu: no usable NVIDIA GPU"),
         (["--out", "{file}/out"], 2, "{file}/out: Not a directory; choose a folder that can be written"),
-        (["--steps", "1e3"], 2, "--steps 1e3: it must be a whole number, written like 1000; --help lists the flags"),
+        (["--steps", "1e3"], 2, "--steps 1e3 must be an integer, such as 1000; --help lists the flags"),
         (["--val", "12.5%"], 2, "--val 12.5%: write a fraction: --val 0.125"),
         (["--data", "{missing}"], 3, "{missing}: no such file"),
         (["--data", "{empty}"], 3, "{empty}: the file is empty"),

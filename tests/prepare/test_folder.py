@@ -96,7 +96,7 @@ def test_a_link_where_libraries_write_is_refused(tmp_path, link, to):
     (tmp_path / "out" / "meta.json").write_text(META)
     (tmp_path / "out" / link).symlink_to(tmp_path / to)
     before = snapshot(tmp_path)
-    with pytest.raises(UsageError, match=f"out/{link} is a symbolic link, and nothing is written through"):
+    with pytest.raises(UsageError, match=f"out/{link} is a symbolic link, and jaxgpt writes through"):
         require_prepared_or_empty(tmp_path / "out")
     assert snapshot(tmp_path) == before
 

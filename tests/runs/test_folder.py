@@ -228,7 +228,7 @@ def test_a_link_in_a_run_is_refused_and_not_followed(old, name, exists):
     before = snapshot(old.parent)
     uses = {".lock": [RunLock], "checkpoints": [require_run_folder, find_old_run, start_over]}
     for refuse in uses.get(name, [require_run_folder]):
-        with pytest.raises(UsageError, match=f"^{old / name} is a symbolic link, and nothing is written "):
+        with pytest.raises(UsageError, match=f"^{old / name} is a symbolic link, and jaxgpt writes "):
             refuse(old)
     assert snapshot(old.parent) == before
 

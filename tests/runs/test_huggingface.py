@@ -389,5 +389,5 @@ def test_adapters_for_their_own_weights_are_refused(tiny, tmp_path):
         flags = shape | {"lora": 2, "base": str(tmp_path / base)}
         (tmp_path / name / "config.json").write_text(json.dumps(flags))
     for name in "ab":
-        with pytest.raises(CheckpointError, match="has adapters for its own weights; restore its config"):
+        with pytest.raises(CheckpointError, match="names the run itself as its base weights; restore it"):
             load(resolve_weights(tmp_path / name))

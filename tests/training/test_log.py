@@ -206,7 +206,7 @@ def test_a_log_is_not_written_through_a_link(tmp_path, capsys):
     log, victim = tmp_path / "log.jsonl", tmp_path / "victim"
     victim.write_text('{"step": 9}\nmine')
     log.symlink_to(victim)
-    with pytest.raises(UsageError, match=r"log\.jsonl is a symbolic link, and nothing is written through one"):
+    with pytest.raises(UsageError, match=r"log\.jsonl is a symbolic link, and jaxgpt writes through none"):
         RowFile(log, 0)
     log.unlink()
     rows = RowFile(log, 0)
@@ -217,7 +217,7 @@ def test_a_log_is_not_written_through_a_link(tmp_path, capsys):
     rows.append({"step": 1})
     rows.close()
     assert steps(log) == [0, 1] and victim.read_text() == '{"step": 9}\nmine'
-    assert "log.jsonl is a symbolic link, and nothing is written" in capsys.readouterr().out
+    assert "log.jsonl is a symbolic link, and jaxgpt writes" in capsys.readouterr().out
 
 
 def test_rows_that_it_never_took_are_told(tmp_path, capsys):
