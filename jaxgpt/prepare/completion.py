@@ -28,7 +28,7 @@ class MarksTasks:
             return super()._run_for_rank(rank, *args, **kwargs)
 
     def mark_rank_as_completed(self, rank: int) -> None:
-        mark = Path(self.logging_dir.resolve_paths(f"completions/{rank:05d}"))
+        mark = Path(os.path.abspath(self.logging_dir.resolve_paths(f"completions/{rank:05d}")))
         logs, work = mark.parents[1] / "logs", mark.parents[3]
         mark.parent.mkdir(exist_ok=True)
         written = [path for path in map(Path, sorted(_opened)) if path.is_file() and logs not in path.parents]

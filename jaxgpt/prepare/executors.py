@@ -46,15 +46,15 @@ POLL_SECONDS = 0.5
 Run = Callable[[list[PipelineStep], int, Path, Callable[[int], None]], None]
 
 
-class Discreet(PipelineExecutor):
-    """An executor whose logs and errors quote no document: of a library's error they have the type and the place.
+class RedactErrors:
+    """The part of an executor of datatrove that keeps documents out of its logs and errors.
 
-    Its message may have a text, and so may the variables that loguru would show beside its traceback, and what other
-    libraries print. datatrove's own log goes to its file only.
+    Of a library's error they have the type and the place. Its message may have a text, and so may the variables that
+    loguru would show beside its traceback, and what other libraries print. datatrove's own log goes to its file only.
     """
 
     def _run_for_rank(self, rank: int, *rest: Any, **more: Any) -> Any:
-        logger.configure(patcher=conceal)
+        logger.configure(patcher=redact)
         with owner_only(), open(os.devnull, "w") as devnull, contextlib.redirect_stderr(devnull):
             try:
                 return super()._run_for_rank(rank, *rest, **more)
@@ -69,18 +69,18 @@ class Discreet(PipelineExecutor):
                 logger.remove()  # what datatrove logs later would go to the closed file
 
 
-def conceal(record: dict[str, Any]) -> None:
+def redact(record: dict[str, Any]) -> None:
     """A patcher of loguru: an exception's type and places, without its message and its variables."""
     if exception := record["exception"]:
         record["message"] = f"{exception.type.__name__}\n{''.join(traceback.format_tb(exception.traceback))}"
         record["exception"] = None
 
 
-class RayTasks(Discreet, MarksTasks, RayPipelineExecutor):
+class RayTasks(RedactErrors, MarksTasks, RayPipelineExecutor):
     """A stage's tasks on a Ray cluster."""
 
 
-class Tasks(Discreet, MarksTasks):
+class Tasks(RedactErrors, MarksTasks, PipelineExecutor):
     """A stage's tasks; `task` runs one in this process."""
 
     def __init__(self, pipeline: list[PipelineStep], tasks: int, logs: Path):

@@ -16,12 +16,12 @@ from loguru import logger
 
 from jaxgpt.errors import RetryableError, UsageError
 from jaxgpt.prepare.completion import MarksTasks
-from jaxgpt.prepare.executors import POLL_SECONDS, ROOT, Discreet, Run
+from jaxgpt.prepare.executors import POLL_SECONDS, ROOT, RedactErrors, Run
 
 MEMORY = re.compile(r"([1-9]\d*)G")  # of a core
 
 
-class JobArray(Discreet, MarksTasks, SlurmPipelineExecutor):
+class JobArray(RedactErrors, MarksTasks, SlurmPipelineExecutor):
     """A stage's tasks as a job array, without datatrove's second job, which adds up counts that nobody reads."""
 
     def launch_merge_stats(self) -> None:

@@ -6,12 +6,14 @@ import json
 import os
 import random
 import shutil
+from pathlib import Path
 
 import pytest
+from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 
 from jaxgpt.data import shards
-from jaxgpt.prepare import dedup, pipeline, sources, tokenize
+from jaxgpt.prepare import completion, dedup, executors, pipeline, slurm, sources, tokenize
 from jaxgpt.prepare.config import PrepareConfig
 from tests.support import power
 from tests.support.trees import snapshot
@@ -24,6 +26,17 @@ def no_progress(stage, tasks):
 
 def prepare(config):
     return pipeline.prepare(config, "", lambda label, text: None, no_progress)
+
+
+class WriteRank(PipelineStep):
+    type, name = "TEST", "write-rank"
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def run(self, data=None, rank=0, world_size=1):
+        (self.folder / f"{rank}").write_text(f"{rank}")
 
 
 def made(out):
@@ -70,6 +83,26 @@ def test_a_mark_has_all_that_its_task_wrote(config, half):
         str(path.relative_to(work)): [len(path.read_bytes()), hashlib.sha256(path.read_bytes()).hexdigest()]
         for path in files
     }
+
+
+@pytest.mark.parametrize("executor", [executors.Tasks, executors.RayTasks, slurm.JobArray])
+def test_every_executor_marks_tasks_by_what_they_wrote(executor):
+    assert executor.mark_rank_as_completed is completion.MarksTasks.mark_rank_as_completed
+    assert executor._run_for_rank is executors.RedactErrors._run_for_rank
+
+
+def test_a_mark_has_the_files_of_a_folder_whose_path_goes_up(tmp_path, monkeypatch):
+    """And it stays: work/stages/NAME as the real folder is."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    work = Path("..", "out", "work")
+    (work / "texts").mkdir(parents=True)
+    with executors.local(1, tmp_path / "lock") as run:
+        run([WriteRank(work / "texts")], 1, work / "stages" / "only", lambda done: None)
+    mark = work / "stages" / "only" / "completions" / "00000"
+    assert json.loads(mark.read_text())["texts/0"] == [1, hashlib.sha256(b"0").hexdigest()]
+    completion.delete_false_marks(work)
+    assert mark.exists()
 
 
 def test_a_task_whose_files_are_damaged_is_done_again(config, half):
