@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _require_libraries() -> None:
-    for library in ("datatrove", "orjson", "zstandard", "ftfy", "phonenumbers", "stdnum"):
+    for library in ("datatrove", "orjson", "zstandard", "ftfy", "phonenumbers", "stdnum", "kingfisher_sdk"):
         if importlib.util.find_spec(library) is None:
             raise UsageError(f"preparing data needs {library}: pip install -r requirements-data.txt")
 

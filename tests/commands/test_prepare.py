@@ -2,6 +2,7 @@ import io
 import json
 import os
 import random
+import runpy
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from jaxgpt.commands import evaluate, inspect, prepare, train
 from jaxgpt.data import shards
 from jaxgpt.inference import memorization
 from jaxgpt.prepare import sources
+from jaxgpt.prepare.pii import secrets
 from tests.support import fault_table
 
 ROOT = Path(__file__).parents[2]
@@ -265,6 +267,14 @@ def test_what_can_not_be_is_one_line(text, tmp_path, capsys, words, code, said):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and said.format(**names) in line
     assert sorted(path.name for path in text.iterdir() if path.name != ".lock") == ["a.jsonl", "b.jsonl", "c.jsonl"]
+
+
+def test_a_missing_scanner_is_refused_and_needed_by_no_import(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kingfisher_sdk", None)
+    runpy.run_path(secrets.__file__)
+    assert run(text, "--out", tmp_path / "out") == 2
+    reason = "preparing data needs kingfisher_sdk: pip install -r requirements-data.txt"
+    assert capsys.readouterr().err == f"error: {reason}\n" and not (tmp_path / "out").exists()
 
 
 def test_a_locale_in_which_datatrove_can_not_log_is_refused_at_once(text, tmp_path, capsys, monkeypatch):

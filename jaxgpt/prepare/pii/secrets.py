@@ -10,8 +10,7 @@ import math
 import re
 from collections import Counter
 from functools import cache
-
-import kingfisher_sdk
+from typing import Any
 
 from jaxgpt.prepare.pii.numbers import Spans
 from jaxgpt.prepare.pii.words import piece_end
@@ -126,8 +125,10 @@ def _is_login(value: str) -> bool:
 
 
 @cache
-def _scanner() -> kingfisher_sdk.Scanner:
+def _scanner() -> Any:
     """Some 490 rules for services' keys, matched offline; made once per process, in half a second, with its cache."""
+    import kingfisher_sdk
+
     return kingfisher_sdk.Scanner(kingfisher_sdk.Rules(), base64=False)
 
 
