@@ -175,8 +175,6 @@ def _read_parquet(unit: Unit, field: str, counter: LineCounter) -> Records:
                     yield counter.count, text
     except MemoryError:  # which one of Arrow's is, too
         raise
-    except OverflowError as error:
-        yield counter.count + 1, Broken("row group too large", f"{error}; write it with smaller pages and row groups")
     except (ArrowException, *UNREADABLE) as error:
         yield counter.count + 1, Broken("corrupt file", describe(error))
 
@@ -197,7 +195,8 @@ def _read_row_group(parquet: Any, group: int, path: str, field: str) -> Iterator
 
     schema, rows = parquet.schema_arrow, parquet.metadata.row_group(group)
     if rows.num_rows > MAX_ROWS:
-        raise OverflowError(f"{rows.num_rows:,} rows, more than {MAX_ROWS:,}")
+        yield _too_large(f"{rows.num_rows:,} rows, more than {MAX_ROWS:,}")
+        return
     name = find_name(field, schema.names)
     if schema.names.count(name) != 1:
         listed = ", ".join(f"{name!r:.200}" for name in schema.names[:99])
@@ -208,13 +207,22 @@ def _read_row_group(parquet: Any, group: int, path: str, field: str) -> Iterator
         kind = f"{schema.field(name).type}"
         yield from itertools.repeat(Broken("not a text", f"{field!r} is a {kind:.80}"), rows.num_rows)
         return
-    batches = parquet.iter_batches(batch_rows(path, columns[0]), row_groups=[group], columns=[name])
+    try:
+        batch_size = batch_rows(path, columns[0])
+    except OverflowError as error:
+        yield from itertools.repeat(_too_large(str(error)), rows.num_rows)
+        return
+    batches = parquet.iter_batches(batch_size, row_groups=[group], columns=[name])
     while batch := next(batches, None):
         column = batch.column(0)
         for value in column.dictionary_decode() if types.is_dictionary(column.type) else column:
             yield _get_cell(value, field)
         batch = column = value = None  # before the next is read
     default_memory_pool().release_unused()  # of the largest page
+
+
+def _too_large(reason: str) -> Broken:
+    return Broken("row group too large", f"{reason}; write it with smaller pages and row groups")
 
 
 def _read_warc(unit: Unit, field: str, counter: LineCounter) -> Records:
