@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from jaxgpt.data.documents import is_separator, normalize
 from jaxgpt.data.records import (
+    JSON_LINE_BYTES,
     RECORD_BYTES,
     RecordError,
     find_name,
@@ -46,8 +47,13 @@ class Broken(NamedTuple):
 Records = Iterator[tuple[int, str | Broken]]  # each with its line in the unit, from 1
 
 
-def _read_lines(unit: Unit, counter: LineCounter) -> Iterator[bytes | Broken]:
-    """The lines that begin in a unit, with their line ends; Broken for too long ones and for corrupt compression."""
+def _read_lines(unit: Unit, counter: LineCounter, limit: int, split: bool = False) -> Iterator[bytes | Broken]:
+    """The lines that begin in a unit, with their line ends; Broken for too long ones and for corrupt compression.
+
+    Args:
+      limit: of a line, in bytes.
+      split: give a longer line in parts, each of whole characters, in place of Broken.
+    """
     is_compressed = Path(unit.name).suffix.lower() in COMPRESSED
     with open_file(Path(unit.name)) as file:
         position = unit.start
@@ -61,17 +67,23 @@ def _read_lines(unit: Unit, counter: LineCounter) -> Iterator[bytes | Broken]:
                     break
         while is_compressed or position < unit.end:
             try:
-                line = file.readline(RECORD_BYTES)
+                line = file.readline(limit)
                 if not line:
                     return
                 position += len(line)
                 counter.count += 1
-                if len(line) == RECORD_BYTES and not line.endswith(b"\n"):
+                if not split and len(line) == limit and not line.endswith(b"\n"):
                     while line and not line.endswith(b"\n"):
                         line = file.readline(1 << 20)
                         position += len(line)
-                    yield Broken("line too long", f"more than {RECORD_BYTES:,} bytes")
+                    yield Broken("line too long", f"more than {limit:,} bytes")
                     continue
+                while len(line) == limit and not line.endswith(b"\n"):
+                    end = _last_character(line)
+                    yield line[:end]
+                    part = file.readline(limit - len(line) + end)
+                    position += len(part)
+                    line = line[end:] + part
             except UNREADABLE as error:
                 counter.count += 1
                 yield Broken("corrupt file", f"nothing can be decompressed from here on: {describe(error)}")
@@ -79,9 +91,17 @@ def _read_lines(unit: Unit, counter: LineCounter) -> Iterator[bytes | Broken]:
             yield line
 
 
+def _last_character(line: bytes) -> int:
+    """Where the last character of a part of UTF-8 begins, whether or not it is there in whole."""
+    start = len(line) - 1
+    while start > len(line) - 4 and line[start] & 0xC0 == 0x80:
+        start -= 1
+    return start
+
+
 def _read_text(unit: Unit, field: str, counter: LineCounter) -> Records:
     del field
-    first, pending = 1, bytearray()
+    first, pending, is_whole = 1, bytearray(), True  # whether the last part ended its line
 
     def document() -> str | Broken:
         try:
@@ -90,24 +110,25 @@ def _read_text(unit: Unit, field: str, counter: LineCounter) -> Records:
             return Broken("not UTF-8", f"byte 0x{pending[error.start]:02x}, {error.start:,} bytes into the document")
 
     empty = not unit.start  # whether the whole file has no text
-    for line in _read_lines(unit, counter):
+    for line in _read_lines(unit, counter, RECORD_BYTES, split=True):
         if isinstance(line, Broken):
             empty = False
             yield counter.count, line
-        elif not is_separator(line):
+        elif not (is_whole and is_separator(line)):
             pending += line
+            is_whole = line.endswith(b"\n")
             empty = empty and not line.strip()
             if len(pending) < CUT_BYTES:  # only a compressed file, which could not be cut before, reaches it
                 continue
         if pending.strip():
             yield first, document()
-        pending, first = bytearray(), counter.count + 1
+        pending, first = bytearray(), counter.count + is_whole
     if empty or pending.strip():
         yield first, document()
 
 
 def _read_jsonl(unit: Unit, field: str, counter: LineCounter) -> Records:
-    for line in _read_lines(unit, counter):
+    for line in _read_lines(unit, counter, JSON_LINE_BYTES):
         if isinstance(line, Broken):
             yield counter.count, line
         elif not is_blank(line):

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from jaxgpt.console import plural
 from jaxgpt.data.documents import require_text_format
-from jaxgpt.data.records import JSON_LINES, RECORD_BYTES, RecordError, parse_record
+from jaxgpt.data.records import JSON_LINE_BYTES, JSON_LINES, RecordError, parse_record
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.files import new_file
 from jaxgpt.prepare.parquet import open_parquet
@@ -221,7 +221,7 @@ def _save_stream(name: str, saved: Path, fresh: bool) -> Path:
         if earlier:
             _require_same(name, stream, earlier)
             return earlier
-        first = stream.readline(RECORD_BYTES)
+        first = stream.readline(JSON_LINE_BYTES)
         path = saved.with_suffix(suffix or (".jsonl" if _is_object(first) else ".txt"))
         with new_file(path) as temporary, temporary.open("wb") as file:
             file.write(first)

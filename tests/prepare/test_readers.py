@@ -90,12 +90,33 @@ def test_pieces_have_every_line_once_whatever_their_borders(tmp_path, monkeypatc
 
 
 def test_a_line_too_long_is_broken_and_the_next_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "RECORD_BYTES", 30)
+    monkeypatch.setattr(readers, "JSON_LINE_BYTES", 30)
     (tmp_path / "a.jsonl").write_text('{"text": "%s"}\n{"text": "b"}\n' % ("a" * 300))
     (_, long), (line, text) = read(tmp_path / "a.jsonl")
     assert (long.reason, line, text) == ("line too long", 2, "b")
-    (tmp_path / "a.txt").write_text("a" * 300)
-    assert [each.reason for _, each in read(tmp_path / "a.txt")] == ["line too long"]
+
+
+def test_an_escaped_text_is_read_though_its_line_is_six_times_as_long(tmp_path):
+    text = "\u0434\u0430" * (1_450_000 // 2)  # of a Russian novel: a line of 8.7 MB
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    assert [each == text for _, each in read(tmp_path / "a.jsonl")] == [True]
+    assert open_data(str(tmp_path / "a.jsonl"), 1, 1).tokens is not None
+
+
+@pytest.mark.parametrize("suffix, cut", [("", 70), (".gz", 70), (".gz", 10**6)])
+def test_a_long_line_of_text_is_read_in_parts_of_whole_characters(tmp_path, monkeypatch, suffix, cut):
+    """It counts as one line, and no part of it separates documents."""
+    monkeypatch.setattr(readers, "RECORD_BYTES", 40)
+    for module in (readers, sources):
+        monkeypatch.setattr(module, "CUT_BYTES", cut)
+    for shift in range(5):
+        line = "a" * shift + "\u0434\u20ac\U0001f600z" * 30
+        line += "b" * (-(len(line.encode()) - 40) % 39) + "<|endoftext|>"  # a part of its own, or nearly
+        content = f"{line}\nend\n<|endoftext|>\nnew"
+        (tmp_path / f"a.txt{suffix}").write_bytes((gzip.compress if suffix else bytes)(content.encode()))
+        *parts, (at, last) = read(tmp_path / f"a.txt{suffix}")
+        assert "".join(each for _, each in parts) == f"{line}\nend\n" and last == "new"
+        assert suffix == "" or (at == 4 and {at for at, _ in parts} <= {1, 2})  # lines of a unit
 
 
 def test_a_unit_within_a_long_line_reads_no_further(tmp_path, monkeypatch):

@@ -62,6 +62,8 @@ def line(unit: bytes, size: int, start: bytes = b"", end: bytes = b"\n") -> Iter
 
 GOOD_JSON, GOOD_ROW = json.dumps({"text": GOOD}).encode() + b"\n", b"1," + GOOD.encode() + b"\n"
 
+ESCAPED_TEXT = b'{"text": "' + rb"\u0434" * ((8 << 20) - 99) + b'"}\n'
+
 
 def in_json(unit: bytes, megabytes: float) -> bytes:
     """A line that may just be read."""
@@ -89,6 +91,8 @@ def lines(size: int) -> dict[str, Callable[[], bytes]]:
         "objects.jsonl.gz": lambda: packed([in_json(b'{"":{}},', 8.3), in_json(b'{"":{}},', 4), GOOD_JSON], ".gz"),
         "strings.jsonl.gz": lambda: packed([in_json(b'"ab",', 8.3), GOOD_JSON], ".gz"),
         "keys.jsonl.gz": lambda: packed([keys(700_000), GOOD_JSON], ".gz"),
+        "escapes.jsonl.gz": lambda: packed([in_json(rb'{"":"\u1234"},', 14.5), GOOD_JSON], ".gz"),
+        "escaped-text.jsonl.gz": lambda: packed([ESCAPED_TEXT, GOOD_JSON], ".gz"),
         "line.csv.gz": lambda: packed(table(line(b"a", size)), ".gz"),
         "line.tsv.zst": lambda: packed([b"text\n", *line(b"a", size), GOOD.encode()], ".zst"),
         "cell.csv.gz": lambda: packed(table(line(b"a\n", size // 40, b'1,"', b'"\n')), ".gz"),

@@ -7,7 +7,8 @@ FAST = [
     *("page.warc.gz", "gzip-chunk.warc.gz", "tags.warc.gz"),
 ]
 SLOW = [
-    *("line.txt.gz", "lists.jsonl.zst", "objects.jsonl.gz", "keys.jsonl.gz", "names.csv.gz", "cell.csv.gz"),
+    *("line.txt.gz", "lists.jsonl.zst", "objects.jsonl.gz", "keys.jsonl.gz", "escapes.jsonl.gz"),
+    *("escaped-text.jsonl.gz", "names.csv.gz", "cell.csv.gz"),
     *("quotes.csv", "large-dictionary.parquet", "page.parquet", "metadata.parquet", "header.warc.gz", "emoji.warc.gz"),
 ]
 LAST = ("txt", "names", "lying", "metadata", "header")  # of names of those that have no record after them
