@@ -160,8 +160,8 @@ def test_known_faults_are_found(tmp_path):
     assert {name: rates[name][:2] for name in sure} == dict.fromkeys(sure, (1.0, 1.0))
     for name in ("near copies", "boilerplate", "low quality"):
         assert min(rates[name][:2]) >= 0.9, (name, rates[name])
-    precision, recall, count = rates["personal data: all"]
-    assert precision >= 0.95 and recall >= 0.99 and count > 1500
+    precision, recall, _ = rates["personal data"]
+    assert precision == 1 and recall >= 0.9
 
 
 def test_new_data_is_held_against_an_earlier_folder(text, tmp_path, capsys):

@@ -4,8 +4,7 @@
 
 writes the corpus of tests/support/faults.py, prepares it with the real command, and compares what became of each
 document with the truth. A fault that is mended counts as found if the right text of its document is among the results;
-a document that is not to be changed and is, counts against the precision. Personal data is measured on 2,400 short
-texts besides.
+a document that is not to be changed and is, counts against the precision.
 """
 
 import json
@@ -21,8 +20,7 @@ from rich.table import Table
 from jaxgpt import console
 from jaxgpt.commands import prepare
 from jaxgpt.data.tokenizer import gpt2
-from jaxgpt.prepare import pii
-from tests.support import faults, pii_cases
+from tests.support import faults
 
 Rates = tuple[float, float, int]  # precision, recall, how many faults there are
 CLEAN = ("unicode", "controls", "boilerplate", "gopher-repetition", "gopher-quality")
@@ -37,7 +35,7 @@ def measure(folder: Path) -> dict[str, Rates]:
     for name, more in (("main", ["--clean", *CLEAN]), ("private", ["--clean", "none", "--pii", "replace"])):
         if console.run(prepare.main, [*files, "--out", str(folder / name), *flags, *more]):
             raise RuntimeError("the preparation failed")
-    kept = Counter(_documents(folder / "main"))
+    kept, private = (Counter(_documents(folder / name)) for name in ("main", "private"))
     names = {place: name for name, place in truth.where.items()}
     dropped: dict[str, list] = {}
     for line in (folder / "main" / "dropped.jsonl").read_text().splitlines():
@@ -57,19 +55,8 @@ def measure(folder: Path) -> dict[str, Rates]:
         "leaks of an evaluation": _rates(dropped["decontaminate"], {**truth.leaks, **truth.leaks_recased}),
         "empty": _rates(dropped["read"], truth.empty),
         "broken": _rates(dropped["broken"], truth.broken),
-    } | personal(truth)
-
-
-def personal(truth: faults.Truth) -> dict[str, Rates]:
-    """Of personal data: in the documents of the corpus, and in short texts, by kind."""
-    documents = [
-        pii_cases.Case(truth.texts[name], truth.pii.get(name, ()), "")
-        for name in [*truth.pii, *truth.lookalikes, *truth.clean]
-    ]
-    rows = {"personal data in documents": pii_cases.score(pii.detect, documents)["all"]}
-    for kind, rates in pii_cases.score(pii.detect, pii_cases.cases(seed=0)).items():
-        rows[f"personal data: {kind}"] = rates
-    return rows
+        "personal data": _repaired(private, right, truth.pii, [*truth.lookalikes, *truth.clean], []),
+    }
 
 
 def _documents(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jaxgpt.prepare.pii import KINDS, Span
 from tests.support.faulty_texts import (
     FOOT,
     FOREIGN,
@@ -26,7 +27,7 @@ from tests.support.faulty_texts import (
     vacancy,
     with_controls,
 )
-from tests.support.pii_cases import Span, cases
+from tests.support.pii_blind.__main__ import draw_cases
 from tests.support.prose import NOUNS, document, paragraph, sentence
 
 
@@ -49,10 +50,10 @@ class Truth:
     or the beginning; any two share more than 0.7 of their 5-grams of words (Jaccard). One of each group is to stay."""
     templated: list[list[str]] = field(default_factory=list)
     """Groups with the same headings and phrases and different contents (Jaccard below 0.5): all are to stay."""
-    pii: dict[str, tuple[Span, ...]] = field(default_factory=dict)
-    """(kind, start, end) of the personal data in a document's text; kinds as in tests/support/pii_cases.py."""
-    lookalikes: dict[str, str] = field(default_factory=dict)
-    """Documents with what only looks like personal data, and why it is none: they stay as they are."""
+    pii: dict[str, Span] = field(default_factory=dict)
+    """Where in a document's text personal data stands, in a usual form of tests/support/pii_blind."""
+    lookalikes: list[str] = field(default_factory=list)
+    """Documents with a look-alike of tests/support/pii_blind, which is no personal data: they stay as they are."""
     mojibake: dict[str, str] = field(default_factory=dict)
     """The right text of documents whose UTF-8, or one line of it, was read as cp1252 or latin-1, once or twice."""
     odd: list[str] = field(default_factory=list)
@@ -99,11 +100,13 @@ def rates(found: Iterable, true: Iterable) -> tuple[float, float]:
 
 def mended(truth: Truth) -> dict[str, str]:
     """The right text of each document that is to stay and has one right text: not of those with a copy, whose choice
-    is free, of those with personal data, whose mask is free, nor of leaks."""
+    is free, nor of leaks."""
     same = [*truth.clean, *truth.lookalikes, *truth.odd, *truth.mentions, *truth.unusual, *truth.short_overlaps]
     same += [name for group in truth.templated for name in group]
     same += [name for name, why in truth.huge.items() if why == "prose"]
     right = {name: truth.texts[name] for name in same} | truth.mojibake | truth.control
+    for name, (kind, start, end) in truth.pii.items():
+        right[name] = f"{truth.texts[name][:start]}<{kind.upper()}>{truth.texts[name][end:]}"
     for name, lines in truth.boilerplate.items():
         right[name] = "\n".join(line for line in truth.texts[name].split("\n") if line not in lines)
     return right
@@ -153,15 +156,18 @@ def one_or_two_words(rng: random.Random, text: str) -> str:
 
 
 def add_personal(rng: random.Random, truth: Truth) -> None:
-    """Seventy documents with personal data in their middle, and as many with something that looks like it."""
-    for case in cases(rng.randrange(10**6), 140):
-        before, after = document(rng, 60), document(rng, 60)
-        name = truth.add(f"{before}\n\n{case.text}\n\n{after}")
-        shift = len(before) + 2
-        if case.spans:
-            truth.pii[name] = tuple((kind, start + shift, end + shift) for kind, start, end in case.spans)
-        else:
-            truth.lookalikes[name] = case.what
+    """Ten documents with personal data of each kind in their middle, and as many with something that looks like it."""
+    drawn = list(draw_cases(rng.randrange(10**6), 5))
+    for kind in KINDS:
+        for form in ("usual", "look-alike"):
+            for case in rng.sample([case for case in drawn if (case.kind, case.form) == (kind, form)], 10):
+                before, after = document(rng, 60), document(rng, 60)
+                name = truth.add(f"{before}\n\n{case.text}\n\n{after}")
+                if form == "usual":
+                    start = len(before) + 2 + case.text.index(case.value)
+                    truth.pii[name] = Span(kind, start, start + len(case.value))
+                else:
+                    truth.lookalikes.append(name)
 
 
 def add_damaged(rng: random.Random, truth: Truth) -> None:

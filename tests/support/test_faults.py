@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from jaxgpt.prepare.pii import KINDS
 from tests.support.faults import mended, rates, write
 
 
@@ -126,9 +127,10 @@ def test_damage_is_damage_and_can_be_undone(corpus):
         assert set(lines) < set(truth.texts[name].split("\n")) and not set(lines) & set(mended(truth)[name].split("\n"))
     for name, line in truth.mentions.items():
         assert line in truth.texts[name].split("\n")
-    for name, spans in truth.pii.items():
-        assert spans and all(0 < start < end < len(truth.texts[name]) for _, start, end in spans)
-        assert all("@" in truth.texts[name][start:end] for kind, start, end in spans if kind == "email")
+    assert collections.Counter(kind for kind, _, _ in truth.pii.values()) == dict.fromkeys(KINDS, 10)
+    for name, (kind, start, end) in truth.pii.items():
+        assert 0 < start < end < len(truth.texts[name])
+        assert kind != "email" or "@" in truth.texts[name][start:end]
 
 
 def backwards(text):
