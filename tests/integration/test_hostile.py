@@ -1,9 +1,11 @@
 """A short form of tests/support/hostile.py."""
 
 import random
+import re
 
 import pytest
 
+from jaxgpt.prepare.pii import words
 from tests.support import hostile
 
 CHAIN = "Ã\x83"  # is Ã in the wrong encoding, which may be the beginning of the next one
@@ -35,6 +37,13 @@ def find_slow(folder, number, characters, known):
 
 def test_time_grows_with_the_length_of_a_text(tmp_path):
     assert find_slow(tmp_path, 8, 16_000, KNOWN) == []
+
+
+def test_the_texts_reach_a_new_rule_that_backtracks(monkeypatch):
+    monkeypatch.setattr(words, "NEW", pattern := re.compile("(?:k=)+!"), raising=False)
+    new = [rule for rule in hostile.find_rules() if "k=" in hostile.literals(rule)]
+    texts = list(hostile.hostile_texts(new * 4, random.Random(0)))
+    assert texts and any(hostile.growth(pattern.search, text, 10_000) for text in texts)
 
 
 @pytest.mark.slow

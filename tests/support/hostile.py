@@ -25,7 +25,8 @@ import tyro
 from datatrove.data import Document
 
 from jaxgpt.data import tokenizer
-from jaxgpt.prepare import decontaminate, dedup, documents, filters, html, pages
+from jaxgpt.prepare import decontaminate, dedup, documents, filters, html, pages, pii
+from jaxgpt.prepare.pii import secrets
 
 RULES = ("jaxgpt.prepare", "datatrove.pipeline.filters", "datatrove.utils.text", "ftfy")  # modules that have some
 GROWTH = 6  # the most that 4 times the length may take
@@ -48,8 +49,9 @@ Rule = Any  # a parsed regex, or a string
 
 
 def find_rules() -> list[Rule]:
-    """Every alternative of every regex, and every string of every list and table, in the modules of the rules."""
-    names = [name for name in sorted(sys.modules) if name.startswith(RULES) and ".pii" not in name]
+    """Every alternative of every regex, and every string of every list and table, in the modules of the rules; and
+    the words of Kingfisher's rules, whose syntax is Rust's."""
+    names = [name for name in sorted(sys.modules) if name.startswith(RULES)]
     values = [value for name in names for value in vars(sys.modules[name]).values()]
     found: dict[Any, None] = {}
     for value in values:
@@ -63,6 +65,9 @@ def find_rules() -> list[Rule]:
     for pattern in (each for each in found if isinstance(each, re.Pattern)):
         text = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
         rules += alternatives(parser.parse(text, pattern.flags & re.VERBOSE))
+    keys = secrets._scanner().rules
+    patterns = " ".join(keys.detail(rule["id"])["pattern"] for rule in keys.metadata())
+    rules += sorted(set(re.findall(r"[A-Za-z0-9_.=/-]{3,}", patterns)))
     return [*rules, *MARKS, *TAGS, *("&" + name for name in sorted(html5)[::40])]
 
 
@@ -83,7 +88,7 @@ def literals(rule: Rule) -> Iterator[str]:
         for op, argument in group:
             if op is ops.IN:
                 yield from _members(argument)
-            for each in _subtrees(op, argument):
+            for each in [argument[1]] if op in (ops.ASSERT, ops.ASSERT_NOT) else _subtrees(op, argument):
                 yield from literals(each)
 
 
@@ -98,7 +103,8 @@ def example(rule: Rule, draw: random.Random) -> list[str]:
             continue
         for op, argument in group:
             if op is ops.IN:
-                parts.append(draw.choice(list(_members(argument)) or ["a"]))
+                negated = argument[0][0] is ops.NEGATE
+                parts.append("a" if negated else draw.choice(list(_members(argument))))
             elif op in (ops.ANY, ops.NOT_LITERAL):
                 parts.append("a")
             elif subtrees := _subtrees(op, argument):
@@ -140,7 +146,7 @@ def hostile_texts(rules: list[Rule], draw: random.Random) -> Iterator[Callable[[
             parts = example(rule, draw) or [literal]
             others = [*parts, *few, " ", "\n", "x", "!", "1"]
             head = "".join(parts[: draw.randint(0, len(parts))])
-            unit = draw.choice([literal, literal, parts[-1]])
+            unit = draw.choice([literal, literal, parts[-1], "".join(parts)])
             unit += "".join(draw.choices(others, k=draw.choice([0, 0, 1, 2])))
             yield functools.partial(_repeat, head, unit, draw.choice(["", *others, " x", "\0", "".join(parts)]))
 
@@ -166,6 +172,7 @@ def targets(folder: Path) -> dict[str, Callable[[str], Any]]:
         "pages": lambda text: pages.extract_text(f"<html><body>{text}"),
         "splitting": lambda text: list(documents.split_long_text(text, 1000)),
         "tokens": tokenizer.encode,
+        "pii": pii.detect,
         "report": lambda text: html.render_report(text, [], [(text, True)], {}, {"steps": [], "pii": {}}),
     }
 

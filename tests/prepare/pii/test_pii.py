@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jaxgpt.prepare import pii
 from jaxgpt.prepare.pii import addresses
-from tests.support import pii_hostile
+from tests.support.hostile import growth
 from tests.support.pii_blind.__main__ import draw_cases, rates
 
 TEXT = (
@@ -64,22 +64,18 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+def growth_of(unit, characters, search=pii.detect):
+    return growth(search, lambda length: unit * (length // len(unit)), characters)
+
+
 def test_a_hostile_text_is_read_in_linear_time():
-    drawn = pii_hostile.pieces()[:20]  # of the patterns' own; pii_hostile as a program takes all
-    slow = [each for each in HOSTILE + drawn if not pii_hostile.is_linear(pii.detect, each, 30_000)]
-    assert slow == []
+    assert [slow for unit in HOSTILE if (slow := growth_of(unit, 30_000))] == []
     # So long that a copy of the text for each "::" shows, a pass over all numbers for each one that was hidden, or a
     # pattern that remembers each digit.
     ips = lambda text: list(addresses.detect_ips("\U0001f600" + text))  # noqa: E731
-    assert pii_hostile.is_linear(ips, "std::vector x; ", 1_000_000)
-    assert pii_hostile.is_linear(pii.detect, "+14155552671+14155552671 x ", 80_000)
-    assert pii_hostile.is_linear(pii.detect, "147", 1_000_000)
-
-
-def test_the_hostile_texts_reach_a_new_rule_that_backtracks(monkeypatch):
-    rule = re.compile("(?:k=)+!")
-    monkeypatch.setitem(pii_hostile.PATTERNS, "new", rule)
-    assert "k=" in pii_hostile.pieces() and not pii_hostile.is_linear(rule.search, "k=", 20_000)
+    assert not growth_of("std::vector x; ", 1_000_000, ips)
+    assert not growth_of("+14155552671+14155552671 x ", 80_000)
+    assert not growth_of("147", 1_000_000)
 
 
 def test_prose_is_read_fast():
