@@ -199,7 +199,8 @@ def growth(target: Callable[[str], Any], text: Callable[[int], str], characters:
                 break
             seconds = max(seconds, _seconds(target, text(length // 4)))
         else:
-            return f"{length:,} characters take {took:.3f} s, a quarter {seconds:.3f} s: {text(80)!r}"
+            if _seconds(target, text(2 * length)) > 3 * took:  # or it was a step, where a rule begins to match
+                return f"{length:,} characters take {took:.3f} s, a quarter {seconds:.3f} s: {text(80)!r}"
         seconds = took
     return None
 
