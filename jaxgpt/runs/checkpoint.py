@@ -9,7 +9,7 @@ import jax
 from jaxgpt.console import note, say
 from jaxgpt.errors import CheckpointError
 from jaxgpt.runs import storage
-from jaxgpt.runs.progress import Progress, Run, require_fingerprint, require_own, to_json
+from jaxgpt.runs.progress import Progress, Run, require_fingerprint, require_same_run, to_json
 from jaxgpt.runs.restore import candidates, read_first_valid
 
 
@@ -76,7 +76,7 @@ class Checkpoints(storage.Storage):
             try:
                 check_compatible(progress, where)
             except CheckpointError:
-                require_own(progress, where)  # else it is the flags that have changed
+                require_same_run(progress, where)  # else it is the flags that have changed
                 raise
             return progress, self._restore(step, like)
 
@@ -108,7 +108,7 @@ class Checkpoints(storage.Storage):
         Raises:
           CorruptError: it can't be read, is another run's, or its bits differ from what was saved.
         """
-        require_own(self.progress(step), self.folder / str(step))
+        require_same_run(self.progress(step), self.folder / str(step))
         return self._restore(step, like)
 
     def _restore(self, step: int, like: Any) -> Any:

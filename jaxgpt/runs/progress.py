@@ -104,7 +104,7 @@ def from_json(content: Any, where: Path) -> tuple[Progress, dict[str, str]]:
     return progress, fingerprint
 
 
-def require_own(progress: Progress, where: Path) -> None:
+def require_same_run(progress: Progress, where: Path) -> None:
     """Refuse a checkpoint of another run than the one whose config.json is there; without that, nothing is known.
 
     Raises:

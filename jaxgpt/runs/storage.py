@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from jaxgpt.errors import CheckpointError, JaxgptError
 from jaxgpt.files import sync
 from jaxgpt.runs.folder import TMP, is_checkpoint
-from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint, require_own
+from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint, require_same_run
 from jaxgpt.runs.restore import list_steps, read_on_all_processes, require_shapes
 from jaxgpt.runtime.device import free_memory
 from jaxgpt.runtime.distributed import all_processes
@@ -297,7 +297,7 @@ def restore_model(checkpoints: Path, step: int, like: Any) -> tuple[Any, Progres
     where = checkpoints / str(step)
     restored = _read(manager, where, {"model": like}, {"state": state, "progress": ocp.args.JsonRestore()})
     progress, fingerprint = from_json(restored["progress"], where)
-    require_own(progress, where)
+    require_same_run(progress, where)
     arrays = [
         functools.reduce(lambda node, key: node[key.name], path, restored["state"]["model"]) for path, _ in leaves
     ]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxgpt.errors import CorruptError
-from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint, require_own, to_json
+from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint, require_same_run, to_json
 
 PROGRESS = Progress(7, 448, 448, 2, 32, 9, 2, {"seed": 0, "lr": 3e-4, "corpus": "ab", "dtype": "float32"})
 STATE = {"a": jnp.arange(5.0), "b": jnp.ones((2, 3))}
@@ -75,13 +75,13 @@ def test_a_checkpoint_is_its_runs(tmp_path, config, identity, differing):
     where = tmp_path / "run" / "checkpoints" / "7"
     where.mkdir(parents=True)
     progress = dataclasses.replace(PROGRESS, identity=PROGRESS.identity | identity)
-    require_own(progress, where)  # nothing says whose it is
+    require_same_run(progress, where)  # nothing says whose it is
     (tmp_path / "run" / "config.json").write_text(json.dumps(CONFIG | config))
     if differing:
         with pytest.raises(CorruptError, match=f"^{where} is another run's and can't be used: {differing} this run's"):
-            require_own(progress, where)
+            require_same_run(progress, where)
     else:
-        require_own(progress, where)
+        require_same_run(progress, where)
 
 
 @pytest.mark.parametrize("foreign", [None, 3, [], {}, {"epoch": 3}, {"step": 1}], ids=str)
