@@ -5,7 +5,7 @@ import zlib
 import pytest
 
 from jaxgpt.prepare import warc
-from tests.support.bombs import GOOD_PAGE, answer, chunked, record
+from tests.support.bombs import GOOD_PAGE, answer, chunk, record
 
 
 def contents(content):
@@ -19,9 +19,9 @@ def test_payloads_are_unpacked(monkeypatch):
     records = [
         answer(body),
         answer(gzip.compress(body), gzipped),
-        answer(chunked(body), in_chunks),
-        answer(chunked(gzip.compress(body)), gzipped + in_chunks),
-        answer(chunked(zlib.compress(body)), in_chunks + "Content-Encoding: deflate\r\n"),
+        answer(chunk(body), in_chunks),
+        answer(chunk(gzip.compress(body)), gzipped + in_chunks),
+        answer(chunk(zlib.compress(body)), in_chunks + "Content-Encoding: deflate\r\n"),
     ]
     assert contents(b"".join(records)) == contents(gzip.compress(b"".join(records))) == [body] * 5
     monkeypatch.setattr(warc, "RECORD_BYTES", 1000)

@@ -34,7 +34,7 @@ LIMIT_MB = 512  # of a worker
 MB = 1_000_000
 
 
-def packed(parts: Iterable[bytes], suffix: str) -> bytes:
+def compress(parts: Iterable[bytes], suffix: str) -> bytes:
     """Parts, joined and compressed, which are never all in memory."""
     file = io.BytesIO()
     with (
@@ -47,14 +47,14 @@ def packed(parts: Iterable[bytes], suffix: str) -> bytes:
     return file.getvalue()
 
 
-def repeated(unit: bytes, size: int) -> Iterator[bytes]:
+def repeat(unit: bytes, size: int) -> Iterator[bytes]:
     block = unit * (MB // len(unit))
     return (block for _ in range(max(size // MB, 1)))
 
 
 def line(unit: bytes, size: int, start: bytes = b"", end: bytes = b"\n") -> Iterator[bytes]:
     yield start
-    yield from repeated(unit, size)
+    yield from repeat(unit, size)
     yield end
 
 
@@ -82,25 +82,25 @@ def lines(size: int) -> dict[str, Callable[[], bytes]]:
         yield GOOD_ROW
 
     return {
-        "line.txt.gz": lambda: packed(line(b"\0", size), ".gz"),
-        "line.txt.zst": lambda: packed(line(b"\0", size), ".zst"),
-        "lines.txt.gz": lambda: packed(repeated(b"a\n", size // 20), ".gz"),
-        "line.jsonl.gz": lambda: packed([*line(b" ", size), GOOD_JSON], ".gz"),
-        "line.jsonl.zst": lambda: packed([*line(b" ", size), GOOD_JSON], ".zst"),
-        "lists.jsonl.zst": lambda: packed([in_json(b"[[]],", 8.3), in_json(b"[[]],", 2.6), GOOD_JSON], ".zst"),
-        "objects.jsonl.gz": lambda: packed([in_json(b'{"":{}},', 8.3), in_json(b'{"":{}},', 4), GOOD_JSON], ".gz"),
-        "strings.jsonl.gz": lambda: packed([in_json(b'"ab",', 8.3), GOOD_JSON], ".gz"),
-        "keys.jsonl.gz": lambda: packed([keys(700_000), GOOD_JSON], ".gz"),
-        "escapes.jsonl.gz": lambda: packed([in_json(rb'{"":"\u1234"},', 14.5), GOOD_JSON], ".gz"),
-        "escaped-text.jsonl.gz": lambda: packed([ESCAPED_TEXT, GOOD_JSON], ".gz"),
-        "line.csv.gz": lambda: packed(table(line(b"a", size)), ".gz"),
-        "line.tsv.zst": lambda: packed([b"text\n", *line(b"a", size), GOOD.encode()], ".zst"),
-        "cell.csv.gz": lambda: packed(table(line(b"a\n", size // 40, b'1,"', b'"\n')), ".gz"),
-        "empty-lines.csv.gz": lambda: packed(table(line(b"\n", size // 40, b'1,"', b'"\n')), ".gz"),
-        "fields.csv.gz": lambda: packed(table(line("€,".encode(), 8 * MB)), ".gz"),
-        "fields.tsv.gz": lambda: packed([b"text\n", *line("€\t".encode(), 8 * MB), GOOD.encode()], ".gz"),
-        "names.csv.gz": lambda: packed([*line(b"a,", 2 * MB), *repeated(b"1\n", size // 50)], ".gz"),
-        "quotes.csv": lambda: b"".join(table(repeated(b'a","b\n', size // 50))),
+        "line.txt.gz": lambda: compress(line(b"\0", size), ".gz"),
+        "line.txt.zst": lambda: compress(line(b"\0", size), ".zst"),
+        "lines.txt.gz": lambda: compress(repeat(b"a\n", size // 20), ".gz"),
+        "line.jsonl.gz": lambda: compress([*line(b" ", size), GOOD_JSON], ".gz"),
+        "line.jsonl.zst": lambda: compress([*line(b" ", size), GOOD_JSON], ".zst"),
+        "lists.jsonl.zst": lambda: compress([in_json(b"[[]],", 8.3), in_json(b"[[]],", 2.6), GOOD_JSON], ".zst"),
+        "objects.jsonl.gz": lambda: compress([in_json(b'{"":{}},', 8.3), in_json(b'{"":{}},', 4), GOOD_JSON], ".gz"),
+        "strings.jsonl.gz": lambda: compress([in_json(b'"ab",', 8.3), GOOD_JSON], ".gz"),
+        "keys.jsonl.gz": lambda: compress([keys(700_000), GOOD_JSON], ".gz"),
+        "escapes.jsonl.gz": lambda: compress([in_json(rb'{"":"\u1234"},', 14.5), GOOD_JSON], ".gz"),
+        "escaped-text.jsonl.gz": lambda: compress([ESCAPED_TEXT, GOOD_JSON], ".gz"),
+        "line.csv.gz": lambda: compress(table(line(b"a", size)), ".gz"),
+        "line.tsv.zst": lambda: compress([b"text\n", *line(b"a", size), GOOD.encode()], ".zst"),
+        "cell.csv.gz": lambda: compress(table(line(b"a\n", size // 40, b'1,"', b'"\n')), ".gz"),
+        "empty-lines.csv.gz": lambda: compress(table(line(b"\n", size // 40, b'1,"', b'"\n')), ".gz"),
+        "fields.csv.gz": lambda: compress(table(line("€,".encode(), 8 * MB)), ".gz"),
+        "fields.tsv.gz": lambda: compress([b"text\n", *line("€\t".encode(), 8 * MB), GOOD.encode()], ".gz"),
+        "names.csv.gz": lambda: compress([*line(b"a,", 2 * MB), *repeat(b"1\n", size // 50)], ".gz"),
+        "quotes.csv": lambda: b"".join(table(repeat(b'a","b\n', size // 50))),
         "empty-frames.jsonl.zst": lambda: zstandard.compress(b"") * (size // 1000) + zstandard.compress(GOOD_JSON),
         "window.jsonl.zst": lambda: _window(min(size, 200 * MB), 27) + zstandard.compress(GOOD_JSON),
         "window-31.jsonl.zst": lambda: _window(MB, 31),
@@ -193,30 +193,32 @@ def page(unit: bytes, size: float, start: bytes = b"") -> bytes:
     return answer(b"<html><body>" + start + unit * int(size / len(unit)))
 
 
-def chunked(content: bytes) -> bytes:
+def chunk(content: bytes) -> bytes:
     return b"%x\r\n" % len(content) + content + b"\r\n0\r\n\r\n"
 
 
 def crawls(size: int) -> dict[str, Callable[[], bytes]]:
     def crawl(*records: bytes) -> bytes:
-        return packed([*records, GOOD_PAGE], ".gz")
+        return compress([*records, GOOD_PAGE], ".gz")
 
-    zeros = b"".join(repeated(b"\0", size))
+    zeros = b"".join(repeat(b"\0", size))
     return {
         "page.warc.gz": lambda: crawl(record("conversion", zeros, "text/plain")),
-        "page.warc.zst": lambda: packed([record("response", zeros, "text/html"), GOOD_PAGE], ".zst"),
+        "page.warc.zst": lambda: compress([record("response", zeros, "text/html"), GOOD_PAGE], ".zst"),
         "header.warc.gz": lambda: crawl(record("conversion", b"a", "text/plain", extra=b"A: " + zeros + b"\r\n")),
         "headers.warc.gz": lambda: crawl(
             record("conversion", b"a", "text/plain", extra=b"a:\n" * (8 * MB // 3 - 1000))
         ),
         "http-header.warc.gz": lambda: crawl(answer(b"a", "A: " + "a" * size + "\r\n")),
         "gzip.warc.gz": lambda: crawl(answer(gzip.compress(zeros), "Content-Encoding: gzip\r\n")),
-        "chunk.warc.gz": lambda: crawl(answer(chunked(zeros), "Transfer-Encoding: chunked\r\n")),
+        "chunk.warc.gz": lambda: crawl(answer(chunk(zeros), "Transfer-Encoding: chunked\r\n")),
         "gzip-chunk.warc.gz": lambda: crawl(
-            answer(chunked(zlib.compress(zeros)), "Transfer-Encoding: chunked\r\nContent-Encoding: deflate\r\n")
+            answer(chunk(zlib.compress(zeros)), "Transfer-Encoding: chunked\r\nContent-Encoding: deflate\r\n")
         ),
-        "twice.warc.gz": lambda: packed([gzip.compress(record("conversion", zeros, "text/plain") + GOOD_PAGE)], ".gz"),
-        "length.warc.gz": lambda: packed([record("conversion", zeros, "text/plain", 2**62)], ".gz"),
+        "twice.warc.gz": lambda: compress(
+            [gzip.compress(record("conversion", zeros, "text/plain") + GOOD_PAGE)], ".gz"
+        ),
+        "length.warc.gz": lambda: compress([record("conversion", zeros, "text/plain", 2**62)], ".gz"),
         "tags.warc.gz": lambda: crawl(page(b"<p>a", 8 * MB)),
         "some-tags.warc.gz": lambda: crawl(page(b"<p>a", 3 * MB / 10)),
         "attributes.warc.gz": lambda: crawl(
@@ -242,23 +244,23 @@ def make(size: int) -> dict[str, Callable[[], bytes]]:
 
 def read(path: Path) -> dict[str, int]:
     """How many records were broken, by their reasons; the number of texts, and of good ones among them."""
-    said = collections.Counter()
+    counts = collections.Counter()
     for unit in [unit for piece in sources.plan_pieces([str(path)]) for unit in piece]:
         for _, text in readers.READERS[unit.kind](unit, "text", readers.LineCounter()):
             is_text = isinstance(text, str)
-            said["text" if is_text else text.reason] += 1
-            said["good"] += is_text and text.strip() == GOOD
-    return said
+            counts["text" if is_text else text.reason] += 1
+            counts["good"] += is_text and text.strip() == GOOD
+    return counts
 
 
 def measure(path: Path) -> tuple[dict[str, int], int, float]:
-    """What was said of a file; the most memory of this process meanwhile, with all that it had, in MB; seconds."""
+    """The counts of a file's records; the peak memory of this process meanwhile, with all it had, in MB; seconds."""
     Path("/proc/self/clear_refs").write_text("5")
     start = time.perf_counter()
-    said = read(path)
-    took = time.perf_counter() - start
-    most = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-    return said, int(most[1]) * 1024 // MB, took
+    counts = read(path)
+    seconds = time.perf_counter() - start
+    peak_kb = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return counts, int(peak_kb[1]) * 1024 // MB, seconds
 
 
 def load() -> None:
@@ -294,7 +296,7 @@ def main() -> None:
         for path in options.files:
             print(json.dumps([path.name, *measure(path)]), flush=True)
         return
-    print(f"{'file':24} {'bytes':>10} {'peak MB':>8} {'s':>6}  said")
+    print(f"{'file':24} {'bytes':>10} {'peak MB':>8} {'s':>6}  records")
     with tempfile.TemporaryDirectory() as folder:
         for name, content in make(options.megabytes * MB).items():
             if options.only and name not in options.only:
@@ -302,9 +304,9 @@ def main() -> None:
             path = Path(folder) / name
             path.write_bytes(content())
             try:
-                said, most, took = run(path)[name]
-                counts = ", ".join(f"{count:,} {reason}" for reason, count in said.items())
-                print(f"{name:24} {path.stat().st_size:10,} {most:8} {took:6.1f}  {counts}", flush=True)
+                counts, peak_mb, seconds = run(path)[name]
+                listed = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+                print(f"{name:24} {path.stat().st_size:10,} {peak_mb:8} {seconds:6.1f}  {listed}", flush=True)
             except (AssertionError, subprocess.TimeoutExpired) as error:
                 print(f"{name:24} {path.stat().st_size:10,} {str(error)[-300:]}", flush=True)
             path.unlink()

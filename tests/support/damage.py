@@ -68,7 +68,7 @@ VALUES = [ABSENT, None, True, "", "text", "\ud800", "\0", "$x^{$", "../x", [], [
 VALUES += [0, -1, 1.5, 10**6, 10**9, 10**12, 10**17, 10**400, 1e308, float("nan"), float("-inf"), "9" * 400]
 
 
-def places(content: Any, path: tuple = ()) -> Iterator[tuple]:
+def json_paths(content: Any, path: tuple = ()) -> Iterator[tuple]:
     """The paths of all values in a JSON document, of which only the first and the last of a long list."""
     if isinstance(content, dict):
         children = list(content.items())
@@ -76,11 +76,11 @@ def places(content: Any, path: tuple = ()) -> Iterator[tuple]:
         children = list(enumerate(content)) if isinstance(content, list) else []
     for key, child in children if len(children) <= 60 else children[:2] + children[-1:]:
         yield (*path, key)
-        yield from places(child, (*path, key))
+        yield from json_paths(child, (*path, key))
 
 
-def replaced(content: Any, path: tuple, value: Any) -> Any:
-    """The document with another value at a path."""
+def replace_at(content: Any, path: tuple, value: Any) -> Any:
+    """A copy of the document with another value at a path."""
     content = copy.deepcopy(content)
     *parents, last = path
     parent = content
@@ -105,10 +105,10 @@ def damages(content: bytes) -> Iterator[tuple[str, bytes | None]]:
             return
         middle = len(lines) // 2
         document, before, after = json.loads(lines[middle]), b"".join(lines[:middle]), b"".join(lines[middle + 1 :])
-    for path in places(document):
+    for path in json_paths(document):
         for value in VALUES:
             name = f"{'/'.join(map(str, path))} = {'absent' if value is ABSENT else repr(value)[:20]}"
-            yield name, before + json.dumps(replaced(document, path, value)).encode() + b"\n" + after
+            yield name, before + json.dumps(replace_at(document, path, value)).encode() + b"\n" + after
 
 
 def put(file: Path, name: str, content: bytes | None) -> None:
@@ -234,7 +234,7 @@ def call(words: str) -> tuple[int, str, str]:
 
 
 def sweep_commands(folder: Path, target: str, words: str, every: int = 1) -> dict[str, int]:
-    """Try each `every`-th damage of a file on a command, {} in its words: how many were refused, and taken."""
+    """Try every Nth damage of a file on a command, {} in its words: how many were refused, and taken."""
 
     def is_taken(damaged: Path) -> bool:
         for made in folder.glob("new*"):
@@ -244,11 +244,11 @@ def sweep_commands(folder: Path, target: str, words: str, every: int = 1) -> dic
         assert not code or len(lines) == 1, f"{len(lines)} lines: {error[-300:]}"
         return not code
 
-    return _sweep(folder, target, is_taken, every, anew=True)
+    return _sweep(folder, target, is_taken, every, fresh_copy=True)
 
 
 def sweep_reader(folder: Path, target: str, every: int = 1) -> dict[str, int]:
-    """Try each `every`-th damage of a file on the function that reads it: how many were refused, and taken."""
+    """Try every Nth damage of a file on the function that reads it: how many were refused, and taken."""
 
     def is_taken(damaged: Path) -> bool:
         try:
@@ -258,11 +258,11 @@ def sweep_reader(folder: Path, target: str, every: int = 1) -> dict[str, int]:
             return False
         return True
 
-    return _sweep(folder, target, is_taken, every, anew=False)
+    return _sweep(folder, target, is_taken, every, fresh_copy=False)
 
 
-def _sweep(folder: Path, target: str, is_taken: Callable[[Path], bool], every: int, anew: bool) -> dict[str, int]:
-    """Damage a file of a copy of a folder, which is made `anew` each time or once.
+def _sweep(folder: Path, target: str, is_taken: Callable[[Path], bool], every: int, fresh_copy: bool) -> dict[str, int]:
+    """Damage a file of a copy of a folder: a fresh copy each time, or one for all.
 
     Raises:
       AssertionError: what went wrong, and with which damage.
@@ -272,7 +272,7 @@ def _sweep(folder: Path, target: str, is_taken: Callable[[Path], bool], every: i
     content = (folder / name / file).read_bytes()
     with contextlib.chdir(folder):
         for how, new in itertools.islice(damages(content), 0, None, every):
-            if anew or not damaged.exists():
+            if fresh_copy or not damaged.exists():
                 shutil.rmtree(damaged, ignore_errors=True)
                 shutil.copytree(folder / name, damaged)
             put(damaged / file, how, new)
@@ -296,7 +296,7 @@ class Flags:
     only: str = ""
     """A part of the names of the files and commands."""
     every: int = 1
-    """Only each so-manieth damage."""
+    """Try only every Nth damage."""
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ LAST = ("txt", "names", "lying", "metadata", "header")  # of names of those that
 @pytest.mark.parametrize("names", [FAST, pytest.param(SLOW, marks=pytest.mark.slow)], ids=["fast", "slow"])
 def test_no_small_file_takes_more_memory_than_a_worker_may(tmp_path, names):
     """One process reads them all; after each broken record it finds the good one."""
-    made = bombs.make(20 * bombs.MB)
+    contents = bombs.make(20 * bombs.MB)
     for name in names:
-        (tmp_path / name).write_bytes(made[name]())
-    for name, (said, peak_mb, _) in bombs.run(*(tmp_path / name for name in names)).items():
+        (tmp_path / name).write_bytes(contents[name]())
+    for name, (counts, peak_mb, _) in bombs.run(*(tmp_path / name for name in names)).items():
         assert peak_mb < bombs.LIMIT_MB, (name, peak_mb)
-        assert said["good"] == (not any(part in name for part in LAST)), (name, said)
-        assert set(said) > {"good"}
+        assert counts["good"] == (not any(part in name for part in LAST)), (name, counts)
+        assert set(counts) > {"good"}
