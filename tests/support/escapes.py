@@ -12,6 +12,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import struct
 import sys
 import tempfile
@@ -20,11 +21,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jaxgpt import commands, console
+from jaxgpt.runs import progress
 from tests.support import refusals
 
 HOSTILE = "\x1b]0;\x07\x1b[31m\x9b2J\u202e\n"
 ACTED_ON = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 RUN = refusals.RUN.replace("base", "base{e}")
+NAMES = ["a", f"b{HOSTILE}c"]  # of labels
 NEW = ("new", "nowhere", "missing", "missing.txt", "missing.csv", "missing.jsonl")
 
 
@@ -67,7 +70,7 @@ def fill(folder: Path) -> list[str]:
         ("kind", text, "config.json", {"data_kind": HOSTILE}),
         ("dtype", text, "config.json", {"dtype": HOSTILE, "mesh": HOSTILE}),
         ("start", text, "config.json", {"init_from": HOSTILE, "data": HOSTILE, "size": HOSTILE}),
-        ("named", labels, "config.json", {"labels": ["a", f"b{HOSTILE}c"]}),
+        ("named", labels, "config.json", {"labels": NAMES}),
         ("type", base, "config.json", {"model_type": HOSTILE}),
         ("gelu", base, "config.json", {"activation_function": HOSTILE}),
         ("width", base, "config.json", {"n_embd": HOSTILE, "n_head": HOSTILE}),
@@ -82,6 +85,14 @@ def fill(folder: Path) -> list[str]:
             (copy / child.name).symlink_to(child)
         (copy / file).unlink()
         (copy / file).write_text(json.dumps(json.loads((source / file).read_text()) | changes))
+    named = folder / f"named{HOSTILE}" / "checkpoints"  # a run's checkpoints have its labels, too
+    named.unlink()
+    shutil.copytree(labels / "checkpoints", named)
+    for path in named.glob("*/progress/metadata"):
+        content = json.loads(path.read_text())
+        del content["sha256"]
+        content["identity"]["labels"] = NAMES
+        path.write_text(json.dumps(content | {"sha256": progress._sha256(content)}))
     dropped = json.dumps({"file": HOSTILE, "line": 1, "step": HOSTILE, "reason": HOSTILE})
     (folder / f"steps{HOSTILE}" / "dropped.jsonl").unlink()
     (folder / f"steps{HOSTILE}" / "dropped.jsonl").write_text(dropped + "\n")
