@@ -25,6 +25,7 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
     "verify": ("jaxgpt.commands.verify", "check a run's checkpoints, and prove that it resumes bit for bit"),
     "replay": ("jaxgpt.commands.replay", "show the batch of a step, with the loss of each token"),
     "fit": ("jaxgpt.commands.fit", "show a training step's GPU memory, and the largest batch"),
+    "doctor": ("jaxgpt.commands.doctor", "look at this machine: versions, driver, memory, disk, network"),
 }
 
 # Bytes of addresses that a command's libraries take, JAX's unless it is named here, and those of a core's threads.

@@ -236,12 +236,23 @@ def _data_kind(content: dict[str, Any]) -> Any:
     return content.get("data_kind", content.get("objective", "text"))  # the older name
 
 
+def cached_models() -> list[str]:
+    """Which of OpenAI's models are in Hugging Face's cache."""
+    import huggingface_hub
+
+    return [name for name in HUB if isinstance(huggingface_hub.try_to_load_from_cache(**_hub_file(name)), str)]
+
+
+def _hub_file(name: str) -> dict[str, str]:
+    return {"repo_id": f"{OWNER}/{name}", "filename": "model.safetensors", "revision": HUB[name]}
+
+
 def _download(name: str) -> Path:
     """The folder of one of OpenAI's models in Hugging Face's cache; an interrupted download resumes."""
     import huggingface_hub
     import huggingface_hub.errors
 
-    where = {"repo_id": f"{OWNER}/{name}", "filename": "model.safetensors", "revision": HUB[name]}
+    where = _hub_file(name)
     try:
         return Path(huggingface_hub.hf_hub_download(**where, local_files_only=True)).parent
     except huggingface_hub.errors.LocalEntryNotFoundError:
