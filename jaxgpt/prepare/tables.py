@@ -2,12 +2,14 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 from jaxgpt.data.records import RECORD_BYTES, RECORD_PARTS
 
 LINE_BYTES = 8  # which an empty line counts for: it takes memory too
+QUOTE_BYTES = 8 * RECORD_BYTES
 TOO_LONG = csv.Error(f"a row of more than {RECORD_BYTES:,} characters or {RECORD_PARTS:,} delimiters")
 
 
@@ -16,21 +18,23 @@ def read_rows(file: io.TextIOBase, counter: Any, **dialect: Any) -> Iterator[tup
 
     A row that can't be parsed costs its first line only, and the next row begins on the line after it: a quote that is
     never closed would take all that follows into its cell. The lines between its first and its last are parsed alone:
-    a quote that one of them leaves open would be closed where the row's was not.
+    a quote that one of them leaves open would be closed where the row's was not. A row of lines that is too long costs
+    all of them, up to the end of its quote: else each line of a long text would be a row. A quote that goes on for
+    another QUOTE_BYTES is one that nobody meant.
 
     Args:
       counter: a readers.LineCounter.
       dialect: of csv.reader.
     """
-    first, taken, to_reread = 1, [], ""  # the lines of a row; a broken one's last, which the next begins with
+    first, taken, pushed_back = 1, [], ""  # the lines of a row; a broken one's last, which the next begins with
 
-    def take() -> Iterator[str]:
-        nonlocal to_reread
+    def next_lines() -> Iterator[str]:
+        nonlocal pushed_back
         size = delimiters = 0
-        while line := to_reread or file.readline(RECORD_BYTES):
+        while line := pushed_back or file.readline(RECORD_BYTES):
             if not taken:
                 size = delimiters = 0
-            to_reread = ""
+            pushed_back = ""
             taken.append(line)
             counter.count = max(counter.count, first + len(taken) - 1)
             size += len(line) + LINE_BYTES
@@ -42,7 +46,7 @@ def read_rows(file: io.TextIOBase, counter: Any, **dialect: Any) -> Iterator[tup
 
     while True:
         try:
-            for row in csv.reader(take(), strict=True, **dialect):
+            for row in csv.reader(next_lines(), strict=True, **dialect):
                 yield first, row
                 first += len(taken)
                 taken.clear()
@@ -50,16 +54,36 @@ def read_rows(file: io.TextIOBase, counter: Any, **dialect: Any) -> Iterator[tup
         except csv.Error as error:
             yield first, error
             lines = taken[1:]
-            if len(taken[-1]) == RECORD_BYTES and not _ends(taken[-1]):
+            if error is TOO_LONG and lines:
+                for _ in itertools.chain(lines, _lines_in_quote(file, lines[-1])):
+                    first += 1
+                    counter.count = max(counter.count, first)
+                    yield first, TOO_LONG
+                lines = []
+            elif len(taken[-1]) == RECORD_BYTES and not _ends(taken[-1]):
                 while (part := file.readline(1 << 20)) and not _ends(part):
                     pass
             elif lines:
-                to_reread = lines.pop()
+                pushed_back = lines.pop()
             taken.clear()
             for line in lines:
                 first += 1
                 yield first, _parse_line(line, dialect)
             first += 1
+
+
+def _lines_in_quote(file: io.TextIOBase, line: str) -> Iterator[None]:
+    """Read on from a line that begins within a quote to the line that ends the quote; yields for each further line."""
+    is_open, left = True, QUOTE_BYTES
+    while line:
+        left -= len(line) + LINE_BYTES
+        is_open ^= bool(line.count('"') % 2)
+        is_whole = _ends(line)
+        if is_whole and (not is_open or left < 0):
+            return
+        line = file.readline(RECORD_BYTES)
+        if line and is_whole:
+            yield
 
 
 def _ends(line: str) -> bool:
