@@ -24,10 +24,10 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from jaxgpt.commands.flags import parse
-from jaxgpt.console import plural
+from jaxgpt.console import plural, say
 from jaxgpt.data.cache import cache_folder
 from jaxgpt.errors import JaxgptError
-from jaxgpt.files import report_write_errors, write_whole
+from jaxgpt.files import report_write_errors, require_new, require_writable, write_whole
 
 ROOT = Path("/")  # of the file in which the driver says its version
 REQUIREMENTS = Path(__file__).parents[2] / "requirements.txt"  # of a checkout; a package has them in its metadata
@@ -72,16 +72,19 @@ class DoctorConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = parse(DoctorConfig, argv, command="doctor")
+    if config.json:
+        require_writable("--json", config.json)
+        require_new("--json", config.json)
     findings = []
     errors = rich.console.Console(stderr=True)
     for part, check in CHECKS.items():
         with errors.status(f"looking at {part}"):
             found = list(examine(check, config))
         for verdict, text in found:
-            print(f"{part:<9} {verdict:<5} {text}", flush=True)
+            say(part, f"{verdict:<5} {text}")
             findings.append({"part": part, "verdict": verdict, "text": text})
     if config.json:
-        write_whole(config.json, json.dumps(findings, indent=1, ensure_ascii=False) + "\n")
+        write_whole(config.json, json.dumps(findings, indent=1, ensure_ascii=False) + "\n", new=True)
     wrong = sum(finding["verdict"] == "wrong" for finding in findings)
     print(f"{plural(wrong, 'thing')} to mend" if wrong else "runs can work here")
     return int(wrong > 0)
