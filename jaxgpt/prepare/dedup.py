@@ -150,9 +150,17 @@ def write_index(work: Path, index: Path) -> dict[str, list[int | str]]:
     """Copy the new index, and that of an earlier folder, to where they stay; returns meta.json's entry of each file."""
     for made in ("earlier", "index"):
         if (work / made).exists():
-            shutil.copytree(work / made, index, dirs_exist_ok=True)
+            _copy_tree(work / made, index)
     files = sorted(path for path in index.glob("*/**/*") if path.is_file())
     return {str(path.relative_to(index)): describe(path) for path in files}
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """As shutil.copytree, without the modes: what is copied of a read-only folder is written to later."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.rglob("*")):  # a folder comes before what is in it
+        copy = target / path.relative_to(source)
+        copy.mkdir(exist_ok=True) if path.is_dir() else shutil.copyfile(path, copy)
 
 
 def require_index(folder: Path, near: bool) -> None:
@@ -178,4 +186,4 @@ def copy_index(folder: Path, near: bool, index: Path) -> None:
     """Copy an earlier folder's index, so that the new folder's index includes it and those before it."""
     shutil.rmtree(index, ignore_errors=True)
     for kind in ("exact", "near")[: 1 + near]:
-        shutil.copytree(folder / "index" / kind, index / kind, dirs_exist_ok=True)
+        _copy_tree(folder / "index" / kind, index / kind)

@@ -144,6 +144,19 @@ def test_a_damaged_index_is_refused(tmp_path):
     dedup.require_index(tmp_path, False)  # which does not read it
 
 
+def test_the_copy_of_a_read_only_index_can_be_written_to(tmp_path):
+    path = tmp_path / "old" / "index" / "exact" / "a.index"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"12345678")
+    path.chmod(0o444)
+    path.parent.chmod(0o555)
+    dedup.copy_index(tmp_path / "old", False, tmp_path / "work" / "earlier")
+    assert dedup.write_index(tmp_path / "work", tmp_path / "index").keys() == {"exact/a.index"}
+    copies = [copy for name in ("work", "index") for copy in (tmp_path / name).rglob("*")]
+    assert len(copies) == 5 and all(copy.stat().st_mode & 0o200 for copy in copies)
+    path.parent.chmod(0o755)
+
+
 def test_signatures_in_parts_are_those_of_the_whole(tmp_path, monkeypatch):
     """Against datatrove's own steps, which take all of a document, and all of a task's signatures, at once."""
     texts = [" ".join(str(hash((n, word)) % 999) for word in range(5 + 40 * n)) for n in range(9)] * 3
