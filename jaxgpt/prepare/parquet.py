@@ -39,7 +39,7 @@ def batch_rows(path: str | Path, chunk: Any) -> int:
       ValueError: there is no page where one should be.
     """
     at, seen, largest = chunk.data_page_offset, 0, 1
-    if chunk.has_dictionary_page:
+    if chunk.has_dictionary_page and chunk.dictionary_page_offset > 0:  # some writers leave it at 0
         at = min(at, chunk.dictionary_page_offset)
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:

@@ -1,3 +1,5 @@
+import types
+
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -53,6 +55,19 @@ def test_after_a_row_group_too_large_the_next_is_read(tmp_path, monkeypatch):
     unit = sources.Unit(str(tmp_path / "a.parquet"), "parquet", 0, 2, 0)
     first, second, *rest = (each for _, each in readers.READERS["parquet"](unit, "text", readers.LineCounter()))
     assert first.reason == second.reason == "row group too large" and rest == ["b", "b"]
+
+
+def test_a_dictionary_page_without_an_offset_is_none(tmp_path):
+    """Some writers say 0, where the file begins and no page is."""
+    pa.parquet.write_table(pa.table({"text": TEXTS}), tmp_path / "a.parquet", use_dictionary=False)
+    chunk = parquet.open_parquet(tmp_path / "a.parquet").metadata.row_group(0).column(0)
+    said = types.SimpleNamespace(
+        num_values=chunk.num_values,
+        data_page_offset=chunk.data_page_offset,
+        has_dictionary_page=True,
+        dictionary_page_offset=0,
+    )
+    assert parquet.batch_rows(tmp_path / "a.parquet", said) == parquet.batch_rows(tmp_path / "a.parquet", chunk)
 
 
 def test_a_dictionary_of_categories_and_other_types(tmp_path):
