@@ -9,11 +9,15 @@ PAGE_NODES, TAG_ATTRIBUTES = 100_000, 1000  # elements and attributes; beyond, t
 BYTES_PER_NODE = 56  # of text, which take as much of its memory as a node
 
 
+class PageTooLarge(ValueError):
+    """A page has more elements, attributes and text than trafilatura can take; the message has the limit."""
+
+
 def extract_text(page: str) -> str | None:
-    """A page's main text in NFC, or None; as of trafilatura.extract, which takes quadratic time to normalize marks.
+    """A page's main text in NFC, or None: the same text as trafilatura.extract, which normalizes in quadratic time.
 
     Raises:
-      ValueError: it has too many elements, attributes and text.
+      PageTooLarge: it has too many elements, attributes and text.
     """
     from trafilatura import bare_extraction
     from trafilatura.settings import Extractor
@@ -45,7 +49,10 @@ class NodeCounter:
     def start(self, tag: str, attributes: Any) -> None:
         self.left -= 1 + len(attributes)
         if self.left < 0 or len(attributes) > TAG_ATTRIBUTES:
-            raise ValueError("too many elements, attributes and text")
+            raise PageTooLarge(
+                f"more than {PAGE_NODES:,} elements and attributes, where {BYTES_PER_NODE} bytes count for one, "
+                f"or more than {TAG_ATTRIBUTES:,} attributes of an element"
+            )
 
     def close(self) -> None:
-        """Which lxml asks for."""
+        """Required by lxml."""

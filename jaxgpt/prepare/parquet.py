@@ -4,8 +4,7 @@ import mmap
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.data.records import RECORD_BYTES
-
+METADATA_BYTES = 8 << 20
 PAGE_BYTES = 64 << 20  # of a page, compressed or not: pyarrow holds a page, a dictionary and a batch at once
 BATCH_BYTES = 32 << 20  # of values, of which one at least is read
 VALUE_BYTES = 24  # which pyarrow needs for a value of no bytes
@@ -14,14 +13,14 @@ VALUES_FIELD = {0: 5, 2: 7, 3: 8}  # in the header of a data page, a dictionary,
 
 
 def open_parquet(path: str | Path) -> Any:
-    """Open a file. ValueError: its metadata is too large; OSError, pyarrow.ArrowException: it is corrupt."""
+    """Open a file. OverflowError: its metadata is too large; OSError, pyarrow.ArrowException: it is corrupt."""
     from pyarrow.parquet import ParquetFile
 
     with open(path, "rb") as file:
         file.seek(max(file.seek(0, 2) - FOOTER_BYTES, 0))
         size, mark = int.from_bytes(file.read(4), "little"), file.read(4)
-    if mark == b"PAR1" and size > RECORD_BYTES:
-        raise ValueError(f"metadata of {size:,} bytes, more than {RECORD_BYTES:,}")
+    if mark == b"PAR1" and size > METADATA_BYTES:
+        raise OverflowError(f"metadata of {size:,} bytes, more than {METADATA_BYTES:,}")
     return ParquetFile(path, buffer_size=1 << 20)  # without it, all of a column's row group is read at once
 
 

@@ -23,7 +23,7 @@ from jaxgpt.data.records import (
 )
 from jaxgpt.prepare import warc
 from jaxgpt.prepare.compression import UNREADABLE, describe, open_file
-from jaxgpt.prepare.pages import extract_text
+from jaxgpt.prepare.pages import PageTooLarge, extract_text
 from jaxgpt.prepare.parquet import batch_rows, open_parquet
 from jaxgpt.prepare.sources import COMPRESSED, CUT_BYTES, TABLES, Unit, open_dataset
 from jaxgpt.prepare.tables import read_rows
@@ -196,6 +196,9 @@ def _read_parquet(unit: Unit, field: str, counter: LineCounter) -> Records:
                     yield counter.count, text
     except MemoryError:  # which one of Arrow's is, too
         raise
+    except OverflowError as error:
+        reason = f"{error}; write it with fewer columns and row groups, or as several files"
+        yield counter.count + 1, Broken("metadata too large", reason)
     except (ArrowException, *UNREADABLE) as error:
         yield counter.count + 1, Broken("corrupt file", describe(error))
 
@@ -266,6 +269,9 @@ def _read_warc(unit: Unit, field: str, counter: LineCounter) -> Records:
                     text = extract_text(page["text"]) if html else None
                 except MemoryError:
                     raise
+                except PageTooLarge as error:
+                    yield counter.count, Broken("page too large", str(error))
+                    continue
                 except Exception as error:  # of a parser, on a page that it was not made for
                     yield counter.count, Broken("unreadable page", type(error).__name__)
                     continue

@@ -164,7 +164,7 @@ def _row_groups(file: Path) -> int:
     try:
         with open_parquet(file) as parquet:
             return parquet.num_row_groups
-    except (ArrowException, OSError, ValueError):
+    except (ArrowException, OSError, OverflowError, ValueError):
         return 1  # the reader reports what is wrong with it
 
 

@@ -30,5 +30,5 @@ def test_pages_of_too_many_nodes_are_refused(monkeypatch):
     sentence = "The sea was calm on that day, and the ship sailed on without any sound. "
     assert sentence.strip() in pages.extract_text(f"<html><body><article><p>{sentence * 9}</article></body></html>")
     for page in ("<p>a" * 101, "<p " + " ".join(f"a{i}" for i in range(11)) + ">", "<p>" + sentence * 100):
-        with pytest.raises(ValueError, match="too many"):
+        with pytest.raises(pages.PageTooLarge, match="more than 100 elements and attributes, where 56 bytes"):
             pages.extract_text(f"<html><body>{page}</body></html>")

@@ -70,6 +70,13 @@ def test_a_dictionary_page_without_an_offset_is_none(tmp_path):
     assert parquet.batch_rows(tmp_path / "a.parquet", said) == parquet.batch_rows(tmp_path / "a.parquet", chunk)
 
 
+def test_metadata_too_large_says_so(tmp_path, monkeypatch):
+    pa.parquet.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    monkeypatch.setattr(parquet, "METADATA_BYTES", 100)
+    (broken,) = read(tmp_path / "a.parquet")
+    assert broken.reason == "metadata too large" and "more than 100; write it with fewer columns" in broken.detail
+
+
 def test_a_dictionary_of_categories_and_other_types(tmp_path):
     pa.parquet.write_table(pa.table({"text": pa.array(["a", "b", "a"]).dictionary_encode()}), tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet") == ["a", "b", "a"]

@@ -257,6 +257,13 @@ def test_pages_of_a_crawl(tmp_path):
     assert read(tmp_path / "a.warc.gz")[-1][1].reason == "corrupt file"
 
 
+def test_a_page_too_large_says_so(tmp_path):
+    answer = f"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n<p {' '.join(f'a{i}' for i in range(1001))}>"
+    (tmp_path / "a.warc").write_bytes(warc("response", answer, "text/html"))
+    ((_, broken),) = read(tmp_path / "a.warc")
+    assert broken.reason == "page too large" and broken.detail.endswith("than 1,000 attributes of an element")
+
+
 def test_want_of_memory_breaks_no_record(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise pa.lib.ArrowMemoryError("malloc of size 64 failed")
