@@ -16,7 +16,7 @@ from jaxgpt.errors import JaxgptError
 from jaxgpt.files import new_file
 
 # What reading other files than ours raises.
-CORRUPTION = (AssertionError, AttributeError, EOFError, LookupError, OverflowError, TypeError, ValueError)
+CORRUPTION = (AttributeError, EOFError, LookupError, OverflowError, TypeError, ValueError)
 LOCATION = ("file", "unit", "line")  # a document's; documents.Read explains them
 
 
