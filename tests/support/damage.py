@@ -10,7 +10,6 @@ import collections
 import contextlib
 import copy
 import dataclasses
-import io
 import itertools
 import json
 import os
@@ -26,7 +25,6 @@ import numpy as np
 import tyro
 from safetensors.numpy import load_file, save_file
 
-from jaxgpt import commands, console
 from jaxgpt.commands.inspect import find_examples, read_meta, read_report
 from jaxgpt.commands.replay import read_rows
 from jaxgpt.data import shards
@@ -37,6 +35,7 @@ from jaxgpt.prepare.folder import is_done
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.resume import load_run_config
 from tests.support import refusals
+from tests.support.commands import run_command
 from tests.support.limits import limit_time
 
 DEEP = 10**5
@@ -225,24 +224,15 @@ def fill(folder: Path) -> None:
     (folder / "dropped" / "dropped.jsonl").write_text(3 * (json.dumps(drop) + "\n"))
 
 
-def call(words: str) -> tuple[int, str, str]:
-    """Call a command in this process: its exit code, and what it printed."""
-    out, error = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-        code = console.run(commands.main, words.split())
-    return code, out.getvalue(), error.getvalue()
-
-
 def sweep_commands(folder: Path, target: str, words: str, every: int = 1) -> dict[str, int]:
     """Try every Nth damage of a file on a command, {} in its words: how many were refused, and taken."""
 
     def is_taken(damaged: Path) -> bool:
         for made in folder.glob("new*"):
             shutil.rmtree(made) if made.is_dir() else made.unlink()
-        code, _, error = call(words.format(damaged.name))
-        lines = [line for line in error.splitlines() if not line.startswith("note: ")]
-        assert not code or len(lines) == 1, f"{len(lines)} lines: {error[-300:]}"
-        return not code
+        ended = run_command(words.format(damaged.name).split())
+        assert not ended.problem, ended.problem[-300:]
+        return not ended.code
 
     return _sweep(folder, target, is_taken, every, fresh_copy=True)
 

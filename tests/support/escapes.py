@@ -20,9 +20,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from jaxgpt import commands, console
+from jaxgpt import commands
 from jaxgpt.runs import progress
 from tests.support import refusals
+from tests.support.commands import run_command
 
 HOSTILE = "\x1b]0;\x07\x1b[31m\x9b2J\u202e\n"
 ACTED_ON = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -202,18 +203,9 @@ class Terminal(io.StringIO):
 
 def try_output(words: list[str]) -> tuple[int, str]:
     """A command's exit code, and what is wrong with what it prints, or ""; a model's text goes to a terminal."""
-    out, err = Terminal() if words[0] in ("sample", "predict") else io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = console.run(commands.main, words)
-        except BaseException as error:
-            return -1, f"{type(error).__name__}: {error}"
-    lines = err.getvalue().splitlines()
-    errors = [line for line in lines if not line.startswith("note: ")]
-    if len(errors) != (code > 0) or not all(line.startswith("error: ") for line in errors):
-        return code, f"code {code}, {lines}"
-    found = ACTED_ON.search(out.getvalue().replace("\t", "") + err.getvalue())
-    return code, f"prints {found[0]!a}: {out.getvalue()!a} {err.getvalue()!a}" if found else ""
+    ended = run_command(words, Terminal() if words[0] in ("sample", "predict") else None)
+    found = ACTED_ON.search(ended.out.replace("\t", "") + ended.err)
+    return ended.code, ended.problem or (f"prints {found[0]!a}: {ended.out!a} {ended.err!a}" if found else "")
 
 
 def sweep(commands_tried: Iterable[list[str]]) -> tuple[Counter, list[str]]:

@@ -9,7 +9,6 @@ they were (names, bytes, modes, times), and the command has done its work, or wa
 
 import contextlib
 import dataclasses
-import io
 import os
 import shlex
 import shutil
@@ -24,6 +23,7 @@ import tyro
 from jaxgpt import commands, console
 from jaxgpt.prepare import pipeline
 from tests.support import refusals
+from tests.support.commands import run_command
 from tests.support.trees import snapshot
 
 TRAIN = f"train {refusals.RUN} --data text.txt --out x"
@@ -73,7 +73,7 @@ def fill(folder: Path, kinds: Iterable[str] = CASES) -> None:
     refusals.fill(folder)
     refusals.pairs(folder)  # `wide`, with room for a canary
     for line in (line for kind in kinds for line in MADE_BY.get(kind, ())):
-        assert try_command(line) == "", line
+        assert run_command(shlex.split(line)).problem == "", line
         shutil.rmtree("new", ignore_errors=True)
     if "cached" in kinds:
         Path("cache").rename("cached")
@@ -82,7 +82,7 @@ def fill(folder: Path, kinds: Iterable[str] = CASES) -> None:
 
 
 def attacks(folder: str, every: int = 1) -> Iterable[tuple[str, str, str]]:
-    """What becomes a link, to what, and the command: of all, each n-th."""
+    """What becomes a link, to what, and the command: every Nth of them."""
     more, lines = CASES[folder]
     there = [str(path.relative_to(folder)) for path in sorted(Path(folder).rglob("*"))]
     named = [(name, how) for name in there for how in ("itself", "another", "nowhere")]
@@ -106,18 +106,6 @@ def plant(path: Path, how: str, victims: Path) -> None:
     path.symlink_to((victims / how).resolve())
 
 
-def try_command(line: str) -> str:
-    """What is wrong with how a command ends, neither in success nor in an error of one line; "" if nothing."""
-    err = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
-        try:
-            code = console.run(commands.main, shlex.split(line))
-        except BaseException as error:
-            return f"{type(error).__name__}: {error}"
-    errors = [each for each in err.getvalue().splitlines() if not each.startswith("note: ")]
-    return "" if len(errors) == (code != 0) else f"code {code}, {errors}"
-
-
 def attack(folder: str, name: str, how: str, line: str) -> str:
     """What is wrong after a command in the current folder; "" if nothing."""
     copy = Path("cache" if folder == "cached" else "x")
@@ -127,7 +115,7 @@ def attack(folder: str, name: str, how: str, line: str) -> str:
             shutil.copytree(folder, copy)
             plant(copy / name, how, victims)
             before = snapshot(victims)
-            problem = try_command(line)
+            problem = run_command(shlex.split(line)).problem
             touched = {*before} ^ {*snapshot(victims)}
         finally:
             for left in ("x", "new", "exported-too", "cache"):
@@ -142,7 +130,7 @@ class Flags:
     """Put links into folders that came from elsewhere, and see that what they name stays as it was."""
 
     every: int = 1
-    """Try one of so many cases; 1: all."""
+    """Try only every Nth case."""
     only: tuple[str, ...] = tuple(CASES)
     """The folders."""
 

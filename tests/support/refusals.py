@@ -8,7 +8,6 @@ and under every kind of name.
 """
 
 import contextlib
-import io
 import itertools
 import json
 import os
@@ -21,8 +20,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from jaxgpt import commands, console
 from jaxgpt.prepare import canaries
+from tests.support.commands import run_command
 from tests.support.trees import snapshot
 
 ARCHIVE = Path(__file__).with_name("before_the_move.tar.xz")
@@ -308,19 +307,11 @@ verify damaged
 
 def try_refusal(words: list[str], before: list[tuple]) -> str:
     """What is wrong with how the current folder's command is refused; "" if nothing."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = console.run(commands.main, words)
-        except BaseException as error:
-            return f"{type(error).__name__}: {error}"
-    lines = [line for line in err.getvalue().splitlines() if not line.startswith("note: ")]
-    if code not in (2, 3, 4) or len(lines) != 1 or not lines[0].startswith("error: "):
-        return f"code {code}, {lines}"
+    code, _, err, problem = run_command(words)
+    if problem or code not in (2, 3, 4):
+        return problem or f"code {code}"
     after = snapshot(Path.cwd())
-    if after != before:
-        return f"touched {sorted({entry[0] for entry in {*before} ^ {*after}})}; {lines}"
-    return ""
+    return f"touched {sorted({entry[0] for entry in {*before} ^ {*after}})}; {err}" if after != before else ""
 
 
 def sweep(lines: Iterable[str]) -> tuple[Counter, list[str]]:
