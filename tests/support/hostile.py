@@ -221,6 +221,8 @@ class Flags:
     """Of the longest text."""
     only: str = ""
     """A single step."""
+    every: int = 1
+    """Try only every Nth text."""
     seed: int = 0
     """Of the draws."""
 
@@ -234,7 +236,8 @@ def main(flags: Flags) -> int:
             if flags.only not in ("", name):
                 continue
             draw, start, count, slow = random.Random(flags.seed), time.perf_counter(), 0, 0
-            for text in itertools.chain.from_iterable(hostile_texts(rules, draw) for _ in range(flags.rounds)):
+            texts = itertools.chain.from_iterable(hostile_texts(rules, draw) for _ in range(flags.rounds))
+            for text in itertools.islice(texts, 0, None, flags.every):
                 count += 1
                 if found := growth(target, text, flags.characters):
                     slow += 1
