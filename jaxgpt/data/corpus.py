@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.console import program
-from jaxgpt.data.cache import cache_folder, shut_others_out, write_atomically
+from jaxgpt.data.cache import cache_folder, make_private, write_atomically
 from jaxgpt.data.documents import (
     BYTE_ORDER_MARK,
     find_jsonl_command,
@@ -104,7 +104,7 @@ def _text_corpus(name: str, content: bytes, cache: Path) -> Corpus:
     kind = "jsonl-" if is_jsonl else "documents-" if any(mark in content for mark in MARKS) else ""
     cached = cache / "tokens" / f"gpt2-{kind}{hashlib.sha256(content).hexdigest()}.bin"
     with contextlib.suppress(OSError, DataError):  # missing or corrupt: tokenize again
-        shut_others_out(cached.parent)
+        make_private(cached.parent)
         with cached.open("rb") as file:
             corpus = check_tokens(name, map_file(cached))
             if file.read(HEADER_BYTES)[DIGEST_BYTES] == bytes.fromhex(corpus.fingerprint):

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgpt.data.base import Example, ExampleKind, Segments, TokenizedExamples
-from jaxgpt.data.cache import cache_folder, shut_others_out, write_atomically
+from jaxgpt.data.cache import cache_folder, make_private, write_atomically
 from jaxgpt.data.config import FieldNames
 from jaxgpt.data.shards import TOKEN
 from jaxgpt.data.tokenizer import END, encode
@@ -43,7 +43,7 @@ def open_examples(
     cached = None
     with contextlib.suppress(OSError, ValueError, EOFError):  # missing or corrupt: tokenize again
         cached = cache_folder() / "tokens" / f"gpt2-examples-{_key(path, content, kind, fields)}"
-        shut_others_out(cached.parent)
+        make_private(cached.parent)
         return _read(cached)
     tokenized = tokenize(examples)
     if cached:

@@ -263,8 +263,8 @@ def gpu_settings(deterministic: bool = False) -> dict[str, str]:
 def keep_compiled(folder: Path) -> None:
     """Keep compiled programs in a folder, so that the next start need not compile; the user's JAX_... settings win.
 
-    A folder that can't be written, is another user's, or has links, through which JAX would write, costs the next start
-    some seconds.
+    A folder that can't be written, belongs to another user, or has links, through which JAX would write, costs the
+    next start some seconds.
     """
     if jax.config.jax_compilation_cache_dir:
         return

@@ -6,7 +6,7 @@ import pytest
 
 from jaxgpt.data import cache as caches
 from jaxgpt.data import corpus
-from jaxgpt.data.cache import cache_folder, shut_others_out, write_atomically
+from jaxgpt.data.cache import cache_folder, make_private, write_atomically
 from jaxgpt.data.examples import read_examples
 from jaxgpt.runtime import device
 
@@ -78,10 +78,10 @@ def fill(folder, folder_mode, file_mode):
 )
 def test_what_others_can_have_written_is_deleted_and_an_old_cache_stays(tmp_path, notes, folder_mode, file_mode, stays):
     folder = fill(tmp_path / "tokens", folder_mode, file_mode)
-    shut_others_out(folder)
+    make_private(folder)
     assert {path.name for path in folder.iterdir()} == {"other.txt"} | ({TOKENS, PROGRAM} if stays else set())
     assert folder.stat().st_mode & 0o777 == 0o700 and len(notes()) == (not stays)
-    shut_others_out(folder)
+    make_private(folder)
     assert notes() == []
 
 
@@ -95,7 +95,23 @@ def test_of_another_users_folder_nothing_is_used(tmp_path, notes, monkeypatch):
     with pytest.raises(PermissionError):
         write_atomically(folder / "new", b"")
     assert kept == [] and (folder / TOKENS).exists() and not (folder / "new").exists()
-    assert notes() == [f"{folder} is another user's, and nothing is cached; set JAXGPT_CACHE to a folder of your own"]
+    assert notes() == [f"{folder} belongs to another user; nothing is cached: set JAXGPT_CACHE to a folder of your own"]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_folder_that_stays_open_to_others_is_not_used_and_loses_nothing(tmp_path, notes, monkeypatch, named):
+    """One where chmod has no effect, and a lab's shared one, whose modes stay."""
+    folder = fill(tmp_path / "lab" / "tokens", 0o2775, 0o664)
+    if named:
+        monkeypatch.setenv("JAXGPT_CACHE", str(tmp_path / "lab"))
+    else:
+        monkeypatch.setattr(Path, "chmod", lambda *_: None)
+    for _ in range(2):
+        with pytest.raises(PermissionError):
+            make_private(folder)
+    assert len(list(folder.iterdir())) == 3 and folder.stat().st_mode & 0o7777 == 0o2775
+    (line,) = notes()
+    assert f"others can write to {folder}" in line and ("delete it, or set" if named else "another disk") in line
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give a file away")
@@ -103,7 +119,7 @@ def test_a_file_of_another_user_is_deleted(tmp_path, notes):
     folder = fill(tmp_path / "compiled", 0o755, 0o644)
     os.chown(folder / PROGRAM, 12345, -1)
     (folder / f"jit_f-{'2' * 64}-cache").symlink_to(folder / "other.txt")
-    shut_others_out(folder)
+    make_private(folder)
     assert {path.name for path in folder.iterdir()} == {TOKENS, "other.txt"} and len(notes()) == 1
 
 
