@@ -44,13 +44,13 @@ def parse_conversation(where: str, record: dict[str, Any], field: str = "message
 
     The contents stay as they are, and those of the assistant are learned. A space separates one from the colon unless
     it begins with whitespace: an answer that the model writes, with its space, is the same text as a message again.
-    An empty message of the system is left out. Two other fields count: ShareGPT's "system" of the record is the first
-    message, and OpenAI's "weight" of an answer, if it is 0, keeps it from being learned.
+    An empty message of the system is left out. Two other fields count: ShareGPT's "system" of the record, if it is a
+    text, is the first message, unless the messages begin with one of the system; and OpenAI's "weight" of an answer, if it is 0, keeps it from being learned.
     """
     messages = record[field]
     if not isinstance(messages, list) or not messages:
         raise DataError(f"{where}: {field!r} must be a list of {{'role', 'content'}} or {{'from', 'value'}}")
-    if has_system := record.get("system") is not None:
+    if has_system := isinstance(record.get("system"), str) and not _is_system(messages[0]):
         messages = [{"role": "system", "content": require_text(where, record, "system", may_be_empty=True)}, *messages]
     segments: Segments = []
     text = ""  # since the last answer
@@ -70,6 +70,10 @@ def parse_conversation(where: str, record: dict[str, Any], field: str = "message
         what = "every message of the assistant has the weight 0" if segments else "no message of the assistant"
         raise DataError(f"{where}: {what}, and only those are learned; remove the line")
     return [*segments, (text, False)]
+
+
+def _is_system(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role", message.get("from")) in ("system", "developer")
 
 
 def _parse_message(where: str, message: Any) -> tuple[str, str]:

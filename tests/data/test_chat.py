@@ -87,17 +87,18 @@ def test_an_answer_of_weight_0_is_read_and_not_learned(write):
 
 @pytest.mark.parametrize("field, role, content", [("conversations", "from", "value"), ("messages", "role", "content")])
 def test_a_system_field_is_the_first_message(field, role, content):
-    """As ShareGPT has it; null and "" are none."""
+    """As ShareGPT has it; what is no text is none, and one that the messages have is not learned twice."""
     turns = [{role: "user", content: "Hi!"}, {role: "assistant", content: "Hello."}]
     first = {role: "system", content: "Be brief."}
     assert parse_conversation("", {field: turns, "system": "Be brief."}, field) == parse_conversation(
         "", {field: [first, *turns]}, field
     )
-    for nothing in (None, ""):
+    for nothing in (None, "", 3, {"id": 7}):
         record = {field: turns, "system": nothing}
         assert parse_conversation("", record, field) == parse_conversation("", {field: turns}, field)
-    with pytest.raises(DataError, match="line 1: 'system' is of type int, and must be a text"):
-        parse_conversation("line 1", {field: turns, "system": 3}, field)
+    for given in ([first, *turns], [first | {role: "developer"}, *turns]):
+        both = {field: given, "system": "Be brief."}
+        assert parse_conversation("", both, field) == parse_conversation("", {field: [first, *turns]}, field)
 
 
 @pytest.mark.parametrize("content", ["Hello.", " Hello.", "\nHello.", CODE, "", " "])
