@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-MAX_BYTES = 12 * 2**20  # of a file, of which the largest of ours has 10: what it holds may take 30 times as much memory
+# Of a file, of which the largest of ours but meta.json has 10 MB: what it holds may take 30 times as much memory.
+MAX_BYTES = 12 * 2**20
 MAX_DEPTH = 50  # brackets within brackets: far fewer than what repr or json.dumps can follow
-TOO_DEEP = f"brackets within brackets, more than {MAX_DEPTH}"
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 
 
 def _parse_int(digits: str) -> int | float:
@@ -37,30 +38,30 @@ def parse_json(content: bytes) -> Any:
     raise ValueError(TOO_DEEP)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     """What a JSON file holds.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it can't be read, has more than MAX_BYTES, or as `parse_json`.
+      ValueError: it can't be read, has more than `max_bytes`, or as `parse_json`.
     """
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise ValueError("it is no regular file")
+            raise ValueError("not a regular file")
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(max_bytes + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from None
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+    if len(content) > max_bytes:
+        raise ValueError(f"it has more than {max_bytes:,} bytes")
     return parse_json(content)
 
 
-def try_read_json(path: Path) -> Any:
+def try_read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     """What a JSON file holds; None if there is none, or it can't be read."""
     try:
-        return read_json(path)
+        return read_json(path, max_bytes)
     except (FileNotFoundError, ValueError):
         return None

@@ -32,9 +32,9 @@ def test_an_integer_fits_into_64_bits():
         (b"\0", "Expecting value"),
         (b'"\xff"', "codec can't decode byte 0xff"),
         (b'"\xed\xa0\x80"', "codec can't decode byte 0xed"),
-        (f"[{DEEPEST}]".encode(), "brackets within brackets, more than 50"),
-        (b"[" * 10**6, "brackets within brackets, more than 50"),
-        (b'{"a":' * 10**5, "brackets within brackets, more than 50"),
+        (f"[{DEEPEST}]".encode(), "nested more than 50 levels deep"),
+        (b"[" * 10**6, "nested more than 50 levels deep"),
+        (b'{"a":' * 10**5, "nested more than 50 levels deep"),
     ],
     ids=lambda value: "" if isinstance(value, bytes) else value,
 )
@@ -51,9 +51,9 @@ def test_what_is_no_file_of_some_size_has_a_reason(tmp_path):
         file.truncate(MAX_BYTES + 1)
     (tmp_path / "endless").symlink_to("/dev/zero")
     for name, reason in (
-        ("pipe", "no regular file"),
-        ("endless", "no regular file"),
-        ("", "no regular file"),
+        ("pipe", "not a regular file"),
+        ("endless", "not a regular file"),
+        ("", "not a regular file"),
         ("large", "more than 12,582,912 bytes"),
         ("large/a", "Not a directory"),
         ("a" * 300, "File name too long"),
@@ -61,6 +61,9 @@ def test_what_is_no_file_of_some_size_has_a_reason(tmp_path):
     ):
         with pytest.raises(ValueError, match=reason):
             read_json(tmp_path / name)
+    with (tmp_path / "large").open("r+b") as file:
+        file.write(b"0".ljust(MAX_BYTES + 1))
+    assert read_json(tmp_path / "large", MAX_BYTES + 1) == 0  # meta.json has a line for each shard
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "missing")
     assert try_read_json(tmp_path / "missing") is None

@@ -27,6 +27,7 @@ from jaxgpt.json_file import read_json
 
 FORMAT, VERSION = "jaxgpt-tokens", 1
 META = "meta.json"
+META_BYTES = 64 << 20  # some 370,000 shards
 TOKENIZER = {"name": "gpt2", "sha256": RANKS_SHA256}
 PREPARE_AGAIN = "run the command that prepares it again"
 
@@ -169,7 +170,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if (folder / "checkpoints").is_dir():
         raise DataError(f"{folder}: a run, not a prepared folder; name one that {program('prepare')} made")
     try:
-        meta = read_json(path)
+        meta = read_json(path, META_BYTES)
     except FileNotFoundError:
         raise DataError(
             f"{folder}: a folder without {META}, which is written last: if it is being prepared, wait, or "

@@ -69,7 +69,7 @@ def require_prepared_or_empty(out: Path) -> None:
     names = {child.name for child in out.iterdir()} - {".lock"} if out.is_dir() else set()
     marked = (out / "work" / "workers").exists()
     empty = (out / "work").is_dir() and not any((out / "work").iterdir())  # as a kill may leave it
-    meta = try_read_json(out / "meta.json")
+    meta = try_read_json(out / "meta.json", shards.META_BYTES)
     if meta is None:
         ours = marked or names <= ({"work"} if empty else set())
     else:

@@ -19,7 +19,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     try:
         content = json_file.read_json(path)
         if not isinstance(content, dict):
-            raise ValueError("it holds no object")
+            raise ValueError("not a JSON object")
     except FileNotFoundError:
         return None
     except ValueError as error:

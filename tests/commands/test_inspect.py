@@ -108,7 +108,7 @@ def test_what_is_wrong_is_one_line(folder, monkeypatch):
     (folder / "dropped.jsonl").write_text('{"file": 1}\n')
     refused(DataError, "dropped.jsonl: can't be read (KeyError('step'))")
     (folder / "dropped.jsonl").write_text("[" * 10**5)
-    refused(DataError, "dropped.jsonl: can't be read (ValueError('brackets within brackets")
+    refused(DataError, "dropped.jsonl: can't be read (ValueError('nested more than 50 levels")
     (folder / "dropped.jsonl").unlink()
     assert find_examples(folder / "dropped.jsonl") == {}
     for change in (

@@ -73,7 +73,7 @@ def test_names_are_known_without_the_network_and_a_folder_comes_first(tmp_path, 
     "config, message",
     [
         ("{", "config.json: can't be read (Expecting property name"),
-        ("[]", "config.json: can't be read (it holds no object)"),
+        ("[]", "config.json: can't be read (not a JSON object)"),
         ({}, "model_type is None: not GPT-2's architecture"),
         (GPT2 | {"model_type": "llama"}, "model_type is 'llama': not GPT-2's architecture, where it is 'gpt2'"),
         (GPT2 | {"activation_function": "relu"}, "activation_function is 'relu'"),
@@ -82,7 +82,7 @@ def test_names_are_known_without_the_network_and_a_folder_comes_first(tmp_path, 
             (GPT2 | {name: not allowed[0]}, f"{name} is {not allowed[0]}")
             for name, allowed in list(GPT2Config.hugging_face.required.items())[2:]
         ],
-        ("[" * 10**5, "can't be read (brackets within brackets"),
+        ("[" * 10**5, "can't be read (nested more than 50 levels"),
         (GPT2 | {"n_embd": 2**62}, "n_embd is 4.611686018427388e+18, and must be a whole number, from 1 to"),
         (GPT2 | {"n_layer": True}, "n_layer is True, and must be a whole number"),
         (GPT2 | {"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no', and must be true or false"),
