@@ -70,8 +70,8 @@ def label_rows(
     label = np.array([numbers.get(name, -2) for name in examples.labels], np.int32)[examples.label]
     if (label < -1).any():
         row = int(np.argmax(label < -1))
-        known = f"the {len(labels):,} known ones"
-        raise DataError(f"{path}, line {examples.lines[row]}: its label is none of {known}; mend it, or the line")
+        known = f"{len(labels):,} are known"
+        raise DataError(f"{path}, line {examples.lines[row]}: unknown label ({known}); correct it or remove the line")
     table, notes = text_rows(examples, T, template)
     return table | {"labels": label}, notes
 

@@ -35,7 +35,7 @@ class Read(PipelineStep):
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         records = size = 0
         lines = []
-        return_memory()
+        limit_malloc_caching()
         with self.drop_log:
             for number, unit in enumerate(read_piece(self.work, rank)):
                 counter = LineCounter()
@@ -55,7 +55,7 @@ class Read(PipelineStep):
         write_json(self.work / "read" / f"{rank:05d}.json", {"records": records, "chars": size, "lines": lines})
 
 
-def return_memory() -> None:
+def limit_malloc_caching() -> None:
     """Have malloc give back what a large record took, of which it else keeps blocks of up to 32 MiB, in pieces."""
     mallopt = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "mallopt", None)
     if mallopt:

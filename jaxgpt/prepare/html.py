@@ -73,6 +73,7 @@ def plot_lengths(statistics: dict[str, SplitStatistics]) -> str:
     edges = np.unique(np.geomspace(1, longest + 1, 50).round())  # whole numbers: no bin between two of them is empty
     figure, axes = _figure(3.0)
     for name, split in shown.items():
+        # matplotlib leaves labels out of the legend that begin with "_", as a split's name may.
         axes.hist(split.lengths, edges, weights=split.counts, histtype="step", label=f"split {name}")
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=1)  # a few of val beside millions of train

@@ -119,43 +119,12 @@ BOILERPLATE = re.compile(
 )
 BOILERPLATE_WORDS = 16
 MENU_SEPARATOR = re.compile(r"\s*[|>»/•·]\s*|\s{2,}|\t")  # between the items of a menu
-MENU_ITEMS = {
-    "home",
-    "about",
-    "about us",
-    "contact",
-    "contact us",
-    "menu",
-    "search",
-    "log in",
-    "login",
-    "log out",
-    "logout",
-}
-MENU_ITEMS |= {
-    "sign in",
-    "sign up",
-    "register",
-    "help",
-    "faq",
-    "blog",
-    "news",
-    "shop",
-    "products",
-    "services",
-    "support",
-}
-MENU_ITEMS |= {
-    "archive",
-    "account",
-    "my account",
-    "cart",
-    "privacy",
-    "privacy policy",
-    "terms",
-    "terms of service",
-    "sitemap",
-}
+MENU = (
+    "home|about|about us|contact|contact us|menu|search|log in|login|log out|logout|sign in|sign up|register|"
+    "help|faq|blog|news|shop|products|services|support|archive|account|my account|cart|privacy|privacy policy|"
+    "terms|terms of service|sitemap"
+)
+MENU_ITEMS = set(MENU.split("|"))
 
 
 def remove_boilerplate(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The records of a crawl (WARC, ISO 28500), by warcio, of which none is held that is too long."""
+"""The records of a crawl (WARC, ISO 28500), by warcio, without holding an oversized one in memory."""
 
 import gzip
 import io

@@ -169,7 +169,7 @@ def test_a_wrong_record_is_named_by_its_line(write, name, content, message):
 
 def test_an_unknown_label_is_named_by_its_line(write):
     path = write("a.csv", "text,label\nx,yes\ny,maybe\n")
-    with pytest.raises(DataError, match=r"a.csv, line 3: its label is none of the 2 known ones"):
+    with pytest.raises(DataError, match=r"a.csv, line 3: unknown label \(2 are known\)"):
         examples.load(path, B=3, T=8, known=["no", "yes"])
 
 

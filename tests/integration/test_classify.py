@@ -320,7 +320,7 @@ def test_a_wrong_row_is_named_and_the_others_are_predicted(folder, suffix, tmp_p
         (["learn", "--init-from", "{hf}", "--data", "{two}", "--out", "{hf}"], 2, "--init-from {hf}, which must stay"),
         (["learn", "--init-from", "{hf}", "--data", "{two}", "--out", "{new}", "--T", "33"], 2, "--T 33 is above the"),
         (["learn", "--init-from", "{hf}", "--data", "{two}", "--out", "{new}", "--lr", "0"], 2, "--lr 0.0 is out of r"),
-        (["evaluate", "{run}", "--data", "{three}"], 3, "three.jsonl, line 3: its label is none of the 2 known ones; "),
+        (["evaluate", "{run}", "--data", "{three}"], 3, "three.jsonl, line 3: unknown label (2 are known); "),
         (["evaluate", "{run}", "--data", "{bare}"], 3, "bare.jsonl, line 1: its fields are 'text', and none"),
         (["evaluate", "{run}", "--data", "{text}"], 3, "text.txt: not a file of examples; give a .jsonl"),
         (["evaluate", "{hf}", "--data", "{two}"], 3, "two.jsonl: texts with labels, for a model of labels; "),

@@ -274,7 +274,7 @@ def load() -> None:
     from jaxgpt.prepare import documents, pipeline  # noqa: F401
 
     encode("words")
-    documents.return_memory()
+    documents.limit_malloc_caching()
 
 
 def run(*paths: Path, timeout: float = 600) -> dict[str, tuple[dict[str, int], int, float]]:
