@@ -150,7 +150,7 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
     if config.fresh:  # only now, when nothing is wrong with the flags
         folder.delete_old_files(out)
     if (work / "stages").exists():
-        say("resume", "continues where an earlier start stopped")
+        say("resume", "checks what finished tasks wrote, then continues where an earlier start stopped")
         completion.delete_false_marks(work)
     write_json(work / "asked.json", request)
     folder.delete_unfinished_files(out)
