@@ -186,8 +186,9 @@ def _describe_names(field: str, names: list[str], listed: str) -> Broken:
 
 
 def _read_parquet(unit: Unit, field: str, counter: LineCounter) -> Records:
-    from pyarrow import ArrowException
+    from pyarrow import ArrowException, set_memory_pool, system_memory_pool
 
+    set_memory_pool(system_memory_pool())  # pyarrow's own keeps what a large page took
     try:
         with open_parquet(unit.name) as parquet:
             for group in range(unit.start, unit.end):
