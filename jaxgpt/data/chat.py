@@ -45,7 +45,8 @@ def parse_conversation(where: str, record: dict[str, Any], field: str = "message
     The contents stay as they are, and those of the assistant are learned. A space separates one from the colon unless
     it begins with whitespace: an answer that the model writes, with its space, is the same text as a message again.
     An empty message of the system is left out. Two other fields count: ShareGPT's "system" of the record, if it is a
-    text, is the first message, unless the messages begin with one of the system; and OpenAI's "weight" of an answer, if it is 0, keeps it from being learned.
+    text, is the first message, unless the messages begin with one of the system; and OpenAI's "weight" of an answer, if
+    it is 0, keeps it from being learned.
     """
     messages = record[field]
     if not isinstance(messages, list) or not messages:
