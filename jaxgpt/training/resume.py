@@ -235,10 +235,11 @@ def _flag_from_json(field: dataclasses.Field, value: Any) -> Any:
 
 
 def _is_start(start: Any) -> bool:
-    numbers, texts = ("step", "B", "T", "accumulate", "steps"), ("dtype", "fingerprint")
+    numbers = ("step", "B", "T", "accumulate", "steps")
     return (
         isinstance(start, dict)
         and all(type(start.get(name)) is int and 0 <= start[name] < 2**31 for name in numbers)
-        and all(isinstance(start.get(name), str) for name in texts)
+        and start.get("dtype") in ("float32", "bfloat16")
+        and isinstance(start.get("fingerprint"), str)
         and isinstance(start.get("mesh", ""), str)
     )

@@ -226,6 +226,7 @@ def test_a_run_whose_default_text_was_named_auto_has_the_default_text(tmp_path):
     [
         ({"starts": "gone"}, "config.json: it has no 'starts', which any run's has; give a run folder, or resume"),
         ({"starts": [START | {"step": 1.5}]}, "config.json: its 'starts' are not a run's"),
+        ({"starts": [START | {"dtype": "text"}]}, "config.json: its 'starts' are not a run's"),
         ({"B": "many"}, "config.json: B is "),
         ({"B": 0}, "config.json: --B 0 is out of range"),
         ({"B": False}, "config.json: B is "),
