@@ -18,7 +18,20 @@ import numpy as np
 import pytest
 
 from jaxgpt import console
-from jaxgpt.commands import COMMANDS, evaluate, export, fit, inspect, predict, prepare, replay, sample, train, verify
+from jaxgpt.commands import (
+    COMMANDS,
+    doctor,
+    evaluate,
+    export,
+    fit,
+    inspect,
+    predict,
+    prepare,
+    replay,
+    sample,
+    train,
+    verify,
+)
 from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.data import corpus, shards
 from jaxgpt.data.loader import next_batch
@@ -714,7 +727,7 @@ def test_the_commands_of_the_readme_are_understood():
     configs = {"train": TrainConfig, "sample": sample.SampleConfig, "evaluate": evaluate.EvaluateConfig}
     configs |= {"predict": predict.PredictConfig, "prepare": prepare.PrepareFlags, "inspect": inspect.InspectConfig}
     configs |= {"export": export.ExportConfig, "verify": verify.VerifyConfig, "replay": replay.ReplayConfig}
-    configs["fit"] = fit.FitConfig
+    configs |= {"fit": fit.FitConfig, "doctor": doctor.DoctorConfig}
     pages = [SCRIPT.parent / "README.md", *(SCRIPT.parent / "docs").glob("*.md")]
     blocks = re.findall(r"^```bash\n(.*?)^```", "\n".join(page.read_text() for page in pages), re.MULTILINE | re.DOTALL)
     lines = re.findall(r"^jaxgpt (\w+) (.*)", "\n".join(blocks), re.MULTILINE)
