@@ -26,6 +26,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 from jaxgpt.data.tokenizer import gpt2
 
 ROOT = Path(__file__).parent.parent

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from jaxgpt.data.tokenizer import END, PAD_ID
 from jaxgpt.errors import CheckpointError, UsageError
-from jaxgpt.files import new_folder
+from jaxgpt.files import new_folder, require_empty
 from jaxgpt.models.base import HuggingFaceTensors, Model, architecture, shapes
 from jaxgpt.models.configs import ModelConfig
 from jaxgpt.models.convert import with_config, with_n_heads
@@ -156,6 +156,9 @@ def save_hf(
         config |= {"pad_token_id": pad}  # not <|endoftext|>, which ends a text
     texts = {"config.json": json.dumps(config, indent=2) + "\n"} | dict(others or {})
     require_utf8(folder)
+    files = {folder / name: text.encode() for name, text in texts.items()}
+    if not all(path.is_file() and path.read_bytes() == content for path, content in files.items()):
+        require_empty(folder)  # what is there is another model: refused before anything is written beside it
     with new_folder(folder, {WEIGHTS, *texts}) as new:
         try:
             save(tensors, new / WEIGHTS)
