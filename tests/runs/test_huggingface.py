@@ -28,6 +28,7 @@ from jaxgpt.training.step import init_state, init_state_from, train_step
 from tests.support import golden
 from tests.support.losses import NEXT_TOKEN, mean_loss
 from tests.support.models import new_model
+from tests.support.trees import snapshot
 
 
 def make(config, seed=0):
@@ -133,6 +134,14 @@ def test_a_folder_with_files_is_not_written_to(tiny, tmp_path):
     with pytest.raises(UsageError, match="there are files in it already"):
         save_hf(make(tiny), tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["mine.txt"]
+
+
+def test_a_refusal_of_another_models_folder_writes_nothing_beside_it(tiny, tmp_path):
+    save_hf(make(tiny), tmp_path / "model")
+    before = snapshot(tmp_path)
+    with pytest.raises(UsageError, match="there are files in it already"):
+        save_hf(make(dataclasses.replace(tiny, n_layer=1)), tmp_path / "model")
+    assert snapshot(tmp_path) == before
 
 
 @pytest.mark.parametrize("multiple", [1, 128])
