@@ -16,7 +16,10 @@ def fingerprint(tree: Any) -> jax.Array:
     so that the number of devices or threads changes nothing. One changed element always changes its leaf's number,
     since for a place the mixing is one to one; more changes, or two elements swapped, do but for one case in 2**32.
     """
-    return _stack([_hash_parts(leaf) if _is_large_on_one_cpu(leaf) else _hash(leaf) for leaf in jax.tree.leaves(tree)])
+    leaves = jax.tree.leaves(tree)
+    if _are_on_one_cpu(leaves):  # which runs a program for each leaf at once, on all its cores
+        return _stack([_hash_parts(leaf) if leaf.size >= LARGE else _hash(leaf) for leaf in leaves])
+    return _hash_all(leaves)  # one program: of several with collectives, each may wait for a thread that another has
 
 
 def combined_fingerprint(tree: Any) -> jax.Array:
@@ -35,8 +38,10 @@ def fingerprints_by_name(tree: Any) -> dict[str, str]:
 _stack = jax.jit(jnp.stack)
 
 
-def _is_large_on_one_cpu(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and leaf.size >= LARGE and [d.platform for d in leaf.devices()] == ["cpu"]
+def _are_on_one_cpu(leaves: list[Any]) -> bool:
+    if not all(isinstance(leaf, jax.Array) for leaf in leaves):  # numpy's, which are small
+        return False
+    return [device.platform for device in set().union(*(leaf.devices() for leaf in leaves))] == ["cpu"]
 
 
 @jax.jit
@@ -45,6 +50,11 @@ def _hash(x: jax.Array) -> jax.Array:
     for axis, size in enumerate(x.shape):
         index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
     return _mix(_bits(x), index).sum(dtype=jnp.uint32)
+
+
+@jax.jit
+def _hash_all(leaves: list[jax.Array]) -> jax.Array:
+    return jnp.stack([_hash(leaf) for leaf in leaves])
 
 
 @jax.jit
