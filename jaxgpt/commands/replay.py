@@ -1,7 +1,6 @@
 """Look at what a step was trained on: `jaxgpt replay runs/default --step 47`."""
 
 import dataclasses
-import errno
 import functools
 import math
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from jaxgpt.data.text import Text, Windows
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import CheckpointError, UsageError, require
 from jaxgpt.locks import hold_to_read
-from jaxgpt.runs.folder import parse_row
+from jaxgpt.runs.rows import read_rows
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.resume import load_run_config
@@ -123,18 +122,6 @@ def main(argv: Sequence[str]) -> int:
     with hold_to_read(flags.run):
         replay(run, flags.step)
     return 0
-
-
-def read_rows(log: Path) -> dict[int, dict[str, Any]]:
-    """The rows of a log by their steps; other lines are skipped."""
-    try:
-        if log.exists() and not log.is_file():  # a pipe would be waited for
-            raise OSError(errno.EINVAL, "no regular file")
-        parsed = [parse_row(line) for line in log.read_bytes().splitlines()]
-    except OSError as error:
-        raise CheckpointError(f"{log}: {error.strerror}; give a run folder") from None
-    numbers = ("position", "tokens_seen")
-    return {row["step"]: row for row in parsed if row and all(type(row.get(name)) is int for name in numbers)}
 
 
 def replay(run: LoggedRun, target_step: int) -> None:

@@ -22,8 +22,9 @@ from jaxgpt.files import (
     require_no_link,
     require_no_links,
 )
-from jaxgpt.json_file import parse_json, read_json, try_read_json
+from jaxgpt.json_file import read_json, try_read_json
 from jaxgpt.locks import Lock
+from jaxgpt.runs.rows import parse_row
 
 PARTS = ("config.json", "log.jsonl", "checkpoints", "profile")  # what a run writes
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
@@ -169,15 +170,6 @@ class FolderGuard:
             if self._lock.reacquire_if_moved():
                 say("note", f"{self._out} was moved or deleted, with all in it; the run continues in a new one")
                 self._describe()
-
-
-def parse_row(line: bytes) -> dict[str, Any] | None:
-    """A row of log.jsonl; None for a line that is none: corrupt, or not ours."""
-    try:
-        row = parse_json(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and type(row.get("step")) is int else None
 
 
 def find_old_run(out: Path) -> tuple[list[Path], list[Path]]:

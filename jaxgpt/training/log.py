@@ -17,8 +17,8 @@ from jaxgpt.console import say
 from jaxgpt.errors import NumericsError, UsageError
 from jaxgpt.files import is_same_file, open_nofollow
 from jaxgpt.runs.fingerprint import combined_fingerprint
-from jaxgpt.runs.folder import parse_row
 from jaxgpt.runs.progress import Run
+from jaxgpt.runs.rows import parse_row
 from jaxgpt.runtime.distributed import broadcast_from_process_0
 from jaxgpt.training.validation import format_metrics
 

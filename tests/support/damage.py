@@ -26,12 +26,12 @@ import tyro
 from safetensors.numpy import load_file, save_file
 
 from jaxgpt.commands.inspect import find_examples, read_meta, read_report
-from jaxgpt.commands.replay import read_rows
 from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import TEMPLATE, hugging_face_files
 from jaxgpt.errors import JaxgptError
 from jaxgpt.prepare import canaries
 from jaxgpt.prepare.folder import is_done
+from jaxgpt.runs.rows import read_rows
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.resume import load_run_config
 from tests.support import refusals

@@ -55,6 +55,7 @@ from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.prepare import readers, sources
 from jaxgpt.runs import progress
 from jaxgpt.runs.huggingface import load, save_hf
+from jaxgpt.runs.rows import read_rows
 from jaxgpt.runs.weights import HUB, resolve_weights
 from jaxgpt.training.config import Preset, TrainConfig
 from jaxgpt.training.log import MetricsLog
@@ -271,13 +272,13 @@ def logs(data: st.DataObject, folder: Path) -> bool:
     content = data.draw(damaged(b"".join(lines)) | st.just(b"".join(lines)))
     log, start = folder / "log.jsonl", data.draw(st.integers(0, 7))
     log.write_bytes(content)
-    there = replay.read_rows(log)
+    there = read_rows(log)
     with contextlib.redirect_stdout(io.StringIO()), MetricsLog(log, start, 9, []):
         pass
     kept = log.read_bytes()
     assert content.startswith(kept) and (not kept or kept.endswith(b"\n"))
-    assert all(step < start for step in replay.read_rows(log))
-    assert [step for step in replay.read_rows(log) if there[step] != replay.read_rows(log)[step]] == []
+    assert all(step < start for step in read_rows(log))
+    assert [step for step in read_rows(log) if there[step] != read_rows(log)[step]] == []
 
     tokens = np.arange(150, dtype=np.uint16)
     text = Text("a text", tokens, START["fingerprint"], B=2, T=16)
