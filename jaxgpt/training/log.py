@@ -18,12 +18,18 @@ from jaxgpt.errors import NumericsError, UsageError
 from jaxgpt.files import is_same_file, open_nofollow
 from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.progress import Run
-from jaxgpt.runs.rows import parse_row
+from jaxgpt.runs.rows import parse_row, read_rows
 from jaxgpt.runtime.distributed import broadcast_from_process_0
 from jaxgpt.training.validation import format_metrics
 
 HEADER = " step |     loss |{minimized} grad norm |       lr |       ms |  tokens/s"
 ROW = "{step:5d} | {loss:8.4f} |{minimized} {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} | {tokens_per_s:9,.0f}"
+
+
+def lacks_validation(path: Path, step: int) -> bool:
+    """Whether a log.jsonl has a row of the last of so many steps, and it has no numbers of a validation."""
+    row = read_rows(path).get(step - 1) if path.exists() else None
+    return bool(broadcast_from_process_0(row is not None and "val_loss" not in row))  # only process 0 has the log
 
 
 class MetricsLog:
@@ -42,6 +48,9 @@ class MetricsLog:
       hash_every: steps between fingerprints of the state; 0: none.
       minimize: the metric that is minimized, which is shown too if it is not the loss.
       late: whether to read a step's metrics one step late.
+
+    Attributes:
+      unvalidated: whether there is a last row, and it has no numbers of a validation.
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class MetricsLog:
         self._skip, self._hash_every, self._minimize, self._late = skip, hash_every, minimize, late
         self._file = RowFile(path, start)
         self._bad_steps = broadcast_from_process_0(self._file.skipped_at_end)  # only process 0 has the log
+        self.unvalidated = lacks_validation(path, start)
         self._pending: tuple | None = None  # the arguments of `_write`
         self._speed = Speed()
         self._losses: collections.deque[float | None] = collections.deque(maxlen=10)
@@ -109,6 +119,12 @@ class MetricsLog:
         if not self._late:
             self._write_pending()
 
+    def amend(self, validation: dict[str, float]) -> None:
+        """Add the numbers of a validation to the last row, which has none: a signal came while they were measured."""
+        if validation and self._file.extend_last(_finite(_val(validation))):
+            self.unvalidated = False
+            print(f"  val | {format_metrics(validation)}", flush=True)
+
     def flush(self) -> None:
         """Wait for the last step, write it, and have the disk keep all rows: a checkpoint may follow."""
         self._write_pending()
@@ -121,6 +137,8 @@ class MetricsLog:
 
     def summary(self) -> str:
         """The loss over the last ten rows, and the mean speed without the first row, in which the step was compiled."""
+        if not self._losses:
+            return "the validation after the last step was missing"
         losses = [loss for loss in self._losses if loss is not None]
         mean = f"mean of the last {len(self._losses)} steps" if len(self._losses) > 1 else "of the last step"
         skipped = len(self._losses) - len(losses)
@@ -140,14 +158,12 @@ class MetricsLog:
                 "the run ends here. Start over (--fresh) with a lower --lr, a --warmup-ratio or --grad-clip 1, "
                 f"or skip such steps with --skip-bad-steps {self._skip + 1}"
             )
-        val = {f"val_{name}": value for name, value in validation.items()}
         lr = float(self._learning_rates[self._updates])
         self._updates += is_finite
-        row = {"step": facts["step"], "loss": values["loss"], **values, "lr": lr, **facts, **speed, **state, **val}
-        non_finite = {
-            name: None for name, value in (values | val).items() if not math.isfinite(value)
-        }  # JSON has no NaN
-        self._file.append(row | non_finite | ({} if is_finite else {"skipped": True}))
+        row = {"step": facts["step"], "loss": values["loss"], **values, "lr": lr, **facts, **speed, **state}
+        skipped = {} if is_finite else {"skipped": True}
+        self._file.append(row | _finite(values) | _finite(_val(validation)) | skipped)
+        self.unvalidated = not validation
         self._losses.append(row["loss"] if is_finite else None)
         minimized = "" if self._minimize == "loss" else f" {row[self._minimize]:9.4f} |"
         print(ROW.format(**row, minimized=minimized) + ("" if is_finite else "  not finite: skipped"), flush=True)
@@ -203,6 +219,17 @@ class RowFile:
             say("note", f"{self._path}: {problem}; its rows are kept and tried again")
         self._reported = bool(problem)
 
+    def extend_last(self, values: dict[str, Any]) -> bool:
+        """Add values to the last row of the steps before, in one write; whether it has them."""
+        try:
+            with open_nofollow(self._path, "r+b", buffering=0) as file:
+                file.seek(-len(b"}\n"), os.SEEK_END)
+                file.write(b", " + json.dumps(values).encode().lstrip(b"{") + b"\n")
+        except (OSError, UsageError) as error:
+            say("note", f"{self._path}: {getattr(error, 'strerror', None) or error}; the last validation is not in it")
+            return False
+        return True
+
     def sync(self) -> None:
         """Have the disk keep what is written; one that can't is reported when it takes no row."""
         with contextlib.suppress(OSError):
@@ -248,6 +275,15 @@ class RowFile:
         if last != start - 1:
             say("note", f"{self._path} has no rows of the steps from {last + 1:,} to {start - 1:,}")
         return skipped
+
+
+def _val(numbers: dict[str, float]) -> dict[str, float]:
+    return {f"val_{name}": value for name, value in numbers.items()}
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _progress_bar() -> rich.progress.Progress:

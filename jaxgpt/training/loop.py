@@ -52,6 +52,12 @@ def train(
       NumericsError: a loss or a gradient is not finite; that step is not saved.
     """
     with jax.transfer_guard("disallow"):  # trainer.put is the only host-to-device transfer
+        if validator and log.unvalidated and validator.due(run.step):  # a signal came while it was measured
+            numbers = validator(run.state.model)
+            log.amend(numbers)
+            if not numbers:
+                return run
+            run = dataclasses.replace(run, best=validator.update_best(run.best, run.step, numbers))
         while run.step < steps:
             for observer in observers:
                 observer.before_step(run)

@@ -103,7 +103,7 @@ def run_locked(
     from jaxgpt.runtime import device
     from jaxgpt.runtime.mesh import device_bytes, local_rows
     from jaxgpt.runtime.profiler import Profiler
-    from jaxgpt.training.log import MetricsLog
+    from jaxgpt.training.log import MetricsLog, lacks_validation
     from jaxgpt.training.loop import train
     from jaxgpt.training.optimizer import updates_done
     from jaxgpt.training.setup import LESS_MEMORY, build_trainer, choose_mesh
@@ -142,7 +142,9 @@ def run_locked(
         if not config.run.fresh:
             config, resumed = resume(config, checkpoints, trainer, data, signature)
         checkpoints.about["steps"] = steps = config.run.steps
-        if resumed and resumed.step >= steps:
+        log_file = process_dir / "log.jsonl"
+        left_out = validation and resumed and resumed.step == steps and lacks_validation(log_file, steps)
+        if resumed and resumed.step >= steps and not left_out:
             say("run", f"{out}: already has {plural(resumed.step, 'step')}, of {steps:,} that were asked for")
             print_next_commands(config, data, resumed.step)
             return 0
@@ -178,7 +180,7 @@ def run_locked(
         updates = jax.numpy.arange(first, first + steps - run.step)
         learning_rates = jax.device_get(jax.vmap(trainer.schedule)(updates))
         metrics_log = MetricsLog(
-            process_dir / "log.jsonl",
+            log_file,
             run.step,
             steps,
             learning_rates,
@@ -292,9 +294,11 @@ def finish(
     if config.parallel.profile:
         hint = f"{trace}: open the .trace.json.gz in ui.perfetto.dev, or the folder in TensorBoard"
         say("profile", hint if trace else "no step was traced: tracing begins at a start's fourth step")
-    if run.step < steps:
+    left_out = config.data.val is not None and log.unvalidated
+    if run.step < steps or left_out:
         cause = "" if received else ", because another process got a signal"
-        say("stopped", f"after {run.step:,} of {steps:,} steps, saved in {out}/checkpoints/{run.step}{cause}")
+        what = ", before the last validation was complete" * (run.step == steps)
+        say("stopped", f"after {run.step:,} of {steps:,} steps{what}, saved in {out}/checkpoints/{run.step}{cause}")
         print_resume_command(config)
         return 128 + (received or [signal.SIGTERM])[0]  # or the signal was another process's
     say("done", log.summary())

@@ -321,6 +321,28 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(nine_steps, text, tm
 
 
 @pytest.mark.slow
+def test_a_validation_that_a_signal_ends_is_measured_when_the_run_resumes(text, tmp_path, monkeypatch, capsys):
+    """Also that after the last step, and one that a signal ends again."""
+    words = [*TINY, "--data", text, "--val", 0.4, "--eval-every", 2, "--steps", 4]
+    assert run(*words, "--out", tmp_path / "whole") == 0
+    (batches,) = {row["val_tokens"] // 32 for row in rows(tmp_path / "whole") if "val_tokens" in row}
+    assert batches > 1
+    words, stopped = [*words, "--out", tmp_path / "parts"], []
+    for puts in (2, 0, batches + 2, 0):  # of the start, before the signal
+        with monkeypatch.context() as patch:
+            at_step(patch, puts, lambda: os.kill(os.getpid(), signal.SIGTERM))
+            assert run(*words) == 128 + signal.SIGTERM
+        stopped.append(re.search(r"^stopped   after (.*), saved in", capsys.readouterr().out, re.MULTILINE)[1])
+    last = "4 of 4 steps, before the last validation was complete"
+    assert stopped == ["2 of 4 steps", "2 of 4 steps", last, last]
+    assert run(*words) == 0
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    assert saved_bits(tmp_path / "parts", 4) == saved_bits(tmp_path / "whole", 4)
+    assert "the validation after the last step was missing" in capsys.readouterr().out
+    assert run(*words) == 0 and "already has 4 steps" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_an_interrupt_at_any_moment_is_no_traceback_and_loses_nothing(text, tmp_path):
     """Real processes, each stopped a little later in its step or save than the one before; all save at every step."""
     words = [*TINY, "--data", text, "--steps", 10**6, "--save-every", 1, "--out", tmp_path / "out"]

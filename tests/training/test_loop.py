@@ -25,8 +25,9 @@ class Trainer:
 class Log:
     """Keeps the rows; flushing fails if there are more than `bad`."""
 
-    def __init__(self, bad=None):
+    def __init__(self, bad=None, unvalidated=False):
         self.rows, self.flushed, self.bad, self.paused = [], 0, bad, 0
+        self.unvalidated, self.amended = unvalidated, []
 
     def add(self, before, run, metrics, validation):
         self.rows.append((before.step, before.position, run.tokens_seen, metrics["loss"], validation))
@@ -35,6 +36,9 @@ class Log:
         self.flushed = len(self.rows)
         if self.bad is not None and len(self.rows) > self.bad:
             raise NumericsError("not finite")
+
+    def amend(self, validation):
+        self.amended.append(validation)
 
     def pause(self, metrics):
         self.paused += 1
@@ -125,6 +129,13 @@ def test_validation_is_measured_when_it_is_due_after_the_step_and_its_best_is_ke
     assert [row[0] for row in log.rows if row[4]] == [2, 5] and log.paused == 2
     assert [row[4] for row in log.rows if row[4]] == [{"loss": 3.0}, {"loss": 0.0}]
     assert run.best == Best(6, 0.0, "data")
+
+
+@pytest.mark.parametrize(("step", "amended"), [(3, [{"loss": 3.0}]), (4, []), (0, [])])
+def test_a_validation_that_the_last_row_lacks_is_measured_first_if_it_is_due(step, amended):
+    run, log, _ = run_loop(Run(State(range(step)), step), steps=5, log=Log(unvalidated=step > 0), validator=Validator())
+    assert log.amended == amended and run.step == 5
+    assert (run.best == Best(3, 3.0, "data")) == (step != 4)
 
 
 def test_observers_see_the_run_before_and_after_each_step():
