@@ -18,7 +18,7 @@ from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.files import owner_only, require_new, require_separate, require_writable, write_whole
 from jaxgpt.json_file import parse_json, read_json
-from jaxgpt.prepare.html import render_report, require_matplotlib
+from jaxgpt.prepare.html import render_report
 from jaxgpt.prepare.statistics import SplitStatistics, compute_statistics, excerpt
 
 REPORT, DROPPED, PAGE = "report.json", "dropped.jsonl", "report.html"
@@ -58,13 +58,12 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
 
     Raises:
       DataError: it is no prepared folder, or one that is corrupt.
-      UsageError: matplotlib is missing, or the page can't be written.
+      UsageError: the page can't be written.
     """
     meta, report = read_meta(folder), read_report(folder)
     named, html = html, html or folder / PAGE
     if html.suffix != ".html":  # such as one of the folder's own files
         raise UsageError(f"--html {html}: give the page a name that ends in .html")
-    require_matplotlib()
     require_writable("--html", html)
     require_separate("--html", html, [("FOLDER", folder)], rewrites=lambda file: file.suffix == ".html")
     if named:

@@ -3,7 +3,6 @@
 import collections
 import json
 import statistics
-import sys
 
 import numpy as np
 import pytest
@@ -102,9 +101,6 @@ def test_what_is_wrong_is_one_line(folder, monkeypatch):
         inspect_folder(folder, folder / "meta.json")
     with pytest.raises(UsageError, match=r"nowhere/a.html: No such file"):
         inspect_folder(folder, folder / "nowhere" / "a.html")
-    with monkeypatch.context() as patched:
-        patched.setitem(sys.modules, "matplotlib", None)
-        refused(UsageError, "requirements-data.txt")
     (folder / "dropped.jsonl").write_text('{"file": 1}\n')
     refused(DataError, "dropped.jsonl: can't be read (KeyError('step'))")
     (folder / "dropped.jsonl").write_text("[" * 10**5)

@@ -2,7 +2,6 @@
 
 import html
 import html.parser
-import sys
 import xml.etree.ElementTree
 
 import numpy as np
@@ -11,8 +10,7 @@ import rich.table
 import rich.text
 
 from jaxgpt.console import escape
-from jaxgpt.errors import UsageError
-from jaxgpt.prepare.html import plot_bars, plot_lengths, render_report, require_matplotlib
+from jaxgpt.prepare.html import plot_bars, plot_lengths, render_report
 from jaxgpt.prepare.statistics import SplitStatistics
 
 NASTY = "</pre><script>alert(1)</script> & \"$x$\" 'y' \x1b[0m"
@@ -60,9 +58,3 @@ def test_each_bar_and_bin_is_as_long_as_its_number():
 def test_a_name_is_no_mathematics(name):
     text = plot_lengths({name: statistics_of([1, 500], [3, 10**6])}) + plot_bars({name: 10**17, "b": 1})
     assert text.count(html.escape(escape(name)[:60], quote=False)) >= 2 and 61 * "a" not in text
-
-
-def test_missing_matplotlib_is_a_one_line_error(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UsageError, match=r"pip install -r requirements-data.txt$"):
-        require_matplotlib()

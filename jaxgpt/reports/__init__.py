@@ -1,0 +1,1 @@
+"""What a run did, read from its files alone: as a page, and sent to trackers."""
