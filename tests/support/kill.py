@@ -6,9 +6,10 @@ There are four kinds: SIGKILL; SIGTERM; SIGSTOP, and SIGCONT a while later; and 
 processes, after which only what was synced is sure to be there (tests/support/power.py). The models are tiny, the
 processes and the signals are real.
 
-The first part is training runs: on a text, on examples, and of adapters with a validation split. Some moments are while
-JAX starts or compiles, the others any of steps, saves and renames: a checkpoint is written nearly all the time. In the
-end the log, but for its clock, and every byte of the parameters and the optimizer must be those of the undisturbed run.
+The first part is training runs: on a text, on examples, and of a classifier and of adapters with a validation split.
+Some moments are while JAX starts or compiles, the others any of steps, saves and renames: a checkpoint is written
+nearly all the time. In the end the log, but for its clock, and every byte of the parameters and the optimizer must be
+those of the undisturbed run.
 
 The second part is the commands that write something: each time their inputs are as they were, byte for byte, and the
 output is whole or not there; the same command then makes what an undisturbed one makes.
@@ -44,6 +45,7 @@ SHAPE = "--n-layer 2 --n-head 2 --n-embd 16 --block-size 32"
 RUNS = {  # training runs: their words
     "train": f"{SHAPE} --data words.txt",
     "examples": f"{SHAPE} --data examples.jsonl",
+    "classify": f"{SHAPE} --data labels.jsonl --val 0.2 --eval-every 3",
     "lora": "--init-from base --lora 2 --data words.txt --val 0.2 --eval-every 3",
 }
 COMMANDS = {  # what else writes something: its words, and the output
@@ -55,6 +57,7 @@ COMMANDS = {  # what else writes something: its words, and the output
 LAST = {"prepare": "meta.json", "export": "config.json"}  # a folder is whole when this is there, and may be made again
 TEXT = " ".join(f"word{n % 7}" for n in range(820)) + "\n"
 EXAMPLES = "".join(json.dumps({"prompt": f"word{n}", "completion": f" word{n + 1}"}) + "\n" for n in range(40))
+LABELS = "".join(json.dumps({"text": f"word{n} and {n % 3}", "label": f"class {n % 3}"}) + "\n" for n in range(60))
 
 
 @dataclasses.dataclass
@@ -124,6 +127,7 @@ def survive(
     draw, count, steps = random.Random(f"{name} {seed}"), collections.Counter(), 24 * trials
     (folder / "words.txt").write_text(TEXT)
     (folder / "examples.jsonl").write_text(EXAMPLES)
+    (folder / "labels.jsonl").write_text(LABELS)
     words = f"{RUNS[name]} --B 2 --T 16 --device cpu --recipe gpt3 --steps {steps} --save-every 2 --hash-every 1 --out"
     command = [sys.executable, str(SCRIPT), *words.split()]
     Target(folder, [*command, "whole"], ()).run()
