@@ -1,29 +1,53 @@
-"""A page in one HTML file, with plots as vector graphics. It fetches and runs nothing, and a text in it stays text."""
+"""A page in one HTML file, with plots as vector graphics. It fetches and runs nothing, and a text in it stays text.
+
+It follows the reader's choice of light or dark, and fits a phone.
+"""
 
 import html
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxgpt.console import escape
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 2rem 0 }
+:root { color-scheme: light dark; --text: #222222; --page: #ffffff; --rule: #dddddd; --shade: #f5f5f5; --link: #0366a6 }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e4e4e4; --page: #16181c; --rule: #3d4148; --shade: #23262b; --link: #6cb6ee }
+}
+* { box-sizing: border-box }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: var(--text); background: var(--page); overflow-wrap: anywhere; -webkit-text-size-adjust: 100% }
+a { color: var(--link) }
+table { display: block; overflow-x: auto; border-collapse: collapse; margin: 2rem 0 }
 caption { text-align: left; font-weight: 600; padding-bottom: .4rem }
-th, td { padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #ddd; text-align: right; overflow-wrap: anywhere }
+th, td { padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--rule); text-align: right; min-width: 5rem }
 th:first-child, td:first-child { text-align: left }
 svg { max-width: 100%; height: auto }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; padding: 1rem }
+svg text { fill: currentColor }
+pre { white-space: pre-wrap; background: var(--shade); padding: 1rem }
 """
+# Of lines: four colours of Okabe and Ito's, which colour-blind readers tell apart. Each has a contrast of 3 or more
+# with both pages, light and dark (WCAG 1.4.11).
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+FORBID = "default-src 'none'; style-src 'unsafe-inline'"  # a browser shall refuse what may have slipped in
 WIDTH_INCHES = 7.5
 NAME_CHARS = 60  # of a name in a plot: a longer one would leave no room for the plot
 
 
-def render_page(title: str, parts: Iterable[str]) -> str:
-    """The page of these parts, which are HTML, under its title, which is text."""
+def render_page(title: str, parts: Iterable[str], style: str = "", refresh_s: int = 0) -> str:
+    """The page of these parts, which are HTML, under its title, which is text.
+
+    Args:
+      style: CSS that is added to the page's own.
+      refresh_s: seconds after which a browser reads the file again; 0: never.
+    """
     heading = escape_html(title)
-    head = f'<meta charset="utf-8"><title>{heading}</title><style>{STYLE}</style>'
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"/>'
+    head += f'<meta http-equiv="Content-Security-Policy" content="{FORBID}"/>'
+    head += f'<meta http-equiv="refresh" content="{refresh_s}"/>' * bool(refresh_s)
+    head += f"<title>{heading}</title><style>{STYLE}{style}</style>"
     body = "\n".join([f"<h1>{heading}</h1>", *parts])
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
 
@@ -36,24 +60,36 @@ def render_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]
     return f"<table><caption>{escape_html(title)}</caption>\n<tr>{head}</tr>\n{body}</table>"
 
 
-def make_figure(height: float) -> tuple[Any, Any]:
-    """A matplotlib figure of so many inches in height, and its axes."""
+def make_figure(height: float, width: float = WIDTH_INCHES) -> tuple[Any, Any]:
+    """A matplotlib figure of so many inches, and its axes; both are transparent."""
     from matplotlib.figure import Figure  # without pyplot, which would look for a window
 
-    figure = Figure((WIDTH_INCHES, height), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure((width, height), layout="constrained", facecolor="none")
+    axes = figure.add_subplot(facecolor="none")
     axes.spines[["top", "right"]].set_visible(False)
+    axes.set_prop_cycle(color=COLORS)
     return figure, axes
 
 
 def render_svg(figure: Any) -> str:
-    """A matplotlib figure as SVG, with text as text, which can be read and searched; the same bytes each time."""
+    """A matplotlib figure as SVG, with text as text, which can be read and searched; the same bytes each time.
+
+    What is black in the figure has the page's text colour.
+    """
     import matplotlib
 
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "jaxgpt"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()[file.getvalue().index("<svg") :]
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = file.getvalue()[file.getvalue().index("<svg") :]
+    return re.sub("<[^>]*>", lambda tag: tag[0].replace("#000000", "currentColor"), svg)  # in no text: it has no <
+
+
+def render_png(figure: Any) -> bytes:
+    """A matplotlib figure as PNG, black on white."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    return file.getvalue()
 
 
 def escape_html(text: str) -> str:
