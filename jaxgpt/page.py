@@ -11,40 +11,47 @@ from typing import Any
 
 from jaxgpt.console import escape
 
-STYLE = """
-:root { color-scheme: light dark; --text: #222222; --page: #ffffff; --rule: #dddddd; --shade: #f5f5f5; --link: #0366a6 }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e4e4e4; --page: #16181c; --rule: #3d4148; --shade: #23262b; --link: #6cb6ee }
-}
-* { box-sizing: border-box }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-       color: var(--text); background: var(--page); overflow-wrap: anywhere; -webkit-text-size-adjust: 100% }
-a { color: var(--link) }
-table { display: block; overflow-x: auto; border-collapse: collapse; margin: 2rem 0 }
-caption { text-align: left; font-weight: 600; padding-bottom: .4rem }
-th, td { padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--rule); text-align: right; min-width: 5rem }
-th:first-child, td:first-child { text-align: left }
-svg { max-width: 100%; height: auto }
-svg text { fill: currentColor }
-pre { white-space: pre-wrap; background: var(--shade); padding: 1rem }
-"""
-# Of lines: four colours of Okabe and Ito's, which colour-blind readers tell apart. Each has a contrast of 3 or more
-# with both pages, light and dark (WCAG 1.4.11).
+# Of lines, from Okabe and Ito's palette, which colour-blind readers tell apart: for a light page, and for a dark one.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+COLORS_ON_DARK = ("#56b4e9", "#e69f00", "#2cc69a", "#e39ac4")
+LINES, LINES_ON_DARK = (
+    "; ".join(f"--line{i}: {color}" for i, color in enumerate(colors)) for colors in (COLORS, COLORS_ON_DARK)
+)
+STYLE = f"""
+:root {{ color-scheme: light dark; --text: #222222; --page: #ffffff; --rule: #dddddd; --shade: #f5f5f5; {LINES} }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --text: #e4e4e4; --page: #16181c; --rule: #3d4148; --shade: #23262b; {LINES_ON_DARK} }}
+}}
+* {{ box-sizing: border-box }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  color: var(--text); background: var(--page); overflow-wrap: anywhere; -webkit-text-size-adjust: 100% }}
+table {{ display: block; overflow-x: auto; border-collapse: collapse; margin: 2rem 0 }}
+caption {{ text-align: left; font-weight: 600; padding-bottom: .4rem }}
+th, td {{ padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--rule); text-align: right; max-width: 30rem;
+  overflow-wrap: break-word }}
+th:first-child, td:first-child {{ text-align: left; min-width: 8rem; overflow-wrap: anywhere }}
+svg {{ max-width: 100%; height: auto }}
+svg text {{ fill: currentColor }}
+pre {{ white-space: pre-wrap; background: var(--shade); padding: 1rem }}
+"""
 FORBID = "default-src 'none'; style-src 'unsafe-inline'"  # a browser shall refuse what may have slipped in
 WIDTH_INCHES = 7.5
 NAME_CHARS = 60  # of a name in a plot: a longer one would leave no room for the plot
 
 
-def render_page(title: str, parts: Iterable[str], style: str = "", refresh_s: int = 0) -> str:
+def render_page(
+    title: str, parts: Iterable[str], style: str = "", generator: str = "jaxgpt", refresh_s: int = 0
+) -> str:
     """The page of these parts, which are HTML, under its title, which is text.
 
     Args:
       style: CSS that is added to the page's own.
+      generator: the command that makes it, which can tell its pages from others by that.
       refresh_s: seconds after which a browser reads the file again; 0: never.
     """
     heading = escape_html(title)
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"/>'
+    head = f'<meta charset="utf-8"><meta name="generator" content="{escape_html(generator)}"/>'
+    head += '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
     head += f'<meta http-equiv="Content-Security-Policy" content="{FORBID}"/>'
     head += f'<meta http-equiv="refresh" content="{refresh_s}"/>' * bool(refresh_s)
     head += f"<title>{heading}</title><style>{STYLE}{style}</style>"
@@ -74,7 +81,7 @@ def make_figure(height: float, width: float = WIDTH_INCHES) -> tuple[Any, Any]:
 def render_svg(figure: Any) -> str:
     """A matplotlib figure as SVG, with text as text, which can be read and searched; the same bytes each time.
 
-    What is black in the figure has the page's text colour.
+    What is black in the figure has the page's text colour, and COLORS are lighter on a dark page.
     """
     import matplotlib
 
@@ -82,7 +89,10 @@ def render_svg(figure: Any) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "jaxgpt"}):
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = file.getvalue()[file.getvalue().index("<svg") :]
-    return re.sub("<[^>]*>", lambda tag: tag[0].replace("#000000", "currentColor"), svg)  # in no text: it has no <
+    on_page = {"#000000": "currentColor"} | {color: f"var(--line{i})" for i, color in enumerate(COLORS)}
+    colors = re.compile("|".join(on_page))
+    # In tags only: a text has no <.
+    return re.sub("<[^>]*>", lambda tag: colors.sub(lambda color: on_page[color[0]], tag[0]), svg)
 
 
 def render_png(figure: Any) -> bytes:

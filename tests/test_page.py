@@ -3,7 +3,7 @@ import xml.etree.ElementTree
 
 import pytest
 
-from jaxgpt.page import COLORS, STYLE, make_figure, render_page, render_png, render_svg, render_table
+from jaxgpt.page import COLORS, COLORS_ON_DARK, STYLE, make_figure, render_page, render_png, render_svg, render_table
 
 NASTY = "</pre><script>alert(1)</script> & \"$x$\" 'y' #000000 \x1b[0m"
 
@@ -35,7 +35,7 @@ def test_a_page_is_read_again_only_where_that_is_wanted():
 
 def test_a_plot_has_no_colours_but_the_text_s_and_those_of_its_lines():
     styles = " ".join(re.findall('style="([^"]*)"', render_svg(draw())))
-    assert set(re.findall("#[0-9a-f]{6}", styles)) == {COLORS[0]}
+    assert set(re.findall("#[0-9a-f]{6}|var.*?;", styles)) == {"var(--line0);"}
     assert "currentColor" in styles and render_svg(draw()) == render_svg(draw())
     assert render_png(draw()).startswith(b"\x89PNG")
 
@@ -52,8 +52,9 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_lines_and_texts_stand_out_on_the_light_and_the_dark_page(dark):
+@pytest.mark.parametrize(("dark", "lines"), [(False, COLORS), (True, COLORS_ON_DARK)])
+def test_lines_and_texts_stand_out_on_the_light_and_the_dark_page(dark, lines):
     colors = dict(re.findall(r"--(\w+): (#\w+)", STYLE.split("@media")[dark]))
-    assert min(contrast(color, colors["page"]) for color in COLORS) >= 3
-    assert contrast(colors["text"], colors["page"]) >= 7 and contrast(colors["link"], colors["page"]) >= 4.5
+    assert [colors[f"line{i}"] for i in range(4)] == list(lines)
+    assert min(contrast(color, colors["page"]) for color in lines) >= 3  # WCAG 1.4.11
+    assert contrast(colors["text"], colors["page"]) >= 7
