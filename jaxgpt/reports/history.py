@@ -1,0 +1,120 @@
+"""The rows of log.jsonl as columns of numbers, quickly enough for a million rows."""
+
+import dataclasses
+import errno
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgpt.errors import CheckpointError
+from jaxgpt.runs.rows import parse_row
+
+PIECE = 1 << 24  # bytes of a log that are read at a time
+MAX_COLUMNS = 200  # many more than a run logs
+NAME = re.compile(r"[A-Za-z][\w./-]{0,59}")  # of a column
+REQUIRED = ("step", "position", "tokens_seen")  # by which a row is one
+LARGEST = 10**18  # of a count; JSON may have any
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """The rows of a log, the last one of each step, in the order of their steps.
+
+    Attributes:
+      steps: int64 (n,), ascending.
+      columns: by name, float64 (n,): NaN where a row has no such number, or one that is not finite.
+      skipped_lines: lines that are no rows, without one at the end that is half written.
+    """
+
+    steps: np.ndarray
+    columns: dict[str, np.ndarray]
+    skipped_lines: int = 0
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A column; NaN throughout where no row has it."""
+        return self.columns.get(name, np.full(len(self.steps), np.nan))
+
+    def validated(self) -> np.ndarray:
+        """The indices of the rows that have the numbers of a validation."""
+        has = [np.isfinite(self.columns[name]) for name in self.columns if name.startswith("val_")]
+        return np.flatnonzero(np.any(has, axis=0)) if has else np.empty(0, int)
+
+    def seconds(self) -> np.ndarray:
+        """The time in which the steps up to each row were trained, float64 (n,): no validation, save or pause."""
+        return np.cumsum(np.nan_to_num(self["step_ms"])) / 1000
+
+
+def read_history(log: Path) -> History:
+    """Read a log; none is one without rows.
+
+    Raises:
+      CheckpointError: it can't be read.
+    """
+    pieces, skipped = [], 0
+    try:
+        if log.exists() and not log.is_file():  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "no regular file")
+        for lines in _read_lines(log):
+            rows = _parse(lines)
+            skipped += len(lines) - len(rows) - (not lines[-1].endswith(b"\n") and parse_row(lines[-1]) is None)
+            pieces.append(_columns(rows))
+    except OSError as error:
+        raise CheckpointError(f"{log}: {error.strerror or error}; give a run folder") from None
+    names = list(dict.fromkeys(name for piece in pieces for name in piece))[:MAX_COLUMNS]
+    lengths = [len(piece["step"]) for piece in pieces]
+    columns = {
+        name: np.concatenate([piece.get(name, np.full(n, np.nan)) for piece, n in zip(pieces, lengths, strict=True)])
+        for name in names
+    }
+    steps = columns.pop("step", np.empty(0, np.int64))
+    _, last = np.unique(steps[::-1], return_index=True)
+    order = len(steps) - 1 - last
+    return History(steps[order], {name: column[order] for name, column in columns.items()}, skipped)
+
+
+def _read_lines(log: Path) -> Iterator[list[bytes]]:
+    if not log.exists():
+        return
+    with log.open("rb") as file:
+        while lines := file.readlines(PIECE):
+            yield lines
+
+
+def _parse(lines: list[bytes]) -> list[dict[str, Any]]:
+    """The rows among these lines."""
+    try:
+        rows = json.loads(b"[" + b",".join(lines) + b"]")  # several times as fast as line by line
+        if len(rows) != len(lines):
+            raise ValueError("a line is no row")
+    except (ValueError, RecursionError):
+        rows = [parse_row(line) for line in lines]
+    return [row for row in rows if isinstance(row, dict) and all(_is_count(row.get(name)) for name in REQUIRED)]
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and abs(value) < LARGEST
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """The numbers of rows, each column float64 (n,)."""
+    columns = {"step": np.array([row["step"] for row in rows], np.int64)}
+    names = dict.fromkeys(name for keys in dict.fromkeys(map(tuple, rows)) for name in keys)
+    for name in [name for name in names if name != "step" and NAME.fullmatch(name)][:MAX_COLUMNS]:
+        values = [row.get(name) for row in rows]
+        kinds = set(map(type, values))
+        if kinds <= {int, float, bool, type(None)} and kinds != {type(None)}:
+            columns[name] = _finite(values)
+    return columns
+
+
+def _finite(values: list[float | None]) -> np.ndarray:
+    try:
+        column = np.array(values, float)
+    except OverflowError:  # an integer that is no float64
+        column = np.array([value if isinstance(value, float) or _is_count(value) else None for value in values], float)
+    column[~np.isfinite(column)] = np.nan
+    return column
