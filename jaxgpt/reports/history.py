@@ -18,6 +18,7 @@ MAX_COLUMNS = 200  # many more than a run logs
 NAME = re.compile(r"[A-Za-z][\w./-]{0,59}")  # of a column
 REQUIRED = ("step", "position", "tokens_seen")  # by which a row is one
 LARGEST = 10**18  # of a count; JSON may have any
+MONTH_MS = 2.6e9  # no step takes longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class History:
 
     def seconds(self) -> np.ndarray:
         """The time in which the steps up to each row were trained, float64 (n,): no validation, save or pause."""
-        return np.cumsum(np.nan_to_num(self["step_ms"])) / 1000
+        return np.cumsum(np.nan_to_num(self["step_ms"]).clip(0, MONTH_MS)) / 1000
 
 
 def read_history(log: Path) -> History:

@@ -1,0 +1,128 @@
+"""The report on runs, in one HTML file that fetches and runs nothing; and the same rows as CSV."""
+
+import csv
+import datetime
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+import jaxgpt
+from jaxgpt.page import escape_html, render_page, render_svg
+from jaxgpt.reports import tables
+from jaxgpt.reports.evaluations import evaluations_table, find_evaluations
+from jaxgpt.reports.logged_run import LoggedRun
+from jaxgpt.reports.plots import DASHES, TITLES, draw, plot_names, smoothing_window
+
+GENERATOR = "jaxgpt report"
+MARK = f'<meta name="generator" content="{GENERATOR}"/>'.encode()  # near the beginning of each page
+REFRESH = re.compile(rb'<meta http-equiv="refresh" content="\d+"/>')
+STYLE = """
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem 2rem }
+.plots figure { margin: 0 }
+.plots svg { width: 100% }
+figcaption { font-weight: 600 }
+.runs { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 0 1.5rem }
+.runs svg { width: 2.5rem; height: .6rem; margin-right: .4rem }
+.facts td { text-align: left; min-width: 8rem; overflow-wrap: anywhere }
+.spikes td:last-child { font-family: monospace; text-align: left }
+"""
+DASH_ARRAYS = dict(zip(DASHES, ("none", "6 3", "2 2", "6 2 2 2"), strict=True))
+
+
+def render_report(
+    runs: Sequence[LoggedRun], axis: str, evaluations: dict[str, dict[str, Any]], refresh_s: int = 0
+) -> str:
+    """The page.
+
+    Args:
+      axis: of the plots: `step`, `tokens` or `time`.
+      evaluations: by name, beside those that are in the runs' folders.
+      refresh_s: as page.render_page has it.
+    """
+    several = len(runs) > 1
+    in_folders = {
+        f"{run.label}/{name}": content for run in runs for name, content in find_evaluations(run.folder).items()
+    }
+    parts = [tables.summary_table(runs), legend(runs), plots(runs, axis)]
+    parts += [*map(tables.validations_table, runs)]
+    parts += [in_class("spikes", tables.spikes_table(run)) for run in runs]
+    parts += [evaluations_table(in_folders | evaluations)]
+    if several:
+        differences = in_class("facts", tables.differences_table(runs))
+        parts.append(differences or "<p>The runs have the same settings.</p>")
+    parts += [in_class("facts", table(runs)) for table in (tables.data_table, tables.lineage_table)]
+    settings = in_class("facts", tables.settings_table(runs))
+    parts.append(f"<details><summary>All settings</summary>{settings}</details>")
+    written = f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}"
+    parts.append(f"<p>jaxgpt {jaxgpt.__version__}, {written}</p>")
+    title = f"{len(runs)} runs" if several else str(runs[0].folder)
+    return render_page(title, filter(None, parts), STYLE, GENERATOR, refresh_s)
+
+
+def in_class(name: str, part: str) -> str:
+    return f'<div class="{name}">{part}</div>' if part else ""
+
+
+def legend(runs: Sequence[LoggedRun]) -> str:
+    """Which line is which run's."""
+    if len(runs) == 1:
+        return ""
+    items = []
+    for i, run in enumerate(runs):
+        style = f'stroke="var(--line{i % 4})" stroke-width="3" stroke-dasharray="{DASH_ARRAYS[DASHES[i // 4]]}"'
+        line = f'<svg viewBox="0 0 40 8"><path d="M0 4H40" {style}/></svg>'
+        items.append(f"<li>{line}{escape_html(run.label)}</li>")
+    return f'<ul class="runs">{"".join(items)}</ul>'
+
+
+def plots(runs: Sequence[LoggedRun], axis: str) -> str:
+    names = plot_names(runs)
+    figures = []
+    for name in names:
+        caption = f"<figcaption>{escape_html(TITLES.get(name, name))}</figcaption>"
+        figures.append(f"<figure>{caption}{render_svg(draw(name, runs, axis))}</figure>")
+    window = smoothing_window(runs)
+    lines = ["thin: each step", f"thick: the mean of {window:,} steps"] * (window > 1)
+    lines += ["points: validation", "band: its standard error"] * any(len(run.history.validated()) for run in runs)
+    lines += ["triangle: a loss spike"] * any(run.spikes for run in runs)
+    key = f"<p>{'; '.join(lines)}</p>" if lines and names else ""
+    return f'<div class="plots">{"".join(figures)}</div>{key}' if names else ""
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that `render_report` made, which a newer one may replace."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK in file.read(1000)
+
+
+def without_refresh(path: Path) -> None:
+    """Have a page that was rewritten again and again stay as it is: no browser shall read it again."""
+    if is_report(path):
+        page = path.read_bytes()
+        if (still := REFRESH.sub(b"", page, count=1)) != page:
+            path.write_bytes(still)
+
+
+def write_csv(file: IO[str], runs: Sequence[LoggedRun]) -> None:
+    """Write all rows of the runs' logs, with the run's name and the seconds of training in front of the log's numbers.
+
+    Numbers are as exact as in the log. What a row lacks, or is not finite, is left empty.
+    """
+    names = list(dict.fromkeys(name for run in runs for name in run.history.columns))
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["run", "step", "seconds", *names])
+    for run in runs:
+        # A spreadsheet takes a text that begins with =, +, - or @ for a formula.
+        label = run.label if run.label[0].isalnum() else f"./{run.label}"
+        columns = [run.history.seconds(), *(run.history[name] for name in names)]
+        cells = zip(run.history.steps.tolist(), *(_cells(column) for column in columns), strict=True)
+        writer.writerows([label, *row] for row in cells)
+
+
+def _cells(column: np.ndarray) -> Iterable[str]:
+    return ("" if value != value else repr(value).removesuffix(".0") for value in column.tolist())  # NaN is not itself
