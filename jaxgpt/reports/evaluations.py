@@ -8,7 +8,7 @@ from jaxgpt.errors import DataError
 from jaxgpt.json_file import read_json, try_read_json
 from jaxgpt.page import render_table
 
-MEASURED = {"loss", "choices", "canaries", "tasks", "accuracy"}  # of which each such file has one
+NUMBERS, PARTS = ("loss", "accuracy"), ("choices", "canaries", "tasks")  # of which each such file has one
 MAX_ROWS, MAX_DEPTH = 200, 6
 
 
@@ -37,7 +37,10 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 
 def _is_evaluation(content: Any) -> bool:
-    return isinstance(content, dict) and not MEASURED.isdisjoint(content)
+    if not isinstance(content, dict):
+        return False
+    has_number = any(type(content.get(name)) in (int, float) for name in NUMBERS)
+    return has_number or any(isinstance(content.get(name), dict) for name in PARTS)
 
 
 def evaluations_table(evaluations: dict[str, dict[str, Any]]) -> str:

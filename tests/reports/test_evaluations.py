@@ -13,7 +13,13 @@ HARNESS = {"results": {"arc": {"alias": "arc", "acc,none": 0.25, "acc_stderr,non
 
 def test_evaluations_in_a_run_s_folder_are_found_and_nothing_else(tmp_path):
     run = write_run(tmp_path / "run")
-    files = {"text.json": json.dumps(TEXT), "other.json": '{"a": 1}', "broken.json": "{", "list.json": "[]"}
+    files = {
+        "text.json": json.dumps(TEXT),
+        "other.json": '{"a": 1}',
+        "broken.json": "{",
+        "list.json": "[]",
+        "item.json": '{"choices": ["a"]}',
+    }
     for name, content in files.items():
         (run / name).write_text(content)
     assert find_evaluations(run) == {"text.json": TEXT}

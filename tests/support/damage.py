@@ -161,11 +161,16 @@ TARGETS: dict[str, list[str]] = {
         "export {} new",
         "verify {}",
         "replay {} --step 2",
+        "report {} --out new.html",
         "evaluate {} --data text.txt --device cpu --json new.json",
         "train --init-from {} --data text.txt --T 16 --B 2 --steps 1 --out new --device cpu",
         f"train {refusals.RUN} --data text.txt --steps 3 --out {{}}",
     ],
-    "text/log.jsonl": ["replay {} --step 2", f"train {refusals.RUN} --data text.txt --steps 4 --out {{}}"],
+    "text/log.jsonl": [
+        "replay {} --step 2",
+        "report {} --out new.html",
+        f"train {refusals.RUN} --data text.txt --steps 4 --out {{}}",
+    ],
     "text/checkpoints/3/progress/metadata": [
         "sample {} --prompt a --max-new-tokens 2 --device cpu",
         "verify {}",

@@ -156,6 +156,10 @@ inspect splits{e}
 inspect report{e}
 inspect {e}
 inspect steps{e} --html {e}
+report {e}
+report dtype{e} --evaluation {e}
+report text{e} --out {e}
+report text{e} start{e} --out new.html
 export {e} new
 verify dtype{e}
 verify start{e}
@@ -188,6 +192,7 @@ prepare fields.jsonl value.jsonl fields.csv --out none{{e}} --workers 1
 inspect folder{{e}}
 inspect report{{e}}
 inspect steps{{e}}
+report run{{e}} start{{e}} --csv rows{{e}}.csv --png plots{{e}}
 export run{{e}} exported{{e}}
 verify run{{e}}
 verify damaged{{e}}

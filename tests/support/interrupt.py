@@ -83,6 +83,7 @@ def make_inputs(folder: Path) -> dict[str, list[str]]:
         "predict": ["predict", "labels", "--data", "labels.csv", "--out", "out/predicted.jsonl"],
         "verify": ["verify", "run", "--resume", "1"],
         "replay": ["replay", "run", "--step", "3"],
+        "report": ["report", "run", "--out", "out/page.html"],
         "fit": ["fit", "--gpu", "h100", *SHAPE],
         "prepare": ["prepare", "text.txt", "--out", "out/prepared"],
         "inspect": ["inspect", "prepared", "--html", "out/page.html"],

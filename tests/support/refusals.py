@@ -46,6 +46,7 @@ def fill(folder: Path) -> None:
         "noitems.jsonl": '{"context": "x"}\n',
         "unlabelled.csv": "text,color\nfine,red\n",
         "tasks/mine.yaml": "task: mine\n",
+        "foreign.html": "my page",
         "foreign/config.json": '{"model_type": "llama", "n_layer": 2}',
         "foreign/log.jsonl": '{"step": 0, "loss": 1.5}\n{"step": 1, "loss": 1.25}\n',
         "foreign/checkpoints/1000/state/weights": "weights",
@@ -243,6 +244,28 @@ inspect prepared --seed -1
 inspect prepared --html prepared/page
 inspect prepared --html nowhere/page.html
 inspect prepared --html prepared/index
+report
+report nowhere
+report base
+report foreign
+report corrupt
+report file
+report text ./text
+report text --x epochs
+report text --out page
+report text --out mine
+report text --out foreign.html
+report text --out nowhere/page.html
+report text --out text/checkpoints/page.html
+report text --csv new.txt
+report text --csv nowhere/new.csv
+report text --csv text/checkpoints/new.csv
+report text --csv labels.csv
+report text --png file
+report text --png file/new
+report text --follow --png new
+report text --evaluation missing.json
+report text --evaluation items.jsonl
 export text
 export nowhere new
 export base new
@@ -349,6 +372,7 @@ PAIRS = [
     ("predict {i}/checkpoints/6 --data labels.csv --out {o}", "labels", "config.json checkpoints/9"),
     ("predict labels --data {i} --out {o}", "labels.csv", ""),
     ("inspect {i} --html {o}", "prepared", "page.html index/page.html"),
+    ("report {i} --png {o}", "text", " checkpoints checkpoints/9"),
     ("export {i} {o}", "text", " checkpoints checkpoints/9 checkpoints/3 checkpoints/3/new"),
     ("train --data {i} --out {o}", "prepared", " index index/new"),
     ("train --data {i} --out {o}", "text.txt", ""),

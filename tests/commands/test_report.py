@@ -1,0 +1,109 @@
+"""The command: what it writes and refuses, how it follows a run, and the page in a browser."""
+
+import csv
+import os
+import threading
+import time
+
+import pytest
+
+from jaxgpt import console
+from jaxgpt.commands import report
+from jaxgpt.reports.report import is_report
+from tests.reports.test_tables import read_table
+from tests.support.browser import DRIVER, browser
+from tests.support.run_folders import make_rows, write_log, write_run
+
+
+def run(*words):
+    return console.run(report.main, [str(word) for word in words])
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two runs of one name, and one that has just begun."""
+    folders = [write_run(tmp_path / name / "run", make_rows(seed=i), lr=i) for i, name in enumerate("ab")]
+    return [*folders, write_run(tmp_path / "c", [])]
+
+
+def test_a_page_plots_and_rows_are_written(runs, tmp_path, capsys):
+    (runs[0] / "result.json").write_text('{"model": "a/run", "loss": 3.125}')
+    assert run(*runs, "--x", "tokens", "--png", tmp_path / "png", "--csv", tmp_path / "rows.csv") == 0
+    page, out = runs[0] / "report.html", capsys.readouterr().out
+    assert out.splitlines()[-1] == f"saved     {page}"
+    text = page.read_text()
+    assert text.count("<figure>") == 4 and 'http-equiv="refresh"' not in text and "a/run/result.json" in text
+    table = read_table(text)
+    assert table[0] == ["", "a/run", "b/run", "c"] and ["lr", "0", "1", "0.003"] in table
+    assert {path.name for path in (tmp_path / "png").iterdir()} == {
+        *("loss.png", "lr.png", "grad_norm.png", "tokens_per_s.png")
+    }
+    with (tmp_path / "rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    losses = [row["loss"] for seed in (0, 1) for row in make_rows(seed=seed)]
+    assert [float(row["loss"]) for row in rows] == losses
+    assert os.stat(page).st_mode & 0o077 == 0
+    assert run(runs[0]) == 0 and run(runs[0], "--out", page) == 0  # its own page is replaced
+
+
+def test_what_is_wrong_is_one_line_and_nothing_is_overwritten(runs, tmp_path, capsys):
+    (tmp_path / "mine.html").write_text("mine")
+    (tmp_path / "mine.csv").write_text("mine")
+    (tmp_path / "png").mkdir()
+    (tmp_path / "png" / "loss.png").write_text("mine")
+    for words, code, message in (
+        ([], 2, "0 runs: name from 1 to 16 run folders"),
+        ([runs[0]] * 17, 2, "17 runs: name from 1 to 16"),
+        ([tmp_path], 4, "no run that has begun; give a run folder"),
+        ([runs[0], "--out", tmp_path / "mine.html"], 2, "mine.html: exists already; choose another file"),
+        ([runs[0], "--csv", tmp_path / "mine.csv"], 2, "mine.csv: exists already; choose another file"),
+        ([runs[0], "--png", tmp_path / "png"], 2, "loss.png: exists already; choose another file"),
+        ([runs[0], "--csv", runs[0] / "log.jsonl"], 2, "give the file a name that ends in .csv"),
+        ([runs[0], "--follow", "--csv", "x.csv"], 2, "--follow rewrites only the page"),
+    ):
+        assert run(*words) == code
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ") and message in line
+    assert (tmp_path / "mine.html").read_text() == (tmp_path / "mine.csv").read_text() == "mine"
+    assert not (runs[0] / "report.html").exists()
+
+
+def test_a_run_is_followed_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "FOLLOW_S", 0.01)
+    rows = make_rows()
+    folder = write_run(tmp_path / "run", rows[:10])
+    page, ended = folder / "report.html", []
+    follower = threading.Thread(target=lambda: ended.append(run(folder, "--follow")))
+    follower.start()
+
+    def wait_for(text):
+        deadline = time.monotonic() + 60
+        while not (page.exists() and text in page.read_text()):
+            assert time.monotonic() < deadline and follower.is_alive()
+            time.sleep(0.01)
+
+    wait_for("10 of 60")
+    write_log(folder, rows[10:30], mode="a")
+    with (folder / "log.jsonl").open("a") as file:
+        file.write('{"step": 30, "lo')  # a row is being written
+    wait_for("30 of 60")
+    assert 'http-equiv="refresh"' in page.read_text() and is_report(page)
+    write_log(folder, rows)
+    follower.join(60)
+    assert ended == [0] and "60 of 60" in page.read_text() and 'http-equiv="refresh"' not in page.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DRIVER, reason="chromedriver is not installed")
+def test_a_browser_shows_the_page_asks_for_nothing_and_reports_nothing(runs):
+    assert run(*runs) == 0
+    page = runs[0] / "report.html"
+    for width, dark, color in ((1000, False, "rgb(255, 255, 255)"), (390, True, "rgb(22, 24, 28)")):
+        with browser(width, 800, dark) as session:
+            session.open(page)
+            assert session.requests() == [page.as_uri()] and session.messages() == []
+            assert session.run("return getComputedStyle(document.body).backgroundColor") == color
+            assert session.run("return document.documentElement.scrollWidth") <= width
+            texts = "[...document.querySelectorAll('figure svg text')]"
+            heights = session.run(f"return {texts}.map(text => text.getBoundingClientRect().height)")
+            assert len(heights) > 20 and min(heights) >= 9  # pixels, on a phone, too
