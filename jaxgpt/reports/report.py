@@ -47,7 +47,7 @@ def render_report(
         f"{run.label}/{name}": content for run in runs for name, content in find_evaluations(run.folder).items()
     }
     parts = [tables.summary_table(runs), legend(runs), plots(runs, axis)]
-    parts += [*map(tables.validations_table, runs)]
+    parts += [tables.validations_table(runs)]
     parts += [in_class("spikes", tables.spikes_table(run)) for run in runs]
     parts += [evaluations_table(in_folders | evaluations)]
     if several:

@@ -89,16 +89,26 @@ def _with_error(history: History, i: int) -> str:
     return show_number(loss) + (f"\u00a0±\u00a0{show_number(error)}" if np.isfinite(error) else "")
 
 
-def validations_table(run: LoggedRun) -> str:
-    """The newest validations of a run."""
-    at = run.history.validated()
-    names = [name for name in VALIDATION if np.isfinite(run.history[f"val_{name}"][at]).any()]
-    rows = []
-    for i in at[-MAX_ROWS:].tolist():
-        numbers = [run.history[f"val_{name}"][i] for name in ("loss", *names)]
-        rows.append([f"{run.history.steps[i] + 1:,}", *map(show_number, numbers)])
-    title = f"Validation of {run.label}" + f", the newest {MAX_ROWS} of {len(at):,}" * (len(at) > MAX_ROWS)
-    return render_table(title, ["after steps", "loss", *(VALIDATION[name] for name in names)], rows) if rows else ""
+def validations_table(runs: Sequence[LoggedRun]) -> str:
+    """The newest validations: all numbers of one run's, and of several the losses beside each other."""
+    steps = sorted({int(step) + 1 for run in runs for step in run.history.steps[run.history.validated()]})
+    title = "Validation" + f", the newest {MAX_ROWS} of {len(steps):,}" * (len(steps) > MAX_ROWS)
+    steps = steps[-MAX_ROWS:]
+    if len(runs) > 1:
+        header, cells = [run.label for run in runs], [_losses_after(run, steps) for run in runs]
+    else:
+        (run,) = runs
+        at = np.searchsorted(run.history.steps + 1, steps)
+        names = [name for name in VALIDATION if np.isfinite(run.history[f"val_{name}"][at]).any()]
+        header = ["loss", *(VALIDATION[name] for name in names)]
+        cells = [[*map(show_number, run.history[f"val_{name}"][at])] for name in ("loss", *names)]
+    rows = zip([f"{step:,}" for step in steps], *cells, strict=True)
+    return render_table(title, ["after steps", *header], rows) if steps else ""
+
+
+def _losses_after(run: LoggedRun, steps: Sequence[int]) -> list[str]:
+    rows = {int(run.history.steps[i]) + 1: i for i in run.history.validated().tolist()}
+    return [_with_error(run.history, rows[step]) if step in rows else "" for step in steps]
 
 
 def spikes_table(run: LoggedRun) -> str:

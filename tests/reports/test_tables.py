@@ -49,11 +49,16 @@ def test_a_summary_has_the_numbers_of_the_log(tmp_path):
     assert facts["training time"] == f"{sum(row['step_ms'] for row in rows) / 1000:.1f} s"
     assert facts["steps"] == "60 of 60" and facts["tokens trained on"] == "1,920"
     assert facts["loss spikes"] == "1; 1 step skipped" and facts["steps without a row"] == "1"
-    table = read_table(tables.validations_table(runs[0]))
+    table = read_table(tables.validations_table(runs))
     assert table[1:] == [[str(step), f"{loss:.4f}", "0.0100"] for loss, step in measured]
+    others = make_rows(40, seed=1, every=10)
+    table = read_table(tables.validations_table([*runs, *load_runs([write_run(tmp_path / "other", others)])]))
+    losses = [{row["step"] + 1: f"{row['val_loss']:.4f}" for row in r if "val_loss" in row} for r in (rows, others)]
+    shown = {int(row[0]): [cell.partition("\u00a0")[0] for cell in row[1:]] for row in table[1:]}
+    assert shown == {step: [each.get(step, "") for each in losses] for step in (10, 20, 30, 40, 60)}
     empty = load_runs([write_run(tmp_path / "empty", [])])
     assert facts_of(tables.summary_table(empty))["loss"] == "no step is in its log yet"
-    assert tables.validations_table(empty[0]) == tables.spikes_table(empty[0]) == ""
+    assert tables.validations_table(empty) == tables.spikes_table(empty[0]) == ""
 
 
 def test_a_spike_has_the_command_that_shows_its_batch(tmp_path):
