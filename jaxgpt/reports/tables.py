@@ -77,6 +77,9 @@ def summarize(run: LoggedRun) -> dict[str, str]:
     if np.isfinite(speed).any():
         facts["tokens/s, median"] = f"{np.nanmedian(speed):,.0f}"
     facts["training time"] = show_time(history.seconds()[-1])
+    starts = _starts(run)
+    if starts and type(starts[-1].get("step_bytes")) is int:
+        facts["memory of a step, on one device"] = f"{starts[-1]['step_bytes'] / 1e9:.2f} GB"
     skipped = sum(math.isnan(each.loss) for each in run.spikes)
     facts["loss spikes"] = f"{len(run.spikes) - skipped:,}" + f"; {plural(skipped, 'step')} skipped" * bool(skipped)
     missing = int(history.steps[-1] - history.steps[0]) + 1 - len(history.steps)
@@ -198,8 +201,7 @@ def lineage_table(runs: Sequence[LoggedRun]) -> str:
 
 
 def _describe_lineage(run: LoggedRun) -> dict[str, str]:
-    starts = run.config.get("starts")
-    starts = [each for each in starts if isinstance(each, dict)] if isinstance(starts, list) else []
+    starts = _starts(run)
     facts = {
         "began with": show(run.config.get("init_from") or "random weights, of --seed " + show(run.config.get("seed")))
     }
@@ -211,6 +213,11 @@ def _describe_lineage(run: LoggedRun) -> dict[str, str]:
         facts[f"{'resumed' if before else 'began'} at step {show(start.get('step'))}"] = text or "as before"
     saved = sorted(int(path.name) for path in _list(run.folder / "checkpoints") if path.name.isdecimal())
     return facts | ({"checkpoints": ", ".join(f"{step:,}" for step in saved[-MAX_ROWS:])} if saved else {})
+
+
+def _starts(run: LoggedRun) -> list[dict[str, Any]]:
+    starts = run.config.get("starts")
+    return [each for each in starts if isinstance(each, dict)] if isinstance(starts, list) else []
 
 
 def _list(folder: Path) -> Iterable[Path]:

@@ -155,7 +155,7 @@ def require_memory(plan: Any, hint: str, devices: int = 1) -> None:
     """
     if plan is None:
         return
-    needed = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    needed = extra_bytes(plan)
     if jax.default_backend() == "cpu":
         needed *= 1.1 * devices  # the buffers of the libraries that multiply are not in the plan
     free = free_memory()
@@ -163,6 +163,11 @@ def require_memory(plan: Any, hint: str, devices: int = 1) -> None:
         raise RetryableError(
             f"out of memory: {needed / 1e9:.2f} GB are needed, and {free / 1e9:.2f} GB are free; {hint}"
         )
+
+
+def extra_bytes(plan: Any) -> int:
+    """What a compiled program takes of a device's memory beside its arguments, by its `memory_analysis()`."""
+    return plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
 
 
 def memory_limit() -> float:

@@ -160,7 +160,9 @@ def run_locked(
         # ---- Train. Nothing is refused from here on, and nothing was touched before.
         distributed.all_processes(True)  # all could compile theirs
         lock.make()
-        write_run_config = make_config_writer(config, process_dir, data, weights, trainer, device_name, run.step)
+        write_run_config = make_config_writer(
+            config, process_dir, data, weights, trainer, device_name, run.step, compiled.step_bytes
+        )
         write_run_config()
         if config.run.fresh:
             delete_old_run(process_dir)
@@ -265,8 +267,13 @@ def make_config_writer(
     trainer: "Trainer",
     device_name: str,
     step: int,
+    step_bytes: int | None,
 ) -> Callable[[], None]:
-    """A function that writes config.json of a run that this process starts at a step."""
+    """A function that writes config.json of a run that this process starts at a step.
+
+    Args:
+      step_bytes: of CompiledTrainer.
+    """
     import jax
 
     base = str(Path(weights.name).resolve()) if weights and weights.folder else config.preset.init_from
@@ -276,7 +283,7 @@ def make_config_writer(
         facts["cwd"] = os.getcwd()  # of which relative names are
     start = {name: config.flat()[name] for name in ("B", "T", "accumulate", "steps")}
     start |= {"step": step, "dtype": trainer.model.dtype, "fingerprint": data.fingerprint}
-    start |= {"mesh": mesh_flag(trainer.mesh.shape), "processes": jax.process_count()}
+    start |= {"mesh": mesh_flag(trainer.mesh.shape), "processes": jax.process_count(), "step_bytes": step_bytes}
     return functools.partial(write_config, process_dir, config.flat() | facts, start)
 
 

@@ -46,11 +46,13 @@ class CompiledTrainer:
       step: (state, batch on the devices) to the next state and metrics; it takes over the state's memory.
       measure: (model, batch on the devices) to Metrics of validation data; None: there is none.
       sharding: where the sequences of a batch are.
+      step_bytes: what the step takes of a device's memory, the state included, by XLA's plan; None: there is no plan.
     """
 
     step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
     measure: Callable[[Model, Any], Metrics] | None
     sharding: NamedSharding
+    step_bytes: int | None
 
     def put(self, batch: Batch) -> dict[str, jax.Array]:
         """Move a batch to the devices: a run's only host-to-device transfer."""
@@ -143,10 +145,12 @@ class Trainer:
             measure = self.measure.lower(self.shapes.model, frozen.base, batch).compile()
         for program in filter(None, (step, measure)):
             device.require_memory(program.memory_analysis(), LESS_MEMORY, len(self.mesh.local_devices))
+        plan = step.memory_analysis()
         return CompiledTrainer(
             lambda state, batch: step(state, batch, frozen),
             measure and (lambda model, batch: measure(model, frozen.base, batch)),
             self.sharding,
+            plan and plan.argument_size_in_bytes + device.extra_bytes(plan),
         )
 
     def batch_shapes(self, batch: Batch, B: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -267,8 +271,7 @@ def step_memory(config: TrainConfig, mesh: Mesh) -> StepMemory | None:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return None
-    temporary = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
-    return StepMemory(parameters, optimizer, temporary)
+    return StepMemory(parameters, optimizer, temporary=device.extra_bytes(plan))
 
 
 def _init_all(model: ModelConfig, tx: optax.GradientTransformation) -> tuple[TrainState, FrozenInputs]:

@@ -130,6 +130,8 @@ def test_what_a_run_prints_and_leaves(text, tmp_path, capsys):
     config = json.loads((out / "config.json").read_text())
     assert (config["steps"], config["lr"], config["n_embd"], config["seed"]) == (7, 3e-4, 16, 0)
     assert config["versions"]["jax"] == jax.__version__ and config["device_name"].startswith("CPU")
+    state = 3 * 4 * 811_216  # the parameters and both moments, in float32
+    assert state < config["starts"][0]["step_bytes"] < 3 * state
     with Checkpoints(out / "checkpoints") as checkpoints:
         assert checkpoints.progress(7).position == 64
 

@@ -37,8 +37,9 @@ def test_a_summary_has_the_numbers_of_the_log(tmp_path):
     rows = make_rows()
     rows[50] |= {"loss": None, "skipped": True}
     del rows[30]
-    runs = load_runs([write_run(tmp_path / "run", rows)])
+    runs = load_runs([write_run(tmp_path / "run", rows, starts=[START | {"step_bytes": 4_012_000_000}])])
     facts = facts_of(tables.summary_table(runs))
+    assert facts["memory of a step, on one device"] == "4.01 GB"
     last = [row["loss"] for row in rows[-10:] if row["loss"] is not None]
     assert facts["loss, mean of the last 10 steps"] == f"{statistics.mean(last):.4f}"
     measured = [(row["val_loss"], row["step"] + 1) for row in rows if "val_loss" in row]
