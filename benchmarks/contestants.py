@@ -26,18 +26,26 @@ Side = tuple[Callable[[int], None], Callable[[], int]]  # do so many steps and w
 
 
 def jaxgpt(B: int, T: int, dtype: Any) -> Side:
+    from jaxgpt.runtime import device
+    from jaxgpt.runtime.mesh import single_device
+    from jaxgpt.training.config import TrainConfig
+    from jaxgpt.training.setup import compile_step
+
+    device.select("auto")
+    config = TrainConfig.of(B=B, T=T, dtype=dtype)
+    return jaxgpt_side(config, compile_step(config, single_device()))
+
+
+def jaxgpt_side(config: Any, step: Any) -> Side:
+    """Steps of a TrainConfig on the selected device, by the compiled step of setup.compile_step."""
     import jax
 
     from jaxgpt.runtime import device
-    from jaxgpt.training.config import TrainConfig
     from jaxgpt.training.setup import build_trainer
 
-    device.select("auto")
-    trainer = build_trainer(TrainConfig.of(B=B, T=T, dtype=dtype))
+    trainer = build_trainer(config)
     state, frozen = trainer.init_state(seed=0), trainer.init_frozen(seed=0)
-    shape = jax.ShapeDtypeStruct((B, T), "int32")
-    step = trainer.step.lower(state, {"tokens": shape, "targets": shape}, frozen).compile()
-    data = batches(B, T)
+    data = batches(config.data.B, config.data.T)
     first = jax.devices()[0]
     on_gpu, freed = first.platform == "gpu", allocator.FreedMemory()
 
@@ -45,7 +53,8 @@ def jaxgpt(B: int, T: int, dtype: Any) -> Side:
         nonlocal state
         for _ in range(steps):
             x, y = next(data)
-            state, metrics = step(state, device.put({"tokens": x, "targets": y}), frozen)
+            batch = device.put({"tokens": x, "targets": y}, trainer.sharding)
+            state, metrics = step(state, batch, frozen)
             if not on_gpu:  # as train.py does
                 jax.device_get(metrics)
                 freed.after_step(None, metrics)

@@ -7,6 +7,7 @@ python benchmarks/follow_pytorch.py --init pytorch   # PyTorch alone, from its o
 """
 
 import dataclasses
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,10 +23,12 @@ import tyro
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from jaxgpt.data import corpus
+from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.loader import next_batch
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import save_hf
-from jaxgpt.training.config import TrainConfig
+from jaxgpt.runtime import device
+from jaxgpt.training.config import Preset, TrainConfig
 from jaxgpt.training.setup import Trainer, build_trainer
 from jaxgpt.training.step import FrozenInputs
 
@@ -45,6 +48,10 @@ class Flags:
     """Whose initial weights."""
     other: Literal["pytorch", "nudged"] = "pytorch"
     """Beside what: nudged is jaxgpt itself, from weights of which one is the next larger float32."""
+    size: Literal["gpt2", "tiny"] = "gpt2"
+    """Of the model."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Of jaxgpt; on a GPU PyTorch takes it too, if its build can."""
 
 
 def batches(steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -72,11 +79,12 @@ def in_pytorch(model: GPT2) -> torch.nn.Module:
         return transformers.GPT2LMHeadModel.from_pretrained(Path(folder) / "weights", **NO_DROPOUT)
 
 
-def theirs(model: torch.nn.Module, steps: int) -> Iterator[Row]:
+def theirs(model: torch.nn.Module, steps: int, where: str = "cpu") -> Iterator[Row]:
+    model = model.to(where)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
-    for x, y in batches(steps):
-        logits = model(torch.tensor(x, dtype=torch.long)).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.tensor(y, dtype=torch.long).flatten())
+    for batch in batches(steps):
+        x, y = (torch.tensor(ids, dtype=torch.long, device=where) for ids in batch)
+        loss = torch.nn.functional.cross_entropy(model(x).logits.flatten(0, 1), y.flatten())
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf"))
@@ -93,9 +101,13 @@ def main(flags: Flags) -> None:
             f"PyTorch, seed {flags.seed}: first loss {losses[0]:.4f}, mean of the last ten {np.mean(losses[-10:]):.4f}"
         )
         return
-    trainer = build_trainer(TrainConfig.of(device="cpu"))
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of a GPU's memory
+    device.select(flags.device)
+    device.keep_compiled(cache_folder() / "compiled")
+    trainer = build_trainer(TrainConfig.from_preset(Preset(size=flags.size)).replace(dtype="float32"))
     if flags.other == "pytorch":
-        others = theirs(in_pytorch(trainer.init_state(flags.seed).model), flags.steps)
+        where = "cuda" if flags.device == "gpu" and torch.cuda.is_available() else "cpu"
+        others = theirs(in_pytorch(trainer.init_state(flags.seed).model), flags.steps, where)
     else:
         others = ours(trainer, flags.seed, flags.steps, nudge=True)
     print(f" step | loss: jaxgpt | {flags.other:>8} | difference | grad norm: jaxgpt | {flags.other:>8}")

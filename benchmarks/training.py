@@ -40,14 +40,22 @@ LABELS: dict[Contestant, str] = {
 }
 SPAWN = multiprocessing.get_context("spawn")
 PARAMETERS, L, C = 124_439_808, 12, 768
-# By JAX's name of the GPU: dense bfloat16 operations/s and bytes/s of its memory, from NVIDIA's data sheets.
+# By JAX's name of the GPU: dense products in bfloat16 and in float32 (not TF32), in operations/s, and its memory's
+# bytes/s, from NVIDIA's data sheets (RTX 3090: the GA102 whitepaper). 0: it has none.
 PEAKS = {
-    "NVIDIA A100-SXM4-40GB": (312e12, 1.555e12),
-    "NVIDIA A100-SXM4-80GB": (312e12, 2.039e12),
-    "NVIDIA H100 80GB HBM3": (989.4e12, 3.35e12),
-    "NVIDIA H200": (989.4e12, 4.8e12),
-    "NVIDIA GeForce RTX 4090": (165.2e12, 1.008e12),
-    "NVIDIA L4": (121e12, 0.3e12),
+    "NVIDIA A10": (125e12, 31.2e12, 0.6e12),
+    "NVIDIA A100-PCIE-40GB": (312e12, 19.5e12, 1.555e12),
+    "NVIDIA A100-SXM4-40GB": (312e12, 19.5e12, 1.555e12),
+    "NVIDIA A100 80GB PCIe": (312e12, 19.5e12, 1.935e12),
+    "NVIDIA A100-SXM4-80GB": (312e12, 19.5e12, 2.039e12),
+    "NVIDIA H100 PCIe": (756e12, 51e12, 2.0e12),
+    "NVIDIA H100 80GB HBM3": (989.4e12, 66.9e12, 3.35e12),
+    "NVIDIA H200": (989.4e12, 66.9e12, 4.8e12),
+    "NVIDIA L4": (121e12, 30.3e12, 0.3e12),
+    "NVIDIA L40S": (362e12, 91.6e12, 0.864e12),
+    "NVIDIA GeForce RTX 3090": (71e12, 35.6e12, 0.936e12),
+    "NVIDIA GeForce RTX 4090": (165.2e12, 82.6e12, 1.008e12),
+    "Tesla T4": (0, 8.1e12, 0.32e12),
 }
 
 
@@ -130,13 +138,21 @@ def ask(pipe: Connection, go_on: bool) -> Any:
 
 def utilization(gpu: str, B: int, T: int, dtype: str, seconds: float) -> list[str]:
     """MFU, and the share of the step that moving parameters and moments takes at the memory's full speed."""
-    if gpu not in PEAKS:
-        return ["n/a", "n/a"]
-    operations, bandwidth = PEAKS[gpu]
-    flops = B * T * (6 * (PARAMETERS - 1024 * C) + 12 * L * T * C)
-    floor = PARAMETERS * (24 + 2 * (2 if dtype == "bfloat16" else 4)) / bandwidth
-    mfu = f"{flops / seconds / operations:.1%}" if dtype == "bfloat16" else "n/a"
-    return [mfu, f"{floor / seconds:.1%}"]
+    return [f"{floor / seconds:.1%}" if floor else "n/a" for floor in floors(gpu, B, T, dtype)]
+
+
+def floors(
+    gpu: str, B: int, T: int, dtype: str, parameters: int = PARAMETERS, n_layer: int = L, n_embd: int = C
+) -> tuple[float, float]:
+    """Seconds that a step takes at least, by its operations and by its memory traffic; 0 where the peak is unknown.
+
+    A step's MFU is the first of them over its seconds.
+    """
+    bf16, f32, bandwidth = PEAKS.get(gpu, (0, 0, 0))
+    operations = bf16 if dtype == "bfloat16" else f32
+    flops = B * T * (6 * (parameters - 1024 * n_embd) + 12 * n_layer * T * n_embd)
+    moved = parameters * (24 + 2 * (2 if dtype == "bfloat16" else 4))
+    return operations and flops / operations, bandwidth and moved / bandwidth
 
 
 if __name__ == "__main__":
