@@ -19,6 +19,7 @@ from jaxgpt import console, signals
 from jaxgpt.commands.flags import HELP, parse, positional
 from jaxgpt.errors import UsageError
 from jaxgpt.prepare.config import PrepareConfig
+from jaxgpt.prepare.forkserver import run_forkserver
 
 RESUME = b"stopped   run the same command again to resume\n"
 
@@ -42,12 +43,14 @@ def main(argv: Sequence[str]) -> int:
     config = parse(PrepareFlags, argv, command="prepare")
     _require_libraries()
     _require_utf8()
-    from jaxgpt.prepare import pipeline
-
     started = time.perf_counter()
     command = f"{console.program('prepare')} {shlex.join(argv)}"
-    with signals.before_exit(lambda: os.write(1, RESUME)):
-        report = pipeline.prepare(config, command, console.say, _show_progress)
+    has_workers = config.executor == "local" and config.workers > 1
+    with run_forkserver() if has_workers else contextlib.nullcontext():
+        from jaxgpt.prepare import pipeline  # its libraries take half a second
+
+        with signals.before_exit(lambda: os.write(1, RESUME)):
+            report = pipeline.prepare(config, command, console.say, _show_progress)
     if report is None:
         what = f"{config.out} is prepared already, from this input and with these flags"
         console.say("done", f"{what}; --fresh prepares it again")

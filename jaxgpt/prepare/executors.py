@@ -3,15 +3,11 @@
 import concurrent.futures
 import contextlib
 import copy
-import functools
 import importlib.util
 import logging
 import multiprocessing
-import multiprocessing.util
 import os
-import shutil
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -33,6 +29,7 @@ from jaxgpt.errors import JaxgptError, RetryableError, UsageError
 from jaxgpt.files import owner_only
 from jaxgpt.locks import try_lock
 from jaxgpt.prepare.completion import MarksTasks
+from jaxgpt.prepare.forkserver import run_forkserver
 
 try:
     import resource
@@ -142,9 +139,8 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
                 "a worker was killed, perhaps for lack of memory; the same command resumes, with --workers 1 in less"
             ) from None
 
-    sockets = multiprocessing.util.get_temp_dir()
     try:
-        with signals.before_exit(functools.partial(shutil.rmtree, sockets)):
+        with run_forkserver():
             yield run_in_pool
     except BaseException:
         for process in list(pool._processes.values()):  # an error leaves them running
@@ -157,12 +153,7 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
 
 def _make_pool(workers: int, lock: Path) -> tuple[ProcessPoolExecutor | None, Connection]:
     """A pool, None where the system has no semaphores for it, and what its workers wait for the end of."""
-    # The process that multiprocessing starts to clean up semaphores complains of those of a parent that was ended.
-    sys.warnoptions.append("ignore:resource_tracker")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["jaxgpt.prepare.filters", "jaxgpt.prepare.dedup", "jaxgpt.prepare.tokenize"]
-    )  # imported once for all
     alive, parent = context.Pipe(duplex=False)
     try:
         return ProcessPoolExecutor(workers, context, _worker, (alive, lock)), parent
