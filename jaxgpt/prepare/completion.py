@@ -33,7 +33,7 @@ class MarksTasks:
         mark.parent.mkdir(exist_ok=True)
         written = [path for path in map(Path, sorted(_opened)) if path.is_file() and logs not in path.parents]
         written = [path for path in written if work in path.parents]
-        folders = {folder for path in (*written, mark) for folder in path.parents if folder.is_relative_to(work)}
+        folders = {folder for path in (*written, mark.parent) for folder in path.parents if folder.is_relative_to(work)}
         sync(*written, *folders)
         with new_file(mark) as temporary:
             temporary.write_text(json.dumps({str(path.relative_to(work)): describe(path) for path in written}))

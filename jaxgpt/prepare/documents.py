@@ -11,7 +11,7 @@ import orjson
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from jaxgpt.prepare.drop_log import DropLog, report_corruption, write_json
+from jaxgpt.prepare.drop_log import DropLog, report_corruption, write_task_json
 from jaxgpt.prepare.readers import READERS, Broken, LineCounter
 from jaxgpt.prepare.sources import Unit
 
@@ -52,7 +52,7 @@ class Read(PipelineStep):
                         yield Document(text, "", metadata=dict(location))
                         location["line"] += text.count("\n") if unit.kind == "text" else 0
                 lines.append(counter.count)
-        write_json(self.work / "read" / f"{rank:05d}.json", {"records": records, "chars": size, "lines": lines})
+        write_task_json(self.work / "read" / f"{rank:05d}.json", {"records": records, "chars": size, "lines": lines})
 
 
 def limit_malloc_caching() -> None:

@@ -60,6 +60,12 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
         temporary.write_text(json.dumps(content, indent=indent) + "\n")
 
 
+def write_task_json(path: Path, content: Any) -> None:
+    """Write a file of a task. It may be cut short by a kill: it counts when the task is marked as done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content) + "\n")
+
+
 @contextlib.contextmanager
 def report_corruption(work: Path) -> Iterator[None]:
     """A context that reads what tasks wrote.
