@@ -15,14 +15,20 @@ from jaxgpt.data.tokenizer import END, encode, gpt2
 from jaxgpt.errors import JaxgptError
 from jaxgpt.json_file import read_json
 from jaxgpt.prepare import canaries
-from jaxgpt.prepare.drop_log import write_json
+from jaxgpt.prepare.drop_log import write_task_json
 
 SPLITS = ("train", "val")
 
 
-def is_validation(text: str, share: float) -> bool:
-    """Whether a document is for validation: by a hash of its text, so that more data moves no document."""
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+def is_validation(text: bytes, share: float) -> bool:
+    """Whether a document is for validation: by a hash of its text, so that more data moves no document.
+
+    Args:
+      text: in UTF-8.
+    """
+    if not share:
+        return False
+    digest = hashlib.blake2b(text, digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64
 
 
@@ -43,15 +49,15 @@ class Tokenize(PipelineStep):
         files = {split: (folder / f"{rank:05d}.{split}.bin").open("wb") for split in SPLITS}
         with files["train"], files["val"]:
             for document in data:
-                ids = encode(document.text)
-                split = "val" if is_validation(document.text, self.val) else "train"
+                ids, text = encode(document.text), document.text.encode()
+                split = "val" if is_validation(text, self.val) else "train"
                 files[split].write(end)
                 files[split].write(ids.tobytes())
                 count = counts[split]
                 count["documents"] += 1
                 count["tokens"] += len(ids) + 1
-                count["text_bytes"] += len(document.text.encode())
-        write_json(folder / f"{rank:05d}.json", counts)
+                count["text_bytes"] += len(text)
+        write_task_json(folder / f"{rank:05d}.json", counts)
 
 
 def collect(work: Path, folder: Path, tasks: int, planted: list[canaries.Canary], per_shard: int) -> dict[str, Any]:
