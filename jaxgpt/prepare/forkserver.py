@@ -1,4 +1,4 @@
-"""The process that workers are forked from. It is started first, and imports what they need while the command does."""
+"""The process that workers are forked from. It is started first, and loads what they need while the command does."""
 
 import contextlib
 import functools
@@ -12,15 +12,13 @@ from collections.abc import Iterator
 
 from jaxgpt import signals
 
-MODULES = ["jaxgpt.prepare.filters", "jaxgpt.prepare.dedup", "jaxgpt.prepare.tokenize"]
-
 
 @contextlib.contextmanager
 def run_forkserver() -> Iterator[None]:
     """A context in which it runs, or has been started; a signal that ends the command deletes its socket."""
     # The process that multiprocessing starts to clean up semaphores complains of those of a parent that was ended.
     sys.warnoptions.append("ignore:resource_tracker")
-    multiprocessing.forkserver.set_forkserver_preload(MODULES)
+    multiprocessing.forkserver.set_forkserver_preload(["jaxgpt.prepare.preload"])
     with signals.before_exit(functools.partial(shutil.rmtree, multiprocessing.util.get_temp_dir())):
         with contextlib.suppress(OSError):  # where it can't run, the first worker reports it
             _start()

@@ -1,11 +1,8 @@
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-
-from jaxgpt.prepare import forkserver
 
 START = """
 import signal, time
@@ -17,15 +14,6 @@ with run_forkserver():
     print("started", flush=True)
     time.sleep(60)
 """
-
-
-def list_loaded():
-    return [name for name in forkserver.MODULES if name in sys.modules]
-
-
-def test_workers_have_their_libraries_from_the_start():
-    with forkserver.run_forkserver(), multiprocessing.get_context("forkserver").Pool(1) as pool:
-        assert pool.apply(list_loaded) == forkserver.MODULES
 
 
 def test_ctrl_c_while_it_imports_is_for_the_command_alone():
