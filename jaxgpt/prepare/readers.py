@@ -6,10 +6,8 @@ than a record of RECORD_BYTES, whatever a file says or unpacks to, and each read
 
 import csv
 import io
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from jaxgpt.data.documents import is_separator, normalize
 from jaxgpt.data.records import (
@@ -22,29 +20,12 @@ from jaxgpt.data.records import (
     parse_record,
 )
 from jaxgpt.prepare import warc
+from jaxgpt.prepare.broken import Broken, LineCounter, Records, describe_names, get_text
 from jaxgpt.prepare.compression import UNREADABLE, describe, open_file
 from jaxgpt.prepare.pages import PageTooLarge, extract_text
-from jaxgpt.prepare.parquet import batch_rows, open_parquet
+from jaxgpt.prepare.parquet_rows import read_parquet
 from jaxgpt.prepare.sources import COMPRESSED, CUT_BYTES, TABLES, Unit, open_dataset
 from jaxgpt.prepare.tables import read_rows
-
-MAX_ROWS = 1 << 26  # in a row group of Parquet, the most that pyarrow writes
-
-
-class LineCounter:
-    """Counts the lines, or rows, of a unit that were read."""
-
-    count = 0
-
-
-class Broken(NamedTuple):
-    """A record that is no document: the reason, which the report counts, and details about this record."""
-
-    reason: str
-    detail: str = ""
-
-
-Records = Iterator[tuple[int, str | Broken]]  # each with its line in the unit, from 1
 
 
 def _read_lines(unit: Unit, counter: LineCounter, limit: int, split: bool = False) -> Iterator[bytes | Broken]:
@@ -133,20 +114,9 @@ def _read_jsonl(unit: Unit, field: str, counter: LineCounter) -> Records:
             yield counter.count, line
         elif not is_blank(line):
             try:
-                yield counter.count, _get_text(parse_record(line), field)
+                yield counter.count, get_text(parse_record(line), field)
             except RecordError as error:
                 yield counter.count, Broken(error.reason, error.detail)
-
-
-def _get_text(record: dict[str, Any], field: str) -> str | Broken:
-    if (name := find_name(field, record)) is None:
-        return Broken("no text", f"{len(record)} fields, and none is {field!r}")
-    text = record[name]  # a report shows nothing of it: it may be private
-    if not isinstance(text, str):
-        return Broken("not a text", f"{field!r} is a {type(text).__name__}")
-    if len(text) > RECORD_BYTES:
-        return Broken("text too long", f"more than {RECORD_BYTES:,} characters")
-    return text if is_unicode(text) else Broken("not Unicode", "a lone surrogate, half of a \\u pair")
 
 
 def _read_table(unit: Unit, field: str, counter: LineCounter) -> Records:
@@ -165,7 +135,7 @@ def _read_table(unit: Unit, field: str, counter: LineCounter) -> Records:
             name = find_name(field, names)
             # Not the names: without a header these are a record's texts.
             listed = f"the {len(names)} of the first line"
-            problem = _describe_names(field, names, listed) if names.count(name) != 1 else None
+            problem = describe_names(field, names, listed) if names.count(name) != 1 else None
             for line, row in rows:
                 if isinstance(row, csv.Error):
                     yield line, Broken("not CSV", str(row))
@@ -178,76 +148,6 @@ def _read_table(unit: Unit, field: str, counter: LineCounter) -> Records:
                     yield line, cell if is_unicode(cell) else Broken("not UTF-8")
     except UNREADABLE as error:
         yield counter.count + 1, Broken("corrupt file", describe(error))
-
-
-def _describe_names(field: str, names: list[str], listed: str) -> Broken:
-    number = "no" if find_name(field, names) is None else "more than one"
-    return Broken("no text", f"{number} field {field!r} among {listed}"[:200])
-
-
-def _read_parquet(unit: Unit, field: str, counter: LineCounter) -> Records:
-    from pyarrow import ArrowException, set_memory_pool, system_memory_pool
-
-    set_memory_pool(system_memory_pool())  # pyarrow's own keeps what a large page took
-    try:
-        with open_parquet(unit.name) as parquet:
-            for group in range(unit.start, unit.end):
-                for text in _read_row_group(parquet, group, unit.name, field):
-                    counter.count += 1
-                    yield counter.count, text
-    except MemoryError:  # which one of Arrow's is, too
-        raise
-    except OverflowError as error:
-        reason = f"{error}; write it with fewer columns and row groups, or as several files"
-        yield counter.count + 1, Broken("metadata too large", reason)
-    except (ArrowException, *UNREADABLE) as error:
-        yield counter.count + 1, Broken("corrupt file", describe(error))
-
-
-def _get_cell(value: Any, field: str) -> str | Broken:
-    from pyarrow import BinaryScalar
-
-    if isinstance(value, BinaryScalar) and value.is_valid and value.as_buffer().size > RECORD_BYTES:
-        return Broken("text too long", f"more than {RECORD_BYTES:,} bytes")
-    try:
-        return _get_text({field: value.as_py()}, field)
-    except UnicodeDecodeError:
-        return Broken("not UTF-8")
-
-
-def _read_row_group(parquet: Any, group: int, path: str, field: str) -> Iterator[str | Broken]:
-    from pyarrow import default_memory_pool, types
-
-    schema, rows = parquet.schema_arrow, parquet.metadata.row_group(group)
-    if rows.num_rows > MAX_ROWS:
-        yield _too_large(f"{rows.num_rows:,} rows, more than {MAX_ROWS:,}")
-        return
-    name = find_name(field, schema.names)
-    if schema.names.count(name) != 1:
-        listed = ", ".join(f"{name!r:.200}" for name in schema.names[:99])
-        yield from itertools.repeat(_describe_names(field, schema.names, listed), rows.num_rows)
-        return
-    columns = [column for column in map(rows.column, range(rows.num_columns)) if column.path_in_schema == name]
-    if not columns or types.is_nested(schema.field(name).type):  # a row may have any number of values
-        kind = f"{schema.field(name).type}"
-        yield from itertools.repeat(Broken("not a text", f"{field!r} is a {kind:.80}"), rows.num_rows)
-        return
-    try:
-        batch_size = batch_rows(path, columns[0])
-    except OverflowError as error:
-        yield from itertools.repeat(_too_large(str(error)), rows.num_rows)
-        return
-    batches = parquet.iter_batches(batch_size, row_groups=[group], columns=[name])
-    while batch := next(batches, None):
-        column = batch.column(0)
-        for value in column.dictionary_decode() if types.is_dictionary(column.type) else column:
-            yield _get_cell(value, field)
-        batch = column = value = None  # before the next is read
-    default_memory_pool().release_unused()  # of the largest page
-
-
-def _too_large(reason: str) -> Broken:
-    return Broken("row group too large", f"{reason}; write it with smaller pages and row groups")
 
 
 def _read_warc(unit: Unit, field: str, counter: LineCounter) -> Records:
@@ -287,7 +187,7 @@ def _read_warc(unit: Unit, field: str, counter: LineCounter) -> Records:
 def _read_hub(unit: Unit, field: str, counter: LineCounter) -> Records:
     for record in open_dataset(unit.name).shard(unit.end, unit.start):
         counter.count += 1
-        yield counter.count, _get_text(record, field)
+        yield counter.count, get_text(record, field)
 
 
 READERS = {
@@ -295,7 +195,7 @@ READERS = {
     "jsonl": _read_jsonl,
     "csv": _read_table,
     "tsv": _read_table,
-    "parquet": _read_parquet,
+    "parquet": read_parquet,
     "warc": _read_warc,
     "hf": _read_hub,
 }

@@ -5,7 +5,6 @@ import pyarrow.parquet
 import pytest
 
 from jaxgpt.prepare import parquet, readers, sources
-from jaxgpt.prepare.readers import Broken
 
 TEXTS = [f"text {i} {'a' * (i % 700)}" for i in range(2000)]
 
@@ -35,26 +34,6 @@ def test_all_pages_are_found_and_bound_the_batch(tmp_path, monkeypatch, version,
         rows = parquet.batch_rows(tmp_path / "a.parquet", chunk)
         assert 1 <= rows <= batch_bytes / largest and rows < 1024
     assert read(tmp_path / "a.parquet") == TEXTS
-    monkeypatch.setattr(parquet, "PAGE_BYTES", 4000)
-    broken, *others = read(tmp_path / "a.parquet")
-    assert others == [broken] * 1999  # every row is counted
-    assert broken.reason == "row group too large" and "more than 4,000; write it with smaller pages" in broken.detail
-
-
-def test_a_text_too_long_is_broken_and_the_next_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "RECORD_BYTES", 30)
-    pa.parquet.write_table(pa.table({"text": ["a", "b" * 31, "c"]}), tmp_path / "a.parquet")
-    assert read(tmp_path / "a.parquet") == ["a", Broken("text too long", "more than 30 bytes"), "c"]
-
-
-def test_after_a_row_group_too_large_the_next_is_read(tmp_path, monkeypatch):
-    texts = ["a" * 3000] * 2 + ["b"] * 2
-    pa.parquet.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=2, use_dictionary=False)
-    monkeypatch.setattr(parquet, "PAGE_BYTES", 4000)
-    monkeypatch.setattr(readers, "MAX_ROWS", 2)
-    unit = sources.Unit(str(tmp_path / "a.parquet"), "parquet", 0, 2, 0)
-    first, second, *rest = (each for _, each in readers.READERS["parquet"](unit, "text", readers.LineCounter()))
-    assert first.reason == second.reason == "row group too large" and rest == ["b", "b"]
 
 
 def test_a_dictionary_page_without_an_offset_is_none(tmp_path):
@@ -68,18 +47,3 @@ def test_a_dictionary_page_without_an_offset_is_none(tmp_path):
         dictionary_page_offset=0,
     )
     assert parquet.batch_rows(tmp_path / "a.parquet", said) == parquet.batch_rows(tmp_path / "a.parquet", chunk)
-
-
-def test_metadata_too_large_says_so(tmp_path, monkeypatch):
-    pa.parquet.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
-    monkeypatch.setattr(parquet, "METADATA_BYTES", 100)
-    (broken,) = read(tmp_path / "a.parquet")
-    assert broken.reason == "metadata too large" and "more than 100; write it with fewer columns" in broken.detail
-
-
-def test_a_dictionary_of_categories_and_other_types(tmp_path):
-    pa.parquet.write_table(pa.table({"text": pa.array(["a", "b", "a"]).dictionary_encode()}), tmp_path / "a.parquet")
-    assert read(tmp_path / "a.parquet") == ["a", "b", "a"]
-    for column in ([1, 2], [["a"], ["b", "c"]], [{"a": 1}, None], [b"a", b"b"]):
-        pa.parquet.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
-        assert [each.reason for each in read(tmp_path / "a.parquet")] == ["not a text"] * 2
