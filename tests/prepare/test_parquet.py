@@ -1,3 +1,5 @@
+import datetime
+import decimal
 import types
 
 import pyarrow as pa
@@ -47,3 +49,18 @@ def test_a_dictionary_page_without_an_offset_is_none(tmp_path):
         dictionary_page_offset=0,
     )
     assert parquet.batch_rows(tmp_path / "a.parquet", said) == parquet.batch_rows(tmp_path / "a.parquet", chunk)
+
+
+def test_metadata_are_read_to_their_end(tmp_path):
+    """Of all types that a file may have."""
+    nested = [{"a": [1.5, None], "b": {"c": True}, "d": [("k", datetime.datetime(2026, 1, 1))]}] * 50
+    kind = pa.struct({"a": pa.list_(pa.float32()), "b": pa.struct({"c": pa.bool_()}), "d": pa.map_("string", "date64")})
+    table = pa.table({"text": TEXTS[:50], "x": pa.array(nested, kind), "i": pa.array(range(50), pa.uint8())})
+    table = table.append_column("d", pa.array([decimal.Decimal("1.5")] * 50)).replace_schema_metadata({"k": "v"})
+    sorting = [pa.parquet.SortingColumn(0)]
+    pa.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=7, sorting_columns=sorting)
+    content = (tmp_path / "a.parquet").read_bytes()
+    size = int.from_bytes(content[-8:-4], "little")
+    assert parquet._skip(content[-8 - size : -8], 0, parquet.STRUCT, [500]) == size
+    with pytest.raises(OverflowError, match="more than 150,000"):
+        parquet._skip(content[-8 - size : -8], 0, parquet.STRUCT, [50])

@@ -39,7 +39,12 @@ def test_more_rows_than_pyarrow_writes_are_not_counted(tmp_path, monkeypatch):
 
 def test_metadata_too_large_says_so(tmp_path, monkeypatch):
     pa.parquet.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    monkeypatch.setattr(parquet, "METADATA_STRUCTS", 2)
+    parquet._require_small_metadata.cache_clear()
+    (broken,) = read(tmp_path / "a.parquet")
+    assert broken.reason == "metadata too large" and "row groups and the like; write it with fewer" in broken.detail
     monkeypatch.setattr(parquet, "METADATA_BYTES", 100)
+    parquet._require_small_metadata.cache_clear()
     (broken,) = read(tmp_path / "a.parquet")
     assert broken.reason == "metadata too large" and "more than 100; write it with fewer columns" in broken.detail
 

@@ -165,6 +165,11 @@ def parquets(size: int) -> dict[str, Callable[[], bytes]]:
         "empties.parquet": lambda: parquet(pa.array([""] * (size // 400) + [GOOD])),
         "lists.parquet": lambda: parquet(pa.array([[""] * (size // 100), [GOOD]])),
         "lying-page.parquet": lambda: lying_page(2**30),
+        "books.parquet": lambda: parquet(pa.array(["a" * MB] * (size // MB) + [GOOD])),
+        "codes.parquet": lambda: parquet(
+            pa.array([f"{i}" for i in range(2 * MB)] + [GOOD]), dictionary_pagesize_limit=size
+        ),
+        "columns.parquet": lambda: footer(440_000),  # which is not examined
         "metadata.parquet": lambda: footer(8 * MB),
         "large-metadata.parquet": lambda: footer(9 * MB),
     }
