@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 METADATA_BYTES = 8 << 20
 METADATA_STRUCTS = 150_000  # columns of row groups, statistics and so on, of which pyarrow makes up to 1,240 bytes each
-PAGE_BYTES = 64 << 20  # of a page, compressed or not: pyarrow holds a page, a dictionary and a batch at once
+PAGE_BYTES = 32 << 20  # of a page, packed or not, for pyarrow: it holds a page, a dictionary and a batch at once
 BATCH_BYTES = 32 << 20  # of values, of which one at least is read
 VALUE_BYTES = 24  # which pyarrow needs for a value of no bytes
 FOOTER_BYTES = 8  # the end of a file: the length of its metadata, and PAR1
