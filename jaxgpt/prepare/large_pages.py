@@ -16,11 +16,11 @@ import numpy as np
 from jaxgpt.data.records import RECORD_BYTES
 from jaxgpt.errors import RetryableError
 from jaxgpt.prepare.broken import Broken
-from jaxgpt.prepare.parquet import DATA, DATA_2, DICTIONARY, PAGE_BYTES, VALUE_BYTES, Page, read_number, read_pages
+from jaxgpt.prepare.parquet import DATA, DATA_2, DICTIONARY, PAGE_BYTES, Page, read_number, read_pages
 
 PLAIN, DICTIONARY_ENCODINGS = 0, (2, 8)  # of a data page's values
 STREAMED = {"ZSTD": "zstd", "GZIP": "gzip", "BROTLI": "brotli"}  # pyarrow's names of codecs
-READ_BYTES = 1 << 20
+READ_BYTES, MAX_VALUES = 1 << 20, 1 << 22
 FRAGMENT_BYTES = 1 << 16  # Snappy packs each so many bytes alone
 TOO_LONG = Broken("text too long", f"more than {RECORD_BYTES:,} bytes")
 
@@ -40,8 +40,8 @@ def read_texts(path: str | Path, chunk: Any, is_optional: bool) -> Iterator[str 
     with contextlib.ExitStack() as cleanup:
         dictionary = None
         for page in read_pages(path, chunk):
-            if VALUE_BYTES * page.values > PAGE_BYTES:
-                raise OverflowError(f"a page of {page.values:,} values, more than {PAGE_BYTES // VALUE_BYTES:,}")
+            if page.values > MAX_VALUES:
+                raise OverflowError(f"a page of {page.values:,} values, more than {MAX_VALUES:,}")
             if page.kind == DICTIONARY:
                 dictionary = _Dictionary(cleanup.enter_context(_unpack(path, chunk, page)), page.values)
             elif page.kind in (DATA, DATA_2):
