@@ -1,5 +1,6 @@
 """The end of the pipeline: the documents' tokens, split into training and validation, and their shards."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,8 +47,8 @@ class Tokenize(PipelineStep):
         folder.mkdir(parents=True, exist_ok=True)
         counts = {split: {"documents": 0, "tokens": 0, "text_bytes": 0} for split in SPLITS}
         end = np.array([END], TOKEN).tobytes()  # each document begins with it, as in llm.c
-        files = {split: (folder / f"{rank:05d}.{split}.bin").open("wb") for split in SPLITS}
-        with files["train"], files["val"]:
+        with contextlib.ExitStack() as opened:
+            files = {split: opened.enter_context((folder / f"{rank:05d}.{split}.bin").open("wb")) for split in SPLITS}
             for document in data:
                 ids, text = encode(document.text), document.text.encode()
                 split = "val" if is_validation(text, self.val) else "train"

@@ -14,7 +14,7 @@ from jaxgpt.data.datasets import open_data
 from jaxgpt.data.records import parse_records, read_jsonl, require_text
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
-from jaxgpt.prepare import readers, sources
+from jaxgpt.prepare import parquet_rows, readers, sources
 from jaxgpt.prepare.readers import Broken
 
 
@@ -270,7 +270,7 @@ def test_want_of_memory_breaks_no_record(tmp_path, monkeypatch):
 
     pa.parquet.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
     (tmp_path / "a.warc").write_bytes(warc("response", "HTTP/1.0 200 OK\r\n\r\n<p>words</p>", "text/html"))
-    monkeypatch.setattr(readers, "_get_cell", fail)
+    monkeypatch.setattr(parquet_rows, "_get_cell", fail)
     monkeypatch.setattr("jaxgpt.prepare.readers.extract_text", fail)
     for name in ("a.parquet", "a.warc"):
         with pytest.raises(MemoryError):
