@@ -43,19 +43,26 @@ def read_texts(path: str | Path, chunk: Any, is_optional: bool) -> Iterator[str 
             if page.values > MAX_VALUES:
                 raise OverflowError(f"a page of {page.values:,} values, more than {MAX_VALUES:,}")
             if page.kind == DICTIONARY:
+                if dictionary:
+                    raise ValueError("two dictionaries")
                 dictionary = _Dictionary(cleanup.enter_context(_unpack(path, chunk, page)), page.values)
             elif page.kind in (DATA, DATA_2):
                 yield from _read_page(path, chunk, page, is_optional, dictionary)
 
 
 def _read_page(path: str | Path, chunk: Any, page: Page, is_optional: bool, dictionary: Any) -> Iterator[Any]:
-    start, encoding = 0, page.header[2]
+    repetitions = definitions = 0
     if page.kind == DATA_2:  # its levels come first, and are not packed
-        start, encoding = page.header[5] + page.header[6], page.header[4]
-    with _unpack(path, chunk, page, start) as file:
+        repetitions, definitions = page.header.get(6, 0), page.header.get(5, 0)
+        if not all(type(each) is int and each >= 0 for each in (repetitions, definitions)):
+            raise ValueError("a page whose levels have no size")
+        if repetitions + definitions > min(page.size, page.packed):
+            raise ValueError("a page with more levels than bytes")
+    encoding = page.header.get(4 if page.kind == DATA_2 else 2)
+    with _unpack(path, chunk, page, repetitions + definitions) as file:
         levels = np.ones(page.values, np.uint32)
         if page.kind == DATA_2 and is_optional:
-            levels = _read_runs(_read_part(path, page.at + page.header[6], page.header[5]), 1, page.values)
+            levels = _read_runs(_read_part(path, page.at + repetitions, definitions), 1, page.values)
         elif is_optional:
             levels = _read_runs(_read_bytes(file, int.from_bytes(file.read(4), "little")), 1, page.values)
         if encoding == PLAIN:

@@ -81,10 +81,10 @@ def read_pages(path: str | Path, chunk: Any) -> Iterator[Page]:
                 kind, size, packed = fields[1], fields[2], fields[3]
                 header = fields[HEADER_FIELD[kind]] if kind in HEADER_FIELD else {1: 0}
                 page = Page(kind, header, at, packed, size, header[1])
-            except (LookupError, TypeError):
+            except (LookupError, TypeError, RecursionError):
                 raise ValueError("no page where one should be") from None
-            if min(size, packed, page.values) < 0:
-                raise ValueError("a page of negative size")
+            if not all(type(each) is int and 0 <= each < 1 << 31 for each in (size, packed, page.values)):
+                raise ValueError("a page of a negative size, or of more than 2 GiB")
             yield page
             at += packed
             seen += 0 if kind == DICTIONARY else page.values
