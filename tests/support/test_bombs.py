@@ -3,13 +3,21 @@ import pytest
 from tests.support import bombs
 
 FAST = [
-    *("line.txt.zst", "line.jsonl.zst", "line.csv.gz", "fields.csv.gz", "dictionary.parquet", "lying-page.parquet"),
+    *("line.txt.zst", "line.jsonl.zst", "line.csv.gz", "fields.csv.gz", "books.parquet", "lying-page.parquet"),
     *("page.warc.gz", "gzip-chunk.warc.gz", "tags.warc.gz"),
 ]
 SLOW = [
     *("line.txt.gz", "lists.jsonl.zst", "objects.jsonl.gz", "keys.jsonl.gz", "escapes.jsonl.gz"),
     *("escaped-text.jsonl.gz", "names.csv.gz", "cell.csv.gz"),
-    *("quotes.csv", "large-dictionary.parquet", "page.parquet", "metadata.parquet", "header.warc.gz", "emoji.warc.gz"),
+    *(
+        "quotes.csv",
+        "dictionary.parquet",
+        "large-dictionary.parquet",
+        "page.parquet",
+        "metadata.parquet",
+        "header.warc.gz",
+        "emoji.warc.gz",
+    ),
 ]
 LAST = ("txt", "names", "lying", "metadata", "header")  # of names of those that have no record after them
 
