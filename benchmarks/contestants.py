@@ -27,24 +27,22 @@ Side = tuple[Callable[[int], None], Callable[[], int]]  # do so many steps and w
 
 def jaxgpt(B: int, T: int, dtype: Any) -> Side:
     from jaxgpt.runtime import device
-    from jaxgpt.runtime.mesh import single_device
     from jaxgpt.training.config import TrainConfig
-    from jaxgpt.training.setup import compile_step
 
     device.select("auto")
-    config = TrainConfig.of(B=B, T=T, dtype=dtype)
-    return jaxgpt_side(config, compile_step(config, single_device()))
+    return jaxgpt_side(TrainConfig.of(B=B, T=T, dtype=dtype))
 
 
-def jaxgpt_side(config: Any, step: Any) -> Side:
-    """Steps of a TrainConfig on the selected device, by the compiled step of setup.compile_step."""
+def jaxgpt_side(config: Any, step: Any = None) -> Side:
+    """Steps of a TrainConfig on the selected device, by the `step` that setup.compile_step made of it, or makes now."""
     import jax
 
     from jaxgpt.runtime import device
-    from jaxgpt.training.setup import build_trainer
+    from jaxgpt.training.setup import build_trainer, compile_step
 
     trainer = build_trainer(config)
     state, frozen = trainer.init_state(seed=0), trainer.init_frozen(seed=0)
+    step = step or compile_step(config, trainer.mesh)
     data = batches(config.data.B, config.data.T)
     first = jax.devices()[0]
     on_gpu, freed = first.platform == "gpu", allocator.FreedMemory()

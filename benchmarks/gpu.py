@@ -106,8 +106,9 @@ def main(argv: list[str]) -> int:
     parts = [part for part in make_parts(flags) if part.name.split()[0] in flags.parts]
     flags.out.mkdir(parents=True, exist_ok=True)
     report = describe_machine(flags, argv)
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.default_int_handler)
+    for signum in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C
+        if signal.getsignal(signum) != signal.SIG_IGN:  # under nohup
+            signal.signal(signum, signal.default_int_handler)
     try:
         run_parts(parts, flags, report, start + 60 * flags.minutes)
         code = int(any(part["reason"] for part in report["parts"]))
@@ -268,9 +269,9 @@ def run_command(command: Command, seconds: float, codes: tuple[int, ...], logs: 
         try:
             code = process.wait(max(0, seconds))
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            with contextlib.suppress(subprocess.TimeoutExpired):  # a driver may hold it for ever
-                process.wait(5)
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(5)  # a driver may hold it for ever
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             return "", f"out of time: ended after {seconds:.0f} s"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from contestants import jaxgpt_side
-from training import floors
+from training import find_floors, find_peaks
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -69,12 +69,12 @@ def time_step(size: str, B: int, T: int, dtype: str, seconds: float) -> dict[str
             advance(1)
         turn = min(20, max(1, round(TURN_S / timed(advance, 1)))) if first.platform == "gpu" else 1
         times = []
-        while len(times) < TURNS and (not times or time.monotonic() - start + turn * times[-1] < 0.9 * seconds):
+        while len(times) < TURNS and (not times or time.monotonic() - start + turn * times[-1] < 0.8 * seconds):
             times.append(timed(advance, turn))
     shapes = build_trainer(config).shapes.model
     parameters, model = device_bytes(shapes) // 4, config.model_config()
     gpu, s = first.device_kind if first.platform == "gpu" else "", statistics.median(times)
-    flops_s, bytes_s = floors(gpu, B, T, dtype, parameters, model.n_layer, model.n_embd)
+    flops_s, bytes_s = find_floors(gpu, B, T, dtype, parameters, model.n_layer, model.n_embd)
     return {
         "ms": 1e3 * s,
         "lowest_ms": 1e3 * min(times),
@@ -104,8 +104,6 @@ def planned_bytes(plan: Any) -> int:
 
 def count_program(text: str, gpu: str, dtype: str) -> dict[str, Any]:
     """Kernels, bytes and operations of a program, and the least time for them at the GPU's peaks, 0 if unknown."""
-    from training import PEAKS
-
     from jaxgpt.runtime.xla import program
 
     try:
@@ -114,8 +112,7 @@ def count_program(text: str, gpu: str, dtype: str) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"[:200]}
     counts = {"kernels": program.runs(kernels)}
     counts |= {name: sum(k.times * getattr(k, name) for k in kernels) for name in ("bytes", "flops")}
-    bf16, f32, bandwidth = PEAKS.get(gpu, (0, 0, 0))
-    peak = bf16 if dtype == "bfloat16" else f32
+    peak, bandwidth = find_peaks(gpu, dtype)
     floor_ms = program.lower_bound_ms(kernels, program.Gpu(gpu, peak, bandwidth, 0)) if peak else 0
     return counts | {"floor_ms": floor_ms}
 

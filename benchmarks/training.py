@@ -138,21 +138,26 @@ def ask(pipe: Connection, go_on: bool) -> Any:
 
 def utilization(gpu: str, B: int, T: int, dtype: str, seconds: float) -> list[str]:
     """MFU, and the share of the step that moving parameters and moments takes at the memory's full speed."""
-    return [f"{floor / seconds:.1%}" if floor else "n/a" for floor in floors(gpu, B, T, dtype)]
+    return [f"{floor / seconds:.1%}" if floor else "n/a" for floor in find_floors(gpu, B, T, dtype)]
 
 
-def floors(
+def find_floors(
     gpu: str, B: int, T: int, dtype: str, parameters: int = PARAMETERS, n_layer: int = L, n_embd: int = C
 ) -> tuple[float, float]:
     """Seconds that a step takes at least, by its operations and by its memory traffic; 0 where the peak is unknown.
 
     A step's MFU is the first of them over its seconds.
     """
-    bf16, f32, bandwidth = PEAKS.get(gpu, (0, 0, 0))
-    operations = bf16 if dtype == "bfloat16" else f32
+    operations, bandwidth = find_peaks(gpu, dtype)
     flops = B * T * (6 * (parameters - 1024 * n_embd) + 12 * n_layer * T * n_embd)
     moved = parameters * (24 + 2 * (2 if dtype == "bfloat16" else 4))
     return operations and flops / operations, bandwidth and moved / bandwidth
+
+
+def find_peaks(gpu: str, dtype: str) -> tuple[float, float]:
+    """Operations/s of dense products in this dtype and bytes/s of the memory; 0 where they are unknown."""
+    bf16, f32, bandwidth = PEAKS.get(gpu, (0, 0, 0))
+    return bf16 if dtype == "bfloat16" else f32, bandwidth
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def test_floors_are_the_products_of_gpt2_and_the_bytes_of_adamw(card, dtype, pea
     flops += 2 * 2 * B * 12 * T * T * 768  # queries by keys, and weights by values, of all heads
     state = np.zeros(6 * 124_439_808, np.float32).nbytes  # parameters and moments, read and written
     weights = 2 * 124_439_808 * (2 if dtype == "bfloat16" else 4)
-    operations, traffic = training.floors(card, B, T, dtype)
+    operations, traffic = training.find_floors(card, B, T, dtype)
     assert operations == pytest.approx(3 * flops / peak, rel=2e-3)  # which counts biases and LayerNorms, too
     assert traffic == pytest.approx((state + weights) / training.PEAKS[card][2])
 
@@ -44,7 +44,7 @@ def test_a_program_has_the_operations_of_its_model(h100_step):
     """As the HLO text for an H100 has them, beside the formula."""
     counted = gpu_parts.count_program(h100_step(TrainConfig.of(B=4, T=32, n_layer=2)).as_text(), H100, "bfloat16")
     parameters = 2 * (12 * 768**2 + 13 * 768) + (50257 + 1024 + 2) * 768
-    operations, _ = training.floors(H100, 4, 32, "bfloat16", parameters, n_layer=2, n_embd=768)
+    operations, _ = training.find_floors(H100, 4, 32, "bfloat16", parameters, n_layer=2, n_embd=768)
     assert counted["flops"] == pytest.approx(operations * 989.4e12, rel=0.01)
     least = counted["flops"] / 989.4e12, counted["bytes"] / 3.35e12
     assert max(least) <= 1e-3 * counted["floor_ms"] <= sum(least)
@@ -65,7 +65,7 @@ def test_a_step_is_measured_beside_the_promise_of_fit(monkeypatch):
 
 @pytest.mark.parametrize("card", [H100, "no such card"])
 def test_the_rows_of_a_step(card):
-    operations, traffic = training.floors(card, 64, 1024, "bfloat16")
+    operations, traffic = training.find_floors(card, 64, 1024, "bfloat16")
     s, plan, peak = 0.1, 24_000_000_000, 25_200_000_000
     program = {"kernels": 592, "bytes": 202.2e9, "flops": 52.9e12, "floor_ms": 83.7 if operations else 0}
     numbers = {"ms": 1e3 * s, "lowest_ms": 99, "tokens_per_s": 64 * 1024 / s, "mfu": operations / s, "program": program}
@@ -149,7 +149,8 @@ def python(code):
 @pytest.fixture
 def run_fake_parts(tmp_path, monkeypatch, capsys):
     """run(parts, minutes): the exit code and the report of these parts, with the handlers of signals as they were."""
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's & may have left out
 
     def run(parts, minutes):
         monkeypatch.setattr(gpu, "make_parts", lambda flags: parts)
