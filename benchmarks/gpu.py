@@ -132,10 +132,9 @@ def describe_machine(flags: Flags, argv: list[str]) -> dict[str, Any]:
         "jaxgpt": jaxgpt.__version__,
         "commit": ask(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]),
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+        "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
         "nvidia_smi": ask(smi) if flags.device == "gpu" else "",
         "stand_in": flags.device == "cpu",
-        "minutes": flags.minutes,
         "parts": [],
     }
 
@@ -228,14 +227,15 @@ def run_parts(parts: list[Part], flags: Flags, report: dict[str, Any], deadline:
             result = run_part(part, seconds, flags)
         report["parts"].append(result)
         write_report(flags.out, report)
-        console.say(f"{result['seconds']:.0f} s", f"{part.name}: {result['reason'] or 'ok'}")
+        line = f"{result['seconds']:4.0f} s  {part.name}: {result['reason'] or 'ok'}"
+        print(console.escape(line), file=sys.stderr, flush=True)
 
 
 def run_part(part: Part, seconds: float, flags: Flags) -> dict[str, Any]:
     """Run a part's commands in so many seconds, and read its numbers; or say for what reason there are none."""
     start, output, reason, numbers = time.monotonic(), "", part.missing(), {}
     if not reason and seconds < LEAST_S:
-        reason = f"no time was left of {plural(flags.minutes, 'minute')}"
+        reason = f"only {max(0, seconds):.0f} s of {plural(flags.minutes, 'minute')} were left for it"
     for number, command in enumerate(part.commands, 1):
         if not reason:
             logs = flags.out / "logs" / f"{part.name.replace(' ', '-')}-{number}"

@@ -98,7 +98,7 @@ def make_table(report: Numbers) -> str:
     version = f"jaxgpt {report['jaxgpt']}" + f", commit {report['commit']}" * bool(report["commit"])
     rows = [
         (report["date"], f"`{report['command']}`", version, ""),
-        ("host", report["system"], f"Python {report['python']}", ""),
+        ("host", report["host"], f"Python {report['python']}", ""),
     ]
     if report["stand_in"]:
         rows.insert(0, ("**no GPU**", "**a CPU took its place: these are no numbers of a GPU**", "", ""))

@@ -199,7 +199,7 @@ def test_each_part_ends_in_time_and_says_what_went_wrong(run_fake_parts, tmp_pat
         "main": "exit code 4: no | disk",
         "repeat": "killed by signal 6: it said nothing",
         "pytorch": "torch not installed",
-        "step 4x32 bfloat16": "no time was left of 0.05 minutes",
+        "step 4x32 bfloat16": "only 0 s of 0.05 minutes were left for it",
     }
     assert "| decode 1 x 8 tokens, float32 | 10 tokens/s | first call 1.0 s |" in table
     assert "| main | not measured | exit code 4: no \\| disk | 0 |" in table
@@ -249,16 +249,15 @@ def test_the_page_has_every_part():
 
 @pytest.mark.slow
 def test_the_command_on_a_cpu(tmp_path):
-    """Three of its parts; docs/gpu.md has a table of all."""
+    """Two of its parts; docs/gpu.md has a table of all."""
     words = ["--device", "cpu", "--size", "tiny", "--shapes", "2x16", "--out", str(tmp_path / "out")]
-    parts = ["checks", "decode", "profile"]
+    parts = ["checks", "profile"]
     command = [sys.executable, gpu.BENCHMARKS / "gpu.py", *words, "--parts", *parts]
     done = subprocess.run(command, capture_output=True, text=True)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert done.returncode == 0, [part["reason"] for part in report["parts"]]
     assert [part["part"] for part in report["parts"]] == parts
-    checks, decode, profile = (part["numbers"] for part in report["parts"])
+    checks, profile = (part["numbers"] for part in report["parts"])
     assert all(each["value"] <= each["at_most"] for each in checks["checks"]) and len(checks["checks"]) == 8
-    assert [each["B"] for each in decode["rows"]] == list(gpu_parts.BATCHES)
     assert 0 < profile["busy_ms"] <= profile["span_ms"] and profile["kernels"] > 10
     assert done.stdout.endswith((tmp_path / "out" / "report.md").read_text())
