@@ -114,3 +114,13 @@ def hold_to_read(folder: Path) -> Iterator[None]:
     finally:
         if lock:
             lock.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether another process writes in a folder; where there are no locks, none seems to.
+
+    To ask is to hold its lock for a moment, if no other does.
+    """
+    with contextlib.suppress(FileNotFoundError), open_nofollow(folder / ".lock", "r") as file:
+        return not try_lock(file, shared=True)
+    return False

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from jaxgpt.errors import RetryableError, UsageError
-from jaxgpt.locks import hold, hold_to_read, try_lock
+from jaxgpt.locks import hold, hold_to_read, is_held, try_lock
 from jaxgpt.prepare.executors import wait_for_workers
 from jaxgpt.runs.folder import RunLock
 from jaxgpt.runtime import process_number
@@ -50,6 +50,19 @@ def test_a_command_that_only_reads_keeps_others_from_writing_and_writes_nothing(
     for use in (hold, hold_to_read):  # nor is there a wait for its other end
         with contextlib.suppress(UsageError), use(tmp_path):
             pass
+
+
+def test_whether_a_folder_is_written_in_is_asked_without_a_trace(tmp_path):
+    assert not is_held(tmp_path)
+    with hold(tmp_path):
+        assert is_held(tmp_path)
+        assert is_held(tmp_path)
+    before = snapshot(tmp_path)
+    with hold_to_read(tmp_path):
+        assert not is_held(tmp_path)
+    assert not is_held(tmp_path) and snapshot(tmp_path) == before
+    with hold(tmp_path):  # which the question did not keep
+        pass
 
 
 @pytest.fixture
