@@ -25,12 +25,13 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
     "verify": ("jaxgpt.commands.verify", "check a run's checkpoints, and prove that it resumes bit for bit"),
     "replay": ("jaxgpt.commands.replay", "show the batch of a step, with the loss of each token"),
     "report": ("jaxgpt.commands.report", "show runs on a page: losses, speed, loss spikes, settings, evaluations"),
+    "track": ("jaxgpt.commands.track", "send a run's rows to TensorBoard, W&B, MLflow or Trackio"),
     "fit": ("jaxgpt.commands.fit", "show a training step's GPU memory, and the largest batch"),
     "doctor": ("jaxgpt.commands.doctor", "look at this machine: versions, driver, memory, disk, network"),
 }
 
 # Bytes of addresses that a command's libraries take, JAX's unless it is named here, and those of a core's threads.
-ADDRESS_SPACE, THREAD_SPACE = {"train": 5e9, "prepare": 0.5e9, "inspect": 0.5e9, "report": 0.5e9}, 0.1e9
+ADDRESS_SPACE, THREAD_SPACE = {"train": 5e9, "prepare": 0.5e9, "inspect": 0.5e9, "report": 0.5e9, "track": 0.5e9}, 0.1e9
 
 
 def main(argv: Sequence[str]) -> int:

@@ -26,7 +26,7 @@ from jaxgpt.json_file import read_json, try_read_json
 from jaxgpt.locks import Lock
 from jaxgpt.runs.rows import parse_row
 
-PARTS = ("config.json", "log.jsonl", "checkpoints", "profile")  # what a run writes
+PARTS = ("config.json", "log.jsonl", "checkpoints", "profile", "tensorboard", "wandb", "mlflow", "trackio")  # of a run
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
 PROGRESS_KEYS = {"position", "tokens_seen", "identity"}  # and the JSON of any of its checkpoints
 CHECKPOINT_PARTS = frozenset({"state", "progress", "_CHECKPOINT_METADATA", "commit_success.txt"})

@@ -167,6 +167,8 @@ verify {e}
 replay dtype{e} --step 1
 replay start{e} --step 1
 replay {e} --step 1
+track {e} --to tensorboard
+track start{e} --to {e}
 fit --gpu {e}
 """
 WITH_JAX = f"""
@@ -198,6 +200,7 @@ verify run{{e}}
 verify damaged{{e}}
 replay run{{e}} --step 1 --device cpu
 replay mix{{e}} --step 1 --device cpu
+track run{{e}} --to tensorboard
 """
 
 

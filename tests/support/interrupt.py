@@ -84,6 +84,7 @@ def make_inputs(folder: Path) -> dict[str, list[str]]:
         "verify": ["verify", "run", "--resume", "1"],
         "replay": ["replay", "run", "--step", "3"],
         "report": ["report", "run", "--out", "out/page.html"],
+        "track": ["track", "run", "--to", "tensorboard"],
         "fit": ["fit", "--gpu", "h100", *SHAPE],
         "prepare": ["prepare", "text.txt", "--out", "out/prepared"],
         "inspect": ["inspect", "prepared", "--html", "out/page.html"],
@@ -134,11 +135,11 @@ def interrupt(folder: Path, command: str, words: list[str], trials: int, seed: i
         notes = "".join(line for line in io.StringIO(error) if line.startswith("note: "))
         error = error.removeprefix(notes)
         errors[{LINES[number]: "one line", STOPPING: "stopping", "": "none"}.get(error, error[-300:])] += 1
-        if command not in ("train", "prepare"):  # which go on from what is there
+        if command not in ("train", "prepare", "track"):  # which go on from what is there
             now = list_files(folder)
             if now not in (before, whole):
                 left.update(now - before)
-    if command in ("train", "prepare"):
+    if command in ("train", "prepare", "track"):
         run(folder, *words)
         left.update(
             name for name in list_files(folder) - whole if "tmp" in name

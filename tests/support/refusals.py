@@ -92,6 +92,7 @@ train --data text.txt --out new --lr nan
 train --data text.txt --out new --bs 4
 train --data text.txt --out new --size gpt5
 train --data text.txt --out new --steps 0
+train --data text.txt --out new --track nothing
 train --data text.txt --out new --epochs 0
 train --data text.txt --out new --T 2000
 train --data text.txt --out new --eval-every 3
@@ -292,6 +293,14 @@ replay text --step -1
 replay text --step 9
 replay text --step 1 --data missing.txt
 replay text --step 1 --data other.txt
+track
+track text
+track text --to nothing
+track nowhere --to tensorboard
+track base --to tensorboard
+track foreign --to tensorboard
+track corrupt --to tensorboard
+track file --to tensorboard
 fit --gpu a100
 fit --init-from base
 fit --B 0
