@@ -126,6 +126,8 @@ class RunConfig:
     """Skip up to this many steps in a row whose loss or gradient is not finite; the weights stay as they were."""
     hash_every: int = 0
     """Steps between fingerprints of the state in log.jsonl, by which two runs can be compared; 0: none."""
+    track: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = "none"
+    """Send the rows of log.jsonl to this tracker too, by a process beside the run: `jaxgpt track`."""
     fresh: bool = False
     """Start over: delete the checkpoints and the log of the run in --out first."""
     seed: int = dataclasses.field(default=0, metadata={"may_change": False})

@@ -15,6 +15,7 @@ from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.datasets import load
 from jaxgpt.errors import CheckpointError, require
 from jaxgpt.files import owner_only
+from jaxgpt.reports.trackers import require_installed
 from jaxgpt.runs import folder
 from jaxgpt.runs.folder import FolderGuard, RunLock, write_config
 from jaxgpt.runs.weights import WeightsRef
@@ -31,6 +32,7 @@ from jaxgpt.training.announce import (
 )
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.resume import require_compatible, require_output, run_signature
+from jaxgpt.training.tracking import TrackerProcess
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.runs.checkpoint import Checkpoints
@@ -43,14 +45,17 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     """Train, and return the exit code. The first state has these weights; None: random ones."""
     parallel, preset = config.parallel, config.preset
     require_output(config, weights)
+    if config.run.track != "none":
+        require_installed(config.run.track)
     process = distributed.detect_process(parallel.coordinator, parallel.num_processes, parallel.process_id)
     out = config.run.out
     with owner_only(out), distributed.distributed_context(process, out) as process_dir:
         data, validation = load(config.data, config.run.seed, preset.predict_tokens, config.fields)
         batches_per_epoch = announce_data(config.data, data, validation)
         config = resolve_steps(config, batches_per_epoch)
-        with RunLock(process_dir) as lock, stop_signals() as received:
-            return run_locked(config, process_dir, data, validation, weights, lock, received)
+        tracker = TrackerProcess(process_dir, config.run.track if process.id == 0 else "none")
+        with tracker, RunLock(process_dir) as lock, stop_signals() as received:
+            return run_locked(config, process_dir, data, validation, weights, lock, received, tracker)
 
 
 def resolve_steps(config: TrainConfig, batches_per_epoch: float, done: int = 0, lead: float = 0) -> TrainConfig:
@@ -84,6 +89,7 @@ def run_locked(
     weights: WeightsRef | None,
     lock: RunLock,
     received: list[int],
+    tracker: TrackerProcess,
 ) -> int:
     """Train in a folder that this process holds, and return the exit code.
 
@@ -91,6 +97,7 @@ def run_locked(
       process_dir: the folder for what this process alone writes, as distributed.distributed_context gives it.
       weights: what the first state has; None: random ones.
       received: signals to stop, to which more may be added meanwhile.
+      tracker: to be started.
     """
     # Imported here and not above, so that a wrong flag, file or folder is refused within a second.
     import dataclasses
@@ -167,6 +174,7 @@ def run_locked(
         if config.run.fresh:
             delete_old_run(process_dir)
         checkpoints.make()
+        tracker.start()
         on_cpu = jax.default_backend() == "cpu"
         if on_cpu:
             allocator.keep_freed_memory()
@@ -193,7 +201,7 @@ def run_locked(
         )
         profiler = Profiler(process_dir / "profile", config.parallel.profile)
         guard = FolderGuard(lock, out, write_run_config)
-        observers = [profiler, *[allocator.FreedMemory()] * on_cpu, guard, checkpoints]
+        observers = [profiler, *[allocator.FreedMemory()] * on_cpu, guard, checkpoints, tracker]
         stop_requested = distributed.make_stop_consensus(received)
         with metrics_log as log, profiler:
             run = train(run, steps, data, compiled, log, checkpoints, stop_requested, validator, observers)

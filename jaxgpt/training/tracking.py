@@ -1,0 +1,79 @@
+"""A process beside a run that sends its rows to a tracker: `jaxgpt track`. No step waits for it."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jaxgpt
+from jaxgpt.console import say
+
+NICENESS = 10  # the run comes first
+PATIENCE_S = 5  # for the last rows, when the run has ended
+
+
+class TrackerProcess:
+    """A context around a run's lock. The process ends by itself, when that is released and all rows are sent.
+
+    Args:
+      run: the run's folder.
+      tracker: a name in TRACKERS, or "none".
+    """
+
+    def __init__(self, run: Path, tracker: str):
+        self._run, self._tracker = run, tracker
+        self._process: subprocess.Popen | None = None
+        self._until_end = contextlib.ExitStack()
+
+    def __enter__(self) -> "TrackerProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._until_end:
+            if self._process:
+                try:
+                    self._process.wait(PATIENCE_S)
+                    self._report_failure()
+                except subprocess.TimeoutExpired:
+                    say("note", f"rows are still being sent to {self._tracker}; that process ends by itself")
+
+    def start(self) -> None:
+        """Start it, when the run's folder is there and locked."""
+        if self._tracker == "none":
+            return
+        paths = filter(None, [str(Path(jaxgpt.__file__).parents[1]), os.environ.get("PYTHONPATH")])
+        try:
+            self._errors = self._until_end.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "jaxgpt", "track", str(self._run.absolute()), "--to", self._tracker],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                start_new_session=True,  # Ctrl-C is for the run alone
+            )
+        except OSError as error:
+            say("note", f"{self._tracker} gets no rows: {error.strerror}; send them with jaxgpt track")
+            return
+        if hasattr(os, "setpriority"):
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
+
+    def before_step(self, run: Any) -> None:
+        pass
+
+    def after_step(self, run: Any, metrics: dict[str, Any]) -> None:
+        if self._process and self._process.poll() is not None:
+            self._report_failure()
+
+    def _report_failure(self) -> None:
+        """Say once why the process has failed, if it has."""
+        code, self._process = self._process.returncode, None
+        if code:
+            self._errors.seek(0)
+            last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
+            reason = last[0].removeprefix("error: ") if last else f"it ended with code {code}"
+            say("note", f"{self._tracker} gets no more rows: {reason}; send them with jaxgpt track")
