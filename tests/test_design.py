@@ -96,8 +96,10 @@ def test_each_module_has_its_tests():
 
 @pytest.mark.parametrize(
     "library",
-    ["flax", "huggingface_hub", "kingfisher_sdk", "lm_eval", "matplotlib", "orbax", "safetensors", "tiktoken", "tyro"]
-    + ["tensorboard", "wandb", "mlflow", "trackio"],
+    [
+        *("flax", "huggingface_hub", "kingfisher_sdk", "lm_eval", "matplotlib", "orbax", "safetensors", "tiktoken"),
+        *("tyro", "tensorboard", "wandb", "mlflow", "trackio"),
+    ],
 )
 def test_a_library_has_one_door(library):
     assert sum(library in outside for _, outside in IMPORTS.values()) == 1

@@ -110,7 +110,8 @@ def read_log(run: Path, single: bool) -> Rows:
 def require_equal(run: Path, tracker: str) -> int:
     """Assert that a tracker has the rows of a log; how many there are."""
     has, log = READERS[tracker](run), read_log(run, tracker == "tensorboard")
-    assert has == log, f"{len(has)} rows and {len(log)}: {sorted(has.items() ^ log.items())[:4]}"
+    differing = [step for step in {**has, **log} if has.get(step) != log.get(step)]
+    assert has == log, f"{len(has)} rows and {len(log)}, which differ at the steps {differing[:4]}"
     return len(log)
 
 
