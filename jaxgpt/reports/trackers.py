@@ -169,6 +169,7 @@ class WandB(Tracker):
     def close(self) -> None:
         if self._run:
             self._run.finish()
+            self._wandb.teardown()  # only this waits until the file is whole
 
 
 class MLflow(Tracker):
