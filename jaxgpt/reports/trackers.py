@@ -181,13 +181,24 @@ class MLflow(Tracker):
         import mlflow
 
         path = run.folder.resolve() / "mlflow" / "mlflow.db"
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
+        if not (uri := os.environ.get("MLFLOW_TRACKING_URI")):
+            uri = f"sqlite:///{path}"
+            if not path.exists():
+                self._make_database(mlflow, path)
         self._entities, self._client, self._about = mlflow.entities, mlflow.MlflowClient(uri), run
         experiment = self._client.get_experiment_by_name(PROJECT)
         self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(PROJECT)
         found = self._client.search_runs([self._experiment], f"tags.jaxgpt_run = '{run.id}'")
         self._runs = [each.info.run_id for each in found]
         self.hint = f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+
+    def _make_database(self, mlflow: Any, path: Path) -> None:
+        """Make it under another name: a kill while its tables are made leaves one that does not work."""
+        for leftover in path.parent.glob("new.db*"):
+            leftover.unlink()
+        new = path.with_name("new.db")
+        mlflow.MlflowClient(f"sqlite:///{new}").search_experiments()
+        new.rename(path)
 
     def read(self) -> list[Row]:
         if len(self._runs) != 1:  # a kill may have come between a new one and its tag
