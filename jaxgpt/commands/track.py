@@ -11,7 +11,7 @@ import rich.console
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.console import plural, say
 from jaxgpt.errors import JaxgptError, RetryableError
-from jaxgpt.files import owner_only, report_write_errors, require_no_link
+from jaxgpt.files import owner_only, report_write_errors, require_no_link, require_no_links
 from jaxgpt.locks import hold, is_held
 from jaxgpt.reports.follow import LogReader, Row
 from jaxgpt.reports.trackers import TRACKERS, TrackedRun, Tracker, require_installed
@@ -41,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
     flags, _ = load_run_config(config.run)
     folder = config.run / config.to
     require_no_link(folder)
+    if config.to != "wandb":  # which makes links there itself
+        require_no_links(folder)
     status = rich.console.Console(stderr=True).status(f"sending rows to {config.to}")
     with owner_only(config.run), hold(folder), report_write_errors(folder), status:
         began = (config.run / "config.json").stat().st_mtime

@@ -120,9 +120,13 @@ def test_what_can_not_be_sent_is_one_line(tmp_path, monkeypatch):
         before = snapshot(run)
         assert "in use by another command" in run_command(words).err
         assert snapshot(run) == before
-    (run / "mlflow").symlink_to(tmp_path)
-    code, _, err, problem = run_command(["track", str(run), "--to", "mlflow"])
-    assert (code, problem) == (2, "") and "mlflow is a symbolic link" in err
+    (run / "wandb").symlink_to(tmp_path)
+    (run / "tensorboard" / "events.out.tfevents.0000000000").symlink_to(tmp_path / "run" / "log.jsonl")
+    before = snapshot(tmp_path)
+    for name, link in (("wandb", "wandb"), ("tensorboard", "events.out.tfevents.0000000000")):
+        code, _, err, problem = run_command(["track", str(run), "--to", name])
+        assert (code, problem) == (2, "") and f"{link} is a symbolic link" in err
+    assert snapshot(tmp_path) == before
 
 
 @pytest.mark.slow
