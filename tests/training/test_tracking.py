@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from jaxgpt.locks import Lock
+from jaxgpt.locks import Lock, hold
 from jaxgpt.training import tracking
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.resume import load_run_config, resume_command
@@ -33,18 +33,25 @@ def test_one_that_fails_is_one_note_and_the_run_goes_on(tmp_path, capsys):
             time.sleep(0.01)
         tracker.after_step(None, {})
     out, err = capsys.readouterr()
-    assert err == "" and out.count("\n") == 1 and out.startswith("note      tensorboard gets no more rows: ")
-    assert out.endswith("; send them with jaxgpt track\n")
+    assert err == "" and out.count("\n") == 1 and out.startswith("note      tensorboard gets no rows: ")
+    assert out.endswith("; jaxgpt track sends what is missing\n")
 
 
-def test_a_run_waits_a_bounded_time(tmp_path, capsys, monkeypatch):
-    """Here for one that sees the run's lock held."""
+def test_one_that_may_succeed_later_is_tried_again_and_waited_for_a_bounded_time(tmp_path, capsys, monkeypatch):
+    """Here another one holds the tracker's folder at first; and then it sees the run's lock held."""
     pytest.importorskip("tensorboard")
+    monkeypatch.setattr(tracking, "RETRY_S", 0)
     monkeypatch.setattr(tracking, "PATIENCE_S", 0.1)
     lock = Lock(make_run(tmp_path, 3))
     with TrackerProcess(tmp_path / "run", "tensorboard") as tracker:
-        tracker.start()
-    assert "rows are still being sent to tensorboard; that process ends by itself" in capsys.readouterr().out
+        with hold(tmp_path / "run" / "tensorboard"):
+            tracker.start()
+            tracker._process.wait()
+        tracker.after_step(None, {})
+        assert tracker._process.poll() is None
+    first, second = capsys.readouterr().out.splitlines()
+    assert "in use by another command" in first and first.endswith("; jaxgpt track sends what is missing")
+    assert second == "note      rows are still being sent to tensorboard; that process ends by itself"
     lock.release()
     assert tracker._process.wait(60) == 0
     assert require_equal(tmp_path / "run", "tensorboard") == 3
