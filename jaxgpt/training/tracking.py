@@ -52,7 +52,7 @@ class TrackerProcess:
         paths = filter(None, [str(Path(jaxgpt.__file__).parents[1]), os.environ.get("PYTHONPATH")])
         try:
             if self._errors is None:
-                self._errors = self._until_end.enter_context(tempfile.TemporaryFile())
+                self._errors = self._until_end.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "jaxgpt", "track", str(self._run.absolute()), "--to", self._tracker],
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
