@@ -128,6 +128,10 @@ class RunConfig:
     """Steps between fingerprints of the state in log.jsonl, by which two runs can be compared; 0: none."""
     track: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = "none"
     """Send the rows of log.jsonl to this tracker too, by a process beside the run: `jaxgpt track`."""
+    probe: Literal["induction"] | None = None
+    """What to measure inside the model: induction logs the highest induction and previous-token scores of any head."""
+    probe_every: int = 100
+    """Steps between two probes."""
     fresh: bool = False
     """Start over: delete the checkpoints and the log of the run in --out first."""
     seed: int = dataclasses.field(default=0, metadata={"may_change": False})
@@ -136,6 +140,7 @@ class RunConfig:
     def __post_init__(self):
         require(1 <= self.steps <= 10**8, "steps", self.steps, "from 1 to 100,000,000")
         require(self.epochs is None or 0 < self.epochs <= 10**6, "epochs", self.epochs, "above 0, up to 1,000,000")
+        require(1 <= self.probe_every < 2**31, "probe_every", self.probe_every, "from 1 to 2**31 - 1")
         for name in ("save_every", "eval_every", "seed", "skip_bad_steps", "hash_every"):
             require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
 
@@ -162,6 +167,8 @@ class TrainConfig:
         if self.preset.size not in (Preset.size, *model.sizes):
             size = f"--size {self.preset.size}: --arch {model.arch} has no such size"
             raise UsageError(f"{size}; leave --size out" + f", or use {', '.join(model.sizes)}" * bool(model.sizes))
+        if self.run.probe and (model.arch != "gpt2" or model.block_size < 2):
+            raise UsageError(f"--probe {self.run.probe} reads the heads of a GPT-2 with a context of 2 tokens or more")
         if self.parallel.axes is not None:
             require_divisible(self.parallel.axes, self.data.B, {name: getattr(model, name) for name in model.sharded})
         if self.data.T > self.model.block_size:

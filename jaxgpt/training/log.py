@@ -20,6 +20,7 @@ from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.progress import Run
 from jaxgpt.runs.rows import parse_row, read_rows
 from jaxgpt.runtime.distributed import broadcast_from_process_0
+from jaxgpt.training.probe import Probe
 from jaxgpt.training.validation import format_metrics
 
 HEADER = " step |     loss |{minimized} grad norm |       lr |       ms |  tokens/s"
@@ -48,6 +49,7 @@ class MetricsLog:
       hash_every: steps between fingerprints of the state; 0: none.
       minimize: the metric that is minimized, which is shown too if it is not the loss.
       late: whether to read a step's metrics one step late.
+      probe: what else to measure of the model; None: nothing.
 
     Attributes:
       unvalidated: whether there is a last row, and it has no numbers of a validation.
@@ -63,10 +65,11 @@ class MetricsLog:
         hash_every: int = 0,
         minimize: str = "loss",
         late: bool = True,
+        probe: Probe | None = None,
     ):
         self._learning_rates, self._updates = learning_rates, 0
         self._skip, self._hash_every, self._minimize, self._late = skip, hash_every, minimize, late
-        self._file = RowFile(path, start)
+        self._probe, self._file = probe, RowFile(path, start)
         self._bad_steps = broadcast_from_process_0(self._file.skipped_at_end)  # only process 0 has the log
         self.unvalidated = lacks_validation(path, start)
         self._pending: tuple | None = None  # the arguments of `_write`
@@ -113,6 +116,9 @@ class MetricsLog:
         facts = {"step": before.step, "position": before.position, "tokens_seen": run.tokens_seen}
         if self._hash_every and run.step % self._hash_every == 0:
             metrics = metrics | {"state": combined_fingerprint(run.state)}
+        if self._probe and self._probe.due(run.step):
+            with self.pause(metrics):
+                metrics = metrics | jax.block_until_ready(self._probe.measure(run.state.model))
         pending, self._pending = self._pending, (facts, run.tokens_seen - before.tokens_seen, metrics, validation)
         if pending:
             self._write(*pending)

@@ -113,6 +113,7 @@ def run_locked(
     from jaxgpt.training.log import MetricsLog, lacks_validation
     from jaxgpt.training.loop import train
     from jaxgpt.training.optimizer import updates_done
+    from jaxgpt.training.probe import make_probe
     from jaxgpt.training.setup import LESS_MEMORY, build_trainer, choose_mesh
     from jaxgpt.training.validation import Validator
 
@@ -189,6 +190,8 @@ def run_locked(
         first = updates_done(run.state.opt_state)
         updates = jax.numpy.arange(first, first + steps - run.step)
         learning_rates = jax.device_get(jax.vmap(trainer.schedule)(updates))
+        every, block_size = config.run.probe_every, trainer.model.block_size
+        probe = make_probe(every, data, frozen.base, block_size, mesh) if config.run.probe else None
         metrics_log = MetricsLog(
             log_file,
             run.step,
@@ -198,6 +201,7 @@ def run_locked(
             config.run.hash_every,
             objective.minimize,
             late=not on_cpu,
+            probe=probe,
         )
         profiler = Profiler(process_dir / "profile", config.parallel.profile)
         guard = FolderGuard(lock, out, write_run_config)

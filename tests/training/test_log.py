@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import time
+import types
 
 import jax.numpy as jnp
 import pytest
@@ -16,6 +17,7 @@ from jaxgpt.errors import NumericsError, UsageError
 from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.progress import Run
 from jaxgpt.training.log import MetricsLog, RowFile
+from jaxgpt.training.probe import Probe
 from tests.support import power
 
 RATES = [3e-4] * 9
@@ -101,6 +103,21 @@ def test_rows_before_a_checkpoint_survive_a_power_cut(tmp_path, monkeypatch):
         report.flush()
         left = [disk.survivors(tmp_path / "run", random.Random(seed))["log.jsonl"] for seed in range(6)]
     assert set(left) == {(tmp_path / "run" / "log.jsonl").read_bytes()} and left[0].count(b"\n") == 2
+
+
+def test_a_probe_measures_the_model_after_its_steps_and_counts_for_no_time(tmp_path):
+    def measure(model):
+        time.sleep(0.2)
+        return {"probe_score": jnp.float32(model)}
+
+    with MetricsLog(tmp_path / "log.jsonl", 0, 9, RATES, probe=Probe(measure, every=2)) as report:
+        for step in range(4):
+            before, run = (dataclasses.replace(each, state=types.SimpleNamespace(model=step)) for each in runs(step))
+            report.add(before, run, metrics(5.0), {})
+        report.flush()
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row.get("probe_score") for row in rows] == [None, 1.0, None, 3.0]
+    assert all(row["step_ms"] < 200 for row in rows)
 
 
 def test_steps_that_are_not_finite_may_be_skipped_but_not_more_in_a_row_than_was_said(tmp_path, capsys):
