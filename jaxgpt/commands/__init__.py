@@ -27,6 +27,7 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
     "report": ("jaxgpt.commands.report", "show runs on a page: losses, speed, loss spikes, settings, evaluations"),
     "track": ("jaxgpt.commands.track", "send a run's rows to TensorBoard, W&B, MLflow or Trackio"),
     "fit": ("jaxgpt.commands.fit", "show a training step's GPU memory, and the largest batch"),
+    "look": ("jaxgpt.commands.look", "look inside a model: layers, heads, and what makes its answer"),
     "doctor": ("jaxgpt.commands.doctor", "look at this machine: versions, driver, memory, disk, network"),
 }
 

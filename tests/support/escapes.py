@@ -136,6 +136,9 @@ sample arch{e} --prompt {e}
 sample kind{e} --prompt {e}
 sample dtype{e} --prompt {e} --device {e}
 sample {e} --prompt a
+look {e} --prompt a
+look base{e} --prompt a --patch {e}
+look base{e} --prompt a --answer {e}
 evaluate text{e} --choices items.jsonl
 evaluate text{e} --tasks {e}
 evaluate text{e} --tasks {e},,b
@@ -181,6 +184,7 @@ train {RUN} --mix evil.txt=1,text{{e}}.txt=1 --steps 2 --out mix{{e}}
 train --init-from base{{e}} --recipe classify --data labels{{e}}.csv --val 0.2 --B 2 --steps 2 --out l{{e}} --device cpu
 train --data evil.txt --out new --init-from tensor{{e}} --B 2 --T 16 --device cpu
 sample run{{e}} --prompt {{e}} --n 2 --max-new-tokens 20 --device cpu
+look run{{e}} --prompt {{e}} --out page{{e}} --device cpu
 sample tensor{{e}} --prompt a --device cpu
 evaluate run{{e}} --data evil.txt --json result{{e}}.json --device cpu
 evaluate run{{e}} --choices items{{e}}.jsonl --device cpu

@@ -80,6 +80,7 @@ def make_inputs(folder: Path) -> dict[str, list[str]]:
         "evaluate": ["evaluate", "run", "--data", "text.txt", "--json", "out/result.json"],
         "export": ["export", "run", "out/hf"],
         "sample": ["sample", "run", "--prompt", "word1", *short],
+        "look": ["look", "run", "--prompt", "word1 word2", "--out", "out/look.html", "--json", "out/look.json"],
         "predict": ["predict", "labels", "--data", "labels.csv", "--out", "out/predicted.jsonl"],
         "verify": ["verify", "run", "--resume", "1"],
         "replay": ["replay", "run", "--step", "3"],

@@ -156,6 +156,14 @@ sample text --prompt a --top-p 0
 sample text --prompt a --speculate
 sample text --prompt a --speculate --temperature 0
 sample text --prompt '{" ".join("abcdefghijklmnopqrstuvwxyzabcdefgh")}'
+look text
+look nowhere --prompt a --out new
+look labels --prompt a --out new
+look text --prompt '' --out new
+look text --prompt a --patch 'a b' --out new
+look text --prompt a --answer 'two words' --out new
+look text --prompt a --out mine
+look text --prompt a --json text.txt
 evaluate text
 evaluate nowhere --data text.txt --json new.json
 evaluate foreign --data text.txt --json new.json
@@ -326,6 +334,7 @@ train {RUN} --data labels.csv --steps 9 --out new --objective next_token
 sample cutweights --prompt a --device cpu
 sample damaged --prompt a --device cpu
 sample text --prompt a --device gpu
+look damaged --prompt a --out new --device cpu
 evaluate cutweights --data text.txt --json new.json --device cpu
 evaluate damaged --data text.txt --json new.json --device cpu
 evaluate text --data text.txt --json new.json --device gpu
@@ -370,6 +379,8 @@ PAIRS = [
     ("evaluate {i} --data text.txt --json {o}", "text", "config.json log.jsonl checkpoints/3/_CHECKPOINT_METADATA"),
     ("evaluate {i} --data text.txt --json {o}", "text", "checkpoints/9 checkpoints/3/new.json"),
     ("evaluate {i}/checkpoints/3 --data text.txt --json {o}", "text", "config.json log.jsonl checkpoints/9"),
+    ("look {i} --prompt a --out {o}", "text", "config.json checkpoints/9"),
+    ("look {i} --prompt a --json {o}", "base", "config.json model.safetensors"),
     ("evaluate text --data {i} --json {o}", "text.txt", ""),
     ("evaluate text --data {i} --json {o}", "prepared", "meta.json val_000000.bin report.json index/new.json"),
     ("evaluate labels --data {i} --json {o}", "labels.csv", ""),
