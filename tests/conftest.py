@@ -14,6 +14,7 @@ import zlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX starts, here and in the processes that tests start
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["JAXGPT_PROGRESS"] = "off"  # lines of a busy machine, among those that tests expect
 # Most of the time is compilation, of programs that then run for a moment: a fifth less of it without LLVM's passes, and
 # half of the rest with XLA's older code generator, where it has that.
 QUICK = "--xla_backend_optimization_level=0"

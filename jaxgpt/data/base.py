@@ -111,6 +111,10 @@ class Dataset(Protocol):
         """All of it once, for validation, in batches of B; a target below 0 is filling and does not count."""
         ...
 
+    def num_rows(self) -> int:
+        """Sequences of `one_pass`."""
+        ...
+
     def batches_per_epoch(self) -> float:
         """Batches until all of it was seen.
 

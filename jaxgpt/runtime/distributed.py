@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from jaxgpt import console, signals
+from jaxgpt import console, progress_bar, signals
 from jaxgpt.errors import RetryableError, UsageError, require
 from jaxgpt.files import open_nofollow
 from jaxgpt.runtime.process_number import claim
@@ -127,6 +127,7 @@ def distributed_context(process: ProcessInfo, out: Path) -> Iterator[Path]:
         if process.id > 0:
             devnull = stack.enter_context(open(os.devnull, "w"))  # noqa: SIM115 -- the stack closes it
             stack.enter_context(contextlib.redirect_stdout(devnull))
+            stack.enter_context(progress_bar.hide())
         with claim(out, process.id, leave):
             _initialize(process)
         yield process_dir

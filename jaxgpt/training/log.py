@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import rich.progress
 
 from jaxgpt.console import say
 from jaxgpt.errors import NumericsError, UsageError
 from jaxgpt.files import is_same_file, open_nofollow
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.progress import Run
 from jaxgpt.runs.rows import parse_row, read_rows
@@ -75,8 +75,7 @@ class MetricsLog:
         self._pending: tuple | None = None  # the arguments of `_write`
         self._speed = Speed()
         self._losses: collections.deque[float | None] = collections.deque(maxlen=10)
-        self._bar = _progress_bar()
-        self._task = self._bar.add_task("", total=steps, completed=start)
+        self._stage = stage("steps", steps, start, quiet_s=math.inf)  # the rows are its lines
 
     @property
     def lost(self) -> str:
@@ -85,13 +84,13 @@ class MetricsLog:
 
     def __enter__(self) -> "MetricsLog":
         self._speed.start()
-        self._bar.start()
+        self._advance = self._stage.__enter__()
         minimized = "" if self._minimize == "loss" else f" {self._minimize:>9} |"
         print(HEADER.format(minimized=minimized), flush=True)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
+        self._stage.__exit__(*exception)
         self._file.close()
 
     @contextlib.contextmanager
@@ -175,7 +174,7 @@ class MetricsLog:
         print(ROW.format(**row, minimized=minimized) + ("" if is_finite else "  not finite: skipped"), flush=True)
         if validation:
             print(f"  val | {format_metrics(validation)}", flush=True)
-        self._bar.update(self._task, completed=row["step"] + 1)
+        self._advance()
 
 
 class Speed:
@@ -290,19 +289,3 @@ def _val(numbers: dict[str, float]) -> dict[str, float]:
 def _finite(values: dict[str, float]) -> dict[str, float | None]:
     """JSON has no NaN."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def _progress_bar() -> rich.progress.Progress:
-    """A line with steps, elapsed time and time left; nothing where there is no terminal."""
-    bar = rich.progress.Progress(
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.BarColumn(),
-        rich.progress.TimeElapsedColumn(),
-        "elapsed,",
-        rich.progress.TimeRemainingColumn(),
-        "left",
-        transient=True,
-        refresh_per_second=2,
-    )
-    bar.disable = not bar.console.is_terminal
-    return bar

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from jaxgpt.data.base import Dataset
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.progress import Best
 
 
@@ -86,11 +87,13 @@ class Validator:
     def __call__(self, model: Any) -> dict[str, float]:
         """The numbers of `summarize` for a model; none if it is interrupted."""
         metrics = []
-        for batch in self.data.one_pass():
-            if self.interrupted():
-                return {}
-            local = {name: array[self.data.rows] for name, array in batch.items()}
-            metrics.append(jax.device_get(self.measure(model, self.put(local))))
+        with stage("validation", self.data.num_rows(), quiet_s=30) as advance:
+            for batch in self.data.one_pass():
+                if self.interrupted():
+                    return {}
+                local = {name: array[self.data.rows] for name, array in batch.items()}
+                metrics.append(jax.device_get(self.measure(model, self.put(local))))
+                advance(self.data.B)
         return summarize(metrics, self.data.num_bytes())
 
     def update_best(self, best: Best | None, step: int, numbers: dict[str, float]) -> Best | None:

@@ -23,6 +23,6 @@ def run_command(words: list[str], out: io.StringIO | None = None) -> Ended:
             code = console.run(commands.main, words)
         except BaseException as error:
             return Ended(-1, out.getvalue(), err.getvalue(), f"{type(error).__name__}: {error}")
-    lines = [line for line in err.getvalue().splitlines() if not line.startswith("note: ")]
+    lines = [line for line in err.getvalue().splitlines() if not line.startswith(("note: ", "progress: "))]
     is_right = len(lines) == (code != 0) and all(line.startswith("error: ") for line in lines)
     return Ended(code, out.getvalue(), err.getvalue(), "" if is_right else f"code {code}, {lines}")
