@@ -1,17 +1,15 @@
 """Measure a model: `jaxgpt evaluate RUN`, with `--data`, `--choices`, `--canaries` or `--tasks`."""
 
-import contextlib
 import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import rich.console
-import rich.progress
 import rich.table
 import rich.text
 
@@ -25,13 +23,13 @@ from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.files import require_new, require_separate, require_writable, write_whole
 from jaxgpt.inference import memorization, metrics, multiple_choice
 from jaxgpt.prepare import canaries
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import WeightsRef, require_gpt2_text_model, require_label_model, resolve_weights
 from jaxgpt.training.resume import load_run_config
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.models.base import Model
 
-Stage = Callable[[str, int], Callable[[int], None]]  # as in jaxgpt.inference.harness
 MEASUREMENTS = ("data", "choices", "canaries", "tasks")  # flags of what to measure; at least one is required
 OPTIONS = {"T": ("data",), "limit": ("choices", "tasks"), "num_fewshot": ("tasks",), "include_path": ("tasks",)}
 MAX_LABELS_SHOWN = 20  # in a confusion matrix
@@ -109,28 +107,28 @@ def main(argv: Sequence[str]) -> int:
         items = multiple_choice.read_items(config.choices, source.config.block_size)[: config.limit]
     planted = None if config.canaries is None else read_canaries(config.canaries, source)
     require_json(config, source)
-    with show_progress() as stage:
-        tasks = None
-        if config.tasks is not None:
+    tasks = None
+    if config.tasks is not None:
+        with stage("reading the tasks"):
             from jaxgpt.inference import harness
 
-            stage("reading the tasks", 0)
             tasks = harness.load_tasks(config.task_names, config.include_path, config.num_fewshot)
-        from jaxgpt.runtime import device
+    from jaxgpt.runtime import device
 
-        results: dict[str, Any] = {"model": config.model}
-        with device.memory_errors("use a smaller --batch-size"):
-            model = load_model(config, source)
-            if data is not None:
-                results |= measure_text(data, model, stage)
-            if items is not None:
-                results["choices"] = measure_choices(config, items, model, stage)
-            if planted is not None:
-                results["canaries"] = measure_canaries(config, *planted, model, stage)
-            if tasks is not None:
-                lm = harness.JaxgptLM(model, config.batch_size, stage=stage)
+    results: dict[str, Any] = {"model": config.model}
+    with device.memory_errors("use a smaller --batch-size"):
+        model = load_model(config, source)
+        if data is not None:
+            results |= measure_text(data, model)
+        if items is not None:
+            results["choices"] = measure_choices(config, items, model)
+        if planted is not None:
+            results["canaries"] = measure_canaries(config, *planted, model)
+        if tasks is not None:
+            with stage("tasks"):
+                lm = harness.JaxgptLM(model, config.batch_size)
                 results["tasks"] = harness.evaluate(lm, tasks, config.limit)
-    if "canaries" in results:  # after the progress bar
+    if "canaries" in results:
         print_table(memorization.make_table(results["canaries"]))
         print(memorization.EXPLANATION)
     if "tasks" in results:
@@ -186,7 +184,7 @@ def open_text(config: EvaluateConfig, source: WeightsRef) -> Dataset:
     return data
 
 
-def measure_text(data: Dataset, model: Any, stage: Stage) -> dict[str, float]:
+def measure_text(data: Dataset, model: Any) -> dict[str, float]:
     import jax
 
     from jaxgpt.objectives import choose_objective
@@ -197,21 +195,20 @@ def measure_text(data: Dataset, model: Any, stage: Stage) -> dict[str, float]:
         console.say("note", f"{data.name}: {note}")
     console.say("data", f"{data}; windows of {data.T:,}")
     objective = choose_objective(data.kind, predict_tokens=model.config.predict_tokens)
-    measure, advance = jax.jit(objective.validation_metrics), stage("windows", data.num_rows())
+    measure = jax.jit(objective.validation_metrics)
 
     def metrics() -> Iterator[dict[str, Any]]:
         for batch in data.one_pass():
             yield jax.device_get(measure(model, device.put(batch)))
             advance(data.B)
 
-    numbers = summarize(metrics(), data.num_bytes())
+    with stage("windows", data.num_rows()) as advance:
+        numbers = summarize(metrics(), data.num_bytes())
     console.say("loss", format_metrics(numbers).removeprefix("loss "))
     return numbers
 
 
-def measure_choices(
-    config: EvaluateConfig, items: list[multiple_choice.Item], model: Any, stage: Stage
-) -> dict[str, float | int]:
+def measure_choices(config: EvaluateConfig, items: list[multiple_choice.Item], model: Any) -> dict[str, float | int]:
     from jaxgpt.inference.score import is_cut, score
 
     context = model.config.block_size
@@ -222,7 +219,8 @@ def measure_choices(
         "choices",
         f"{config.choices}: {console.plural(len(items), 'item')}, {console.plural(len(requests), 'choice')}{too_long}",
     )
-    scores = iter(score(model, requests, config.batch_size, stage("choices", len(requests))))
+    with stage("choices", len(requests)) as advance:
+        scores = iter(score(model, requests, config.batch_size, advance))
     results = multiple_choice.accuracy(items, [[next(scores).log_likelihood for _ in item.requests] for item in items])
     for name in ("acc", "acc_norm"):
         console.say(name, f"{results[name]:.4f} ± {results[f'{name}_stderr']:.4f}")
@@ -242,15 +240,16 @@ def evaluate_labels(config: EvaluateConfig, source: WeightsRef) -> int:
     from jaxgpt.inference.classify import log_probabilities
     from jaxgpt.runtime import device
 
-    with device.memory_errors("use a smaller --batch-size"), show_progress() as stage:
+    with device.memory_errors("use a smaller --batch-size"):
         model = load_model(config, source, data.T)
         for note in data.notes:
             console.say("note", f"{data.name}: {note}")
         console.say("data", str(data))
-        advance, parts = stage("texts", data.count), []
-        for part in log_probabilities(model, data):
-            parts.append(part)
-            advance(len(part))
+        parts = []
+        with stage("texts", data.count) as advance:
+            for part in log_probabilities(model, data):
+                parts.append(part)
+                advance(len(part))
     results = compute_label_metrics(np.concatenate(parts), data.table["labels"])
     console.say("accuracy", f"{results['accuracy']:.4f} ± {results['accuracy_stderr']:.4f} of {results['n']:,}")
     scope = f"of {source.labels[1]!r}" if len(source.labels) == 2 else "the mean over the labels (macro)"
@@ -295,7 +294,7 @@ def read_canaries(folder: Path, source: WeightsRef) -> tuple[list[canaries.Canar
 
 
 def measure_canaries(
-    config: EvaluateConfig, planted: list[canaries.Canary], trained: bool, model: Any, stage: Stage
+    config: EvaluateConfig, planted: list[canaries.Canary], trained: bool, model: Any
 ) -> dict[str, Any]:
     from jaxgpt.inference.score import score
 
@@ -304,8 +303,8 @@ def measure_canaries(
         console.say(
             "note", f"{config.model} is no run with that folder as its --data: a control, if it never saw the text"
         )
-    advance = stage("canaries", memorization.REFERENCES + 2 * len(planted))
-    results = memorization.measure(planted, lambda requests: score(model, requests, config.batch_size, advance))
+    with stage("canaries", memorization.REFERENCES + 2 * len(planted)) as advance:
+        results = memorization.measure(planted, lambda requests: score(model, requests, config.batch_size, advance))
     return {"folder": str(config.canaries), "trained": trained} | results
 
 
@@ -336,29 +335,6 @@ def print_table(table: rich.table.Table) -> None:
     if not terminal.is_terminal:
         terminal.width = 160  # a file has no width; a cut table would be useless
     terminal.print(table)
-
-
-@contextlib.contextmanager
-def show_progress() -> Iterator[Stage]:
-    """A progress bar at the bottom of a terminal; gives the function that starts a stage of it."""
-    terminal = rich.console.Console(file=sys.stdout)  # this one: the harness works with stdout turned away
-    columns = ("{task.description}", rich.progress.MofNCompleteColumn(), rich.progress.BarColumn())
-    with rich.progress.Progress(
-        *columns,
-        rich.progress.TimeElapsedColumn(),
-        console=terminal,
-        transient=True,
-        refresh_per_second=2,
-        disable=not terminal.is_terminal,
-    ) as bar:
-
-        def stage(what: str, total: int) -> Callable[[int], None]:
-            for task in bar.task_ids:
-                bar.remove_task(task)
-            task = bar.add_task(what, total=total or None)
-            return lambda done: bar.advance(task, done)
-
-        yield stage
 
 
 def replace_nonfinite(value: Any) -> Any:

@@ -11,7 +11,7 @@ import logging
 import os
 import random
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from jaxgpt.inference.placement import select_compute
 from jaxgpt.inference.sampling import SamplingParams, make_sampling_params, prompt_keys
 from jaxgpt.inference.score import score
 from jaxgpt.models.base import Model
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.huggingface import load
 from jaxgpt.runs.weights import require_gpt2_text_model, resolve_weights
 
@@ -48,8 +49,6 @@ STOP_CHECK_TOKENS = 16  # new tokens between two looks for stop strings
 TOP_K = 50  # of sampling where a task does not say: the default of `transformers`
 NEUTRAL = {"num_beams": 1, "repetition_penalty": 1.0}  # what a task may ask for because it changes nothing
 
-Stage = Callable[[str, int], Callable[[int], None]]  # (what, total) -> a function that takes progress
-
 
 @register_model("jaxgpt")
 class JaxgptLM(TemplateLM):
@@ -61,7 +60,6 @@ class JaxgptLM(TemplateLM):
       device: where to load a model that is named: auto, gpu or cpu.
       dtype: and in which compute dtype: auto, float32 or bfloat16.
       seed: of sampling, for tasks that ask for it.
-      stage: reports progress.
     """
 
     def __init__(
@@ -71,14 +69,13 @@ class JaxgptLM(TemplateLM):
         device: str = "auto",
         dtype: str = "auto",
         seed: int = 0,
-        stage: Stage = lambda what, total: lambda done: None,
         max_batch_size: int | None = None,  # the harness gives it to every model; here the batch is what was asked for
     ):
         super().__init__()
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise UsageError(f"batch_size {batch_size}: must be a whole number, at least 1")
         require(0 <= seed < 2**31, "seed", seed, "from 0 to 2**31 - 1")
-        self.batch_size, self._seed, self._stage = int(batch_size), seed, stage
+        self.batch_size, self._seed = int(batch_size), seed
         self.model = _load(str(pretrained), device, dtype) if isinstance(pretrained, str | Path) else pretrained
 
     @property
@@ -101,7 +98,8 @@ class JaxgptLM(TemplateLM):
 
     def _loglikelihood_tokens(self, requests: Sequence[tuple], **_: Any) -> list[tuple[float, bool]]:
         pairs = [(context, continuation) for _, context, continuation in requests]
-        scores = score(self.model, pairs, self.batch_size, self._stage("log likelihoods", len(pairs)))
+        with stage("log likelihoods", len(pairs)) as advance:
+            scores = score(self.model, pairs, self.batch_size, advance)
         return [tuple(each) for each in scores]
 
     def loglikelihood_rolling(self, requests: list, disable_tqdm: bool = True) -> list[float]:
@@ -111,7 +109,8 @@ class JaxgptLM(TemplateLM):
             cut = get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, context_len=1)
             windows.append([make_disjoint_window(window) for window in cut])
         flat = list(itertools.chain.from_iterable(windows))
-        scores = iter(score(self.model, flat, self.batch_size, self._stage("windows of texts", len(flat))))
+        with stage("windows of texts", len(flat)) as advance:
+            scores = iter(score(self.model, flat, self.batch_size, advance))
         return [sum(next(scores).log_likelihood for _ in each) for each in windows]
 
     def generate_until(self, requests: list, disable_tqdm: bool = True) -> list[str]:
@@ -123,11 +122,12 @@ class JaxgptLM(TemplateLM):
             group_by="gen_kwargs",
             group_fn=lambda args: args[1],
         )
-        on_progress, texts = self._stage("texts to write", len(requests)), []
-        for batch in order.get_batched(n=self.batch_size):
-            contexts, (gen_kwargs, *_), batch_keys = zip(*batch, strict=True)
-            texts += self._generate_batch(contexts, gen_kwargs, np.stack(batch_keys))
-            on_progress(len(batch))
+        texts = []
+        with stage("texts to write", len(requests)) as advance:
+            for batch in order.get_batched(n=self.batch_size):
+                contexts, (gen_kwargs, *_), batch_keys = zip(*batch, strict=True)
+                texts += self._generate_batch(contexts, gen_kwargs, np.stack(batch_keys))
+                advance(len(batch))
         return order.get_original(texts)
 
     def _generate_batch(self, contexts: Sequence[str], gen_kwargs: dict[str, Any], keys: np.ndarray) -> list[str]:
