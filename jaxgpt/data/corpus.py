@@ -29,6 +29,7 @@ from jaxgpt.data.records import JSON_LINES, parse_jsonl, require_text
 from jaxgpt.data.shards import HEADER_BYTES, TOKEN, Tokens, header, map_file, open_split
 from jaxgpt.data.tokenizer import END, ENDOFTEXT, VOCAB_SIZE, encode
 from jaxgpt.errors import DataError
+from jaxgpt.progress_bar import stage
 
 # The text of Karpathy's char-rnn (data/tinyshakespeare/input.txt), 1,115,394 bytes.
 SHAKESPEARE = Path(__file__).with_name("tiny_shakespeare.txt.gz")
@@ -146,9 +147,12 @@ def _require_unprepared(data: str, split: str) -> None:
 
 
 def _tokenize_json_lines(name: str, content: bytes) -> np.ndarray:
-    records = parse_jsonl(name, content)
-    texts = [require_text(f"{name}, line {line}", record, "text", may_be_empty=True) for line, record in records]
-    return tokenize_documents([text for text in texts if text.strip()])
+    texts = []
+    with stage(f"reading {name}", content.count(b"\n")) as advance:
+        for line, record in parse_jsonl(name, content):
+            texts.append(require_text(f"{name}, line {line}", record, "text", may_be_empty=True))
+            advance(1)
+    return tokenize_documents([text for text in texts if text.strip()], name=name)
 
 
 def _tokenize_file(name: str, content: bytes) -> np.ndarray:
@@ -165,28 +169,43 @@ def _tokenize_file(name: str, content: bytes) -> np.ndarray:
             f"{name}: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}; {remedy}"
         ) from None
     parts = split_documents(text)
-    return tokenize(parts[0]) if len(parts) == 1 else tokenize_documents([part for part in parts if part.strip()])
+    if len(parts) == 1:
+        return tokenize(parts[0], name=name)
+    return tokenize_documents([part for part in parts if part.strip()], name=name)
 
 
-def tokenize(text: str, piece_chars: int = 1 << 20) -> np.ndarray:
+def tokenize(text: str, piece_chars: int = 1 << 20, name: str = "a text") -> np.ndarray:
     """GPT-2 ids of a text, uint16 (N,): those of one `encode` call, on all cores and in bounded memory."""
-    return _concatenate_in_threads(encode, _split_text(text, piece_chars))
+
+    def encode_piece(piece: str) -> tuple[np.ndarray, int]:
+        return encode(piece), len(piece)
+
+    with stage(f"tokenizing {name}", len(text), unit="M characters") as advance:
+        return _concatenate_in_threads(encode_piece, _split_text(text, piece_chars), advance)
 
 
-def tokenize_documents(documents: Sequence[str], batch_size: int = 256) -> np.ndarray:
+def tokenize_documents(documents: Sequence[str], batch_size: int = 256, name: str = "a text") -> np.ndarray:
     """GPT-2 ids of documents, each after `<|endoftext|>`, as `jaxgpt prepare` writes them, uint16 (N,)."""
     begin = np.array([END], TOKEN)
 
-    def encode_batch(start: int) -> np.ndarray:
+    def encode_batch(start: int) -> tuple[np.ndarray, int]:
         texts = documents[start : start + batch_size]
-        return np.concatenate([ids for text in texts for ids in (begin, encode(text))])
+        return np.concatenate([ids for text in texts for ids in (begin, encode(text))]), len(texts)
 
-    return _concatenate_in_threads(encode_batch, range(0, len(documents), batch_size))
+    with stage(f"tokenizing the documents of {name}", len(documents)) as advance:
+        return _concatenate_in_threads(encode_batch, range(0, len(documents), batch_size), advance)
 
 
-def _concatenate_in_threads(make: Callable[[Any], np.ndarray], items: Iterable[Any]) -> np.ndarray:
+def _concatenate_in_threads(
+    make: Callable[[Any], tuple[np.ndarray, int]], items: Iterable[Any], advance: Callable[[int], None]
+) -> np.ndarray:
+    """The arrays that `make` gives for the items, one after the other; `advance` takes the numbers beside them."""
+    arrays = [np.empty(0, TOKEN)]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        return np.concatenate([np.empty(0, TOKEN), *threads.map(make, items)])
+        for array, amount in threads.map(make, items):
+            arrays.append(array)
+            advance(amount)
+    return np.concatenate(arrays)
 
 
 def _split_text(text: str, piece_chars: int) -> Iterator[str]:
@@ -203,14 +222,16 @@ def _split_text(text: str, piece_chars: int) -> Iterator[str]:
 def check_tokens(name: str, tokens: np.ndarray) -> Corpus:
     """Read every token once, for the fingerprint and for ids that the model has no row for."""
     digest, documents, chunk = hashlib.sha256(), 0, 1 << 24
-    for start in range(0, len(tokens), chunk):
-        part = np.asarray(tokens[start : start + chunk])
-        if part.max() >= VOCAB_SIZE:
-            at = int(np.argmax(part >= VOCAB_SIZE))
-            raise DataError(
-                f"{name}: token {start + at:,} is {part[at]}, beyond GPT-2's vocabulary of {VOCAB_SIZE:,}; "
-                "encode the text with GPT-2's tokenizer"
-            )
-        digest.update(part)
-        documents += int(np.count_nonzero(part == END))
+    with stage(f"reading the tokens of {name}", tokens.nbytes, unit="MB") as advance:
+        for start in range(0, len(tokens), chunk):
+            part = np.asarray(tokens[start : start + chunk])
+            if part.max() >= VOCAB_SIZE:
+                at = int(np.argmax(part >= VOCAB_SIZE))
+                raise DataError(
+                    f"{name}: token {start + at:,} is {part[at]}, beyond GPT-2's vocabulary of {VOCAB_SIZE:,}; "
+                    "encode the text with GPT-2's tokenizer"
+                )
+            digest.update(part)
+            documents += int(np.count_nonzero(part == END))
+            advance(part.nbytes)
     return Corpus(name, tokens, digest.hexdigest(), documents)

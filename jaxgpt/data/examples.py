@@ -177,7 +177,8 @@ def load_texts(
     path, content = _read_file_or_pipe(path)
     errors: LineErrors = {}
     kind, parsed = parse_examples(path, content, unlabelled_kinds(template), fields, errors)
-    examples = tokenize(parsed)  # not from the cache, which has only the right ones
+    # Not from the cache, which has only the right ones.
+    examples = tokenize(parsed, path, content.count(b"\n"))
     if not len(examples):
         raise errors[min(errors)]
     data = _tabulate(path, kind, examples, B, T, tuple(known))

@@ -11,7 +11,7 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from jaxgpt.data.config import FieldNames
 from jaxgpt.data.shards import TOKEN
 from jaxgpt.data.tokenizer import END, encode
 from jaxgpt.json_file import parse_json
+from jaxgpt.progress_bar import stage
 
 CHUNK = 64  # examples that a thread tokenizes at a time
 DIGEST_BYTES = 32
@@ -45,7 +46,7 @@ def open_examples(
         cached = cache_folder() / "tokens" / f"gpt2-examples-{_key(path, content, kind, fields)}"
         make_private(cached.parent)
         return _read(cached)
-    tokenized = tokenize(examples)
+    tokenized = tokenize(examples, path, content.count(b"\n"))
     if cached:
         with contextlib.suppress(OSError):  # a cache that can't be written costs the next start some time, nothing else
             _write(cached, tokenized)
@@ -88,8 +89,17 @@ def _read(cached: Path) -> TokenizedExamples:
     return TokenizedExamples(*arrays, tuple(parse_json(names.tobytes())))
 
 
-def tokenize(examples: Iterable[Example]) -> TokenizedExamples:
-    """Examples as tokens. Only the tokens are kept, and the texts of a few hundred examples."""
+def tokenize(examples: Iterable[Example], path: str = "examples", num_lines: int | None = None) -> TokenizedExamples:
+    """Examples as tokens. Only the tokens are kept, and the texts of a few hundred examples.
+
+    Args:
+      path, num_lines: of their file, for showing how far this is.
+    """
+    with stage(f"tokenizing the lines of {path}", num_lines) as advance:
+        return _tokenize(examples, advance)
+
+
+def _tokenize(examples: Iterable[Example], advance: Callable[[int], None]) -> TokenizedExamples:
     tokens, lengths, learned = array.array("H"), array.array("q"), array.array("b")
     counts, label, lines = array.array("q"), array.array("i"), array.array("q")
     names: dict[str, int] = {}
@@ -101,6 +111,7 @@ def tokenize(examples: Iterable[Example]) -> TokenizedExamples:
                 learned.append(is_learned)
             counts.append(len(segments))
             label.append(names.setdefault(example.label, len(names)))
+            advance(example.line - (lines[-1] if lines else 0))
             lines.append(example.line)
     end = np.cumsum(counts)
     return TokenizedExamples(

@@ -8,6 +8,7 @@ import jax
 
 from jaxgpt.console import note, say
 from jaxgpt.errors import CheckpointError
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs import storage
 from jaxgpt.runs.progress import Progress, Run, require_fingerprint, require_same_run, to_json
 from jaxgpt.runs.restore import candidates, read_first_valid
@@ -42,9 +43,10 @@ class Checkpoints(storage.Storage):
     def save(self, run: Run) -> None:
         """Begin to save a run as folder/<steps done>. What fails is not raised: it is reported, and tried again."""
         progress = Progress(run.step, run.position, run.tokens_seen, best=run.best, **self.about)
-        with jax.transfer_guard_device_to_host("allow"):  # the fingerprints are asked for, here
-            content = to_json(progress, run.state, storage.VERSIONS)
-        self.write(run.step, run.state, content, best=run.best and run.best.step)
+        with stage(f"copying the state for {self.folder / str(run.step)}"):
+            with jax.transfer_guard_device_to_host("allow"):  # the fingerprints are asked for, here
+                content = to_json(progress, run.state, storage.VERSIONS)
+            self.write(run.step, run.state, content, best=run.best and run.best.step)
 
     def before_step(self, run: Run) -> None:
         pass

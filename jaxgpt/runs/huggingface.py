@@ -24,6 +24,7 @@ from jaxgpt.models.base import HuggingFaceTensors, Model, architecture, shapes
 from jaxgpt.models.configs import ModelConfig
 from jaxgpt.models.convert import with_config, with_n_heads
 from jaxgpt.models.lora import combine, merge, partition, with_base_weights
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.checkpoint import restore_weights
 from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.folder import require_utf8
@@ -161,7 +162,8 @@ def save_hf(
         require_empty(folder)  # what is there is another model: refused before anything is written beside it
     with new_folder(folder, {WEIGHTS, *texts}) as new:
         try:
-            save(tensors, new / WEIGHTS)
+            with stage(f"writing {WEIGHTS}, {sum(each.nbytes for each in tensors.values()) / 1e6:,.0f} MB"):
+                save(tensors, new / WEIGHTS)
             for name, text in texts.items():
                 (new / name).write_text(text, encoding="utf-8")
             shutil.copymode(new / "config.json", new / WEIGHTS)  # safetensors makes it its owner's alone
@@ -191,9 +193,12 @@ def _read(folder: Path, like: Model) -> Model:
         values = _buffer(like.shape)
         for name, view in _as_tensors(path, values, config):
             tensors[name].read(view)
+            advance(view.nbytes)
         return jax.make_array_from_callback(like.shape, like.sharding, lambda index: values[index])
 
-    return jax.tree_util.tree_map_with_path(leaf, like)
+    size = sum(4 * leaf.size for leaf in jax.tree.leaves(like))  # of all devices
+    with stage(f"reading the weights in {folder}", size, unit="MB") as advance:
+        return jax.tree_util.tree_map_with_path(leaf, like)
 
 
 def _merge_adapter(base: Model, adapter: Adapter, like: Model) -> Model:

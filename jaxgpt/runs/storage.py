@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 
 from jaxgpt.errors import CheckpointError, JaxgptError
 from jaxgpt.files import sync
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.folder import TMP, is_checkpoint
 from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint, require_same_run
 from jaxgpt.runs.restore import list_steps, read_on_all_processes, require_shapes
@@ -183,7 +184,8 @@ class Storage:
         if self._in_flight:
             self._in_flight = False
             try:
-                self._manager.wait_until_finished()
+                with stage(f"writing {self.folder / str(self._step)}"):
+                    self._manager.wait_until_finished()
                 if self._failures:
                     self._failures = 0
                     self._clear()  # what those saves have written after they were given up
@@ -313,7 +315,8 @@ def _read(manager: ocp.CheckpointManager, where: Path, like: Any, items: dict[st
         if like is not None:
             tree = ocp.PyTreeCheckpointHandler().metadata(where / "state").tree
             require_shapes({array.name: tuple(array.shape) for array in jax.tree.leaves(tree)}, like, where)
-        return manager.restore(int(where.name), args=ocp.args.Composite(**items))
+        with stage(f"reading {where}"):
+            return manager.restore(int(where.name), args=ocp.args.Composite(**items))
 
     return read_on_all_processes(read, where)
 

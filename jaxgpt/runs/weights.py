@@ -13,6 +13,7 @@ from jaxgpt.data.config import DataConfig
 from jaxgpt.data.tokenizer import TEMPLATE, VOCAB_SIZE, Template
 from jaxgpt.errors import CheckpointError
 from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config, ModelConfig
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.folder import describe_missing, require_utf8
 from jaxgpt.runs.hf_config import (
     are_labels,
@@ -264,7 +265,17 @@ def _download(name: str) -> Path:
         max_size = _largest_file(GPT2Config(**SIZES[name]))
         if not 0 < (metadata.size or 0) <= max_size:
             raise ValueError(f"it offers a file of {metadata.size} bytes, and the model takes up to {max_size}")
-        path = Path(huggingface_hub.hf_hub_download(**where))
+        with stage(f"fetching {OWNER}/{name}", metadata.size, unit="MB") as advance:
+
+            class Counter(huggingface_hub.utils.tqdm):  # which draws nothing
+                def __init__(self, *rest: Any, **more: Any):
+                    super().__init__(*rest, **more | {"disable": True})
+                    advance(more.get("initial") or 0)  # of an earlier start
+
+                def update(self, n: float = 1) -> None:
+                    advance(n)
+
+            path = Path(huggingface_hub.hf_hub_download(**where, tqdm_class=Counter))
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != metadata.etag:  # a large file's ETag is its SHA-256

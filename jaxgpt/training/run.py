@@ -15,6 +15,7 @@ from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.datasets import load
 from jaxgpt.errors import CheckpointError, require
 from jaxgpt.files import owner_only
+from jaxgpt.progress_bar import stage
 from jaxgpt.reports.trackers import require_installed
 from jaxgpt.runs import folder
 from jaxgpt.runs.folder import FolderGuard, RunLock, write_config
@@ -241,7 +242,8 @@ def begin(config: TrainConfig, trainer: "Trainer", weights: WeightsRef | None, l
     if weights and weights.labels and labels:
         kept = "is the weights' own" if head_numbers(weights, labels) else "is new: the weights have other labels"
         say("note", f"the head for labels {kept}")
-    return Run(trainer.init_state(config.run.seed, weights, labels))
+    with stage("making the model and the optimizer's state"):
+        return Run(trainer.init_state(config.run.seed, weights, labels))
 
 
 def resume(

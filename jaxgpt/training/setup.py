@@ -18,6 +18,7 @@ from jaxgpt.models.convert import with_n_heads
 from jaxgpt.models.lora import combine, partition, with_base_weights
 from jaxgpt.objectives import choose_objective
 from jaxgpt.objectives.base import Metrics, Objective
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.runtime import device
 from jaxgpt.runtime.mesh import (
@@ -138,11 +139,13 @@ class Trainer:
         """
         example, _ = dataclasses.replace(data, rows=slice(1)).batch(0)
         batch = self.batch_shapes(example, data.B)
-        step, measure = self.step.lower(self.shapes, batch, frozen).compile(), None
+        with stage("compiling the training step"):
+            step, measure = self.step.lower(self.shapes, batch, frozen).compile(), None
         if validation:
             example = next(dataclasses.replace(validation, B=1).one_pass())
             batch = self.batch_shapes(example, validation.B)
-            measure = self.measure.lower(self.shapes.model, frozen.base, batch).compile()
+            with stage("compiling the validation"):
+                measure = self.measure.lower(self.shapes.model, frozen.base, batch).compile()
         for program in filter(None, (step, measure)):
             device.require_memory(program.memory_analysis(), LESS_MEMORY, len(self.mesh.local_devices))
         plan = step.memory_analysis()

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from jaxgpt import progress_bar
 from jaxgpt.errors import CheckpointError
 from jaxgpt.models.configs import SIZES, GPT2Config
+from jaxgpt.progress_bar import Stage
 from jaxgpt.runs import weights
 from jaxgpt.runs.weights import resolve_weights
 
@@ -220,8 +222,11 @@ def hub(tmp_path, monkeypatch, request):
     server.server_close()
 
 
-def test_a_model_of_the_hub_is_fetched_once_at_its_pinned_commit(hub, capfd):
+def test_a_model_of_the_hub_is_fetched_once_at_its_pinned_commit(hub, capfd, monkeypatch):
+    stages = []
+    monkeypatch.setattr(progress_bar, "Stage", lambda *facts: stages.append(Stage(*facts)) or stages[-1])
     path = resolve_weights("gpt2").fetch()
+    assert [(each.done, each.total) for each in stages] == [(len(Hub.content), len(Hub.content))]
     assert (path / "model.safetensors").read_bytes() == Hub.content
     assert {path for _, path, _ in hub} == {f"/openai-community/gpt2/resolve/{weights.HUB['gpt2']}/model.safetensors"}
     gets = [start for command, _, start in hub if command == "GET"]
