@@ -19,7 +19,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import rich.console
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -28,6 +27,7 @@ from jaxgpt.console import plural, say
 from jaxgpt.data.cache import cache_folder
 from jaxgpt.errors import JaxgptError
 from jaxgpt.files import report_write_errors, require_new, require_writable, write_whole
+from jaxgpt.progress_bar import stage
 
 ROOT = Path("/")  # of the file in which the driver says its version
 REQUIREMENTS = Path(__file__).parents[2] / "requirements.txt"  # of a checkout; a package has them in its metadata
@@ -76,9 +76,8 @@ def main(argv: Sequence[str]) -> int:
         require_writable("--json", config.json)
         require_new("--json", config.json)
     findings = []
-    errors = rich.console.Console(stderr=True)
     for part, check in CHECKS.items():
-        with errors.status(f"looking at {part}"):
+        with stage(f"looking at {part}"):
             found = list(examine(check, config))
         for verdict, text in found:
             say(part, f"{verdict:<5} {text}")

@@ -17,6 +17,7 @@ import rich.table
 from jaxgpt.commands.flags import parse, parse_some, read_words
 from jaxgpt.console import plural
 from jaxgpt.errors import UsageError
+from jaxgpt.progress_bar import stage
 from jaxgpt.runtime.config import PROCESS_FLAGS, mesh_flag
 from jaxgpt.training.config import Preset, TrainConfig
 
@@ -36,6 +37,7 @@ SCALING_COLUMNS = (
     "efficiency",
 )
 SIZES = (8, 64, 256, 1024)  # of meshes
+REMAT = ("none", "dots", "full")
 ATTEMPTS = 8  # compilations in search of the largest B, each some ten seconds
 
 
@@ -81,35 +83,36 @@ def main(argv: Sequence[str]) -> int:
         device.select("cpu")
         mesh, limit = aot.described(config.gpu, config.parallel.axes)
 
-    errors = rich.console.Console(stderr=True)
     gpu = mesh.devices.flat[0].device_kind
     of_all = f" of all {mesh.size} ({config.data.B // mesh.size} on each)" if mesh.size > 1 else ""
     title = f"B={config.data.B}{of_all}, T={config.data.T} on {gpu}: GB on a GPU, of {limit / 1e9:.1f} that a run takes"
     table = rich.table.Table(*COLUMNS, title=title)
-    for remat in ("none", "dots", "full"):
+    with stage("values of --remat", len(REMAT)) as advance:
+        for remat in REMAT:
 
-        def measure(share: int, remat: str = remat) -> "StepMemory | None":  # of B, for each GPU
-            with errors.status(f"compiling --remat {remat} --B {share * mesh.size}"):
-                return step_memory(config.replace(B=share * mesh.size, remat=remat), mesh)
+            def measure(share: int, remat: str = remat) -> "StepMemory | None":  # of B, for each GPU
+                with stage(f"compiling --remat {remat} --B {share * mesh.size}"):
+                    return step_memory(config.replace(B=share * mesh.size, remat=remat), mesh)
 
-        share = config.data.B // mesh.size
-        memory, double = measure(share), measure(2 * share)
-        best = mesh.size * find_largest_B(measure, {share: memory, 2 * share: double}, limit)
-        parts = ["-"] * 5
-        if memory and double:
-            activations = min(memory.temporary, double.temporary - memory.temporary)  # what grows with B
-            temporaries = memory.temporary - activations
-            sizes = memory.parameters, memory.optimizer, activations, temporaries, memory.total
-            parts = [f"{size / 1e9:.2f}" for size in sizes]
-        table.add_row(remat, *parts, f"{best:,}" if best else "none")
+            share = config.data.B // mesh.size
+            memory, double = measure(share), measure(2 * share)
+            best = mesh.size * find_largest_B(measure, {share: memory, 2 * share: double}, limit)
+            parts = ["-"] * 5
+            if memory and double:
+                activations = min(memory.temporary, double.temporary - memory.temporary)  # what grows with B
+                temporaries = memory.temporary - activations
+                sizes = memory.parameters, memory.optimizer, activations, temporaries, memory.total
+                parts = [f"{size / 1e9:.2f}" for size in sizes]
+            table.add_row(remat, *parts, f"{best:,}" if best else "none")
+            advance(1)
     terminal = rich.console.Console(width=None if sys.stdout.isatty() else 120)
     terminal.print(table)
     if config.parallel.axes:
-        terminal.print(make_scaling_table(config, config.parallel.axes, errors))
+        terminal.print(make_scaling_table(config, config.parallel.axes))
     return 0
 
 
-def make_scaling_table(config: FitConfig, axes: dict[str, int], errors: rich.console.Console) -> rich.table.Table:
+def make_scaling_table(config: FitConfig, axes: dict[str, int]) -> rich.table.Table:
     """The least time of a step on one GPU, on the mesh, and on meshes larger along data, with B in proportion."""
     from jaxgpt.runtime.xla import aot, traffic
     from jaxgpt.training.setup import compile_step
@@ -120,18 +123,20 @@ def make_scaling_table(config: FitConfig, axes: dict[str, int], errors: rich.con
     title = f"{sequences} for each GPU, hosts of {traffic.Links.per_host}: at best"
     table = rich.table.Table(*SCALING_COLUMNS, title=title)
     sizes = [n for n in (size, *SIZES) if n >= size and n % size == 0]
-    meshes = {n: dict(sorted((axes | {"data": axes.get("data", 1) * n // size}).items())) for n in sizes}
-    single_gpu_ms = 0.0
-    for gpus, shape in ({1: {"data": 1}} | meshes).items():
-        flags = config.replace(B=share * gpus, mesh=mesh_flag(shape))
-        with errors.status(f"compiling --mesh {mesh_flag(shape)} --B {share * gpus}"):
-            mesh, _ = aot.described(config.gpu, shape)
-            step = traffic.step(compile_step(flags, mesh).as_text())
-        single_gpu_ms = single_gpu_ms or step.ms
-        times = step.compute_ms, step.communication_ms, step.exposed_ms, step.ms
-        speed = share * gpus * config.data.T / step.ms / 1e3  # million tokens a second
-        cells = f"{gpus:,}", mesh_flag(shape), f"{step.sent / 1e9:.2f}", *(f"{ms:.1f}" for ms in times), f"{speed:,.1f}"
-        table.add_row(*cells, f"{single_gpu_ms / step.ms:.0%}")
+    larger = {n: dict(sorted((axes | {"data": axes.get("data", 1) * n // size}).items())) for n in sizes}
+    meshes, single_gpu_ms = {1: {"data": 1}} | larger, 0.0
+    with stage("sizes of the mesh", len(meshes)) as advance:
+        for gpus, shape in meshes.items():
+            flags = config.replace(B=share * gpus, mesh=mesh_flag(shape))
+            with stage(f"compiling --mesh {mesh_flag(shape)} --B {share * gpus}"):
+                mesh, _ = aot.described(config.gpu, shape)
+                step = traffic.step(compile_step(flags, mesh).as_text())
+            single_gpu_ms = single_gpu_ms or step.ms
+            times = step.compute_ms, step.communication_ms, step.exposed_ms, step.ms
+            speed = share * gpus * config.data.T / step.ms / 1e3  # million tokens a second
+            cells = f"{gpus:,}", mesh_flag(shape), f"{step.sent / 1e9:.2f}", *(f"{ms:.1f}" for ms in times)
+            table.add_row(*cells, f"{speed:,.1f}", f"{single_gpu_ms / step.ms:.0%}")
+            advance(1)
     return table
 
 

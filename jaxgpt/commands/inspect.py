@@ -19,7 +19,8 @@ from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.files import owner_only, require_new, require_separate, require_writable, write_whole
 from jaxgpt.json_file import parse_json, read_json
 from jaxgpt.prepare.html import render_report
-from jaxgpt.prepare.statistics import SplitStatistics, compute_statistics, excerpt
+from jaxgpt.prepare.statistics import PIECE, PIECES, SplitStatistics, compute_statistics, excerpt
+from jaxgpt.progress_bar import stage
 
 REPORT, DROPPED, PAGE = "report.json", "dropped.jsonl", "report.html"
 FREQUENT, DOCUMENTS = 20, 5  # numbers of tokens and documents shown
@@ -72,7 +73,9 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
     for name, split in meta["splits"].items():
         if split["tokens"]:
             tokens = shards.open_split(folder, name)
-            statistics[name] = compute_statistics(tokens, str(folder), DOCUMENTS if name == "train" else 0, seed)
+            drawn = DOCUMENTS if name == "train" else 0
+            with stage(f"tokens of {name}", min(len(tokens), PIECES * PIECE)) as advance:
+                statistics[name] = compute_statistics(tokens, str(folder), drawn, seed, on_progress=advance)
     tables.append(lengths_table(statistics))
     documents = []
     if "train" in statistics:
@@ -88,7 +91,7 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
     for text, cut in documents:
         terminal.rule()
         terminal.print(rich.text.Text(escape(text, keep="\n") + (" [...]" if cut else "")))
-    with owner_only():
+    with owner_only(), stage("drawing the page"):
         write_whole(html, render_report(str(folder), tables, documents, statistics, report))
     say("saved", str(html))
 

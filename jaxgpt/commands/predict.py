@@ -16,6 +16,7 @@ from jaxgpt.data import examples
 from jaxgpt.data.config import FieldNames
 from jaxgpt.errors import DataError, require
 from jaxgpt.files import require_new, require_separate, require_writable, write_whole
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import require_label_model, resolve_weights
 
 
@@ -74,14 +75,16 @@ def main(argv: Sequence[str]) -> int:
         console.note(f"{errors[line]}; not predicted")
     with device.memory_errors("use a smaller --batch-size"):
         predicted = itertools.chain.from_iterable(log_probabilities(load(source, **compute), data))
-        answers = (
-            format_error(errors[line]) if line in errors else format_line(next(predicted), source.labels)
-            for line in lines
-        )
-        if config.out is None:
-            sys.stdout.writelines(map(console.escape_for_terminal, answers))
-        else:
-            content = "".join(answers)  # a failure leaves no file
+
+        def answer(line: int) -> str:
+            advance(1)
+            return format_error(errors[line]) if line in errors else format_line(next(predicted), source.labels)
+
+        with stage("texts", len(lines), prints=config.out is None) as advance:
+            if config.out is None:
+                sys.stdout.writelines(map(console.escape_for_terminal, map(answer, lines)))
+            else:
+                content = "".join(map(answer, lines))  # a failure leaves no file
     if config.out:
         write_whole(config.out, content, new=True)
         console.note(f"{console.plural(data.count, 'prediction')} in {config.out}")

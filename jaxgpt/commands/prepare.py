@@ -7,19 +7,17 @@ import importlib.util
 import locale
 import os
 import shlex
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
-
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxgpt import console, signals
 from jaxgpt.commands.flags import HELP, parse, positional
 from jaxgpt.errors import UsageError
 from jaxgpt.prepare.config import PrepareConfig
 from jaxgpt.prepare.forkserver import run_forkserver
+from jaxgpt.progress_bar import stage
 
 RESUME = b"stopped   run the same command again to resume\n"
 
@@ -50,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         from jaxgpt.prepare import pipeline  # its libraries take half a second
 
         with signals.before_exit(lambda: os.write(1, RESUME)):
-            report = pipeline.prepare(config, command, console.say, _show_progress)
+            report = pipeline.prepare(config, command, console.say, stage)
     if report is None:
         what = f"{config.out} is prepared already, from this input and with these flags"
         console.say("done", f"{what}; --fresh prepares it again")
@@ -70,15 +68,6 @@ def _require_utf8() -> None:
     encoding = locale.getpreferredencoding(False)  # UTF-8 in Python's UTF-8 mode
     if codecs.lookup(encoding).name != "utf-8":
         raise UsageError(f"preparing data needs UTF-8, and this locale is {encoding}; set PYTHONUTF8=1")
-
-
-@contextlib.contextmanager
-def _show_progress(name: str, tasks: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, nothing elsewhere; gives the function that counts finished tasks."""
-    columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
-        task = progress.add_task(name, total=tasks)
-        yield lambda done: progress.advance(task, done)
 
 
 def _print_report(out: Path, report: dict[str, Any], seconds: float) -> None:

@@ -18,6 +18,7 @@ from jaxgpt.data.text import Text, Windows
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import CheckpointError, UsageError, require
 from jaxgpt.locks import hold_to_read
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.rows import read_rows
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.config import TrainConfig
@@ -144,29 +145,32 @@ def replay(run: LoggedRun, target_step: int) -> None:
             f"step {target_step:,} of {run.config.run.out}, on {where}, trained again from step {first:,} on, {origin}"
         )
         config, differs = None, False
-        for step in range(first, target_step + 1):
-            batch, starts = run.batch(step)
-            if config != run.config_at(step):
-                config = run.config_at(step)
-                tokens = config.data.B_step * config.data.T
-                lead = run.rows[step]["tokens_seen"] / tokens - (step + 1) if config.run.epochs else 0
-                trainer = build_trainer(config, make_run_mesh(config), lead=lead)
-                state = jax.device_put(state, shardings(trainer.shapes))  # another B may need another sharding
-            if step == target_step:
-                model = jax.device_put(state.model, shardings(build_trainer(config).shapes.model))  # on one device
-                x, y = batch["tokens"], batch["targets"]
-                y = y if y.ndim == 2 else y[:, 0]  # of several tokens, the next one
-                B, losses_of = config.data.B, jax.jit(token_losses)  # in the parts of --accumulate, as the run itself
-                parts = (device.put((x[i : i + B], y[i : i + B])) for i in range(0, len(x), B))
-                losses = np.concatenate([jax.device_get(losses_of(model, *part)) for part in parts])
-            state, metrics = trainer.step(state, device.put(batch, to=trainer.sharding), FrozenInputs())
-            values = {name: metrics[name].item() for name in ("loss", "grad_norm")}
-            logged = {name: run.rows[step].get(name) for name in values}
-            equal = logged == {name: value if math.isfinite(value) else None for name, value in values.items()}
-            if not equal and not differs:
-                both = f"{format_values(values)} now, {format_values(logged)} in the log"
-                note(f"from step {step:,} on the numbers are not those of the log: {both}")
-            differs |= not equal
+        with stage("steps, trained again", target_step + 1 - first) as advance:
+            for step in range(first, target_step + 1):
+                batch, starts = run.batch(step)
+                if config != run.config_at(step):
+                    config = run.config_at(step)
+                    tokens = config.data.B_step * config.data.T
+                    lead = run.rows[step]["tokens_seen"] / tokens - (step + 1) if config.run.epochs else 0
+                    trainer = build_trainer(config, make_run_mesh(config), lead=lead)
+                    state = jax.device_put(state, shardings(trainer.shapes))  # another B may need another sharding
+                if step == target_step:
+                    model = jax.device_put(state.model, shardings(build_trainer(config).shapes.model))  # on one device
+                    x, y = batch["tokens"], batch["targets"]
+                    y = y if y.ndim == 2 else y[:, 0]  # of several tokens, the next one
+                    B = config.data.B  # in the parts of --accumulate, as the run itself
+                    losses_of = jax.jit(token_losses)
+                    parts = (device.put((x[i : i + B], y[i : i + B])) for i in range(0, len(x), B))
+                    losses = np.concatenate([jax.device_get(losses_of(model, *part)) for part in parts])
+                state, metrics = trainer.step(state, device.put(batch, to=trainer.sharding), FrozenInputs())
+                values = {name: metrics[name].item() for name in ("loss", "grad_norm")}
+                logged = {name: run.rows[step].get(name) for name in values}
+                equal = logged == {name: value if math.isfinite(value) else None for name, value in values.items()}
+                if not equal and not differs:
+                    both = f"{format_values(values)} now, {format_values(logged)} in the log"
+                    note(f"from step {step:,} on the numbers are not those of the log: {both}")
+                differs |= not equal
+                advance(1)
     print_sequences(np.column_stack([x, y[:, -1]]), losses, starts)
     verdict = "not what the log has: see the note" if differs else "as in the log"
     print(f"step {target_step}: loss {values['loss']:.6f}, gradient norm {values['grad_norm']:.6f}, {verdict}")

@@ -2,8 +2,9 @@
 
 import codecs
 import dataclasses
+import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from jaxgpt import console
@@ -11,6 +12,7 @@ from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data.documents import normalize
 from jaxgpt.data.tokenizer import encode_prompt, gpt2
 from jaxgpt.errors import UsageError, require
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import require_gpt2_text_model, resolve_weights
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
@@ -104,7 +106,10 @@ def main(argv: Sequence[str]) -> int:
             chunk_size=1,
             speculate=config.speculate,
         )
-        tokens, last = print_texts(prompt, new, config.n)
+        with stage("compiling, and reading the prompt"):
+            first = list(itertools.islice(new, 1))
+        with stage("tokens", config.max_new_tokens, prints=True) as advance:
+            tokens, last = print_texts(prompt, itertools.chain(first, new), config.n, advance)
     if last and last.accepted:
         console.note(format_speculation(tokens, last))
     return 0
@@ -125,7 +130,9 @@ def read_stdin() -> str:
     return prompt
 
 
-def print_texts(prompt: str, chunks: "Iterator[Chunk]", n: int) -> "tuple[int, Chunk | None]":
+def print_texts(
+    prompt: str, chunks: "Iterator[Chunk]", n: int, advance: Callable[[int], None] = lambda tokens: None
+) -> "tuple[int, Chunk | None]":
     """Print n texts as their tokens come: the first at once, the others when it has ended, with a rule between them.
 
     A character whose bytes are spread over several tokens is printed when it is whole. Returned are the number of new
@@ -139,6 +146,7 @@ def print_texts(prompt: str, chunks: "Iterator[Chunk]", n: int) -> "tuple[int, C
     for chunk in chunks:
         texts = [decoder.decode(gpt2().decode_bytes(ids)) for decoder, ids in zip(decoders, chunk.tokens, strict=True)]
         new += sum(map(len, chunk.tokens))
+        advance(max(map(len, chunk.tokens)))
         print(shown(texts[0]), end="", flush=True)
         for parts, text in zip(hidden, texts[1:], strict=True):
             parts.append(text)

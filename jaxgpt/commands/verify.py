@@ -18,6 +18,7 @@ from jaxgpt.data import datasets
 from jaxgpt.errors import CheckpointError, CorruptError, DataError, NumericsError, UsageError
 from jaxgpt.json_file import parse_json, read_json
 from jaxgpt.locks import hold_to_read
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime.config import PROCESS_FLAGS
 from jaxgpt.training.config import TrainConfig
@@ -89,7 +90,7 @@ def check_checkpoints(run: Path, flags: TrainConfig) -> int:
     objective = choose_objective(source.data_kind, flags.run.objective, len(source.labels), tokens)
     target = build_trainer(flags, objective=objective).shapes
     corrupt = 0
-    with Checkpoints(run / "checkpoints") as checkpoints:
+    with Checkpoints(run / "checkpoints") as checkpoints, stage("checkpoints", len(checkpoints.steps())) as advance:
         if not checkpoints.steps():
             console.say("none", f"{run}/checkpoints has no checkpoint yet")
         for step in checkpoints.steps():
@@ -101,6 +102,7 @@ def check_checkpoints(run: Path, flags: TrainConfig) -> int:
             except CorruptError as error:
                 corrupt += 1
                 console.say("corrupt", str(error))
+            advance(1)
     return corrupt
 
 
@@ -109,23 +111,28 @@ def prove_resume(flags: TrainConfig, k: int, folder: Path) -> None:
     whole, parts = folder / "whole", folder / "parts"
     # A better validation loss would save extra checkpoints.
     short = flags.replace(steps=2 * k, epochs=None, save_every=k, eval_every=0, track="none")
-    run_training(short.replace(out=whole))
+    run_training(short.replace(out=whole), 2 * k)
     shutil.copytree(whole, parts)
     shutil.rmtree(parts / "checkpoints" / str(2 * k))
-    run_training(short.replace(out=parts))
+    run_training(short.replace(out=parts), k)
     difference = find_difference(whole, parts, 2 * k)
     if difference:
         raise NumericsError(f"{k} + {k} steps are not {2 * k} steps: {difference}; on a GPU try --deterministic")
     console.say("resume", f"{k} + {k} steps in two processes = {2 * k} steps in one: every row and array, bit for bit")
 
 
-def run_training(flags: TrainConfig) -> None:
+def run_training(flags: TrainConfig, rows: int) -> None:
+    """Train in a process of its own, which is to print so many rows."""
     words = shlex.split(resume_command(flags).removeprefix(console.program("train")))
     console.say("training", f"{flags.run.steps} steps in {flags.run.out}")
     command = [sys.executable, "-m", "jaxgpt", "train", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with signals.before_exit(functools.partial(end_process, process)), process:
-        _, errors = process.communicate()
+    with tempfile.TemporaryFile("w+") as stderr, stage("steps", rows) as advance:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        with signals.before_exit(functools.partial(end_process, process)), process:
+            for line in process.stdout:
+                advance(line.partition("|")[0].strip().isdecimal())  # a row
+        stderr.seek(0)
+        errors = stderr.read()
     if process.returncode:
         message = (errors.strip().splitlines() or ["it printed nothing"])[-1].removeprefix("error: ")
         kind = UsageError if process.returncode == UsageError.exit_code else CheckpointError

@@ -35,6 +35,7 @@ from jaxgpt.prepare.documents import Read
 from jaxgpt.prepare.drop_log import DropLog, ReadSurvivors, WriteSurvivors, report_corruption, write_json
 from jaxgpt.prepare.summary import write_report
 from jaxgpt.prepare.tokenize import Tokenize
+from jaxgpt.progress_bar import stage
 
 Say = Callable[[str, str], None]
 Progress = Callable[[str, int], contextlib.AbstractContextManager[Callable[[int], None]]]
@@ -71,7 +72,8 @@ def prepare(config: PrepareConfig, command: str, say: Say, progress: Progress) -
       UsageError: --out holds something else, or an input is not there.
       RetryableError: a worker was killed, or another preparation holds the folder.
     """
-    plan = make_plan(config, *map(_without_streams, _names(config)))
+    with stage("looking at the input"):
+        plan = make_plan(config, *map(_without_streams, _names(config)))
     with hold(config.out):
         folder.require_prepared_or_empty(config.out)  # as another preparation may have left it meanwhile
         begun = any(path.name != "workers" for path in config.out.glob("work/*"))  # by an earlier start
@@ -151,7 +153,8 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
         folder.delete_old_files(out)
     if (work / "stages").exists():
         say("resume", "checks what finished tasks wrote, then continues where an earlier start stopped")
-        completion.delete_false_marks(work)
+        with stage("checking what finished tasks wrote"):
+            completion.delete_false_marks(work)
     write_json(work / "asked.json", request)
     folder.delete_unfinished_files(out)
     documents.write_pieces(pieces, work)
@@ -163,7 +166,7 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
     planted = canaries.plant(config.canaries, config.seed)
     steps = [step for _, pipeline, _ in order for step in pipeline]
     names = [step.name for step in steps if getattr(step, "drop_log", None) or getattr(step, "exclusion_writer", None)]
-    with report_corruption(work):
+    with report_corruption(work), stage("shards and report"):
         splits = tokenize.collect(work, out, len(pieces), planted, config.shard_tokens)
         report = write_report(work, out, pieces, names, splits, sum(each.repeats for each in planted))
     if not splits["train"]["tokens"]:

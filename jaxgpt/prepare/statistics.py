@@ -1,6 +1,7 @@
 """Statistics of a prepared split: the lengths of its documents, its frequent tokens, and some documents."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -42,7 +43,12 @@ class SplitStatistics:
 
 
 def compute_statistics(
-    tokens: Tokens, name: str, documents: int = 0, seed: int = 0, piece: int = PIECE
+    tokens: Tokens,
+    name: str,
+    documents: int = 0,
+    seed: int = 0,
+    piece: int = PIECE,
+    on_progress: Callable[[int], None] = lambda num_tokens: None,
 ) -> SplitStatistics:
     """Count a split, or PIECES evenly spaced pieces of a larger one, so that it takes seconds.
 
@@ -54,6 +60,7 @@ def compute_statistics(
       documents: how many documents to draw.
       seed: of the draw.
       piece: tokens read at a time.
+      on_progress: called after each piece with the number of its tokens.
 
     Raises:
       DataError: an id is beyond GPT-2's vocabulary.
@@ -81,6 +88,7 @@ def compute_statistics(
         smallest = np.argsort(keys)[:documents]  # each document has a random key, so all are equally likely
         keys, chosen = keys[smallest], chosen[smallest]
         carry, last_end = (begins[-1] if len(begins) else None), end
+        on_progress(end - first)
     lengths = np.array(sorted(counts), np.int64)
     by_length = np.array([counts[length] for length in lengths.tolist()], np.int64)
     return SplitStatistics(sum(end - first for first, end in pieces), lengths, by_length, occurrences, np.sort(chosen))

@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from jaxgpt.errors import JaxgptError
 from jaxgpt.json_file import read_json
 from jaxgpt.prepare import canaries
 from jaxgpt.prepare.drop_log import write_task_json
+from jaxgpt.progress_bar import stage
 
 SPLITS = ("train", "val")
 
@@ -80,8 +81,15 @@ def collect(work: Path, folder: Path, tasks: int, planted: list[canaries.Canary]
         total["documents"] += len(extra)
         total["tokens"] += sum(1 + len(ids) for _, ids in extra)
         total["text_bytes"] += sum(len(gpt2().decode_bytes(ids.tolist())) for _, ids in extra)
-        splits[split] = total | {"shards": shards.write(folder, split, parts, per_shard)}
+        with stage(f"tokens of {split}", total["tokens"]) as advance:
+            splits[split] = total | {"shards": shards.write(folder, split, _count(parts, advance), per_shard)}
     return splits
+
+
+def _count(parts: Iterator[np.ndarray], advance: Callable[[int], None]) -> Iterator[np.ndarray]:
+    for part in parts:
+        yield part
+        advance(len(part))
 
 
 def _place_canaries(planted: list[canaries.Canary], documents: int) -> list[tuple[int, np.ndarray]]:
