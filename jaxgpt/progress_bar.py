@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import stat
 import sys
 import threading
 import time
@@ -94,21 +95,21 @@ def stage(
 ) -> Iterator[Callable[[float], None]]:
     """Within this context, show a stage of a command, beside those that it is within.
 
-    On a terminal that is a bar, which is gone afterwards. Elsewhere, and where TERM is dumb, it is lines: the first
-    after `quiet_s` seconds, then one for each tenth or minute, and never more than one in ten seconds.
+    On a terminal that is a bar, which is gone afterwards. Elsewhere, where TERM is dumb, and where stdout is a pipe,
+    whose other end may write to the same terminal, it is lines: the first after `quiet_s` seconds, then one for each
+    tenth or minute, and never more than one in ten seconds.
 
     Args:
       what: its name, which may have names of files.
       total, done, unit: as in Stage.
       quiet_s: seconds before its first line; math.inf: it has none, as the command's own output tells how far it is.
-      prints: whether the result is printed meanwhile: it says enough where stdout and stderr are the same terminal or
-        file, and nothing is shown there.
+      prints: whether the result is printed meanwhile: where it may come between the lines, nothing is shown.
 
     Returns:
       The function that counts what was done.
     """
     entered = Stage(escape(what), total, done, unit, quiet_s, _clock(), done)
-    if prints and _is_one_file(sys.stdout, sys.stderr):
+    if prints and (_is_pipe(sys.stdout) or _is_one_file(sys.stdout, sys.stderr)):
         yield entered.advance
         return
     is_shown = not (_stages or _hidden or os.environ.get(SWITCH) == "off" or sys.stderr is None)
@@ -138,9 +139,16 @@ def _is_one_file(a: TextIO, b: TextIO) -> bool:
         return False
 
 
+def _is_pipe(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def _show(stream: TextIO) -> contextlib.AbstractContextManager:
-    can_move = stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
-    return _bar(stream) if can_move else _print_lines(stream)
+    is_dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return _bar(stream) if stream.isatty() and not is_dumb and not _is_pipe(sys.stdout) else _print_lines(stream)
 
 
 # ---- On a terminal

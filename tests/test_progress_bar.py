@@ -172,6 +172,18 @@ def test_a_pipe_gets_lines_even_if_colours_are_forced(terminal, capfd, monkeypat
     assert "of 5.0 MB, 0:00:00 elapsed" in err and not set("\x1b\r") & set(err)
 
 
+def test_a_terminal_that_a_pipe_may_write_to_as_well_has_no_bar(terminal, monkeypatch):
+    """As of `jaxgpt train | tee log`."""
+    shown, (end, pipe) = terminal(), os.pipe()
+    with open(end), open(pipe, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with stage("printed", 3, quiet_s=0, prints=True):
+            time.sleep(0.05)
+        with stage("compiling", quiet_s=0):
+            shown.wait_for("elapsed")
+    assert shown.close() == "progress: compiling: 0:00:00 elapsed\r\n"
+
+
 def times_of_lines(stages, seconds):
     """When stages print that are (start, end, total or None, quiet_s), at equal speed, with a look each half second."""
     lines, made, times = Lines(), {}, []
