@@ -13,7 +13,6 @@ HANGUP = getattr(signal, "SIGHUP", None)  # its terminal was closed; Windows has
 SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"} | (
     {HANGUP: "the terminal was closed"} if HANGUP else {}
 )
-SHOW_CURSOR = b"\x1b[?25h"  # which a progress bar hides
 _before_exit: list[Callable[[], object]] = []
 
 
@@ -58,8 +57,6 @@ def exit_on_signals() -> None:
 def _exit(signum: int) -> None:
     stderr = _stderr()
     with contextlib.suppress(OSError):  # print may wait for a lock that the main thread holds
-        for terminal in filter(os.isatty, (1, stderr)):
-            os.write(terminal, SHOW_CURSOR)
         os.write(stderr, b"\n" * os.isatty(stderr) + f"error: {SIGNALS[signum]}\n".encode())
     for call in reversed(_before_exit):
         with contextlib.suppress(Exception):
