@@ -75,7 +75,7 @@ def rows(folder: Path, metrics: dict[str, jax.Array]) -> float:
 
 
 @contextlib.contextmanager
-def stdout_to(terminal: bool) -> Iterator[None]:
+def output_to(terminal: bool) -> Iterator[None]:
     """Send what is printed nowhere: through a terminal that someone reads, or to the null device."""
     if not terminal:
         with open(os.devnull, "w") as file, contextlib.redirect_stdout(file):
@@ -92,7 +92,7 @@ def stdout_to(terminal: bool) -> Iterator[None]:
 
     thread = threading.Thread(target=read)
     thread.start()
-    with os.fdopen(writer, "w") as file, contextlib.redirect_stdout(file):
+    with os.fdopen(writer, "w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         yield
     thread.join()
     os.close(reader)
@@ -143,7 +143,7 @@ def main(flags: Flags) -> None:
     tell(f"tokenize {data.name}, {size:.1f} MB", f"{size / cost:,.1f} MB/s", cost)
     with tempfile.TemporaryDirectory() as folder:
         for terminal in (False, True) if os.name == "posix" else (False,):
-            with stdout_to(terminal):
+            with output_to(terminal):
                 cost = statistics.median(rows(Path(folder), metrics) for _ in range(rounds))
             tell(
                 "row, on a terminal with its progress line" if terminal else "row, to a file",
