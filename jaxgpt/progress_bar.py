@@ -12,15 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TextIO
-
-import rich.console
-import rich.live
-import rich.progress_bar
-import rich.table
-import rich.text
+from typing import TYPE_CHECKING, TextIO
 
 from jaxgpt.console import escape
+
+if TYPE_CHECKING:
+    import rich.table
 
 SWITCH = "JAXGPT_PROGRESS"  # "off" in the environment: nothing is shown
 QUIET_S = 2  # a stage that ends earlier has no line
@@ -151,18 +148,15 @@ def _show(stream: TextIO) -> contextlib.AbstractContextManager:
     return _bar(stream) if stream.isatty() and not is_dumb and not _is_pipe(sys.stdout) else _print_lines(stream)
 
 
-# ---- On a terminal
+# ---- On a terminal. Rich is imported when it draws: workers of prepare have no need of it.
 
 
-class _Console(rich.console.Console):
-    """A terminal whose cursor stays visible, so that no way in which a process ends leaves it hidden."""
+def _bar(stream: TextIO) -> contextlib.AbstractContextManager:
+    import rich.console
+    import rich.live
 
-    def show_cursor(self, show: bool = True) -> bool:
-        return False
-
-
-def _bar(stream: TextIO) -> rich.live.Live:
-    console = _Console(file=stream, force_terminal=True, force_jupyter=False)
+    console = rich.console.Console(file=stream, force_terminal=True, force_jupyter=False)
+    console.show_cursor = lambda show=True: False  # so that it stays visible, in whichever way the process ends
     # What is printed meanwhile comes above the bar, also what stdout gets if that is the terminal.
     return rich.live.Live(
         get_renderable=lambda: _render(console.width),
@@ -173,17 +167,21 @@ def _bar(stream: TextIO) -> rich.live.Live:
     )
 
 
-def _render(width: int) -> rich.table.Table:
+def _render(width: int) -> "rich.table.Table":
     """A line for each stage: its name, cut where there is no room for it; a bar if it has a total; how far it is."""
-    now, stages, table = _clock(), tuple(_stages), rich.table.Table.grid(padding=(0, 1))
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    now, stages, table = _clock(), tuple(_stages), Table.grid(padding=(0, 1))
     facts = [each.describe(now) for each in stages]
     bar_width = min(BAR_WIDTH, width // 5) if width >= 60 and any(each.total for each in stages) else 0
     room = max(width - bar_width - max(map(len, facts), default=0) - 3, 1)
     for each, fact in zip(stages, facts, strict=True):
-        what = rich.text.Text(each.what, no_wrap=True)
+        what = Text(each.what, no_wrap=True)
         what.truncate(room, overflow="ellipsis")
-        bar = rich.progress_bar.ProgressBar(each.total, each.done, width=bar_width) if bar_width and each.total else ""
-        table.add_row(what, bar, rich.text.Text(fact, no_wrap=True))
+        bar = ProgressBar(each.total, each.done, width=bar_width) if bar_width and each.total else ""
+        table.add_row(what, bar, Text(fact, no_wrap=True))
     return table
 
 
