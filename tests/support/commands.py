@@ -16,7 +16,7 @@ class Ended(NamedTuple):
 
 
 def run_command(words: list[str], out: io.StringIO | None = None) -> Ended:
-    """Run a command; what it prints goes to `out`, and lines of "note: " are no errors."""
+    """Run a command; what it prints goes to `out`, and lines of "note: " and "progress: " are no errors."""
     out, err = out or io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:

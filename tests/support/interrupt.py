@@ -133,8 +133,7 @@ def interrupt(folder: Path, command: str, words: list[str], trials: int, seed: i
             slowest = max(slowest, time.monotonic() - sent)
         ended = {128 + number: f"{128 + number}", -number: f"-{int(number)}"}.get(process.returncode)
         codes[ended or str(process.returncode)] += 1
-        notes = "".join(line for line in io.StringIO(error) if line.startswith("note: "))
-        error = error.removeprefix(notes)
+        error = "".join(line for line in io.StringIO(error) if not line.startswith(("note: ", "progress: ")))
         errors[{LINES[number]: "one line", STOPPING: "stopping", "": "none"}.get(error, error[-300:])] += 1
         if command not in ("train", "prepare", "track"):  # which go on from what is there
             now = list_files(folder)
