@@ -184,7 +184,7 @@ class Storage:
         if self._in_flight:
             self._in_flight = False
             try:
-                with stage(f"writing {self.folder / str(self._step)}"):
+                with stage(f"writing checkpoint {self._step}"):
                     self._manager.wait_until_finished()
                 if self._failures:
                     self._failures = 0
@@ -315,7 +315,7 @@ def _read(manager: ocp.CheckpointManager, where: Path, like: Any, items: dict[st
         if like is not None:
             tree = ocp.PyTreeCheckpointHandler().metadata(where / "state").tree
             require_shapes({array.name: tuple(array.shape) for array in jax.tree.leaves(tree)}, like, where)
-        with stage(f"reading {where}"):
+        with stage(f"reading checkpoint {where.name} of {where.parents[1]}"):
             return manager.restore(int(where.name), args=ocp.args.Composite(**items))
 
     return read_on_all_processes(read, where)
