@@ -17,6 +17,7 @@ from jaxgpt.console import plural
 from jaxgpt.data.cache import make_folder
 from jaxgpt.errors import RetryableError, UsageError
 from jaxgpt.files import require_no_links
+from jaxgpt.progress_bar import stage
 
 try:
     import resource
@@ -81,7 +82,8 @@ def select(device: Literal["auto", "gpu", "cpu"], deterministic: bool = False) -
         reason = "" if gpus else "no usable NVIDIA GPU: its driver was not found or lists none"
     if jax.config.jax_platforms != "cpu":
         os.environ.update(gpu_settings(deterministic))  # read when JAX starts, which is now
-    first, complaint = _start()
+    with stage("starting JAX"):
+        first, complaint = _start()
     reason = reason or complaint
     if not reason and first and first.platform == "cpu" and "cuda" in jax.config.jax_platforms:
         reason = "JAX can't use the GPU: it was installed without CUDA (pip install 'jax[cuda12]')"
