@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from jaxgpt import console
+from jaxgpt import console, progress_bar
 from jaxgpt.commands import train
 from jaxgpt.errors import RetryableError, UsageError
 from jaxgpt.runtime import distributed
@@ -34,6 +34,19 @@ console.leave(console.run(train.main, sys.argv[1:]))
 """
 MODEL = ["--n-layer", "1", "--n-head", "1", "--n-embd", "8", "--block-size", "16", "--B", "4", "--T", "8"]
 FLAGS = [*MODEL, "--lr", "1e-2", "--data", "text.txt"]
+
+
+@pytest.mark.parametrize("id", [0, 1])
+def test_the_progress_is_that_of_process_0(id, tmp_path, monkeypatch, capfd):
+    monkeypatch.delenv("JAXGPT_PROGRESS")
+    monkeypatch.setattr(progress_bar, "REFRESH_S", 0.01)
+    monkeypatch.setattr(progress_bar, "_lines", progress_bar.Lines())
+    for name in ("_initialize", "_report_abort_in_one_line"):
+        monkeypatch.setattr(distributed, name, lambda *_: None)
+    process = ProcessInfo(2, id, "host:1", ())
+    with distributed.distributed_context(process, tmp_path), progress_bar.stage("compiling", quiet_s=0):
+        time.sleep(0.1)
+    assert capfd.readouterr().err.count("progress: compiling") == (id == 0)
 
 
 @pytest.fixture
