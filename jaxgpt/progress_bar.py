@@ -199,12 +199,14 @@ def _print_lines(stream: TextIO) -> Iterator[None]:
                     print(line, file=stream, flush=True)
 
     thread = threading.Thread(target=print_due_lines, daemon=True)
-    thread.start()
+    with contextlib.suppress(RuntimeError):  # the system gives no more threads: what is not shown harms nobody
+        thread.start()
     try:
         yield
     finally:
         ended.set()
-        thread.join()
+        if thread.ident:
+            thread.join(timeout=1)  # it may write to a pipe that nobody reads
 
 
 class Lines:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -182,6 +183,26 @@ def test_a_terminal_that_a_pipe_may_write_to_as_well_has_no_bar(terminal, monkey
         with stage("compiling", quiet_s=0):
             shown.wait_for("elapsed")
     assert shown.close() == "progress: compiling: 0:00:00 elapsed\r\n"
+
+
+def test_a_system_without_threads_and_a_pipe_that_nobody_reads_keep_nobody_waiting(terminal, monkeypatch):
+    terminal(TERM="dumb")
+    end, pipe = os.pipe()
+    os.set_blocking(pipe, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(pipe, bytes(4096)):
+            pass
+    os.set_blocking(pipe, True)
+    with open(pipe, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with stage("full", quiet_s=0):
+            time.sleep(0.05)
+        os.read(end, 10**6)
+    os.close(end)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+    with stage("no thread"):
+        pass
 
 
 def times_of_lines(stages, seconds):
