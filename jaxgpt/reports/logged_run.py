@@ -13,8 +13,9 @@ from jaxgpt.json_file import read_json
 from jaxgpt.reports.history import History, read_history
 from jaxgpt.reports.spikes import Spike, find_spikes
 from jaxgpt.runs.folder import describe_missing
+from jaxgpt.runs.rows import parse_row
 
-LOG = "log.jsonl"
+LOG, SAMPLES = "log.jsonl", "samples.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,17 @@ class LoggedRun:
     label: str
     config: dict[str, Any]
     history: History
+
+    @functools.cached_property
+    def samples(self) -> list[dict[str, Any]]:
+        """The rows of samples.jsonl, with the keys `step`, `prompt` and `text`; none if it can't be read."""
+        path = self.folder / SAMPLES
+        try:
+            lines = path.read_bytes().splitlines() if path.is_file() else []  # a pipe would be waited for
+        except OSError:
+            return []
+        rows = filter(None, map(parse_row, lines))
+        return [row for row in rows if all(isinstance(row.get(name), str) for name in ("prompt", "text"))]
 
     @functools.cached_property
     def spikes(self) -> list[Spike]:

@@ -19,6 +19,7 @@ from jaxgpt.reports.plots import DASHES, TITLES, draw, plot_names, smoothing_win
 GENERATOR = "jaxgpt report"
 MARK = f'<meta name="generator" content="{GENERATOR}"/>'.encode()  # near the beginning of each page
 REFRESH = re.compile(rb'<meta http-equiv="refresh" content="\d+"/>')
+MAX_SAMPLES = 20
 STYLE = """
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem 2rem }
 .plots figure { margin: 0 }
@@ -49,6 +50,7 @@ def render_report(
     parts = [tables.summary_table(runs), legend(runs), plots(runs, axis)]
     parts += [tables.validations_table(runs)]
     parts += [in_class("spikes", tables.spikes_table(run)) for run in runs]
+    parts += [*map(samples, runs)]
     parts += [evaluations_table(in_folders | evaluations)]
     if several:
         differences = in_class("facts", tables.differences_table(runs))
@@ -90,6 +92,18 @@ def plots(runs: Sequence[LoggedRun], axis: str) -> str:
     lines += ["triangle: a loss spike"] * any(run.spikes for run in runs)
     key = f"<p>{'; '.join(lines)}</p>" if lines and names else ""
     return f'<div class="plots">{"".join(figures)}</div>{key}' if names else ""
+
+
+def samples(run: LoggedRun) -> str:
+    """The newest texts that a run has written, after each validation."""
+    shown = run.samples[-MAX_SAMPLES:]
+    texts = [
+        f"<p>After {row['step']:,} steps</p><pre><b>{escape_html(row['prompt'])}</b>{escape_html(row['text'])}</pre>"
+        for row in shown
+    ]
+    title = escape_html(f"What {run.label} writes")
+    of_all = f", the newest {MAX_SAMPLES} of {len(run.samples):,}" * (len(run.samples) > MAX_SAMPLES)
+    return "\n".join([f"<details open><summary>{title}{of_all}</summary>", *texts, "</details>"]) if texts else ""
 
 
 def is_report(path: Path) -> bool:

@@ -26,7 +26,8 @@ from jaxgpt.json_file import read_json, try_read_json
 from jaxgpt.locks import Lock
 from jaxgpt.runs.rows import parse_row
 
-PARTS = ("config.json", "log.jsonl", "checkpoints", "profile", "tensorboard", "wandb", "mlflow", "trackio")  # of a run
+TRACKED = ("tensorboard", "wandb", "mlflow", "trackio")  # folders of trackers
+PARTS = ("config.json", "log.jsonl", "checkpoints", "profile", "samples.jsonl", *TRACKED)  # what a run writes
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
 PROGRESS_KEYS = {"position", "tokens_seen", "identity"}  # and the JSON of any of its checkpoints
 CHECKPOINT_PARTS = frozenset({"state", "progress", "_CHECKPOINT_METADATA", "commit_success.txt"})
@@ -208,6 +209,7 @@ def start_over(out: Path) -> str:
         named = [child for child in old if not LEFTOVER.fullmatch(child.name)]
         doomed = [child.rename(child.with_name(f"{child.name}{TMP}-old")) for child in named]
         open_nofollow(out / "log.jsonl", "wb").close()
+        (out / "samples.jsonl").unlink(missing_ok=True)
         for child in doomed:
             shutil.rmtree(child)
     names = ", ".join(f"checkpoints/{child.name}" for child in left[:3]) + ", ..." * (len(left) > 3)

@@ -132,8 +132,10 @@ class RunConfig:
     """What to measure inside the model: induction logs the highest induction and previous-token scores of any head."""
     probe_every: int = 100
     """Steps between two probes."""
+    sample_prompt: str | None = None
+    """Continue this text after each validation and after the last step, to samples.jsonl; on one device."""
     fresh: bool = False
-    """Start over: delete the checkpoints and the log of the run in --out first."""
+    """Start over: delete the checkpoints, the log and the samples of the run in --out first."""
     seed: int = dataclasses.field(default=0, metadata={"may_change": False})
     """Seed of the initial weights, of the order of examples and of shuffled windows, and of dropout."""
 

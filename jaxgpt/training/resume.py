@@ -12,7 +12,7 @@ from typing import Any
 from jaxgpt import console
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.order import parse_mixture
-from jaxgpt.data.tokenizer import VOCAB_SIZE
+from jaxgpt.data.tokenizer import VOCAB_SIZE, encode_prompt
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import require_separate
 from jaxgpt.models.configs import CONFIGS, ModelConfig
@@ -120,6 +120,18 @@ def require_output(config: TrainConfig, weights: WeightsRef | None) -> None:
     folder.require_run_folder(out)
     if config.run.fresh:
         folder.find_old_run(out)
+
+
+def require_sample_prompt(config: TrainConfig, data: Dataset) -> None:
+    """Refuse a --sample-prompt that can't be continued."""
+    if config.run.sample_prompt is None:
+        return
+    if data.labels:
+        raise UsageError("--sample-prompt: a model of labels writes no text; leave it out")
+    count, context = len(encode_prompt(config.run.sample_prompt)), config.model.block_size
+    if count > context:
+        long = f"--sample-prompt has {count:,} tokens, more than the model's context of {context:,}"
+        raise UsageError(f"{long}; shorten it, or use a larger --block-size")
 
 
 def require_weights(config: TrainConfig, weights: ModelConfig) -> None:

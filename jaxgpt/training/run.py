@@ -13,7 +13,7 @@ from jaxgpt.console import plural, say
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.datasets import load
-from jaxgpt.errors import CheckpointError, require
+from jaxgpt.errors import CheckpointError, UsageError, require
 from jaxgpt.files import owner_only
 from jaxgpt.progress_bar import stage
 from jaxgpt.reports.trackers import require_installed
@@ -32,7 +32,7 @@ from jaxgpt.training.announce import (
     print_resume_command,
 )
 from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.resume import require_compatible, require_output, run_signature
+from jaxgpt.training.resume import require_compatible, require_output, require_sample_prompt, run_signature
 from jaxgpt.training.tracking import TrackerProcess
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
@@ -52,6 +52,7 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     out = config.run.out
     with owner_only(out), distributed.distributed_context(process, out) as process_dir:
         data, validation = load(config.data, config.run.seed, preset.predict_tokens, config.fields)
+        require_sample_prompt(config, data)
         batches_per_epoch = announce_data(config.data, data, validation)
         config = resolve_steps(config, batches_per_epoch)
         tracker = TrackerProcess(process_dir, config.run.track if process.id == 0 else "none")
@@ -115,6 +116,7 @@ def run_locked(
     from jaxgpt.training.loop import train
     from jaxgpt.training.optimizer import updates_done
     from jaxgpt.training.probe import make_probe
+    from jaxgpt.training.samples import Sampler
     from jaxgpt.training.setup import LESS_MEMORY, build_trainer, choose_mesh
     from jaxgpt.training.validation import Validator
 
@@ -126,6 +128,8 @@ def run_locked(
         device.keep_compiled(cache_folder() / "compiled")
     objective = choose_objective(data.kind, config.run.objective, len(data.labels), config.preset.predict_tokens)
     mesh = choose_mesh(config, objective)
+    if config.run.sample_prompt is not None and mesh.size > 1:
+        raise UsageError("--sample-prompt continues it on one device; leave it out, or add --mesh data=1")
     trainer = build_trainer(config, mesh, objective)
     device.require_addresses(5 * device_bytes(trainer.shapes) // 2)  # it, a copy for a save, a gradient
     data = dataclasses.replace(data, rows=local_rows(trainer.sharding, data.B))
@@ -207,6 +211,10 @@ def run_locked(
         profiler = Profiler(process_dir / "profile", config.parallel.profile)
         guard = FolderGuard(lock, out, write_run_config)
         observers = [profiler, *[allocator.FreedMemory()] * on_cpu, guard, checkpoints, tracker]
+        if config.run.sample_prompt is not None:
+            due = validator.due if validator else lambda step: step == steps
+            sampled = process_dir / "samples.jsonl", run.step, config.run.sample_prompt, config.run.seed, frozen.base
+            observers.append(Sampler(*sampled, due, metrics_log.pause))
         stop_requested = distributed.make_stop_consensus(received)
         with metrics_log as log, profiler:
             run = train(run, steps, data, compiled, log, checkpoints, stop_requested, validator, observers)

@@ -95,12 +95,14 @@ def test_a_run_is_followed_to_its_end(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not DRIVER, reason="chromedriver is not installed")
-def test_a_browser_shows_the_page_asks_for_nothing_and_reports_nothing(runs):
-    assert run(*runs) == 0
+def test_a_browser_shows_the_page_asks_for_nothing_and_reports_nothing(runs, tmp_path):
+    long = write_run(tmp_path / "long", make_rows(100_000, every=10_000, spikes=(45, 70_000)))
+    assert run(*runs, long) == 0
     page = runs[0] / "report.html"
+    assert page.stat().st_size < 10**6
     for width, dark, color in ((1000, False, "rgb(255, 255, 255)"), (390, True, "rgb(22, 24, 28)")):
         with browser(width, 800, dark) as session:
-            session.open(page)
+            assert session.open(page) < 5  # seconds
             assert session.requests() == [page.as_uri()] and session.messages() == []
             assert session.run("return getComputedStyle(document.body).backgroundColor") == color
             assert session.run("return document.documentElement.scrollWidth") <= width

@@ -20,6 +20,10 @@ def test_hostile_names_and_texts_stay_text(tmp_path):
     settings = dict.fromkeys(("corpus", "data", "init_from", "base", "device_name"), NASTY) | {"labels": [NASTY]}
     folder = write_run(tmp_path / NASTY, rows, starts=[{NASTY: NASTY}], **settings, **{NASTY: NASTY})
     (folder / f"{NASTY}.json").write_text(json.dumps({"loss": 1.0, "choices": {NASTY: 1}, "model": NASTY}))
+    sample = {"step": 20, "prompt": NASTY, "text": NASTY}
+    (folder / "samples.jsonl").write_text(
+        "\n".join(map(json.dumps, [*[sample] * 21, {"step": 1}, sample | {"text": 7}]))
+    )
     runs = load_runs([folder, write_run(tmp_path / "$a$ _b")])
     page = render_report(runs, "step", {NASTY: {"loss": 1.0, NASTY: NASTY}}, refresh_s=5)
     tags, content = [], []
@@ -32,7 +36,8 @@ def test_hostile_names_and_texts_stay_text(tmp_path):
     fetched = [value for _, each in tags for name, value in each.items() if name in ("src", "href", "xlink:href")]
     assert all(value.startswith("#") for value in fetched) and "url(http" not in page
     shown = NASTY.replace("\x1b", "\\x1b")
-    assert sum(shown in each for each in content) > 15
+    assert sum(shown in each for each in content) > 15 + 40
+    assert page.count("After 20 steps") == 20 and ", the newest 20 of 21" in "".join(content)
 
 
 def test_the_csv_has_the_numbers_of_the_logs(tmp_path):
