@@ -128,7 +128,7 @@ class RunConfig:
     """Steps between fingerprints of the state in log.jsonl, by which two runs can be compared; 0: none."""
     track: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = "none"
     """Send the rows of log.jsonl to this tracker too, by a process beside the run: `jaxgpt track`."""
-    probe: Literal["induction"] | None = None
+    probe: Literal["none", "induction"] = "none"
     """What to measure inside the model: induction logs the highest induction and previous-token scores of any head."""
     probe_every: int = 100
     """Steps between two probes."""
@@ -169,7 +169,7 @@ class TrainConfig:
         if self.preset.size not in (Preset.size, *model.sizes):
             size = f"--size {self.preset.size}: --arch {model.arch} has no such size"
             raise UsageError(f"{size}; leave --size out" + f", or use {', '.join(model.sizes)}" * bool(model.sizes))
-        if self.run.probe and (model.arch != "gpt2" or model.block_size < 2):
+        if self.run.probe != "none" and (model.arch != "gpt2" or model.block_size < 2):
             raise UsageError(f"--probe {self.run.probe} reads the heads of a GPT-2 with a context of 2 tokens or more")
         if self.parallel.axes is not None:
             require_divisible(self.parallel.axes, self.data.B, {name: getattr(model, name) for name in model.sharded})

@@ -196,7 +196,7 @@ def run_locked(
         updates = jax.numpy.arange(first, first + steps - run.step)
         learning_rates = jax.device_get(jax.vmap(trainer.schedule)(updates))
         every, block_size = config.run.probe_every, trainer.model.block_size
-        probe = make_probe(every, data, frozen.base, block_size, mesh) if config.run.probe else None
+        probe = make_probe(every, data, frozen.base, block_size, mesh) if config.run.probe != "none" else None
         metrics_log = MetricsLog(
             log_file,
             run.step,
