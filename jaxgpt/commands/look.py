@@ -15,6 +15,7 @@ from jaxgpt.data.tokenizer import encode_prompt, gpt2
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import owner_only, require_new, require_separate, require_writable, write_whole
 from jaxgpt.inference.look_page import largest_heads, name_head, render_findings
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import WeightsRef, require_gpt2_text_model, resolve_weights
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
@@ -80,7 +81,9 @@ def main(argv: Sequence[str]) -> int:
     compute, described = placement.select_compute(source.config, config.device, "float32")
     console.note(f"{config.model}: {described}")
     with device.memory_errors("use a shorter --prompt: attention maps grow with the square of its length"):
-        findings = {"model": config.model} | examine(load(source, **compute | {"unroll": 1}), *prompts, answers)
+        model = load(source, **compute | {"unroll": 1})
+        with stage("reading the prompt"):
+            findings = {"model": config.model} | examine(model, *prompts, answers)
     if not all(math.isfinite(answer["logit"]) for answer in findings["answers"]):
         raise CheckpointError(f"{config.model}: its logits after the prompt are not finite, and so of no use")
     print_findings(findings)
@@ -174,13 +177,14 @@ def examine(
     }
     if patch is not None:
         is_short = len(prompt) <= MAX_PATCHED_POSITIONS
-        findings["patching"] = {
-            "tokens": [*map(spell, patch)],
-            "ids": [*patch],
-            "logit_differences": [float(logit_difference(model, each, pair)) for each in (final, other_final)],
-            "heads": np.asarray(patch_heads(model, tokens, other_layers, pair)),
-            "positions": np.asarray(patch_positions(model, tokens, other_layers, pair)) if is_short else None,
-        }
+        with stage("patching"):
+            findings["patching"] = {
+                "tokens": [*map(spell, patch)],
+                "ids": [*patch],
+                "logit_differences": [float(logit_difference(model, each, pair)) for each in (final, other_final)],
+                "heads": np.asarray(patch_heads(model, tokens, other_layers, pair)),
+                "positions": np.asarray(patch_positions(model, tokens, other_layers, pair)) if is_short else None,
+            }
     return findings
 
 
