@@ -69,7 +69,7 @@ def repeat_losses(model: GPT2, tokens: jax.Array, ablated: jax.Array) -> jax.Arr
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    flags.add_argument("--steps", default="3000")
+    flags.add_argument("--steps", default="2000")
     flags.add_argument("--lr", default="4e-3")
     flags.add_argument("--heads", default="4")
     flags.add_argument("--seed", default="0")
