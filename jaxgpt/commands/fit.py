@@ -22,6 +22,8 @@ from jaxgpt.runtime.config import PROCESS_FLAGS, mesh_flag
 from jaxgpt.training.config import Preset, TrainConfig
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
     from jaxgpt.training.setup import StepMemory
 
 COLUMNS = ("--remat", "parameters", "optimizer", "activations", "other temporaries", "all", "largest B")
@@ -67,7 +69,6 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA warns of plans that need too much: that is the question
     from jaxgpt.runtime import device
     from jaxgpt.runtime.xla import aot
-    from jaxgpt.training.setup import step_memory
 
     if config.gpu == "auto":
         if config.parallel.axes:
@@ -82,6 +83,18 @@ def main(argv: Sequence[str]) -> int:
         os.environ.update(device.gpu_settings())
         device.select("cpu")
         mesh, limit = aot.described(config.gpu, config.parallel.axes)
+
+    terminal = rich.console.Console(width=None if sys.stdout.isatty() else 120)
+    with aot.discard_compiler_files():
+        terminal.print(make_memory_table(config, mesh, limit))
+        if config.parallel.axes:
+            terminal.print(make_scaling_table(config, config.parallel.axes))
+    return 0
+
+
+def make_memory_table(config: FitConfig, mesh: "Mesh", limit: int) -> rich.table.Table:
+    """What a step takes of a GPU's memory with each --remat, and the largest B that fits into `limit` bytes."""
+    from jaxgpt.training.setup import step_memory
 
     gpu = mesh.devices.flat[0].device_kind
     of_all = f" of all {mesh.size} ({config.data.B // mesh.size} on each)" if mesh.size > 1 else ""
@@ -105,11 +118,7 @@ def main(argv: Sequence[str]) -> int:
                 parts = [f"{size / 1e9:.2f}" for size in sizes]
             table.add_row(remat, *parts, f"{best:,}" if best else "none")
             advance(1)
-    terminal = rich.console.Console(width=None if sys.stdout.isatty() else 120)
-    terminal.print(table)
-    if config.parallel.axes:
-        terminal.print(make_scaling_table(config, config.parallel.axes))
-    return 0
+    return table
 
 
 def make_scaling_table(config: FitConfig, axes: dict[str, int]) -> rich.table.Table:

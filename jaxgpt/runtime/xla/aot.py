@@ -1,7 +1,13 @@
 """GPUs that need not be there: a mesh of them, for which programs can be compiled and then read."""
 
+import contextlib
+import functools
 import math
+import os
 import re
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +18,7 @@ from jaxgpt.runtime.config import mesh_flag
 from jaxgpt.runtime.device import MEMORY_SHARE, memory_limit
 from jaxgpt.runtime.mesh import make_mesh, single_device
 from jaxgpt.runtime.xla.traffic import Links
+from jaxgpt.signals import before_exit
 
 
 def described(gpu: Literal["h100"], axes: dict[str, int] | None = None) -> tuple[Mesh, int]:
@@ -47,3 +54,17 @@ def described(gpu: Literal["h100"], axes: dict[str, int] | None = None) -> tuple
 def present() -> tuple[Mesh, int]:
     """The selected device, and how many bytes of its memory a run takes."""
     return single_device(), int(memory_limit())
+
+
+@contextlib.contextmanager
+def discard_compiler_files() -> Iterator[None]:
+    """A context in which what XLA and its ptxas write to TMPDIR goes to a folder that the end, or a signal, deletes."""
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="jaxgpt-compile-", ignore_cleanup_errors=True) as folder:
+        os.environ["TMPDIR"] = folder
+        try:
+            with before_exit(functools.partial(shutil.rmtree, folder, ignore_errors=True)):
+                yield
+        finally:
+            os.environ.pop("TMPDIR")
+            os.environ.update({"TMPDIR": before} if before else {})

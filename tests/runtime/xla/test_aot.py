@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 import jax
 import pytest
 
+from jaxgpt import signals
 from jaxgpt.runtime.xla import aot, program
 from jaxgpt.training import setup
 from jaxgpt.training.config import TrainConfig
@@ -127,3 +129,17 @@ def test_without_the_plug_in_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(topologies, "get_topology_desc", missing)
     with pytest.raises(aot.UsageError, match=r"no CUDA plug-in of JAX \(no cuda here\) to compile for it; pip install"):
         aot.described("h100")
+
+
+def test_what_compilers_write_is_deleted_at_the_end_and_by_a_signal(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # Python's own, which is asked for once
+    for deleted_by_signal in (False, True):
+        with aot.discard_compiler_files():
+            (folder,) = tmp_path.iterdir()
+            assert os.environ["TMPDIR"] == str(folder)
+            (folder / "tempfile-host-1").touch()
+            if deleted_by_signal:
+                signals._before_exit[-1]()
+                assert not list(tmp_path.iterdir())
+        assert not list(tmp_path.iterdir()) and os.environ["TMPDIR"] == str(tmp_path)
