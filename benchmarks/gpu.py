@@ -26,8 +26,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import rich.console
-
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from gpu_report import ROWS, compare_runs, make_table, read_doctor, read_follow, read_json, read_log, read_trace
@@ -38,6 +36,7 @@ from jaxgpt.commands.flags import parse
 from jaxgpt.console import plural
 from jaxgpt.errors import JaxgptError, UsageError, require
 from jaxgpt.files import require_empty, write_whole
+from jaxgpt.progress_bar import stage
 from jaxgpt.runtime.device import nvidia_gpus
 
 BENCHMARKS = Path(__file__).parent
@@ -220,10 +219,9 @@ def make_parts(flags: Flags) -> list[Part]:
 
 def run_parts(parts: list[Part], flags: Flags, report: dict[str, Any], deadline: float) -> None:
     """Run the parts until the deadline, and write the report after each."""
-    terminal = rich.console.Console(stderr=True)
     for number, part in enumerate(parts, 1):
         seconds = min(60 * flags.minutes * part.share, deadline - time.monotonic())
-        with terminal.status(f"{number} of {len(parts)}: {part.name}, {max(0, seconds):.0f} s at most"):
+        with stage(f"{number} of {len(parts)}: {part.name}, {max(0, seconds):.0f} s at most"):
             result = run_part(part, seconds, flags)
         report["parts"].append(result)
         write_report(flags.out, report)
