@@ -63,6 +63,8 @@ class Stage:
         if self.total:
             parts.append(f"{self._format(min(self.done, self.total))} of {self._format(self.total)}")
             parts[0] += f" {self.unit}" if self.unit else ""
+        elif self.done:
+            parts.append(self._format(self.done))
         parts.append(f"{_format_seconds(elapsed)} elapsed")
         if self.total and self.first < self.done < self.total:
             left = elapsed * (self.total - self.done) / (self.done - self.first)

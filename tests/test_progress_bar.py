@@ -237,6 +237,7 @@ def test_lines_are_few():
 def test_the_time_left_counts_from_where_a_stage_began():
     assert Stage("", 100, 60, "", 2, 5, 50).describe(25) == "60 of 100, 0:00:20 elapsed, 0:01:20 left"
     assert Stage("", 2.5e9, 0, "MB", 2, 5, 0).describe(6) == "0.0 of 2,500.0 MB, 0:00:01 elapsed"
+    assert Stage("", None, 1200, "", 2, 0, 0).describe(6) == "1,200, 0:00:06 elapsed"
     assert Stage("", 3, 4, "", 2, 0, 0).describe(6) == "3 of 3, 0:00:06 elapsed"  # the last batch is filled up
 
 
@@ -270,6 +271,7 @@ def test_only_this_file_draws_bars():
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += ["rich.status"] if isinstance(node, ast.Attribute) and node.attr == "status" else []
             drawn = [name for name in names if name.startswith(("rich.", "tqdm")) and name.split(".")[-1] in drawing]
             assert not drawn or path.name == "progress_bar.py", (path, drawn)
 

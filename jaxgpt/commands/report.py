@@ -21,6 +21,7 @@ from jaxgpt.files import (
     write_whole,
 )
 from jaxgpt.page import render_png
+from jaxgpt.progress_bar import stage
 from jaxgpt.reports.evaluations import read_evaluation
 from jaxgpt.reports.logged_run import LOG, LoggedRun, load_runs
 from jaxgpt.reports.plots import MAX_RUNS, draw, plot_names
@@ -70,7 +71,8 @@ class ReportConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = parse(ReportConfig, argv, command="report")
-    logs, runs = log_states(config), load_runs(config.runs)
+    with stage("reading the logs"):
+        logs, runs = log_states(config), load_runs(config.runs)
     evaluations = {str(path): read_evaluation(path) for path in config.evaluation}
     require_outputs(config, runs)
     with owner_only(), before_exit(functools.partial(without_refresh, config.page)):
@@ -79,7 +81,8 @@ def main(argv: Sequence[str]) -> int:
             while log_states(config) == logs:
                 time.sleep(FOLLOW_S)
             logs, runs = log_states(config), load_runs(config.runs)
-        write_whole(config.page, render_report(runs, config.x, evaluations))
+        with stage("drawing the page"):
+            write_whole(config.page, render_report(runs, config.x, evaluations))
         write_more(config, runs)
     say("saved", str(config.page))
     return 0

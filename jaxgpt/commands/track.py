@@ -1,19 +1,19 @@
 """Send a run's rows to a tracker: `jaxgpt track runs/default --to tensorboard`."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
-
-import rich.console
 
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.console import plural, say
 from jaxgpt.errors import JaxgptError, RetryableError
 from jaxgpt.files import owner_only, report_write_errors, require_no_link, require_no_links
 from jaxgpt.locks import hold, is_held
-from jaxgpt.reports.follow import LogReader, Row
+from jaxgpt.progress_bar import stage
+from jaxgpt.reports.follow import LogReader
 from jaxgpt.reports.trackers import TRACKERS, TrackedRun, Tracker, require_installed
 from jaxgpt.training.resume import load_run_config
 
@@ -43,8 +43,8 @@ def main(argv: Sequence[str]) -> int:
     require_no_link(folder)
     if config.to != "wandb":  # which makes links there itself
         require_no_links(folder)
-    status = rich.console.Console(stderr=True).status(f"sending rows to {config.to}")
-    with owner_only(config.run), hold(folder), report_write_errors(folder), status:
+    shown = stage(f"rows sent to {config.to}", quiet_s=math.inf)  # a run's errors are in the same file
+    with owner_only(config.run), hold(folder), report_write_errors(folder), shown as advance:
         began = (config.run / "config.json").stat().st_mtime
         try:
             tracker = TRACKERS[config.to](TrackedRun(config.run, flags.flat(), began))
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
                 LogReader(config.run / "log.jsonl"),
                 tracker,
                 lambda: is_held(config.run),
-                lambda row: status.update(f"sending rows to {config.to}: step {row.step:,}"),
+                advance,
             )
             tracker.close()
         except (JaxgptError, OSError, MemoryError):
@@ -65,12 +65,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def send(log: LogReader, tracker: Tracker, is_growing: Callable[[], bool], report: Callable[[Row], None]) -> int:
+def send(log: LogReader, tracker: Tracker, is_growing: Callable[[], bool], report: Callable[[int], None]) -> int:
     """Make a tracker's rows those of a log, until that does not grow any more; how many there are.
 
     Args:
       is_growing: whether rows may still be added.
-      report: called with rows that were sent.
+      report: called with numbers of rows that were sent.
     """
     known = tracker.read()
     if not known or log.read(len(known)) != known:
@@ -85,7 +85,7 @@ def send(log: LogReader, tracker: Tracker, is_growing: Callable[[], bool], repor
         pause = max(POLL_S, 100 * (time.perf_counter() - started))  # to read a long log takes 1 % of a core
         while rows := log.read(ROWS):
             tracker.add(rows)
-            report(rows[-1])
+            report(len(rows))
         tracker.flush()
         if not more and log.is_unchanged():
             return log.count
