@@ -32,3 +32,13 @@ def test_pages_of_too_many_nodes_are_refused(monkeypatch):
     for page in ("<p>a" * 101, "<p " + " ".join(f"a{i}" for i in range(11)) + ">", "<p>" + sentence * 100):
         with pytest.raises(pages.PageTooLarge, match="more than 100 elements and attributes, where 56 bytes"):
             pages.extract_text(f"<html><body>{page}</body></html>")
+
+
+def test_no_more_texts_are_cached_than_those_of_a_page(monkeypatch):
+    from trafilatura.utils import trim
+
+    monkeypatch.setattr(pages, "CACHED_CHARS", 2000)
+    for number in range(20):
+        pages.extract_text(f"<html><body><p>{' '.join(f'word{number}-{n}' for n in range(150))}</p></body></html>")
+        sizes = trim.cache_info().currsize
+        assert 0 < sizes < 10
