@@ -16,7 +16,7 @@ from jaxgpt.errors import DataError
 # Beyond these a record is broken, so that none of tests/support/bombs.py makes a worker take 512 MB.
 RECORD_BYTES = 8 << 20  # of a line, a row of a table, a page, a text
 JSON_LINE_BYTES = 6 * RECORD_BYTES  # of a JSON line where each character is escaped, as \uXXXX
-RECORD_PARTS = 1 << 20  # brackets in a JSON line, delimiters in a row: a list of two bytes takes 80 in memory
+RECORD_PARTS = 1 << 19  # brackets in a JSON line, delimiters in a row: a list of two bytes takes 80 in memory
 JSON_LINES = (".jsonl", ".ndjson")
 Record = tuple[int, dict[str, Any]]  # with the line that it begins on
 LineErrors = dict[int, DataError]  # what is wrong with records, by the lines that they begin on

@@ -48,7 +48,7 @@ def test_what_nobody_reads_may_be_no_text_and_no_number(read):
         (b'{}\n{"a": "%s"}' % (b"b" * (8 << 20)), "a.jsonl, line 2: line too long (more than 8,388,608 bytes); mend"),
         (b'{"a": "%s"}' % (b"\\u0434" * (8 << 20)), "a.jsonl, line 1: line too long"),
         (b'{"a": "%s"}' % (rb"\\u" * (3 << 20)), "a.jsonl, line 1: line too long"),
-        (b'{"a": [%s0]}' % (b"[]," * (1 << 20)), "a.jsonl, line 1: can't be read (more than 1,048,576 brackets); mend"),
+        (b'{"a": [%s0]}' % (b"[]," * (1 << 19)), "a.jsonl, line 1: can't be read (more than 524,288 brackets); mend"),
     ],
 )
 def test_an_invalid_file_is_a_one_line_error(read, content, message):

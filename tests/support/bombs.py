@@ -87,11 +87,11 @@ def lines(size: int) -> dict[str, Callable[[], bytes]]:
         "lines.txt.gz": lambda: compress(repeat(b"a\n", size // 20), ".gz"),
         "line.jsonl.gz": lambda: compress([*line(b" ", size), GOOD_JSON], ".gz"),
         "line.jsonl.zst": lambda: compress([*line(b" ", size), GOOD_JSON], ".zst"),
-        "lists.jsonl.zst": lambda: compress([in_json(b"[[]],", 8.3), in_json(b"[[]],", 2.6), GOOD_JSON], ".zst"),
-        "objects.jsonl.gz": lambda: compress([in_json(b'{"":{}},', 8.3), in_json(b'{"":{}},', 4), GOOD_JSON], ".gz"),
+        "lists.jsonl.zst": lambda: compress([in_json(b"[[]],", 8.3), in_json(b"[[]],", 1.3), GOOD_JSON], ".zst"),
+        "objects.jsonl.gz": lambda: compress([in_json(b'{"":{}},', 8.3), in_json(b'{"":{}},', 2), GOOD_JSON], ".gz"),
         "strings.jsonl.gz": lambda: compress([in_json(b'"ab",', 8.3), GOOD_JSON], ".gz"),
-        "keys.jsonl.gz": lambda: compress([keys(700_000), GOOD_JSON], ".gz"),
-        "escapes.jsonl.gz": lambda: compress([in_json(rb'{"":"\u1234"},', 13), GOOD_JSON], ".gz"),
+        "keys.jsonl.gz": lambda: compress([keys(500_000), GOOD_JSON], ".gz"),
+        "escapes.jsonl.gz": lambda: compress([in_json(rb'{"":"\u1234"},', 7), GOOD_JSON], ".gz"),
         "escaped-text.jsonl.gz": lambda: compress([ESCAPED_TEXT, GOOD_JSON], ".gz"),
         "line.csv.gz": lambda: compress(table(line(b"a", size)), ".gz"),
         "line.tsv.zst": lambda: compress([b"text\n", *line(b"a", size), GOOD.encode()], ".zst"),
@@ -234,6 +234,7 @@ def crawls(size: int) -> dict[str, Callable[[], bytes]]:
         "lines.warc.gz": lambda: crawl(page(b"\n", 7.9 * MB, b"<pre>")),
         "emoji.warc.gz": lambda: crawl(page("😀 ".encode(), 5.4 * MB, b"<p>")),
         "bytes.warc.gz": lambda: crawl(page(b"\xe4\xf6 ", 7.9 * MB, b"<p>")),
+        "pages.warc.gz": lambda: crawl(*(page(b"%d " % number, 5.4 * MB, b"<p>") for number in range(size // MB // 5))),
         "untyped.warc.gz": lambda: crawl(
             page(b"word ", 5.4 * MB, b"<p>").replace(b"WARC-Identified-Payload-Type: text/html\r\n", b"")
         ),
