@@ -7,8 +7,6 @@ from jaxgpt.prepare.words import sort_marks
 
 PAGE_NODES, TAG_ATTRIBUTES = 100_000, 1000  # elements and attributes; beyond, trafilatura takes a gigabyte, or minutes
 BYTES_PER_NODE = 56  # of text, which take as much of its memory as a node
-CACHED_CHARS = 8 << 20  # of pages, after which trafilatura's caches, which hold thousands of texts, are emptied
-_cached_chars = 0
 
 
 class PageTooLarge(ValueError):
@@ -21,27 +19,26 @@ def extract_text(page: str) -> str | None:
     Raises:
       PageTooLarge: it has too many elements, attributes and text.
     """
+    from trafilatura import utils
+
+    _require_few_nodes(page)
+    try:
+        return _extract(page)
+    finally:
+        for function in (utils.trim, utils.line_processing):  # which keep their last 1,024 texts, of any size
+            function.cache_clear()
+
+
+def _extract(page: str) -> str | None:
     from trafilatura import bare_extraction
     from trafilatura.settings import Extractor
     from trafilatura.xml import xmltotxt
 
-    _require_few_nodes(page)
-    _limit_caches(len(page))
     try:
         document = bare_extraction(page, as_dict=False, options=Extractor(precision=True, comments=False))
     except RuntimeError:  # tags in one another, too deep for Python's stack
         return None
     return document and unicodedata.normalize("NFC", sort_marks(xmltotxt(document.body, False)))
-
-
-def _limit_caches(chars: int) -> None:
-    from trafilatura.meta import reset_caches
-
-    global _cached_chars
-    _cached_chars += chars
-    if _cached_chars > CACHED_CHARS:
-        reset_caches()
-        _cached_chars = chars
 
 
 def _require_few_nodes(page: str) -> None:
