@@ -27,7 +27,7 @@ STYLE = """
 figcaption { font-weight: 600 }
 .runs { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 0 1.5rem }
 .runs svg { width: 2.5rem; height: .6rem; margin-right: .4rem }
-.facts td { text-align: left; min-width: 8rem; overflow-wrap: anywhere }
+.facts th, .facts td { text-align: left; min-width: 8rem; overflow-wrap: anywhere }
 .spikes td:last-child { font-family: monospace; text-align: left }
 """
 DASH_ARRAYS = dict(zip(DASHES, ("none", "6 3", "2 2", "6 2 2 2"), strict=True))
