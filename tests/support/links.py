@@ -76,7 +76,7 @@ def fill(folder: Path, kinds: Iterable[str] = CASES) -> None:
         assert run_command(shlex.split(line)).problem == "", line
         shutil.rmtree("new", ignore_errors=True)
     if "cached" in kinds:
-        Path("cache").rename("cached")
+        shutil.copytree("cache", "cached")
     with mock.patch.object(pipeline, "write_report", side_effect=Killed), contextlib.suppress(Killed):
         commands.main(shlex.split(f"{PREPARE} half"))
 
@@ -112,13 +112,15 @@ def attack(folder: str, name: str, how: str, line: str) -> str:
     with tempfile.TemporaryDirectory() as temporary:
         victims = Path(temporary, "victims")
         try:
+            if folder == "cached":
+                shutil.rmtree(copy, ignore_errors=True)  # which JAX has written to meanwhile
             shutil.copytree(folder, copy)
             plant(copy / name, how, victims)
             before = snapshot(victims)
             problem = run_command(shlex.split(line)).problem
             touched = {*before} ^ {*snapshot(victims)}
         finally:
-            for left in ("x", "new", "exported-too", *(["cache"] if folder == "cached" else [])):  # JAX writes there
+            for left in (copy, "new", "exported-too"):
                 shutil.rmtree(left, ignore_errors=True)
     if touched:
         problem = f"touched {sorted({str(Path(entry[0]).relative_to(victims)) for entry in touched})} {problem}"
@@ -136,17 +138,19 @@ class Flags:
 
 
 def main(flags: Flags) -> int:
-    wrong = []
+    wrong = 0
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         os.environ["JAXGPT_CACHE"] = "cache"
         fill(Path(name), flags.only)
         for folder in flags.only:
             done = Counter()
             for each in attacks(folder, flags.every):
-                wrong += filter(None, [attack(folder, *each)])
+                if problem := attack(folder, *each):
+                    print(problem, flush=True)
+                    wrong += 1
                 done[each[2].split()[0]] += 1
             print(f"{folder}: {done.total()} ({', '.join(f'{name} {n}' for name, n in done.items())})", flush=True)
-    print(*wrong, f"{len(wrong)} wrong", sep="\n")
+    print(f"{wrong} wrong")
     return bool(wrong)
 
 
