@@ -133,6 +133,8 @@ class Storage:
             )
         except OSError as error:
             raise CheckpointError(f"{self.folder}: {error.strerror}; choose another --out") from None
+        except ValueError:
+            raise _corrupt_metadata(self.folder) from None
 
     def write(self, step: int, state: Any, content: dict[str, Any], best: int | None = None) -> None:
         """Begin to save a state and its JSON; returns when the state is copied.
@@ -330,7 +332,15 @@ def open_reader(folder: Path) -> ocp.CheckpointManager:
             process, {process}, barrier_sync_key_prefix=f"process-{process}"
         )
     options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=multiprocessing)
-    return ocp.CheckpointManager(folder, options=options)
+    try:
+        return ocp.CheckpointManager(folder, options=options)
+    except ValueError:
+        raise _corrupt_metadata(folder) from None
+
+
+def _corrupt_metadata(folder: Path) -> CheckpointError:
+    """Orbax reads that of every checkpoint at once, does not say whose is corrupt, and does without."""
+    return CheckpointError(f"{folder}: a checkpoint's _CHECKPOINT_METADATA is corrupt; delete the files of this name")
 
 
 def with_default_sharding(like: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

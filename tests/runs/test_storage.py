@@ -1,6 +1,7 @@
 """What can fail between a checkpoint and the disk, with a state of one array."""
 
 import errno
+import json
 import os
 import shutil
 import sys
@@ -205,6 +206,18 @@ def test_reading_leaves_the_folder_as_it_is(two):
     with Storage(two.parent / "nothing") as checkpoints:
         assert checkpoints.steps() == []
     assert not (two.parent / "nothing").exists()
+
+
+def test_metadata_of_another_kind_are_an_error_and_a_checkpoint_is_read_without(two):
+    metadata = two / "1" / "_CHECKPOINT_METADATA"
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {"metrics": "text"}))
+    for make in (Storage(two).make, lambda: storage.open_reader(two)):
+        with pytest.raises(CheckpointError, match="_CHECKPOINT_METADATA is corrupt; delete the files of this name"):
+            make()
+    metadata.unlink()
+    with Storage(two) as checkpoints:
+        assert checkpoints.read_state(1, {"a": jnp.zeros(8)})["a"].tolist() == STATE["a"].tolist()
+        checkpoints.make()
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
