@@ -66,7 +66,9 @@ class Stage:
         elif self.done:
             parts.append(self._format(self.done))
         parts.append(f"{_format_seconds(elapsed)} elapsed")
-        if self.total and self.first < self.done < self.total:
+        # The first part of it may have been compiled, and says nothing of thousands of others.
+        is_known = self.total and (100 * (self.done - self.first) >= self.total or elapsed >= 60)
+        if is_known and self.first < self.done < self.total:
             left = elapsed * (self.total - self.done) / (self.done - self.first)
             parts.append(f"{_format_seconds(left)} left")
         return ", ".join(parts)

@@ -238,6 +238,8 @@ def test_the_time_left_counts_from_where_a_stage_began():
     assert Stage("", 100, 60, "", 2, 5, 50).describe(25) == "60 of 100, 0:00:20 elapsed, 0:01:20 left"
     assert Stage("", 2.5e9, 0, "MB", 2, 5, 0).describe(6) == "0.0 of 2,500.0 MB, 0:00:01 elapsed"
     assert Stage("", None, 1200, "", 2, 0, 0).describe(6) == "1,200, 0:00:06 elapsed"
+    assert Stage("", 900, 8, "", 2, 0, 0).describe(59) == "8 of 900, 0:00:59 elapsed"  # compiled meanwhile
+    assert Stage("", 900, 8, "", 2, 0, 0).describe(64) == "8 of 900, 0:01:04 elapsed, 1:58:56 left"
     assert Stage("", 3, 4, "", 2, 0, 0).describe(6) == "3 of 3, 0:00:06 elapsed"  # the last batch is filled up
 
 
