@@ -198,7 +198,12 @@ def survive_command(
     started = time.monotonic()
     target.run()
     duration, expected = time.monotonic() - started, content(out)  # when its programs are compiled
-    delete(out)
+
+    def start_over() -> None:
+        delete(out)
+        target.disk.sync_all(folder / "disk")
+
+    start_over()
     while (done := sum(count[kind] for kind in kinds)) < trials:
         kind = kinds[done % len(kinds)]
         with target.start() as process:
@@ -211,7 +216,7 @@ def survive_command(
             if kind == "power" and name in LAST:
                 target.run()  # which deletes a work folder whose deletion did not reach the disk
             assert content(out) == expected
-            delete(out)
+            start_over()
             count[kind] += kind == "stop" and in_time
             continue
         whole = out.is_file() or (out / LAST.get(name, "")).exists()
@@ -222,7 +227,7 @@ def survive_command(
             if name in LAST:
                 target.run()  # "is prepared already"
             assert content(out) == expected
-            delete(out)
+            start_over()
     if not out.is_file() and not (out / LAST.get(name, "")).exists():
         target.run()
     assert content(out) == expected

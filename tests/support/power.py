@@ -26,7 +26,7 @@ os.fsync = Disk(Path({store!r})).sync
 
 
 class Disk:
-    """Keeps what was synced, by inode: a file's bytes, a folder's names with their inodes as JSON."""
+    """Keeps what was synced, by inode: a file's bytes; a folder's names, with their inodes and which are folders."""
 
     def __init__(self, store: Path):
         self._store = store
@@ -41,6 +41,11 @@ class Disk:
         return {"PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
 
     def sync_all(self, folder: Path) -> None:
+        """From now on the disk has all that is in a folder, and nothing else."""
+        for path in self._store.glob("[0-9]*"):
+            path.unlink()
+        while self._folders:
+            os.close(self._folders.popitem()[1])
         for path in (folder, *folder.rglob("*")):
             file = os.open(path, os.O_RDONLY)
             self.sync(file)
@@ -53,7 +58,7 @@ class Disk:
             if status.st_ino not in self._folders:
                 self._folders[status.st_ino] = os.dup(file)
             with os.scandir(file) as entries:
-                content = json.dumps({entry.name: entry.inode() for entry in entries}).encode()
+                content = json.dumps({each.name: (each.inode(), each.is_dir()) for each in entries}).encode()
         else:
             content = Path(path).read_bytes()
             with contextlib.suppress(FileExistsError, FileNotFoundError):  # and no other file its inode
@@ -72,20 +77,23 @@ class Disk:
         paths = {path.lstat().st_ino: path for path in (folder, *folder.rglob("*"))}
         keeps_names, left = draw.random() < 0.6, {}
 
-        def visit(name: str, inode: int) -> None:
+        def visit(name: str, inode: int, is_folder: bool) -> None:
             path, file, names = paths.get(inode), self._store / f"{inode}", self._store / f"{inode}.names"
-            if path.is_dir() if path else names.exists():
+            if path and path.is_dir() != is_folder:  # it was deleted, and another has its inode
+                path = None
+            if is_folder:
                 left[name] = None
                 synced = json.loads(names.read_bytes()) if names.exists() else {}
-                now = {child.name: child.lstat().st_ino for child in path.iterdir()} if keeps_names else synced
-                for child, number in now.items():
-                    visit(os.path.join(name, child), number)
+                if path and keeps_names:
+                    synced = {child.name: (child.lstat().st_ino, child.is_dir()) for child in path.iterdir()}
+                for child, entry in synced.items():
+                    visit(os.path.join(name, child), *entry)
             else:
                 synced = file.read_bytes() if file.exists() else None
                 now = path.read_bytes() if path else synced or b""
                 left[name] = now if now == synced else draw.choice(_remains(now, synced or b""))
 
-        visit("", folder.stat().st_ino)
+        visit("", folder.stat().st_ino, True)
         return left
 
 
