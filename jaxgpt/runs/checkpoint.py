@@ -42,7 +42,9 @@ class Checkpoints(storage.Storage):
 
     def save(self, run: Run) -> None:
         """Begin to save a run as folder/<steps done>. What fails is not raised: it is reported, and tried again."""
-        progress = Progress(run.step, run.position, run.tokens_seen, best=run.best, **self.about)
+        progress = Progress(
+            run.step, run.position, run.tokens_seen, best=run.best, unvalidated=run.unvalidated, **self.about
+        )
         with stage(f"copying the state for checkpoint {run.step}"):
             with jax.transfer_guard_device_to_host("allow"):  # the fingerprints are asked for, here
                 content = to_json(progress, run.state, storage.VERSIONS)

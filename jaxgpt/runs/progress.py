@@ -39,6 +39,7 @@ class Run:
       position: where the next batch starts; the loader has no other state.
       tokens_seen: tokens trained on.
       best: the lowest validation loss so far; None: there was no validation.
+      unvalidated: whether a signal came while the validation after the last step was measured.
     """
 
     state: Any
@@ -46,11 +47,12 @@ class Run:
     position: int = 0
     tokens_seen: int = 0
     best: Best | None = None
+    unvalidated: bool = False
 
     def advance(self, state: Any, position: int, tokens: int) -> "Run":
         """The run one step later, with the state and the position that follow a batch of so many tokens."""
         seen = self.tokens_seen + tokens
-        return dataclasses.replace(self, state=state, step=self.step + 1, position=position, tokens_seen=seen)
+        return Run(state, self.step + 1, position, seen, self.best)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Progress:
     """A checkpoint's JSON: a Run without its state, and the run's signature.
 
     Attributes:
-      step, position, tokens_seen, best: those of Run.
+      step, position, tokens_seen, best, unvalidated: those of Run.
       B, T, steps, accumulate: the flags of that run which a resume may change.
       identity: everything that it may not, as resume.run_signature gives it.
     """
@@ -72,6 +74,7 @@ class Progress:
     accumulate: int
     identity: dict
     best: Best | None = None
+    unvalidated: bool = False
 
 
 def to_json(progress: Progress, state: Any, versions: dict[str, str]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def resume(
     config = resolve_steps(config, data.batches_per_epoch(), saved.step, lead_of(saved, data))
     if saved.step < config.run.steps:
         announce_resume(config, saved, position, signature)
-    return config, Run(state, saved.step, position, saved.tokens_seen, saved.best)
+    return config, Run(state, saved.step, position, saved.tokens_seen, saved.best, saved.unvalidated)
 
 
 def make_config_writer(

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import errno
 import json
 import math
 import os
@@ -18,19 +19,13 @@ from jaxgpt.files import is_same_file, open_nofollow
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.progress import Run
-from jaxgpt.runs.rows import parse_row, read_rows
+from jaxgpt.runs.rows import parse_row
 from jaxgpt.runtime.distributed import broadcast_from_process_0
 from jaxgpt.training.probe import Probe
 from jaxgpt.training.validation import format_metrics
 
 HEADER = " step |     loss |{minimized} grad norm |       lr |       ms |  tokens/s"
 ROW = "{step:5d} | {loss:8.4f} |{minimized} {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} | {tokens_per_s:9,.0f}"
-
-
-def lacks_validation(path: Path, step: int) -> bool:
-    """Whether a log.jsonl has a row of the last of so many steps, and it has no numbers of a validation."""
-    row = read_rows(path).get(step - 1) if path.exists() else None
-    return bool(broadcast_from_process_0(row is not None and "val_loss" not in row))  # only process 0 has the log
 
 
 class MetricsLog:
@@ -50,9 +45,6 @@ class MetricsLog:
       minimize: the metric that is minimized, which is shown too if it is not the loss.
       late: whether to read a step's metrics one step late.
       probe: what else to measure of the model; None: nothing.
-
-    Attributes:
-      unvalidated: whether there is a last row, and it has no numbers of a validation.
     """
 
     def __init__(
@@ -71,7 +63,6 @@ class MetricsLog:
         self._skip, self._hash_every, self._minimize, self._late = skip, hash_every, minimize, late
         self._probe, self._file = probe, RowFile(path, start)
         self._bad_steps = broadcast_from_process_0(self._file.skipped_at_end)  # only process 0 has the log
-        self.unvalidated = lacks_validation(path, start)
         self._pending: tuple | None = None  # the arguments of `_write`
         self._speed = Speed()
         self._losses: collections.deque[float | None] = collections.deque(maxlen=10)
@@ -125,10 +116,9 @@ class MetricsLog:
             self._write_pending()
 
     def amend(self, validation: dict[str, float]) -> None:
-        """Add the numbers of a validation to the last row, which has none: a signal came while they were measured."""
-        if validation and self._file.extend_last(_finite(_val(validation))):
-            self.unvalidated = False
-            print(f"  val | {format_metrics(validation)}", flush=True)
+        """Add the numbers of a validation to the last row, if it has none: a signal came while they were measured."""
+        self._file.extend_last(_finite(_val(validation)))
+        print(f"  val | {format_metrics(validation)}", flush=True)
 
     def flush(self) -> None:
         """Wait for the last step, write it, and have the disk keep all rows: a checkpoint may follow."""
@@ -155,7 +145,7 @@ class MetricsLog:
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}
         state = {"state": f"{values.pop('state'):08x}"} if "state" in values else {}
         speed = self._speed.lap(tokens)
-        is_finite = all(math.isfinite(value) for value in values.values())
+        is_finite = math.isfinite(values[self._minimize]) and math.isfinite(values["grad_norm"])  # as train_step has it
         self._bad_steps = 0 if is_finite else self._bad_steps + 1
         if self._bad_steps > self._skip:
             raise NumericsError(
@@ -168,7 +158,6 @@ class MetricsLog:
         row = {"step": facts["step"], "loss": values["loss"], **values, "lr": lr, **facts, **speed, **state}
         skipped = {} if is_finite else {"skipped": True}
         self._file.append(row | _finite(values) | _finite(_val(validation)) | skipped)
-        self.unvalidated = not validation
         self._losses.append(row["loss"] if is_finite else None)
         minimized = "" if self._minimize == "loss" else f" {row[self._minimize]:9.4f} |"
         print(ROW.format(**row, minimized=minimized) + ("" if is_finite else "  not finite: skipped"), flush=True)
@@ -214,6 +203,7 @@ class RowFile:
         self._waiting: list[bytes] = []  # rows that the file could not take yet
         self._written = 0  # bytes of the first of them that it took
         self._reported = False
+        self._last: dict[str, Any] | None = None  # the row of the last step before `start`
         self.lost = ""
         self.skipped_at_end = self._truncate(start)
 
@@ -224,16 +214,21 @@ class RowFile:
             say("note", f"{self._path}: {problem}; its rows are kept and tried again")
         self._reported = bool(problem)
 
-    def extend_last(self, values: dict[str, Any]) -> bool:
-        """Add values to the last row of the steps before, in one write; whether it has them."""
+    def extend_last(self, values: dict[str, Any]) -> None:
+        """Add values to the row of the step before `start`, in one write, if it is there and has none of them."""
+        if self._last is None or values.keys() & self._last.keys():
+            return
+        more, end = b", " + json.dumps(values).encode().lstrip(b"{") + b"\n", b"}\n"
         try:
             with open_nofollow(self._path, "r+b", buffering=0) as file:
-                file.seek(-len(b"}\n"), os.SEEK_END)
-                file.write(b", " + json.dumps(values).encode().lstrip(b"{") + b"\n")
+                place = file.seek(-len(end), os.SEEK_END)
+                if file.write(more) < len(more):  # the disk is full
+                    file.seek(place)
+                    file.write(end)
+                    file.truncate()
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except (OSError, UsageError) as error:
-            say("note", f"{self._path}: {getattr(error, 'strerror', None) or error}; the last validation is not in it")
-            return False
-        return True
+            say("note", f"{self._path}: {getattr(error, 'strerror', None) or error}; it lacks the last validation")
 
     def sync(self) -> None:
         """Have the disk keep what is written; one that can't is reported when it takes no row."""
@@ -274,10 +269,11 @@ class RowFile:
                 if not line.endswith(b"\n") or (row and row["step"] >= start):
                     break
                 end += len(line)
-                last = row["step"] if row else last
+                last, self._last = (row["step"], row) if row else (last, None)
                 skipped = skipped + 1 if row and row.get("skipped") else 0
         self._file.truncate(end)
         if last != start - 1:
+            self._last = None
             say("note", f"{self._path} has no rows of the steps from {last + 1:,} to {start - 1:,}")
         return skipped
 

@@ -1,6 +1,5 @@
 """The training loop: batch, put, step, and what follows a step."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -52,12 +51,11 @@ def train(
       NumericsError: a loss or a gradient is not finite; that step is not saved.
     """
     with jax.transfer_guard("disallow"):  # trainer.put is the only host-to-device transfer
-        if validator and log.unvalidated and validator.due(run.step):  # a signal came while it was measured
-            numbers = validator(run.state.model)
-            log.amend(numbers)
-            if not numbers:
+        if validator and run.unvalidated:
+            if not (numbers := validator(run.state.model)):
                 return run
-            run = dataclasses.replace(run, best=validator.update_best(run.best, run.step, numbers))
+            log.amend(numbers)
+            run = validator.update(run, numbers)
         while run.step < steps:
             for observer in observers:
                 observer.before_step(run)
@@ -68,7 +66,7 @@ def train(
             if validator and validator.due(run.step):
                 with log.pause(metrics):
                     numbers = validator(state.model)
-                run = dataclasses.replace(run, best=validator.update_best(run.best, run.step, numbers))
+                run = validator.update(run, numbers)
             log.add(previous, run, metrics, numbers)
             for observer in observers:
                 observer.after_step(run, metrics)

@@ -80,7 +80,7 @@ def run_locked(
     from jaxgpt.runtime import device
     from jaxgpt.runtime.mesh import device_bytes, local_rows
     from jaxgpt.runtime.profiler import Profiler
-    from jaxgpt.training.log import MetricsLog, lacks_validation
+    from jaxgpt.training.log import MetricsLog
     from jaxgpt.training.loop import train
     from jaxgpt.training.optimizer import updates_done
     from jaxgpt.training.probe import make_probe
@@ -123,9 +123,8 @@ def run_locked(
         if not config.run.fresh:
             config, resumed = resume(config, checkpoints, trainer, data, signature)
         checkpoints.about["steps"] = steps = config.run.steps
-        log_file = process_dir / "log.jsonl"
-        left_out = validation and resumed and resumed.step == steps and lacks_validation(log_file, steps)
-        if resumed and resumed.step >= steps and not left_out:
+        unvalidated = validation and resumed and resumed.unvalidated and resumed.step == steps
+        if resumed and resumed.step >= steps and not unvalidated:
             say("run", f"{out}: already has {plural(resumed.step, 'step')}, of {steps:,} that were asked for")
             print_next_commands(config, data, resumed.step)
             return 0
@@ -166,7 +165,7 @@ def run_locked(
         every, block_size = config.run.probe_every, trainer.model.block_size
         probe = make_probe(every, data, frozen.base, block_size, mesh) if config.run.probe != "none" else None
         metrics_log = MetricsLog(
-            log_file,
+            process_dir / "log.jsonl",
             run.step,
             steps,
             learning_rates,
@@ -220,8 +219,7 @@ def finish(
     if config.parallel.profile:
         hint = f"{trace}: open the .trace.json.gz in ui.perfetto.dev, or the folder in TensorBoard"
         say("profile", hint if trace else "no step was traced: tracing begins at a start's fourth step")
-    left_out = config.data.val is not None and log.unvalidated
-    if run.step < steps or left_out:
+    if run.step < steps or run.unvalidated:
         cause = "" if received else ", because another process got a signal"
         what = ", before the last validation was complete" * (run.step == steps)
         say("stopped", f"after {run.step:,} of {steps:,} steps{what}, saved in {out}/checkpoints/{run.step}{cause}")

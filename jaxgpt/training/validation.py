@@ -9,7 +9,7 @@ import jax
 
 from jaxgpt.data.base import Dataset
 from jaxgpt.progress_bar import stage
-from jaxgpt.runs.progress import Best
+from jaxgpt.runs.progress import Best, Run
 
 
 def summarize(batches: Iterable[dict[str, tuple[Any, Any]]], num_bytes: int | None = None) -> dict[str, float]:
@@ -96,10 +96,10 @@ class Validator:
                 advance(self.data.B)
         return summarize(metrics, self.data.num_bytes())
 
-    def update_best(self, best: Best | None, step: int, numbers: dict[str, float]) -> Best | None:
-        """The lowest loss so far, when these numbers, of after so many steps, are known too."""
-        measured_on = f"{self.data.fingerprint} in windows of {self.data.T}"
+    def update(self, run: Run, numbers: dict[str, float]) -> Run:
+        """The run with the lowest loss so far, now that these numbers are known; none were if it was interrupted."""
+        measured_on, best = f"{self.data.fingerprint} in windows of {self.data.T}", run.best
         loss = numbers.get("loss", math.nan)
-        if math.isnan(loss) or (best and best.of == measured_on and loss >= best.loss):
-            return best
-        return Best(step, loss, measured_on)
+        if not math.isnan(loss) and not (best and best.of == measured_on and loss >= best.loss):
+            best = Best(run.step, loss, measured_on)
+        return dataclasses.replace(run, best=best, unvalidated=not numbers)

@@ -344,7 +344,10 @@ def test_a_validation_that_a_signal_ends_is_measured_when_the_run_resumes(text, 
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
     assert saved_bits(tmp_path / "parts", 4) == saved_bits(tmp_path / "whole", 4)
     assert "the validation after the last step was missing" in capsys.readouterr().out
-    assert run(*words) == 0 and "already has 4 steps" in capsys.readouterr().out
+    assert run(*words, "--steps", 6) == 0 and run(*words, "--steps", 6, "--out", tmp_path / "whole") == 0
+    best = [Checkpoints(tmp_path / name / "checkpoints").progress(6).best for name in ("whole", "parts")]
+    assert best[0] == best[1] is not None
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -272,3 +272,26 @@ def test_a_log_that_was_deleted_begins_anew(tmp_path):
                 shutil.rmtree(log.parent)
         report.flush()
     assert steps(log) == [2, 3]
+
+
+def test_a_row_is_extended_in_one_write_or_stays_as_it_is(tmp_path, capsys):
+    log, rows = tmp_path / "log.jsonl", [{"step": 0}, {"step": 1, "loss": 7.5}]
+    whole = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    for limit, amended in ((len(whole) + 5, rows[1]), (1000, rows[1] | {"val_loss": 6.5, "val_n": 3})):
+        log.write_bytes(whole)
+        file = RowFile(log, 2)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            file.extend_last({"val_loss": 6.5, "val_n": 3})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        file.close()
+        assert [json.loads(line) for line in log.read_text().splitlines()] == [rows[0], amended]
+        assert ("it lacks the last validation" in capsys.readouterr().out) == (amended == rows[1])
+    for start, content in ((2, log.read_bytes()), (5, whole), (0, b"")):  # it has one; it is another row; there is none
+        log.write_bytes(content)
+        file = RowFile(log, start)
+        file.extend_last({"val_loss": 1.0})
+        file.close()
+        assert log.read_bytes() == content

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.data.text import Text
-from jaxgpt.runs.progress import Best
+from jaxgpt.runs.progress import Best, Run
 from jaxgpt.training.validation import Validator, format_metrics, summarize
 
 
@@ -75,11 +75,15 @@ def test_all_of_the_data_is_measured_in_the_rows_of_this_process(validator):
 
 
 def test_the_best_is_the_lowest_on_the_same_data(validator):
-    first = validator.update_best(None, 3, {"loss": 2.0})
-    assert first == Best(3, 2.0, "its hash in windows of 8")
-    assert validator.update_best(first, 6, {"loss": 2.5}) == first
-    assert validator.update_best(first, 6, {"loss": 2.0}) == first
-    assert validator.update_best(first, 6, {}) == first
-    assert validator.update_best(first, 6, {"loss": math.nan}) == first
-    assert validator.update_best(first, 6, {"loss": 1.5}) == Best(6, 1.5, first.of)
-    assert validator.update_best(Best(3, 1.0, "other data"), 6, {"loss": 2.5}).step == 6
+    def best_of(best, numbers):
+        run = validator.update(Run(None, 6, best=best), numbers)
+        assert run.unvalidated == (not numbers) and (run.step, run.state) == (6, None)
+        return run.best
+
+    first = Best(3, 2.0, "its hash in windows of 8")
+    assert best_of(None, {"loss": 2.0}) == dataclasses.replace(first, step=6)
+    assert [best_of(first, numbers) for numbers in ({"loss": 2.5}, {"loss": 2.0}, {"loss": math.nan}, {})] == [
+        first
+    ] * 4
+    assert best_of(first, {"loss": 1.5}) == Best(6, 1.5, first.of)
+    assert best_of(Best(3, 1.0, "other data"), {"loss": 2.5}).step == 6
