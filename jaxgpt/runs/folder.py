@@ -27,7 +27,8 @@ from jaxgpt.locks import Lock
 from jaxgpt.runs.rows import parse_row
 
 TRACKED = ("tensorboard", "wandb", "mlflow", "trackio")  # folders of trackers
-PARTS = ("config.json", "log.jsonl", "checkpoints", "profile", "samples.jsonl", *TRACKED)  # what a run writes
+ROWS = ("log.jsonl", "samples.jsonl")  # files of rows
+PARTS = ("config.json", "checkpoints", "profile", *ROWS, *TRACKED)  # what a run writes
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
 PROGRESS_KEYS = {"position", "tokens_seen", "identity"}  # and the JSON of any of its checkpoints
 CHECKPOINT_PARTS = frozenset({"state", "progress", "_CHECKPOINT_METADATA", "commit_success.txt"})
@@ -42,12 +43,16 @@ def require_run_folder(out: Path) -> None:
     """Refuse a folder that contains files which are not from a run, or that can't be written.
 
     Raises:
-      UsageError: the files of another program are in it, which a run would overwrite.
+      UsageError: the files of another program are in it, which a run would overwrite; or a link, or a folder, has the
+        name of a file that a run writes.
     """
     require_utf8(out)
     require_folder(out)
     require_no_link(out / "checkpoints")
-    require_no_link(out / "log.jsonl")
+    for name in ROWS:
+        require_no_link(out / name)
+        if (out / name).is_dir():
+            raise UsageError(f"{out / name}: is a folder, and a run writes a file there; move it away")
     require_no_links(out / "profile")
     with report_write_errors(out):
         if not out.is_dir() or _is_run(out):
@@ -82,10 +87,10 @@ def _is_early(child: Path) -> bool:
         return False
     if child.is_dir():
         return child.name == "checkpoints" and all(LEFTOVER.fullmatch(each.name) for each in child.iterdir())
-    if child.name == "log.jsonl":  # after a move of the folder, the next row or save makes it before it is described
-        with child.open("rb") as log:
-            first = log.readline(4096)
-        return not first or "tokens_seen" in (parse_row(first) or {})
+    if child.name in ROWS:  # after a move of the folder, the next row or save makes it before it is described
+        with child.open("rb") as file:
+            first = file.readline(1 << 20)
+        return not first or not {"tokens_seen", "prompt"}.isdisjoint(parse_row(first) or {})
     return bool(EARLY.fullmatch(child.name))
 
 
@@ -137,8 +142,9 @@ class RunLock:
             for leftover in self._out.glob(".config.json.*tmp"):  # a start was killed while it wrote config.json
                 if leftover.is_file():
                     leftover.unlink(missing_ok=True)
-            if (self._out / "log.jsonl").exists():  # what can't be written shall show now, not after the first step
-                open_nofollow(self._out / "log.jsonl", "ab").close()
+            for name in ROWS:  # what can't be written shall show now, not after the first step
+                if (self._out / name).exists():
+                    open_nofollow(self._out / name, "ab").close()
 
     def reacquire_if_moved(self) -> bool:
         """Make and lock the folder anew if it was moved or deleted, and say whether it was."""

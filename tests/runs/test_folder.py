@@ -111,6 +111,8 @@ def checkpoint(folder, progress=PROGRESS):
         ({".config.json.tmp": "{"}, True),  # as an older version left it
         ({".lock-1": "", "runtime-1.log": "", ".process-id-twice": ""}, True),  # of processes that were ended early
         ({"log.jsonl": '{"step": 0, "tokens_seen": 8}\n', "checkpoints/1.orbax-checkpoint-tmp/a": ""}, True),
+        ({"samples.jsonl": '{"step": 2, "prompt": "a", "text": "b"}\n'}, True),
+        ({"samples.jsonl": '{"step": 2, "text": "b"}\n'}, False),
         ({"log.jsonl": '{"step": 0}'}, False),
         ({"config.json": '{"model_type": "gpt2", "n_layer": 2}', "log.jsonl": '{"step": 0}'}, False),
         ({"config.json": "{}", "checkpoints/3/progress/metadata": PROGRESS}, False),
@@ -211,7 +213,7 @@ def test_fresh_refuses_another_programs_checkpoint_before_it_deletes(old, name, 
     assert snapshot(old.parent) == before
 
 
-@pytest.mark.parametrize("name", [".lock", "log.jsonl", "checkpoints", "profile", "profile/plugins"])
+@pytest.mark.parametrize("name", [".lock", "log.jsonl", "samples.jsonl", "checkpoints", "profile", "profile/plugins"])
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_link_in_a_run_is_refused_and_not_followed(old, name, exists):
     """A folder from elsewhere may have it; what it names is, here, another run's."""
@@ -231,6 +233,22 @@ def test_a_link_in_a_run_is_refused_and_not_followed(old, name, exists):
         with pytest.raises(UsageError, match=f"^{old / name} is a symbolic link, and jaxgpt writes "):
             refuse(old)
     assert snapshot(old.parent) == before
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "samples.jsonl"])
+def test_a_folder_in_the_place_of_a_file_of_rows_is_refused(old, name):
+    (old / name).unlink(missing_ok=True)
+    (old / name).mkdir()
+    with pytest.raises(UsageError, match=f"^{old / name}: is a folder, and a run writes a file there; move it away$"):
+        require_run_folder(old)
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "samples.jsonl"])
+def test_a_file_of_rows_that_cannot_be_written_is_refused_when_the_folder_is_held(old, name):
+    (old / name).unlink(missing_ok=True)
+    os.mkfifo(old / name)  # nobody reads it
+    with RunLock(old) as lock, pytest.raises(UsageError, match=f"{name}: .*; choose a folder that can be written"):
+        lock.make()
 
 
 class Killed(BaseException):

@@ -31,9 +31,11 @@ PREPARE = "prepare corpus --val 0.3 --workers 1 --canaries 1 --index --dedup exa
 CASES = {  # a folder: more names that a command may write in it, and the commands
     "text": (
         ".lock .lock-0 .process-id-twice runtime-0.log profile profile/plugins result.json .config.json.tmp "
-        "checkpoints/4 checkpoints/3.damaged checkpoints/4.orbax-checkpoint-tmp checkpoints/3.orbax-checkpoint-tmp-old",
+        "samples.jsonl checkpoints/4 checkpoints/3.damaged "
+        "checkpoints/4.orbax-checkpoint-tmp checkpoints/3.orbax-checkpoint-tmp-old",
         [
             f"{TRAIN} --steps 4",
+            f"{TRAIN} --steps 4 --sample-prompt a",
             f"{TRAIN} --steps 4 --fresh",
             f"{TRAIN} --steps 8 --save-every 1 --profile 1",
             "sample x --prompt a --max-new-tokens 2 --device cpu",

@@ -75,6 +75,8 @@ def fill(folder: Path) -> None:
         (folder / name / damaged).write_text("{")
     shutil.copytree(folder / "base", folder / "cutweights")
     os.truncate(folder / "cutweights" / "model.safetensors", 1000)
+    shutil.copytree(folder / "text", folder / "occupied")  # a folder has the name of a file that a run writes
+    (folder / "occupied" / "samples.jsonl").mkdir()
     shutil.copytree(folder / "text", folder / "damaged")
     shutil.rmtree(folder / "damaged" / "checkpoints" / "3" / "state")
     adapters = json.loads((folder / "adapters" / "config.json").read_text()) | {"base": str(folder / "base")}
@@ -139,6 +141,8 @@ train --data text.txt --out prepared
 train --data text.txt --out corpus
 train --data text.txt --out .
 train --data text.txt --out mixed --fresh
+train --data text.txt --out occupied
+train --data text.txt --out occupied --fresh
 train {RUN} --data text.txt --steps 9 --out mixed --fresh
 train --missing
 sample text
