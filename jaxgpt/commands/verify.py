@@ -110,7 +110,7 @@ def prove_resume(flags: TrainConfig, k: int, folder: Path) -> None:
     """Train 2k steps at once, then k steps from the checkpoint in the middle, and compare."""
     whole, parts = folder / "whole", folder / "parts"
     # A better validation loss would save extra checkpoints.
-    short = flags.replace(steps=2 * k, epochs=None, save_every=k, eval_every=0, track="none")
+    short = flags.replace(steps=2 * k, epochs=None, save_every=k, eval_every=0, sample_prompt=None, track="none")
     run_training(short.replace(out=whole), 2 * k)
     shutil.copytree(whole, parts)
     shutil.rmtree(parts / "checkpoints" / str(2 * k))

@@ -7,6 +7,7 @@ import pytest
 
 from jaxgpt import console
 from jaxgpt.commands import train, verify
+from jaxgpt.training.resume import load_run_config
 
 TINY = ["--n-layer", "2", "--n-head", "2", "--n-embd", "16", "--block-size", "32", "--B", "2", "--T", "16"]
 
@@ -47,6 +48,15 @@ def test_a_damaged_one_is_named_and_the_code_is_4(trained, tmp_path, capsys):
 def test_resume_is_proved_with_the_runs_own_flags(trained, capsys):
     assert run(verify.main, trained, "--resume", 2) == 0
     assert "resume    2 + 2 steps in two processes = 4 steps in one: every row and array" in capsys.readouterr().out
+
+
+def test_resume_is_proved_without_what_its_numbers_do_not_need(trained, tmp_path, monkeypatch):
+    flags, _ = load_run_config(trained)
+    trainings = []
+    monkeypatch.setattr(verify, "run_training", lambda flags, rows: trainings.append(flags.run))
+    with pytest.raises(FileNotFoundError):  # nothing was trained
+        verify.prove_resume(flags.replace(sample_prompt="a", track="wandb"), 1, tmp_path)
+    assert [(run.sample_prompt, run.track) for run in trainings] == [(None, "none")]
 
 
 def test_a_text_that_has_changed_proves_nothing(trained, tmp_path, monkeypatch, capsys):
