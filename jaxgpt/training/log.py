@@ -193,12 +193,17 @@ class Speed:
 class RowFile:
     """A file of JSON rows that loses none of them while the disk is full or the file is moved away.
 
+    Args:
+      start: rows of steps from this on, left by a run that was killed, are cut off.
+      every_step: whether each step has a row; a gap is reported then.
+
     Attributes:
       skipped_at_end: how many of the last rows that stay are of skipped steps.
       lost: after `close`, what to report of rows that the file never took.
     """
 
-    def __init__(self, path: Path, start: int):
+    def __init__(self, path: Path, start: int, every_step: bool = True):
+        self._every_step = every_step
         self._path, self._file = path, open_nofollow(path, "ab", buffering=0)
         self._waiting: list[bytes] = []  # rows that the file could not take yet
         self._written = 0  # bytes of the first of them that it took
@@ -272,7 +277,7 @@ class RowFile:
                 last, self._last = (row["step"], row) if row else (last, None)
                 skipped = skipped + 1 if row and row.get("skipped") else 0
         self._file.truncate(end)
-        if last != start - 1:
+        if self._every_step and last != start - 1:
             self._last = None
             say("note", f"{self._path} has no rows of the steps from {last + 1:,} to {start - 1:,}")
         return skipped

@@ -181,7 +181,8 @@ def run_locked(
         if config.run.sample_prompt is not None:
             due = validator.due if validator else lambda step: step == steps
             sampled = process_dir / "samples.jsonl", run.step, config.run.sample_prompt, config.run.seed, frozen.base
-            observers.append(Sampler(*sampled, due, metrics_log.pause))
+            sampler = stack.enter_context(Sampler(*sampled, due, metrics_log.pause))
+            observers.append(sampler)
         stop_requested = distributed.make_stop_consensus(received)
         with metrics_log as log, profiler:
             run = train(run, steps, data, compiled, log, checkpoints, stop_requested, validator, observers)

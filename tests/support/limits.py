@@ -1,6 +1,7 @@
-"""A limit of time for what a hostile input may make hang."""
+"""Limits: of time, for what a hostile input may make hang, and of the size of files, as on a full disk."""
 
 import contextlib
+import resource
 import signal
 from collections.abc import Iterator
 
@@ -17,3 +18,14 @@ def limit_time(seconds: int) -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def no_file_may_grow(size: int = 10) -> Iterator[None]:
+    """Beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,11 +1,9 @@
-import contextlib
 import dataclasses
 import json
 import math
 import os
 import random
 import re
-import resource
 import shutil
 import time
 import types
@@ -19,6 +17,7 @@ from jaxgpt.runs.progress import Run
 from jaxgpt.training.log import MetricsLog, RowFile
 from jaxgpt.training.probe import Probe
 from tests.support import power
+from tests.support.limits import no_file_may_grow
 
 RATES = [3e-4] * 9
 
@@ -193,16 +192,6 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, values):
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
-@contextlib.contextmanager
-def no_file_may_grow():
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def steps(log):
     return [json.loads(line)["step"] for line in log.read_text().splitlines()]
 
@@ -280,12 +269,8 @@ def test_a_row_is_extended_in_one_write_or_stays_as_it_is(tmp_path, capsys):
     for limit, amended in ((len(whole) + 5, rows[1]), (1000, rows[1] | {"val_loss": 6.5, "val_n": 3})):
         log.write_bytes(whole)
         file = RowFile(log, 2)
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-        try:
+        with no_file_may_grow(limit):
             file.extend_last({"val_loss": 6.5, "val_n": 3})
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
         file.close()
         assert [json.loads(line) for line in log.read_text().splitlines()] == [rows[0], amended]
         assert ("it lacks the last validation" in capsys.readouterr().out) == (amended == rows[1])

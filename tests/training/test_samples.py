@@ -1,6 +1,8 @@
 """Samples of a run: those of its checkpoints, the same after a kill, and cut where the run resumes."""
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +10,7 @@ import jaxgpt
 from jaxgpt import console
 from jaxgpt.commands import train
 from jaxgpt.training.samples import TEMPERATURE, TOKENS, TOP_K, Sampler
+from tests.support.limits import no_file_may_grow
 
 FLAGS = "--n-layer 1 --n-head 2 --n-embd 8 --block-size 32 --T 16 --B 2 --lr 1e-2 --device cpu --mesh data=1"
 
@@ -28,6 +31,7 @@ def test_samples_are_those_of_the_checkpoints_and_the_same_when_a_run_resumes(tm
     assert run(*words, "--steps", 4, "--out", tmp_path / "whole") == 0
     assert run(*words, "--steps", 4, "--out", tmp_path / "parts") == 0
     whole = read(tmp_path / "whole")
+    assert read(tmp_path / "parts") == whole
     assert [(row["step"], row["prompt"]) for row in whole] == [(2, "word1 word2"), (4, "word1 word2")]
     for row in whole:  # as `jaxgpt sample` writes them
         model = jaxgpt.load(tmp_path / "whole" / "checkpoints" / str(row["step"]), device="cpu")
@@ -47,8 +51,41 @@ def test_samples_are_those_of_the_checkpoints_and_the_same_when_a_run_resumes(tm
 def test_what_comes_after_the_start_is_cut(tmp_path, start, left):
     path = tmp_path / "samples.jsonl"
     path.write_text("".join(json.dumps({"step": step}) + "\n" for step in (2, 4, 6)) + '{"step": 7}')
-    Sampler(path, start, "a", 0, None, lambda step: True, None)
+    with Sampler(path, start, "a", 0, None, lambda step: True, None):
+        pass
     assert [row["step"] for row in read(tmp_path)] == left
+
+
+def test_a_malformed_line_stays_and_costs_no_row(tmp_path, capsys):
+    path = tmp_path / "samples.jsonl"
+    path.write_text(content := '{"step": 2}\nmalformed\n{"step": 4}\n{"step": 6}\n')
+    with Sampler(path, 6, "a", 0, None, lambda step: True, None):
+        pass
+    assert path.read_text() == content and capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def sampler(tmp_path, monkeypatch):
+    """After every step of a model that always writes "!", in a run of 2 steps so far, which has the sample of both."""
+    monkeypatch.setattr(Sampler, "_continue_prompt", lambda self, model: "!")
+    (tmp_path / "samples.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+    with Sampler(
+        tmp_path / "samples.jsonl", 2, "a", 0, None, lambda step: True, lambda metrics: nullcontext()
+    ) as sampler:
+        yield sampler
+
+
+def run_at(step):
+    return SimpleNamespace(step=step, state=SimpleNamespace(model=None))
+
+
+def test_rows_that_a_full_disk_does_not_take_are_written_later(tmp_path, sampler, capsys):
+    with no_file_may_grow(34):  # ten bytes more are written
+        sampler.after_step(run_at(3), {})
+    assert len((tmp_path / "samples.jsonl").read_bytes()) == 34
+    sampler.after_step(run_at(4), {})
+    assert [row["step"] for row in read(tmp_path)] == [1, 2, 3, 4]
+    assert "samples.jsonl: File too large; its rows are kept and tried again" in capsys.readouterr().out
 
 
 def test_a_prompt_that_can_t_be_continued_is_refused_in_one_line(tmp_path, capsys):
