@@ -78,6 +78,7 @@ def main(argv: Sequence[str]) -> int:
     with owner_only(), before_exit(functools.partial(without_refresh, config.page)):
         while config.follow and not all(run.is_done for run in runs):
             write_whole(config.page, render_report(runs, config.x, evaluations, FOLLOW_S))
+            time.sleep(FOLLOW_S)  # even if there are new rows by now: the run has the processor
             while log_states(config) == logs:
                 time.sleep(FOLLOW_S)
             logs, runs = log_states(config), load_runs(config.runs)

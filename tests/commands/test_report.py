@@ -93,6 +93,21 @@ def test_a_run_is_followed_to_its_end(tmp_path, monkeypatch):
     assert ended == [0] and "60 of 60" in page.read_text() and 'http-equiv="refresh"' not in page.read_text()
 
 
+def test_it_pauses_after_each_page_even_if_rows_come_faster(tmp_path, monkeypatch):
+    folder, rows = write_run(tmp_path / "run", []), make_rows()
+    write, order = report.write_whole, []
+
+    def write_and_train(*arguments):
+        write(*arguments)
+        order.append("page")
+        write_log(folder, rows[: 20 * len(order)])
+
+    monkeypatch.setattr(report, "write_whole", write_and_train)
+    monkeypatch.setattr(report.time, "sleep", lambda seconds: order.append(seconds))
+    assert run(folder, "--follow") == 0
+    assert order == ["page", report.FOLLOW_S] * 2 + ["page"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not DRIVER, reason="chromedriver is not installed")
 def test_a_browser_shows_the_page_asks_for_nothing_and_reports_nothing(runs, tmp_path):
