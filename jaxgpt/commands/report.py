@@ -1,7 +1,7 @@
 """Look at runs on a page: `jaxgpt report runs/default`, one HTML file; while they train, too."""
 
+import contextlib
 import dataclasses
-import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +25,7 @@ from jaxgpt.progress_bar import stage
 from jaxgpt.reports.evaluations import read_evaluation
 from jaxgpt.reports.logged_run import LOG, LoggedRun, load_runs
 from jaxgpt.reports.plots import MAX_RUNS, draw, plot_names
-from jaxgpt.reports.report import is_report, render_report, without_refresh, write_csv
-from jaxgpt.signals import before_exit
+from jaxgpt.reports.report import is_report, refreshing, render_report, write_csv
 
 PAGE = "report.html"
 FOLLOW_S = 5  # seconds between two looks at the logs
@@ -75,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
         logs, runs = log_states(config), load_runs(config.runs)
     evaluations = {str(path): read_evaluation(path) for path in config.evaluation}
     require_outputs(config, runs)
-    with owner_only(), before_exit(functools.partial(without_refresh, config.page)):
+    with owner_only(), refreshing(config.page) if config.follow else contextlib.nullcontext():
         while config.follow and not all(run.is_done for run in runs):
             write_whole(config.page, render_report(runs, config.x, evaluations, FOLLOW_S))
             time.sleep(FOLLOW_S)  # even if there are new rows by now: the run has the processor

@@ -1,20 +1,26 @@
 """The report on runs, in one HTML file that fetches and runs nothing; and the same rows as CSV."""
 
+import contextlib
 import csv
 import datetime
+import functools
+import os
 import re
-from collections.abc import Iterable, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 import jaxgpt
+from jaxgpt.errors import RetryableError
 from jaxgpt.page import escape_html, render_page, render_svg
 from jaxgpt.reports import tables
 from jaxgpt.reports.evaluations import evaluations_table, find_evaluations
 from jaxgpt.reports.logged_run import LoggedRun
 from jaxgpt.reports.plots import DASHES, TITLES, draw, plot_names, smoothing_window
+from jaxgpt.signals import before_exit
 
 GENERATOR = "jaxgpt report"
 MARK = f'<meta name="generator" content="{GENERATOR}"/>'.encode()  # near the beginning of each page
@@ -114,12 +120,50 @@ def is_report(path: Path) -> bool:
         return MARK in file.read(1000)
 
 
-def without_refresh(path: Path) -> None:
-    """Have a page that was rewritten again and again stay as it is: no browser shall read it again."""
-    if is_report(path):
-        page = path.read_bytes()
-        if (still := REFRESH.sub(b"", page, count=1)) != page:
-            path.write_bytes(still)
+@contextlib.contextmanager
+def refreshing(page: Path) -> Iterator[None]:
+    """A context in which a page is rewritten again and again, and at whose end no browser reads it again.
+
+    Raises:
+      RetryableError: its folder, or a run's, was moved or deleted meanwhile. The page in it is ended there.
+    """
+    page, folder = page.resolve(), None
+    with contextlib.suppress(OSError):  # Windows opens no folder, and moves none in which a file is open
+        folder = os.open(page.parent, os.O_RDONLY)
+
+    def stop() -> None:
+        stop_refresh(page)
+        if folder is not None:  # another one may have its name by now
+            stop_refresh(page.name, folder)
+
+    try:
+        with before_exit(stop):
+            yield
+    except FileNotFoundError:
+        again = "run the same command again with the folders where they are now"
+        raise RetryableError(f"{page.parent} or a run was moved or deleted; {again}") from None
+    finally:
+        stop()
+        if folder is not None:
+            os.close(folder)
+
+
+def stop_refresh(page: str | Path, folder: int | None = None) -> None:
+    """Remove from a page what has a browser read it again; another file stays as it is.
+
+    Args:
+      folder: that a relative name is in, as a file descriptor.
+    """
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(os.stat(page, dir_fd=folder).st_mode):  # a pipe would be waited for
+            return
+        with open(page, "r+b", opener=functools.partial(os.open, dir_fd=folder)) as file:
+            content = file.read()
+            still = REFRESH.sub(b"", content, count=1)
+            if MARK in content[:1000] and still != content:
+                file.seek(0)
+                file.write(still)
+                file.truncate()
 
 
 def write_csv(file: IO[str], runs: Sequence[LoggedRun]) -> None:

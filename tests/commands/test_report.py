@@ -108,6 +108,30 @@ def test_it_pauses_after_each_page_even_if_rows_come_faster(tmp_path, monkeypatc
     assert order == ["page", report.FOLLOW_S] * 2 + ["page"]
 
 
+@pytest.mark.parametrize("moment", ["while it draws", "while it waits"])
+def test_a_run_that_is_moved_ends_it_in_one_line_and_its_page_is_still(tmp_path, monkeypatch, capsys, moment):
+    folder, moved, render = write_run(tmp_path / "run", make_rows(9)), tmp_path / "moved", report.render_report
+
+    def move(*_):
+        if (folder / "report.html").exists():
+            folder.rename(moved)
+
+    def render_and_move(*arguments):
+        move()
+        return render(*arguments)
+
+    if moment == "while it draws":
+        monkeypatch.setattr(report, "render_report", render_and_move)
+    pause = move if moment == "while it waits" else lambda seconds: write_log(folder, make_rows(19))
+    monkeypatch.setattr(report.time, "sleep", pause)
+    assert run(folder, "--follow") == (4 if moment == "while it waits" else 75)
+    problem = "no run that has begun" if moment == "while it waits" else "was moved or deleted; run the same command"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {folder}") and problem in line and ".tmp" not in line
+    assert is_report(moved / "report.html") and b"refresh" not in (moved / "report.html").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moved"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not DRIVER, reason="chromedriver is not installed")
 def test_a_browser_shows_the_page_asks_for_nothing_and_reports_nothing(runs, tmp_path):

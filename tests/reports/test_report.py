@@ -8,7 +8,7 @@ import json
 import pytest
 
 from jaxgpt.reports.logged_run import load_runs
-from jaxgpt.reports.report import is_report, render_report, without_refresh, write_csv
+from jaxgpt.reports.report import is_report, render_report, stop_refresh, write_csv
 from tests.support.run_folders import make_rows, write_run
 
 NASTY = "<script>alert(1)<\\script> & \"$x^{$\" 'y' \x1b[0m =1+1"
@@ -65,5 +65,5 @@ def test_a_page_is_known_by_its_mark_and_loses_its_refresh(tmp_path):
     assert is_report(page) and not is_report(foreign) and not is_report(tmp_path / "missing")
     assert b'http-equiv="refresh" content="5"' in page.read_bytes()
     for path in (page, foreign):
-        without_refresh(path)
+        stop_refresh(path)
     assert b"refresh" not in page.read_bytes() and b"refresh" in foreign.read_bytes()
