@@ -55,6 +55,9 @@ def main(argv: Sequence[str]) -> int:
                 advance,
             )
             tracker.close()
+        except FileNotFoundError as error:  # a run that trains makes its folder anew
+            missing = error.filename or folder
+            raise RetryableError(f"{missing}: was moved or deleted; run the same command again") from None
         except (JaxgptError, OSError, MemoryError):
             raise
         except Exception as error:  # whatever a library raises

@@ -149,6 +149,7 @@ class WandB(Tracker):
         self.close()
         for old in self._folder.glob(f"offline-run-*-{self._about.id}"):
             shutil.rmtree(old)
+        self._folder.mkdir(exist_ok=True)  # W&B takes another folder where the run's is gone
         settings = self._wandb.Settings(
             console="off", silent=True, disable_git=True, save_code=False, x_disable_stats=True, x_disable_meta=True
         )

@@ -86,6 +86,8 @@ def _is_early(child: Path) -> bool:
     if child.is_symlink():
         return False
     if child.is_dir():
+        if child.name in TRACKED:  # after a move of the folder, a tracker may make its own before that
+            return True
         return child.name == "checkpoints" and all(LEFTOVER.fullmatch(each.name) for each in child.iterdir())
     if child.name in ROWS:  # after a move of the folder, the next row or save makes it before it is described
         with child.open("rb") as file:

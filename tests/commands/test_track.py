@@ -129,6 +129,24 @@ def test_what_can_not_be_sent_is_one_line(tmp_path, monkeypatch):
     assert snapshot(tmp_path) == before
 
 
+def test_a_run_that_is_moved_ends_it_such_that_it_is_started_again(tmp_path, monkeypatch):
+    """The run makes its folder anew, with the rows from there on: these are sent by the next start."""
+    pytest.importorskip("tensorboard")
+    run, looks = make_run(tmp_path, 20), iter([True])
+    config = (run / "config.json").read_bytes()
+    monkeypatch.setattr(track, "is_held", lambda folder: next(looks, False) or run.rename(tmp_path / "moved"))
+    monkeypatch.setattr(track.time, "sleep", lambda seconds: None)
+    code, _, err, problem = run_command(["track", str(run), "--to", "tensorboard"])
+    assert (code, problem) == (75, "") and not run.exists()
+    assert err == f"error: {run / 'tensorboard'}: was moved or deleted; run the same command again\n"
+    run.mkdir()
+    (run / "config.json").write_bytes(config)
+    (run / "log.jsonl").write_text(line(20, 0.5) + line(21, 0.25))
+    monkeypatch.setattr(track, "is_held", lambda folder: False)
+    assert run_command(["track", str(run), "--to", "tensorboard"]).code == 0
+    assert require_equal(run, "tensorboard") == 2
+
+
 @pytest.mark.slow
 def test_kills_lose_and_repeat_nothing(tmp_path):
     """SIGKILL at random moments; `python -m tests.support.kill_tracker --trials 50` has real trainers, too."""

@@ -113,6 +113,7 @@ def checkpoint(folder, progress=PROGRESS):
         ({"log.jsonl": '{"step": 0, "tokens_seen": 8}\n', "checkpoints/1.orbax-checkpoint-tmp/a": ""}, True),
         ({"samples.jsonl": '{"step": 2, "prompt": "a", "text": "b"}\n'}, True),
         ({"samples.jsonl": '{"step": 2, "text": "b"}\n'}, False),
+        ({"log.jsonl": '{"step": 0, "tokens_seen": 8}\n', "tensorboard/.lock": "", "wandb/x": ""}, True),
         ({"log.jsonl": '{"step": 0}'}, False),
         ({"config.json": '{"model_type": "gpt2", "n_layer": 2}', "log.jsonl": '{"step": 0}'}, False),
         ({"config.json": "{}", "checkpoints/3/progress/metadata": PROGRESS}, False),
