@@ -65,6 +65,15 @@ def test_rows_that_are_not_the_logs_are_replaced(tmp_path, change):
     assert tracker.rows == rows_of(log) and tracker.shown == len(tracker.rows)
 
 
+def test_of_a_step_that_is_there_twice_the_last_row_is_sent(tmp_path, monkeypatch):
+    log, tracker = make_run(tmp_path, 2000) / "log.jsonl", Rows()
+    monkeypatch.setattr(track.time, "sleep", lambda seconds: None)
+    log.write_text(log.read_text() + line(1990, 9.0) + line(1991, 8.0))
+    assert track.send(LogReader(log), tracker, lambda: False, lambda row: None) == 2000
+    losses = [row.values["loss"] for row in tracker.rows]
+    assert losses == [1 / (step + 3) for step in range(1990)] + [9, 8] + [1 / (step + 3) for step in range(1992, 2000)]
+
+
 def test_it_follows_a_trainer_that_resumes_until_that_ends(tmp_path, monkeypatch):
     """Between two looks rows are added, cut off and written again, amended; even after the last question."""
     run, draw = make_run(tmp_path, 3), random.Random(1)

@@ -8,6 +8,8 @@ import pytest
 
 from jaxgpt.errors import CheckpointError
 from jaxgpt.reports.follow import LogReader, Row
+from jaxgpt.reports.history import read_history
+from jaxgpt.runs.rows import read_rows
 from tests.support.logs import line
 
 
@@ -55,13 +57,35 @@ def test_a_change_that_keeps_the_length_is_seen(log):
     assert not reader.is_unchanged()
 
 
-def test_only_finite_numbers_of_rows_in_order_are_read(log):
+def test_only_finite_numbers_are_read(log):
     log.write_text(
         '{"step": 0, "loss": null, "grad_norm": NaN, "state": "0a1b", "skipped": true, "n": 3, "a b": 1, "\\n": 1}\n'
-        'no row\n[]\n{"step": null}\n{"step": 2, "loss": 1.5}\n{"step": 1, "loss": 9}\n{"step": 2, "loss": 9}\n'
+        'no row\n[]\n{"step": null}\n{"step": -1}\n{"step": 2, "loss": 1.5}\n'
         '{"step": 1e400, "loss": 9}\n{"step": 3}\n'
     )
     assert LogReader(log).read(9) == [Row(0, {"skipped": 1.0, "n": 3.0}), Row(2, {"loss": 1.5}), Row(3, {})]
+
+
+@pytest.mark.parametrize("count", [1, 3, 1000])
+def test_of_rows_of_one_step_the_last_is_read_as_in_a_report_and_a_replay(log, count):
+    """Such as a log has that was not cut off when the run went back to a checkpoint; and once more while it is read."""
+    draw, reader, text, rows = random.Random(0), LogReader(log), "", []
+    for steps in ([0, 1, 2, 3], [4, 5, 6, 3, 4, 5, 4], [7, 8], [8, 2]):
+        text += "".join(line(step, draw.random()) for step in steps)
+        log.write_text(text)
+        while True:
+            while more := reader.read(count):
+                rows += more
+            if reader.is_unchanged():
+                break
+            reader.rewind()
+            rows = []
+        assert reader.count == len(rows)
+        history, replayed = read_history(log), read_rows(log)
+        assert [row.step for row in rows] == history.steps.tolist() == sorted(replayed)
+        assert [row.values["loss"] for row in rows] == history["loss"].tolist()
+        assert [row.values["loss"] for row in rows] == [replayed[row.step]["loss"] for row in rows]
+        assert [row.seconds for row in rows] == pytest.approx(history.seconds().tolist())
 
 
 def test_a_log_that_is_no_file_is_refused(log):
