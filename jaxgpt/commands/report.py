@@ -127,7 +127,7 @@ def write_more(config: ReportConfig, runs: Sequence[LoggedRun]) -> None:
 
 
 def png_name(column: str) -> str:
-    return f"{column.replace('/', '-')}.png"
+    return f"{column.replace('/', '%2F')}.png"  # no column has a % in its name, so no two share a file
 
 
 def log_states(config: ReportConfig) -> list[tuple[int, int] | None]:

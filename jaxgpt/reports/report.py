@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 import jaxgpt
+from jaxgpt.console import escape
 from jaxgpt.errors import RetryableError
 from jaxgpt.page import escape_html, render_page, render_svg
 from jaxgpt.reports import tables
@@ -176,7 +177,7 @@ def write_csv(file: IO[str], runs: Sequence[LoggedRun]) -> None:
     writer.writerow(["run", "step", "seconds", *names])
     for run in runs:
         # A spreadsheet takes a text that begins with =, +, - or @ for a formula.
-        label = run.label if run.label[0].isalnum() else f"./{run.label}"
+        label = escape(run.label if run.label[0].isalnum() else f"./{run.label}")
         columns = [run.history.seconds(), *(run.history[name] for name in names)]
         cells = zip(run.history.steps.tolist(), *(_cells(column) for column in columns), strict=True)
         writer.writerows([label, *row] for row in cells)

@@ -46,6 +46,16 @@ def test_a_page_plots_and_rows_are_written(runs, tmp_path, capsys):
     assert run(runs[0]) == 0 and run(runs[0], "--out", page) == 0  # its own page is replaced
 
 
+def test_exports_have_each_plot_and_any_name(tmp_path, capsys):
+    rows = [row | {"x/y": 1.0, "x-y": 2.0} for row in make_rows(9)]
+    folder = write_run(tmp_path / os.fsdecode(b"r\xff"), rows)
+    assert run(folder, "--png", tmp_path / "png", "--csv", tmp_path / "rows.csv") == 0
+    assert "png: 6 plots" in capsys.readouterr().out
+    assert {"x%2Fy.png", "x-y.png"} < {path.name for path in (tmp_path / "png").iterdir()}
+    with (tmp_path / "rows.csv").open(encoding="utf-8") as file:
+        assert [row["run"] for row in csv.DictReader(file)] == 9 * [r"r\udcff"]
+
+
 def test_what_is_wrong_is_one_line_and_nothing_is_overwritten(runs, tmp_path, capsys):
     (tmp_path / "mine.html").write_text("mine")
     (tmp_path / "mine.csv").write_text("mine")
