@@ -182,8 +182,10 @@ class MLflow(Tracker):
         import mlflow
 
         path = run.folder.resolve() / "mlflow" / "mlflow.db"
-        if not (uri := os.environ.get("MLFLOW_TRACKING_URI")):
+        uri, shown = os.environ.get("MLFLOW_TRACKING_URI"), '"$MLFLOW_TRACKING_URI"'  # which may have a password in it
+        if not uri:
             uri = f"sqlite:///{path}"
+            shown = shlex.quote(uri)
             if not path.exists():
                 self._make_database(mlflow, path)
         self._entities, self._client, self._about = mlflow.entities, mlflow.MlflowClient(uri), run
@@ -191,7 +193,7 @@ class MLflow(Tracker):
         self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(PROJECT)
         found = self._client.search_runs([self._experiment], f"tags.jaxgpt_run = '{run.id}'")
         self._runs = [each.info.run_id for each in found]
-        self.hint = f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+        self.hint = f"mlflow ui --backend-store-uri {shown}"
 
     def _make_database(self, mlflow: Any, path: Path) -> None:
         """Make it under another name: a kill while its tables are made leaves one that does not work."""

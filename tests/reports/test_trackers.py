@@ -4,13 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 
 import pytest
 
 from jaxgpt.errors import UsageError
 from jaxgpt.reports import trackers
 from jaxgpt.reports.follow import LogReader
-from jaxgpt.reports.trackers import PACKAGES, TRACKERS, TensorBoard, TrackedRun, require_installed
+from jaxgpt.reports.trackers import PACKAGES, TRACKERS, MLflow, TensorBoard, TrackedRun, require_installed
 from jaxgpt.runs.folder import PARTS
 from tests.support.kill_tracker import READERS, ROOT, read_log, read_tensorboard, require_equal
 from tests.support.logs import line, make_run
@@ -29,6 +30,28 @@ def test_what_is_not_installed_is_named_with_the_way_out(tmp_path, monkeypatch):
     for name in ("missing", "here"):
         with pytest.raises(UsageError, match=rf"^{name} is not installed; pip install '{name}>=1\.0'$"):
             require_installed(name)
+
+
+def test_a_server_s_password_is_not_shown(tmp_path, monkeypatch):
+    class Client:
+        def __init__(self, uri):
+            self.uri = uri
+
+        def get_experiment_by_name(self, name):
+            return types.SimpleNamespace(experiment_id="1")
+
+        def search_runs(self, experiments, query):
+            return []
+
+    monkeypatch.setitem(sys.modules, "mlflow", types.SimpleNamespace(entities=None, MlflowClient=Client))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host")
+    run = TrackedRun(tmp_path, {}, 0.0)
+    assert MLflow(run).hint == 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"'
+    assert MLflow(run)._client.uri == "https://me:secret@host"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow" / "mlflow.db").touch()
+    assert MLflow(run).hint == f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow/mlflow.db"
 
 
 @pytest.fixture
@@ -101,6 +124,7 @@ def test_what_a_kill_leaves_is_replaced(board, moment):
 
 SEND = """
 import sys
+import types
 from pathlib import Path
 from jaxgpt.commands import main
 from tests.support.kill_tracker import require_equal
