@@ -17,15 +17,10 @@ from jaxgpt.console import escape
 from jaxgpt.errors import UsageError
 from jaxgpt.files import open_nofollow
 from jaxgpt.reports.follow import Row
+from jaxgpt.runs.folder import TRACKED
 
 PROJECT = "jaxgpt"
 PREFIX = "events.out.tfevents."  # of the names of files that TensorBoard reads
-PACKAGES = {  # for pip
-    "tensorboard": "tensorboard>=2.21",
-    "wandb": "wandb>=0.31",
-    "mlflow": "mlflow>=3.17",
-    "trackio": "trackio>=0.43",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +55,11 @@ class Tracker:
     """Where rows are sent to.
 
     Attributes:
+      package: its library, for pip.
       hint: a command that shows them.
     """
 
+    package: str
     hint: str
 
     def read(self) -> list[Row]:
@@ -86,6 +83,8 @@ class Tracker:
 
 class TensorBoard(Tracker):
     """An event file in the run's folder, written anew at each start: a file beside it, which then takes its place."""
+
+    package = "tensorboard>=2.21"
 
     def __init__(self, run: TrackedRun):
         from tensorboard.compat.proto import event_pb2, summary_pb2
@@ -137,6 +136,8 @@ class TensorBoard(Tracker):
 class WandB(Tracker):
     """An offline run in the run's folder, written anew at each start: Weights & Biases takes no step twice."""
 
+    package = "wandb>=0.31"
+
     def __init__(self, run: TrackedRun):
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
@@ -175,6 +176,8 @@ class WandB(Tracker):
 
 class MLflow(Tracker):
     """A run in the database that MLFLOW_TRACKING_URI names; by default in one of its own, in the run's folder."""
+
+    package = "mlflow>=3.17"
 
     def __init__(self, run: TrackedRun):
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -239,6 +242,8 @@ class MLflow(Tracker):
 class Trackio(Tracker):
     """A run in the databases of the folder that TRACKIO_DIR names; by default in one of its own, in the run's."""
 
+    package = "trackio>=0.43"
+
     def __init__(self, run: TrackedRun):
         folder = os.environ.setdefault("TRACKIO_DIR", str(run.folder.resolve() / "trackio"))
         from trackio.sqlite_storage import SQLiteStorage
@@ -268,11 +273,11 @@ class Trackio(Tracker):
         )
 
 
-TRACKERS = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow, "trackio": Trackio}
+TRACKERS: dict[str, type[Tracker]] = dict(zip(TRACKED, (TensorBoard, WandB, MLflow, Trackio), strict=True))
 
 
 def require_installed(name: str) -> None:
     """Refuse a tracker whose library is not installed."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:  # a folder of that name is no library
-        raise UsageError(f"{name} is not installed; pip install '{PACKAGES[name]}'")
+        raise UsageError(f"{name} is not installed; pip install '{TRACKERS[name].package}'")

@@ -26,7 +26,7 @@ from jaxgpt.json_file import read_json, try_read_json
 from jaxgpt.locks import Lock
 from jaxgpt.runs.rows import parse_row
 
-TRACKED = ("tensorboard", "wandb", "mlflow", "trackio")  # folders of trackers
+TRACKED = ("tensorboard", "wandb", "mlflow", "trackio")  # trackers, and their folders
 ROWS = ("log.jsonl", "samples.jsonl")  # files of rows
 PARTS = ("config.json", "checkpoints", "profile", *ROWS, *TRACKED)  # what a run writes
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has

@@ -9,6 +9,7 @@ from jaxgpt.data.config import DataConfig, FieldNames
 from jaxgpt.errors import UsageError, require
 from jaxgpt.models.configs import CONFIGS, ModelConfig
 from jaxgpt.models.flags import ModelFlags
+from jaxgpt.runs.folder import TRACKED
 from jaxgpt.runtime.config import ParallelConfig, require_divisible
 
 RECIPES: dict[str, dict[str, Any]] = {  # defaults, by the value of --recipe
@@ -126,7 +127,7 @@ class RunConfig:
     """Skip up to this many steps in a row whose loss or gradient is not finite; the weights stay as they were."""
     hash_every: int = 0
     """Steps between fingerprints of the state in log.jsonl, by which two runs can be compared; 0: none."""
-    track: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = "none"
+    track: Literal["none", *TRACKED] = "none"
     """Send the rows of log.jsonl to this tracker too, by a process beside the run: `jaxgpt track`."""
     probe: Literal["none", "induction"] = "none"
     """What to measure inside the model: induction logs the highest induction and previous-token scores of any head."""

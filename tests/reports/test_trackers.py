@@ -11,23 +11,22 @@ import pytest
 from jaxgpt.errors import UsageError
 from jaxgpt.reports import trackers
 from jaxgpt.reports.follow import LogReader
-from jaxgpt.reports.trackers import PACKAGES, TRACKERS, MLflow, TensorBoard, TrackedRun, require_installed
+from jaxgpt.reports.trackers import TRACKERS, MLflow, TensorBoard, TrackedRun, require_installed
 from jaxgpt.runs.folder import PARTS
 from tests.support.kill_tracker import READERS, ROOT, read_log, read_tensorboard, require_equal
 from tests.support.logs import line, make_run
 
 
 def test_each_tracker_has_its_package_and_its_folder():
-    assert TRACKERS.keys() == PACKAGES.keys() == READERS.keys()
-    assert TRACKERS.keys() < set(PARTS)
+    assert TRACKERS.keys() == READERS.keys() and TRACKERS.keys() < set(PARTS)
+    assert all(tracker.package.startswith(f"{name}>=") for name, tracker in TRACKERS.items())
 
 
 def test_what_is_not_installed_is_named_with_the_way_out(tmp_path, monkeypatch):
-    monkeypatch.setitem(PACKAGES, "missing", "missing>=1.0")
-    monkeypatch.setitem(PACKAGES, "here", "here>=1.0")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "here").mkdir()  # such as wandb makes where it is used
     for name in ("missing", "here"):
+        monkeypatch.setitem(TRACKERS, name, types.SimpleNamespace(package=f"{name}>=1.0"))
         with pytest.raises(UsageError, match=rf"^{name} is not installed; pip install '{name}>=1\.0'$"):
             require_installed(name)
 
