@@ -18,7 +18,7 @@ from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.files import owner_only, require_new, require_separate, require_writable, write_whole
 from jaxgpt.json_file import parse_json, read_json
-from jaxgpt.prepare.html import render_report
+from jaxgpt.prepare.html import render_inspection
 from jaxgpt.prepare.statistics import PIECE, PIECES, SplitStatistics, compute_statistics, excerpt
 from jaxgpt.progress_bar import stage
 
@@ -92,7 +92,7 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
         terminal.rule()
         terminal.print(rich.text.Text(escape(text, keep="\n") + (" [...]" if cut else "")))
     with owner_only(), stage("drawing the page"):
-        write_whole(html, render_report(str(folder), tables, documents, statistics, report))
+        write_whole(html, render_inspection(str(folder), tables, documents, statistics, report))
     say("saved", str(html))
 
 

@@ -53,7 +53,7 @@ class ReplayConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class LoggedRun:
+class ReplayedRun:
     """A run's flags, log and data; no JAX.
 
     Attributes:
@@ -118,14 +118,14 @@ def main(argv: Sequence[str]) -> int:
     new_names = {"data" if config.data.mix is None else "mix": flags.data} if flags.data else {}
     renamed_data = dataclasses.replace(config.data, **new_names)
     data = training_text(renamed_data, config.run.seed, config.preset.predict_tokens)
-    run = LoggedRun(config, sorted(starts, key=lambda start: start["step"]), rows, data)
+    run = ReplayedRun(config, sorted(starts, key=lambda start: start["step"]), rows, data)
     run.config_at(flags.step)
     with hold_to_read(flags.run):
         replay(run, flags.step)
     return 0
 
 
-def replay(run: LoggedRun, target_step: int) -> None:
+def replay(run: ReplayedRun, target_step: int) -> None:
     """Train again up to a step, and print its batch, losses and gradient norm."""
     import jax
 
@@ -176,7 +176,7 @@ def replay(run: LoggedRun, target_step: int) -> None:
     print(f"step {target_step}: loss {values['loss']:.6f}, gradient norm {values['grad_norm']:.6f}, {verdict}")
 
 
-def restore_before(run: LoggedRun, target_step: int) -> tuple[int, "TrainState", str]:
+def restore_before(run: ReplayedRun, target_step: int) -> tuple[int, "TrainState", str]:
     """The latest available state at or before a step: its step, the state, and its origin."""
     from jaxgpt.runs.checkpoint import Checkpoints
     from jaxgpt.runs.restore import candidates, read_first_valid

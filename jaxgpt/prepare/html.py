@@ -11,7 +11,7 @@ from jaxgpt.page import NAME_CHARS, escape_html, make_figure, render_page, rende
 from jaxgpt.prepare.statistics import SplitStatistics
 
 
-def render_report(
+def render_inspection(
     title: str,
     tables: Sequence[rich.table.Table],
     documents: Sequence[tuple[str, bool]],

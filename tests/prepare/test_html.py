@@ -10,7 +10,7 @@ import rich.table
 import rich.text
 
 from jaxgpt.console import escape
-from jaxgpt.prepare.html import plot_bars, plot_lengths, render_report
+from jaxgpt.prepare.html import plot_bars, plot_lengths, render_inspection
 from jaxgpt.prepare.statistics import SplitStatistics
 
 NASTY = "</pre><script>alert(1)</script> & \"$x$\" 'y' \x1b[0m"
@@ -25,7 +25,7 @@ def test_a_text_is_shown_as_text_and_nothing_is_fetched():
     table = rich.table.Table("column", title=rich.text.Text(NASTY))
     table.add_row(rich.text.Text(NASTY))
     statistics = {"train": statistics_of([1, 7, 3000], [5, 2, 1])}
-    text = render_report(NASTY, [table], [(NASTY, True), ("plain", False)], statistics, REPORT)
+    text = render_inspection(NASTY, [table], [(NASTY, True), ("plain", False)], statistics, REPORT)
     tags, content = [], []
     parser = html.parser.HTMLParser()
     parser.handle_starttag = lambda tag, attributes: tags.append((tag, dict(attributes)))
@@ -38,7 +38,7 @@ def test_a_text_is_shown_as_text_and_nothing_is_fetched():
     fetched = [value for tag, each in tags for name, value in each.items() if name in ("src", "href", "xlink:href")]
     assert all(value.startswith("#") for value in fetched)
     assert "rep<b>: $a$ & b" in "".join(content) and "1,234" in "".join(content)
-    assert text == render_report(
+    assert text == render_inspection(
         NASTY, [table], [(NASTY, True), ("plain", False)], statistics, REPORT
     )  # the same bytes
 

@@ -282,7 +282,7 @@ def logs(data: st.DataObject, folder: Path) -> bool:
 
     tokens = np.arange(150, dtype=np.uint16)
     text = Text("a text", tokens, START["fingerprint"], B=2, T=16)
-    run = replay.LoggedRun(TrainConfig.of(B=2, T=16), [START], there, text)
+    run = replay.ReplayedRun(TrainConfig.of(B=2, T=16), [START], there, text)
     for step in there:
         with contextlib.suppress(CheckpointError):
             batch, _ = run.batch(step)

@@ -173,7 +173,7 @@ def targets(folder: Path) -> dict[str, Callable[[str], Any]]:
         "splitting": lambda text: list(documents.split_long_text(text, 1000)),
         "tokens": tokenizer.encode,
         "pii": pii.detect,
-        "report": lambda text: html.render_report(text, [], [(text, True)], {}, {"steps": [], "pii": {}}),
+        "report": lambda text: html.render_inspection(text, [], [(text, True)], {}, {"steps": [], "pii": {}}),
     }
 
 
