@@ -59,12 +59,17 @@ def render_page(
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
 
 
-def render_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def render_table(title: str, header: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table as HTML; its cells are text."""
+    return wrap_rows(title, header, ("".join(f"<td>{escape_html(str(cell))}</td>" for cell in row) for row in rows))
+
+
+def wrap_rows(title: str, header: Iterable[str], rows: Iterable[str], css_class: str = "") -> str:
+    """A table as HTML, of rows whose cells are HTML already."""
     head = "".join(f"<th>{escape_html(name)}</th>" for name in header)
-    lines = ["".join(f"<td>{escape_html(str(cell))}</td>" for cell in row) for row in rows]
-    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<table><caption>{escape_html(title)}</caption>\n<tr>{head}</tr>\n{body}</table>"
+    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    tag = f'<table class="{css_class}">' if css_class else "<table>"
+    return f"{tag}<caption>{escape_html(title)}</caption>\n<tr>{head}</tr>\n{body}</table>"
 
 
 def make_figure(height: float, width: float = WIDTH_INCHES) -> tuple[Any, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.console import escape
-from jaxgpt.page import escape_html, render_page
+from jaxgpt.page import escape_html, render_page, wrap_rows
 
 BLUE, RED = "0,114,178", "213,94,0"  # above and below 0; their opacity is the size, on a light or a dark page
 STYLE = """
@@ -109,7 +109,7 @@ def render_maps(attention: np.ndarray) -> str:
         rows.append(f"<th>layer {layer}</th>{''.join(cells)}")
     header = [f"head {head}" for head in range(attention.shape[1])]
     title = "Attention maps: each token's row shows what it attends to, the first one at the top left"
-    return _render_table(title, header, rows)
+    return wrap_rows(title, ["", *header], rows, css_class="heat")
 
 
 def _draw_map(attention: np.ndarray) -> str:
@@ -131,13 +131,7 @@ Row = tuple[str, Sequence[Cell]]  # its label, and its cells
 def render_heatmap(title: str, header: Iterable[str], rows: Iterable[Row], largest: float) -> str:
     """A table as HTML, each cell coloured by its number, fully at `largest`; all that it shows is text."""
     cells = (f"<th>{escape_html(label)}</th>{''.join(_cell(*cell, largest) for cell in row)}" for label, row in rows)
-    return _render_table(title, header, cells)
-
-
-def _render_table(title: str, header: Iterable[str], rows: Iterable[str]) -> str:
-    head = "".join(f"<th>{escape_html(name)}</th>" for name in ("", *header))
-    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<table class="heat"><caption>{escape_html(title)}</caption>\n<tr>{head}</tr>\n{body}</table>'
+    return wrap_rows(title, ["", *header], cells, css_class="heat")
 
 
 def _cell(text: str, number: float, hint: str, largest: float) -> str:
