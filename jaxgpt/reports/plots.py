@@ -9,8 +9,8 @@ from jaxgpt.console import escape
 from jaxgpt.page import COLORS, NAME_CHARS, make_figure
 from jaxgpt.reports.logged_run import LoggedRun
 
-MAX_RUNS = 4 * len(COLORS)
-DASHES = ("solid", "dashed", "dotted", "dashdot")  # of each four runs
+DASHES = ("solid", "dashed", "dotted", "dashdot")  # of each len(COLORS) runs
+MAX_RUNS = len(DASHES) * len(COLORS)
 WIDTH_INCHES, HEIGHT_INCHES = 5.0, 2.7  # two stand side by side, and on a phone the text is large enough
 BUCKETS = 500  # about a plot's width in pixels
 SMOOTHING = 50  # a mean is of so many parts of the longest run
@@ -41,6 +41,11 @@ def smoothing_window(runs: Sequence[LoggedRun]) -> int:
     return max([len(run.history.steps) // SMOOTHING for run in runs] + [1])
 
 
+def line_style(i: int) -> dict[str, str]:
+    """Colour and dashes of run number i, below MAX_RUNS."""
+    return {"color": COLORS[i % len(COLORS)], "linestyle": DASHES[i // len(COLORS)]}
+
+
 def draw(name: str, runs: Sequence[LoggedRun], axis: str, with_names: bool = False) -> Any:
     """A figure of a column: each run's rows, their moving mean, and validations with a standard error's band.
 
@@ -56,7 +61,7 @@ def draw(name: str, runs: Sequence[LoggedRun], axis: str, with_names: bool = Fal
     window = smoothing_window(runs) if name != "lr" else 1
     for i, run in enumerate(runs):
         x, y = run.x(axis), _values(run, name)
-        style = {"color": COLORS[i % len(COLORS)], "linestyle": DASHES[i // len(COLORS) % len(DASHES)]}
+        style = line_style(i)
         faint = {"alpha": 0.4, "linewidth": 0.6} if window > 1 else {"linewidth": 1.3}
         if len(drawn := envelope(x, y)[0]):
             axes.plot(*envelope(x, y), **style, **faint, gid=f"rows-{name}-{i}", marker="." * (len(drawn) == 1))
@@ -72,7 +77,7 @@ def draw(name: str, runs: Sequence[LoggedRun], axis: str, with_names: bool = Fal
     _label_x(axes, axis)
     if with_names:
         axes.set_title(TITLES.get(name, name), loc="left")
-        lines = [axes.plot([], [], color=COLORS[i % 4], linestyle=DASHES[i // 4 % 4])[0] for i in range(len(runs))]
+        lines = [axes.plot([], [], **line_style(i))[0] for i in range(len(runs))]
         legend = figure.legend(lines, [""] * len(runs), loc="outside lower left", frameon=False)
         for text, run in zip(legend.get_texts(), runs, strict=True):
             text.set(text=escape(run.label)[:NAME_CHARS], parse_math=False)

@@ -16,11 +16,11 @@ import numpy as np
 import jaxgpt
 from jaxgpt.console import escape
 from jaxgpt.errors import RetryableError
-from jaxgpt.page import escape_html, render_page, render_svg
+from jaxgpt.page import COLORS, escape_html, render_page, render_svg
 from jaxgpt.reports import tables
 from jaxgpt.reports.evaluations import evaluations_table, find_evaluations
 from jaxgpt.reports.logged_run import LoggedRun
-from jaxgpt.reports.plots import DASHES, TITLES, draw, plot_names, smoothing_window
+from jaxgpt.reports.plots import DASHES, TITLES, draw, line_style, plot_names, smoothing_window
 from jaxgpt.signals import before_exit
 
 GENERATOR = "jaxgpt report"
@@ -81,7 +81,8 @@ def legend(runs: Sequence[LoggedRun]) -> str:
         return ""
     items = []
     for i, run in enumerate(runs):
-        style = f'stroke="var(--line{i % 4})" stroke-width="3" stroke-dasharray="{DASH_ARRAYS[DASHES[i // 4]]}"'
+        dashes = DASH_ARRAYS[line_style(i)["linestyle"]]
+        style = f'stroke="var(--line{i % len(COLORS)})" stroke-width="3" stroke-dasharray="{dashes}"'
         line = f'<svg viewBox="0 0 40 8"><path d="M0 4H40" {style}/></svg>'
         items.append(f"<li>{line}{escape_html(run.label)}</li>")
     return f'<ul class="runs">{"".join(items)}</ul>'
