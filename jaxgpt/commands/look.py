@@ -13,7 +13,7 @@ from jaxgpt import console
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data.tokenizer import encode_prompt, gpt2
 from jaxgpt.errors import CheckpointError, UsageError
-from jaxgpt.files import owner_only, require_new, require_separate, require_writable, write_whole
+from jaxgpt.files import require_new, require_separate, require_writable, write_whole
 from jaxgpt.inference.look_page import largest_heads, name_head, render_findings
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import WeightsRef, require_gpt2_text_model, resolve_weights
@@ -87,13 +87,12 @@ def main(argv: Sequence[str]) -> int:
     if not all(math.isfinite(answer["logit"]) for answer in findings["answers"]):
         raise CheckpointError(f"{config.model}: its logits after the prompt are not finite, and so of no use")
     print_findings(findings)
-    with owner_only():
-        if config.out:
-            write_whole(config.out, render_findings(findings), new=True)
-            console.say("saved", str(config.out))
-        if config.json:
-            write_whole(config.json, format_json(findings), new=True)
-            console.say("saved", str(config.json))
+    if config.out:
+        write_whole(config.out, render_findings(findings), new=True)
+        console.say("saved", str(config.out))
+    if config.json:
+        write_whole(config.json, format_json(findings), new=True)
+        console.say("saved", str(config.json))
     return 0
 
 

@@ -74,7 +74,8 @@ def main(argv: Sequence[str]) -> int:
         logs, runs = log_states(config), load_runs(config.runs)
     evaluations = {str(path): read_evaluation(path) for path in config.evaluation}
     require_outputs(config, runs)
-    with owner_only(), refreshing(config.page) if config.follow else contextlib.nullcontext():
+    permissions = contextlib.nullcontext() if config.out else owner_only(config.runs[0])
+    with permissions, refreshing(config.page) if config.follow else contextlib.nullcontext():
         while config.follow and not all(run.is_done for run in runs):
             write_whole(config.page, render_report(runs, config.x, evaluations, FOLLOW_S))
             time.sleep(FOLLOW_S)  # even if there are new rows by now: the run has the processor
@@ -83,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
             logs, runs = log_states(config), load_runs(config.runs)
         with stage("drawing the page"):
             write_whole(config.page, render_report(runs, config.x, evaluations))
-        write_more(config, runs)
+    write_more(config, runs)
     say("saved", str(config.page))
     return 0
 

@@ -35,6 +35,8 @@ def run(*words):
 def test_it_prints_and_writes_what_the_model_does(folder, tmp_path, capsys):
     page, numbers = tmp_path / "look.html", tmp_path / "look.json"
     assert run(folder, "--prompt", PROMPT, "--patch", PATCH, "--out", page, "--json", numbers) == 0
+    (tmp_path / "any").touch()
+    assert {path.stat().st_mode for path in (page, numbers)} == {(tmp_path / "any").stat().st_mode}
     out, err = capsys.readouterr()
     assert err.startswith("note: ") and err.count("\n") == 1
     found = json.loads(numbers.read_text())

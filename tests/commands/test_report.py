@@ -27,6 +27,8 @@ def runs(tmp_path):
 
 
 def test_a_page_plots_and_rows_are_written(runs, tmp_path, capsys):
+    runs[0].chmod(0o750)  # open to a group
+    (tmp_path / "any").touch()
     (runs[0] / "result.json").write_text('{"model": "a/run", "loss": 3.125}')
     assert run(*runs, "--x", "tokens", "--png", tmp_path / "png", "--csv", tmp_path / "rows.csv") == 0
     page, out = runs[0] / "report.html", capsys.readouterr().out
@@ -42,7 +44,9 @@ def test_a_page_plots_and_rows_are_written(runs, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     losses = [row["loss"] for seed in (0, 1) for row in make_rows(seed=seed)]
     assert [float(row["loss"]) for row in rows] == losses
-    assert os.stat(page).st_mode & 0o077 == 0
+    files = [tmp_path / "any", page, tmp_path / "rows.csv", tmp_path / "png" / "loss.png"]
+    mode, *modes = [os.stat(path).st_mode & 0o777 for path in files]
+    assert modes == [mode & 0o750, mode, mode]  # what was named has the umask's
     assert run(runs[0]) == 0 and run(runs[0], "--out", page) == 0  # its own page is replaced
 
 
