@@ -38,15 +38,15 @@ class TrackConfig:
 def main(argv: Sequence[str]) -> int:
     config = parse(TrackConfig, argv, command="track")
     require_installed(config.to)
-    flags, _ = load_run_config(config.run)
+    flags, starts = load_run_config(config.run)
     folder = config.run / config.to
     require_no_link(folder)
     if config.to != "wandb":  # which makes links there itself
         require_no_links(folder)
     shown = stage(f"rows sent to {config.to}", quiet_s=math.inf)  # a run's errors are in the same file
     with owner_only(config.run), hold(folder), report_write_errors(folder), shown as advance:
-        began = (config.run / "config.json").stat().st_mtime
         try:
+            began = estimate_beginning(config.run, starts[-1]["step"])
             tracker = TRACKERS[config.to](TrackedRun(config.run, flags.flat(), began))
             count = send(
                 LogReader(config.run / "log.jsonl"),
@@ -66,6 +66,20 @@ def main(argv: Sequence[str]) -> int:
             raise RetryableError(f"{config.to}: {type(error).__name__}: {reason}; {again}") from None
     say("sent", f"{plural(count, 'row')} to {config.to}; {tracker.hint}")
     return 0
+
+
+def estimate_beginning(run: Path, step: int) -> float:
+    """The Unix time of a run's first step, had it never paused: of its last start less what was trained before.
+
+    Args:
+      step: the first one of that start, which wrote config.json.
+    """
+    log, before = LogReader(run / "log.jsonl"), 0.0
+    while rows := log.read(ROWS):
+        before = max((row.seconds for row in rows if row.step < step), default=before)
+        if rows[-1].step >= step:
+            break
+    return (run / "config.json").stat().st_mtime - before
 
 
 def send(log: LogReader, tracker: Tracker, is_growing: Callable[[], bool], report: Callable[[int], None]) -> int:

@@ -30,7 +30,7 @@ class TrackedRun:
     Attributes:
       folder: the run's.
       flags: of its last start.
-      began: the Unix time of its first step, as far as it is known.
+      began: the Unix time of its first step, had it never paused.
     """
 
     folder: Path

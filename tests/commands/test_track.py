@@ -1,5 +1,7 @@
 """`jaxgpt track`: what is sent of a log, and when it ends."""
 
+import json
+import os
 import random
 import subprocess
 import sys
@@ -110,6 +112,17 @@ def test_a_run_is_sent_whole_and_again_to_the_same_end(tmp_path, monkeypatch):
     (run / "log.jsonl").write_text("".join(log.splitlines(keepends=True)[:1000]) + line(1000, 0.5, val_loss=0.25))
     assert run_command(["track", str(run), "--to", "tensorboard"]).code == 0
     assert require_equal(run, "tensorboard") == 1001
+
+
+@pytest.mark.parametrize("step", [0, 1, 1500, 2500])
+def test_no_time_is_after_that_of_its_row(tmp_path, step):
+    """Rows before the last start, at noon, are before noon; those since are after it."""
+    run, noon = make_run(tmp_path, 2500), 1.8e9
+    os.utime(run / "config.json", (noon, noon))
+    began = track.estimate_beginning(run, step)
+    times = [began + row.seconds for row in rows_of(run / "log.jsonl")]
+    ms = [json.loads(text)["step_ms"] for text in (run / "log.jsonl").read_text().splitlines()]
+    assert times == pytest.approx([noon + (sum(ms[: i + 1]) - sum(ms[:step])) / 1000 for i in range(2500)], abs=1e-6)
 
 
 def test_what_can_not_be_sent_is_one_line(tmp_path, monkeypatch):
