@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
             logs, runs = log_states(config), load_runs(config.runs)
         with stage("drawing the page"):
             write_whole(config.page, render_report(runs, config.x, evaluations))
-    write_more(config, runs)
+    write_exports(config, runs)
     say("saved", str(config.page))
     return 0
 
@@ -108,7 +108,7 @@ def require_outputs(config: ReportConfig, runs: Sequence[LoggedRun]) -> None:
             require_new("--png", config.png / file)
 
 
-def write_more(config: ReportConfig, runs: Sequence[LoggedRun]) -> None:
+def write_exports(config: ReportConfig, runs: Sequence[LoggedRun]) -> None:
     """Write what --png and --csv ask for."""
     if config.png:
         with report_write_errors(config.png):

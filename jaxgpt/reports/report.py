@@ -54,16 +54,16 @@ def render_report(
     in_folders = {
         f"{run.label}/{name}": content for run in runs for name, content in find_evaluations(run.folder).items()
     }
-    parts = [tables.summary_table(runs), legend(runs), plots(runs, axis)]
+    parts = [tables.summary_table(runs), render_legend(runs), render_plots(runs, axis)]
     parts += [tables.validations_table(runs)]
-    parts += [in_class("spikes", tables.spikes_table(run)) for run in runs]
-    parts += [*map(samples, runs)]
+    parts += [render_section("spikes", tables.spikes_table(run)) for run in runs]
+    parts += [*map(render_samples, runs)]
     parts += [evaluations_table(in_folders | evaluations)]
     if several:
-        differences = in_class("facts", tables.differences_table(runs))
+        differences = render_section("facts", tables.differences_table(runs))
         parts.append(differences or "<p>The runs have the same settings.</p>")
-    parts += [in_class("facts", table(runs)) for table in (tables.data_table, tables.lineage_table)]
-    settings = in_class("facts", tables.settings_table(runs))
+    parts += [render_section("facts", table(runs)) for table in (tables.data_table, tables.lineage_table)]
+    settings = render_section("facts", tables.settings_table(runs))
     parts.append(f"<details><summary>All settings</summary>{settings}</details>")
     written = f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}"
     parts.append(f"<p>jaxgpt {jaxgpt.__version__}, {written}</p>")
@@ -71,11 +71,11 @@ def render_report(
     return render_page(title, filter(None, parts), STYLE, GENERATOR, refresh_s)
 
 
-def in_class(name: str, part: str) -> str:
+def render_section(name: str, part: str) -> str:
     return f'<div class="{name}">{part}</div>' if part else ""
 
 
-def legend(runs: Sequence[LoggedRun]) -> str:
+def render_legend(runs: Sequence[LoggedRun]) -> str:
     """Which line is which run's."""
     if len(runs) == 1:
         return ""
@@ -88,7 +88,7 @@ def legend(runs: Sequence[LoggedRun]) -> str:
     return f'<ul class="runs">{"".join(items)}</ul>'
 
 
-def plots(runs: Sequence[LoggedRun], axis: str) -> str:
+def render_plots(runs: Sequence[LoggedRun], axis: str) -> str:
     names = plot_names(runs)
     figures = []
     for name in names:
@@ -102,7 +102,7 @@ def plots(runs: Sequence[LoggedRun], axis: str) -> str:
     return f'<div class="plots">{"".join(figures)}</div>{key}' if names else ""
 
 
-def samples(run: LoggedRun) -> str:
+def render_samples(run: LoggedRun) -> str:
     """The newest texts that a run has written, after each validation."""
     shown = run.samples[-MAX_SAMPLES:]
     texts = [
