@@ -1,4 +1,4 @@
-"""Look at runs on a page: `jaxgpt report runs/default`, one HTML file; while they train, too."""
+"""Make an HTML report of runs: `jaxgpt report runs/default`, one file; while they train, too."""
 
 import contextlib
 import dataclasses
@@ -28,12 +28,12 @@ from jaxgpt.reports.plots import MAX_RUNS, draw, plot_names
 from jaxgpt.reports.report import is_report, refreshing, render_report, write_csv
 
 PAGE = "report.html"
-FOLLOW_S = 5  # seconds between two looks at the logs
+FOLLOW_S = 5  # seconds between two polls of the logs
 
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
-    """Write a page about runs: losses, gradient norm, speed, loss spikes, settings, data, evaluations.
+    """Make an HTML report of runs: losses, gradient norm, speed, loss spikes, settings, data, evaluations.
 
     It is one HTML file, which needs no network and runs no script. Several runs are drawn over each other.
     """

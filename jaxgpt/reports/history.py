@@ -28,7 +28,7 @@ class History:
     Attributes:
       steps: int64 (n,), ascending.
       columns: by name, float64 (n,): NaN where a row has no such number, or one that is not finite.
-      skipped_lines: lines that are no rows, without one at the end that is half written.
+      skipped_lines: malformed lines, without one at the end that is half written.
     """
 
     steps: np.ndarray

@@ -109,7 +109,7 @@ def render_samples(run: LoggedRun) -> str:
         f"<p>After {row['step']:,} steps</p><pre><b>{escape_html(row['prompt'])}</b>{escape_html(row['text'])}</pre>"
         for row in shown
     ]
-    title = escape_html(f"What {run.label} writes")
+    title = escape_html(f"Samples of {run.label}")
     of_all = f", the newest {MAX_SAMPLES} of {len(run.samples):,}" * (len(run.samples) > MAX_SAMPLES)
     return "\n".join([f"<details open><summary>{title}{of_all}</summary>", *texts, "</details>"]) if texts else ""
 

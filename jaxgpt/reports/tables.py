@@ -71,7 +71,7 @@ def summarize(run: LoggedRun) -> dict[str, str]:
         best = at[np.nanargmin(losses[at])]
         facts["validation loss"] = _with_error(history, at[-1])
         facts["best validation loss"] = _with_error(history, best)
-        facts["which was after steps"] = f"{history.steps[best] + 1:,}"
+        facts["best at step"] = f"{history.steps[best] + 1:,}"
     speed = history["tokens_per_s"][1:] if len(history.steps) > 1 else history["tokens_per_s"]  # the first compiles
     facts["tokens trained on"] = f"{history['tokens_seen'][-1]:,.0f}"
     if np.isfinite(speed).any():
@@ -83,7 +83,7 @@ def summarize(run: LoggedRun) -> dict[str, str]:
     skipped = sum(math.isnan(each.loss) for each in run.spikes)
     facts["loss spikes"] = f"{len(run.spikes) - skipped:,}" + f"; {plural(skipped, 'step')} skipped" * bool(skipped)
     missing = int(history.steps[-1] - history.steps[0]) + 1 - len(history.steps)
-    lines = {"steps without a row": missing, "lines of its log that are no rows": history.skipped_lines}
+    lines = {"steps without a row": missing, "malformed log lines": history.skipped_lines}
     return facts | {name: f"{number:,}" for name, number in lines.items() if number}
 
 
@@ -120,7 +120,7 @@ def spikes_table(run: LoggedRun) -> str:
     shown = sorted(highest[:MAX_ROWS], key=lambda each: each.step)
     title = f"Loss spikes of {run.label}" + f", the {MAX_ROWS} highest of {len(highest):,}" * (len(highest) > MAX_ROWS)
     rows = [[f"{spike.step:,}", show_number(spike.loss), *_describe_spike(run, spike)] for spike in shown]
-    return render_table(title, ["step", "loss", "usual before", "look at its batch"], rows) if rows else ""
+    return render_table(title, ["step", "loss", "median before", "look at its batch"], rows) if rows else ""
 
 
 def _describe_spike(run: LoggedRun, spike: Spike) -> list[str]:

@@ -45,7 +45,7 @@ def test_a_summary_has_the_numbers_of_the_log(tmp_path):
     measured = [(row["val_loss"], row["step"] + 1) for row in rows if "val_loss" in row]
     assert facts["validation loss"] == f"{measured[-1][0]:.4f}\u00a0±\u00a00.0100"
     assert facts["best validation loss"] == f"{min(measured)[0]:.4f}\u00a0±\u00a00.0100"
-    assert facts["which was after steps"] == str(min(measured)[1])
+    assert facts["best at step"] == str(min(measured)[1])
     assert facts["tokens/s, median"] == f"{statistics.median(row['tokens_per_s'] for row in rows[1:]):,.0f}"
     assert facts["training time"] == f"{sum(row['step_ms'] for row in rows) / 1000:.1f} s"
     assert facts["steps"] == "60 of 60" and facts["tokens trained on"] == "1,920"
