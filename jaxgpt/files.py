@@ -219,7 +219,10 @@ def write_whole(path: Path, content: str, new: bool = False) -> None:
     with contextlib.ExitStack() as until_renamed, new_file(path) as temporary:
         temporary.touch()
         until_renamed.enter_context(_locked(temporary))
-        temporary.write_text(content, encoding="utf-8")
+        try:
+            temporary.write_text(content, encoding="utf-8")
+        except OSError as error:  # a full disk, which has no name
+            raise OSError(error.errno, error.strerror, str(path)) from None
         if path.exists():
             if new and path.stat().st_size:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))

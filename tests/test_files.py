@@ -19,6 +19,7 @@ from jaxgpt.files import (
     require_writable,
     write_whole,
 )
+from tests.support.limits import no_file_may_grow
 from tests.support.trees import snapshot
 
 
@@ -242,3 +243,9 @@ def test_a_folder_that_its_owner_has_opened_to_a_group_stays_so(tmp_path):
         assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
     finally:
         os.umask(before)
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
+    with no_file_may_grow(10), pytest.raises(OSError, match=r"File too large.*page.html"):
+        write_whole(tmp_path / "page.html", "a long text")
+    assert not list(tmp_path.iterdir())

@@ -84,6 +84,8 @@ def load_runs(folders: Sequence[Path]) -> list[LoggedRun]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
+    if folder.is_file():
+        raise CheckpointError(f"{folder} is a file; give a run folder")
     try:
         config = read_json(path)
     except FileNotFoundError:

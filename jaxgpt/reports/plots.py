@@ -46,6 +46,12 @@ def line_style(i: int) -> dict[str, str]:
     return {"color": COLORS[i % len(COLORS)], "linestyle": DASHES[i // len(COLORS)]}
 
 
+def _is_in_most_rows(run: LoggedRun, name: str) -> bool:
+    """Whether a run that has a column has it at most steps, unlike a probe's: else a mean over steps tells nothing."""
+    known = np.isfinite(_values(run, name))
+    return not known.any() or known.mean() > 0.5
+
+
 def draw(name: str, runs: Sequence[LoggedRun], axis: str, with_names: bool = False) -> Any:
     """A figure of a column: each run's rows, their moving mean, and validations with a standard error's band.
 
@@ -58,7 +64,7 @@ def draw(name: str, runs: Sequence[LoggedRun], axis: str, with_names: bool = Fal
       number i.
     """
     figure, axes = make_figure(HEIGHT_INCHES, WIDTH_INCHES)
-    window = smoothing_window(runs) if name != "lr" else 1
+    window = smoothing_window(runs) if name != "lr" and all(_is_in_most_rows(run, name) for run in runs) else 1
     for i, run in enumerate(runs):
         x, y = run.x(axis), _values(run, name)
         style = line_style(i)

@@ -37,7 +37,7 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path):
         load_runs([run, tmp_path / "link"])
     (tmp_path / "empty").mkdir()
     for name in ("empty", "missing", "run/log.jsonl"):
-        with pytest.raises(CheckpointError, match=r"no run that has begun; give a run folder|can't be read"):
+        with pytest.raises(CheckpointError, match=r"no run that has begun; give a run folder|is a file; give a run"):
             load_runs([tmp_path / name])
     for content, problem in (("{", "can't be read"), ("[]", "no JSON object"), ("{}", "it has no B, T, block_size")):
         (run / "config.json").write_text(content)

@@ -112,3 +112,13 @@ def test_any_numbers_are_drawn(tmp_path, losses):
 
 def test_a_count_is_short():
     assert [short_number(n) for n in (0, 200_000, 1_500_000, 2e9, 3e12)] == ["0", "200,000", "1.5 M", "2 B", "3 T"]
+
+
+def test_what_few_rows_have_is_drawn_without_a_mean(tmp_path):
+    rows = make_rows(400)
+    for row in rows[::100]:
+        row["probe_induction"] = row["step"] / 400
+    runs = load_runs([write_run(tmp_path / "run", rows), write_run(tmp_path / "other", make_rows(400))])
+    svg = parse(draw("probe_induction", runs, "step"))
+    assert len(find_line(svg, "rows-probe_induction-0")) == 4 and svg.find(".//*[@id='mean-probe_induction-0']") is None
+    assert parse(draw("loss", runs, "step")).find(".//*[@id='mean-loss-0']") is not None
