@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,8 @@ from tests.support.commands import run_command
 from tests.support.kill_tracker import require_equal
 from tests.support.logs import line, make_run
 from tests.support.trees import snapshot
+
+ROOT = Path(__file__).parents[2]
 
 
 class Rows:
@@ -177,14 +180,15 @@ def test_kills_lose_and_repeat_nothing(tmp_path):
     command = [sys.executable, "-m", "jaxgpt", "track", "run", "--to", "tensorboard"]
     trainer = Lock(run)
     for trial in range(3):
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes)
         lines = lines[: len(lines) // 2]
         started, seconds = time.monotonic(), draw.uniform(0.5, 1.5)
         while time.monotonic() - started < seconds or (trial == 2 and not list(run.glob("tensorboard/events.out*"))):
             lines += [line(step, draw.random()) for step in range(len(lines), len(lines) + 50)]
             (run / "log.jsonl").write_text("".join(lines))
             time.sleep(0.05)
-        assert process.poll() is None
+        assert process.poll() is None, process.communicate()
         if trial < 2:
             process.kill()
             process.communicate()
