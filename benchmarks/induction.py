@@ -1,45 +1,38 @@
-"""Train two layers on repeated random words, and ablate each head: the one that scores highest must carry the repeat.
+"""Train two layers on repeated random sequences, score their heads, and ablate each.
 
 python -m benchmarks.induction
 
-The text is made of sequences of 8 to 24 different words, drawn at random and written twice, so that nothing but the
-repetition predicts a word, and no fixed distance does. The model is trained by `jaxgpt train`. Then, on new sequences,
-each head's output is set to 0: the cost is how much the loss on the second copy grows, in nats.
+Each sequence is 4 to 12 random ids, repeated until the context is full, so that only the repetition predicts an id, at
+no fixed distance. Then, on new sequences that are written twice, each head's output is set to 0: the cost is how much
+the loss on the second copy grows, in nats.
 """
 
 import argparse
-import subprocess
-import sys
-import tempfile
+import functools
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxgpt.inference.induction import head_scores
 from jaxgpt.inference.trace import Patch, logits_of, trace
+from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
-from jaxgpt.runs.huggingface import load
-from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.objectives import next_token
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.optimizer import make_optimizer
+from jaxgpt.training.step import init_state, train_step
 
-FIRST_ID, WORDS = 1000, 64  # the text's token ids
-SEQUENCES, LENGTH = 64, 16  # on which the heads are measured
-SHAPE = ["--n-layer", "2", "--n-embd", "64", "--block-size", "64", "--T", "64", "--B", "8"]
-
-
-def draw_twice(draw: np.random.Generator, ids: np.ndarray, length: int) -> np.ndarray:
-    """So many different ids in random order, twice."""
-    return np.tile(draw.permutation(ids)[:length], 2)
+V, T, B = 32, 32, 64
+SEQUENCES, LENGTH = 64, 8  # on which the heads are measured
 
 
-def write_text(path: Path, tokens: int) -> None:
-    """Write a .bin of token ids."""
-    draw, parts = np.random.default_rng(0), []
-    while len(parts) * 32 < tokens:  # 32 is the mean
-        parts.append(draw_twice(draw, FIRST_ID + np.arange(WORDS), draw.integers(8, 25)))
-    np.concatenate(parts).astype(np.uint16).tofile(path)
+def draw_rows(draw: np.random.Generator) -> np.ndarray:
+    """A batch, int32 (B, T + 1)."""
+    lengths = draw.integers(4, 13, B)
+    return np.stack([np.resize(draw.integers(0, V, length), T + 1) for length in lengths]).astype(np.int32)
 
 
 @jax.jit
@@ -69,49 +62,37 @@ def repeat_losses(model: GPT2, tokens: jax.Array, ablated: jax.Array) -> jax.Arr
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    flags.add_argument("--steps", default="2000")
-    flags.add_argument("--lr", default="4e-3")
-    flags.add_argument("--heads", default="4")
-    flags.add_argument("--seed", default="0")
-    flags.add_argument("--out", default="", help="keep the run here")
+    flags.add_argument("--steps", type=int, default=2500)
+    flags.add_argument("--heads", type=int, default=4)
+    flags.add_argument("--lr", type=float, default=2e-3)
+    flags.add_argument("--seed", type=int, default=0)
     flags = flags.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        run = flags.out or f"{folder}/run"
-        write_text(Path(folder, "repeated.bin"), 2_000_000)
-        words = ["train", *SHAPE, "--n-head", flags.heads, "--data", f"{folder}/repeated.bin", "--order", "shuffled"]
-        words += [
-            "--lr",
-            flags.lr,
-            "--schedule",
-            "cosine",
-            "--warmup-ratio",
-            "0.03",
-            "--grad-clip",
-            "1",
-            "--steps",
-            flags.steps,
-            "--seed",
-            flags.seed,
-            "--out",
-            run,
-        ]
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "jaxgpt", *words, "--probe", "induction"], check=True)
-        print(f"trained in {time.perf_counter() - started:.0f} s")
-        model = load(resolve_weights(run))
-    for name, pool in (("the text's words", FIRST_ID + np.arange(WORDS)), ("all ids", np.arange(50257))):
-        draw = np.random.default_rng(1)
-        tokens = jnp.asarray(np.stack([draw_twice(draw, pool, LENGTH) for _ in range(SEQUENCES)]), jnp.int32)
-        scores = {score: np.asarray(values) for score, values in jax.jit(head_scores)(model, tokens).items()}
-        L, H = scores["induction"].shape
-        each = np.eye(L * H, dtype=bool).reshape(L * H, L, H)
-        intact, *losses = np.asarray(repeat_losses(model, tokens, np.concatenate([0 * each[:1], each]))).tolist()
-        print(f"\nrandom sequences of {name}: loss on the second copy {intact:.3f} nats")
-        print("| head | induction score | previous-token score | cost of its ablation |\n|---|---|---|---|")
-        for number, loss in enumerate(losses):
-            layer, head = divmod(number, H)
-            numbers = (scores[score][layer, head] for score in ("induction", "previous_token"))
-            print(f"| {layer}.{head} | {' | '.join(f'{value:.3f}' for value in numbers)} | {loss - intact:+.3f} |")
+    config = GPT2Config(vocab_size=V, block_size=T, n_layer=2, n_head=flags.heads, n_embd=64)
+    schedule = optax.warmup_cosine_decay_schedule(0, flags.lr, 100, flags.steps, flags.lr / 10)
+    tx = make_optimizer(TrainConfig.of().optimizer, schedule)
+    state = init_state(jax.random.key(flags.seed), config=config, tx=tx)
+    step = jax.jit(functools.partial(train_step, objective=next_token.OBJECTIVE, tx=tx), donate_argnums=0)
+    draw, started = np.random.default_rng(flags.seed), time.perf_counter()
+    for n in range(1, flags.steps + 1):
+        rows = draw_rows(draw)
+        state, metrics = step(state, {"tokens": rows[:, :-1], "targets": rows[:, 1:]})
+        if n % 500 == 0:
+            print(f"step {n:,}: loss {float(metrics['loss']):.3f}, {time.perf_counter() - started:.0f} s", flush=True)
+
+    draw = np.random.default_rng(flags.seed + 1)
+    tokens = jnp.asarray(np.tile(draw.integers(0, V, (SEQUENCES, LENGTH)), (1, 2)), jnp.int32)
+    scores = {name: np.asarray(values) for name, values in jax.jit(head_scores)(state.model, tokens).items()}
+    heads = [(layer, head) for layer in range(2) for head in range(flags.heads)]
+    each = np.eye(len(heads), dtype=bool).reshape(len(heads), 2, flags.heads)
+    together = scores["induction"] > 0.5
+    ablated = np.stack([np.zeros_like(together), together, *each])
+    intact, joint, *losses = np.asarray(repeat_losses(state.model, tokens, ablated)).tolist()
+    print(f"\nloss on the second copy: {intact:.3f} nats; of a guess ln {V} = {np.log(V):.3f}\n")
+    print("| head | induction score | previous-token score | cost of its ablation |\n|---|---|---|---|")
+    for (layer, head), loss in zip(heads, losses, strict=True):
+        numbers = (scores[name][layer, head] for name in ("induction", "previous_token"))
+        print(f"| {layer}.{head} | {' | '.join(f'{value:.3f}' for value in numbers)} | {loss - intact:+.3f} |")
+    print(f"| the {together.sum()} with an induction score above 0.5 | | | {joint - intact:+.3f} |")
 
 
 if __name__ == "__main__":
