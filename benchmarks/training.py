@@ -41,7 +41,7 @@ LABELS: dict[Contestant, str] = {
 SPAWN = multiprocessing.get_context("spawn")
 PARAMETERS, L, C = 124_439_808, 12, 768
 # By JAX's name of the GPU: dense products in bfloat16 and in float32 (not TF32), in operations/s, and its memory's
-# bytes/s, from NVIDIA's data sheets (RTX 3090: the GA102 whitepaper). 0: it has none.
+# bytes/s, as tables quote NVIDIA's data sheets; none of them was measured. 0: it has none.
 PEAKS = {
     "NVIDIA A10": (125e12, 31.2e12, 0.6e12),
     "NVIDIA A100-PCIE-40GB": (312e12, 19.5e12, 1.555e12),

@@ -11,9 +11,9 @@ from jaxgpt import console
 from jaxgpt.commands import look
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.runs.huggingface import load_hf, save_hf
+from jaxgpt.runs.huggingface import load_hf
 from jaxgpt.runtime import device
-from tests.support.models import forward, new_model
+from tests.support.models import forward, write_gpt2
 
 CONFIG = GPT2Config(block_size=32, n_layer=2, n_head=2, n_embd=16)
 PROMPT, PATCH = "A <b>cat</b> sat on", "A <b>dog</b> lay in"
@@ -21,11 +21,7 @@ PROMPT, PATCH = "A <b>cat</b> sat on", "A <b>dog</b> lay in"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model of GPT-2's vocabulary in Hugging Face's layout."""
-    path = tmp_path_factory.mktemp("models") / "hf"
-    model = new_model(CONFIG, jax.random.key(0))
-    save_hf(jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(1), leaf.shape), model), path)
-    return path
+    return write_gpt2(tmp_path_factory.mktemp("models") / "hf", CONFIG)
 
 
 def run(*words):

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 
-import jax
 import pytest
 
 from jaxgpt import console
@@ -17,20 +16,15 @@ from jaxgpt.commands import sample, train
 from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.inference.generate import Chunk
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.runs.huggingface import save_hf
 from jaxgpt.runtime import device
-from tests.support.models import new_model
+from tests.support.models import write_gpt2
 
 CONFIG = GPT2Config(block_size=32, n_layer=1, n_head=2, n_embd=16)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model of GPT-2's vocabulary in Hugging Face's layout."""
-    path = tmp_path_factory.mktemp("models") / "hf"
-    model = new_model(CONFIG, jax.random.key(0))
-    save_hf(jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(1), leaf.shape), model), path)
-    return path
+    return write_gpt2(tmp_path_factory.mktemp("models") / "hf", CONFIG)
 
 
 def run(*words):
