@@ -45,13 +45,26 @@ def exit_on_signals() -> None:
             if signal.getsignal(each) == halt:
                 signal.signal(each, signal.SIG_DFL)
 
-    threading.Thread(target=wait_and_exit, daemon=True).start()
-    signal.set_wakeup_fd(writer.detach())
-    if hasattr(os, "fork"):
-        os.register_at_fork(after_in_child=reset)  # a child has no such thread
-    for each in SIGNALS:
-        if signal.getsignal(each) != signal.SIG_IGN:  # as a shell starts what is behind &
-            signal.signal(each, halt)
+    with _blocked_signals():  # one that comes before all of this is there waits
+        threading.Thread(target=wait_and_exit, daemon=True).start()
+        signal.set_wakeup_fd(writer.detach())
+        if hasattr(os, "fork"):
+            os.register_at_fork(after_in_child=reset)  # a child has no such thread
+        for each in SIGNALS:
+            if signal.getsignal(each) != signal.SIG_IGN:  # as a shell starts what is behind &
+                signal.signal(each, halt)
+
+
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _exit(signum: int) -> None:

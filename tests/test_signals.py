@@ -164,3 +164,23 @@ def test_a_run_whose_terminal_is_closed_ends_by_itself(tmp_path):
         finally:
             process.kill()
     assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_handlers_are_there_waits_for_them(number):
+    script = f"""
+import os, threading, time
+from jaxgpt import signals
+
+class Slow(threading.Thread):
+    def start(self):
+        os.kill(os.getpid(), {int(number)})
+        super().start()
+
+threading.Thread = Slow
+signals.exit_on_signals()
+time.sleep(20)
+"""
+    with start(script) as process:
+        output = process.communicate(timeout=60)
+    assert (process.returncode, *output) == (128 + number, "", LINES[number])
