@@ -71,12 +71,15 @@ class OptimizerConfig:
 
     lr: float = 3e-4
     """Learning rate; with a schedule, its peak."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate after the warm-up: held, or a cosine down to --min-lr-ratio at the last step."""
+    schedule: Literal["constant", "cosine", "wsd"] = "constant"
+    """Learning rate after the warm-up: held; a cosine down to --min-lr-ratio at the last step; or wsd: held, and then
+    a straight line down to it, in the last --cooldown-ratio of the steps."""
     warmup_ratio: float = 0.0
     """Share of --steps, 0 to 1, in which the learning rate rises linearly to --lr."""
     min_lr_ratio: float = 0.1
-    """Where the cosine ends, as a share of --lr, 0 to 1."""
+    """Where the cosine or the line ends, as a share of --lr, 0 to 1."""
+    cooldown_ratio: float = 0.2
+    """wsd: share of --steps, 0 to 1, at whose end the learning rate falls; with --warmup-ratio at most 1."""
     beta1: float = 0.9
     """AdamW: decay rate of the mean of the gradients."""
     beta2: float = 0.999
@@ -95,8 +98,16 @@ class OptimizerConfig:
             require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a finite number above 0")
         for name in ("weight_decay", "grad_clip"):
             require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a finite number, 0 or above")
-        for name in ("warmup_ratio", "min_lr_ratio"):
+        for name in ("warmup_ratio", "min_lr_ratio", "cooldown_ratio"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
+        if self.schedule == "wsd":
+            most = 1 - self.warmup_ratio
+            require(
+                self.cooldown_ratio <= most,
+                "cooldown_ratio",
+                self.cooldown_ratio,
+                f"at most {most:g}, what --warmup-ratio leaves",
+            )
         for name in ("beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "from 0 to below 1")
 

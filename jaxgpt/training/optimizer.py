@@ -15,6 +15,9 @@ def lr_schedule(config: OptimizerConfig, steps: int, lead: float = 0) -> optax.S
 
     In the first w = warmup_ratio * steps steps it is lr * (step + 1) / w; then it stays at lr, or follows half a cosine
     down to lr * min_lr_ratio at `steps`: get_lr of build-nanogpt, which does not lose the first step to lr = 0 either.
+    Or it stays at lr, and falls to that in a straight line in the last cooldown_ratio * steps (warm-up, stable, decay:
+    Hu et al., 2024, "MiniCPM", section 4; the line: Haegele et al., 2024, "Scaling Laws ... Beyond Fixed Training
+    Durations").
 
     Args:
       lead: how many steps more the run would have done with its batches always as large as now; the schedule is that of
@@ -27,6 +30,9 @@ def lr_schedule(config: OptimizerConfig, steps: int, lead: float = 0) -> optax.S
     decay_schedule = optax.constant_schedule(config.lr)
     if config.schedule == "cosine" and steps > warmup:
         decay_schedule = optax.cosine_decay_schedule(config.lr, steps - warmup, alpha=config.min_lr_ratio)
+    elif config.schedule == "wsd" and (cooldown := round(config.cooldown_ratio * steps)):
+        start = max(0, steps - warmup - cooldown)  # optax's steps count from the end of the warm-up
+        decay_schedule = optax.linear_schedule(config.lr, config.lr * config.min_lr_ratio, cooldown, start)
     if warmup == 0:
         return decay_schedule
     warmup_schedule = optax.linear_schedule(config.lr / warmup, config.lr, warmup - 1)
@@ -41,12 +47,13 @@ def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule | float) ->
       schedule: learning rate by step.
     """
     mask = matrices if config.decay == "matrices" else None
-    adamw = optax.chain(
-        adam(config.beta1, config.beta2, config.eps),
+    scale = adam(config.beta1, config.beta2, config.eps)
+    decayed = optax.chain(
+        scale,
         optax.add_decayed_weights(config.weight_decay, mask),
         optax.scale_by_learning_rate(schedule),
     )
-    return optax.chain(optax.clip_by_global_norm(config.grad_clip), adamw) if config.grad_clip else adamw
+    return optax.chain(optax.clip_by_global_norm(config.grad_clip), decayed) if config.grad_clip else decayed
 
 
 def updates_done(opt_state: optax.OptState) -> int:

@@ -16,14 +16,18 @@ def from_words(words):
 def test_the_defaults_are_the_chapter():
     config = from_words([])
     assert (config.data.B, config.data.T, config.run.steps, config.optimizer.lr) == (4, 32, 50, 3e-4)
-    assert config.optimizer == OptimizerConfig(3e-4, "constant", 0.0, 0.1, 0.9, 0.999, 1e-8, 0.01, "all", 0.0)
+    assert config.optimizer == OptimizerConfig(
+        lr=3e-4, schedule="constant", beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01, decay="all", grad_clip=0.0
+    )
     assert config.model_config() == GPT2Config(vocab_size=50257, block_size=1024, n_layer=12, n_head=12, n_embd=768)
 
 
 def test_sizes_and_recipes_set_defaults_that_flags_override():
     config = from_words(["--lr", "1e-3", "--n-layer=5", "--recipe", "gpt3", "--size", "gpt2-xl"])
     assert (config.model.n_layer, config.model.n_head, config.model.n_embd) == (5, 25, 1600)
-    assert config.optimizer == OptimizerConfig(1e-3, "cosine", 0.0375, 0.1, 0.9, 0.95, 1e-8, 0.1, "matrices", 1.0)
+    assert config.optimizer == OptimizerConfig(
+        1e-3, "cosine", 0.0375, 0.1, beta2=0.95, weight_decay=0.1, decay="matrices", grad_clip=1.0
+    )
     assert from_words(["--recipe", "gpt3", "--size", "gpt2-medium"]).optimizer.lr == 3e-4
     assert tuple(SIZES) == get_args(get_type_hints(Preset)["size"])
 
@@ -34,7 +38,7 @@ def test_sizes_and_recipes_set_defaults_that_flags_override():
     + [{"pad_vocab_to_multiple_of": value} for value in (0, -1, 10**12)]
     + [{name: value} for name in ("lr", "eps") for value in (0.0, -1.0, math.nan, math.inf)]
     + [{name: value} for name in ("weight_decay", "grad_clip") for value in (-0.1, math.nan, math.inf)]
-    + [{name: value} for name in ("warmup_ratio", "min_lr_ratio") for value in (-0.1, 1.1, math.nan)]
+    + [{name: value} for name in ("warmup_ratio", "min_lr_ratio", "cooldown_ratio") for value in (-0.1, 1.1, math.nan)]
     + [{name: value} for name in ("beta1", "beta2") for value in (-0.1, 1.0, math.nan)]
     + [{name: value} for name in ("save_every", "seed") for value in (-1, 2**31)],
     ids=str,
@@ -48,6 +52,11 @@ def test_a_value_out_of_range_is_named(flags):
 def test_values_must_fit_each_other():
     with pytest.raises(UsageError, match="--T 1025 is above the model's longest context: use --T 1024"):
         TrainConfig.of(T=1025)
+
+    with pytest.raises(
+        UsageError, match=r"--cooldown-ratio 0.2 is out of range: it must be at most 0.1, what --warmup-ratio leaves"
+    ):
+        TrainConfig.of(schedule="wsd", warmup_ratio=0.9)
 
 
 def test_flags_are_flat_by_name_and_grouped_by_concern():

@@ -30,6 +30,19 @@ def test_warm_up_and_cosine(warmup_ratio, steps):
     np.testing.assert_allclose(jax.vmap(schedule)(jnp.arange(steps)), want, rtol=1e-5)
 
 
+@pytest.mark.parametrize("warmup_ratio, cooldown_ratio, steps", [(0.1, 0.2, 100), (0.0, 1.0, 37), (0.3, 0.0, 10)])
+def test_warm_up_stable_decay(warmup_ratio, cooldown_ratio, steps):
+    config = OptimizerConfig(6e-4, "wsd", warmup_ratio, 0.1, cooldown_ratio)
+    warmup, cooldown = round(warmup_ratio * steps), round(cooldown_ratio * steps)
+
+    def rate(it):
+        left = steps - it
+        return 6e-4 * min((it + 1) / max(1, warmup), 1) * (0.1 + 0.9 * left / cooldown if left < cooldown else 1)
+
+    got = jax.vmap(lr_schedule(config, steps))(jnp.arange(steps))
+    np.testing.assert_allclose(got, [rate(it) for it in range(steps)], rtol=1e-5)
+
+
 def test_the_default_is_constant():
     assert np.all(jax.vmap(lr_schedule(OptimizerConfig(), 10))(jnp.arange(10)) == np.float32(3e-4))
     rising = jax.vmap(lr_schedule(OptimizerConfig(warmup_ratio=1.0), 10))(jnp.arange(10))
