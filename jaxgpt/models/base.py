@@ -35,6 +35,7 @@ class Model(Protocol):
 
     config: ModelConfig
     STACKS: tuple[str, ...]  # names of its attributes that are stacks of layers
+    FUSED: Mapping[str, int] = {}  # of layers whose kernel is several side by side: the name, and how many
 
     def hidden(self, tokens: jax.Array, positions: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
         """What the output matrix reads to predict the next token, (B, T, C).

@@ -11,6 +11,8 @@ Letters: B batch, T time, C embedding width, b bottleneck width, k kernel size, 
 
 import functools
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +43,7 @@ class GatedCNN(Module):
     """Token ids in, what predicts the next token out; it sees the L * (k - 1) tokens before each, and that one."""
 
     STACKS = ("h",)
+    FUSED: ClassVar[Mapping[str, int]] = {"narrow": 2, "conv": 2, "widen": 2}
 
     def __init__(self, config: GatedCNNConfig, key: jax.Array):
         rngs = Rngs(key)

@@ -7,7 +7,8 @@ Letters: B batch, T time, C embedding width, H heads, D head size, L layers, V v
 import functools
 import math
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,7 @@ class GPT2(Module):
     """
 
     STACKS = ("h", "extra_heads")
+    FUSED: ClassVar[Mapping[str, int]] = {"c_attn": 3}
 
     def __init__(self, config: GPT2Config, key: jax.Array):
         rngs = Rngs(key)

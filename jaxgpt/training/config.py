@@ -67,7 +67,7 @@ class Preset:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW and its learning rate."""
+    """AdamW or Muon, and the learning rate."""
 
     lr: float = 3e-4
     """Learning rate; with a schedule, its peak."""
@@ -87,11 +87,15 @@ class OptimizerConfig:
     eps: float = 1e-8
     """AdamW: added to the root of the second moment."""
     weight_decay: float = 0.01
-    """AdamW: decoupled weight decay, multiplied by the learning rate."""
+    """Decoupled weight decay, multiplied by the learning rate."""
     decay: Literal["all", "matrices"] = "all"
     """What decays: every parameter, or only weight matrices and embeddings (no biases, no LayerNorm)."""
     grad_clip: float = 0.0
     """Largest global norm of the gradient; longer ones are scaled down to it. 0: no clipping."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon orthogonalizes the momentum of the layers' matrices, at AdamW's learning rate; the rest has AdamW."""
+    muon_beta: float = 0.95
+    """Muon: decay rate of the momentum."""
 
     def __post_init__(self):
         for name in ("lr", "eps"):
@@ -108,7 +112,7 @@ class OptimizerConfig:
                 self.cooldown_ratio,
                 f"at most {most:g}, what --warmup-ratio leaves",
             )
-        for name in ("beta1", "beta2"):
+        for name in ("beta1", "beta2", "muon_beta"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "from 0 to below 1")
 
     @property
@@ -183,6 +187,8 @@ class TrainConfig:
             raise UsageError(f"{size}; leave --size out" + f", or use {', '.join(model.sizes)}" * bool(model.sizes))
         if self.run.probe != "none" and (model.arch != "gpt2" or model.block_size < 2):
             raise UsageError(f"--probe {self.run.probe} reads the heads of a GPT-2 with a context of 2 tokens or more")
+        if self.optimizer.optimizer == "muon" and model.lora:
+            raise UsageError("--optimizer muon updates whole matrices, and --lora trains none; use --optimizer adamw")
         if self.parallel.axes is not None:
             require_divisible(self.parallel.axes, self.data.B, {name: getattr(model, name) for name in model.sharded})
         if self.data.T > self.model.block_size:

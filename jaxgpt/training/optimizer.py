@@ -1,4 +1,4 @@
-"""The learning rate over the steps, and AdamW."""
+"""The learning rate over the steps, and the optimizer."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ import optax
 
 from jaxgpt.models.base import Model
 from jaxgpt.training.config import OptimizerConfig
+from jaxgpt.training.muon import muon
 
 
 def lr_schedule(config: OptimizerConfig, steps: int, lead: float = 0) -> optax.Schedule:
@@ -42,12 +43,16 @@ def lr_schedule(config: OptimizerConfig, steps: int, lead: float = 0) -> optax.S
 def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule | float) -> optax.GradientTransformation:
     """AdamW (Loshchilov & Hutter, 2019) with PyTorch's arithmetic and defaults, and clipping by global norm before it.
 
+    Or Muon in place of Adam for the layers' matrices.
+
     Args:
-      config: betas, eps, weight decay and what decays, and the largest norm, 0 for no clipping.
+      config: which, betas, eps, weight decay and what decays, and the largest norm, 0 for no clipping.
       schedule: learning rate by step.
     """
     mask = matrices if config.decay == "matrices" else None
     scale = adam(config.beta1, config.beta2, config.eps)
+    if config.optimizer == "muon":
+        scale = muon(config.muon_beta, scale)
     decayed = optax.chain(
         scale,
         optax.add_decayed_weights(config.weight_decay, mask),

@@ -230,6 +230,7 @@ def test_k_steps_and_k_more_in_a_new_process_are_2k_steps_to_the_bit(text, tmp_p
 
 ORDERS = {
     "shuffled": ["--data", "{text}", "--order", "shuffled", "--seed", 5],
+    "muon": ["--data", "{text}", "--order", "shuffled", "--optimizer", "muon", "--schedule", "wsd", "--lr", 1e-2],
     "mixed": ["--mix", "{folder}=2,{other}=1", "--order", "shuffled", "--val", "{folder}"],
 }
 
@@ -245,7 +246,9 @@ def texts(text, tmp_path):
     return {"text": text, "other": tmp_path / "other.txt", "folder": folder}
 
 
-@pytest.mark.parametrize("order", ["shuffled", pytest.param("mixed", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "order", ["shuffled", *(pytest.param(name, marks=pytest.mark.slow) for name in ("muon", "mixed"))]
+)
 def test_a_run_in_another_order_goes_on_to_the_bit_with_any_batch(order, texts, tmp_path, capsys):
     """Through three epochs; B and --accumulate change at a resume as they like, what decides the order can not."""
     words = [*TINY[:-4], "--T", 16, *(str(word).format(**texts) for word in ORDERS[order])]

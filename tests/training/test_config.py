@@ -39,7 +39,7 @@ def test_sizes_and_recipes_set_defaults_that_flags_override():
     + [{name: value} for name in ("lr", "eps") for value in (0.0, -1.0, math.nan, math.inf)]
     + [{name: value} for name in ("weight_decay", "grad_clip") for value in (-0.1, math.nan, math.inf)]
     + [{name: value} for name in ("warmup_ratio", "min_lr_ratio", "cooldown_ratio") for value in (-0.1, 1.1, math.nan)]
-    + [{name: value} for name in ("beta1", "beta2") for value in (-0.1, 1.0, math.nan)]
+    + [{name: value} for name in ("beta1", "beta2", "muon_beta") for value in (-0.1, 1.0, math.nan)]
     + [{name: value} for name in ("save_every", "seed") for value in (-1, 2**31)],
     ids=str,
 )
@@ -57,6 +57,8 @@ def test_values_must_fit_each_other():
         UsageError, match=r"--cooldown-ratio 0.2 is out of range: it must be at most 0.1, what --warmup-ratio leaves"
     ):
         TrainConfig.of(schedule="wsd", warmup_ratio=0.9)
+    with pytest.raises(UsageError, match="--lora trains none; use --optimizer adamw"):
+        TrainConfig.of(optimizer="muon", lora=4, init_from="x")
 
 
 def test_flags_are_flat_by_name_and_grouped_by_concern():

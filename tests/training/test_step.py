@@ -152,11 +152,16 @@ def test_parts_with_unequal_counts_weigh_what_they_count(tiny):
 
 
 @pytest.mark.parametrize(
-    "of, bad, clip",
-    [("loss", jnp.nan, 1.0), ("loss", jnp.inf, 0.0), ("gradient", jnp.nan, 0.0), ("gradient", jnp.inf, 1.0)],
+    "of, bad, clip, optimizer",
+    [
+        ("loss", jnp.nan, 1.0, "adamw"),
+        ("loss", jnp.inf, 0.0, "muon"),
+        ("gradient", jnp.nan, 0.0, "adamw"),
+        ("gradient", jnp.inf, 1.0, "adamw"),
+    ],
 )
-def test_a_step_that_is_not_finite_changes_nothing_but_the_number_of_steps(tiny, batch, of, bad, clip):
-    config = OptimizerConfig(lr=1e-2, warmup_ratio=0.5, grad_clip=clip)
+def test_a_step_that_is_not_finite_changes_nothing_but_the_number_of_steps(tiny, batch, of, bad, clip, optimizer):
+    config = OptimizerConfig(lr=1e-2, warmup_ratio=0.5, grad_clip=clip, optimizer=optimizer)
     tx = make_optimizer(config, lr_schedule(config, 10))
 
     def spoilt(model, batch):
