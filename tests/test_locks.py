@@ -9,7 +9,7 @@ import pytest
 
 from jaxgpt.errors import RetryableError, UsageError
 from jaxgpt.locks import hold, hold_to_read, is_held, try_lock
-from jaxgpt.prepare.executors import wait_for_workers
+from jaxgpt.processes import wait_for_workers
 from jaxgpt.runs.folder import RunLock
 from jaxgpt.runtime import process_number
 from tests.support import nfs

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -37,7 +36,6 @@ except ImportError:  # Windows has no such limits
     resource = None
 
 ROOT = Path(__file__).parents[2]
-POLL_SECONDS = 0.5
 # Runs those of the tasks 0, 1, ... of a pipeline that are not done yet. The folder has their logs, and marks the done
 # ones; the function is called with the number of tasks that have ended since its last call.
 Run = Callable[[list[PipelineStep], int, Path, Callable[[int], None]], None]
@@ -107,7 +105,7 @@ def local(workers: int, lock: Path) -> Iterator[Run]:
     workers outlive a parent that was killed, and write into the files of the next start.
 
     Args:
-      lock: a file that every worker locks while it lives; see `wait_for_workers`.
+      lock: a file that every worker locks while it lives; see `processes.wait_for_workers`.
 
     Raises:
       RetryableError: a worker was killed.
@@ -161,16 +159,6 @@ def _make_pool(workers: int, lock: Path) -> tuple[ProcessPoolExecutor | None, Co
         reason = getattr(error, "strerror", None) or error
         note(f"processes need semaphores, which Linux keeps in /dev/shm: {reason}; --workers 1 in place of {workers}")
         return None, parent
-
-
-def wait_for_workers(lock: Path) -> None:
-    """Wait until no worker holds the lock: after kill -9 of their parent they end within a moment."""
-    with lock.open("a") as file:
-        for _ in range(round(30 / POLL_SECONDS)):
-            if try_lock(file):
-                return
-            time.sleep(POLL_SECONDS)
-    raise RetryableError(f"{lock}: workers of an earlier start are still running; wait for them, or end them")
 
 
 def _raise_open_file_limit() -> None:

@@ -23,11 +23,11 @@ from jaxgpt.prepare import (
     decontaminate,
     dedup,
     documents,
-    executors,
     filters,
     folder,
     slurm,
     sources,
+    tasks,
     tokenize,
 )
 from jaxgpt.prepare.config import PrepareConfig
@@ -35,6 +35,7 @@ from jaxgpt.prepare.documents import Read
 from jaxgpt.prepare.drop_log import DropLog, ReadSurvivors, WriteSurvivors, report_corruption, write_json
 from jaxgpt.prepare.summary import write_report
 from jaxgpt.prepare.tokenize import Tokenize
+from jaxgpt.processes import wait_for_workers
 from jaxgpt.progress_bar import stage
 
 Say = Callable[[str, str], None]
@@ -104,10 +105,7 @@ def make_plan(config: PrepareConfig, names: list[str], exams: list[str]) -> Plan
         request["inputs"] = None
     if not config.fresh and folder.is_done(config.out, request):
         return Plan(pieces, request, {})
-    if config.executor == "slurm":
-        slurm.require_slurm(_sbatch_options(config))
-    elif config.executor == "ray":
-        executors.require_ray()
+    tasks.require_executor(config.executor, config.sbatch)
     if config.pii_names:
         filters.load_names(config.pii_names)
     if config.language:
@@ -129,7 +127,7 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
     out, work = config.out, config.out / "work"
     if not work.exists():
         folder.reset(work)
-    executors.wait_for_workers(work / "workers")
+    wait_for_workers(work / "workers")
     slurm.wait_for_jobs(work, say)
     if plan.request["inputs"] is None:  # what it reads is known once the pipes are saved, in a folder that is ours
         names, exams = _names(config)
@@ -159,7 +157,7 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
     folder.delete_unfinished_files(out)
     documents.write_pieces(pieces, work)
     order = stages(config, len(pieces), work)
-    with _executor(config, work) as run:
+    with tasks.open_executor(config.executor, config.workers, config.sbatch, work) as run:
         for name, pipeline, count in order:
             with progress(name, count) as done:
                 run(pipeline, count, work / "stages" / name, done)
@@ -223,15 +221,3 @@ def stages(config: PrepareConfig, pieces: int, work: Path) -> list[tuple[str, li
         if config.dedup == "minhash":
             plan.append(("index-near", [dedup.index_near(work, index, name)], buckets))
     return plan
-
-
-def _sbatch_options(config: PrepareConfig) -> dict[str, str]:
-    return dict(option.split("=", 1) for option in config.sbatch)
-
-
-def _executor(config: PrepareConfig, work: Path) -> contextlib.AbstractContextManager:
-    if config.executor == "slurm":
-        return slurm.job_arrays(config.workers, _sbatch_options(config), work)
-    return (
-        executors.ray(config.workers) if config.executor == "ray" else executors.local(config.workers, work / "workers")
-    )

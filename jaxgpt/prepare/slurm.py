@@ -16,7 +16,8 @@ from loguru import logger
 
 from jaxgpt.errors import RetryableError, UsageError
 from jaxgpt.prepare.completion import MarksTasks
-from jaxgpt.prepare.executors import POLL_SECONDS, ROOT, RedactErrors, Run
+from jaxgpt.prepare.executors import ROOT, RedactErrors, Run
+from jaxgpt.processes import POLL_SECONDS
 
 MEMORY = re.compile(r"([1-9]\d*)G")  # of a core
 

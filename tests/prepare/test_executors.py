@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from datatrove.pipeline.base import PipelineStep
 
+from jaxgpt import processes
 from jaxgpt.errors import JaxgptError, RetryableError, UsageError
 from jaxgpt.prepare import executors
 from tests.support import nfs
@@ -121,7 +122,7 @@ def test_workers_end_with_their_parent_and_the_next_start_waits_for_them(tmp_pat
     finally:
         parent.kill()
         parent.wait()
-    executors.wait_for_workers(lock)
+    processes.wait_for_workers(lock)
     written = [file.read_text() for file in files]
     time.sleep(0.2)
     assert [file.read_text() for file in files] == written
