@@ -24,6 +24,7 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
     "export": ("jaxgpt.commands.export", "write a run's model for Hugging Face's transformers"),
     "verify": ("jaxgpt.commands.verify", "check a run's checkpoints, and prove that it resumes bit for bit"),
     "replay": ("jaxgpt.commands.replay", "show the batch of a step, with the loss of each token"),
+    "sweep": ("jaxgpt.commands.sweep", "train runs of every combination of some flags, and compare them"),
     "report": ("jaxgpt.commands.report", "make an HTML report of runs: losses, speed, spikes, settings, evaluations"),
     "track": ("jaxgpt.commands.track", "send a run's rows to TensorBoard, W&B, MLflow or Trackio"),
     "fit": ("jaxgpt.commands.fit", "show a training step's GPU memory, and the largest batch"),

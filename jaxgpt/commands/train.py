@@ -5,13 +5,22 @@ from collections.abc import Sequence
 from jaxgpt.commands.flags import name_of, parse, parse_some, read_words
 from jaxgpt.data.examples import require_labels
 from jaxgpt.errors import UsageError
-from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.runs.weights import WeightsRef, resolve_weights
 from jaxgpt.training.config import Preset, TrainConfig
 from jaxgpt.training.resume import require_weights
 from jaxgpt.training.run import run
 
 
 def main(argv: Sequence[str]) -> int:
+    return run(*read_config(argv))
+
+
+def read_config(argv: Sequence[str]) -> tuple[TrainConfig, WeightsRef | None]:
+    """The flags, with the defaults that --size, --recipe and --init-from set, and the weights of --init-from.
+
+    Raises:
+      JaxgptError: one is wrong, or does not fit another one.
+    """
     argv = read_words(TrainConfig, argv)
     given = set(map(name_of, argv))
     preset = parse_some(Preset, argv)
@@ -33,4 +42,4 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"--recipe {preset.recipe}: it needs weights that were trained; name them with --init-from")
     if preset.recipe == "classify":
         require_labels(config.data.data, config.fields)
-    return run(config, weights)
+    return config, weights

@@ -31,6 +31,7 @@ from jaxgpt.commands import (
     replay,
     report,
     sample,
+    sweep,
     track,
     train,
     verify,
@@ -761,7 +762,7 @@ def test_the_commands_of_the_readme_are_understood():
     configs |= {"predict": predict.PredictConfig, "prepare": prepare.PrepareFlags, "inspect": inspect.InspectConfig}
     configs |= {"export": export.ExportConfig, "verify": verify.VerifyConfig, "replay": replay.ReplayConfig}
     configs |= {"fit": fit.FitConfig, "doctor": doctor.DoctorConfig, "report": report.ReportConfig}
-    configs |= {"track": track.TrackConfig, "look": look.LookConfig}
+    configs |= {"track": track.TrackConfig, "look": look.LookConfig, "sweep": sweep.SweepConfig}
     pages = [SCRIPT.parent / "README.md", *(SCRIPT.parent / "docs").glob("*.md")]
     blocks = re.findall(r"^```bash\n(.*?)^```", "\n".join(page.read_text() for page in pages), re.MULTILINE | re.DOTALL)
     lines = re.findall(r"^jaxgpt (\w+) (.*)", "\n".join(blocks), re.MULTILINE)
