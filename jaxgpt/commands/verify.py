@@ -16,9 +16,10 @@ from jaxgpt import console, signals
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data import datasets
 from jaxgpt.errors import CheckpointError, CorruptError, DataError, NumericsError, UsageError
-from jaxgpt.json_file import parse_json, read_json
+from jaxgpt.json_file import read_json
 from jaxgpt.locks import hold_to_read
 from jaxgpt.progress_bar import stage
+from jaxgpt.runs.rows import read_rows
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime.config import PROCESS_FLAGS
 from jaxgpt.training.config import TrainConfig
@@ -146,16 +147,17 @@ def end_process(process: subprocess.Popen) -> None:
 
 def find_difference(a: Path, b: Path, step: int) -> str:
     """The first difference of two runs, in a row of their logs or in an array of a checkpoint; "" if there is none."""
-    for a_values, b_values in zip(_rows(a), _rows(b), strict=True):
-        if a_values != b_values:
-            return f"the rows of step {a_values['step']} differ: {a_values} and {b_values}"
+    a_rows, b_rows = _rows(a), _rows(b)
+    for n in sorted(a_rows.keys() | b_rows.keys()):
+        if a_rows.get(n) != b_rows.get(n):
+            return f"the rows of step {n} differ: {a_rows.get(n)} and {b_rows.get(n)}"
     a_values, b_values = (_fingerprint(run, step) for run in (a, b))
     return "".join([f"{name} differs" for name in a_values if a_values[name] != b_values[name]][:1])
 
 
-def _rows(run: Path) -> list[dict[str, Any]]:
-    rows = map(parse_json, (run / "log.jsonl").read_bytes().splitlines())
-    return [{name: value for name, value in row.items() if name not in TIMINGS} for row in rows]
+def _rows(run: Path) -> dict[int, dict[str, Any]]:
+    rows = read_rows(run / "log.jsonl")
+    return {n: {name: value for name, value in row.items() if name not in TIMINGS} for n, row in rows.items()}
 
 
 def _fingerprint(run: Path, step: int) -> dict[str, str]:

@@ -1,21 +1,16 @@
 """Follow a run's log.jsonl, which grows, is cut off at a checkpoint, and may have its last row amended."""
 
 import dataclasses
-import errno
 import hashlib
 import itertools
 import math
-import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from jaxgpt.errors import CheckpointError
-from jaxgpt.runs.rows import parse_row
+from jaxgpt.runs.rows import COUNTS, MAX_STEP_MS, NAME, complete_lines, open_log, parse_row
 
 BLOCK = 2**20  # bytes that are hashed at a time
-NAME = re.compile(r"[A-Za-z][\w.-]{0,99}", re.ASCII)  # of a number, such as any tracker takes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +55,7 @@ class LogReader:
         if self._is_mixed:
             return False
         digest, left = hashlib.sha256(), self._end
-        with self._open() as file:
+        with open_log(self._path) as file:
             while left and (block := file.read(min(left, BLOCK))):
                 digest.update(block)
                 left -= len(block)
@@ -69,7 +64,7 @@ class LogReader:
     def read(self, count: int) -> list[Row]:
         """The next rows, at most so many."""
         rows: list[Row] = []
-        with self._open() as file:
+        with open_log(self._path) as file:
             file.seek(self._end)
             if self._sorts and not self._end:
                 last = {row["step"]: row for row in self._parse(file)}
@@ -79,29 +74,19 @@ class LogReader:
                     self._is_mixed = True
                     break
                 values = {name: float(value) for name, value in row.items() if _is_number(name, value)}
-                self._last, self._seconds = row["step"], self._seconds + values.get("step_ms", 0.0) / 1000
+                step_ms = min(max(values.get("step_ms", 0.0), 0.0), MAX_STEP_MS)
+                self._last, self._seconds = row["step"], self._seconds + step_ms / 1000
                 rows.append(Row(self._last, values, self._seconds))
         self.count += len(rows)
         return rows
 
     def _parse(self, file: IO[bytes]) -> Iterator[dict[str, Any]]:
-        """The rows of the complete lines that were not read."""
-        while (line := file.readline()).endswith(b"\n"):
+        """The rows that were not read."""
+        for line in complete_lines(file):
             self._end += len(line)
             self._digest.update(line)
-            if (row := parse_row(line)) and row["step"] >= 0:
+            if row := parse_row(line, COUNTS):
                 yield row
-
-    def _open(self) -> IO[bytes]:
-        """The log; an empty file where it is missing, as before the first row of a run that was moved."""
-        try:
-            if self._path.exists() and not self._path.is_file():  # a pipe would be waited for
-                raise OSError(errno.EINVAL, "no regular file")
-            return self._path.open("rb")
-        except FileNotFoundError:
-            return open(os.devnull, "rb")
-        except OSError as error:
-            raise CheckpointError(f"{self._path}: {error.strerror}; give a run folder") from None
 
 
 def _is_number(name: str, value: object) -> bool:

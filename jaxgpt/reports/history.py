@@ -1,24 +1,14 @@
 """The rows of log.jsonl as columns of numbers, quickly enough for a million rows."""
 
 import dataclasses
-import errno
-import json
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxgpt.errors import CheckpointError
-from jaxgpt.runs.rows import parse_row
+from jaxgpt.runs.rows import MAX_STEP_MS, NAME, read_pieces
 
-PIECE = 1 << 24  # bytes of a log that are read at a time
 MAX_COLUMNS = 200  # many more than a run logs
-NAME = re.compile(r"[A-Za-z][\w./-]{0,59}")  # of a column
-REQUIRED = ("step", "position", "tokens_seen")  # by which a row is one
-LARGEST = 10**18  # of a count; JSON may have any
-MONTH_MS = 2.6e9  # no step takes longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +36,7 @@ class History:
 
     def seconds(self) -> np.ndarray:
         """The time in which the steps up to each row were trained, float64 (n,): no validation, save or pause."""
-        return np.cumsum(np.nan_to_num(self["step_ms"]).clip(0, MONTH_MS)) / 1000
+        return np.cumsum(np.nan_to_num(self["step_ms"]).clip(0, MAX_STEP_MS)) / 1000
 
 
 def read_history(log: Path) -> History:
@@ -56,15 +46,9 @@ def read_history(log: Path) -> History:
       CheckpointError: it can't be read.
     """
     pieces, skipped = [], 0
-    try:
-        if log.exists() and not log.is_file():  # a pipe would be waited for
-            raise OSError(errno.EINVAL, "no regular file")
-        for lines in _read_lines(log):
-            rows = _parse(lines)
-            skipped += len(lines) - len(rows) - (not lines[-1].endswith(b"\n") and parse_row(lines[-1]) is None)
-            pieces.append(_columns(rows))
-    except OSError as error:
-        raise CheckpointError(f"{log}: {error.strerror or error}; give a run folder") from None
+    for rows, others in read_pieces(log):
+        skipped += others
+        pieces.append(_columns(rows))
     names = list(dict.fromkeys(name for piece in pieces for name in piece))[:MAX_COLUMNS]
     lengths = [len(piece["step"]) for piece in pieces]
     columns = {
@@ -77,29 +61,6 @@ def read_history(log: Path) -> History:
     return History(steps[order], {name: column[order] for name, column in columns.items()}, skipped)
 
 
-def _read_lines(log: Path) -> Iterator[list[bytes]]:
-    if not log.exists():
-        return
-    with log.open("rb") as file:
-        while lines := file.readlines(PIECE):
-            yield lines
-
-
-def _parse(lines: list[bytes]) -> list[dict[str, Any]]:
-    """The rows among these lines."""
-    try:
-        rows = json.loads(b"[" + b",".join(lines) + b"]")  # several times as fast as line by line
-        if len(rows) != len(lines):
-            raise ValueError("a line is no row")
-    except (ValueError, RecursionError):
-        rows = [parse_row(line) for line in lines]
-    return [row for row in rows if isinstance(row, dict) and all(_is_count(row.get(name)) for name in REQUIRED)]
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and abs(value) < LARGEST
-
-
 def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """The numbers of rows, each column float64 (n,)."""
     columns = {"step": np.array([row["step"] for row in rows], np.int64)}
@@ -108,14 +69,6 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
         values = [row.get(name) for row in rows]
         kinds = set(map(type, values))
         if kinds <= {int, float, bool, type(None)} and kinds != {type(None)}:
-            columns[name] = _finite(values)
+            columns[name] = np.array(values, float)
+            columns[name][~np.isfinite(columns[name])] = np.nan
     return columns
-
-
-def _finite(values: list[float | None]) -> np.ndarray:
-    try:
-        column = np.array(values, float)
-    except OverflowError:  # an integer that is no float64
-        column = np.array([value if isinstance(value, float) or _is_count(value) else None for value in values], float)
-    column[~np.isfinite(column)] = np.nan
-    return column
