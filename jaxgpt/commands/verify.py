@@ -22,7 +22,7 @@ from jaxgpt.progress_bar import stage
 from jaxgpt.runs.rows import read_rows
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime.config import PROCESS_FLAGS
-from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.config import TrainConfig, unobserved
 from jaxgpt.training.resume import load_run_config, resume_command
 
 TIMINGS = ("step_ms", "tokens_per_s")  # fields in which two rows of equal steps may differ
@@ -111,7 +111,7 @@ def prove_resume(flags: TrainConfig, k: int, folder: Path) -> None:
     """Train 2k steps at once, then k steps from the checkpoint in the middle, and compare."""
     whole, parts = folder / "whole", folder / "parts"
     # A better validation loss would save extra checkpoints.
-    short = flags.replace(steps=2 * k, epochs=None, save_every=k, eval_every=0, sample_prompt=None, track="none")
+    short = unobserved(flags).replace(steps=2 * k, epochs=None, save_every=k, eval_every=0)
     run_training(short.replace(out=whole), 2 * k)
     shutil.copytree(whole, parts)
     shutil.rmtree(parts / "checkpoints" / str(2 * k))

@@ -25,7 +25,7 @@ class ParallelConfig:
     """How many processes; srun and mpirun set it too."""
     process_id: int | None = None
     """Which of them this is, from 0; srun, mpirun and an indexed job of Kubernetes set it too."""
-    profile: int = 0
+    profile: int = dataclasses.field(default=0, metadata={"observes": True})
     """Trace this many steps, from the fourth on, into --out/profile; 0: none."""
 
     def __post_init__(self):

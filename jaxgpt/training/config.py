@@ -142,13 +142,13 @@ class RunConfig:
     """Skip up to this many steps in a row whose loss or gradient is not finite; the weights stay as they were."""
     hash_every: int = 0
     """Steps between fingerprints of the state in log.jsonl, by which two runs can be compared; 0: none."""
-    track: Literal["none", *TRACKED] = "none"
+    track: Literal["none", *TRACKED] = dataclasses.field(default="none", metadata={"observes": True})
     """Send the rows of log.jsonl to this tracker too, by a process beside the run: `jaxgpt track`."""
-    probe: Literal["none", "induction"] = "none"
+    probe: Literal["none", "induction"] = dataclasses.field(default="none", metadata={"observes": True})
     """What to measure inside the model: induction logs the highest induction and previous-token scores of any head."""
-    probe_every: int = 100
+    probe_every: int = dataclasses.field(default=100, metadata={"observes": True})
     """Steps between two probes."""
-    sample_prompt: str | None = None
+    sample_prompt: str | None = dataclasses.field(default=None, metadata={"observes": True})
     """Continue this text after each validation and after the last step, to samples.jsonl; on one device."""
     fresh: bool = False
     """Start over: delete the checkpoints, the log and the samples of the run in --out first."""
@@ -266,3 +266,9 @@ def fixed_flags(config: TrainConfig) -> dict[str, Any]:
             if not field.metadata.get("may_change", MAY_CHANGE[name]):
                 flags[field.name] = getattr(group, field.name)
     return flags
+
+
+def unobserved(config: TrainConfig) -> TrainConfig:
+    """The run without what only observes it: the flags whose metadata says so have no effect on any other number."""
+    fields = (field for group in config.groups.values() for field in dataclasses.fields(group))
+    return config.replace(**{field.name: field.default for field in fields if field.metadata.get("observes")})

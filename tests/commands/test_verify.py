@@ -7,6 +7,7 @@ import pytest
 
 from jaxgpt import console
 from jaxgpt.commands import train, verify
+from jaxgpt.training.config import fixed_flags
 from jaxgpt.training.resume import load_run_config
 
 TINY = ["--n-layer", "2", "--n-head", "2", "--n-embd", "16", "--block-size", "32", "--B", "2", "--T", "16"]
@@ -53,10 +54,13 @@ def test_resume_is_proved_with_the_runs_own_flags(trained, capsys):
 def test_resume_is_proved_without_what_its_numbers_do_not_need(trained, tmp_path, monkeypatch):
     flags, _ = load_run_config(trained)
     trainings = []
-    monkeypatch.setattr(verify, "run_training", lambda flags, rows: trainings.append(flags.run))
+    monkeypatch.setattr(verify, "run_training", lambda flags, rows: trainings.append(flags))
+    watched = {"sample_prompt": "a", "track": "wandb", "probe": "induction", "probe_every": 7, "profile": 3}
     with pytest.raises(FileNotFoundError):  # nothing was trained
-        verify.prove_resume(flags.replace(sample_prompt="a", track="wandb"), 1, tmp_path)
-    assert [(run.sample_prompt, run.track) for run in trainings] == [(None, "none")]
+        verify.prove_resume(flags.replace(**watched, hash_every=1), 1, tmp_path)
+    lengths = {"out": tmp_path / "whole", "steps": 2, "save_every": 1}
+    assert trainings == [flags.replace(**lengths, hash_every=1)]
+    assert not watched.keys() & fixed_flags(flags).keys()
 
 
 def test_a_text_that_has_changed_proves_nothing(trained, tmp_path, monkeypatch, capsys):
