@@ -146,8 +146,8 @@ class RunConfig:
     """Send the rows of log.jsonl to this tracker too, by a process beside the run: `jaxgpt track`."""
     probe: Literal["none", "induction"] = dataclasses.field(default="none", metadata={"observes": True})
     """What to measure inside the model: induction logs the highest induction and previous-token scores of any head."""
-    probe_every: int = dataclasses.field(default=100, metadata={"observes": True})
-    """Steps between two probes."""
+    probe_every: int | None = dataclasses.field(default=None, metadata={"observes": True})
+    """Steps between two probes; by default 100."""
     sample_prompt: str | None = dataclasses.field(default=None, metadata={"observes": True})
     """Continue this text after each validation and after the last step, to samples.jsonl; on one device."""
     fresh: bool = False
@@ -158,7 +158,8 @@ class RunConfig:
     def __post_init__(self):
         require(1 <= self.steps <= 10**8, "steps", self.steps, "from 1 to 100,000,000")
         require(self.epochs is None or 0 < self.epochs <= 10**6, "epochs", self.epochs, "above 0, up to 1,000,000")
-        require(1 <= self.probe_every < 2**31, "probe_every", self.probe_every, "from 1 to 2**31 - 1")
+        every = self.probe_every
+        require(every is None or 1 <= every < 2**31, "probe_every", every, "from 1 to 2**31 - 1")
         for name in ("save_every", "eval_every", "seed", "skip_bad_steps", "hash_every"):
             require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
 
@@ -185,6 +186,8 @@ class TrainConfig:
         if self.preset.size not in (Preset.size, *model.sizes):
             size = f"--size {self.preset.size}: --arch {model.arch} has no such size"
             raise UsageError(f"{size}; leave --size out" + f", or use {', '.join(model.sizes)}" * bool(model.sizes))
+        if self.run.probe == "none" and self.run.probe_every is not None:
+            raise UsageError("--probe-every has nothing to measure; name it with --probe induction")
         if self.run.probe != "none" and (model.arch != "gpt2" or model.block_size < 2):
             raise UsageError(f"--probe {self.run.probe} reads the heads of a GPT-2 with a context of 2 tokens or more")
         if self.optimizer.optimizer == "muon" and model.lora:

@@ -13,6 +13,7 @@ from jaxgpt.models.base import Model
 from jaxgpt.models.lora import combine
 from jaxgpt.runtime import device
 
+DEFAULT_EVERY = 100  # steps between two measurements
 POOL = 4096  # tokens that a run reads first, from which the random ones are drawn: an untrained token tells nothing
 
 
@@ -33,10 +34,11 @@ class Probe:
         return step % self.every == 0
 
 
-def make_probe(every: int, data: Dataset, base: Model | None, block_size: int, mesh: Mesh) -> Probe:
+def make_probe(every: int | None, data: Dataset, base: Model | None, block_size: int, mesh: Mesh) -> Probe:
     """The probe that --probe induction asks for: the highest of each of induction.head_scores.
 
     Args:
+      every: steps between two measurements; None: DEFAULT_EVERY.
       data: the run's batches.
       base: frozen weights under adapters; None: there are none.
     """
@@ -48,7 +50,7 @@ def make_probe(every: int, data: Dataset, base: Model | None, block_size: int, m
 
     tokens = device.put(draw_repeated(first_tokens(data), block_size), replicated)
     program = jax.jit(highest_scores, out_shardings=replicated)
-    return Probe(lambda trained: program(trained, base, tokens), every)
+    return Probe(lambda trained: program(trained, base, tokens), every or DEFAULT_EVERY)
 
 
 def first_tokens(data: Dataset) -> np.ndarray:

@@ -192,6 +192,8 @@ def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
         content.pop("objective", None)
     if content.get("data") == "auto":  # the default's name in older runs
         content.pop("data")
+    if content.get("probe") == "none":  # --probe-every had a value without it
+        content.pop("probe_every", None)
     try:
         flags = {
             field.name: _flag_from_json(field, content[field.name])

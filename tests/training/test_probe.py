@@ -37,6 +37,8 @@ def test_wrong_flags_are_refused():
             TrainConfig.of(probe="induction", **flags)
     with pytest.raises(UsageError, match="--probe-every 0 is out of range"):
         TrainConfig.of(probe="induction", probe_every=0)
+    with pytest.raises(UsageError, match="--probe-every has nothing to measure; name it with --probe induction"):
+        TrainConfig.of(probe_every=100)
 
 
 def run(tmp_path, out, *words):

@@ -189,7 +189,8 @@ def run_folder(tmp_path, **changes):
 
 
 def test_the_flags_of_a_run_are_those_of_its_last_start(tmp_path):
-    config, starts = load_run_config(run_folder(tmp_path, seed="gone"))  # as a run from before there was a seed
+    # As a run from before there was a seed, and one from when --probe-every had a value without --probe.
+    config, starts = load_run_config(run_folder(tmp_path, seed="gone", probe_every=100))
     assert config == FLAGS.replace(out=tmp_path)
     assert starts == [START]
 
