@@ -8,6 +8,7 @@ import itertools
 import re
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
@@ -74,12 +75,13 @@ def parse(config: type[Config], argv: Sequence[str], default: Config | None = No
       command: its name, for `--help`; by default the Python file that was started.
 
     Raises:
-      UsageError: one line instead of tyro's box; or a word of argv is empty.
+      UsageError: one line instead of tyro's box; or a word of argv is empty, or - for a file.
     """
     argv = read_words(config, argv)
     options = {} if default is None else {"default": default}
     parsed = _run_tyro(config, argv, prog=console.program(command) if command else None, **options)
     _refuse_empty(argv)
+    _refuse_dash(parsed)
     return parsed
 
 
@@ -186,6 +188,18 @@ def _refuse_empty(argv: Sequence[str]) -> None:
             raise UsageError(f"{what} is empty; give it a value, or leave it out")
         if match := re.fullmatch("(--[^=]+)=(~/.*)", word):  # a shell expands it only at the beginning of a word
             raise UsageError(f"{word}: the shell left ~ as it is; write {match[1]} {match[2]}, without =")
+
+
+def _refuse_dash(parsed: object) -> None:
+    """Refuse a file or folder named -, which to users is stdin or stdout; stdout has the command's own lines."""
+    for field in dataclasses.fields(parsed):
+        value = getattr(parsed, field.name)
+        if dataclasses.is_dataclass(value):
+            _refuse_dash(value)
+        elif Path("-") in (value if isinstance(value, tuple) else (value,)):
+            is_positional = tyro.conf.Positional in getattr(field.type, "__metadata__", ())
+            name = field.name.upper() if is_positional else "--" + field.name.replace("_", "-")
+            raise UsageError(f"{name} -: stdin and stdout can't be used here; name a file or folder")
 
 
 def _extract_message(box: str) -> str:

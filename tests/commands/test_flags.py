@@ -75,6 +75,26 @@ def test_a_home_that_the_shell_left_as_it_is_is_no_folder():
         parse(TrainConfig, ["--out=~/x"])
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("look run --prompt - --json -", "--json"),
+        ("doctor --json=-", "--json"),
+        ("predict run --data - --out -", "--out"),
+        ("report run --evaluation a.json -", "--evaluation"),
+        ("prepare - --out -", "--out"),
+        ("export run -", "FOLDER"),
+        ("train --out -", "--out"),
+    ],
+)
+def test_a_dash_is_no_file_or_folder(words, name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert console.run(commands.main, shlex.split(words)) == 2
+    message = f"{name} -: stdin and stdout can't be used here; name a file or folder"
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_help_has_every_flag_with_its_meaning_and_default(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")  # wider, the groups stand side by side
     with pytest.raises(SystemExit) as stop:
