@@ -11,27 +11,27 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.decont.n_grams import NGramsDecontConfig, NGramsDecontFilter
 from datatrove.utils.hashing import create_hash_func
-from datatrove.utils.text import ngrams, simplify_text
+from datatrove.utils.text import ngrams
 
 from jaxgpt.data import records
 from jaxgpt.errors import DataError
 from jaxgpt.prepare import readers, sources
 from jaxgpt.prepare.drop_log import DropLog
-from jaxgpt.prepare.words import NORMALIZATION, WORDS, sort_marks
+from jaxgpt.prepare.words import SIMPLIFIED, WORDS, simplify
 
 LEAK_WORDS = 13  # as in Brown et al. (2020), appendix C
 
 
 class DropLeaks(NGramsDecontFilter):
-    """datatrove's step, in linear time whatever the marks of a text."""
+    """datatrove's step, in linear time and little memory whatever the marks of a text."""
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
-        return super().filter(dataclasses.replace(doc, text=sort_marks(doc.text)))  # with the same metadata
+        return super().filter(dataclasses.replace(doc, text=simplify(doc.text)))  # with the same metadata
 
 
 def decontaminate(index: Path, work: Path) -> PipelineStep:
     """A step that drops documents which share 13 words in a row with the texts that `write_index` has indexed."""
-    config = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=NORMALIZATION)
+    config = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=SIMPLIFIED)
     step = DropLeaks(str(index), config, exclusion_writer=DropLog(work, "decontaminate"), language=WORDS)
     step.name = "decontaminate"
     return step
@@ -46,12 +46,12 @@ def find_sequences(files: Iterable[Path]) -> dict[str, np.ndarray]:
     Raises:
       DataError: a file can't be read, or has no such sequence.
     """
-    config, found = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=NORMALIZATION), {}
+    config, found = NGramsDecontConfig(n_grams=LEAK_WORDS, norm_config=SIMPLIFIED), {}
     hash_words = create_hash_func(config.hash_config)
     for number, file in enumerate(files):
         hashes = set()
         for text in _texts(file):
-            words = WORDS.word_tokenize(simplify_text(sort_marks(text), config.norm_config))
+            words = WORDS.word_tokenize(simplify(text))
             hashes.update(hash_words(" ".join(each)) for each in ngrams(words, LEAK_WORDS))
         if not hashes:
             raise DataError(f"{file}: no text of {LEAK_WORDS} words in it, so that no leak of it could be found")

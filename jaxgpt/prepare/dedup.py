@@ -35,11 +35,11 @@ from jaxgpt.data import shards
 from jaxgpt.errors import DataError
 from jaxgpt.prepare.completion import describe
 from jaxgpt.prepare.drop_log import DropLog
-from jaxgpt.prepare.words import NORMALIZATION, WORDS, sort_marks
+from jaxgpt.prepare.words import SIMPLIFIED, WORDS, simplify
 
 # 5-grams of words, 14 buckets of 8 hashes, as for FineWeb (Penedo et al., 2024): two texts that share a fraction s of
 # their 5-grams are found with probability 1 - (1 - s^8)^14, which is a half at s = 0.69.
-MINHASH = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8, norm_config=NORMALIZATION)
+MINHASH = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8, norm_config=SIMPLIFIED)
 BUFFER_LINES = 4096  # signatures read at once
 SHINGLES = 4096  # 5-grams hashed at once, 4 MB
 BUFFER_SIGNATURES = 1 << 16  # of exact copies, kept as Python's tuples, which take ten times an array's memory
@@ -89,7 +89,7 @@ class NearSignatures(MinhashDedupSignature):
     """datatrove's step, in linear time whatever the marks of a text, and without all hashes of a long one at once."""
 
     def get_shingles(self, text: str) -> np.ndarray:
-        return super().get_shingles(sort_marks(text))
+        return super().get_shingles(simplify(text))
 
     def get_signature(self, shingles: np.ndarray) -> list[list[int]]:
         if len(shingles) <= SHINGLES:

@@ -48,7 +48,7 @@ def made(out):
 def config(tmp_path, write, monkeypatch):
     """Of 60 documents in three pieces, each of which has copies and near copies of the others; two buckets."""
     monkeypatch.setattr(sources, "PIECE_BYTES", 4000)
-    monkeypatch.setattr(dedup, "MINHASH", MinhashConfig(5, 2, 8, norm_config=dedup.NORMALIZATION))
+    monkeypatch.setattr(dedup, "MINHASH", MinhashConfig(5, 2, 8, norm_config=dedup.SIMPLIFIED))
     records = []
     for number in range(60):
         words = random.Random(number % 23).choices([f"word{n}" for n in range(500)], k=30)
