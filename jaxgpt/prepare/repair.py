@@ -8,7 +8,7 @@ import unicodedata
 from ftfy import chardata, fixes
 from ftfy.badness import is_bad
 
-from jaxgpt.prepare.documents import split_long_text
+from jaxgpt.prepare.documents import DOCUMENT_CHARS, split_long_text
 from jaxgpt.prepare.words import sort_marks
 
 # What is in every line that ftfy changes: an entity, half of a surrogate pair, a letter that is wrong by itself, or two
@@ -22,13 +22,14 @@ SUSPECT = re.compile(
 LINES = re.compile("[^\n]*+\n?")
 LINE_CHARS = 100_000  # of a line, longer ones are repaired in parts: ftfy's codec copies the rest at some characters
 TIMES = 16  # that a line is repaired
+LONGEST = DOCUMENT_CHARS * 3 // 2  # of a repaired text: NFC makes three characters of some, such as U+1D160
 
 
 def fix_unicode(text: str) -> str:
     """Repair a text as ftfy does, which undoes wrong encodings ("cafÃ©" becomes "café"), and normalize it to NFC.
 
     ftfy repairs a line until nothing changes any more, and so does this, but at most TIMES times: it would look at all
-    of "&amp;amp;amp;..." once for each of them.
+    of "&amp;amp;amp;..." once for each of them. A text that would get longer than LONGEST stays as it is.
     """
     if (text.isascii() and "&" not in text) or _is_right(text):
         return text
@@ -38,7 +39,8 @@ def fix_unicode(text: str) -> str:
         if not _is_right(line):
             line = "".join(_repair(part, unescape) for part in split_long_text(line, LINE_CHARS))
         lines.append(line)
-    return _normalize("".join(lines))
+    repaired = _normalize("".join(lines))
+    return repaired if len(repaired) <= max(LONGEST, len(text)) else text
 
 
 def _is_right(text: str) -> bool:

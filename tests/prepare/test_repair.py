@@ -66,6 +66,13 @@ def test_marks_of_any_number_are_normalized():
     assert repair.fix_unicode(text) == expected + "\u0323" * 50 + "\u0301" * 50
 
 
+def test_a_text_of_which_normalization_would_make_too_much_stays(monkeypatch):
+    monkeypatch.setattr(repair, "LONGEST", 1500)
+    assert repair.fix_unicode(500 * "\ufb2c") == 500 * "\u05e9\u05bc\u05c1"
+    assert repair.fix_unicode(501 * "\ufb2c") == 501 * "\ufb2c"
+    assert repair.fix_unicode(2000 * "e\u0301") == 2000 * "\u00e9"
+
+
 def test_controls():
     every = "".join(map(chr, range(0x11000)))
     expected = "".join(c for c in every if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))

@@ -1,16 +1,20 @@
 """Small files that unpack to much: what a worker of `prepare` says of each, its memory and its time.
 
 python -m tests.support.bombs --megabytes 1000
+python -m tests.support.bombs --megabytes 1000 --prepare --workers 2
 
 Each is made to take the most of one reader. After it, where the container has a next record, stands a good one, whose
-text is GOOD. The process that reads them has loaded what a worker may load; see `measure`.
+text is GOOD. The process that reads them has loaded what a worker may load; see `measure`. With --prepare each passes
+the whole command, with all steps and the flags that are named, and the peak is the largest process's.
 """
 
 import argparse
 import collections
+import functools
 import gzip
 import io
 import json
+import operator
 import random
 import re
 import struct
@@ -62,6 +66,7 @@ def line(unit: bytes, size: int, start: bytes = b"", end: bytes = b"\n") -> Iter
 
 GOOD_JSON, GOOD_ROW = json.dumps({"text": GOOD}).encode() + b"\n", b"1," + GOOD.encode() + b"\n"
 
+NOTE = "\U0001d160".encode()  # of which NFC makes three characters
 ESCAPED_TEXT = b'{"text": "' + rb"\u0434" * ((8 << 20) - 99) + b'"}\n'
 
 
@@ -92,6 +97,8 @@ def lines(size: int) -> dict[str, Callable[[], bytes]]:
         "strings.jsonl.gz": lambda: compress([in_json(b'"ab",', 8.3), GOOD_JSON], ".gz"),
         "keys.jsonl.gz": lambda: compress([keys(500_000), GOOD_JSON], ".gz"),
         "escapes.jsonl.gz": lambda: compress([in_json(rb'{"":"\u1234"},', 7), GOOD_JSON], ".gz"),
+        "notes.jsonl.gz": lambda: compress([b'{"text": "' + NOTE * MB + b'"}\n', GOOD_JSON], ".gz"),
+        "hangul.jsonl.gz": lambda: compress([b'{"text": "' + "\ud55c".encode() * 2 * MB + b'"}\n', GOOD_JSON], ".gz"),
         "escaped-text.jsonl.gz": lambda: compress([ESCAPED_TEXT, GOOD_JSON], ".gz"),
         "line.csv.gz": lambda: compress(table(line(b"a", size)), ".gz"),
         "line.tsv.zst": lambda: compress([b"text\n", *line(b"a", size), GOOD.encode()], ".zst"),
@@ -233,6 +240,8 @@ def crawls(size: int) -> dict[str, Callable[[], bytes]]:
         "spaces.warc.gz": lambda: crawl(page(b" ", 7.9 * MB, b"<p>")),
         "lines.warc.gz": lambda: crawl(page(b"\n", 7.9 * MB, b"<pre>")),
         "emoji.warc.gz": lambda: crawl(page("😀 ".encode(), 5.4 * MB, b"<p>")),
+        "notes.warc.gz": lambda: crawl(page(NOTE, 5.4 * MB, b"<p>")),
+        "marks.warc.gz": lambda: crawl(page("\u0301\u0323".encode(), 5.4 * MB, b"<p>a")),
         "bytes.warc.gz": lambda: crawl(page(b"\xe4\xf6 ", 7.9 * MB, b"<p>")),
         "pages.warc.gz": lambda: crawl(*(page(b"%d " % number, 5.4 * MB, b"<p>") for number in range(size // MB // 5))),
         "untyped.warc.gz": lambda: crawl(
@@ -291,11 +300,45 @@ def run(*paths: Path, timeout: float = 600) -> dict[str, tuple[dict[str, int], i
     return {name: measured for name, *measured in map(json.loads, result.stdout.splitlines())}
 
 
+STEPS = "--clean unicode controls boilerplate c4 gopher-repetition gopher-quality fineweb --language en --pii replace"
+
+
+def prepare(path: Path, flags: list[str], timeout: float = 600) -> tuple[dict[str, int], int, float]:
+    """As `measure`, of `jaxgpt prepare`; the counts are the report's, or the exit code alone."""
+    with tempfile.TemporaryDirectory() as out:
+        (Path(out) / "exam.txt").write_text("one two three four five six seven eight nine ten eleven twelve thirteen")
+        command = [sys.executable, "-m", "jaxgpt", "prepare", path, "--out", f"{out}/x", "--dedup", "minhash"]
+        command += ["--decontaminate", f"{out}/exam.txt", *STEPS.split(), *flags]
+        start, peaks = time.perf_counter(), {}
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and time.perf_counter() < start + timeout:
+            peaks |= _peaks(process.pid)
+            time.sleep(0.01)
+        process.kill()
+        seconds, error = time.perf_counter() - start, process.communicate()[1]
+        assert process.returncode in (0, 3), (max(peaks.values()), error[-1000:])  # 3: no document is left
+        report = Path(out, "x", "report.json")
+        counts = json.loads(report.read_text()) if process.returncode == 0 else {"exit code": process.returncode}
+    return {name: count for name, count in counts.items() if type(count) is int}, max(peaks.values()), seconds
+
+
+def _peaks(process: int) -> dict[int, int]:
+    """The peak memory of a process and of all below it, in MB."""
+    try:
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        peak_kb = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    except OSError:  # it has ended
+        return {}
+    peaks = {process: int(peak_kb[1]) * 1024 // MB} if peak_kb else {}
+    return functools.reduce(operator.or_, map(_peaks, map(int, children)), peaks)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--megabytes", type=int, default=1000, help="that each unpacks to, about")
     parser.add_argument("--only", nargs="*", help="names of bombs")
     parser.add_argument("--files", nargs="*", type=Path, help="read these instead, in this process")
+    parser.add_argument("--prepare", nargs=argparse.REMAINDER, help="pass each through prepare, with these flags")
     options = parser.parse_args()
     if options.files:
         load()
@@ -310,7 +353,8 @@ def main() -> None:
             path = Path(folder) / name
             path.write_bytes(content())
             try:
-                counts, peak_mb, seconds = run(path)[name]
+                measured = run(path)[name] if options.prepare is None else prepare(path, options.prepare)
+                counts, peak_mb, seconds = measured
                 listed = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
                 print(f"{name:24} {path.stat().st_size:10,} {peak_mb:8} {seconds:6.1f}  {listed}", flush=True)
             except (AssertionError, subprocess.TimeoutExpired) as error:

@@ -32,3 +32,12 @@ def test_no_small_file_takes_more_memory_than_a_worker_may(tmp_path, names):
         assert peak_mb < bombs.LIMIT_MB, (name, peak_mb)
         assert counts["good"] == (not any(part in name for part in LAST)), (name, counts)
         assert set(counts) > {"good"}
+
+
+@pytest.mark.slow
+def test_a_text_that_normalization_makes_three_times_as_long_takes_no_more_memory(tmp_path):
+    """In the whole of prepare: its tokens took 600 MB."""
+    (tmp_path / "notes.jsonl.gz").write_bytes(bombs.make(bombs.MB)["notes.jsonl.gz"]())
+    flags = "--clean unicode --language --dedup none --pii off --val 0 --workers 1"
+    counts, peak_mb, _ = bombs.prepare(tmp_path / "notes.jsonl.gz", flags.split())
+    assert counts["records"] == 2 and 100 < peak_mb < bombs.LIMIT_MB
