@@ -18,7 +18,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from unittest import mock
 
+import jax
 import tyro
+from jax.experimental.compilation_cache import compilation_cache
 
 from jaxgpt import commands, console
 from jaxgpt.prepare import pipeline
@@ -108,6 +110,13 @@ def plant(path: Path, how: str, victims: Path) -> None:
     path.symlink_to((victims / how).resolve())
 
 
+def forget_compiled() -> None:
+    """Be as a process of its own, which compiles, and has not looked at the cache yet."""
+    jax.clear_caches()
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+
+
 def attack(folder: str, name: str, how: str, line: str) -> str:
     """What is wrong after a command in the current folder; "" if nothing."""
     copy = Path("cache" if folder == "cached" else "x")
@@ -116,6 +125,7 @@ def attack(folder: str, name: str, how: str, line: str) -> str:
         try:
             if folder == "cached":
                 shutil.rmtree(copy, ignore_errors=True)  # which JAX has written to meanwhile
+                forget_compiled()
             shutil.copytree(folder, copy)
             plant(copy / name, how, victims)
             before = snapshot(victims)
