@@ -169,7 +169,10 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
         report = write_report(work, out, pieces, names, splits, sum(each.repeats for each in planted))
     if not splits["train"]["tokens"]:
         folder.reset(work)
-        raise DataError(f"no document is left to train on, of {report['records']:,}; {out}/dropped.jsonl says why")
+        why = f"{out}/dropped.jsonl says why"
+        if splits["val"]["tokens"]:
+            why = "all that are left are for validation; use --val 0"
+        raise DataError(f"no document is left to train on, of {report['records']:,}; {why}")
     if planted:
         canaries.write(out, planted)
     index = dedup.write_index(work, out / "index") if config.dedup != "none" and config.index else {}

@@ -126,3 +126,10 @@ def test_what_leaves_nothing_can_be_put_right(config):
     with pytest.raises(DataError, match="no document is left to train on, of 20; "):
         prepare(dataclasses.replace(config, min_chars=10**6), "", log.say, log.progress)
     assert prepare(config, "", log.say, log.progress)["kept"]["documents"] == 19
+
+
+def test_where_all_documents_are_for_validation_the_error_says_so(config, write):
+    log, texts = Log(), [f"Text {n}" for n in range(20)]
+    path = write("val.jsonl", [{"text": text} for text in texts if tokenize.is_validation(text.encode(), 0.5)])
+    with pytest.raises(DataError, match="of 7; all that are left are for validation; use --val 0"):
+        prepare(dataclasses.replace(config, inputs=(path,), val=0.5), "", log.say, log.progress)
