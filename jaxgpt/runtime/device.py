@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -271,8 +272,9 @@ def keep_compiled(folder: Path) -> None:
     """Keep compiled programs in a folder, so that the next start need not compile; the user's JAX_... settings win.
 
     A folder that can't be written, belongs to another user, or has links, through which JAX would write, costs the
-    next start some seconds.
+    next start some seconds; so does a program that a kill left half written, or one for which the disk has no room.
     """
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
     if jax.config.jax_compilation_cache_dir:
         return
     try:

@@ -5,6 +5,8 @@ import resource
 import subprocess
 import sys
 import types
+import warnings
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -177,6 +179,23 @@ def test_compiled_programs_are_kept_only_where_they_can_be(tmp_path, monkeypatch
     assert not kept and "jit_step-cache is a symbolic link, and jaxgpt writes" in capsys.readouterr().err
     device.keep_compiled(tmp_path / "new" / "compiled")
     assert kept[0] == str(tmp_path / "new" / "compiled")
+
+
+def test_a_half_written_compiled_program_is_compiled_again_without_a_warning(tmp_path):
+    """As a kill leaves it in JAX's cache."""
+
+    def half_written_program(x):
+        return 3 * x + 1
+
+    with warnings.catch_warnings(record=True) as warned:
+        device.keep_compiled(tmp_path / "compiled")
+        assert jax.jit(half_written_program)(1) == 4
+        (kept,) = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).glob("jit_half_written_program-*-cache")
+        kept.write_bytes(kept.read_bytes()[:99])
+        jax.jit(half_written_program).clear_cache()
+        assert jax.jit(half_written_program)(1) == 4
+    kept.unlink()
+    assert [str(each.message) for each in warned] == []
 
 
 def test_free_memory_is_the_least_of_what_system_container_and_process_are_left(monkeypatch, tmp_path):
