@@ -17,6 +17,7 @@ SLOW = [
         "metadata.parquet",
         "header.warc.gz",
         "emoji.warc.gz",
+        "notes.warc.gz",
     ),
 ]
 LAST = ("txt", "names", "lying", "metadata", "header")  # of names of those that have no record after them
