@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import tyro
@@ -29,6 +30,7 @@ from jaxgpt.commands.inspect import find_examples, read_meta, read_report
 from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import TEMPLATE, hugging_face_files
 from jaxgpt.errors import JaxgptError
+from jaxgpt.inference import memorization
 from jaxgpt.prepare import canaries
 from jaxgpt.prepare.folder import is_done
 from jaxgpt.runs.rows import read_rows
@@ -239,7 +241,8 @@ def sweep_commands(folder: Path, target: str, words: str, every: int = 1) -> dic
         assert not ended.problem, ended.problem[-300:]
         return not ended.code
 
-    return _sweep(folder, target, is_taken, every, fresh_copy=True)
+    with mock.patch.object(memorization, "REFERENCES", 63):  # of canaries that are taken, each a pass of the model
+        return _sweep(folder, target, is_taken, every, fresh_copy=True)
 
 
 def sweep_reader(folder: Path, target: str, every: int = 1) -> dict[str, int]:
