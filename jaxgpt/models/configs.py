@@ -16,8 +16,6 @@ SIZES = {
     "tiny": {"n_layer": 2, "n_head": 2, "n_embd": 64},
 }
 
-LINEAR = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")  # the linear layers of a block
-
 
 @dataclasses.dataclass(frozen=True)
 class HuggingFaceConfig:
@@ -73,8 +71,8 @@ class ModelConfig:
     title: ClassVar[str]
     """What the architecture is called in a sentence."""
     shape: ClassVar[tuple[str, ...]] = ("block_size", "n_layer", "n_embd")
-    """The flags of a run that set the shape of its model, all integers."""
-    sizes: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+    """The flags of a run that set the shape of its model: integers, numbers, text, or bool, which are False."""
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Shapes that have a name, a value of --size."""
     sharded: ClassVar[tuple[str, ...]] = ("n_embd",)
     """The flags that an fsdp mesh must divide."""
@@ -110,8 +108,8 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class GPT2Config(ModelConfig):
-    """The shape of a GPT-2, and how it is computed. The defaults are GPT-2 124M."""
+class TransformerConfig(ModelConfig):
+    """What the configs of transformers have: heads of attention, and adapters beside linear layers."""
 
     n_head: int = 12
     """H: attention heads a block."""
@@ -121,15 +119,41 @@ class GPT2Config(ModelConfig):
     """Rank of the adapters beside the linear layers that lora_on names; 0: none."""
     lora_alpha: float = 16.0
     """What the adapters add is multiplied by lora_alpha / lora."""
+    lora_on: str = ""
+    """Which linear layers have adapters, with commas between."""
+
+    linear: ClassVar[tuple[str, ...]] = ()
+    """What the linear layers of a block are called, which may have adapters."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.n_head >= 1, "n_head", self.n_head, "at least 1")
+        if self.n_embd % self.n_head:
+            raise UsageError(
+                f"--n-embd {self.n_embd} can't be split over --n-head {self.n_head} heads: use a multiple of the heads"
+            )
+        if unknown := set(self.lora_on.split(",")) - {*self.linear}:
+            layers = ", ".join(self.linear)
+            raise UsageError(f"--lora-on {self.lora_on}: no layer is called {min(unknown)!r}; use {layers}")
+
+    def adapts(self, layer: str) -> bool:
+        """Whether this linear layer of every block has an adapter."""
+        return self.lora > 0 and layer in self.lora_on.split(",")
+
+
+@dataclasses.dataclass(frozen=True)
+class GPT2Config(TransformerConfig):
+    """The shape of a GPT-2, and how it is computed. The defaults are GPT-2 124M."""
+
     lora_on: str = "attn.c_attn"
-    """Which linear layers have adapters."""
     predict_tokens: int = 1
     """n: how many of the tokens that follow are predicted, each by a head of one block; n_layer counts these blocks."""
 
     module: ClassVar[str] = "jaxgpt.models.gpt2"
     title: ClassVar[str] = "GPT-2"
     shape: ClassVar[tuple[str, ...]] = ("block_size", "n_layer", "n_head", "n_embd")
-    sizes: ClassVar[Mapping[str, Mapping[str, int]]] = SIZES
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = SIZES
+    linear: ClassVar[tuple[str, ...]] = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
     hugging_face: ClassVar[HuggingFaceConfig] = HuggingFaceConfig(
         model_type="gpt2",
         sizes={
@@ -157,17 +181,12 @@ class GPT2Config(ModelConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.n_head >= 1, "n_head", self.n_head, "at least 1")
         require(
             self.predict_tokens == 1 or 1 < self.predict_tokens < self.n_layer,
             "predict_tokens",
             self.predict_tokens,
             f"1, or below --n-layer {self.n_layer}: each token has a head of one block, and the trunk has the rest",
         )
-        if self.n_embd % self.n_head:
-            raise UsageError(
-                f"--n-embd {self.n_embd} can't be split over --n-head {self.n_head} heads: use a multiple of the heads"
-            )
 
     @property
     def head_size(self) -> int:
@@ -183,10 +202,6 @@ class GPT2Config(ModelConfig):
         heads = f" (a trunk of {self.depth - 1}, and one for each of the next tokens)" * (self.predict_tokens > 1)
         return f"{plural(self.n_layer, 'layer')}{heads}, {plural(self.n_head, 'head')}, width {self.n_embd}"
 
-    def adapts(self, layer: str) -> bool:
-        """Whether this linear layer of every block has an adapter."""
-        return self.lora > 0 and layer in self.lora_on.split(",")
-
 
 @dataclasses.dataclass(frozen=True)
 class GatedCNNConfig(ModelConfig):
@@ -200,7 +215,7 @@ class GatedCNNConfig(ModelConfig):
     module: ClassVar[str] = "jaxgpt.models.gated_cnn"
     title: ClassVar[str] = "gated CNN"
     shape: ClassVar[tuple[str, ...]] = ("block_size", "n_layer", "n_embd", "kernel_size", "bottleneck")
-    sizes: ClassVar[Mapping[str, Mapping[str, int]]] = {"tiny": {"n_layer": 4, "n_embd": 64, "bottleneck": 32}}
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tiny": {"n_layer": 4, "n_embd": 64, "bottleneck": 32}}
     sharded: ClassVar[tuple[str, ...]] = ("n_embd", "bottleneck")
 
     def __post_init__(self):

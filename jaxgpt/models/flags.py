@@ -8,7 +8,7 @@ import math
 from typing import Any, Literal
 
 from jaxgpt.errors import UsageError, require
-from jaxgpt.models.configs import CONFIGS, LINEAR, GPT2Config, ModelConfig
+from jaxgpt.models.configs import CONFIGS, GPT2Config, ModelConfig
 
 
 def _help(config: type[ModelConfig]) -> dict[str, str]:
@@ -21,17 +21,22 @@ def _help(config: type[ModelConfig]) -> dict[str, str]:
     }
 
 
-# The flags of a shape that GPT-2 doesn't have, with the help of the config that has them.
-_ARCH_FLAGS = {
-    name: f"With --arch {arch}: {_help(config)[name]}"
+# The flags of a shape that GPT-2 doesn't have: the architecture, and the field of its config.
+ARCH_FLAGS = {
+    field.name: (arch, field)
     for arch, config in CONFIGS.items()
-    for name in config.shape
-    if name not in GPT2Config.shape
+    for field in dataclasses.fields(config)
+    if field.name in config.shape and field.name not in GPT2Config.shape
 }
-_ATTRIBUTES = "".join(f"\n  {name}: {text}" for name, text in _ARCH_FLAGS.items())
+_ATTRIBUTES = "".join(
+    f"\n  {name}: With --arch {arch}: {_help(CONFIGS[arch])[name]}" for name, (arch, _) in ARCH_FLAGS.items()
+)
 ArchFlags = dataclasses.make_dataclass(
     "ArchFlags",
-    [(name, int | None, None) for name in _ARCH_FLAGS],
+    [
+        (name, bool, False) if field.type is bool else (name, field.type | None, None)
+        for name, (_, field) in ARCH_FLAGS.items()
+    ],
     namespace={"__doc__": f"None: the architecture's default.\n\nAttributes:{_ATTRIBUTES}"},
     frozen=True,
 )
@@ -60,7 +65,8 @@ class ModelFlags(ArchFlags):
     lora_alpha: float = GPT2Config.lora_alpha
     """What the adapters add is multiplied by this, over their rank."""
     lora_on: str = GPT2Config.lora_on
-    """Linear layers with adapters, with commas between: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj."""
+    """Linear layers with adapters, with commas between: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj of a GPT-2;
+    q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj of a Llama, by default q_proj,v_proj."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute dtype; auto is bfloat16 on a GPU that has it, else float32. Parameters are float32 always."""
     remat: Literal["none", "dots", "full"] = dataclasses.field(default="none", metadata={"may_change": True})
@@ -76,8 +82,6 @@ class ModelFlags(ArchFlags):
         require(0 <= self.lora < 2**31, "lora", self.lora, "from 0 to 2**31 - 1")
         require(0 < self.lora_alpha < math.inf, "lora_alpha", self.lora_alpha, "a finite number above 0")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "from 0 to below 1")
-        if unknown := set(self.lora_on.split(",")) - set(LINEAR):
-            raise UsageError(f"--lora-on {self.lora_on}: no layer is called {min(unknown)!r}; use {', '.join(LINEAR)}")
 
     def config(self, arch: str = "gpt2", predict_tokens: int = 1, **overrides: Any) -> ModelConfig:
         """The model's config; `overrides` is what the device (dtype, remat, ...) and the data (n_labels) decide.
@@ -90,8 +94,9 @@ class ModelFlags(ArchFlags):
         defaults = {field.name: field.default for field in dataclasses.fields(ModelFlags)} | {"predict_tokens": 1}
         shape_flags = {}
         for name, value in (vars(self) | {"predict_tokens": predict_tokens}).items():
-            if name in fields:
-                shape_flags |= {} if value is None else {name: value}
+            if name in fields:  # the default of lora_on is GPT-2's layers, and stands for those of any architecture
+                unset = value is None or (name == "lora_on" and value == defaults[name])
+                shape_flags |= {} if unset else {name: value}
             elif name in _FIELDS and value != defaults[name]:
                 has = ", ".join("--" + flag.replace("_", "-") for flag in config.shape)
                 flag = "--" + name.replace("_", "-")

@@ -5,7 +5,6 @@ Letters: B batch, T time, C embedding width, H heads, D head size, L layers, V v
 """
 
 import functools
-import math
 import re
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
@@ -17,7 +16,6 @@ from jaxgpt.models import kv_cache, layers
 from jaxgpt.models.base import HuggingFaceTensors, matmul_precision, unembed
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.layers import (
-    Linear,
     Module,
     Rngs,
     dropout,
@@ -27,12 +25,13 @@ from jaxgpt.models.layers import (
     label_head,
     layer_keys,
     layer_norm,
+    linear,
     remat,
     stack,
     unstack,
     vocabulary,
 )
-from jaxgpt.models.ops.attention import causal_attention, visible
+from jaxgpt.models.ops.attention import attention, first_visible_positions
 
 __all__ = ["GPT2", "GPT2Config"]
 
@@ -173,11 +172,6 @@ class GPT2(Module):
             return x
 
 
-def first_visible_positions(positions: jax.Array | None) -> jax.Array | None:
-    """The first position in the sequence that each token sees, int (B, T), from the positions in the documents."""
-    return None if positions is None else jnp.arange(positions.shape[1])[None] - positions
-
-
 class Cache(NamedTuple):
     """Keys and values of each layer up to the next token, and of each further head."""
 
@@ -232,11 +226,7 @@ class Attention(Module):
     @jax.named_scope("attention")
     def __call__(self, x: jax.Array, T: int, first_visible: jax.Array | None = None) -> jax.Array:
         q, k, v = self.qkv(x, T)
-        if self.implementation == "cudnn":
-            mask = None if first_visible is None else visible(T, first_visible)[:, None]  # (B, 1, T, T)
-            y = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=True, implementation="cudnn")
-        else:
-            y = causal_attention(q, k, v, first_visible)
+        y = attention(q, k, v, first_visible, self.implementation)
         return self.c_proj(y.reshape(x.shape))
 
     def qkv(self, x: jax.Array, T: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -261,14 +251,6 @@ class MLP(Module):
 def gelu(x: jax.Array) -> jax.Array:
     """GELU (Hendrycks & Gimpel, 2016) in the tanh form."""
     return in_float32_on_cpu(functools.partial(jax.nn.gelu, approximate=True), x)
-
-
-def linear(config: GPT2Config, name: str, n_in: int, n_out: int, rngs: Rngs, residual: bool = False) -> Linear:
-    # 2L projections add to the residual stream; this keeps its variance at init independent of the depth
-    # (section 2.3).
-    std = 0.02 / math.sqrt(2 * config.depth) if residual else 0.02
-    rank = config.lora if config.adapts(name) else 0
-    return Linear(n_in, n_out, std, rngs, rank, scale=config.lora_alpha / max(rank, 1))
 
 
 def embed(model: GPT2, tokens: jax.Array, positions: jax.Array) -> jax.Array:

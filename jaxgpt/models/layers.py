@@ -13,7 +13,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxgpt.models.base import REPLICATED, Rules
-from jaxgpt.models.configs import ModelConfig
+from jaxgpt.models.configs import ModelConfig, TransformerConfig
 from jaxgpt.models.ops.matmul import add_bias, matmul
 
 Module, Rngs = nnx.Module, nnx.Rngs
@@ -27,7 +27,9 @@ SHARDING_RULES: Rules = {
 
 
 class Linear(nnx.Linear):
-    """x @ kernel + bias in x's dtype; with an adapter, + scale * (x @ lora_a) @ lora_b (LoRA, Hu et al., 2022, 4.1).
+    """x @ kernel, + bias if use_bias, in x's dtype; with an adapter, + scale * (x @ lora_a) @ lora_b.
+
+    The adapter is LoRA's (Hu et al., 2022, section 4.1).
 
     Args:
       std: standard deviation of the initial kernel.
@@ -35,18 +37,49 @@ class Linear(nnx.Linear):
       scale: what the adapter adds is multiplied by it.
     """
 
-    def __init__(self, n_in: int, n_out: int, std: float, rngs: Rngs, rank: int = 0, scale: float = 1.0):
-        super().__init__(n_in, n_out, kernel_init=normal(std), rngs=rngs)
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        std: float,
+        rngs: Rngs,
+        rank: int = 0,
+        scale: float = 1.0,
+        use_bias: bool = True,
+    ):
+        super().__init__(n_in, n_out, use_bias=use_bias, kernel_init=normal(std), rngs=rngs)
         self.scale = scale if rank else 0.0
         if rank:  # lora_b is 0, so that at the beginning the adapter adds nothing
             self.lora_a = nnx.Param(uniform(rngs.params(), (n_in, rank)))
             self.lora_b = nnx.Param(jnp.zeros((rank, n_out)))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = add_bias(matmul(x, self.kernel[...]), self.bias[...])
+        y = matmul(x, self.kernel[...])
+        if self.use_bias:
+            y = add_bias(y, self.bias[...])
         if self.scale:
             y = y + (self.scale * matmul(matmul(x, self.lora_a[...]), self.lora_b[...])).astype(y.dtype)
         return checkpoint_name(y, "linear")
+
+
+def linear(
+    config: TransformerConfig,
+    name: str,
+    n_in: int,
+    n_out: int,
+    rngs: Rngs,
+    residual: bool = False,
+    use_bias: bool = True,
+) -> Linear:
+    """A linear layer of a block, with an adapter if config.lora_on has its name.
+
+    Args:
+      residual: whether its output is added to the residual stream. 2L do; their smaller weights keep its variance at
+        init independent of the depth (Radford et al., 2019, section 2.3).
+    """
+    std = 0.02 / math.sqrt(2 * config.depth) if residual else 0.02
+    rank = config.lora if config.adapts(name) else 0
+    return Linear(n_in, n_out, std, rngs, rank, config.lora_alpha / max(rank, 1), use_bias)
 
 
 def uniform(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
@@ -165,13 +198,14 @@ def _order_gradients(x: Any) -> Any:
 _order_gradients.defvjp(lambda x: (x, None), lambda _, g: (jax.lax.optimization_barrier(g),))
 
 
-def in_float32_on_cpu(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """`function(x)` in x's dtype; a CPU computes what it has no float32 of in float32.
+def in_float32_on_cpu(function: Callable[..., jax.Array], *x: jax.Array) -> jax.Array:
+    """`function(*x)` in x's dtype; a CPU computes what it has no float32 of in float32.
 
     A CPU would round after each operation, which takes most of the time; a GPU does this at the end of a product.
     """
-    if x.dtype == jnp.float32:
-        return function(x)
+    dtype = x[0].dtype
+    if dtype == jnp.float32:
+        return function(*x)
     return jax.lax.platform_dependent(
-        x, cpu=lambda x: function(x.astype(jnp.float32)).astype(x.dtype), default=function
+        *x, cpu=lambda *x: function(*(each.astype(jnp.float32) for each in x)).astype(dtype), default=function
     )

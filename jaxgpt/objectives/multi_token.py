@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from jaxgpt.models.base import matmul_precision
 from jaxgpt.models.convert import pad_vocab_for_gpu
-from jaxgpt.models.gpt2 import GPT2, GPT2Config, first_visible_positions
+from jaxgpt.models.gpt2 import GPT2, GPT2Config
 from jaxgpt.models.layers import layer_keys, remat
+from jaxgpt.models.ops.attention import first_visible_positions
 from jaxgpt.models.ops.cross_entropy import cross_entropy
 from jaxgpt.objectives.base import Batch, Metrics, Objective, loss_sums
 from jaxgpt.objectives.next_token import hidden_losses

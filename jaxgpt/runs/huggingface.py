@@ -9,7 +9,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,11 +173,16 @@ def save_hf(
 
 def _as_tensors(path: tuple, values: np.ndarray, config: ModelConfig) -> list[tuple[str, np.ndarray]]:
     """A leaf of a model as the tensors that it is in Hugging Face's layout: their names, and views of its numbers."""
+    hf: HuggingFaceTensors = architecture(config).HUGGING_FACE
+    views = _by_name(path, values, config)
+    return [(name, view.swapaxes(-1, -2) if hf.transposed(path) else view) for name, view in views]
+
+
+def _by_name(path: tuple, values: np.ndarray, config: ModelConfig) -> list[tuple[str, np.ndarray]]:
+    """The same, not transposed: a kernel is (in, out) here."""
     module = architecture(config)
-    hf: HuggingFaceTensors = module.HUGGING_FACE
     layers = values if path[0].name in module.MODEL.STACKS else [values]
-    views = (layer.swapaxes(-1, -2) if hf.transposed(path) else layer for layer in layers)
-    return list(zip(hf.names(path, config.n_layer), views, strict=True))
+    return list(zip(module.HUGGING_FACE.names(path, config.n_layer), layers, strict=True))
 
 
 # ---- Reading, a tensor at a time: it takes no more memory than the model and one tensor
@@ -203,17 +208,17 @@ def _read(folder: Path, like: Model) -> Model:
 
 def _merge_adapter(base: Model, adapter: Adapter, like: Model) -> Model:
     """A model with the updates of an adapter of peft, and with its head for labels if it has one."""
-    hf, shapes_by_name = architecture(like.config).HUGGING_FACE, _expected_shapes(like)
-    updates = adapter.updates(shapes_by_name, hf.prefix)
+    hf = architecture(like.config).HUGGING_FACE
+    updates = adapter.updates(_shapes(like, _by_name), hf.prefix, like.config.linear)
     leaves = dict(jax.tree_util.tree_leaves_with_path(base))
 
     def leaf(path: tuple, like: jax.ShapeDtypeStruct) -> jax.Array:
         values = np.zeros(like.shape, np.float32)
-        views = dict(_as_tensors(path, values, base.config))
+        views = dict(_by_name(path, values, base.config))
         if hf.labels in views and hf.labels in adapter.tensors:
-            tensor = adapter.tensors[hf.labels]
-            tensor.require(shapes_by_name[hf.labels], "its base")
-            tensor.read(views[hf.labels])
+            ((_, view),) = _as_tensors(path, values, base.config)
+            adapter.tensors[hf.labels].require(view.shape, "its base")
+            adapter.tensors[hf.labels].read(view)
             return jax.device_put(values, like.sharding)
         if not views.keys() & updates.keys():
             return leaves[path]
@@ -247,7 +252,7 @@ def _tensors(folder: Path, hf: HuggingFaceTensors) -> dict[str, Tensor]:
 
 def _require_tensors(folder: Path, tensors: dict[str, Tensor], like: Model, hf: HuggingFaceTensors) -> None:
     """Refuse tensors that are missing, of another shape or dtype, or not the model's."""
-    title, expected = like.config.title, _expected_shapes(like)
+    title, expected = like.config.title, _shapes(like, _as_tensors)
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys() - {hf.head})
     if missing:
         raise CheckpointError(f"{folder}: tensor {missing[0]} is missing{_and_more(missing)}; copy the model again")
@@ -269,13 +274,13 @@ def _require_tensors(folder: Path, tensors: dict[str, Tensor], like: Model, hf: 
             )
 
 
-def _expected_shapes(like: Model) -> dict[str, tuple[int, ...]]:
-    """The shapes of a model's tensors in Hugging Face's layout, by name."""
-    expected = {}
+def _shapes(like: Model, views: Callable) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's tensors by name: as they are there (_as_tensors), or here (_by_name)."""
+    by_name = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(like):
-        views = _as_tensors(path, np.broadcast_to(np.float32(0), leaf.shape), like.config)
-        expected |= {name: view.shape for name, view in views}
-    return expected
+        parts = views(path, np.broadcast_to(np.float32(0), leaf.shape), like.config)
+        by_name |= {name: view.shape for name, view in parts}
+    return by_name
 
 
 def _and_more(names: list[str]) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.errors import CheckpointError
-from jaxgpt.models.configs import LINEAR
 from jaxgpt.runs.hf_config import read_json
 from jaxgpt.runs.tensors import Tensor, explain_missing, find_tensors
 
@@ -61,12 +60,15 @@ class Adapter:
         matches = (alpha for key, alpha in self.alpha_pattern.items() if re.match(rf"(.*\.)?({key})$", layer))
         return next(matches, self.alpha) / (math.sqrt(rank) if self.root else rank)
 
-    def updates(self, kernels: Mapping[str, tuple[int, ...]], prefix: str) -> dict[str, np.ndarray]:
+    def updates(
+        self, kernels: Mapping[str, tuple[int, ...]], prefix: str, linear: tuple[str, ...]
+    ) -> dict[str, np.ndarray]:
         """What is added to kernels, float32 (in, out), by their names.
 
         Args:
-          kernels: the shapes of all that the base has, by name.
+          kernels: the shapes of all that the base has, by name, those of kernels (in, out).
           prefix: of the base's names, which an adapter of a model without a head does not have.
+          linear: what the names of the layers that may have adapters end with.
 
         Raises:
           CheckpointError: it changes something else, or has another shape.
@@ -77,8 +79,8 @@ class Adapter:
                 continue
             layer, _, kind = name.rpartition(".lora_")
             kernel = prefix + layer.removeprefix(prefix) + ".weight"
-            if kind not in ("A.weight", "B.weight") or not layer.endswith(LINEAR) or kernel not in kernels:
-                raise CheckpointError(f"{path}: tensor {a.name} is no LoRA matrix of {', '.join(LINEAR)} of its base")
+            if kind not in ("A.weight", "B.weight") or not layer.endswith(linear) or kernel not in kernels:
+                raise CheckpointError(f"{path}: tensor {a.name} is no LoRA matrix of {', '.join(linear)} of its base")
             b = self.tensors.get(f"{layer}.lora_B.weight")
             if b is None or f"{layer}.lora_A.weight" not in self.tensors:
                 raise CheckpointError(f"{path}: tensor {a.name} is there without its other half; copy it again")

@@ -13,6 +13,7 @@ from jaxgpt.data.config import DataConfig
 from jaxgpt.data.tokenizer import TEMPLATE, VOCAB_SIZE, Template
 from jaxgpt.errors import CheckpointError
 from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config, ModelConfig
+from jaxgpt.models.flags import ARCH_FLAGS
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.folder import describe_missing, require_utf8
 from jaxgpt.runs.hf_config import (
@@ -206,7 +207,7 @@ def _parse_run_config(path: Path, content: dict[str, Any]) -> ModelConfig:
         raise CheckpointError(f"{path}: arch is {content['arch']!r:.40}, and must be one of {', '.join(CONFIGS)}")
     fields = {field.name for field in dataclasses.fields(arch)}
     names = {"vocab_size", *arch.shape, "pad_vocab_to_multiple_of", "predict_tokens"} & fields & content.keys()
-    names -= {name for name in names if content[name] is None and not hasattr(GPT2Config, name)}  # ArchFlags' default
+    names -= {name for name in names & ARCH_FLAGS.keys() if content[name] is None}  # the architecture's default
     config = build_config(path, arch, {name: content[name] for name in names})
     config = dataclasses.replace(config, untied_head=read_bool(path, content, "untied_head", False))
     defaults = {"lora": 0, "lora_alpha": GPT2Config.lora_alpha, "lora_on": GPT2Config.lora_on}
@@ -216,14 +217,14 @@ def _parse_run_config(path: Path, content: dict[str, Any]) -> ModelConfig:
     valid = all(type(value) in kinds for value, kinds in zip(adapters.values(), types, strict=True))
     valid = valid and adapters["lora"] >= 0 and math.isfinite(adapters["lora_alpha"])
     valid = valid and isinstance(_data_kind(content), str) and isinstance(labels, list)
+    valid = valid and not (adapters["lora"] and {*adapters["lora_on"].split(",")} - {*getattr(arch, "linear", ())})
     if not valid or (labels and not are_labels(labels)):
         raise CheckpointError(
             f"{path}: its data kind, labels or adapters are invalid; it is rewritten when the run resumes"
         )
     if adapters["lora"] and not isinstance(content.get("base", content.get("init_from")), str):
         raise CheckpointError(f"{path}: adapters of rank {adapters['lora']}, and no init_from that they adapt")
-    adapters = {name: value for name, value in adapters.items() if name in fields}
-    return dataclasses.replace(config, **adapters, n_labels=len(labels))
+    return dataclasses.replace(config, **adapters if adapters["lora"] else {}, n_labels=len(labels))
 
 
 def _read_T(path: Path, content: dict[str, Any], config: ModelConfig) -> int:

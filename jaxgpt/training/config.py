@@ -40,17 +40,19 @@ RECIPES: dict[str, dict[str, Any]] = {  # defaults, by the value of --recipe
         "dropout": 0.1,
     },
 }
-GPT3_LR = {"tiny": 6e-4, "gpt2": 6e-4, "gpt2-medium": 3e-4, "gpt2-large": 2.5e-4, "gpt2-xl": 2e-4}
+GPT3_LR = {"gpt2": 6e-4, "gpt2-medium": 3e-4, "gpt2-large": 2.5e-4, "gpt2-xl": 2e-4, "tiny": 6e-4}
+GPT3_LR |= {"smollm2-135m": 6e-4, "smollm2-360m": 3e-4, "qwen3-0.6b": 2.5e-4, "llama-3.2-1b": 2e-4}
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
     """Flags that set the defaults of others."""
 
-    size: Literal["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "tiny"] = dataclasses.field(
+    size: Literal[*dict.fromkeys(size for config in CONFIGS.values() for size in config.sizes)] = dataclasses.field(
         default="gpt2", metadata={"may_change": True}
     )
-    """Sets --n-layer, --n-head, --n-embd. 124M, 355M, 774M and 1,558M parameters; tiny is for tests."""
+    """Sets --n-layer, --n-head, --n-embd. 124M, 355M, 774M and 1,558M parameters; tiny is for tests. The last four are
+    shapes for --arch llama."""
     recipe: Literal["chapter", "gpt3", "finetune", "classify"] = dataclasses.field(
         default="chapter", metadata={"may_change": True}
     )
@@ -217,6 +219,7 @@ class TrainConfig:
             arch = CONFIGS[preset.arch]
             shape = {name: getattr(arch, name) for name in arch.shape} | arch.sizes.get(preset.size, {})
             shape |= {"predict_tokens": 1}  # the flag's own value may want another --n-layer
+        shape |= {"lora_on": getattr(CONFIGS[preset.arch], "lora_on", ModelFlags.lora_on)}
         recipe = ({"lr": GPT3_LR[preset.size]} if preset.recipe == "gpt3" else {}) | RECIPES[preset.recipe]
         T = min(recipe.get("T", DataConfig.T), shape.get("block_size", ModelFlags.block_size))
         return cls().replace(**vars(preset) | recipe | shape | {"T": T})

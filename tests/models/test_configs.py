@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from jaxgpt.errors import UsageError
-from jaxgpt.models.configs import CONFIGS, LINEAR, SIZES, GPT2Config
+from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_rows_of_the_padded_vocabulary():
 
 def test_adapters_are_where_they_are_named():
     config = GPT2Config(lora=2, lora_on="attn.c_attn,mlp.c_proj")
-    assert [name for name in LINEAR if config.adapts(name)] == ["attn.c_attn", "mlp.c_proj"]
+    assert [name for name in config.linear if config.adapts(name)] == ["attn.c_attn", "mlp.c_proj"]
     assert not GPT2Config(lora_on="attn.c_attn").adapts("attn.c_attn")  # of rank 0
 
 

@@ -24,4 +24,4 @@ def test_flags_are_the_shape_and_the_rest_is_added():
 
 def test_a_layer_that_there_is_not_is_named():
     with pytest.raises(UsageError, match=r"--lora-on mlp\.c_fc,attn\.c_atn: no layer is called 'attn\.c_atn'"):
-        ModelFlags(lora_on="mlp.c_fc,attn.c_atn")
+        ModelFlags(lora_on="mlp.c_fc,attn.c_atn").config()

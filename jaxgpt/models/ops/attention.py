@@ -1,11 +1,24 @@
-"""Causal attention with its softmax in memory, for where there is no flash attention, and its gradient."""
+"""Causal attention: cuDNN's, or where there is no flash attention one with its softmax in memory, and its gradient."""
 
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from jaxgpt.models.ops.matmul import product, transposed
+
+
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, first: jax.Array | None, implementation: Literal["xla", "cudnn"]
+) -> jax.Array:
+    """As causal_attention, or by cuDNN; k and v, (B, T, K, D), may have fewer heads, each for H/K of q's in a row."""
+    if implementation == "cudnn":
+        mask = None if first is None else visible(q.shape[1], first)[:, None]  # (B, 1, T, T)
+        return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=True, implementation="cudnn")
+    if k.shape[2] < q.shape[2]:
+        k, v = (jnp.repeat(z, q.shape[2] // k.shape[2], axis=2) for z in (k, v))
+    return causal_attention(q, k, v, first)
 
 
 def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, first: jax.Array | None = None) -> jax.Array:
@@ -19,6 +32,11 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, first: jax.Array 
         first = jnp.repeat(first, H, axis=0)  # (B*H, T)
     y = _attend(*(z.swapaxes(1, 2).reshape(B * H, T, D) for z in (q, k, v)), first)
     return y.reshape(B, H, T, D).swapaxes(1, 2)
+
+
+def first_visible_positions(positions: jax.Array | None) -> jax.Array | None:
+    """The first position in the sequence that each token sees, int (B, T), from the positions in the documents."""
+    return None if positions is None else jnp.arange(positions.shape[1])[None] - positions
 
 
 def visible(T: int, first: jax.Array | None) -> jax.Array:
