@@ -1,11 +1,13 @@
 """The shapes of models: what one is made from, checked before JAX is imported; one class an architecture."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from jaxgpt.console import plural
 from jaxgpt.errors import UsageError, require
+from jaxgpt.models import hf_layouts
+from jaxgpt.models.hf_layouts import HuggingFaceConfig
 
 # Radford et al. (2019), table 2, with the head counts of the released models; `tiny` is for tests and first tries.
 SIZES = {
@@ -15,28 +17,6 @@ SIZES = {
     "gpt2-xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600},
     "tiny": {"n_layer": 2, "n_head": 2, "n_embd": 64},
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class HuggingFaceConfig:
-    """How config.json in Hugging Face's layout describes a model of an architecture.
-
-    Attributes:
-      model_type: what the architecture is called there.
-      sizes: the integers of a shape: our name for each, by Hugging Face's.
-      required: what else decides a model's numbers, and the values that we compute; one that is not there is the first.
-      causal_lm, classifier: the classes of transformers: with a head for tokens, and with one for labels.
-      tied: whether the head is the token embedding where config.json does not say.
-      mismatch: what else of a config.json we don't compute, for a model of this shape; "" if nothing.
-    """
-
-    model_type: str
-    sizes: Mapping[str, str]
-    required: Mapping[str, tuple]
-    causal_lm: str
-    classifier: str
-    tied: bool = True
-    mismatch: Callable[["ModelConfig", Mapping[str, Any]], str] = lambda config, content: ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +56,8 @@ class ModelConfig:
     """Shapes that have a name, a value of --size."""
     sharded: ClassVar[tuple[str, ...]] = ("n_embd",)
     """The flags that an fsdp mesh must divide."""
-    hugging_face: ClassVar[HuggingFaceConfig | None] = None
-    """None: such models have no layout of Hugging Face's."""
+    hugging_face: ClassVar[Mapping[str, HuggingFaceConfig]] = {}
+    """What config.json of Hugging Face's layout says of such models, by its model_type; empty: they have no layout."""
     # What not all architectures have; those that do have a field or a property of that name.
     attention: ClassVar[str] = "xla"
     head_size: ClassVar[int | None] = None
@@ -154,30 +134,7 @@ class GPT2Config(TransformerConfig):
     shape: ClassVar[tuple[str, ...]] = ("block_size", "n_layer", "n_head", "n_embd")
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = SIZES
     linear: ClassVar[tuple[str, ...]] = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
-    hugging_face: ClassVar[HuggingFaceConfig] = HuggingFaceConfig(
-        model_type="gpt2",
-        sizes={
-            "vocab_size": "vocab_size",
-            "n_positions": "block_size",
-            "n_layer": "n_layer",
-            "n_head": "n_head",
-            "n_embd": "n_embd",
-        },
-        required={
-            "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-            "layer_norm_epsilon": (1e-5,),
-            "scale_attn_weights": (True,),
-            "scale_attn_by_inverse_layer_idx": (False,),
-            "add_cross_attention": (False,),
-        },
-        causal_lm="GPT2LMHeadModel",
-        classifier="GPT2ForSequenceClassification",
-        mismatch=lambda config, content: (
-            ""
-            if content.get("n_inner") in (None, 4 * config.n_embd)
-            else f"n_inner is {content['n_inner']!r:.40}: not GPT-2's, which is 4 * n_embd"
-        ),
-    )
+    hugging_face: ClassVar[Mapping[str, HuggingFaceConfig]] = hf_layouts.GPT2
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,6 +1,7 @@
 """The JSON files of a folder in Hugging Face's layout: a model's shape, its labels, and what surrounds its texts."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from jaxgpt import json_file
 from jaxgpt.data.records import is_unicode
 from jaxgpt.data.tokenizer import PLAIN, TEMPLATE, VOCAB_SIZE, Template
 from jaxgpt.errors import CheckpointError, UsageError
-from jaxgpt.models.configs import CONFIGS, HuggingFaceConfig, ModelConfig
+from jaxgpt.models.configs import CONFIGS, ModelConfig
 
 TIED_KEY = "tie_word_embeddings"  # in Hugging Face's config.json; ours is the opposite, untied_head
 
@@ -33,14 +34,13 @@ def parse_config(path: Path, content: dict[str, Any]) -> tuple[ModelConfig, tupl
     Raises:
       CheckpointError: it is no model of ours; it names the field.
     """
-    layouts = {arch: layout for arch in CONFIGS.values() if (layout := arch.hugging_face)}
-    kind = content.get("model_type")
-    arch = next((arch for arch, layout in layouts.items() if layout.model_type == kind), None)
+    archs = {model_type: arch for arch in CONFIGS.values() for model_type in arch.hugging_face}
+    model_type = content.get("model_type")
+    arch = archs.get(model_type) if isinstance(model_type, str) else None
     if arch is None:
-        titles = " or ".join(arch.title for arch in layouts)
-        types = " or ".join(repr(layout.model_type) for layout in layouts.values())
-        raise CheckpointError(f"{path}: model_type is {kind!r:.40}: not {titles}'s architecture, where it is {types}")
-    layout: HuggingFaceConfig = layouts[arch]
+        types = ", ".join(map(repr, archs))
+        raise CheckpointError(f"{path}: model_type is {model_type!r:.40}, which is not supported; {types} are")
+    layout = arch.hugging_face[model_type]
     for name, allowed in layout.required.items():
         if (value := content.get(name, allowed[0])) not in allowed:
             expected = f"not {arch.title}'s architecture, where it is {allowed[0]!r}"
@@ -50,8 +50,8 @@ def parse_config(path: Path, content: dict[str, Any]) -> tuple[ModelConfig, tupl
         shape = f"a {arch.title}'s shape is {', '.join(layout.sizes)}"
         raise CheckpointError(f"{path}: no {', '.join(missing)}; {shape}")
     config = build_config(path, arch, {ours: content[name] for name, ours in layout.sizes.items()})
-    if content.get(TIED_KEY) is not None:  # null is what is not set
-        config = dataclasses.replace(config, untied_head=not read_bool(path, content, TIED_KEY, layout.tied))
+    tied = layout.tied if content.get(TIED_KEY) is None else read_bool(path, content, TIED_KEY, layout.tied)
+    config = dataclasses.replace(config, untied_head=not tied)
     if mismatch := layout.mismatch(config, content):
         raise CheckpointError(f"{path}: {mismatch}")
     names = content.get("architectures")
@@ -60,9 +60,18 @@ def parse_config(path: Path, content: dict[str, Any]) -> tuple[ModelConfig, tupl
 
 
 def build_config(path: Path, arch: type[ModelConfig], shape: dict[str, Any]) -> ModelConfig:
-    """A config of these sizes, each checked."""
+    """A config of this shape, each value checked."""
+    kinds = {field.name: field.type for field in dataclasses.fields(arch)}
     for name, value in shape.items():
-        if type(value) is not int or not 1 <= value < 2**24:
+        if kinds[name] is bool:
+            read_bool(path, shape, name, False)
+        elif kinds[name] is float:
+            if type(value) not in (int, float) or not 0 < value < math.inf:
+                raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be a number above 0")
+        elif kinds[name] is str:
+            if not isinstance(value, str):
+                raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be a text")
+        elif type(value) is not int or not 1 <= value < 2**24:
             raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be a whole number, from 1 to 2**24 - 1")
     try:
         return arch(**shape)

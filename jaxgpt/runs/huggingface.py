@@ -1,6 +1,6 @@
 """Weights in and out in Hugging Face's layout: config.json and safetensors, renamed and stacked.
 
-What an architecture is called there, its config and its file say: configs.HuggingFaceConfig, base.HuggingFaceTensors.
+What is called what there, an architecture says: hf_layouts.HuggingFaceConfig, base.HuggingFaceTensors.
 """
 
 import dataclasses
@@ -132,9 +132,10 @@ def save_hf(
         its architecture has no such layout.
       CheckpointError: it can't be written.
     """
-    layout, title = model.config.hugging_face, model.config.title
-    if layout is None:
+    title = model.config.title
+    if not model.config.hugging_face:
         raise UsageError(f"a {title} has no layout of Hugging Face's; keep it as the run that made it")
+    ((model_type, layout),) = model.config.hugging_face.items()
     if model.config.predict_tokens > 1:
         raise UsageError(
             f"a {title} has one head, this model {model.config.predict_tokens}; save convert.with_n_heads(model, 1)"
@@ -145,7 +146,7 @@ def save_hf(
         views = _as_tensors(path, np.asarray(leaf), model.config)
         tensors |= {name: np.ascontiguousarray(values) for name, values in views}
     config = {name: getattr(model.config, ours) for name, ours in layout.sizes.items()}
-    config |= {"model_type": layout.model_type} | {name: allowed[0] for name, allowed in layout.required.items()}
+    config |= {"model_type": model_type} | {name: allowed[0] for name, allowed in layout.required.items()}
     config |= {TIED_KEY: not model.config.untied_head}
     end, pad = (END, PAD_ID) if model.config.vocab_size > END else (None, 0)
     config |= {"architectures": [layout.causal_lm], "dtype": "float32"}

@@ -76,13 +76,13 @@ def test_names_are_known_without_the_network_and_a_folder_comes_first(tmp_path, 
     [
         ("{", "config.json: can't be read (Expecting property name"),
         ("[]", "config.json: can't be read (not a JSON object)"),
-        ({}, "model_type is None: not GPT-2's architecture"),
-        (GPT2 | {"model_type": "llama"}, "model_type is 'llama': not GPT-2's architecture, where it is 'gpt2'"),
+        ({}, "model_type is None, which is not supported; 'gpt2'"),
+        (GPT2 | {"model_type": "mamba"}, "model_type is 'mamba', which is not supported; 'gpt2'"),
         (GPT2 | {"activation_function": "relu"}, "activation_function is 'relu'"),
         (GPT2 | {"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06"),
         *[
             (GPT2 | {name: not allowed[0]}, f"{name} is {not allowed[0]}")
-            for name, allowed in list(GPT2Config.hugging_face.required.items())[2:]
+            for name, allowed in list(GPT2Config.hugging_face["gpt2"].required.items())[2:]
         ],
         ("[" * 10**5, "can't be read (nested more than 50 levels"),
         (GPT2 | {"n_embd": 2**62}, "n_embd is 4.611686018427388e+18, and must be a whole number, from 1 to"),
