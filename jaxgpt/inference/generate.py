@@ -19,6 +19,7 @@ from jaxgpt.models.base import Cache, Generative, Speculative, next_token_logits
 from jaxgpt.models.layers import unstack_layers
 
 PREFILL = 32  # tokens of a prompt that are read at a time, so that every length of a prompt has the same program
+MIN_ROOM = 1024  # tokens that there is always room for, if the model's context has it
 
 
 @jax.tree_util.register_dataclass
@@ -127,21 +128,23 @@ def stream(
     keys = np.zeros((len(prompts), 2), np.uint32) if keys is None else keys
     keys = jax.random.wrap_key_data(keys, impl="threefry2x32")
     num_drafts = model.config.predict_tokens - 1 if speculate else 0
-    model, cache = _init_decoder(model, len(prompts), speculate)
-    return _stream(model, cache, num_drafts, prompts, max_new_tokens, sampling, keys, chunk_size or max_new_tokens)
+    room = room_for(model.config.block_size, max(map(len, prompts)) + max_new_tokens + num_drafts)
+    model, cache = _init_decoder(model, len(prompts), speculate, room)
+    chunk_size = chunk_size or max_new_tokens
+    return _stream(model, cache, num_drafts, room, prompts, max_new_tokens, sampling, keys, chunk_size)
 
 
 def _stream(
     model: Generative,
     cache: Cache,
     num_drafts: int,
+    room: int,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     sampling: SamplingParams,
     keys: jax.Array,
     chunk_size: int,
 ) -> Iterator[Chunk]:
-    room = model.config.block_size
     width = -(-(room + num_drafts) // PREFILL) * PREFILL + 2 * (1 + num_drafts)
     context, drafts = [list(prompt) for prompt in prompts], [[] for _ in prompts]
     num_new, done = np.zeros(len(prompts), np.int32), np.zeros(len(prompts), bool)
@@ -180,10 +183,24 @@ def _cut_at_stop(stop: int, tokens: list[int]) -> list[int]:
     return tokens[: tokens.index(stop)] if stop in tokens else tokens
 
 
-def init_decoder(model: Generative, B: int, speculate: bool = False) -> tuple[Generative, Cache]:
-    """The model in the layout that decodes fastest, and an empty cache for B texts; B and speculate are static."""
+def room_for(block_size: int, longest: int) -> int:
+    """Tokens that a context has room for: block_size, or fewer where no text gets so long.
+
+    A long context's cache would take gigabytes. Few lengths, powers of two, share a few programs.
+    """
+    return min(block_size, max(MIN_ROOM, 1 << (longest - 1).bit_length()))
+
+
+def init_decoder(
+    model: Generative, B: int, speculate: bool = False, room: int | None = None
+) -> tuple[Generative, Cache]:
+    """The model in the layout that decodes fastest, and an empty cache for B texts; all but the model are static.
+
+    Args:
+      room: the most tokens of a text; None: block_size.
+    """
     init_cache = model.init_draft_cache if speculate else model.init_cache
-    return unstack_layers(model), init_cache(B, model.config.block_size)
+    return unstack_layers(model), init_cache(B, room or model.config.block_size)
 
 
 def decode_until(
@@ -257,7 +274,7 @@ def decode_until(
     return dataclasses.replace(state, num_cached=state.length.max() - 1), cache
 
 
-_init_decoder = jax.jit(init_decoder, static_argnums=(1, 2))
+_init_decoder = jax.jit(init_decoder, static_argnums=(1, 2, 3))
 _decode_until = jax.jit(decode_until, donate_argnames="cache")  # the cache is written in place
 
 

@@ -10,7 +10,7 @@ import scipy.stats
 
 import jaxgpt.inference.generate
 from jaxgpt.errors import UsageError
-from jaxgpt.inference.generate import DecodeState, decode_until, generate, init_decoder, stream
+from jaxgpt.inference.generate import DecodeState, decode_until, generate, init_decoder, room_for, stream
 from jaxgpt.inference.sampling import SamplingParams, make_sampling_params, prompt_keys
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.convert import with_config, with_n_heads
@@ -370,6 +370,14 @@ def test_the_gpu_program(h100, num_drafts):
     assert cache_bytes == (2 + num_drafts) * 2 * B * 2 * columns * 64 * 2
     assert program.memory_analysis().alias_size_in_bytes >= cache_bytes
     assert " sort(" not in program.as_text()
+
+
+def test_a_long_context_has_the_room_that_its_texts_need():
+    assert [room_for(4096, longest) for longest in (1, 1024, 1025, 2048, 5000)] == [1024, 1024, 2048, 2048, 4096]
+    assert [room_for(block_size, 10**6) for block_size in (16, 1024, 1500)] == [16, 1024, 1500]
+    config = GPT2Config(vocab_size=61, block_size=4096, n_layer=1, n_head=2, n_embd=8)
+    _, cache = jax.eval_shape(lambda: init_decoder(GPT2(config, jax.random.key(0)), 1, room=room_for(4096, 1500)))
+    assert {leaf.shape for leaf in jax.tree.leaves(cache)} == {(1, 2, 2048, 4)}
 
 
 # ---- Wrong arguments
