@@ -13,7 +13,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxgpt.models.base import REPLICATED, Rules
-from jaxgpt.models.configs import ModelConfig, TransformerConfig
+from jaxgpt.models.configs import LlamaConfig, ModelConfig, TransformerConfig
 from jaxgpt.models.ops.matmul import add_bias, matmul
 
 Module, Rngs = nnx.Module, nnx.Rngs
@@ -112,6 +112,11 @@ def vocabulary(config: ModelConfig, rngs: Rngs) -> nnx.Embed:
 def layer_norm(config: ModelConfig, rngs: Rngs) -> nnx.LayerNorm:
     dtype = jnp.dtype(config.dtype)
     return nnx.LayerNorm(config.n_embd, epsilon=1e-5, use_fast_variance=False, dtype=dtype, rngs=rngs)
+
+
+def rms_norm(config: LlamaConfig, width: int, rngs: Rngs) -> nnx.RMSNorm:
+    """x over the root of its mean square, times a scale, over the last axis; the mean is float32."""
+    return nnx.RMSNorm(width, epsilon=config.norm_eps, dtype=jnp.dtype(config.dtype), rngs=rngs)
 
 
 def label_head(config: ModelConfig, rngs: Rngs) -> nnx.Linear:

@@ -49,11 +49,15 @@ def parse_config(path: Path, content: dict[str, Any]) -> tuple[ModelConfig, tupl
     if missing:
         shape = f"a {arch.title}'s shape is {', '.join(layout.sizes)}"
         raise CheckpointError(f"{path}: no {', '.join(missing)}; {shape}")
-    config = build_config(path, arch, {ours: content[name] for name, ours in layout.sizes.items()})
+    sizes = {ours: content[name] for name, ours in layout.sizes.items()}
+    sizes |= {ours: content[name] for name, ours in layout.optional.items() if content.get(name) is not None}
+    config = build_config(path, arch, sizes)
     tied = layout.tied if content.get(TIED_KEY) is None else read_bool(path, content, TIED_KEY, layout.tied)
-    config = dataclasses.replace(config, untied_head=not tied)
-    if mismatch := layout.mismatch(config, content):
-        raise CheckpointError(f"{path}: {mismatch}")
+    config = dataclasses.replace(config, untied_head=not tied, **layout.fields)
+    try:
+        config = dataclasses.replace(config, **layout.read(config, content))
+    except (ValueError, UsageError) as error:
+        raise CheckpointError(f"{path}: {str(error).replace('--', '')}") from None
     names = content.get("architectures")
     labels = _parse_labels(path, content) if isinstance(names, list) and layout.classifier in names else ()
     return dataclasses.replace(config, n_labels=len(labels)), labels

@@ -132,10 +132,13 @@ def save_hf(
         its architecture has no such layout.
       CheckpointError: it can't be written.
     """
-    title = model.config.title
-    if not model.config.hugging_face:
+    title, layouts = model.config.title, model.config.hugging_face
+    if not layouts:
         raise UsageError(f"a {title} has no layout of Hugging Face's; keep it as the run that made it")
-    ((model_type, layout),) = model.config.hugging_face.items()
+    matching = (name for name, each in layouts.items() if each.fields.items() <= vars(model.config).items())
+    if (model_type := next(matching, None)) is None:
+        raise UsageError(f"no {title} of transformers is like this one, of {model.config}; keep it as its run")
+    layout = layouts[model_type]
     if model.config.predict_tokens > 1:
         raise UsageError(
             f"a {title} has one head, this model {model.config.predict_tokens}; save convert.with_n_heads(model, 1)"
@@ -145,8 +148,12 @@ def save_hf(
     for path, leaf in jax.tree_util.tree_leaves_with_path(model):
         views = _as_tensors(path, np.asarray(leaf), model.config)
         tensors |= {name: np.ascontiguousarray(values) for name, values in views}
-    config = {name: getattr(model.config, ours) for name, ours in layout.sizes.items()}
-    config |= {"model_type": model_type} | {name: allowed[0] for name, allowed in layout.required.items()}
+    config = {name: getattr(model.config, ours) for name, ours in (layout.sizes | layout.optional).items()}
+    config |= (
+        layout.written(model.config)
+        | {"model_type": model_type}
+        | {name: allowed[0] for name, allowed in layout.required.items()}
+    )
     config |= {TIED_KEY: not model.config.untied_head}
     end, pad = (END, PAD_ID) if model.config.vocab_size > END else (None, 0)
     config |= {"architectures": [layout.causal_lm], "dtype": "float32"}

@@ -5,8 +5,8 @@ import pytest
 
 from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.errors import UsageError
-from jaxgpt.models.configs import SIZES, GPT2Config
-from jaxgpt.training.config import OptimizerConfig, Preset, TrainConfig
+from jaxgpt.models.configs import CONFIGS, GPT2Config
+from jaxgpt.training.config import GPT3_LR, OptimizerConfig, Preset, TrainConfig
 
 
 def from_words(words):
@@ -29,7 +29,8 @@ def test_sizes_and_recipes_set_defaults_that_flags_override():
         1e-3, "cosine", 0.0375, 0.1, beta2=0.95, weight_decay=0.1, decay="matrices", grad_clip=1.0
     )
     assert from_words(["--recipe", "gpt3", "--size", "gpt2-medium"]).optimizer.lr == 3e-4
-    assert tuple(SIZES) == get_args(get_type_hints(Preset)["size"])
+    sizes = {size for config in CONFIGS.values() for size in config.sizes}
+    assert sizes == {*get_args(get_type_hints(Preset)["size"])} == GPT3_LR.keys()
 
 
 @pytest.mark.parametrize(
