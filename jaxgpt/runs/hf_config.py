@@ -60,7 +60,8 @@ def parse_config(path: Path, content: dict[str, Any]) -> tuple[ModelConfig, tupl
         raise CheckpointError(f"{path}: {str(error).replace('--', '')}") from None
     names = content.get("architectures")
     labels = _parse_labels(path, content) if isinstance(names, list) and layout.classifier in names else ()
-    return dataclasses.replace(config, n_labels=len(labels)), labels
+    # A classifier has no output matrix: as if it were tied.
+    return dataclasses.replace(config, n_labels=len(labels), untied_head=config.untied_head and not labels), labels
 
 
 def build_config(path: Path, arch: type[ModelConfig], shape: dict[str, Any]) -> ModelConfig:

@@ -159,6 +159,7 @@ def save_hf(
     config |= {"architectures": [layout.causal_lm], "dtype": "float32"}
     config |= {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     if model.config.n_labels:
+        tensors.pop(architecture(model.config).HUGGING_FACE.head, None)
         by_id = dict(zip(range(model.config.n_labels), labels, strict=True))
         config |= {"architectures": [layout.classifier], "num_labels": len(by_id), "id2label": by_id}
         config |= {"label2id": {label: number for number, label in by_id.items()}}
@@ -199,6 +200,8 @@ def _by_name(path: tuple, values: np.ndarray, config: ModelConfig) -> list[tuple
 def _read(folder: Path, like: Model) -> Model:
     hf = architecture(like.config).HUGGING_FACE
     tensors = _tensors(folder, hf)
+    if like.config.n_labels:  # which reads no output matrix
+        tensors.pop(hf.head, None)
     _require_tensors(folder, tensors, like, hf)
     config = like.config
 

@@ -1,11 +1,8 @@
-"""Gated convolutions: against PyTorch, without a cache, packed, resumed, on a mesh, and on a real text."""
+"""Gated convolutions: against PyTorch, their window, and on a real text; what all models promise is in test_base."""
 
-import contextlib
 import dataclasses
 import functools
 import gzip
-import io
-import json
 import math
 from pathlib import Path
 
@@ -15,52 +12,28 @@ import numpy as np
 import pytest
 
 import jaxgpt.data
-from jaxgpt import console
-from jaxgpt.commands import train
 from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.errors import UsageError
-from jaxgpt.inference.generate import generate
-from jaxgpt.inference.sampling import make_sampling_params, prompt_keys, sample_token
-from jaxgpt.models.base import next_token_logits
 from jaxgpt.models.configs import GatedCNNConfig
 from jaxgpt.models.convert import with_config
 from jaxgpt.models.layers import unstack_layers
-from jaxgpt.objectives import OBJECTIVES
 from jaxgpt.objectives.classification import label_logits
-from jaxgpt.runs.huggingface import load, save_hf
-from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.runs.huggingface import save_hf
 from jaxgpt.training.config import OptimizerConfig, Preset, TrainConfig
 from jaxgpt.training.optimizer import make_optimizer
-from jaxgpt.training.resume import load_run_config, resume_command
 from jaxgpt.training.step import train_step
 from tests.support.losses import NEXT_TOKEN, mean_loss
-from tests.support.models import new_model, new_state
+from tests.support.models import new_model, new_state, spread_model
 
 CONFIG = GatedCNNConfig(vocab_size=61, block_size=16, n_layer=3, n_embd=20, kernel_size=4, bottleneck=12)
 
 
-def make(config=CONFIG, spread=0.1):
-    """A model whose parameters are so large that it has clear preferences."""
-    model = new_model(config, jax.random.key(0))
-    keys = iter(jax.random.split(jax.random.key(1), 100))
-    return jax.tree.map(lambda leaf: leaf + spread * jax.random.normal(next(keys), leaf.shape), model)
-
-
 @pytest.fixture(scope="module")
 def model():
-    return make()
+    return spread_model(CONFIG)
 
 
 hidden = jax.jit(lambda model, tokens, positions=None: model.hidden(tokens, positions))
-
-
-@jax.jit
-def next_logits(model, tokens, length):
-    """Of the token behind the first `length` of one text, (1, V)."""
-    return next_token_logits(model, model.hidden(tokens)[:, length - 1])
-
-
-sample = jax.jit(sample_token)
 
 
 def tokens_of(shape, seed=0):
@@ -74,7 +47,7 @@ def tokens_of(shape, seed=0):
 def test_a_token_changes_those_of_its_window_alone(model, packed):
     """To the bit: none before it, none of another document, and none further behind it than L * (k - 1)."""
     config = dataclasses.replace(CONFIG, n_layer=2, kernel_size=3)
-    model, reach = make(config), 2 * (3 - 1)
+    model, reach = spread_model(config), 2 * (3 - 1)
     positions = np.array([[*range(9), *range(7)]] * 2, np.int32) if packed else None
     x = tokens_of((2, 16))
     before = np.asarray(hidden(model, x, positions))
@@ -86,37 +59,6 @@ def test_a_token_changes_those_of_its_window_alone(model, packed):
         same = np.array([np.array_equal(before[:, i], after[:, i]) for i in range(16)])
         assert same[:t].all() and same[end + 1 :].all()
         assert not same[t : end + 1].any()
-
-
-def test_packed_documents_are_the_separate_ones(model):
-    """Hidden to the bit where the shapes are the same; losses and gradients to rounding."""
-    lengths = [5, 1, 7, 3]
-    x = tokens_of((1, 16))
-    positions = np.concatenate([np.arange(n) for n in lengths])[None].astype(np.int32)
-    starts = np.cumsum([0, *lengths[:-1]])
-    alone = np.zeros((4, 16), np.int32)
-    for row, (start, n) in enumerate(zip(starts, lengths, strict=True)):
-        alone[row, :n] = x[0, start : start + n]
-    packed = np.asarray(hidden(model, np.repeat(x, 4, axis=0), np.repeat(positions, 4, axis=0)))
-    separate = np.asarray(hidden(model, alone, np.repeat(np.arange(16, dtype=np.int32)[None], 4, axis=0)))
-    for row, (start, n) in enumerate(zip(starts, lengths, strict=True)):
-        np.testing.assert_array_equal(packed[0, start : start + n], separate[row, :n])
-
-    y = tokens_of((1, 16), seed=1)
-    y[:, ::5] = -1
-    of_alone = np.full((4, 16), -1, np.int32)
-    for row, (start, n) in enumerate(zip(starts, lengths, strict=True)):
-        of_alone[row, :n] = y[0, start : start + n]
-    in_order = np.broadcast_to(np.arange(16, dtype=np.int32), (4, 16))
-    slope = jax.jit(
-        jax.value_and_grad(lambda model, batch: OBJECTIVES["completion"].loss(model, batch)["loss"], has_aux=True)
-    )
-    (a, count), grads = slope(model, {"tokens": x, "targets": y, "positions": positions})
-    (b, others), of_separate = slope(model, {"tokens": alone, "targets": of_alone, "positions": in_order})
-    assert count == others == (y >= 0).sum()
-    np.testing.assert_allclose(a, b, rtol=1e-6)
-    for found, expected in zip(jax.tree.leaves(grads), jax.tree.leaves(of_separate), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def in_pytorch(parameters, config, x, y):
@@ -153,7 +95,7 @@ def in_pytorch(parameters, config, x, y):
 def test_loss_and_gradients_are_pytorchs(changes):
     pytest.importorskip("torch")
     config = dataclasses.replace(CONFIG, **changes)
-    model, x, y = make(config), tokens_of((2, 16)), tokens_of((2, 16), seed=1)
+    model, x, y = spread_model(config), tokens_of((2, 16)), tokens_of((2, 16), seed=1)
     loss, grads = jax.jit(jax.value_and_grad(mean_loss))(model, {"tokens": x, "targets": y})
 
     def named(tree):
@@ -175,7 +117,7 @@ def test_bfloat16_is_close(model):
 
 
 def test_dropout_is_a_mask_of_each_sequence():
-    model = make(dataclasses.replace(CONFIG, dropout=0.3))
+    model = spread_model(dataclasses.replace(CONFIG, dropout=0.3))
     x, keys = tokens_of((3, 16)), jax.random.split(jax.random.key(0), 3)
     run = jax.jit(lambda model, x, keys: model.hidden(x, keys=keys))
     found = run(model, x, keys)
@@ -193,46 +135,13 @@ def test_the_first_loss_is_that_of_guessing_at_any_depth():
 
 
 def test_a_head_for_labels_reads_the_last_token():
-    model, x = make(dataclasses.replace(CONFIG, n_labels=3)), tokens_of((2, 16))
+    model, x = spread_model(dataclasses.replace(CONFIG, n_labels=3)), tokens_of((2, 16))
     logits = label_logits(model, x, np.array([4, 15], np.int32))
     expected = np.asarray(model.hidden(x))[[0, 1], [4, 15]] @ np.asarray(model.score.kernel[...])
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-# ---- Writing text: a window in place of the whole context
-
-PROMPTS = [[5], [1, 2, 3], [60, 0, 7, 7, 9, 30, 31], list(range(16)), [9] * 11]
-
-
-def without_a_cache(model, prompt, max_new_tokens, sampling, key):
-    """One token at a time, the whole context anew for each; a full one loses its older half."""
-    room, context, new = model.config.block_size, list(prompt), []
-    keys = jax.random.wrap_key_data(prompt_keys(key, [prompt]))
-    for made in range(max_new_tokens):
-        if len(context) > room:
-            context = context[-(room // 2) :]
-        x = np.array([context + [0] * (room - len(context))], np.int32)
-        logits = next_logits(model, x, len(context))
-        new.append(int(sample(logits, sampling, keys, np.array([made]))[0]))
-        context.append(new[-1])
-    return new
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.3])
-def test_the_text_is_that_without_a_cache(model, temperature):
-    """Prompts of other lengths, all at once, through contexts that are full several times."""
-    key, sampling = jax.random.key(3), make_sampling_params(temperature, top_k=20)
-    expected = [without_a_cache(model, prompt, 30, sampling, key) for prompt in PROMPTS]
-    assert len({tuple(text) for text in expected}) == len(PROMPTS) and min(map(len, map(set, expected))) > 4
-    assert generate(model, PROMPTS, 30, key, temperature, top_k=20) == expected
-
-
-def test_a_prompt_of_many_reads_gives_the_text_that_it_gives_alone():
-    """Some are read to the end when others are not yet: what is behind a text must not come into its window."""
-    model = make(dataclasses.replace(CONFIG, block_size=150))
-    prompts = [tokens_of(n, seed=n).tolist() for n in (1, 31, 32, 33, 64, 100, 140)]
-    together = generate(model, prompts, 20, temperature=0)
-    assert together == [without_a_cache(model, p, 20, make_sampling_params(0), jax.random.key(0)) for p in prompts]
+# ---- Decoding: a window in place of the whole context
 
 
 @pytest.mark.parametrize("pieces", [[16], [1] * 16, [7, 1, 3, 5]], ids=["whole", "one by one", "mixed"])
@@ -279,62 +188,9 @@ def test_it_learns_more_of_a_text_than_how_often_each_letter_comes():
     assert jax.jit(mean_loss)(state.model, {"tokens": x, "targets": y}) < unigram - 0.3
 
 
-FLAGS = ["--arch", "gated_cnn", "--n-layer", "2", "--n-embd", "16", "--bottleneck", "8", "--kernel-size", "3"]
-FLAGS += ["--B", "4", "--T", "16", "--lr", "1e-2", "--data", "text.txt", "--order", "shuffled", "--dropout", "0.1"]
-FLAGS += ["--val", "0.1", "--hash-every", "1"]
-
-
-@pytest.fixture
-def runs(eight_devices, once):
-    """The folder of three runs: 8 steps; 4 and then 4 more; 8 steps on a mesh."""
-
-    def make(folder):
-        (folder / "text.txt").write_text(" ".join(f"word{n % 37} and {n}" for n in range(600)))
-        for out, steps, mesh in (("whole", 8, "data=1"), ("parts", 4, "data=1"), ("parts", 8, "data=1"),
-                                 ("mesh", 8, "data=2,fsdp=2")):  # fmt: skip
-            words = [*FLAGS, "--out", out, "--steps", str(steps), "--mesh", mesh]
-            with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
-                patch.chdir(folder)
-                assert console.run(train.main, words) == 0
-            assert "2 layers, width 16, bottleneck 8, kernels of 3 tokens" in printed.getvalue()
-
-    return once("gated-cnn", make)
-
-
-def rows_of(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def test_four_steps_and_four_more_are_eight(runs):
-    """To the bit: every loss, and after every step the fingerprint of all weights and moments."""
-    whole, parts = rows_of(runs / "whole"), rows_of(runs / "parts")
-    names = ("step", "position", "loss", "grad_norm", "state")
-    assert [[row[name] for name in names] for row in whole] == [[row[name] for name in names] for row in parts]
-    assert whole[-1]["val_loss"] == parts[-1]["val_loss"] and len(whole) == 8
-    assert whole[-1]["loss"] < whole[0]["loss"] - 0.5
-
-
-def test_a_mesh_changes_no_loss(runs):
-    for row, other in zip(rows_of(runs / "whole"), rows_of(runs / "mesh"), strict=True):
-        assert row["loss"] == pytest.approx(other["loss"], abs=1e-5)
-        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
-
-
-def test_a_run_is_found_loaded_and_written_with(runs, tmp_path):
-    source = resolve_weights(runs / "whole")
-    expected = GatedCNNConfig(n_layer=2, n_embd=16, bottleneck=8, kernel_size=3)
-    assert source.config == expected
-    config, _ = load_run_config(runs / "whole")
-    assert config.model_config() == dataclasses.replace(expected, dropout=0.1)
-    again = resume_command(config)
-    assert "--arch gated_cnn" in again and "--kernel-size 3" in again and "--n-head" not in again
-    model = load(source)
-    (text,) = generate(model, [[50256]], 5, temperature=0)
-    assert len(text) == 5
+def test_it_has_no_layout_of_hugging_faces(model, tmp_path):
     with pytest.raises(UsageError, match="a gated CNN has no layout of Hugging Face's"):
         save_hf(model, tmp_path / "out")
-    given = TrainConfig.from_preset(Preset(init_from="x"), source.config)
-    assert (given.preset.arch, given.model_config()) == ("gated_cnn", expected)
 
 
 # ---- Flags

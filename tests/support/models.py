@@ -14,6 +14,13 @@ new_state = jax.jit(init_state, static_argnames=("config", "tx"))  # (key, *, co
 forward = jax.jit(lambda model, tokens: model(tokens))
 
 
+def spread_model(config, spread=0.1):
+    """A model whose parameters are so large that it has clear preferences."""
+    model = new_model(config, jax.random.key(0))
+    keys = iter(jax.random.split(jax.random.key(1), 100))
+    return jax.tree.map(lambda leaf: leaf + spread * jax.random.normal(next(keys), leaf.shape), model)
+
+
 def write_gpt2(folder: Path, config: GPT2Config) -> Path:
     """Write a model in Hugging Face's layout, whose weights are larger than at the start of a run."""
     model = new_model(config, jax.random.key(0))

@@ -1,0 +1,96 @@
+"""What config.json says of a Llama and its kin. GPT-2's is in runs/test_weights.py."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from jaxgpt.errors import CheckpointError
+from jaxgpt.runs.hf_config import parse_config
+
+PATH = Path("folder/config.json")
+LLAMA = {"model_type": "llama", "vocab_size": 97, "max_position_embeddings": 64, "num_hidden_layers": 2}
+LLAMA |= {"num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48}
+QWEN2, QWEN3 = ({"model_type": kind, "num_key_value_heads": 2, "head_dim": 8} for kind in ("qwen2", "qwen3"))
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1, "high_freq_factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    "changes, fields",
+    [
+        ({}, {"n_kv_head": 4, "head_size": 8, "norm_eps": 1e-6, "rope_theta": 1e4, "untied_head": True}),
+        ({"num_key_value_heads": 2, "head_dim": None, "hidden_act": "swish"}, {"n_kv_head": 2, "head_size": 8}),
+        ({"head_dim": 6, "rms_norm_eps": 1e-5, "tie_word_embeddings": True}, {"head_size": 6, "untied_head": False}),
+        ({"rope_theta": 5e5, "rope_scaling": None}, {"rope_theta": 5e5, "rope_scaling": "none"}),
+        ({"rope_theta": 1, "rope_parameters": {"rope_theta": 2, "rope_type": "default"}}, {"rope_theta": 2.0}),
+        (
+            {"rope_theta": 3, "rope_scaling": LLAMA3 | {"type": "llama3"}},
+            {"rope_scaling": "8,1,4,64", "rope_theta": 3.0},
+        ),
+        (
+            {"rope_parameters": LLAMA3 | {"rope_type": "llama3", "original_max_position_embeddings": 32}},
+            {"rope_scaling": "8,1,4,32", "rope_rescaling": (8, 1, 4, 32)},
+        ),
+        (QWEN2 | {"sliding_window": 32, "use_sliding_window": False}, {"qkv_bias": True, "qk_norm": False}),
+        (QWEN3 | {"layer_types": ["full_attention"] * 2}, {"qkv_bias": False, "qk_norm": True, "n_kv_head": 2}),
+    ],
+    ids=str,
+)
+def test_a_llama_in_every_spelling(changes, fields):
+    config, labels = parse_config(PATH, LLAMA | changes)
+    assert {name: getattr(config, name) for name in fields} == fields and labels == ()
+    assert (config.arch, config.block_size, config.intermediate_size) == ("llama", 64, 48)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"model_type": "mistral"},
+            "model_type is 'mistral', which is not supported; 'gpt2', 'llama', 'qwen2', 'qwen3'",
+        ),
+        ({"model_type": ["llama"]}, "model_type is ['llama'], which is not supported"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu': not Llama's architecture, where it is 'silu'"),
+        ({"attention_bias": True}, "attention_bias is True: not Llama's architecture, where it is False"),
+        ({"mlp_bias": True}, "mlp_bias is True: not Llama's"),
+        ({"sliding_window": 32}, "sliding_window is 32: not Llama's architecture, where it is None"),
+        (QWEN2 | {"use_sliding_window": True}, "use_sliding_window is True: not Llama's"),
+        (QWEN3 | {"attention_bias": True}, "attention_bias is True: not Llama's"),
+        (
+            QWEN3 | {"layer_types": ["full_attention", "sliding_attention"]},
+            "layer_types is ['full_attention', 'sliding",
+        ),
+        ({"layer_types": 3}, "layer_types is 3; only 'full_attention' in every layer is computed"),
+        (QWEN2 | {"num_key_value_heads": None}, "num_key_value_heads is None, and must be a whole number"),
+        (
+            {"model_type": "qwen3", "num_key_value_heads": 2},
+            "no head_dim; a Llama's shape is vocab_size, max_position_",
+        ),
+        (
+            {"num_key_value_heads": 3},
+            "n-head 4 can't be split over n-kv-head 3 heads of keys and values: use a divisor",
+        ),
+        ({"head_dim": 7}, "head-size 7 is odd, and features are rotated in pairs"),
+        ({"rms_norm_eps": "1e-5"}, "rms_norm_eps is '1e-5', and must be a number above 0"),
+        ({"rope_theta": None}, "rope_theta is None, and must be a number above 0"),
+        ({"rope_scaling": "yarn"}, "rope_scaling is 'yarn', and must be an object"),
+        ({"rope_scaling": {"type": "yarn"}}, "rope_scaling has the rope_type 'yarn'; only 'default' and 'llama3' are"),
+        ({"rope_parameters": {"rope_type": ["x"]}}, "rope_parameters has the rope_type ['x']; only"),
+        (
+            {"rope_parameters": {"factor": 2.0}},
+            "rope_parameters has 'factor', which is not computed for the rope_type 'd",
+        ),
+        ({"rope_parameters": {"full_attention": {}}}, "rope_parameters has 'full_attention', which is not computed"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "factor is None, and must be a number above 0"),
+        (
+            {"rope_scaling": LLAMA3 | {"rope_type": "llama3", "low_freq_factor": 5}},
+            "rope-scaling 8,5,4,64 is out of range",
+        ),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5; only all features are rotated here"),
+    ],
+    ids=str,
+)
+def test_what_of_a_llama_is_not_computed_is_refused(changes, message):
+    with pytest.raises(CheckpointError, match=re.escape(f"{PATH}: {message}")) as error:
+        parse_config(PATH, LLAMA | changes)
+    assert "\n" not in str(error.value)
