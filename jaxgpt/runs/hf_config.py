@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,9 @@ def parse_config(path: Path, content: dict[str, Any]) -> tuple[ModelConfig, tupl
     if missing:
         shape = f"a {arch.title}'s shape is {', '.join(layout.sizes)}"
         raise CheckpointError(f"{path}: no {', '.join(missing)}; {shape}")
-    sizes = {ours: content[name] for name, ours in layout.sizes.items()}
-    sizes |= {ours: content[name] for name, ours in layout.optional.items() if content.get(name) is not None}
-    config = build_config(path, arch, sizes)
+    given = [*layout.sizes, *(name for name in layout.optional if content.get(name) is not None)]
+    names = {(layout.sizes | layout.optional)[name]: name for name in given}
+    config = build_config(path, arch, {ours: content[name] for ours, name in names.items()}, names)
     tied = layout.tied if content.get(TIED_KEY) is None else read_bool(path, content, TIED_KEY, layout.tied)
     config = dataclasses.replace(config, untied_head=not tied, **layout.fields)
     try:
@@ -64,20 +64,22 @@ def parse_config(path: Path, content: dict[str, Any]) -> tuple[ModelConfig, tupl
     return dataclasses.replace(config, n_labels=len(labels), untied_head=config.untied_head and not labels), labels
 
 
-def build_config(path: Path, arch: type[ModelConfig], shape: dict[str, Any]) -> ModelConfig:
-    """A config of this shape, each value checked."""
+def build_config(
+    path: Path, arch: type[ModelConfig], shape: dict[str, Any], names: Mapping[str, str] | None = None
+) -> ModelConfig:
+    """A config of this shape, each value checked; `names` are what the file calls the fields, if not by our names."""
     kinds = {field.name: field.type for field in dataclasses.fields(arch)}
     for name, value in shape.items():
         if kinds[name] is bool:
-            read_bool(path, shape, name, False)
+            valid, wanted = type(value) is bool, "true or false"
         elif kinds[name] is float:
-            if type(value) not in (int, float) or not 0 < value < math.inf:
-                raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be a number above 0")
+            valid, wanted = type(value) in (int, float) and 0 < value < math.inf, "a number above 0"
         elif kinds[name] is str:
-            if not isinstance(value, str):
-                raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be a text")
-        elif type(value) is not int or not 1 <= value < 2**24:
-            raise CheckpointError(f"{path}: {name} is {value!r:.40}, and must be a whole number, from 1 to 2**24 - 1")
+            valid, wanted = isinstance(value, str), "a text"
+        else:
+            valid, wanted = type(value) is int and 1 <= value < 2**24, "a whole number, from 1 to 2**24 - 1"
+        if not valid:
+            raise CheckpointError(f"{path}: {(names or {}).get(name, name)} is {value!r:.40}, and must be {wanted}")
     try:
         return arch(**shape)
     except UsageError as error:

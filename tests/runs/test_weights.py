@@ -113,7 +113,7 @@ def test_absurd_numbers_are_one_line(tmp_path, name, run):
     path = folder(tmp_path / "model", {}, run=run)
     for value in ABSURD:
         (path / "config.json").write_text(json.dumps((vars(SHAPE) if run else GPT2) | {key: value}))
-        with pytest.raises(CheckpointError, match=rf"config\.json: {name} is .*, and must be a whole number") as error:
+        with pytest.raises(CheckpointError, match=rf"config\.json: {key} is .*, and must be a whole number") as error:
             resolve_weights(path)
         assert len(str(error.value)) < 250
 
