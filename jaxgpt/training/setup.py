@@ -270,8 +270,8 @@ def step_memory(config: TrainConfig, mesh: Mesh) -> StepMemory | None:
     optimizer = device_bytes(trainer.shapes.opt_state)
     try:
         plan = compile_step(config, mesh).memory_analysis()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except RuntimeError as error:  # too much memory; or, of a small model, a B that makes an axis longer than 2**31
+        if "RESOURCE_EXHAUSTED" not in str(error) and "Invalid dimension size" not in str(error):
             raise
         return None
     return StepMemory(parameters, optimizer, temporary=device.extra_bytes(plan))

@@ -1,3 +1,5 @@
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from jaxgpt.data.text import Text
 from jaxgpt.runs.huggingface import save_hf
 from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.training import setup
 from jaxgpt.training.config import Preset, TrainConfig
 from jaxgpt.training.setup import build_trainer
 from jaxgpt.training.step import FrozenInputs
@@ -26,6 +29,19 @@ def test_what_the_flags_make():
     state, metrics = trainer.step(state, data.batch(0)[0], FrozenInputs())
     assert state.step == 1 and metrics["loss"] > 0
     assert jnp.abs(state.model.wte.embedding[...] - before).max() == pytest.approx(0.5, rel=0.02)  # Adam's first step
+
+
+@pytest.mark.parametrize(
+    "message, known",
+    [("RESOURCE_EXHAUSTED: Out of memory", True), ("Invalid dimension size -1881073596", True), ("another", False)],
+)
+def test_what_xla_has_no_plan_for_does_not_fit(message, known, monkeypatch):
+    def fail(*_):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(setup, "compile_step", fail)
+    with contextlib.nullcontext() if known else pytest.raises(RuntimeError, match=message):
+        assert setup.step_memory(TrainConfig.of(**FLAGS), setup.single_device()) is None
 
 
 def test_a_seed_is_its_weights():
