@@ -23,12 +23,12 @@ DRAW = random.Random(0)
 LOAD = """
 import resource, sys, time
 from jaxgpt.data import examples
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import encoding
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-gpt2()
+encoding()
 before, start = peak(), time.perf_counter()
 (data,) = examples.load(sys.argv[1], B=8, T=256)
 seconds = time.perf_counter() - start

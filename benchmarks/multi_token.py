@@ -36,8 +36,8 @@ import numpy as np
 import tyro
 
 from jaxgpt.data import corpus
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.data.text import Text
-from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.inference.generate import stream
 from jaxgpt.inference.sampling import make_sampling_params
 from jaxgpt.models.convert import with_n_heads
@@ -210,7 +210,7 @@ def text(n: int, seed: int, steps: int) -> dict:
 
 def bytes_of_a_text() -> tuple[str, np.ndarray]:
     found = corpus.load("shakespeare")
-    return found.name, np.frombuffer(gpt2().decode_bytes(found.tokens.tolist()), np.uint8).astype(np.uint16)
+    return found.name, np.frombuffer(encoding().decode_bytes(found.tokens.tolist()), np.uint8).astype(np.uint16)
 
 
 def speculation(model: GPT2, ids: np.ndarray) -> dict:

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import jax
 
 from jaxgpt.data import corpus
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.data.loader import next_batch
-from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.runs.checkpoint import Checkpoints
 from jaxgpt.runs.progress import Run
 from jaxgpt.runtime import allocator, device
@@ -138,7 +138,7 @@ def main(flags: Flags) -> None:
     for shape in ((4, 32), (64, 1024)):
         cost = median(lambda shape=shape: next_batch(data.tokens, 0, *shape), 1000)
         tell(f"next_batch, {shape[0]} x {shape[1]}", f"{1e6 * cost:,.0f} µs", cost)
-    text = gpt2().decode(data.tokens.tolist())
+    text = encoding().decode(data.tokens.tolist())
     cost, size = median(lambda: corpus.tokenize(text), rounds), len(text.encode()) / 1e6
     tell(f"tokenize {data.name}, {size:.1f} MB", f"{size / cost:,.1f} MB/s", cost)
     with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import encoding
 
 ROOT = Path(__file__).parent.parent
 RUNS = {
@@ -56,13 +56,13 @@ def generate(path: Path, megabytes: float) -> None:
 
 def threads(texts: list[str], cores: int) -> None:
     for first in range(0, len(texts), 4096):
-        gpt2().encode_ordinary_batch(texts[first : first + 4096], num_threads=cores)
+        encoding().encode_ordinary_batch(texts[first : first + 4096], num_threads=cores)
 
 
 def processes(texts: list[str], cores: int) -> None:
     def part(core: int) -> None:
         for text in texts[core::cores]:
-            gpt2().encode_to_numpy(text, disallowed_special=())
+            encoding().encode_to_numpy(text, disallowed_special=())
 
     context = multiprocessing.get_context("fork")
     started = [context.Process(target=part, args=(core,)) for core in range(cores)]

@@ -1,16 +1,17 @@
 """jaxgpt: GPT-2 training in JAX and Flax. Start reading at training/loop.py; docs/design.md is the map.
 
-In a notebook: `jaxgpt.load`, `jaxgpt.generate`, `jaxgpt.score`, `jaxgpt.next_batch`. Each is imported when it is first
-asked for, so that `import jaxgpt` brings no JAX.
+In a notebook: `jaxgpt.load`, `jaxgpt.generate`, `jaxgpt.score`, `jaxgpt.load_tokenizer`, `jaxgpt.next_batch`. Each is
+imported when it is first asked for, so that `import jaxgpt` brings no JAX.
 """
 
 import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "generate", "load", "next_batch", "score"]
+__all__ = ["__version__", "generate", "load", "load_tokenizer", "next_batch", "score"]
 
-_MODULES = {name: "jaxgpt.api" for name in ("generate", "load", "score")} | {"next_batch": "jaxgpt.data.loader"}
+_MODULES = dict.fromkeys(("generate", "load", "load_tokenizer", "score"), "jaxgpt.api")
+_MODULES |= {"next_batch": "jaxgpt.data.loader"}
 
 
 def __getattr__(name: str) -> Any:

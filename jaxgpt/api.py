@@ -11,7 +11,8 @@ from typing import Literal
 
 import jax
 
-from jaxgpt.data.tokenizer import VOCAB_SIZE, encode_prompt, gpt2
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import UsageError
 from jaxgpt.inference import generate as generation
 from jaxgpt.inference import score as scoring
@@ -46,6 +47,15 @@ def load(
     return huggingface.load(source, **compute)
 
 
+def load_tokenizer(name_or_folder: str | Path) -> Tokenizer:
+    """The tokenizer of a trained model, by the name that `load` takes.
+
+    Raises:
+      CheckpointError: there are no such weights, or their tokenizer is not there.
+    """
+    return resolve_weights(name_or_folder).tokenizer
+
+
 def generate(
     model: Model,
     prompts: Text | Sequence[Text],
@@ -54,6 +64,7 @@ def generate(
     top_k: int = 50,
     top_p: float = 1.0,
     seed: int = 0,
+    tokenizer: Tokenizer = GPT2_TOKENIZER,
 ) -> str | list[int] | list[str | list[int]]:
     """Continue a prompt, or several at once, each as if it were alone; as `jaxgpt sample` does with these flags.
 
@@ -66,6 +77,7 @@ def generate(
       top_k: sample among the k likeliest tokens; 0: among all.
       top_p: sample among the fewest likeliest tokens that have this probability together; 1: among all.
       seed: random seed; the same seed writes the same texts.
+      tokenizer: the model's, as `load_tokenizer` gives it.
 
     Returns:
       The continuation, without the prompt: a text for a text, token ids for token ids, a list for a list.
@@ -76,20 +88,25 @@ def generate(
     texts = [prompts] if _is_one(prompts) else list(prompts)
     new = generation.generate(
         model,
-        [_encode(model, text) for text in texts],
+        [_encode(model, tokenizer, text) for text in texts],
         max_new_tokens,
         jax.random.key(seed),
         temperature,
         top_k,
         top_p,
-        stop=gpt2().eot_token if model.config.vocab_size == VOCAB_SIZE else None,
+        stop=tokenizer.end if _fits(model, tokenizer) else None,
     )
-    answers = [gpt2().decode(ids) if isinstance(text, str) else ids for text, ids in zip(texts, new, strict=True)]
+    pairs = zip(texts, new, strict=True)
+    answers = [tokenizer.decode(ids) if isinstance(text, str) else ids for text, ids in pairs]
     return answers[0] if _is_one(prompts) else answers
 
 
 def score(
-    model: Model, texts: Text | Sequence[Text], context: Text = "<|endoftext|>", batch_size: int = 8
+    model: Model,
+    texts: Text | Sequence[Text],
+    context: Text = "<|endoftext|>",
+    batch_size: int = 8,
+    tokenizer: Tokenizer = GPT2_TOKENIZER,
 ) -> float | list[float]:
     """The log-likelihood of a text, or of several: the sum of the logarithms of its tokens' probabilities, in nats.
 
@@ -101,12 +118,13 @@ def score(
       context: precedes the text and is not scored; by default the beginning of a document. Where both are
         longer than the model's context together, it loses its beginning.
       batch_size: texts at a time.
+      tokenizer: the model's, as `load_tokenizer` gives it.
 
     Raises:
       UsageError: a text or the context is empty, or a text is longer than the model's context.
     """
-    context_ids = _encode(model, context)
-    requests = [(context_ids, _encode(model, text)) for text in ([texts] if _is_one(texts) else texts)]
+    context_ids = _encode(model, tokenizer, context)
+    requests = [(context_ids, _encode(model, tokenizer, text)) for text in ([texts] if _is_one(texts) else texts)]
     scores = [result.log_likelihood for result in scoring.score(model, requests, batch_size)]
     return scores[0] if _is_one(texts) else scores
 
@@ -117,14 +135,20 @@ def _is_one(texts: Text | Sequence[Text]) -> bool:
     return isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], Integral))
 
 
-def _encode(model: Model, text: Text) -> list[int]:
+def _fits(model: Model, tokenizer: Tokenizer) -> bool:
+    """Whether the ids are the model's: all of GPT-2's, and of another tokenizer perhaps fewer."""
+    V = model.config.vocab_size
+    return V == tokenizer.vocab_size or (V > tokenizer.vocab_size and tokenizer is not GPT2_TOKENIZER)
+
+
+def _encode(model: Model, tokenizer: Tokenizer, text: Text) -> list[int]:
     if not isinstance(text, str):
         if isinstance(text, bytes) or not all(isinstance(token, Integral) for token in text):
             raise UsageError(f"a {type(text).__name__} that is neither a text nor token ids")
         return [int(token) for token in text]
-    if model.config.vocab_size != VOCAB_SIZE:
+    if not _fits(model, tokenizer):
         raise UsageError(
-            f"a text is read with GPT-2's tokenizer, which has {VOCAB_SIZE:,} token ids, and the model "
-            f"{model.config.vocab_size:,}; give token ids"
+            f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} token ids, and the model "
+            f"{model.config.vocab_size:,}; give token ids, or tokenizer=jaxgpt.load_tokenizer(...) of the same folder"
         )
-    return encode_prompt(text)
+    return tokenizer.encode_prompt(text)

@@ -11,7 +11,7 @@ import jaxgpt
 from jaxgpt import console
 from jaxgpt.commands import sample
 from jaxgpt.data import loader
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.inference.generate import generate
 from jaxgpt.models.configs import GPT2Config
@@ -68,14 +68,14 @@ def test_a_text_is_continued_as_the_command_does(folder, model, capsys):
 
 
 def test_texts_and_token_ids_come_back_as_they_went_in(model):
-    ids = gpt2().encode("Hello there")
+    ids = encoding().encode("Hello there")
     flags = {"temperature": 0.9, "top_k": 7, "top_p": 0.8}
     first, second = generate(model, [ids, [5, 6]], 6, jax.random.key(3), **flags, stop=50256)
     flags |= {"max_new_tokens": 6, "seed": 3}
-    assert jaxgpt.generate(model, ["Hello there", [5, 6]], **flags) == [gpt2().decode(first), second]
+    assert jaxgpt.generate(model, ["Hello there", [5, 6]], **flags) == [encoding().decode(first), second]
     assert jaxgpt.generate(model, ids, **flags) == first == jaxgpt.generate(model, np.array(ids), **flags)
-    assert jaxgpt.generate(model, ["Hello there"], **flags) == [gpt2().decode(first)]
-    assert jaxgpt.generate(model, "Hello there", **flags) == gpt2().decode(first)
+    assert jaxgpt.generate(model, ["Hello there"], **flags) == [encoding().decode(first)]
+    assert jaxgpt.generate(model, "Hello there", **flags) == encoding().decode(first)
 
 
 def log_likelihood(model, context, ids):
@@ -86,7 +86,7 @@ def log_likelihood(model, context, ids):
 
 
 def test_a_score_is_the_sum_of_all_tokens_log_probabilities(model):
-    ids, more = gpt2().encode("The sky is"), gpt2().encode(" blue today")
+    ids, more = encoding().encode("The sky is"), encoding().encode(" blue today")
     found = jaxgpt.score(model, "The sky is")
     assert isinstance(found, float) and found == pytest.approx(log_likelihood(model, [50256], ids), abs=1e-4)
     after = log_likelihood(model, ids, more)

@@ -19,12 +19,13 @@ from jaxgpt.data import examples
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import FieldNames
 from jaxgpt.data.datasets import open_data
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.files import require_new, require_separate, require_writable, write_whole
 from jaxgpt.inference import memorization, metrics, multiple_choice
 from jaxgpt.prepare import canaries
 from jaxgpt.progress_bar import stage
-from jaxgpt.runs.weights import WeightsRef, require_gpt2_text_model, require_label_model, resolve_weights
+from jaxgpt.runs.weights import WeightsRef, require_label_model, require_text_model, resolve_weights
 from jaxgpt.training.resume import load_run_config
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
@@ -100,11 +101,11 @@ def main(argv: Sequence[str]) -> int:
     source = resolve_weights(config.model)
     if source.labels and config.data is not None:
         return evaluate_labels(config, source)
-    require_gpt2_text_model(source)
+    require_text_model(source)
     data = None if config.data is None else open_text(config, source)
     items = None
     if config.choices is not None:
-        items = multiple_choice.read_items(config.choices, source.config.block_size)[: config.limit]
+        items = multiple_choice.read_items(config.choices, source.config.block_size, source.tokenizer)[: config.limit]
     planted = None if config.canaries is None else read_canaries(config.canaries, source)
     require_json(config, source)
     tasks = None
@@ -123,10 +124,10 @@ def main(argv: Sequence[str]) -> int:
         if items is not None:
             results["choices"] = measure_choices(config, items, model)
         if planted is not None:
-            results["canaries"] = measure_canaries(config, *planted, model)
+            results["canaries"] = measure_canaries(config, *planted, model, source.tokenizer)
         if tasks is not None:
             with stage("tasks"):
-                lm = harness.JaxgptLM(model, config.batch_size)
+                lm = harness.JaxgptLM(model, config.batch_size, tokenizer=source.tokenizer)
                 results["tasks"] = harness.evaluate(lm, tasks, config.limit)
     if "canaries" in results:
         print_table(memorization.make_table(results["canaries"]))
@@ -175,6 +176,7 @@ def open_text(config: EvaluateConfig, source: WeightsRef) -> Dataset:
         split="val",
         horizon=source.config.predict_tokens,
         fields=config.fields,
+        tokenizer=source.tokenizer,
     )
     if data.kind == "labels":
         train = console.program("train")
@@ -233,7 +235,7 @@ def evaluate_labels(config: EvaluateConfig, source: WeightsRef) -> int:
     if unusable := [name for name in ("T", *MEASUREMENTS[1:]) if getattr(config, name) is not None]:
         raise UsageError(f"--{unusable[0]}: {config.model} predicts labels, measured by --data alone; leave it out")
     data = examples.load_labelled(
-        config.data, config.batch_size, source.T, source.labels, config.fields, source.template
+        config.data, config.batch_size, source.T, source.labels, config.fields, source.template, source.tokenizer
     )
     require_json(config, source)
 
@@ -285,7 +287,7 @@ def print_confusion(table: list[list[int]], labels: Sequence[str]) -> None:
 def read_canaries(folder: Path, source: WeightsRef) -> tuple[list[canaries.Canary], bool]:
     """The canaries of a folder, and whether the model is a run whose flags name it, or a file in it, as its text."""
     planted, context = canaries.read(folder), source.config.block_size
-    if (needed := sum(map(len, memorization.make_request(planted[0].secret))) - 1) > context:
+    if (needed := sum(map(len, memorization.make_request(source.tokenizer, planted[0].secret))) - 1) > context:
         raise UsageError(f"--canaries: each needs {needed} tokens, and the model's context is {context:,}; use another")
     if not source.is_run or source.folder is None:
         return planted, False
@@ -294,9 +296,9 @@ def read_canaries(folder: Path, source: WeightsRef) -> tuple[list[canaries.Canar
 
 
 def measure_canaries(
-    config: EvaluateConfig, planted: list[canaries.Canary], trained: bool, model: Any
+    config: EvaluateConfig, planted: list[canaries.Canary], trained: bool, model: Any, tokenizer: Tokenizer
 ) -> dict[str, Any]:
-    from jaxgpt.inference.score import score
+    from jaxgpt.inference.score import Score, score
 
     console.say("canaries", f"{config.canaries}: {len(planted):,}")
     if not trained:
@@ -304,7 +306,11 @@ def measure_canaries(
             "note", f"{config.model} is no run with that folder as its --data: a control, if it never saw the text"
         )
     with stage("canaries", memorization.REFERENCES + 2 * len(planted)) as advance:
-        results = memorization.measure(planted, lambda requests: score(model, requests, config.batch_size, advance))
+
+        def score_all(requests: list[memorization.Request]) -> list[Score]:
+            return score(model, requests, config.batch_size, advance)
+
+        results = memorization.measure(planted, tokenizer, score_all)
     return {"folder": str(config.canaries), "trained": trained} | results
 
 

@@ -8,7 +8,6 @@ from typing import Annotated
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.console import say
 from jaxgpt.data.chat import CHAT_TEMPLATE
-from jaxgpt.data.tokenizer import TEMPLATE, hugging_face_files
 from jaxgpt.errors import CheckpointError
 from jaxgpt.files import require_empty, require_separate
 from jaxgpt.runs.folder import require_utf8
@@ -18,7 +17,7 @@ from jaxgpt.runs.weights import resolve_weights
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
-    """Write the newest checkpoint of a run as a folder that `transformers` loads: the model and GPT-2's tokenizer."""
+    """Write the newest checkpoint of a run as a folder that `transformers` loads: the model and its tokenizer."""
 
     run: Annotated[str, *positional("RUN")]
     """A run folder."""
@@ -32,8 +31,9 @@ def main(argv: Sequence[str]) -> int:
     if not source.is_run:
         raise CheckpointError(f"{config.run}: not a run folder; a run's newest checkpoint is exported")
     require_utf8(config.folder)
-    length, template = source.T or source.config.block_size, TEMPLATE if source.labels else None
-    others = hugging_face_files(length, template, CHAT_TEMPLATE if source.is_chat else None)
+    tokenizer = source.tokenizer
+    length, template = source.T or source.config.block_size, tokenizer.template if source.labels else None
+    others = tokenizer.hugging_face_files(length, template, CHAT_TEMPLATE if source.is_chat else None)
     require_empty(config.folder, except_for={"config.json", WEIGHTS, *others})  # the same ones stay
     require_separate("FOLDER", config.folder, [("RUN", config.run), ("the weights under it,", source.base)])
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
 
     device.select("cpu")
     with device.memory_errors("it takes the memory of the model twice"):
-        save_hf(with_n_heads(load(source), 1), config.folder, source.labels, others)
+        save_hf(with_n_heads(load(source), 1), config.folder, source.labels, others, tokenizer)
     which = config.run if source.step else f"the newest checkpoint of {config.run}"
     say("exported", f"{config.folder}, from {which}")
     if (n := source.config.predict_tokens) > 1:

@@ -15,7 +15,8 @@ import rich.text
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.console import escape, plural, say
 from jaxgpt.data import shards
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.files import owner_only, require_new, require_separate, require_writable, write_whole
 from jaxgpt.json_file import parse_json, read_json
@@ -63,6 +64,7 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
       UsageError: the page can't be written.
     """
     meta, report = read_meta(folder), read_report(folder)
+    tokenizer = GPT2_TOKENIZER
     named, html = html, html or folder / PAGE
     if html.suffix != ".html":  # such as one of the folder's own files
         raise UsageError(f"--html {html}: give the page a name that ends in .html")
@@ -73,16 +75,19 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
     tables, statistics = [splits_table(folder, meta)], {}
     for name, split in meta["splits"].items():
         if split["tokens"]:
-            tokens = shards.open_split(folder, name)
+            tokens = shards.open_split(folder, name, tokenizer)
             drawn = DOCUMENTS if name == "train" else 0
             with stage(f"tokens of {name}", min(len(tokens), PIECES * PIECE)) as advance:
-                statistics[name] = compute_statistics(tokens, str(folder), drawn, seed, on_progress=advance)
+                statistics[name] = compute_statistics(
+                    tokens, str(folder), drawn, seed, on_progress=advance, tokenizer=tokenizer
+                )
     tables.append(lengths_table(statistics))
     documents = []
     if "train" in statistics:
-        tables.append(frequent_table(statistics["train"]))
-        tokens = shards.open_split(folder, "train")
-        documents = [excerpt(tokens, start) for start in statistics["train"].sample_starts.tolist()]
+        tables.append(frequent_table(statistics["train"], tokenizer))
+        tokens = shards.open_split(folder, "train", tokenizer)
+        starts = statistics["train"].sample_starts.tolist()
+        documents = [excerpt(tokens, start, tokenizer=tokenizer) for start in starts]
     tables += [records_table(report), steps_table(report, find_examples(folder / DROPPED)), kinds_table(report)]
 
     terminal = rich.console.Console(width=None if sys.stdout.isatty() else 160)
@@ -184,7 +189,7 @@ def splits_table(folder: Path, meta: dict[str, Any]) -> rich.table.Table:
 
 def lengths_table(statistics: dict[str, SplitStatistics]) -> rich.table.Table:
     table = new_table(
-        "tokens of a document, with its <|endoftext|>", "split", *QUANTILES, "longest", "mean", "looked at"
+        "tokens of a document, with the one that ends it", "split", *QUANTILES, "longest", "mean", "looked at"
     )
     for name, split in statistics.items():
         if len(split.lengths):
@@ -193,12 +198,11 @@ def lengths_table(statistics: dict[str, SplitStatistics]) -> rich.table.Table:
     return table
 
 
-def frequent_table(split: SplitStatistics) -> rich.table.Table:
+def frequent_table(split: SplitStatistics, tokenizer: Tokenizer) -> rich.table.Table:
     table = new_table("the most frequent tokens of train", "token", "id", "times", "share")
     for token in np.argsort(-split.token_counts, kind="stable")[:FREQUENT].tolist():
         if number := int(split.token_counts[token]):
-            text = gpt2().decode_single_token_bytes(token).decode("utf-8", errors="backslashreplace")
-            add_row(table, repr(text), token, number, f"{number / split.num_tokens:.2%}")
+            add_row(table, repr(tokenizer.escape_token(token)), token, number, f"{number / split.num_tokens:.2%}")
     return table
 
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from jaxgpt import console
 from jaxgpt.commands.flags import parse, positional
-from jaxgpt.data.tokenizer import encode_prompt, gpt2
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import require_new, require_separate, require_writable, write_whole
 from jaxgpt.inference.look_page import largest_heads, name_head, render_findings
 from jaxgpt.progress_bar import stage
-from jaxgpt.runs.weights import WeightsRef, require_gpt2_text_model, resolve_weights
+from jaxgpt.runs.weights import WeightsRef, require_text_model, resolve_weights
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.models.gpt2 import GPT2
@@ -65,11 +65,12 @@ def main(argv: Sequence[str]) -> int:
     source = resolve_weights(config.model)
     if source.config.arch != "gpt2":
         raise CheckpointError(f"{config.model}: its architecture is a {source.config.title}; look reads a GPT-2 alone")
-    require_gpt2_text_model(source)
+    require_text_model(source)
     if source.config.block_size < 2:
         raise CheckpointError(f"{config.model}: its context is one token, which attends to nothing")
-    prompts = read_prompts(config, source.config.block_size)
-    answers = [read_answer(text) for text in config.answer]
+    tokenizer = source.tokenizer
+    prompts = read_prompts(config, source.config.block_size, tokenizer)
+    answers = [read_answer(text, tokenizer) for text in config.answer]
     if len(answers) > len(set(answers)):
         raise UsageError(f"--answer {config.answer[0]!r} is compared with itself; give another one after it")
     require_outputs(config, source)
@@ -83,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
     with device.memory_errors("use a shorter --prompt: attention maps grow with the square of its length"):
         model = load(source, **compute | {"unroll": 1})
         with stage("reading the prompt"):
-            findings = {"model": config.model} | examine(model, *prompts, answers)
+            findings = {"model": config.model} | examine(model, tokenizer, *prompts, answers)
     if not all(math.isfinite(answer["logit"]) for answer in findings["answers"]):
         raise CheckpointError(f"{config.model}: its logits after the prompt are not finite, and so of no use")
     print_findings(findings)
@@ -96,9 +97,10 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def read_prompts(config: LookConfig, block_size: int) -> tuple[list[int], list[int] | None]:
+def read_prompts(config: LookConfig, block_size: int, tokenizer: Tokenizer) -> tuple[list[int], list[int] | None]:
     """The ids of the prompt, and of the other one."""
-    prompt, patch = encode_prompt(config.prompt), None if config.patch is None else encode_prompt(config.patch)
+    prompt = tokenizer.encode_prompt(config.prompt)
+    patch = None if config.patch is None else tokenizer.encode_prompt(config.patch)
     if len(prompt) > block_size:
         context = f"more than the model's context of {block_size:,}"
         raise UsageError(f"--prompt has {len(prompt):,} tokens, {context}; shorten it")
@@ -108,8 +110,8 @@ def read_prompts(config: LookConfig, block_size: int) -> tuple[list[int], list[i
     return prompt, patch
 
 
-def read_answer(text: str) -> int:
-    ids = encode_prompt(text)
+def read_answer(text: str, tokenizer: Tokenizer) -> int:
+    ids = tokenizer.encode_prompt(text)
     if len(ids) != 1:
         raise UsageError(f"--answer {text!r} is {len(ids):,} tokens, and must be one; most words begin with a blank")
     return ids[0]
@@ -127,7 +129,11 @@ def require_outputs(config: LookConfig, source: WeightsRef) -> None:
 
 
 def examine(
-    model: "GPT2", prompt: Sequence[int], patch: Sequence[int] | None = None, answers: Sequence[int] = ()
+    model: "GPT2",
+    tokenizer: Tokenizer,
+    prompt: Sequence[int],
+    patch: Sequence[int] | None = None,
+    answers: Sequence[int] = (),
 ) -> dict[str, Any]:
     """All that is shown of a model that reads a prompt, as numpy arrays and texts.
 
@@ -144,6 +150,7 @@ def examine(
     from jaxgpt.inference.patching import logit_difference, patch_heads, patch_positions
     from jaxgpt.inference.trace import apply_lens, logits_of, trace
 
+    spell = tokenizer.escape_token
     tokens, last, run = jnp.asarray(prompt, jnp.int32), len(prompt) - 1, jax.jit(trace)
     final, layers = run(model, tokens)
     logits = jax.jit(logits_of)(model, final)[last]
@@ -185,11 +192,6 @@ def examine(
                 "positions": np.asarray(patch_positions(model, tokens, other_layers, pair)) if is_short else None,
             }
     return findings
-
-
-def spell(token: int) -> str:
-    """A token's text; bytes that are no character are escaped."""
-    return gpt2().decode_single_token_bytes(token).decode("utf-8", errors="backslashreplace")
 
 
 def print_findings(findings: dict[str, Any]) -> None:

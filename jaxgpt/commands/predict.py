@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     require_label_model(source)
     names = FieldNames(text_field=config.text_field)
     data, errors, lines = examples.load_texts(
-        config.data, config.batch_size, source.T, source.labels, names, source.template
+        config.data, config.batch_size, source.T, source.labels, names, source.template, source.tokenizer
     )
     if config.out:
         inputs = [("RUN", config.run), ("the weights under it,", source.base), ("--data", config.data)]

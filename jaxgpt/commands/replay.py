@@ -15,7 +15,7 @@ from jaxgpt.data.base import Batch
 from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.datasets import training_text
 from jaxgpt.data.text import Text, Windows
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import CheckpointError, UsageError, require
 from jaxgpt.locks import hold_to_read
 from jaxgpt.progress_bar import stage
@@ -171,7 +171,7 @@ def replay(run: ReplayedRun, target_step: int) -> None:
                     note(f"from step {step:,} on the numbers are not those of the log: {both}")
                 differs |= not equal
                 advance(1)
-    print_sequences(np.column_stack([x, y[:, -1]]), losses, starts)
+    print_sequences(np.column_stack([x, y[:, -1]]), losses, starts, run.data.tokenizer)
     verdict = "not what the log has: see the note" if differs else "as in the log"
     print(f"step {target_step}: loss {values['loss']:.6f}, gradient norm {values['grad_norm']:.6f}, {verdict}")
 
@@ -216,7 +216,9 @@ def make_run_mesh(config: TrainConfig) -> "Mesh":
         return single_device()
 
 
-def print_sequences(tokens: np.ndarray, losses: np.ndarray, starts: list[tuple[str, int]]) -> None:
+def print_sequences(
+    tokens: np.ndarray, losses: np.ndarray, starts: list[tuple[str, int]], tokenizer: Tokenizer
+) -> None:
     """Print each sequence, then its tokens but for the first, which nothing predicts: place, loss, id and text.
 
     Args:
@@ -226,8 +228,8 @@ def print_sequences(tokens: np.ndarray, losses: np.ndarray, starts: list[tuple[s
     """
     B, several = len(losses), len({name for name, _ in starts}) > 1
     for i, (name, start) in enumerate(starts):
-        lines, origin = gpt2().decode(tokens[i].tolist()).split("\n"), f", from {escape(name)}" * several
+        lines, origin = tokenizer.decode(tokens[i].tolist()).split("\n"), f", from {escape(name)}" * several
         title = f"--- sequence {i + 1} of {B}{origin}, loss {losses[i].mean():.4f}"
         print(title, *(escape(line, keep="\t") for line in lines), sep="\n| ")
         for t, (token, loss) in enumerate(zip(tokens[i, 1:].tolist(), losses[i], strict=True), 1):
-            print(f"{start + t:>12} {loss:9.4f} {token:>6}  {gpt2().decode([token])!r}")
+            print(f"{start + t:>12} {loss:9.4f} {token:>6}  {tokenizer.decode([token])!r}")

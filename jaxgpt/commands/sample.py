@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from jaxgpt import console
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data.documents import normalize
-from jaxgpt.data.tokenizer import encode_prompt, gpt2
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import UsageError, require
 from jaxgpt.progress_bar import stage
-from jaxgpt.runs.weights import require_gpt2_text_model, resolve_weights
+from jaxgpt.runs.weights import require_text_model, resolve_weights
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.inference.generate import Chunk
@@ -69,15 +69,15 @@ class SampleConfig:
 def main(argv: Sequence[str]) -> int:
     config = parse(SampleConfig, argv, command="sample")
     source = resolve_weights(config.model)
-    require_gpt2_text_model(source)
+    require_text_model(source)
     if config.speculate and source.config.predict_tokens == 1:
         raise UsageError(
             f"--speculate: {config.model} predicts one token, and has no heads that draft; leave --speculate out, "
             "or name a run that was trained with --predict-tokens"
         )
     prompt = read_stdin() if config.prompt == "-" else config.prompt
-    context = source.config.block_size
-    ids = encode_prompt(prompt)
+    context, tokenizer = source.config.block_size, source.tokenizer
+    ids = tokenizer.encode_prompt(prompt)
     if len(ids) > context:
         raise UsageError(f"--prompt has {len(ids):,} tokens, more than the model's context of {context:,}; shorten it")
 
@@ -101,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
             load(source, **compute),
             prompts,
             config.max_new_tokens,
-            make_sampling_params(config.temperature, config.top_k, config.top_p, stop=gpt2().eot_token),
+            make_sampling_params(config.temperature, config.top_k, config.top_p, stop=tokenizer.end),
             prompt_keys(jax.random.key(config.seed), prompts),
             chunk_size=1,
             speculate=config.speculate,
@@ -109,7 +109,7 @@ def main(argv: Sequence[str]) -> int:
         with stage("compiling, and reading the prompt"):
             first = list(itertools.islice(new, 1))
         with stage("tokens", config.max_new_tokens, prints=True) as advance:
-            tokens, last = print_texts(prompt, itertools.chain(first, new), config.n, advance)
+            tokens, last = print_texts(prompt, itertools.chain(first, new), config.n, tokenizer, advance)
     if last and last.accepted:
         console.note(format_speculation(tokens, last))
     return 0
@@ -131,7 +131,11 @@ def read_stdin() -> str:
 
 
 def print_texts(
-    prompt: str, chunks: "Iterator[Chunk]", n: int, advance: Callable[[int], None] = lambda tokens: None
+    prompt: str,
+    chunks: "Iterator[Chunk]",
+    n: int,
+    tokenizer: Tokenizer,
+    advance: Callable[[int], None] = lambda tokens: None,
 ) -> "tuple[int, Chunk | None]":
     """Print n texts as their tokens come: the first at once, the others when it has ended, with a rule between them.
 
@@ -144,7 +148,8 @@ def print_texts(
     shown = console.escape_for_terminal
     print(shown(prompt), end="", flush=True)
     for chunk in chunks:
-        texts = [decoder.decode(gpt2().decode_bytes(ids)) for decoder, ids in zip(decoders, chunk.tokens, strict=True)]
+        pairs = zip(decoders, chunk.tokens, strict=True)
+        texts = [decoder.decode(tokenizer.decode_bytes(ids)) for decoder, ids in pairs]
         new += sum(map(len, chunk.tokens))
         advance(max(map(len, chunk.tokens)))
         print(shown(texts[0]), end="", flush=True)

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from jaxgpt.data.tokenizer import Tokenizer
+
 Batch = dict[str, np.ndarray]  # int32 arrays by name; the first axis of each is the sequences
 # The pieces of an example's text, and whether each is learned; None: an answer that is not, but ends in <|endoftext|>.
 Segments = list[tuple[str, bool | None]]
@@ -29,13 +31,14 @@ class TokenizedExamples:
     """R examples as tokens, before any T is chosen.
 
     Attributes:
-      tokens: uint16 (N,), the S segments of all examples, one after the other.
+      tokens: uint16 or uint32 (N,), the S segments of all examples, one after the other.
       starts: int64 (S + 1,), where each segment starts in `tokens`, and N.
       learned: bool (S,), whether a segment is learned.
       first, end: int64 (R,), each example's first segment, and the one after its last.
       label: int32 (R,), the number of each example's label in `labels`.
       lines: int64 (R,), the line of the file on which each example begins.
       labels: the names of the labels, in the order of the file.
+      tokenizer: that of the tokens.
     """
 
     tokens: np.ndarray
@@ -46,6 +49,7 @@ class TokenizedExamples:
     label: np.ndarray
     lines: np.ndarray
     labels: tuple[str, ...]
+    tokenizer: Tokenizer
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -89,6 +93,7 @@ class Dataset(Protocol):
       notes: what the user should know, such as how many examples were cut.
       labels: the names of the classes; empty where there are none.
       is_chat: whether it is conversations, which chat.CHAT_TEMPLATE makes a text.
+      tokenizer: that of its tokens.
       B, T: sequences of a batch, and tokens of a sequence.
       rows: which of the B sequences `batch` cuts, so that several hosts can each cut their part of one batch.
     """
@@ -99,6 +104,7 @@ class Dataset(Protocol):
     notes: Sequence[str]
     labels: Sequence[str]
     is_chat: bool
+    tokenizer: Tokenizer
     B: int
     T: int
     rows: slice

@@ -52,8 +52,8 @@ def pack_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[s
       path: the file, for errors.
 
     Returns:
-      `tokens` uint16, `targets` int32 (-1 where a token is not learned) and `positions` uint16, each (R, T); and notes
-      on what was cut and skipped.
+      `tokens` uint16 or uint32, `targets` int32 (-1 where a token is not learned) and `positions` uint16, each (R, T);
+      and notes on what was cut and skipped.
 
     Raises:
       DataError: no example has anything to learn within T tokens.
@@ -82,7 +82,7 @@ def _fill_rows(
 ) -> Batch:
     """Rows of T tokens, with `length` of them, from `start` on, in each row from the column on."""
     R = row.max() + 1
-    x, y = np.zeros(R * T, np.uint16), np.full(R * T, -1, np.int32)
+    x, y = np.zeros(R * T, examples.tokens.dtype), np.full(R * T, -1, np.int32)
     used = np.bincount(row, length).astype(np.uint16)
     # What is left of a row is a document of its own, not learned; before it the numbers wrap around, and are replaced.
     positions = (np.arange(T, dtype=np.uint16) - used[:, None]).reshape(-1)

@@ -8,9 +8,8 @@ import gzip
 import hashlib
 import json
 import os
-import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,10 @@ from jaxgpt.data.documents import (
     require_text_format,
     split_documents,
 )
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.records import JSON_LINES, parse_jsonl, require_text
-from jaxgpt.data.shards import HEADER_BYTES, TOKEN, Tokens, header, map_file, open_split
-from jaxgpt.data.tokenizer import END, ENDOFTEXT, VOCAB_SIZE, encode
+from jaxgpt.data.shards import HEADER_BYTES, Tokens, header, map_file, open_split
+from jaxgpt.data.tokenizer import ENDOFTEXT, Tokenizer
 from jaxgpt.errors import DataError
 from jaxgpt.progress_bar import stage
 
@@ -45,19 +45,27 @@ class Corpus:
 
     Attributes:
       name: what the user calls it: a path or a title.
-      tokens: uint16 (N,), every id below GPT-2's 50,257; a memmap for a token file; shards.Tokens for a folder.
-      fingerprint: SHA-256 of the tokens as little-endian uint16, which does not depend on the kind of file. A folder is
-        not read whole: its fingerprint is made of its shards' hashes.
-      documents: the number of <|endoftext|> among the tokens; 0 for a folder, where they are not counted.
+      tokens: uint16 or uint32 (N,), every id below the tokenizer's vocab_size; a memmap for a token file;
+        shards.Tokens for a folder.
+      fingerprint: SHA-256 of the tokens, little-endian, which does not depend on the kind of file. A folder is not read
+        whole: its fingerprint is made of its shards' hashes.
+      documents: how many end tokens there are; 0 for a folder, where they are not counted.
+      tokenizer: that of the tokens.
     """
 
     name: str
     tokens: np.ndarray | Tokens
     fingerprint: str
     documents: int = 0
+    tokenizer: Tokenizer = GPT2_TOKENIZER
 
 
-def load(data: str = "shakespeare", cache: Path | None = None, split: str = "train") -> Corpus:
+def load(
+    data: str = "shakespeare",
+    cache: Path | None = None,
+    split: str = "train",
+    tokenizer: Tokenizer = GPT2_TOKENIZER,
+) -> Corpus:
     """Open a corpus.
 
     Args:
@@ -65,13 +73,14 @@ def load(data: str = "shakespeare", cache: Path | None = None, split: str = "tra
         object a line; anything else: UTF-8 text), or "shakespeare", which is part of the package.
       cache: the folder that keeps the tokens of texts; by default $JAXGPT_CACHE or ~/.cache/jaxgpt.
       split: which split of a prepared folder; files have none.
+      tokenizer: of the text; tokens must be its own.
 
     Raises:
       DataError: one line that names the file, what is wrong with it, and what to do.
     """
     cache = cache or cache_folder()
     if data == "shakespeare":
-        return _text_corpus("tiny Shakespeare", gzip.decompress(SHAKESPEARE.read_bytes()), cache)
+        return _text_corpus("tiny Shakespeare", gzip.decompress(SHAKESPEARE.read_bytes()), cache, tokenizer)
     if "://" in data:
         prepare = f"{program('prepare')} {shlex.quote(data)} --out data/NAME"
         examples = f"{prepare}; or, if it has examples: {find_jsonl_command(data)}"
@@ -79,15 +88,16 @@ def load(data: str = "shakespeare", cache: Path | None = None, split: str = "tra
     path = Path(data)
     if data and os.path.isdir(path):  # Path.is_dir raises an error for a name that is too long
         require_text_format(data)
-        tokens = open_split(path, split)
-        return Corpus(f"{data} ({split})", tokens, tokens.fingerprint)
+        tokens = open_split(path, split, tokenizer)
+        return Corpus(f"{data} ({split})", tokens, tokens.fingerprint, tokenizer=tokenizer)
     try:
         if path.exists():
             require_text_format(data)
             _require_unprepared(data, split)
         if path.suffix.lower() == ".bin":
-            return check_tokens(str(path), _require_two_bytes(path, map_file(path)))
-        return _text_corpus(data, path.read_bytes(), cache)
+            tokens = _require_width(path, map_file(path, tokenizer.dtype))
+            return check_tokens(str(path), tokens, tokenizer)
+        return _text_corpus(data, path.read_bytes(), cache, tokenizer)
     except FileNotFoundError:
         raise DataError(
             f"{data}: no such file; --data takes a UTF-8 text, a .bin token file, a prepared folder or shakespeare"
@@ -97,32 +107,35 @@ def load(data: str = "shakespeare", cache: Path | None = None, split: str = "tra
         raise DataError(f"{data}: {reason}; --data must name a file that can be read") from None
 
 
-def _text_corpus(name: str, content: bytes, cache: Path) -> Corpus:
+def _text_corpus(name: str, content: bytes, cache: Path, tokenizer: Tokenizer) -> Corpus:
     if not content:
         raise DataError(f"{name}: the file is empty; a corpus needs text")
     is_jsonl = name.lower().endswith(JSON_LINES)
     # The name without a kind may be that of tokens which a program made that reads these marks as text.
     kind = "jsonl-" if is_jsonl else "documents-" if any(mark in content for mark in MARKS) else ""
-    cached = cache / "tokens" / f"gpt2-{kind}{hashlib.sha256(content).hexdigest()}.bin"
+    cached = cache / "tokens" / f"{tokenizer.cache_name}-{kind}{hashlib.sha256(content).hexdigest()}.bin"
     with contextlib.suppress(OSError, DataError):  # missing or corrupt: tokenize again
         make_private(cached.parent)
         with cached.open("rb") as file:
-            corpus = check_tokens(name, map_file(cached))
+            corpus = check_tokens(name, map_file(cached, tokenizer.dtype), tokenizer)
             if file.read(HEADER_BYTES)[DIGEST_BYTES] == bytes.fromhex(corpus.fingerprint):
                 return corpus
-    tokens = _tokenize_json_lines(name, content) if is_jsonl else _tokenize_file(name, content)
+    make_tokens = _tokenize_json_lines if is_jsonl else _tokenize_file
+    tokens = make_tokens(name, content, tokenizer)
     if not len(tokens):
         raise DataError(f"{name}: there is no text in the file; a corpus needs some")
-    corpus = check_tokens(name, tokens)
+    corpus = check_tokens(name, tokens, tokenizer)
     with contextlib.suppress(OSError):  # a cache that can't be written costs the next start a second, nothing else
-        signed_header = bytearray(header(len(tokens)))
+        signed_header = bytearray(header(len(tokens), tokenizer.dtype))
         signed_header[DIGEST_BYTES] = bytes.fromhex(corpus.fingerprint)
         write_atomically(cached, signed_header + tokens.tobytes())
     return corpus
 
 
-def _require_two_bytes(path: Path, tokens: np.ndarray) -> np.ndarray:
+def _require_width(path: Path, tokens: np.ndarray) -> np.ndarray:
     """The tokens of a file. Refused are ids of four or eight bytes: read as two, all but the first of each are 0."""
+    if tokens.dtype.itemsize > 2:
+        return tokens
     head = tokens[: 1 << 20]
     if len(head) >= 16 and head[::2].any() and not head[1::2].any():
         kind = "uint32" if head[2::4].any() else "int64"
@@ -146,16 +159,24 @@ def _require_unprepared(data: str, split: str) -> None:
         raise DataError(f"{data}: {problem} tokenize it: {command}; then use --data {tokens}{examples}")
 
 
-def _tokenize_json_lines(name: str, content: bytes) -> np.ndarray:
+def _tokenize_json_lines(name: str, content: bytes, tokenizer: Tokenizer) -> np.ndarray:
     texts = []
     with stage(f"reading {name}", content.count(b"\n")) as advance:
         for line, record in parse_jsonl(name, content):
             texts.append(require_text(f"{name}, line {line}", record, "text", may_be_empty=True))
             advance(1)
-    return tokenize_documents([text for text in texts if text.strip()], name=name)
+    return tokenize_documents([text for text in texts if text.strip()], name=name, tokenizer=tokenizer)
 
 
-def _tokenize_file(name: str, content: bytes) -> np.ndarray:
+def _tokenize_file(name: str, content: bytes, tokenizer: Tokenizer) -> np.ndarray:
+    parts = read_parts(name, content)
+    if len(parts) == 1:
+        return tokenize(parts[0], name=name, tokenizer=tokenizer)
+    return tokenize_documents([part for part in parts if part.strip()], name=name, tokenizer=tokenizer)
+
+
+def read_parts(name: str, content: bytes) -> list[str]:
+    """The parts of a UTF-8 text, as documents.split_documents has them."""
     if not content.startswith(UTF_16_MARKS):
         require_no_utf16(name, content)
     try:
@@ -168,39 +189,43 @@ def _tokenize_file(name: str, content: bytes) -> np.ndarray:
         raise DataError(
             f"{name}: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start:,}; {remedy}"
         ) from None
-    parts = split_documents(text)
-    if len(parts) == 1:
-        return tokenize(parts[0], name=name)
-    return tokenize_documents([part for part in parts if part.strip()], name=name)
+    return split_documents(text)
 
 
-def tokenize(text: str, piece_chars: int = 1 << 20, name: str = "a text") -> np.ndarray:
-    """GPT-2 ids of a text, uint16 (N,): those of one `encode` call, on all cores and in bounded memory."""
+def tokenize(
+    text: str, piece_chars: int = 1 << 20, name: str = "a text", tokenizer: Tokenizer = GPT2_TOKENIZER
+) -> np.ndarray:
+    """A text's ids, those of one call of `tokenizer.encode`, on all cores and in bounded memory."""
 
     def encode_piece(piece: str) -> tuple[np.ndarray, int]:
-        return encode(piece), len(piece)
+        return tokenizer.encode(piece), len(piece)
 
     with stage(f"tokenizing {name}", len(text), unit="M characters") as advance:
-        return _concatenate_in_threads(encode_piece, _split_text(text, piece_chars), advance)
+        return _concatenate_in_threads(encode_piece, tokenizer.split(text, piece_chars), advance, tokenizer.dtype)
 
 
-def tokenize_documents(documents: Sequence[str], batch_size: int = 256, name: str = "a text") -> np.ndarray:
-    """GPT-2 ids of documents, each after `<|endoftext|>`, as `jaxgpt prepare` writes them, uint16 (N,)."""
-    begin = np.array([END], TOKEN)
+def tokenize_documents(
+    documents: Sequence[str], batch_size: int = 256, name: str = "a text", tokenizer: Tokenizer = GPT2_TOKENIZER
+) -> np.ndarray:
+    """The ids of documents, each after the end token, as `jaxgpt prepare` writes them."""
+    begin = np.array([tokenizer.require_end("several documents")], tokenizer.dtype)
 
     def encode_batch(start: int) -> tuple[np.ndarray, int]:
         texts = documents[start : start + batch_size]
-        return np.concatenate([ids for text in texts for ids in (begin, encode(text))]), len(texts)
+        return np.concatenate([ids for text in texts for ids in (begin, tokenizer.encode(text))]), len(texts)
 
     with stage(f"tokenizing the documents of {name}", len(documents)) as advance:
-        return _concatenate_in_threads(encode_batch, range(0, len(documents), batch_size), advance)
+        return _concatenate_in_threads(encode_batch, range(0, len(documents), batch_size), advance, tokenizer.dtype)
 
 
 def _concatenate_in_threads(
-    make: Callable[[Any], tuple[np.ndarray, int]], items: Iterable[Any], advance: Callable[[int], None]
+    make: Callable[[Any], tuple[np.ndarray, int]],
+    items: Iterable[Any],
+    advance: Callable[[int], None],
+    dtype: np.dtype,
 ) -> np.ndarray:
     """The arrays that `make` gives for the items, one after the other; `advance` takes the numbers beside them."""
-    arrays = [np.empty(0, TOKEN)]
+    arrays = [np.empty(0, dtype)]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
         for array, amount in threads.map(make, items):
             arrays.append(array)
@@ -208,30 +233,19 @@ def _concatenate_in_threads(
     return np.concatenate(arrays)
 
 
-def _split_text(text: str, piece_chars: int) -> Iterator[str]:
-    # GPT-2's pattern always makes a word of a lone newline between two visible characters, so a cut behind it changes
-    # no token. A cut at a space would: " word" is one word.
-    start, newline = 0, re.compile(r"(?<=\S)\n(?=\S)")
-    while start < len(text):
-        match = newline.search(text, start + piece_chars)
-        end = match.end() if match else len(text)
-        yield text[start:end]
-        start = end
-
-
-def check_tokens(name: str, tokens: np.ndarray) -> Corpus:
+def check_tokens(name: str, tokens: np.ndarray, tokenizer: Tokenizer = GPT2_TOKENIZER) -> Corpus:
     """Read every token once, for the fingerprint and for ids that the model has no row for."""
-    digest, documents, chunk = hashlib.sha256(), 0, 1 << 24
+    digest, documents, chunk, size = hashlib.sha256(), 0, 1 << 24, tokenizer.vocab_size
     with stage(f"reading the tokens of {name}", tokens.nbytes, unit="MB") as advance:
         for start in range(0, len(tokens), chunk):
             part = np.asarray(tokens[start : start + chunk])
-            if part.max() >= VOCAB_SIZE:
-                at = int(np.argmax(part >= VOCAB_SIZE))
+            if part.max() >= size:
+                at = int(np.argmax(part >= size))
                 raise DataError(
-                    f"{name}: token {start + at:,} is {part[at]}, beyond GPT-2's vocabulary of {VOCAB_SIZE:,}; "
-                    "encode the text with GPT-2's tokenizer"
+                    f"{name}: token {start + at:,} is {part[at]}, beyond the vocabulary of {size:,} of the tokenizer "
+                    f"{tokenizer.name}; encode the text with that one"
                 )
             digest.update(part)
-            documents += int(np.count_nonzero(part == END))
+            documents += 0 if tokenizer.end is None else int(np.count_nonzero(part == tokenizer.end))
             advance(part.nbytes)
-    return Corpus(name, tokens, digest.hexdigest(), documents)
+    return Corpus(name, tokens, digest.hexdigest(), documents, tokenizer)

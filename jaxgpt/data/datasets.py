@@ -7,10 +7,12 @@ from jaxgpt.data import corpus, examples
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import USUAL_FIELDS, DataConfig, FieldNames
 from jaxgpt.data.formats import is_example
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.order import parse_mixture
 from jaxgpt.data.records import JSON_LINES, find_name, read_first
 from jaxgpt.data.shards import Tokens
 from jaxgpt.data.text import Text, Windows
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError, UsageError
 
 
@@ -23,6 +25,7 @@ def open_data(
     split: str = "train",
     horizon: int = 1,
     fields: FieldNames = USUAL_FIELDS,
+    tokenizer: Tokenizer = GPT2_TOKENIZER,
 ) -> Text | examples.Examples:
     """A text or examples, whichever it names, in batches of B sequences of T tokens.
 
@@ -32,14 +35,15 @@ def open_data(
       split: which split of a prepared folder.
       horizon: how many of the tokens that follow each token of a text are its targets.
       fields: the names of the fields of examples.
+      tokenizer: of the texts.
     """
     if not name:
         raise UsageError(f"{flag} is empty; name a file")
     if is_examples(name, fields):
-        return examples.load(name, B, T, seed, fields=fields)[0]
+        return examples.load(name, B, T, seed, fields=fields, tokenizer=tokenizer)[0]
     require_no_names(fields, name)
     try:
-        return Text(**vars(corpus.load(name, split=split)), B=B, T=T, horizon=horizon)
+        return Text(**vars(corpus.load(name, split=split, tokenizer=tokenizer)), B=B, T=T, horizon=horizon)
     except DataError as error:
         raise DataError(str(error).replace("--data", flag)) from None
 
@@ -151,7 +155,7 @@ def _split(text: Text, fraction: float) -> tuple[Text, Text]:
         if isinstance(text.tokens, Tokens):  # mapped files, of which nothing is read at the start
             tokens = text.tokens.part(first, end)
             return dataclasses.replace(text, name=name, tokens=tokens, fingerprint=tokens.fingerprint)
-        part = corpus.check_tokens(name, text.tokens[first:end])
+        part = corpus.check_tokens(name, text.tokens[first:end], text.tokenizer)
         return dataclasses.replace(text, **vars(part))
 
     return part(0, at, text.name), part(at, len(text.tokens), f"the last {fraction:g} of {text.name}")

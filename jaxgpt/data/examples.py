@@ -14,10 +14,11 @@ from jaxgpt.data.base import Batch, ExampleKind, TokenizedExamples, all_rows
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
 from jaxgpt.data.documents import find_jsonl_command
 from jaxgpt.data.formats import KINDS, parse_examples
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.labels import label_names, labelled_kinds, unlabelled_kinds
 from jaxgpt.data.records import JSON_LINES, LineErrors, read_content
 from jaxgpt.data.tokenized import open_examples, tokenize
-from jaxgpt.data.tokenizer import TEMPLATE, Template, byte_lengths
+from jaxgpt.data.tokenizer import Template, Tokenizer
 from jaxgpt.errors import DataError
 
 SUFFIXES = (*JSON_LINES, ".csv", ".tsv")
@@ -35,6 +36,7 @@ class Examples:
       T: tokens of a row.
       labels: the names of the labels; none for completions.
       is_chat: that of its ExampleKind.
+      tokenizer: that of the tokens.
       count: the number of examples; a row of completions may hold several.
       fingerprint: SHA-256 of the table.
       notes: messages about examples that were cut or skipped.
@@ -52,6 +54,7 @@ class Examples:
     notes: tuple[str, ...]
     seed: int
     is_chat: bool = False
+    tokenizer: Tokenizer = GPT2_TOKENIZER
     B: int = dataclasses.field(kw_only=True)
     rows: slice = dataclasses.field(default_factory=all_rows, kw_only=True)
 
@@ -89,7 +92,7 @@ class Examples:
         if "targets" not in self.table:
             return None
         y = self.table["targets"]
-        return int(byte_lengths()[y[y >= 0]].sum())
+        return int(self.tokenizer.byte_lengths[y[y >= 0]].sum())
 
     def order_facts(self) -> dict[str, Any]:
         packing = {"packing": "best fit"} if "positions" in self.table else {}  # older runs packed in the file's order
@@ -109,6 +112,7 @@ def load(
     fraction: float = 0,
     kinds: Sequence[ExampleKind] = KINDS,
     fields: FieldNames = USUAL_FIELDS,
+    tokenizer: Tokenizer = GPT2_TOKENIZER,
 ) -> list[Examples]:
     """Read a file of examples.
 
@@ -124,7 +128,7 @@ def load(
     Raises:
       DataError: it names the line.
     """
-    kind, examples = read_examples(path, kinds, fields)
+    kind, examples = read_examples(path, kinds, fields, tokenizer)
     parts = _split(path, examples, fraction) if fraction else [examples]
     labels = tuple(known or (label_names(path, examples) if kind.parse_label else ()))
     loaded = [_tabulate(path, kind, part, B, T, labels, seed) for part in parts]
@@ -138,7 +142,7 @@ def _tabulate(
     path: str, kind: ExampleKind, examples: TokenizedExamples, B: int, T: int, labels: tuple[str, ...], seed: int = 0
 ) -> Examples:
     table, notes = kind.tabulate(path, examples, T, labels)
-    facts = _fingerprint(table), tuple(notes), seed, kind.is_chat
+    facts = _fingerprint(table), tuple(notes), seed, kind.is_chat, examples.tokenizer
     return Examples(path, kind.name, table, T, labels, len(examples), *facts, B=B)
 
 
@@ -148,16 +152,18 @@ def load_labelled(
     T: int,
     known: Sequence[str],
     fields: FieldNames = USUAL_FIELDS,
-    template: Template = TEMPLATE,
+    template: Template | None = None,
+    tokenizer: Tokenizer = GPT2_TOKENIZER,
 ) -> Examples:
     """As `load`, for the texts and labels that a model is measured on; rows are as long as the longest text.
 
     Args:
       known: the labels that the texts may have.
-      template: what surrounds each text.
+      template: what surrounds each text; None: the tokenizer's.
     """
     _require_suffix(path)
-    return _without_padding(load(path, B, T, known=known, kinds=labelled_kinds(template), fields=fields)[0])
+    kinds = labelled_kinds(template)
+    return _without_padding(load(path, B, T, known=known, kinds=kinds, fields=fields, tokenizer=tokenizer)[0])
 
 
 def load_texts(
@@ -166,7 +172,8 @@ def load_texts(
     T: int,
     known: Sequence[str],
     fields: FieldNames = USUAL_FIELDS,
-    template: Template = TEMPLATE,
+    template: Template | None = None,
+    tokenizer: Tokenizer = GPT2_TOKENIZER,
 ) -> tuple[Examples, LineErrors, list[int]]:
     """As `load_labelled`, for texts whose labels are not known: a label in the file is ignored, and no row counts.
 
@@ -178,7 +185,7 @@ def load_texts(
     errors: LineErrors = {}
     kind, parsed = parse_examples(path, content, unlabelled_kinds(template), fields, errors)
     # Not from the cache, which has only the right ones.
-    examples = tokenize(parsed, path, content.count(b"\n"))
+    examples = tokenize(parsed, path, content.count(b"\n"), tokenizer)
     if not len(examples):
         raise errors[min(errors)]
     data = _tabulate(path, kind, examples, B, T, tuple(known))
@@ -199,12 +206,15 @@ def require_labels(path: str, fields: FieldNames = USUAL_FIELDS) -> None:
 
 
 def read_examples(
-    path: str, kinds: Sequence[ExampleKind] = KINDS, fields: FieldNames = USUAL_FIELDS
+    path: str,
+    kinds: Sequence[ExampleKind] = KINDS,
+    fields: FieldNames = USUAL_FIELDS,
+    tokenizer: Tokenizer = GPT2_TOKENIZER,
 ) -> tuple[ExampleKind, TokenizedExamples]:
     """A file's examples as tokens, and their kind. Arguments and errors as `load`."""
     content = read_content(path)
     kind, examples = parse_examples(path, content, kinds, fields)
-    return kind, open_examples(path, content, kind, fields, examples)
+    return kind, open_examples(path, content, kind, fields, examples, tokenizer)
 
 
 def _require_suffix(path: str) -> None:

@@ -12,7 +12,7 @@ from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
 from jaxgpt.data.packing import enumerate_spans
 from jaxgpt.data.records import require_text
-from jaxgpt.data.tokenizer import TEMPLATE, Template
+from jaxgpt.data.tokenizer import Template
 from jaxgpt.errors import DataError
 
 
@@ -55,13 +55,16 @@ def label_names(path: str, examples: TokenizedExamples) -> list[str]:
 
 
 def label_rows(
-    path: str, examples: TokenizedExamples, T: int, labels: Sequence[str], template: Template = TEMPLATE
+    path: str, examples: TokenizedExamples, T: int, labels: Sequence[str], template: Template | None = None
 ) -> tuple[Batch, list[str]]:
-    """One text a row with what surrounds it; the head reads its last token, which is <|endoftext|> in our template.
+    """One text a row with what surrounds it; the head reads its last token.
+
+    Args:
+      template: what surrounds it; None: the tokenizer's, in which the last token is the one that ends a document.
 
     Returns:
-      `tokens` uint16 (R, T), `last` int32 (R,), the column of the last token, and `labels` int32 (R,), -1 where it is
-      not known; and notes on texts that were cut.
+      `tokens` uint16 or uint32 (R, T), `last` int32 (R,), the column of the last token, and `labels` int32 (R,), -1
+      where it is not known; and notes on texts that were cut.
 
     Raises:
       DataError: an example has a label that is not in `labels`.
@@ -76,12 +79,12 @@ def label_rows(
     return table | {"labels": label}, notes
 
 
-def text_rows(examples: TokenizedExamples, T: int, template: Template = TEMPLATE) -> tuple[Batch, list[str]]:
+def text_rows(examples: TokenizedExamples, T: int, template: Template | None = None) -> tuple[Batch, list[str]]:
     """As `label_rows`, without `labels`.
 
     Of texts that are too long, the longer one loses its end first, as with transformers' `truncation=True`.
     """
-    begin, between, end = template
+    begin, between, end = template or examples.tokenizer.template
     between = between[: max(0, T - len(begin) - len(end))]
     lengths = np.diff(examples.starts)
     is_pair = examples.end - examples.first > 1
@@ -93,7 +96,7 @@ def text_rows(examples: TokenizedExamples, T: int, template: Template = TEMPLATE
     a, b = np.where(is_cut, keep, a), np.where(is_cut, room - keep, b)
     lengths = len(begin) + a + separator + b + len(end)
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    tokens = np.zeros(starts[-1], np.uint16)
+    tokens = np.zeros(starts[-1], examples.tokens.dtype)
     first, second = starts[:-1] + len(begin), starts[1:] - len(end) - b
     for piece, length, target in ((examples.first, a, first), (examples.end - 1, b, second)):
         for row, offset in enumerate_spans(length):
@@ -109,7 +112,7 @@ class PaddedRows:
     """An array (R, T) whose rows end in zeros, without them in memory; it is indexed by rows.
 
     Attributes:
-      tokens: uint16 (N,), the rows one after the other.
+      tokens: uint16 or uint32 (N,), the rows one after the other.
       starts: int64 (R + 1,), where each one starts, and N.
     """
 
@@ -122,13 +125,13 @@ class PaddedRows:
 
     def __getitem__(self, rows: slice | Sequence[int]) -> np.ndarray:
         start, end = self.starts[:-1][rows], self.starts[1:][rows]
-        x = np.zeros((len(start), self.T), np.uint16)
+        x = np.zeros((len(start), self.T), self.tokens.dtype)
         for row, offset in enumerate_spans(end - start):
             x[row, offset] = self.tokens[start[row] + offset]
         return x
 
 
-def labelled_kinds(template: Template = TEMPLATE) -> list[ExampleKind]:
+def labelled_kinds(template: Template | None = None) -> list[ExampleKind]:
     """One text or two, with a label."""
     tabulate = functools.partial(label_rows, template=template)
     return [
@@ -137,7 +140,7 @@ def labelled_kinds(template: Template = TEMPLATE) -> list[ExampleKind]:
     ]
 
 
-def unlabelled_kinds(template: Template = TEMPLATE) -> list[ExampleKind]:
+def unlabelled_kinds(template: Template | None = None) -> list[ExampleKind]:
     """One text or two; a label is ignored."""
     tabulate = functools.partial(label_rows, template=template)
     return [

@@ -1,7 +1,8 @@
 """Token files, and folders of them: a prepared corpus, its splits in shards of llm.c's format, described by meta.json.
 
 FOLDER/meta.json            written last: a folder without it is incomplete
-FOLDER/train_000000.bin     1,024 bytes of header, 256 int32: 20240520, 1, the number of tokens; then uint16 ids
+FOLDER/train_000000.bin     1,024 bytes of header, 256 int32: 20240520, 1, the number of tokens; then uint16 ids;
+                            20240801, 7, the number of tokens; then uint32 ids, for a vocabulary above 65,536
 FOLDER/val_000000.bin
 """
 
@@ -20,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from jaxgpt.console import plural, program
-from jaxgpt.data.tokenizer import RANKS_SHA256
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError
 from jaxgpt.files import new_file
 from jaxgpt.json_file import read_json
@@ -28,52 +30,56 @@ from jaxgpt.json_file import read_json
 FORMAT, VERSION = "jaxgpt-tokens", 1
 META = "meta.json"
 META_BYTES = 64 << 20  # some 370,000 shards
-TOKENIZER = {"name": "gpt2", "sha256": RANKS_SHA256}
 PREPARE_AGAIN = "run the command that prepares it again"
 
 HEADER_BYTES = 1024  # the token file of llm.c: 256 int32, of which the first three are magic, version, token count
-HEADER_MAGIC, HEADER_VERSION = 20240520, 1
-TOKEN = np.dtype("<u2")
+TOKEN, WIDE_TOKEN = np.dtype("<u2"), np.dtype("<u4")
+HEADERS = {TOKEN: (20240520, 1), WIDE_TOKEN: (20240801, 7)}  # llm.c's magic and version, for GPT-2 and for Llama 3
 
 
 # ---- One file
 
 
-def header(count: int) -> bytes:
+def header(count: int, dtype: np.dtype = TOKEN) -> bytes:
     """The first 1,024 bytes of a file of `count` tokens."""
-    return struct.pack(f"<3i{HEADER_BYTES - 12}x", HEADER_MAGIC, HEADER_VERSION, count)
+    return struct.pack(f"<3i{HEADER_BYTES - 12}x", *HEADERS[dtype], count)
 
 
-def map_file(path: Path) -> np.memmap:
-    """Map a token file, uint16 (N,): llm.c's format where its magic number leads, else raw ids.
+def map_file(path: Path, dtype: np.dtype = TOKEN) -> np.memmap:
+    """Map a token file, `dtype` (N,): llm.c's format where its magic number leads, else raw ids.
 
     Raises:
-      DataError: it is truncated, empty, or of another version. Whether its ids are GPT-2's is not checked.
+      DataError: it is truncated, empty, or of another version or dtype. Whether its ids are a tokenizer's is not
+        checked.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(HEADER_BYTES)
-    offset = 0
-    # No raw file of GPT-2 ids can begin with the magic number: read as uint16, its first half is 55,432.
-    if int.from_bytes(head[:4], "little") == HEADER_MAGIC:
+    offset, magic = 0, int.from_bytes(head[:4], "little")
+    # No raw file of GPT-2 ids can begin with a magic number: read as uint16, the first halves are 55,432 and 55,713.
+    if header_dtype := next((each for each, (known, _) in HEADERS.items() if known == magic), None):
         if size < HEADER_BYTES:
             raise DataError(
                 f"{path}: truncated: {plural(size, 'byte')}, less than a {HEADER_BYTES:,}-byte header; write it again"
             )
         _, version, count = struct.unpack_from("<3i", head)
-        if version != HEADER_VERSION:
-            raise DataError(f"{path}: token file version {version}; only {HEADER_VERSION}, uint16 ids, is known")
-        if size != HEADER_BYTES + count * TOKEN.itemsize:
+        if version != HEADERS[header_dtype][1]:
+            known = f"only {HEADERS[header_dtype][1]}, {header_dtype.name} ids, is known"
+            raise DataError(f"{path}: token file version {version}; {known}")
+        if header_dtype != dtype:
+            raise DataError(f"{path}: {header_dtype.name} ids, and those of the tokenizer are {dtype.name}")
+        if size != HEADER_BYTES + count * dtype.itemsize:
             raise DataError(
                 f"{path}: truncated or corrupt: its header counts {plural(count, 'token')}, "
-                f"but {plural(size - HEADER_BYTES, 'byte')} follow it, not {count * TOKEN.itemsize:,}; write it again"
+                f"but {plural(size - HEADER_BYTES, 'byte')} follow it, not {count * dtype.itemsize:,}; write it again"
             )
         offset = HEADER_BYTES
-    elif size % TOKEN.itemsize:
-        raise DataError(f"{path}: truncated or no token file: {plural(size, 'byte')} for ids of two bytes")
+    elif size % dtype.itemsize:
+        width = "two" if dtype == TOKEN else "four"
+        raise DataError(f"{path}: truncated or no token file: {plural(size, 'byte')} for ids of {width} bytes")
     if size == offset:
         raise DataError(f"{path}: the file holds no tokens")
-    return np.memmap(path, TOKEN, mode="r", offset=offset)
+    return np.memmap(path, dtype, mode="r", offset=offset)
 
 
 # ---- A split
@@ -84,14 +90,16 @@ class Tokens:
     """A split's shards as one array: len and slices, like a numpy array; only the slices that are taken are read.
 
     Attributes:
-      shards: uint16 arrays, in their order; memory maps for files.
+      shards: arrays of one dtype, in their order; memory maps for files.
       fingerprint: of the split, made of its files' SHA-256.
     """
 
     shards: tuple[np.ndarray, ...]
     fingerprint: str = ""
 
-    dtype = TOKEN
+    @property
+    def dtype(self) -> np.dtype:
+        return self.shards[0].dtype if self.shards else TOKEN
 
     @functools.cached_property
     def ends(self) -> list[int]:
@@ -112,7 +120,7 @@ class Tokens:
             shard = self.shards[number]
             offset = ends[number] - len(shard)
             return shard[first - offset : end - offset]
-        return np.concatenate([np.empty(0, TOKEN), *self.part(first, end).shards])
+        return np.concatenate([np.empty(0, self.dtype), *self.part(first, end).shards])
 
     def part(self, first: int, end: int) -> "Tokens":
         """The tokens from `first` to `end` as Tokens: views, also across borders."""
@@ -125,7 +133,7 @@ class Tokens:
         return Tokens(tuple(shards), digest.hexdigest())
 
 
-def open_split(folder: Path, split: str) -> Tokens:
+def open_split(folder: Path, split: str, tokenizer: Tokenizer = GPT2_TOKENIZER) -> Tokens:
     """Map all shards of a prepared folder's split.
 
     Each shard's size is checked. Its ids and its SHA-256 are not: a folder of 100 GB would take minutes at every start.
@@ -133,11 +141,13 @@ def open_split(folder: Path, split: str) -> Tokens:
     finds what has happened to the files since.
 
     Raises:
-      DataError: the folder is incomplete, another tokenizer or version wrote it, it has no such split, or a shard is
-        missing or of another size.
+      DataError: the folder is incomplete, another version wrote it, it has another tokenizer or no such split, or a
+        shard is missing or of another size.
     """
-    shards = _shard_entries(folder, read_meta(folder), split)
-    arrays = [np.asarray(_map_shard(folder / name, count)) for name, count, _ in shards]  # slices of a memmap are slow
+    meta = read_meta(folder)
+    _require_tokenizer(folder, meta, tokenizer)
+    shards, dtype = _shard_entries(folder, meta, split), tokenizer.dtype
+    arrays = [np.asarray(_map_shard(folder / name, n, dtype)) for name, n, _ in shards]  # slices of a memmap are slow
     digest = hashlib.sha256("".join(f"{count} {sha256}\n" for _, count, sha256 in shards).encode())
     return Tokens(tuple(arrays), digest.hexdigest())
 
@@ -151,7 +161,7 @@ def verify(folder: Path) -> int:
     meta, count = read_meta(folder), 0
     for split in meta["splits"]:
         for name, tokens, sha256 in _shard_entries(folder, meta, split, empty=True):
-            _map_shard(folder / name, tokens)
+            _map_shard(folder / name, tokens, np.dtype(meta["dtype"]))
             with (folder / name).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest != sha256:
@@ -164,7 +174,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     """Read a prepared folder's meta.json.
 
     Raises:
-      DataError: there is none, or another program, version or tokenizer wrote it.
+      DataError: there is none, or another program or version wrote it.
     """
     path = folder / META
     if (folder / "checkpoints").is_dir():
@@ -180,12 +190,28 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise DataError(f"{path}: can't be read ({error}); {PREPARE_AGAIN}") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise DataError(f"{path}: its format is not {FORMAT}: no folder of tokens; {PREPARE_AGAIN}, or name a file")
-    for name, known in (("version", VERSION), ("tokenizer", TOKENIZER), ("dtype", TOKEN.name)):
-        if meta.get(name) != known:
-            raise DataError(f"{path}: {name} {meta.get(name)!r:.120}; only {known!r} is known; {PREPARE_AGAIN}")
+    for name, known in (("version", [VERSION]), ("dtype", [each.name for each in HEADERS])):
+        if meta.get(name) not in known:
+            choices = " or ".join(map(repr, known))
+            raise DataError(f"{path}: {name} {meta.get(name)!r:.120}; only {choices} is known; {PREPARE_AGAIN}")
+    tokenizer = meta.get("tokenizer")
+    if not isinstance(tokenizer, dict) or not all(type(tokenizer.get(name)) is str for name in ("name", "sha256")):
+        raise DataError(f"{path}: corrupt: it describes no tokenizer; {PREPARE_AGAIN}")
     if not isinstance(meta.get("splits"), dict):
         raise DataError(f"{path}: corrupt: it describes no splits; {PREPARE_AGAIN}")
     return meta
+
+
+def _require_tokenizer(folder: Path, meta: dict[str, Any], tokenizer: Tokenizer) -> None:
+    name, sha256 = (meta["tokenizer"][name] for name in ("name", "sha256"))
+    if sha256 != tokenizer.sha256:
+        is_named = name in ("gpt2", "bytes", "chars")
+        remedy = f"add --tokenizer {name if is_named else shlex.quote(str(folder))}, or prepare the text with this one"
+        shown = f"{name} ({sha256:.12})", f"{tokenizer.name} ({tokenizer.sha256:.12})"
+        raise DataError(f"{folder}: prepared with the tokenizer {shown[0]:.60}, and this is {shown[1]}; {remedy}")
+    if meta["dtype"] != tokenizer.dtype.name:
+        size = f"a vocabulary of {tokenizer.vocab_size:,}, which has {tokenizer.dtype.name} ids"
+        raise DataError(f"{folder / META}: corrupt: dtype {meta['dtype']!r} for {size}; {PREPARE_AGAIN}")
 
 
 def _shard_entries(folder: Path, meta: dict[str, Any], split: str, empty: bool = False) -> list[tuple[str, int, str]]:
@@ -205,10 +231,10 @@ def _shard_entries(folder: Path, meta: dict[str, Any], split: str, empty: bool =
     return entries
 
 
-def _map_shard(path: Path, count: int) -> np.memmap:
+def _map_shard(path: Path, count: int, dtype: np.dtype) -> np.memmap:
     """Map a shard, which must have `count` tokens."""
     try:
-        shard = map_file(path)
+        shard = map_file(path, dtype)
     except FileNotFoundError:
         raise DataError(f"{path}: missing, though {META} lists it; bring it back, or {PREPARE_AGAIN}") from None
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name
@@ -224,7 +250,9 @@ def _map_shard(path: Path, count: int) -> np.memmap:
 # ---- Writing
 
 
-def write(folder: Path, split: str, parts: Iterable[np.ndarray], tokens_per_shard: int) -> list[dict[str, Any]]:
+def write(
+    folder: Path, split: str, parts: Iterable[np.ndarray], tokens_per_shard: int, dtype: np.dtype = TOKEN
+) -> list[dict[str, Any]]:
     """Write tokens as a split's shards: FOLDER/SPLIT_000000.bin, ..., the same bytes however the parts are cut.
 
     A file gets its name when it is complete and on the disk. No more than a part is in memory.
@@ -232,50 +260,53 @@ def write(folder: Path, split: str, parts: Iterable[np.ndarray], tokens_per_shar
     Args:
       parts: the split's tokens in pieces, ids of any integer dtype.
       tokens_per_shard: tokens in each file but the last.
+      dtype: of the ids in the files.
 
     Returns:
       Each shard's entry in meta.json: file, tokens, sha256.
 
     Raises:
-      ValueError: an id does not fit into uint16, or a shard would be too large for llm.c's header.
+      ValueError: an id does not fit into the dtype, or a shard would be too large for llm.c's header.
     """
     if not 1 <= tokens_per_shard < 2**31:
         raise ValueError(f"tokens_per_shard must be from 1 to 2**31 - 1, not {tokens_per_shard}")
-    written, pieces = [], _pieces(parts, tokens_per_shard)
+    written, pieces = [], _pieces(parts, tokens_per_shard, dtype)
     for number, shard in itertools.groupby(pieces, key=lambda piece: piece[0]):
         path = folder / f"{split}_{number:06d}.bin"
-        count, sha256 = _write_shard(path, (piece for _, piece in shard))
+        count, sha256 = _write_shard(path, (piece for _, piece in shard), dtype)
         written.append({"file": path.name, "tokens": count, "sha256": sha256})
     return written
 
 
-def _pieces(parts: Iterable[np.ndarray], tokens_per_shard: int) -> Iterable[tuple[int, np.ndarray]]:
+def _pieces(parts: Iterable[np.ndarray], tokens_per_shard: int, dtype: np.dtype) -> Iterable[tuple[int, np.ndarray]]:
     """Cut the parts at the borders of shards; each piece comes with its shard's number."""
     total = 0
     for part in parts:
         part = np.asarray(part)
-        if len(part) and not 0 <= int(part.min()) <= int(part.max()) < 2**16:
-            raise ValueError(f"ids from {part.min()} to {part.max()} don't fit into uint16")
+        if len(part) and not 0 <= int(part.min()) <= int(part.max()) <= np.iinfo(dtype).max:
+            raise ValueError(f"ids from {part.min()} to {part.max()} don't fit into {dtype.name}")
         start = 0
         while start < len(part):
             piece = part[start : start + tokens_per_shard - total % tokens_per_shard]
-            yield total // tokens_per_shard, piece.astype(TOKEN)
+            yield total // tokens_per_shard, piece.astype(dtype)
             total, start = total + len(piece), start + len(piece)
 
 
-def _write_shard(path: Path, pieces: Iterable[np.ndarray]) -> tuple[int, str]:
+def _write_shard(path: Path, pieces: Iterable[np.ndarray], dtype: np.dtype) -> tuple[int, str]:
     """Write one file; returns its number of tokens and its SHA-256."""
     with new_file(path) as temporary, temporary.open("w+b") as file:
-        file.write(header(0))  # its count comes last
-        count = sum(file.write(piece.tobytes()) // TOKEN.itemsize for piece in pieces)
+        file.write(header(0, dtype))  # its count comes last
+        count = sum(file.write(piece.tobytes()) // dtype.itemsize for piece in pieces)
         file.seek(0)
-        file.write(header(count))
+        file.write(header(count, dtype))
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return count, sha256
 
 
-def write_meta(folder: Path, splits: Mapping[str, Mapping[str, Any]], **more: Any) -> None:
+def write_meta(
+    folder: Path, splits: Mapping[str, Mapping[str, Any]], tokenizer: Tokenizer = GPT2_TOKENIZER, **more: Any
+) -> None:
     """Write meta.json, which makes the folder complete.
 
     Args:
@@ -285,6 +316,8 @@ def write_meta(folder: Path, splits: Mapping[str, Mapping[str, Any]], **more: An
     described = {
         name: {"tokens": sum(shard["tokens"] for shard in split["shards"]), **split} for name, split in splits.items()
     }
-    meta = {"format": FORMAT, "version": VERSION, "tokenizer": TOKENIZER, "dtype": TOKEN.name, "splits": described}
+    named = {"name": tokenizer.name, "sha256": tokenizer.sha256}
+    facts = {"format": FORMAT, "version": VERSION, "tokenizer": named, "dtype": tokenizer.dtype.name}
+    meta = facts | {"splits": described}
     with new_file(folder / META) as temporary:
         temporary.write_text(json.dumps(meta | more, indent=2) + "\n", encoding="utf-8")

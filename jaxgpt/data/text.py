@@ -9,9 +9,10 @@ import numpy as np
 
 from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, all_rows
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.loader import batches_per_epoch, next_batch
 from jaxgpt.data.shards import Tokens
-from jaxgpt.data.tokenizer import byte_lengths
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.data.windows import next_windows, windows
 
 
@@ -20,7 +21,7 @@ class Text:
     """A text from its beginning to its end, as a base.Dataset: B*T tokens a batch, and the next B*T after them.
 
     Attributes:
-      name, tokens, fingerprint, documents: those of corpus.Corpus.
+      name, tokens, fingerprint, documents, tokenizer: those of corpus.Corpus.
       B, T, rows: those of base.Dataset.
       horizon: how many of the tokens that follow each one are its targets.
     """
@@ -29,6 +30,7 @@ class Text:
     tokens: np.ndarray | Tokens
     fingerprint: str
     documents: int = 0
+    tokenizer: Tokenizer = GPT2_TOKENIZER
     B: int = dataclasses.field(kw_only=True)
     T: int = dataclasses.field(kw_only=True)
     horizon: int = dataclasses.field(default=1, kw_only=True)
@@ -73,7 +75,8 @@ class Text:
     def num_bytes(self) -> int:
         """UTF-8 bytes of the text, the first token's included."""
         chunk = 1 << 24
-        return sum(int(byte_lengths()[self.tokens[i : i + chunk]].sum()) for i in range(0, len(self.tokens), chunk))
+        lengths, tokens = self.tokenizer.byte_lengths, self.tokens
+        return sum(int(lengths[tokens[i : i + chunk]].sum()) for i in range(0, len(tokens), chunk))
 
     def order_facts(self) -> dict[str, Any]:
         return {}  # the position counts tokens: B and T may change
@@ -109,6 +112,10 @@ class Windows:
     @property
     def horizon(self) -> int:
         return self.texts[0].horizon
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.texts[0].tokenizer
 
     @property
     def name(self) -> str:

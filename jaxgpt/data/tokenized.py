@@ -19,18 +19,23 @@ import numpy as np
 from jaxgpt.data.base import Example, ExampleKind, Segments, TokenizedExamples
 from jaxgpt.data.cache import cache_folder, make_private, write_atomically
 from jaxgpt.data.config import FieldNames
-from jaxgpt.data.shards import TOKEN
-from jaxgpt.data.tokenizer import END, encode
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.json_file import parse_json
 from jaxgpt.progress_bar import stage
 
 CHUNK = 64  # examples that a thread tokenizes at a time
 DIGEST_BYTES = 32
-TokenizedSegments = list[tuple[np.ndarray, bool]]  # base.Segments, with uint16 tokens for each text
+TokenizedSegments = list[tuple[np.ndarray, bool]]  # base.Segments, with tokens for each text
 
 
 def open_examples(
-    path: str, content: bytes, kind: ExampleKind, fields: FieldNames, examples: Iterable[Example]
+    path: str,
+    content: bytes,
+    kind: ExampleKind,
+    fields: FieldNames,
+    examples: Iterable[Example],
+    tokenizer: Tokenizer = GPT2_TOKENIZER,
 ) -> TokenizedExamples:
     """The examples of a file as tokens, from the cache if they are there.
 
@@ -43,10 +48,11 @@ def open_examples(
     """
     cached = None
     with contextlib.suppress(OSError, ValueError, EOFError):  # missing or corrupt: tokenize again
-        cached = cache_folder() / "tokens" / f"gpt2-examples-{_key(path, content, kind, fields)}"
+        name = f"{tokenizer.cache_name}-examples-{_key(path, content, kind, fields)}"
+        cached = cache_folder() / "tokens" / name
         make_private(cached.parent)
-        return _read(cached)
-    tokenized = tokenize(examples, path, content.count(b"\n"))
+        return _read(cached, tokenizer)
+    tokenized = tokenize(examples, path, content.count(b"\n"), tokenizer)
     if cached:
         with contextlib.suppress(OSError):  # a cache that can't be written costs the next start some time, nothing else
             _write(cached, tokenized)
@@ -70,7 +76,7 @@ def _write(cached: Path, examples: TokenizedExamples) -> None:
     """A SHA-256 of all that follows, then the fields as .npy, one after the other."""
     file = io.BytesIO(bytes(DIGEST_BYTES))
     file.seek(DIGEST_BYTES)
-    *arrays, names = vars(examples).values()
+    *arrays, names, _ = vars(examples).values()
     for field in (*arrays, np.frombuffer(json.dumps(names).encode(), np.uint8)):
         np.save(file, field)
     with file.getbuffer() as view:
@@ -78,32 +84,37 @@ def _write(cached: Path, examples: TokenizedExamples) -> None:
         write_atomically(cached, view)
 
 
-def _read(cached: Path) -> TokenizedExamples:
+def _read(cached: Path, tokenizer: Tokenizer) -> TokenizedExamples:
     """What _write wrote. OSError: it can't be read; ValueError or EOFError: it is corrupt."""
     with cached.open("rb") as file:
         digest = file.read(DIGEST_BYTES)
         if hashlib.file_digest(file, "sha256").digest() != digest:
             raise ValueError(f"{cached} is corrupt")
         file.seek(DIGEST_BYTES)
-        *arrays, names = (np.load(file, allow_pickle=False) for _ in dataclasses.fields(TokenizedExamples))
-    return TokenizedExamples(*arrays, tuple(parse_json(names.tobytes())))
+        *arrays, names = (np.load(file, allow_pickle=False) for _ in dataclasses.fields(TokenizedExamples)[:-1])
+    return TokenizedExamples(*arrays, tuple(parse_json(names.tobytes())), tokenizer)
 
 
-def tokenize(examples: Iterable[Example], path: str = "examples", num_lines: int | None = None) -> TokenizedExamples:
+def tokenize(
+    examples: Iterable[Example],
+    path: str = "examples",
+    num_lines: int | None = None,
+    tokenizer: Tokenizer = GPT2_TOKENIZER,
+) -> TokenizedExamples:
     """Examples as tokens. Only the tokens are kept, and the texts of a few hundred examples.
 
     Args:
       path, num_lines: of their file, for showing how far this is.
     """
     with stage(f"tokenizing the lines of {path}", num_lines) as advance:
-        return _tokenize(examples, advance)
+        return _tokenize(examples, advance, tokenizer)
 
 
-def _tokenize(examples: Iterable[Example], advance: Callable[[int], None]) -> TokenizedExamples:
-    tokens, lengths, learned = array.array("H"), array.array("q"), array.array("b")
+def _tokenize(examples: Iterable[Example], advance: Callable[[int], None], tokenizer: Tokenizer) -> TokenizedExamples:
+    tokens, lengths, learned = array.array(tokenizer.dtype.char), array.array("q"), array.array("b")
     counts, label, lines = array.array("q"), array.array("i"), array.array("q")
     names: dict[str, int] = {}
-    for chunk, encoded in _encode_in_threads(iter(examples)):
+    for chunk, encoded in _encode_in_threads(iter(examples), tokenizer):
         for example, segments in zip(chunk, encoded, strict=True):
             for ids, is_learned in segments:
                 tokens.frombytes(ids.tobytes())
@@ -115,7 +126,7 @@ def _tokenize(examples: Iterable[Example], advance: Callable[[int], None]) -> To
             lines.append(example.line)
     end = np.cumsum(counts)
     return TokenizedExamples(
-        tokens=np.frombuffer(tokens, TOKEN),
+        tokens=np.frombuffer(tokens, tokenizer.dtype),
         starts=np.concatenate([[0], np.cumsum(lengths)]),
         learned=np.frombuffer(learned, bool),
         first=end - counts,
@@ -123,15 +134,18 @@ def _tokenize(examples: Iterable[Example], advance: Callable[[int], None]) -> To
         label=np.array(label, np.int32),
         lines=np.array(lines, np.int64),
         labels=tuple(names),
+        tokenizer=tokenizer,
     )
 
 
-def _encode_in_threads(examples: Iterator[Example]) -> Iterator[tuple[list[Example], list[TokenizedSegments]]]:
+def _encode_in_threads(
+    examples: Iterator[Example], tokenizer: Tokenizer
+) -> Iterator[tuple[list[Example], list[TokenizedSegments]]]:
     """Chunks of the examples, in their order, and their segments; at most two a core ahead of what is taken."""
     threads, pending = os.cpu_count() or 1, collections.deque()
 
     def encode_chunk(chunk: list[Example]) -> tuple[list[Example], list[TokenizedSegments]]:
-        return chunk, [encode_segments(example.segments) for example in chunk]
+        return chunk, [encode_segments(example.segments, tokenizer) for example in chunk]
 
     with concurrent.futures.ThreadPoolExecutor(threads) as executor:
         while chunk := list(itertools.islice(examples, CHUNK)):
@@ -142,16 +156,16 @@ def _encode_in_threads(examples: Iterator[Example]) -> Iterator[tuple[list[Examp
             yield pending.popleft().result()
 
 
-def encode_segments(segments: Segments) -> TokenizedSegments:
-    """The tokens of each segment. An answer ends in <|endoftext|>, which is learned if it is.
+def encode_segments(segments: Segments, tokenizer: Tokenizer = GPT2_TOKENIZER) -> TokenizedSegments:
+    """The tokens of each segment. An answer ends in the tokenizer's end token, which is learned if it is.
 
-    Where nothing comes before the first of these, <|endoftext|> does, as it comes before every document of a text.
+    Where nothing comes before the first of these, that token does, as it comes before every document of a text.
     """
-    end = np.array([END], TOKEN)
     tokenized: TokenizedSegments = []
     for text, is_learned in segments:
-        ids = encode(text)
+        ids = tokenizer.encode(text)
         if is_learned is not False:
+            end = np.array([tokenizer.require_end("examples with answers")], tokenizer.dtype)
             ids = np.append(ids, end)
             if not any(len(before) for before, _ in tokenized):
                 tokenized.append((end, False))

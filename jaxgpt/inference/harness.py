@@ -18,7 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgpt.data.tokenizer import encode_prompt, gpt2
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError, JaxgptError, UsageError, require
 from jaxgpt.inference.generate import stream
 from jaxgpt.inference.placement import select_compute
@@ -27,7 +28,7 @@ from jaxgpt.inference.score import score
 from jaxgpt.models.base import Model
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.huggingface import load
-from jaxgpt.runs.weights import require_gpt2_text_model, resolve_weights
+from jaxgpt.runs.weights import require_text_model, resolve_weights
 
 try:
     import lm_eval
@@ -60,6 +61,7 @@ class JaxgptLM(TemplateLM):
       device: where to load a model that is named: auto, gpu or cpu.
       dtype: and in which compute dtype: auto, float32 or bfloat16.
       seed: of sampling, for tasks that ask for it.
+      tokenizer: of a model that is given; a named one has its own.
     """
 
     def __init__(
@@ -70,13 +72,16 @@ class JaxgptLM(TemplateLM):
         dtype: str = "auto",
         seed: int = 0,
         max_batch_size: int | None = None,  # the harness gives it to every model; here the batch is what was asked for
+        tokenizer: Tokenizer = GPT2_TOKENIZER,
     ):
         super().__init__()
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise UsageError(f"batch_size {batch_size}: must be a whole number, at least 1")
         require(0 <= seed < 2**31, "seed", seed, "from 0 to 2**31 - 1")
         self.batch_size, self._seed = int(batch_size), seed
-        self.model = _load(str(pretrained), device, dtype) if isinstance(pretrained, str | Path) else pretrained
+        self.model, self._tokenizer = pretrained, tokenizer
+        if isinstance(pretrained, str | Path):
+            self.model, self._tokenizer = _load(str(pretrained), device, dtype)
 
     @property
     def max_length(self) -> int:
@@ -88,10 +93,10 @@ class JaxgptLM(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        return gpt2().eot_token
+        return self._tokenizer.require_end("tasks of the harness")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        return encode_prompt(string)
+        return self._tokenizer.encode_prompt(string)
 
     def loglikelihood(self, requests: list, disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
@@ -132,8 +137,8 @@ class JaxgptLM(TemplateLM):
 
     def _generate_batch(self, contexts: Sequence[str], gen_kwargs: dict[str, Any], keys: np.ndarray) -> list[str]:
         """What follows the contexts, up to the first of their stop strings; `keys` are those of prompt_keys."""
-        kwargs = normalize_gen_kwargs(gen_kwargs, self.max_gen_toks)
-        until = handle_stop_sequences(kwargs.pop("until"), eos=gpt2().decode([self.eot_token_id]))
+        kwargs, decode = normalize_gen_kwargs(gen_kwargs, self.max_gen_toks), self._tokenizer.decode
+        until = handle_stop_sequences(kwargs.pop("until"), eos=self._tokenizer.decode([self.eot_token_id]))
         max_new_tokens = kwargs.pop("max_gen_toks")
         if not 1 <= max_new_tokens < self.max_length:
             raise UsageError(
@@ -151,9 +156,9 @@ class JaxgptLM(TemplateLM):
             for text, tokens in zip(texts, chunk.tokens, strict=False):
                 text += tokens
             num_new = min(num_new + STOP_CHECK_TOKENS, max_new_tokens)
-            if all(len(text) < num_new or any(stop in gpt2().decode(text) for stop in until if stop) for text in texts):
+            if all(len(text) < num_new or any(stop in decode(text) for stop in until if stop) for text in texts):
                 break
-        return [postprocess_generated_text(gpt2().decode(text), until, None) for text in texts]
+        return [postprocess_generated_text(decode(text), until, None) for text in texts]
 
     def _sampling_params(self, kwargs: dict[str, Any]) -> SamplingParams:
         do_sample = kwargs.pop("do_sample", False)
@@ -170,11 +175,11 @@ class JaxgptLM(TemplateLM):
         return make_sampling_params(float(temperature or 0), top_k, top_p, stop=self.eot_token_id)
 
 
-def _load(name: str, where: str, dtype: str) -> Model:
+def _load(name: str, where: str, dtype: str) -> tuple[Model, Tokenizer]:
     where = "gpu" if where.startswith("cuda") else where  # the harness's word
     source = resolve_weights(name)
-    require_gpt2_text_model(source)
-    return load(source, **select_compute(source.config, where, dtype)[0])
+    require_text_model(source)
+    return load(source, **select_compute(source.config, where, dtype)[0]), source.tokenizer
 
 
 # ---- Tasks

@@ -4,6 +4,7 @@ Carlini et al., 2019, "The Secret Sharer: Evaluating and Testing Unintended Memo
 No JAX: what a canary needs of a model is known before it is imported.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import rich.table
 
-from jaxgpt.data.tokenizer import gpt2
-from jaxgpt.errors import CheckpointError
+from jaxgpt.data.tokenizer import Tokenizer
+from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.prepare.canaries import DIGITS, SPACE, Canary, format_text, make_secrets
 
 if TYPE_CHECKING:
@@ -77,10 +78,13 @@ def _skew_normal_cdf(z: float, shape: float) -> float:
 # ---- A model's -----------------------------------------------------------------------------------------------------
 
 
-def measure(canaries: Sequence[Canary], score: Callable[[list[Request]], list["Score"]]) -> dict[str, Any]:
+def measure(
+    canaries: Sequence[Canary], tokenizer: Tokenizer, score: Callable[[list[Request]], list["Score"]]
+) -> dict[str, Any]:
     """How well a model remembers canaries, by how often each stood in the text.
 
     Args:
+      tokenizer: the model's.
       score: score.score of the model. Only the tokens of secrets count.
 
     Returns:
@@ -93,8 +97,9 @@ def measure(canaries: Sequence[Canary], score: Callable[[list[Request]], list["S
       CheckpointError: a loss is not a number.
     """
     reference_secrets = make_secrets("reference", REFERENCES, without=[each.secret for each in canaries])
-    requests = [make_request(secret) for secret in [*reference_secrets, *(each.secret for each in canaries)]]
-    scores = score(requests + [make_request(each.secret, NUM_GIVEN_DIGITS) for each in canaries])
+    secrets = [*reference_secrets, *(each.secret for each in canaries)]
+    requests = [make_request(tokenizer, secret) for secret in secrets]
+    scores = score(requests + [make_request(tokenizer, each.secret, NUM_GIVEN_DIGITS) for each in canaries])
     losses = [-each.log_likelihood for each in scores]
     if not all(map(math.isfinite, losses)):
         raise CheckpointError("the model's losses are no numbers, so its memory can't be measured; use another model")
@@ -133,11 +138,22 @@ def _summarize(repeats: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def make_request(secret: str, num_given: int = 0) -> tuple[list[int], list[int]]:
-    """For score.score: a document's beginning with the first `num_given` digits, and the tokens of the others."""
-    ids = [gpt2().eot_token, *gpt2().encode_ordinary(format_text(secret))]
-    end = len(ids) - 1 - (DIGITS - num_given)  # the last is the full stop
-    return ids[:end], ids[end:-1]
+def make_request(tokenizer: Tokenizer, secret: str, num_given: int = 0) -> tuple[list[int], list[int]]:
+    """For score.score: a document's beginning with the first `num_given` digits, and the tokens of the others.
+
+    Raises:
+      UsageError: a token has parts of both.
+    """
+    text = format_text(secret)
+    ids = tokenizer.encode(text).tolist()
+    ends = list(itertools.accumulate(len(tokenizer.token_bytes(token)) for token in ids))
+    # The text is ASCII; each digit has a space before it, and the last one a full stop behind it.
+    borders = [len(text) - 1 - 2 * (DIGITS - num_given), len(text) - 1]
+    if not set(borders) <= set(ends):
+        raise UsageError(f"--canaries: the tokenizer {tokenizer.name} has tokens of several digits; leave it out")
+    first, last = (ends.index(border) + 1 for border in borders)
+    begin = [] if tokenizer.end is None else [tokenizer.end]
+    return begin + ids[:first], ids[first:last]
 
 
 def make_table(results: dict[str, Any]) -> rich.table.Table:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgpt.data import records
-from jaxgpt.data.tokenizer import encode_prompt
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError
 
 DELIMITER = " "  # between a context and a choice, as the harness's target_delimiter
@@ -28,16 +28,17 @@ class Item:
     requests: list[tuple[list[int], list[int]]]
 
 
-def read_items(path: str | Path, block_size: int) -> list[Item]:
+def read_items(path: str | Path, block_size: int, tokenizer: Tokenizer) -> list[Item]:
     """The items of a JSONL file: {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0} a line.
 
     Raises:
       DataError: the file, or a line of it, is not that; or a choice is longer than block_size tokens.
     """
-    return [_make_item(f"{path}, line {line}", record, block_size) for line, record in records.read_jsonl(path)]
+    lines = records.read_jsonl(path)
+    return [_make_item(f"{path}, line {line}", record, block_size, tokenizer) for line, record in lines]
 
 
-def _make_item(where: str, record: dict[str, Any], block_size: int) -> Item:
+def _make_item(where: str, record: dict[str, Any], block_size: int, tokenizer: Tokenizer) -> Item:
     missing = [name for name in ("context", "choices", "answer") if name not in record]
     if missing:
         raise DataError(f'{where}: no {", ".join(missing)}; an item has "context", "choices" and "answer"')
@@ -52,21 +53,21 @@ def _make_item(where: str, record: dict[str, Any], block_size: int) -> Item:
     records.require_unicode(where, context, *choices)
     if type(answer) is not int or not 0 <= answer < len(choices):
         raise DataError(f"{where}: answer must be a number from 0 to {len(choices) - 1}")
-    requests = [encode_pair(context, DELIMITER + choice) for choice in choices]
+    requests = [encode_pair(tokenizer, context, DELIMITER + choice) for choice in choices]
     longest = max(len(continuation) for _, continuation in requests)
     if longest > block_size:
         raise DataError(f"{where}: a choice has {longest:,} tokens, more than the model's context of {block_size:,}")
     return Item(choices, answer, requests)
 
 
-def encode_pair(context: str, continuation: str) -> tuple[list[int], list[int]]:
+def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
     """Token ids of a context and its continuation, as the harness makes them: encoded together, and then parted.
 
-    Blanks at the end of the context go to the continuation, since GPT-2's tokens begin with theirs.
+    Blanks at the end of the context go to the continuation, since words begin with theirs.
     """
     stem = context.rstrip()
-    ids = encode_prompt(stem)
-    return ids, encode_prompt(context + continuation)[len(ids) :]
+    ids = tokenizer.encode_prompt(stem)
+    return ids, tokenizer.encode_prompt(context + continuation)[len(ids) :]
 
 
 def accuracy(items: Sequence[Item], log_likelihoods: Sequence[Sequence[float]]) -> dict[str, float]:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.shards import PREPARE_AGAIN, Tokens
-from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError
 
 PIECE = 1 << 24  # tokens read at a time, 32 MB
@@ -20,9 +21,9 @@ class SplitStatistics:
 
     Attributes:
       num_tokens: tokens that were read; all, or PIECES * PIECE of a larger split.
-      lengths: int64, ascending, the lengths of documents in tokens, with the <|endoftext|> that begins each.
+      lengths: int64, ascending, the lengths of documents in tokens, with the end token that begins each.
       counts: int64, how many documents have each length.
-      token_counts: int64 (VOCAB_SIZE,), how often each token occurs.
+      token_counts: int64 (V,), how often each token occurs.
       sample_starts: int64, ascending, where some randomly drawn documents begin.
     """
 
@@ -49,6 +50,7 @@ def compute_statistics(
     seed: int = 0,
     piece: int = PIECE,
     on_progress: Callable[[int], None] = lambda num_tokens: None,
+    tokenizer: Tokenizer = GPT2_TOKENIZER,
 ) -> SplitStatistics:
     """Count a split, or PIECES evenly spaced pieces of a larger one, so that it takes seconds.
 
@@ -63,21 +65,21 @@ def compute_statistics(
       on_progress: called after each piece with the number of its tokens.
 
     Raises:
-      DataError: an id is beyond GPT-2's vocabulary.
+      DataError: an id is beyond the tokenizer's vocabulary.
     """
     rng, carry, last_end = np.random.default_rng(seed), None, 0  # carry: start of the document that has not ended yet
     counts: dict[int, int] = {}
-    occurrences, keys, chosen = np.zeros(VOCAB_SIZE, np.int64), np.empty(0), np.empty(0, np.int64)
+    vocab_size = tokenizer.vocab_size
+    occurrences, keys, chosen = np.zeros(vocab_size, np.int64), np.empty(0), np.empty(0, np.int64)
     pieces = _piece_bounds(len(tokens), piece)
     for first, end in pieces:
         ids = np.asarray(tokens[first:end])
-        if ids.max() >= VOCAB_SIZE:
-            at = int(np.argmax(ids >= VOCAB_SIZE))
-            raise DataError(
-                f"{name}: corrupt: token {first + at:,} is {ids[at]}, beyond GPT-2's vocabulary; {PREPARE_AGAIN}"
-            )
-        occurrences += np.bincount(ids, minlength=VOCAB_SIZE)
-        begins = first + np.flatnonzero(ids == gpt2().eot_token)
+        if ids.max() >= vocab_size:
+            at = int(np.argmax(ids >= vocab_size))
+            beyond = f"beyond the vocabulary of the tokenizer {tokenizer.name}"
+            raise DataError(f"{name}: corrupt: token {first + at:,} is {ids[at]}, {beyond}; {PREPARE_AGAIN}")
+        occurrences += np.bincount(ids, minlength=vocab_size)
+        begins = first + np.flatnonzero(ids == tokenizer.end)
         if carry is not None and first == last_end:
             begins = np.append(carry, begins)
         borders = np.append(begins, end) if end == len(tokens) else begins
@@ -102,11 +104,13 @@ def _piece_bounds(count: int, piece: int) -> list[tuple[int, int]]:
     return [(start, min(start + piece, count)) for start in starts]
 
 
-def excerpt(tokens: Tokens, start: int, characters: int = CHARACTERS) -> tuple[str, bool]:
+def excerpt(
+    tokens: Tokens, start: int, characters: int = CHARACTERS, tokenizer: Tokenizer = GPT2_TOKENIZER
+) -> tuple[str, bool]:
     """The first characters of the document that begins at `start`, and whether there are more."""
     ids = np.asarray(
         tokens[start + 1 : start + 2 + 4 * characters]
     )  # a token is at least a byte, and a character at most 4
-    ends = np.flatnonzero(ids == gpt2().eot_token)
-    text = gpt2().decode(ids[: ends[0]].tolist() if len(ends) else ids.tolist())
+    ends = np.flatnonzero(ids == tokenizer.end)
+    text = tokenizer.decode(ids[: ends[0]].tolist() if len(ends) else ids.tolist())
     return text[:characters], len(text) > characters

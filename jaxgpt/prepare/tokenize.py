@@ -11,8 +11,8 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
 from jaxgpt.data import shards
-from jaxgpt.data.shards import TOKEN
-from jaxgpt.data.tokenizer import END, encode, gpt2
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import JaxgptError
 from jaxgpt.json_file import read_json
 from jaxgpt.prepare import canaries
@@ -39,21 +39,21 @@ class Tokenize(PipelineStep):
 
     type, name = "TOKENISE", "tokenise"
 
-    def __init__(self, work: Path, val: float):
+    def __init__(self, work: Path, val: float, tokenizer: Tokenizer = GPT2_TOKENIZER):
         super().__init__()
-        self.work, self.val = work, val
+        self.work, self.val, self.tokenizer = work, val, tokenizer
 
     def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> None:
         folder = self.work / "tokens"
         folder.mkdir(parents=True, exist_ok=True)
         counts = {split: {"documents": 0, "tokens": 0, "text_bytes": 0} for split in SPLITS}
-        end = np.array([END], TOKEN).tobytes()  # each document begins with it, as in llm.c
+        begin = _begin(self.tokenizer).tobytes()
         with contextlib.ExitStack() as opened:
             files = {split: opened.enter_context((folder / f"{rank:05d}.{split}.bin").open("wb")) for split in SPLITS}
             for document in data:
-                ids, text = encode(document.text), document.text.encode()
+                ids, text = self.tokenizer.encode(document.text), document.text.encode()
                 split = "val" if is_validation(text, self.val) else "train"
-                files[split].write(end)
+                files[split].write(begin)
                 files[split].write(ids.tobytes())
                 count = counts[split]
                 count["documents"] += 1
@@ -62,7 +62,19 @@ class Tokenize(PipelineStep):
         write_task_json(folder / f"{rank:05d}.json", counts)
 
 
-def collect(work: Path, folder: Path, tasks: int, planted: list[canaries.Canary], per_shard: int) -> dict[str, Any]:
+def _begin(tokenizer: Tokenizer) -> np.ndarray:
+    """What each document begins with, as in llm.c: the token that ends one."""
+    return np.array([tokenizer.require_end("documents")], tokenizer.dtype)
+
+
+def collect(
+    work: Path,
+    folder: Path,
+    tasks: int,
+    planted: list[canaries.Canary],
+    per_shard: int,
+    tokenizer: Tokenizer = GPT2_TOKENIZER,
+) -> dict[str, Any]:
     """Write the shards from all tasks' tokens, in the tasks' order.
 
     Args:
@@ -76,13 +88,14 @@ def collect(work: Path, folder: Path, tasks: int, planted: list[canaries.Canary]
     splits = {}
     for split in SPLITS:
         total = {name: sum(count[split][name] for count in counts) for name in counts[0][split]}
-        extra = _place_canaries(planted, total["documents"]) if split == "train" else []
-        parts = _interleave(work, split, [count[split]["documents"] for count in counts], extra)
+        extra = _place_canaries(planted, total["documents"], tokenizer) if split == "train" else []
+        parts = _interleave(work, split, [count[split]["documents"] for count in counts], extra, _begin(tokenizer))
         total["documents"] += len(extra)
         total["tokens"] += sum(1 + len(ids) for _, ids in extra)
-        total["text_bytes"] += sum(len(gpt2().decode_bytes(ids.tolist())) for _, ids in extra)
+        total["text_bytes"] += sum(len(tokenizer.decode_bytes(ids.tolist())) for _, ids in extra)
         with stage(f"tokens of {split}", total["tokens"]) as advance:
-            splits[split] = total | {"shards": shards.write(folder, split, _count(parts, advance), per_shard)}
+            written = shards.write(folder, split, _count(parts, advance), per_shard, tokenizer.dtype)
+            splits[split] = total | {"shards": written}
     return splits
 
 
@@ -92,34 +105,36 @@ def _count(parts: Iterator[np.ndarray], advance: Callable[[int], None]) -> Itera
         advance(len(part))
 
 
-def _place_canaries(planted: list[canaries.Canary], documents: int) -> list[tuple[int, np.ndarray]]:
+def _place_canaries(
+    planted: list[canaries.Canary], documents: int, tokenizer: Tokenizer
+) -> list[tuple[int, np.ndarray]]:
     """Each copy of each canary, with the number of the document that it precedes, in that order."""
     texts = [canary.text for canary in planted for _ in range(canary.repeats)]
     places = np.sort(np.random.default_rng(0).integers(0, documents + 1, len(texts)))
     order = np.random.default_rng(1).permutation(len(texts))
-    return [(int(place), encode(texts[which])) for place, which in zip(places, order, strict=True)]
+    return [(int(place), tokenizer.encode(texts[which])) for place, which in zip(places, order, strict=True)]
 
 
 def _interleave(
-    work: Path, split: str, documents: list[int], extra: list[tuple[int, np.ndarray]]
+    work: Path, split: str, documents: list[int], extra: list[tuple[int, np.ndarray]], begin: np.ndarray
 ) -> Iterator[np.ndarray]:
-    """A split's tokens, task by task, with the extra documents in their places."""
+    """A split's tokens, task by task, with the extra documents in their places; each begins with `begin`."""
     first, waiting = 0, list(reversed(extra))
     for rank, count in enumerate(documents):
         path = work / "tokens" / f"{rank:05d}.{split}.bin"
-        tokens = np.memmap(path, TOKEN, "r") if path.stat().st_size else np.empty(0, TOKEN)
+        tokens = np.memmap(path, begin.dtype, "r") if path.stat().st_size else np.empty(0, begin.dtype)
         chunks = (tokens[start : start + (1 << 24)] for start in range(0, len(tokens), 1 << 24))
-        if sum(np.count_nonzero(chunk == END) for chunk in chunks) != count:
+        if sum(np.count_nonzero(chunk == begin[0]) for chunk in chunks) != count:
             raise JaxgptError(f"{path} is not what its task wrote: start over with --fresh")
         start = 0
         if waiting and waiting[-1][0] < first + count:
-            starts = np.flatnonzero(tokens == END)
+            starts = np.flatnonzero(tokens == begin[0])
             while waiting and waiting[-1][0] < first + count:
                 place, ids = waiting.pop()
                 yield tokens[start : starts[place - first]]
-                yield np.concatenate([np.array([END], TOKEN), ids])
+                yield np.concatenate([begin, ids])
                 start = starts[place - first]
         yield tokens[start:]
         first += count
     for _, ids in reversed(waiting):
-        yield np.concatenate([np.array([END], TOKEN), ids])
+        yield np.concatenate([begin, ids])

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxgpt import json_file
 from jaxgpt.data.records import is_unicode
-from jaxgpt.data.tokenizer import PLAIN, TEMPLATE, VOCAB_SIZE, Template
+from jaxgpt.data.tokenizer import PLAIN, Template
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import CONFIGS, ModelConfig
 
@@ -117,12 +117,12 @@ def name_labels(count: int) -> tuple[str, ...]:
     return tuple(f"LABEL_{number}" for number in range(count))
 
 
-def read_text_format(folder: Path, context: int, pad_id: Any = None) -> tuple[int, Template]:
+def read_text_format(folder: Path, config: ModelConfig, pad_id: Any = None) -> tuple[int, Template | None]:
     """The most tokens of a text, and what surrounds it, as the folder's tokenizer has them.
 
     Args:
-      context: of the model, the most that there can be.
-      pad_id: of config.json. Exports of ours without a tokenizer.json have 0.
+      config: of the model, whose context is the most that there can be.
+      pad_id: of config.json. Exports of ours without a tokenizer.json have 0, and the tokenizer's own template.
 
     Raises:
       CheckpointError: the tokenizer cuts or spells texts in another way than ours, or surrounds pairs in another way
@@ -133,20 +133,20 @@ def read_text_format(folder: Path, context: int, pad_id: Any = None) -> tuple[in
     for name, ours in (("truncation_side", "right"), ("add_prefix_space", False)):
         if (value := settings.get(name)) not in (None, ours):
             raise CheckpointError(f"{path}: {name} is {value!r:.40}; only {ours!r} is read")
-    T = settings.get("model_max_length")
+    T, context = settings.get("model_max_length"), config.block_size
     T = min(T, context) if type(T) is int and T > 0 else context
     path = folder / "tokenizer.json"
     tokenizer = read_json(path)
     if tokenizer is None:
-        return T, TEMPLATE if pad_id == 0 else PLAIN
+        return T, None if pad_id == 0 else PLAIN
     try:
         post = tokenizer.get("post_processor") or {}
         posts = [each for each in post.get("processors", [post]) if each.get("type") == "TemplateProcessing"]
         if not posts:
             return T, PLAIN
         single, pair = (_split_template(posts[0], name) for name in ("single", "pair"))
-        if not all(type(id) is int and 0 <= id < VOCAB_SIZE for ids in pair for id in ids):
-            raise ValueError("ids that are not GPT-2's")
+        if not all(type(id) is int and 0 <= id < config.vocab_size for ids in pair for id in ids):
+            raise ValueError("ids that the model does not have")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: no post_processor of transformers' ({error!r}); save it again") from None
     if [single[0], single[-1]] != [pair[0], pair[-1]] or (len(single), len(pair)) != (2, 3):

@@ -17,7 +17,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxgpt.data.tokenizer import END, PAD_ID
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import new_folder, require_empty
 from jaxgpt.models.base import HuggingFaceTensors, Model, architecture, shapes
@@ -114,18 +115,23 @@ def load_hf(name_or_folder: str | Path, **changes: Any) -> Model:
 
 
 def save_hf(
-    model: Model, folder: str | Path, labels: Sequence[str] = (), others: Mapping[str, str] | None = None
+    model: Model,
+    folder: str | Path,
+    labels: Sequence[str] = (),
+    others: Mapping[str, str] | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> None:
     """Write config.json and model.safetensors, float32, for `transformers` and for `load_hf`; without padding.
 
     The folder is there when all is written.
 
     With a head for labels it is transformers' class ForSequenceClassification, whose head reads the last token that is
-    not padding: it gives our logits for a text's tokens and <|endoftext|>.
+    not padding: it gives our logits for a text's tokens and the end token.
 
     Args:
       labels: the names that the head's logits have, as many as it has.
       others: the texts of further files, by their names.
+      tokenizer: whose special tokens config.json names; None: GPT-2's, if the model has them.
 
     Raises:
       UsageError: the folder has other files in it already; the model predicts several tokens, which theirs don't; or
@@ -155,7 +161,9 @@ def save_hf(
         | {name: allowed[0] for name, allowed in layout.required.items()}
     )
     config |= {TIED_KEY: not model.config.untied_head}
-    end, pad = (END, PAD_ID) if model.config.vocab_size > END else (None, 0)
+    if tokenizer is None and model.config.vocab_size >= GPT2_TOKENIZER.vocab_size:
+        tokenizer = GPT2_TOKENIZER
+    end, pad = (tokenizer.end, tokenizer.pad) if tokenizer else (None, 0)
     config |= {"architectures": [layout.causal_lm], "dtype": "float32"}
     config |= {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     if model.config.n_labels:
@@ -163,7 +171,7 @@ def save_hf(
         by_id = dict(zip(range(model.config.n_labels), labels, strict=True))
         config |= {"architectures": [layout.classifier], "num_labels": len(by_id), "id2label": by_id}
         config |= {"label2id": {label: number for number, label in by_id.items()}}
-        config |= {"pad_token_id": pad}  # not <|endoftext|>, which ends a text
+        config |= {"pad_token_id": pad}  # not the end token, which ends a text
     texts = {"config.json": json.dumps(config, indent=2) + "\n"} | dict(others or {})
     require_utf8(folder)
     files = {folder / name: text.encode() for name, text in texts.items()}

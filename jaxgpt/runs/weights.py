@@ -1,6 +1,7 @@
 """Where trained weights are: a run of ours, a folder in Hugging Face's layout, or one of OpenAI's models by name."""
 
 import dataclasses
+import functools
 import hashlib
 import logging
 import math
@@ -10,7 +11,8 @@ from typing import Any
 
 from jaxgpt import console
 from jaxgpt.data.config import DataConfig
-from jaxgpt.data.tokenizer import TEMPLATE, VOCAB_SIZE, Template
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.tokenizer import Template, Tokenizer
 from jaxgpt.errors import CheckpointError
 from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config, ModelConfig
 from jaxgpt.models.flags import ARCH_FLAGS
@@ -51,7 +53,7 @@ class WeightsRef:
       base: the weights that adapters adapt, a run's or those of peft; None: it has none.
       labels: the names of its labels, if it has a head for them.
       T: the most tokens of a text that gets a label; None without labels.
-      template: what surrounds such a text.
+      template: what surrounds such a text; None: the tokenizer's own template.
       adapter: of peft, which changes the weights of `adapted`; None: there is none.
       data_kind: the kind of a run's data: "text", "completions", "labels" or another.
       is_chat: whether a run's data is conversations.
@@ -65,11 +67,22 @@ class WeightsRef:
     base: str | None = None
     labels: tuple[str, ...] = ()
     T: int | None = None
-    template: Template = TEMPLATE
+    template: Template | None = None
     data_kind: str = "text"
     is_chat: bool = False
     adapter: Adapter | None = None
     adapted: "WeightsRef | None" = None
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the weights were trained with.
+
+        Raises:
+          CheckpointError: it is not there, or has other token ids than the model.
+        """
+        if self.config.vocab_size != GPT2_TOKENIZER.vocab_size:
+            raise CheckpointError(_describe_vocabulary(self.name, self.config.vocab_size))
+        return GPT2_TOKENIZER
 
     def fetch(self) -> Path:
         """The folder of the weights; a model on the hub is downloaded into Hugging Face's cache, once."""
@@ -121,38 +134,27 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
 
 
 def require_text_model(source: WeightsRef) -> None:
-    """Refuse a model that predicts labels, for what writes text or scores it."""
+    """Refuse a model that predicts labels, or whose tokenizer is not known, for what writes text or scores it."""
+    _ = source.tokenizer
     if source.labels:
         raise CheckpointError(f"{source.name}: predicts labels, and writes no text; see {console.program('predict')}")
 
 
-def require_gpt2_text_model(source: WeightsRef) -> None:
-    """As `require_text_model`, for a command that reads and writes text: the ids must be those of GPT-2's tokenizer."""
-    if source.config.vocab_size != VOCAB_SIZE:
-        raise CheckpointError(
-            f"{describe_vocabulary(source.name, source.config.vocab_size)}; or "
-            "jaxgpt.inference.generate and jaxgpt.inference.score take ids of any vocabulary"
-        )
-    require_text_model(source)
-
-
 def require_label_model(source: WeightsRef) -> None:
-    """Refuse a model that predicts no labels of texts, or reads other token ids than GPT-2's tokenizer gives."""
+    """Refuse a model that predicts no labels of texts, or whose tokenizer is not known."""
     if not source.labels:
         train = console.program("train")
         raise CheckpointError(f"{source.name}: predicts no labels; {train} --recipe classify makes a model that does")
-    if source.config.vocab_size != VOCAB_SIZE:
-        raise CheckpointError(describe_vocabulary(source.name, source.config.vocab_size))
+    _ = source.tokenizer
 
 
-def describe_vocabulary(name: str, size: int) -> str:
-    """The error for weights with another number of token ids than GPT-2's tokenizer has."""
-    remedy = "use a model with GPT-2's"
-    if size > VOCAB_SIZE:
-        remedy = (
-            f"if they were added to GPT-2's, remove them: model.resize_token_embeddings({VOCAB_SIZE}) of transformers"
-        )
-    return f"{name}: {size:,} token ids, and GPT-2's tokenizer has {VOCAB_SIZE:,}; {remedy}"
+def _describe_vocabulary(name: str, size: int) -> str:
+    """The error for weights without a tokenizer, and with another number of token ids than GPT-2's has."""
+    known, remedy = GPT2_TOKENIZER.vocab_size, "use a model with GPT-2's"
+    if size > known:
+        remedy = f"if they were added to GPT-2's, remove them: model.resize_token_embeddings({known}) of transformers"
+    others = "jaxgpt.inference.generate and jaxgpt.inference.score take ids of any vocabulary"
+    return f"{name}: {size:,} token ids, and GPT-2's tokenizer has {known:,}; {remedy}; or {others}"
 
 
 def _describe_folder(name: str, path: Path, content: dict[str, Any]) -> WeightsRef:
@@ -167,7 +169,7 @@ def _describe_folder(name: str, path: Path, content: dict[str, Any]) -> WeightsR
     source = WeightsRef(name, config, is_run=False, folder=path.parent, labels=labels)
     if not labels:
         return source
-    T, template = read_text_format(path.parent, config.block_size, content.get("pad_token_id"))
+    T, template = read_text_format(path.parent, config, content.get("pad_token_id"))
     return dataclasses.replace(source, T=T, template=template)
 
 
@@ -196,7 +198,7 @@ def _describe_adapter(name: str, adapter: Adapter) -> WeightsRef:
         return source
     labels = base.labels if len(base.labels) == n_labels else name_labels(n_labels)
     config = dataclasses.replace(base.config, n_labels=n_labels)
-    T, template = read_text_format(folder, config.block_size)
+    T, template = read_text_format(folder, config)
     return dataclasses.replace(source, config=config, labels=labels, T=T, template=template)
 
 

@@ -12,14 +12,13 @@ from typing import Any
 from jaxgpt import console
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.order import parse_mixture
-from jaxgpt.data.tokenizer import VOCAB_SIZE, encode_prompt
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import require_separate
 from jaxgpt.models.configs import CONFIGS, ModelConfig
 from jaxgpt.runs import folder
 from jaxgpt.runs.folder import require_utf8
 from jaxgpt.runs.hf_config import read_json
-from jaxgpt.runs.weights import WeightsRef, describe_vocabulary
+from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.training.config import RECIPES, Preset, TrainConfig, fixed_flags
 
 
@@ -128,7 +127,7 @@ def require_sample_prompt(config: TrainConfig, data: Dataset) -> None:
         return
     if data.labels:
         raise UsageError("--sample-prompt: a model of labels writes no text; leave it out")
-    count, context = len(encode_prompt(config.run.sample_prompt)), config.model.block_size
+    count, context = len(data.tokenizer.encode_prompt(config.run.sample_prompt)), config.model.block_size
     if count > context:
         long = f"--sample-prompt has {count:,} tokens, more than the model's context of {context:,}"
         raise UsageError(f"{long}; shorten it, or use a larger --block-size")
@@ -137,8 +136,6 @@ def require_sample_prompt(config: TrainConfig, data: Dataset) -> None:
 def require_weights(config: TrainConfig, weights: ModelConfig) -> None:
     """Refuse flags that don't fit the weights of --init-from."""
     preset, model = config.preset, config.model
-    if weights.vocab_size != VOCAB_SIZE:
-        raise CheckpointError(describe_vocabulary(f"--init-from {preset.init_from}", weights.vocab_size))
     required_config = TrainConfig.from_preset(Preset(predict_tokens=preset.predict_tokens), weights)
     for name in (*weights.shape, "untied_head"):
         value, required = getattr(model, name), getattr(required_config.model, name)

@@ -180,8 +180,9 @@ def run_locked(
         observers = [profiler, *[allocator.FreedMemory()] * on_cpu, guard, checkpoints, tracker]
         if config.run.sample_prompt is not None:
             due = validator.due if validator else lambda step: step == steps
-            sampled = process_dir / "samples.jsonl", run.step, config.run.sample_prompt, config.run.seed, frozen.base
-            sampler = stack.enter_context(Sampler(*sampled, due, metrics_log.pause, lambda: bool(received)))
+            sampled = process_dir / "samples.jsonl", run.step, config.run.sample_prompt, data.tokenizer
+            what = *sampled, config.run.seed, frozen.base
+            sampler = stack.enter_context(Sampler(*what, due, metrics_log.pause, lambda: bool(received)))
             sampler.catch_up(run)
             observers.append(sampler)
         stop_requested = distributed.make_stop_consensus(received)

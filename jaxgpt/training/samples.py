@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jaxgpt.console import say
-from jaxgpt.data.tokenizer import encode_prompt, gpt2
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import RetryableError
 from jaxgpt.inference.generate import generate
 from jaxgpt.models.lora import combine
@@ -30,6 +30,7 @@ class Sampler:
       path: samples.jsonl; rows of later steps than `start`, left by a run that was killed, are cut off.
       start: steps done.
       prompt: not longer than the model's context.
+      tokenizer: of the prompt and of what is written.
       seed: of the sampling, which is the same after each validation.
       base: frozen weights under adapters; None: there are none.
       due: whether there is a sample after so many steps.
@@ -42,13 +43,14 @@ class Sampler:
         path: Path,
         start: int,
         prompt: str,
+        tokenizer: Tokenizer,
         seed: int,
         base: Any,
         due: Callable[[int], bool],
         pause: Callable[[Any], AbstractContextManager],
         interrupted: Callable[[], bool] = lambda: False,
     ):
-        self._prompt, self._seed, self._base = prompt, seed, base
+        self._prompt, self._tokenizer, self._seed, self._base = prompt, tokenizer, seed, base
         self._due, self._pause, self._interrupted = due, pause, interrupted
         self._rows = RowFile(path, start + 1, every_step=False)
         rows = filter(None, map(parse_row, path.read_bytes().splitlines()))
@@ -87,6 +89,6 @@ class Sampler:
                 self._rows.sync()
 
     def _continue_prompt(self, model: Any) -> str:
-        prompts, key = [encode_prompt(self._prompt)], jax.random.key(self._seed)
-        (ids,) = generate(model, prompts, TOKENS, key, TEMPERATURE, TOP_K, stop=gpt2().eot_token)
-        return gpt2().decode(ids)
+        prompts, key = [self._tokenizer.encode_prompt(self._prompt)], jax.random.key(self._seed)
+        (ids,) = generate(model, prompts, TOKENS, key, TEMPERATURE, TOP_K, stop=self._tokenizer.end)
+        return self._tokenizer.decode(ids)

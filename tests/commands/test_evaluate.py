@@ -13,7 +13,7 @@ import pytest
 
 from jaxgpt import console
 from jaxgpt.commands import evaluate, export, train
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.runs.huggingface import load
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime import device
@@ -79,7 +79,10 @@ def test_the_loss_on_a_text_is_that_of_pytorch_in_strided_windows(folder, traine
     assert run(ours, *words, *(["--T", T] if T else [])) == 0
     found, content = json.loads((tmp_path / "out.json").read_text()), (trained / "text.txt").read_bytes()
 
-    model, ids = transformers.GPT2LMHeadModel.from_pretrained(theirs).eval(), gpt2().encode_ordinary(content.decode())
+    model, ids = (
+        transformers.GPT2LMHeadModel.from_pretrained(theirs).eval(),
+        encoding().encode_ordinary(content.decode()),
+    )
     losses, T = [], T or 64
     with torch.no_grad():
         for start in range(0, len(ids) - 1, T):
@@ -102,8 +105,8 @@ def test_of_examples_the_completions_are_measured(trained, tmp_path, capsys):
     assert run(trained / "run", "--data", tmp_path / "pairs.jsonl", "--json", tmp_path / "out.json") == 0
     model, losses = load(resolve_weights(trained / "run")), []
     for record in records:
-        prompt, rest = (gpt2().encode_ordinary(record[name]) for name in ("prompt", "completion"))
-        ids = np.array([[*prompt, *rest, gpt2().eot_token]])
+        prompt, rest = (encoding().encode_ordinary(record[name]) for name in ("prompt", "completion"))
+        ids = np.array([[*prompt, *rest, encoding().eot_token]])
         logp = jax.nn.log_softmax(model(ids[:, :-1])[0])
         losses += [-float(logp[t, ids[0, t + 1]]) for t in range(len(prompt) - 1, ids.shape[1] - 1)]
     found = json.loads((tmp_path / "out.json").read_text())

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from jaxgpt import console
 from jaxgpt.commands import export, train
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.inference.generate import generate
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import load, load_hf, save_hf
@@ -53,10 +53,10 @@ def test_transformers_writes_text_with_the_folder_alone(run, tmp_path):
     write = transformers.pipeline("text-generation", str(tmp_path / "hf"), device="cpu")
     assert write.tokenizer.model_max_length == 32
     prompts = ["word word", "word", "a word, of more words"]  # of other lengths: a batch is padded
-    ours = generate(load(resolve_weights(run)), [gpt2().encode(prompt) for prompt in prompts], 8, temperature=0)
+    ours = generate(load(resolve_weights(run)), [encoding().encode(prompt) for prompt in prompts], 8, temperature=0)
     theirs = write(prompts, batch_size=3, max_new_tokens=8, do_sample=False)
     assert [each["generated_text"] for (each,) in theirs] == [
-        prompt + gpt2().decode(ids) for prompt, ids in zip(prompts, ours, strict=True)
+        prompt + encoding().decode(ids) for prompt, ids in zip(prompts, ours, strict=True)
     ]
 
 
@@ -70,8 +70,8 @@ def test_a_chat_run_answers_messages(run, tmp_path, capsys):
     assert f"{str(tmp_path / 'hf')!r})([{{'role': 'user', 'content': 'Hi!'}}])\n" in capsys.readouterr().out
     answer = transformers.pipeline("text-generation", str(tmp_path / "hf"), device="cpu")
     (theirs,) = answer([{"role": "user", "content": "Hi!"}], max_new_tokens=8, do_sample=False)
-    (ids,) = generate(load(resolve_weights(run)), [gpt2().encode("User: Hi!\n\nAssistant:")], 8, temperature=0)
-    assert theirs["generated_text"][-1] == {"role": "assistant", "content": gpt2().decode(ids)}
+    (ids,) = generate(load(resolve_weights(run)), [encoding().encode("User: Hi!\n\nAssistant:")], 8, temperature=0)
+    assert theirs["generated_text"][-1] == {"role": "assistant", "content": encoding().decode(ids)}
 
 
 KILLED = """

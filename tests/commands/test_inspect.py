@@ -11,7 +11,7 @@ from jaxgpt import console
 from jaxgpt.commands import inspect
 from jaxgpt.commands.inspect import find_examples, inspect_folder
 from jaxgpt.data import shards
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.errors import DataError, UsageError
 
 TEXTS = [f"The {n}th of them, [bold]{'la ' * n}</pre>\x1b[31m" for n in range(60)]
@@ -39,7 +39,7 @@ def folder(tmp_path):
     """50 documents of train in three shards, 10 of val, and what was said of the records that they come from."""
     splits = {}
     for name, texts in (("train", TEXTS[:50]), ("val", TEXTS[50:]), ("test", [])):
-        ids = [np.array([gpt2().eot_token, *gpt2().encode_ordinary(text)]) for text in texts]
+        ids = [np.array([encoding().eot_token, *encoding().encode_ordinary(text)]) for text in texts]
         written = shards.write(tmp_path, name, ids, 1000)
         splits[name] = {"documents": len(texts), "text_bytes": len("".join(texts)), "shards": written}
     shards.write_meta(tmp_path, splits)
@@ -58,7 +58,7 @@ def test_it_says_what_is_there(folder, capsys):
     inspect_folder(folder)
     out = capsys.readouterr().out
     found = rows(out)
-    ids = [gpt2().encode_ordinary(text) for text in TEXTS]
+    ids = [encoding().encode_ordinary(text) for text in TEXTS]
     lengths = [len(each) + 1 for each in ids]
     for name, part, number in (("train", slice(50), "3"), ("val", slice(50, 60), "1")):
         count, size = sum(lengths[part]), len("".join(TEXTS[part]))
@@ -67,10 +67,10 @@ def test_it_says_what_is_there(folder, capsys):
         mean = f"{statistics.mean(lengths[part]):,.1f}"
         assert (name, *map(str, quantiles), mean, f"{count:,} tokens") in found
     assert ("test", "0", "0", "0", "-", "0") in found
-    counts = collections.Counter(token for each in ids[:50] for token in [gpt2().eot_token, *each])
+    counts = collections.Counter(token for each in ids[:50] for token in [encoding().eot_token, *each])
     ((token, number),) = counts.most_common(1)
     share = f"{number / counts.total():.2%}"
-    assert (repr(gpt2().decode([token])), f"{token:,}", f"{number:,}", share) in found
+    assert (repr(encoding().decode([token])), f"{token:,}", f"{number:,}", share) in found
     assert ("quality", "0", "13", "", "") in found and ("unicode", "11", "0", "", "") in found
     assert ("", "", "4", "too short", "a.jsonl, line 7") in found
     assert ("", "", "9", "[repeated] lines", "[red]b.jsonl, line 3") in found

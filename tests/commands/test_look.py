@@ -9,7 +9,7 @@ import pytest
 
 from jaxgpt import console
 from jaxgpt.commands import look
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runs.huggingface import load_hf
 from jaxgpt.runtime import device
@@ -36,7 +36,7 @@ def test_it_prints_and_writes_what_the_model_does(folder, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert err.startswith("note: ") and err.count("\n") == 1
     found = json.loads(numbers.read_text())
-    ids, other = gpt2().encode(PROMPT), gpt2().encode(PATCH)
+    ids, other = encoding().encode(PROMPT), encoding().encode(PATCH)
     logits = np.asarray(forward(load_hf(folder), jnp.array([ids, other])))[:, -1]
     assert found["ids"] == ids and "".join(found["tokens"]) == PROMPT
     answers = [each["id"] for each in found["answers"]]
@@ -53,7 +53,7 @@ def test_it_prints_and_writes_what_the_model_does(folder, tmp_path, capsys):
     assert np.shape(found["patching"]["positions"]) == (2, T) and np.shape(found["scores"]["induction"]) == (2, 2)
     labels = [line.split()[0] for line in out.splitlines()]
     assert labels == ["answer", "made", "heads", "heads", "patching", "saved", "saved"]
-    assert repr(gpt2().decode([answers[0]])) in out.splitlines()[0]
+    assert repr(encoding().decode([answers[0]])) in out.splitlines()[0]
     assert "&lt;b" in page.read_text() and "<b>" not in page.read_text()
 
 

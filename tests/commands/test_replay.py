@@ -9,8 +9,8 @@ import pytest
 from jaxgpt import console
 from jaxgpt.commands import replay, train
 from jaxgpt.data import corpus
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.data.loader import next_batch
-from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.runs.checkpoint import Checkpoints
 from jaxgpt.training.resume import load_run_config
 from jaxgpt.training.setup import build_trainer
@@ -48,7 +48,7 @@ def shown(out):
     """The place, loss and token of each line, and each sequence's text."""
     lines = re.findall(r"^ +(\d+) +(\d+\.\d+) +(\d+)  (.*)$", out, re.MULTILINE)
     texts = re.findall(r"^\| (.*)$", out, re.MULTILINE)
-    assert all(gpt2().decode([int(token)]) == eval(text) for *_, token, text in lines)
+    assert all(encoding().decode([int(token)]) == eval(text) for *_, token, text in lines)
     return (
         [int(place) for place, *_ in lines],
         [float(loss) for _, loss, *_ in lines],
@@ -78,7 +78,7 @@ def test_it_shows_the_batch_and_the_losses_of_the_weights_before_the_step(traine
     assert places == list(range(row["position"] + 1, row["position"] + 17))
     np.testing.assert_allclose(printed, losses, atol=1e-4)
     assert pieces == y[0].tolist()
-    assert texts == [gpt2().decode([*x[0].tolist(), y[0, -1].item()])]
+    assert texts == [encoding().decode([*x[0].tolist(), y[0, -1].item()])]
 
 
 def test_it_trains_again_from_the_checkpoint_before_the_step(trained, capfd):

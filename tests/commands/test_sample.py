@@ -13,7 +13,7 @@ import pytest
 
 from jaxgpt import console
 from jaxgpt.commands import sample, train
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, encoding
 from jaxgpt.inference.generate import Chunk
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runtime import device
@@ -38,8 +38,8 @@ def test_it_prints_the_prompt_and_what_follows(folder, capsys):
     from jaxgpt.inference.generate import generate
     from jaxgpt.runs.huggingface import load_hf
 
-    (ids,) = generate(load_hf(folder), [gpt2().encode("Hello there")], 9, temperature=0, stop=50256)
-    assert out == "Hello there" + gpt2().decode(ids) + "\n"
+    (ids,) = generate(load_hf(folder), [encoding().encode("Hello there")], 9, temperature=0, stop=50256)
+    assert out == "Hello there" + encoding().decode(ids) + "\n"
     assert re.fullmatch(r"note: .*: 1 layer, width 16, float32, on CPU, .*\n", err)
 
 
@@ -96,7 +96,7 @@ def test_a_long_text_goes_on_and_says_how(folder, capsys):
     assert run(folder, "--prompt", "Hello", "--max-new-tokens", 100, "--temperature", 0) == 0
     out, err = capsys.readouterr()
     assert "note: longer than the model's context of 32 tokens: when it is full, its older half is dropped" in err
-    assert len(gpt2().encode(out)) > 50
+    assert len(encoding().encode(out)) > 50
 
 
 def test_endoftext_in_a_prompt_is_the_token(folder, monkeypatch):
@@ -105,7 +105,7 @@ def test_endoftext_in_a_prompt_is_the_token(folder, monkeypatch):
         "jaxgpt.inference.generate.stream", lambda model, ids, *_, **__: prompts.append(ids) or iter([])
     )
     assert run(folder, "--prompt", "<|endoftext|>Hi", "--n", 2) == 0
-    assert prompts == [[[50256, *gpt2().encode("Hi")]] * 2]
+    assert prompts == [[[50256, *encoding().encode("Hi")]] * 2]
 
 
 class Terminal(io.StringIO):
@@ -122,10 +122,10 @@ class Terminal(io.StringIO):
 
 def test_no_character_is_printed_in_parts(monkeypatch):
     text = "na\u00efve \U0001f642\U0001f680 \u65e5\u672c\u8a9e \u0451\U0001f926\U0001f3fd"
-    ids = gpt2().encode(text)
+    ids = encoding().encode(text)
     assert len(ids) > len(text)  # many characters are of several tokens
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
-    sample.print_texts("> ", (Chunk([[token], [token]], 0, []) for token in ids), 2)
+    sample.print_texts("> ", (Chunk([[token], [token]], 0, []) for token in ids), 2, GPT2_TOKENIZER)
     first, second = "".join(terminal.pieces).split("\n" + "-" * 80 + "\n")
     assert first == "> " + text and second == "> " + text + "\n"
     assert "\ufffd" not in "".join(terminal.pieces)
@@ -133,18 +133,18 @@ def test_no_character_is_printed_in_parts(monkeypatch):
 
 
 def test_a_text_that_ends_within_a_character_says_so(monkeypatch):
-    ids = gpt2().encode("\U0001f642")
+    ids = encoding().encode("\U0001f642")
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
-    sample.print_texts("", iter([Chunk([[ids[0]]], 0, [])]), 1)
+    sample.print_texts("", iter([Chunk([[ids[0]]], 0, [])]), 1, GPT2_TOKENIZER)
     assert "".join(terminal.pieces) == "\ufffd\n"
 
 
 def test_what_a_terminal_acts_on_is_escaped_there_alone(monkeypatch):
-    chunks = [Chunk([gpt2().encode("\x1b[2J"), gpt2().encode("\x9b\n")], 0, [])]
+    chunks = [Chunk([encoding().encode("\x1b[2J"), encoding().encode("\x9b\n")], 0, [])]
     for is_terminal, texts in ((True, ["\\x1b[2J", "\\x9b\n"]), (False, ["\x1b[2J", "\x9b\n"])):
         monkeypatch.setattr(sys, "stdout", terminal := Terminal())
         terminal.isatty = lambda is_terminal=is_terminal: is_terminal
-        sample.print_texts("\x07\t", iter(chunks), 2)
+        sample.print_texts("\x07\t", iter(chunks), 2, GPT2_TOKENIZER)
         prompt = "\\x07\t" if is_terminal else "\x07\t"
         assert "".join(terminal.pieces) == f"{prompt}{texts[0]}\n{'-' * 80}\n{prompt}{texts[1]}\n"
 

@@ -4,8 +4,8 @@ import pytest
 
 from jaxgpt.data import examples
 from jaxgpt.data.chat import CHAT_TEMPLATE, parse_conversation
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, encoding
 from jaxgpt.data.tokenized import encode_segments
-from jaxgpt.data.tokenizer import gpt2, hugging_face_files
 from jaxgpt.errors import DataError
 from tests.support import golden
 
@@ -81,7 +81,7 @@ def test_an_answer_of_weight_0_is_read_and_not_learned(write):
     tokens, *others = (table["tokens"].tolist() for table in loaded)
     assert others == [tokens] * 3
     plain, one, null, zero = ([i for i in table["targets"][0].tolist() if i >= 0] for table in loaded)
-    answers = [[*gpt2().encode_ordinary(text), gpt2().eot_token] for text in (" Hello.", " Bye!")]
+    answers = [[*encoding().encode_ordinary(text), encoding().eot_token] for text in (" Hello.", " Bye!")]
     assert plain == one == null == answers[0] + answers[1] and zero == answers[1]
 
 
@@ -115,7 +115,7 @@ def tokenizer(tmp_path_factory):
     transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
     pytest.importorskip("jinja2")
     folder = tmp_path_factory.mktemp("tokenizer")
-    for name, content in hugging_face_files(1024, chat_template=CHAT_TEMPLATE).items():
+    for name, content in GPT2_TOKENIZER.hugging_face_files(1024, chat_template=CHAT_TEMPLATE).items():
         (folder / name).write_text(content, encoding="utf-8")
     return transformers.AutoTokenizer.from_pretrained(folder)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.data import examples
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.errors import DataError
 
 
@@ -17,8 +17,8 @@ def documents(loaded):
             learned = y[row, start:end]
             if (learned >= 0).any():
                 last = int(np.flatnonzero(learned >= 0)[-1])
-                text = gpt2().decode([*x[row, start : start + last + 1].tolist(), int(learned[last])])
-                yield text, gpt2().decode([int(token) for token in learned if token >= 0])
+                text = encoding().decode([*x[row, start : start + last + 1].tolist(), int(learned[last])])
+                yield text, encoding().decode([int(token) for token in learned if token >= 0])
 
 
 def test_completions_are_learned_and_prompts_are_not(write):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgpt.data import corpus
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, encoding
 from jaxgpt.errors import DataError
 
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, <|endoftext|> speak.\n"
@@ -28,7 +28,7 @@ def llm_c_file(tokens, magic=20240520, version=1, count=None):
 def test_a_text_gives_the_ids_of_tiktoken(tmp_path):
     (tmp_path / "a.txt").write_text(TEXT)
     loaded = corpus.load(str(tmp_path / "a.txt"))
-    assert loaded.tokens.tolist() == gpt2().encode_ordinary(TEXT)
+    assert loaded.tokens.tolist() == encoding().encode_ordinary(TEXT)
     assert loaded.tokens.dtype == np.uint16
     assert loaded.fingerprint == hashlib.sha256(loaded.tokens.tobytes()).hexdigest()
     assert loaded.name == str(tmp_path / "a.txt")
@@ -44,7 +44,7 @@ def test_a_line_of_endoftext_is_the_token(tmp_path, newline):
     path.write_bytes(STORIES.replace("\n", newline).encode())
     for start in ("first", "from the cache"):
         loaded = corpus.load(str(path))
-        one, two = map(gpt2().encode_ordinary, ("One.\n\nTwo <|endoftext|>.\n", "\nThree,\nlong\n"))
+        one, two = map(encoding().encode_ordinary, ("One.\n\nTwo <|endoftext|>.\n", "\nThree,\nlong\n"))
         assert loaded.tokens.tolist() == [50256, *one, 50256, *two], start
         assert loaded.documents == 2
     (tmp_path / "plain.txt").write_bytes(TEXT.encode())
@@ -57,7 +57,7 @@ def test_tokens_that_were_cached_by_another_rule_are_not_taken(tmp_path, cache):
     (tmp_path / "a.txt").write_bytes(content)
     expected = corpus.load(str(tmp_path / "a.txt"))
     (kept,) = (cache / "tokens").iterdir()
-    ids = np.array(gpt2().encode_ordinary(STORIES), np.uint16)
+    ids = np.array(encoding().encode_ordinary(STORIES), np.uint16)
     signed_header = bytearray(llm_c_file(ids))
     signed_header[corpus.DIGEST_BYTES] = hashlib.sha256(ids.tobytes()).digest()
     kept.unlink()
@@ -71,14 +71,14 @@ def test_tokens_that_were_cached_by_another_rule_are_not_taken(tmp_path, cache):
 
 def test_a_byte_order_mark_and_the_line_ends_of_windows_change_no_token(tmp_path):
     (tmp_path / "a.txt").write_bytes("\ufeffa\r\n\r\nb\rc \ufeff".encode())
-    assert gpt2().decode(corpus.load(str(tmp_path / "a.txt")).tokens.tolist()) == "a\n\nb\rc \ufeff"
+    assert encoding().decode(corpus.load(str(tmp_path / "a.txt")).tokens.tolist()) == "a\n\nb\rc \ufeff"
 
 
 def test_the_second_start_does_not_tokenize(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text(TEXT)
     first = corpus.load(str(tmp_path / "a.txt"))
     (tmp_path / "a.txt").rename(tmp_path / "b.txt")  # the cache goes by content, not by name
-    monkeypatch.setattr(corpus, "encode", lambda text: pytest.fail("tokenized again"))
+    monkeypatch.setattr(corpus, "tokenize", lambda *_, **__: pytest.fail("tokenized again"))
     second = corpus.load(str(tmp_path / "b.txt"))
     assert np.array_equal(first.tokens, second.tokens) and first.fingerprint == second.fingerprint
 
@@ -106,14 +106,14 @@ WORDS = ["a", "B1", " ", "\n", "\n\n", "\t", "é", "'s", "\u3000", "\x1c", "\x85
 @given(st.lists(st.sampled_from(WORDS)).map("".join))
 @settings(max_examples=500, deadline=None)
 def test_cutting_a_text_in_pieces_changes_no_token(text):
-    assert corpus.tokenize(text, piece_chars=1).tolist() == gpt2().encode_ordinary(text)
+    assert corpus.tokenize(text, piece_chars=1).tolist() == encoding().encode_ordinary(text)
     documents = [f"{text}{i}" for i in range(5)]
-    expected = [id for document in documents for id in (50256, *gpt2().encode_ordinary(document))]
+    expected = [id for document in documents for id in (50256, *encoding().encode_ordinary(document))]
     assert corpus.tokenize_documents(documents, batch_size=2).tolist() == expected
 
 
 def test_pieces_are_small():
-    assert max(map(len, corpus._split_text("to be or not\n" * 1000, 100))) < 120
+    assert max(map(len, GPT2_TOKENIZER.split("to be or not\n" * 1000, 100))) < 120
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_json_lines_of_texts_are_documents(tmp_path, cache):
         '\ufeff{"text": "One.\\r\\n", "id": 7}\n\n{"text": " \\n"}\n{"text": "<|endoftext|>\\ntwo"}\n'
     )
     (tmp_path / "a.txt").write_bytes((tmp_path / "a.ndjson").read_bytes())
-    ids = [id for text in ("One.\r\n", "<|endoftext|>\ntwo") for id in (50256, *gpt2().encode_ordinary(text))]
+    ids = [id for text in ("One.\r\n", "<|endoftext|>\ntwo") for id in (50256, *encoding().encode_ordinary(text))]
     for name, documents in (("a.ndjson", 2), ("a.txt", 0), ("a.ndjson", 2)):  # the cache tells them apart
         loaded = corpus.load(str(tmp_path / name))
         assert loaded.documents == documents and (loaded.tokens.tolist() == ids) == (documents == 2)
@@ -213,7 +213,7 @@ def test_what_was_hashed_is_tokenized(tmp_path, monkeypatch):
         return content
 
     monkeypatch.setattr(Path, "read_bytes", read_and_change)
-    assert gpt2().decode(corpus.load(str(path)).tokens.tolist()) == "<|endoftext|>One."
+    assert encoding().decode(corpus.load(str(path)).tokens.tolist()) == "<|endoftext|>One."
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
@@ -236,7 +236,7 @@ def test_token_files_are_mapped(tmp_path, content):
 
 def test_the_fingerprint_is_of_the_tokens(tmp_path):
     (tmp_path / "a.txt").write_text(TEXT)
-    ids = gpt2().encode_ordinary(TEXT)
+    ids = encoding().encode_ordinary(TEXT)
     (tmp_path / "raw.bin").write_bytes(np.array(ids, np.uint16).tobytes())
     (tmp_path / "header.bin").write_bytes(llm_c_file(ids))
     (tmp_path / "other.bin").write_bytes(llm_c_file([*ids[:-1], ids[-1] ^ 1]))
@@ -256,7 +256,7 @@ def test_the_fingerprint_is_of_the_tokens(tmp_path):
         (llm_c_file([1, 2, 3], version=7), "token file version 7; only 1, uint16 ids"),
         (llm_c_file([1, 2, 3])[:1000], "truncated: 1,000 bytes, less than a 1,024-byte header"),
         (llm_c_file([1, 2, 3])[:5], "truncated: 5 bytes, less than a 1,024-byte header"),
-        (llm_c_file([1, 50256, 50257, 60000]), "token 2 is 50257, beyond GPT-2's vocabulary of 50,257"),
+        (llm_c_file([1, 50256, 50257, 60000]), "token 2 is 50257, beyond the vocabulary of 50,257"),
         (np.array([65535], np.uint16).tobytes(), "token 0 is 65535, beyond"),
     ],
 )
@@ -268,7 +268,7 @@ def test_corrupt_token_files_are_refused(tmp_path, content, message):
 
 @pytest.mark.parametrize("kind", [np.uint32, np.int64])
 def test_ids_of_four_or_eight_bytes_are_refused_with_the_command_that_helps(tmp_path, kind):
-    ids = gpt2().encode_ordinary(TEXT)
+    ids = encoding().encode_ordinary(TEXT)
     (tmp_path / "a.bin").write_bytes(np.array(ids, kind).tobytes())
     with contextlib.chdir(tmp_path):
         with pytest.raises(DataError, match=f"a.bin: every second id is 0, as in {kind.__name__}, and ") as error:
@@ -279,7 +279,7 @@ def test_ids_of_four_or_eight_bytes_are_refused_with_the_command_that_helps(tmp_
 
 def test_a_few_zeros_are_a_text(tmp_path):
     (tmp_path / "a.txt").write_bytes(TEXT.encode() + b"\0")
-    assert corpus.load(str(tmp_path / "a.txt")).tokens[-1] == gpt2().encode_single_token(b"\0")
+    assert corpus.load(str(tmp_path / "a.txt")).tokens[-1] == encoding().encode_single_token(b"\0")
     (tmp_path / "a.bin").write_bytes(np.zeros(100, np.uint16).tobytes())
     assert len(corpus.load(str(tmp_path / "a.bin")).tokens) == 100
 
@@ -295,5 +295,5 @@ def test_the_default_corpus_is_tiny_shakespeare():
     loaded = corpus.load()
     assert (loaded.name, len(loaded.tokens)) == ("tiny Shakespeare", 338_025)
     assert loaded.fingerprint == "25c01b32b32f41897a6359dd222ec114992dc30c357bcafbfe6c56672f76cd31"
-    assert gpt2().decode_bytes(loaded.tokens.tolist()) == text
+    assert encoding().decode_bytes(loaded.tokens.tolist()) == text
     assert corpus.load("shakespeare").fingerprint == loaded.fingerprint  # from the cache

@@ -12,7 +12,7 @@ from jaxgpt.commands import train
 from jaxgpt.data import shards
 from jaxgpt.data.config import DataConfig, FieldNames
 from jaxgpt.data.datasets import load, open_data
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
@@ -80,7 +80,7 @@ def test_the_loss_is_that_of_pytorch_with_strided_windows(tmp_path, scale):
             window = torch.from_numpy(ids[start : start + 17])
             logits = theirs(window[None, :-1]).logits[0].double()
             losses += torch.nn.functional.cross_entropy(logits, window[1:], reduction="none").tolist()
-    assert found["tokens"] == len(losses) == len(gpt2().encode_ordinary(TEXT)) - 1
+    assert found["tokens"] == len(losses) == len(encoding().encode_ordinary(TEXT)) - 1
     assert found["bytes"] == len(TEXT.encode())
     np.testing.assert_allclose(found["loss"], np.mean(losses), atol=1e-5)
     np.testing.assert_allclose(found["loss_stderr"], np.std(losses, ddof=1) / math.sqrt(len(losses)), atol=1e-5)
@@ -136,7 +136,7 @@ def test_what_can_not_be_held_out_is_one_line(tmp_path, flags, error):
 def prepared(folder, text, val=""):
     """A prepared folder of these texts, in shards of 30 tokens."""
     folder.mkdir()
-    ids = {"train": gpt2().encode_ordinary(text), "val": gpt2().encode_ordinary(val)}
+    ids = {"train": encoding().encode_ordinary(text), "val": encoding().encode_ordinary(val)}
     written = {name: {"shards": shards.write(folder, name, [np.array(ids[name], np.uint16)], 30)} for name in ids}
     shards.write_meta(folder, written)
     return str(folder)
@@ -157,7 +157,7 @@ def test_a_folder_is_trained_on_and_held_out_as_its_files_would_be(tmp_path):
         assert next_a == next_b
     for a, b in zip(one.one_pass(), other.one_pass(), strict=True):
         jax.tree.map(np.testing.assert_array_equal, a, b)
-    assert held.name == f"{folder} (val)" and gpt2().decode(held.tokens[:].tolist()).startswith("That is held out")
+    assert held.name == f"{folder} (val)" and encoding().decode(held.tokens[:].tolist()).startswith("That is held out")
     assert len({one.fingerprint, other.fingerprint, held.fingerprint}) == 3
 
     first, last = load(config(tmp_path, data=folder, val="0.25"))

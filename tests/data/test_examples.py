@@ -7,14 +7,14 @@ import pytest
 
 from jaxgpt.data import examples
 from jaxgpt.data.examples import epoch_order, next_examples
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.errors import DataError
 
 END = 50256
 
 
 def ids(text):
-    return gpt2().encode_ordinary(text)
+    return encoding().encode_ordinary(text)
 
 
 def rows(x, last):
@@ -98,7 +98,7 @@ def test_a_share_of_all_parts_of_the_file_is_held_out_and_always_the_same(write)
     assert (first.count, held.count) == (80, 20) and first.labels == held.labels == ("early", "late")
     assert 4 < held.table["labels"].sum() < 16
     texts = [
-        gpt2().decode(ids[:-1]) for part in (first, held) for ids in rows(part.table["tokens"], part.table["last"])
+        encoding().decode(ids[:-1]) for part in (first, held) for ids in rows(part.table["tokens"], part.table["last"])
     ]
     assert sorted(map(int, texts)) == list(range(100))
     assert list(map(int, texts[:80])) == sorted(map(int, texts[:80]))  # the rest has the order of the file

@@ -5,15 +5,16 @@ import pytest
 from jaxgpt.console import plural
 from jaxgpt.data import labels
 from jaxgpt.data.base import Example
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, TEMPLATE, encoding
 from jaxgpt.data.tokenized import tokenize
-from jaxgpt.data.tokenizer import PLAIN, TEMPLATE, Template, gpt2, hugging_face_files
+from jaxgpt.data.tokenizer import PLAIN, Template
 from tests.support import golden
 
 END = 50256
 
 
 def ids(text):
-    return gpt2().encode_ordinary(text)
+    return encoding().encode_ordinary(text)
 
 
 def cut_by_turns(a, b, room):
@@ -48,7 +49,7 @@ def test_the_longer_text_of_a_pair_loses_its_end_first(a, b):
 def test_transformers_keeps_the_same_tokens(template, tmp_path):
     """Of single texts and pairs, at every length; so it does in the tie of two equally long texts."""
     transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
-    for name, content in hugging_face_files(64, template).items():
+    for name, content in GPT2_TOKENIZER.hugging_face_files(64, template).items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     counts = [(3, 3), (1, 20), (20, 1), (9, 7), (7, 9), (11, 11), (20, 20), (3, 0), (20, 0)]

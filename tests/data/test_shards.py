@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgpt.data import shards
-from jaxgpt.data.tokenizer import RANKS_SHA256
+from jaxgpt.data.gpt2_tokenizer import RANKS_SHA256
 from jaxgpt.errors import DataError
 
 
@@ -138,8 +138,10 @@ def content(folder, change):
         (lambda f: (f / "meta.json").write_text("[]"), "meta.json: its format is not jaxgpt-tokens"),
         (lambda f: changed(f, format="other"), "meta.json: its format is not jaxgpt-tokens"),
         (lambda f: changed(f, version=2), "meta.json: version 2; only 1 is known"),
-        (lambda f: changed(f, tokenizer={"name": "p50k"}), "meta.json: tokenizer .*p50k.*; only .*gpt2"),
-        (lambda f: changed(f, dtype="uint32"), "meta.json: dtype 'uint32'; only 'uint16' is known"),
+        (lambda f: changed(f, tokenizer={"name": "p50k"}), "meta.json: corrupt: it describes no tokenizer"),
+        (lambda f: changed(f, tokenizer={"name": "p50k", "sha256": "a"}), "p50k .* and this is gpt2 .* --tokenizer "),
+        (lambda f: changed(f, dtype="int64"), "meta.json: dtype 'int64'; only 'uint16' or 'uint32' is known"),
+        (lambda f: changed(f, dtype="uint32"), "dtype 'uint32' for a vocabulary of 50,257, which has uint16 ids"),
         (lambda f: changed(f, splits=3), "meta.json: corrupt: it describes no splits"),
         (lambda f: changed(f, splits={"train": 3}), "meta.json: corrupt: its split 'train' describes no shards"),
         (

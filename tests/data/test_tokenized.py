@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxgpt.data import examples, tokenized
+from jaxgpt.data import examples
 from jaxgpt.data.base import ExampleKind
 from jaxgpt.data.config import FieldNames
 from jaxgpt.data.examples import read_examples
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import GPT2Tokenizer, encoding
 from jaxgpt.errors import DataError
 
 PAIRS = [{"prompt": f"What is {n}?", "completion": f" It is {n}.\n"} for n in range(300)]
@@ -31,8 +31,8 @@ def open_pairs(path):
 def tokenizes(monkeypatch):
     """Whether a call tokenized anything."""
     texts = []
-    encode = tokenized.encode
-    monkeypatch.setattr(tokenized, "encode", lambda text: texts.append(text) or encode(text))
+    encode = GPT2Tokenizer.encode
+    monkeypatch.setattr(GPT2Tokenizer, "encode", lambda self, text: texts.append(text) or encode(self, text))
 
     def tokenizes(function, *arguments, **more):
         texts.clear()
@@ -45,8 +45,8 @@ def tokenizes(monkeypatch):
 def test_segments_are_tokenized_one_by_one_in_their_order(write):
     opened = open_pairs(write("a.jsonl", PAIRS))
     segments = [opened.tokens[start:end].tolist() for start, end in itertools.pairwise(opened.starts)]
-    assert segments[::2] == [gpt2().encode_ordinary(pair["prompt"]) for pair in PAIRS]
-    assert segments[1::2] == [[*gpt2().encode_ordinary(pair["completion"]), gpt2().eot_token] for pair in PAIRS]
+    assert segments[::2] == [encoding().encode_ordinary(pair["prompt"]) for pair in PAIRS]
+    assert segments[1::2] == [[*encoding().encode_ordinary(pair["completion"]), encoding().eot_token] for pair in PAIRS]
     assert opened.learned.tolist() == [False, True] * 300 and opened.lines.tolist() == list(range(1, 301))
     assert opened.first.tolist() == list(range(0, 600, 2)) and opened.end.tolist() == list(range(2, 602, 2))
 
@@ -110,7 +110,7 @@ def test_memory_is_that_of_the_tokens(write, cache):
     words = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer. " * 4
     path = write("a.jsonl", [{"prompt": f"{n}: {words}", "completion": words} for n in range(3000)])
     size = Path(path).stat().st_size
-    gpt2()
+    encoding()
     tracemalloc.start()
     assert len(open_pairs(path)) == 3000
     _, peak = tracemalloc.get_traced_memory()

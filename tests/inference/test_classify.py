@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.data import examples
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.inference.classify import log_probabilities
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
@@ -27,6 +27,6 @@ def test_each_text_has_what_it_would_have_alone(batch_size, write):
     found, kernel = np.concatenate(parts), np.asarray(model.score.kernel[...], np.float64)
     assert found.shape == (5, 3) and found.dtype == np.float64
     for row, text in zip(found, texts, strict=True):
-        ids = [*gpt2().encode(text)[: T - 1], gpt2().eot_token]
+        ids = [*encoding().encode(text)[: T - 1], encoding().eot_token]
         logits = np.asarray(model.hidden(np.array([ids], np.int32))[0, -1], np.float64) @ kernel
         np.testing.assert_allclose(row, logits - np.log(np.exp(logits).sum()), atol=1e-5)

@@ -10,7 +10,7 @@ import scipy.stats
 from jaxgpt import console
 from jaxgpt.commands import evaluate, train
 from jaxgpt.data import shards
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, encoding
 from jaxgpt.errors import CheckpointError
 from jaxgpt.inference import memorization
 from jaxgpt.inference.score import Score
@@ -20,12 +20,12 @@ from tests.support import tasks
 
 def test_only_the_digits_count_and_all_secrets_have_as_many_tokens():
     for secret in ("000000000", "012345678", "999999999"):
-        context, continuation = memorization.make_request(secret)
-        assert context[0] == gpt2().eot_token and gpt2().decode(context[1:]) == "My locker code is"
-        assert gpt2().decode(continuation) == " " + " ".join(secret) and len(continuation) == 9
-        context, continuation = memorization.make_request(secret, 4)
-        assert gpt2().decode(context[1:]) == "My locker code is " + " ".join(secret[:4]) and len(continuation) == 5
-        assert gpt2().decode(context[1:] + continuation) + "." == canaries.format_text(secret)
+        context, continuation = memorization.make_request(GPT2_TOKENIZER, secret)
+        assert context[0] == encoding().eot_token and encoding().decode(context[1:]) == "My locker code is"
+        assert encoding().decode(continuation) == " " + " ".join(secret) and len(continuation) == 9
+        context, continuation = memorization.make_request(GPT2_TOKENIZER, secret, 4)
+        assert encoding().decode(context[1:]) == "My locker code is " + " ".join(secret[:4]) and len(continuation) == 5
+        assert encoding().decode(context[1:] + continuation) + "." == canaries.format_text(secret)
 
 
 def test_exposure_is_that_of_the_whole_space():
@@ -68,7 +68,7 @@ def prepared(tmp_path_factory):
     texts = [f"My dog has {n} bones." for n in range(20)]
     texts += [each.text for each in planted for _ in range(each.repeats)]
     rng.shuffle(texts)
-    ids = [np.array([gpt2().eot_token, *gpt2().encode_ordinary(text)]) for text in texts]
+    ids = [np.array([encoding().eot_token, *encoding().encode_ordinary(text)]) for text in texts]
     written = shards.write(folder / "data", "train", ids, 10**6)
     split = {"documents": len(texts), "text_bytes": len("".join(texts)), "shards": written}
     shards.write_meta(folder / "data", {"train": split})
@@ -111,12 +111,12 @@ def test_losses_are_of_the_digits_and_what_is_not_a_number_is_refused():
     """With a made-up model: it finds a secret the likelier, the larger it is."""
 
     def score(requests):
-        return [Score(int("".join(gpt2().decode(b).split())) / 1e9, len(b) == 5) for _, b in requests]
+        return [Score(int("".join(encoding().decode(b).split())) / 1e9, len(b) == 5) for _, b in requests]
 
     planted = [
         canaries.Canary(canaries.format_text(secret), secret, n) for secret, n in (("999999999", 2), ("0" * 9, 1))
     ]
-    found = memorization.measure(planted, score)
+    found = memorization.measure(planted, GPT2_TOKENIZER, score)
     assert [row["exposure"] for row in found["each"]] == [12, 0]
     assert found["by_repeats"][1] == {
         "repeats": 2,
@@ -127,7 +127,7 @@ def test_losses_are_of_the_digits_and_what_is_not_a_number_is_refused():
         "written": 1,
     }
     with pytest.raises(CheckpointError, match="no numbers"):
-        memorization.measure(planted, lambda requests: [Score(math.nan, True) for _ in requests])
+        memorization.measure(planted, GPT2_TOKENIZER, lambda requests: [Score(math.nan, True) for _ in requests])
 
 
 def test_a_model_too_small_for_them_is_refused_before_it_is_read(prepared, tmp_path, capsys):

@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, encoding
 from jaxgpt.errors import DataError
 from jaxgpt.inference import multiple_choice
 
@@ -17,7 +17,7 @@ GOOD = {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0}
 def read(tmp_path):
     def read(*records, block_size=64):
         (tmp_path / "items.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-        return multiple_choice.read_items(tmp_path / "items.jsonl", block_size)
+        return multiple_choice.read_items(tmp_path / "items.jsonl", block_size, GPT2_TOKENIZER)
 
     return read
 
@@ -25,17 +25,17 @@ def read(tmp_path):
 def test_a_choice_follows_the_context_and_a_space(read):
     (item,) = read(GOOD)
     assert item.choices == ["blue.", "a fish."] and item.answer == 0
-    encode = gpt2().encode
+    encode = encoding().encode
     assert item.requests == [(encode("The sky is"), encode(" blue.")), (encode("The sky is"), encode(" a fish."))]
 
 
 @pytest.mark.parametrize("context", ["Q: a?\nA:", "Q \n\n", "a  ", "<|endoftext|>Hi", "na\u00efve\u00a0", "one\x1c"])
 @pytest.mark.parametrize("choice", ["x", " two blanks", "\nline", "\U0001f600"])
 def test_context_and_continuation_are_the_text_in_tokens(context, choice):
-    ids, continuation = multiple_choice.encode_pair(context, " " + choice)
-    assert gpt2().decode(ids) == context.rstrip()
-    assert gpt2().decode(ids + continuation) == context + " " + choice
-    assert ids + continuation == gpt2().encode(context + " " + choice, allowed_special="all")
+    ids, continuation = multiple_choice.encode_pair(GPT2_TOKENIZER, context, " " + choice)
+    assert encoding().decode(ids) == context.rstrip()
+    assert encoding().decode(ids + continuation) == context + " " + choice
+    assert ids + continuation == encoding().encode(context + " " + choice, allowed_special="all")
 
 
 def test_the_accuracies_of_hand_made_likelihoods(read):

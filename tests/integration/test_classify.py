@@ -14,7 +14,7 @@ import pytest
 
 from jaxgpt import commands, console
 from jaxgpt.data.examples import epoch_order
-from jaxgpt.data.tokenizer import gpt2, hugging_face_files
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, encoding
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runs.huggingface import load, save_hf
 from jaxgpt.runs.weights import resolve_weights
@@ -82,7 +82,7 @@ def by_hand(out, records, T=12):
     hidden, kernel = jax.jit(lambda model, x: model.hidden(x)), np.asarray(model.score.kernel[...], np.float64)
     found = []
     for record in records:
-        ids = [*gpt2().encode(record["text"])[: T - 1], 50256]
+        ids = [*encoding().encode(record["text"])[: T - 1], 50256]
         x = np.full((1, T), 7, np.int32)  # what comes after the last token does not matter
         x[0, : len(ids)] = ids
         found.append(np.asarray(hidden(model, x)[0, len(ids) - 1], np.float64) @ kernel)
@@ -230,7 +230,7 @@ def test_a_folder_that_transformers_wrote_predicts_as_there(add_eos, tmp_path):
     """Its tokenizer inserts nothing, or <|endoftext|> behind each text."""
     torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
     transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
-    for name, content in hugging_face_files(20).items():
+    for name, content in GPT2_TOKENIZER.hugging_face_files(20).items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path, add_eos_token=add_eos, padding_side="right")
     names = {0: "no", 1: "yes", 2: "maybe"}

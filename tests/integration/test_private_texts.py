@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxgpt import commands, console
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.errors import DataError
 from jaxgpt.inference.multiple_choice import read_items
 
@@ -68,7 +69,7 @@ def test_no_error_quotes_a_document(filled):
                 wrong.append((words, code, printed))
         if name.endswith(("items.jsonl", "choices.jsonl", "answer.jsonl")):
             with pytest.raises(DataError) as error:
-                read_items(name, 99)
+                read_items(name, 99, GPT2_TOKENIZER)
             wrong += [str(error.value)] * quotes(str(error.value))
     code, printed = run("train --data labels.jsonl --val 0.95 --out run --B 2 --T 8")
     assert wrong == [] and code == 3 and "leaves no example of" in printed and not quotes(printed)

@@ -692,7 +692,7 @@ def test_flags_that_do_not_fit_the_weights_are_one_line(finished, tiny, tmp_path
             3,
             "{cut}: truncated or corrupt: its header counts 9 tokens, but 16 bytes follow it, not 18",
         ),
-        (["--data", "{beyond}"], 3, "{beyond}: token 1 is 50257, beyond GPT-2's vocabulary of 50,257"),
+        (["--data", "{beyond}"], 3, "{beyond}: token 1 is 50257, beyond the vocabulary of 50,257"),
         (["--data", "shakespeare"], 4, "another configuration: corpus "),
         (["--seed", "1"], 4, "{out}/checkpoints/1 is a checkpoint of another configuration: seed 0 there and 1 here"),
         (["--n-layer", "3"], 4, "another configuration: n_layer 2 there and 3 here"),

@@ -13,8 +13,8 @@ import pytest
 
 from jaxgpt import console
 from jaxgpt.commands import evaluate, export, replay, train
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.data.text import Text
-from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import UsageError
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.convert import with_n_heads
@@ -302,7 +302,7 @@ def run(tmp_path_factory):
 def test_a_run_that_was_stopped_goes_on_to_the_bit(run):
     whole, parts = rows(run / "whole"), rows(run / "parts")
     assert whole == parts and len({row["state"] for row in whole}) == 6
-    N, positions = len(gpt2().encode_ordinary(TEXT)), [row["position"] for row in whole]
+    N, positions = len(encoding().encode_ordinary(TEXT)), [row["position"] for row in whole]
     of_epoch = (N - 3) // 32
     assert positions == [k % of_epoch * 32 for k in range(6)] and positions.count(0) > 1
     saved = [(run / name / "checkpoints" / "6" / "progress" / "metadata").read_text() for name in ("whole", "parts")]
@@ -333,7 +333,7 @@ def test_an_evaluation_measures_every_head(run, tmp_path):
     words = [run / "whole", "--data", run / "text.txt", "--T", 16, "--json", tmp_path / "found.json"]
     assert console.run(evaluate.main, [str(word) for word in words]) == 0
     found = json.loads((tmp_path / "found.json").read_text())
-    model, ids = load(resolve_weights(run / "whole")), gpt2().encode_ordinary(TEXT)
+    model, ids = load(resolve_weights(run / "whole")), encoding().encode_ordinary(TEXT)
     losses = [[], [], []]
     for start in range(0, len(ids) - 1, 16):
         window = ids[start : min(start + 16, len(ids) - 1)]
@@ -367,7 +367,7 @@ def test_a_run_may_begin_with_weights_of_more_or_fewer_heads(run, tmp_path, caps
     assert main(*words, "--init-from", run / "whole", "--predict-tokens", n) == 0
     out = capsys.readouterr().out
     assert f"note      {note}\n" in out
-    tokens = np.array(gpt2().encode_ordinary(TEXT), np.uint16)
+    tokens = np.array(encoding().encode_ordinary(TEXT), np.uint16)
     batch, _ = Text("", tokens, "", B=2, T=16, horizon=n).batch(0)
     model = with_n_heads(load(resolve_weights(run / "whole")), n)
     (row,) = rows(tmp_path / "tuned")

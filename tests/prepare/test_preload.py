@@ -1,11 +1,11 @@
 import multiprocessing
 
-from jaxgpt.data import tokenizer
+from jaxgpt.data import gpt2_tokenizer
 from jaxgpt.prepare import forkserver
 
 
 def count_loaded_tokenizers():
-    return tokenizer.gpt2.cache_info().currsize
+    return gpt2_tokenizer.encoding.cache_info().currsize
 
 
 def test_workers_have_the_tokenizer_from_the_start():

@@ -11,8 +11,8 @@ import zstandard
 
 from jaxgpt.data import corpus
 from jaxgpt.data.datasets import open_data
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.data.records import parse_records, read_jsonl, require_text
-from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import DataError
 from jaxgpt.prepare import parquet_rows, readers, sources
 from jaxgpt.prepare.readers import Broken
@@ -138,7 +138,7 @@ def test_lines_of_endoftext_separate_documents(tmp_path):
     content = "\ufeffone\r\nline\n<|endoftext|>\n\n<|endoftext|>\ntwo <|endoftext|> too\n <|endoftext|> \n"
     path.write_bytes(content.encode())
     assert read(path) == [(1, "one\nline\n"), (6, "two <|endoftext|> too\n")]
-    trained_on = gpt2().decode(corpus.load(str(path)).tokens.tolist())  # by `jaxgpt train --data stories.txt`
+    trained_on = encoding().decode(corpus.load(str(path)).tokens.tolist())  # by `jaxgpt train --data stories.txt`
     assert trained_on == "".join(f"<|endoftext|>{text}" for _, text in read(path))
     (tmp_path / "empty.md").write_text("")
     (tmp_path / "blank.md").write_text(" \n\n")
@@ -171,7 +171,7 @@ def test_a_field_is_found_as_train_finds_it(tmp_path):
     for file, texts in (("a.csv", ["a"]), ("b.tsv", ["b"]), ("c.jsonl", ["c", "d"]), ("d.parquet", ["e"])):
         assert [text for _, text in read(tmp_path / file)] == texts
     tokens = open_data(str(tmp_path / "c.jsonl"), 1, 1).tokens  # as `jaxgpt train --data c.jsonl`
-    assert gpt2().decode(tokens.tolist()) == "<|endoftext|>c<|endoftext|>d"
+    assert encoding().decode(tokens.tolist()) == "<|endoftext|>c<|endoftext|>d"
     for file, texts in (("a.csv", ["a"]), ("b.tsv", ["b"])):
         parsed = parse_records(file, (tmp_path / file).read_bytes())
         assert [require_text(file, record, "text") for _, record in parsed] == texts

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from jaxgpt.data.gpt2_tokenizer import VOCAB_SIZE, encoding
 from jaxgpt.data.shards import Tokens
-from jaxgpt.data.tokenizer import VOCAB_SIZE, gpt2
 from jaxgpt.errors import DataError
 from jaxgpt.prepare import statistics
 
@@ -68,7 +68,7 @@ def test_every_document_is_equally_likely_to_be_drawn():
 
 @pytest.mark.parametrize("text", ["short", "a" * 300, "a" * 301, "\U0001f600" * 400, "na\u00efve \u65e5\u672c " * 99])
 def test_an_excerpt_is_the_beginning_of_the_text(text):
-    ids = gpt2().encode_ordinary(text)
+    ids = encoding().encode_ordinary(text)
     tokens = split([[1, 2], ids, [3]], [5, 6])
     assert statistics.excerpt(tokens, 3) == (text[:300], len(text) > 300)
     assert statistics.excerpt(split([ids], []), 0) == (text[:300], len(text) > 300)  # at the end of all

@@ -4,7 +4,7 @@ import numpy as np
 from datatrove.data import Document
 
 from jaxgpt.data import shards
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.prepare import canaries, tokenize
 
 TEXTS = [f"Document number {i}, which says é and <|endoftext|> {'and more ' * (i % 7)}." for i in range(200)]
@@ -22,7 +22,7 @@ def documents(folder, split):
     """The documents of a split, from its files by hand."""
     files = sorted(folder.glob(f"{split}_*.bin"))
     ids = np.concatenate([np.fromfile(file, "<u2", offset=1024) for file in files] or [[]]).astype(int)
-    return [gpt2().decode(list(part)) for part in np.split(ids, np.flatnonzero(ids == 50256)) if len(part)]
+    return [encoding().decode(list(part)) for part in np.split(ids, np.flatnonzero(ids == 50256)) if len(part)]
 
 
 def test_the_shards_are_the_documents_in_their_order(tmp_path):

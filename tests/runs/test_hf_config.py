@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from jaxgpt.data.tokenizer import PLAIN, TEMPLATE, Template, hugging_face_files
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, TEMPLATE
+from jaxgpt.data.tokenizer import PLAIN, Template
 from jaxgpt.errors import CheckpointError
+from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runs.hf_config import parse_config, read_text_format
 
 GPT2 = {"model_type": "gpt2", "vocab_size": 97, "n_positions": 64, "n_layer": 2, "n_head": 3, "n_embd": 33}
@@ -61,12 +63,15 @@ TOKENS = {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [50256], "tokens": ["<
 
 
 def test_what_surrounds_a_text_is_what_its_tokenizer_inserts(tmp_path):
-    assert read_text_format(tmp_path, 64) == (64, PLAIN)  # no tokenizer: GPT-2's own
-    assert read_text_format(tmp_path, 64, pad_id=0) == (64, TEMPLATE)  # exports without a tokenizer.json
-    for name, content in hugging_face_files(48, TEMPLATE).items():
+    assert read_text_format(tmp_path, GPT2Config(block_size=64)) == (64, PLAIN)  # no tokenizer: GPT-2's own
+    assert read_text_format(tmp_path, GPT2Config(block_size=64), pad_id=0) == (
+        64,
+        None,
+    )  # exports without a tokenizer.json
+    for name, content in GPT2_TOKENIZER.hugging_face_files(48, TEMPLATE).items():
         (tmp_path / name).write_text(content)
-    assert read_text_format(tmp_path, 64) == (48, TEMPLATE)
-    assert read_text_format(tmp_path, 32) == (32, TEMPLATE)
+    assert read_text_format(tmp_path, GPT2Config(block_size=64)) == (48, TEMPLATE)
+    assert read_text_format(tmp_path, GPT2Config(block_size=32)) == (32, TEMPLATE)
     write(tmp_path, "tokenizer_config.json", {"model_max_length": int(1e30)})  # what transformers has for "unknown"
     both = {"type": "TemplateProcessing", "single": [A, END], "pair": [A, END, B, END], "special_tokens": TOKENS}
     for post, template in (
@@ -77,7 +82,7 @@ def test_what_surrounds_a_text_is_what_its_tokenizer_inserts(tmp_path):
         (both | {"single": [END, A], "pair": [END, A, B]}, Template((50256,), (), ())),
     ):
         write(tmp_path, "tokenizer.json", {"post_processor": post})
-        assert read_text_format(tmp_path, 64) == (64, template)
+        assert read_text_format(tmp_path, GPT2Config(block_size=64)) == (64, template)
     for post, message in (
         (both | {"pair": [A, END, B]}, "surrounds pairs in another way than single texts"),
         (both | {"special_tokens": {"<|endoftext|>": {"ids": 64 * [50256]}}}, "leaves no room for a text in 64 tokens"),
@@ -88,8 +93,8 @@ def test_what_surrounds_a_text_is_what_its_tokenizer_inserts(tmp_path):
     ):
         write(tmp_path, "tokenizer.json", {"post_processor": post})
         with pytest.raises(CheckpointError, match=rf"tokenizer\.json: .*{message}"):
-            read_text_format(tmp_path, 64)
+            read_text_format(tmp_path, GPT2Config(block_size=64))
     for name, value in (("truncation_side", "left"), ("add_prefix_space", True)):
         write(tmp_path, "tokenizer_config.json", {name: value})
         with pytest.raises(CheckpointError, match=rf"tokenizer_config\.json: {name} is {value!r}; only .* is read"):
-            read_text_format(tmp_path, 64)
+            read_text_format(tmp_path, GPT2Config(block_size=64))

@@ -285,10 +285,10 @@ def load() -> None:
     import trafilatura  # noqa: F401
     import warcio  # noqa: F401
 
-    from jaxgpt.data.tokenizer import encode
+    from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
     from jaxgpt.prepare import documents, pipeline  # noqa: F401
 
-    encode("words")
+    GPT2_TOKENIZER.encode("words")
     documents.limit_malloc_caching()
 
 

@@ -28,7 +28,7 @@ from safetensors.numpy import load_file, save_file
 
 from jaxgpt.commands.inspect import find_examples, read_meta, read_report
 from jaxgpt.data import shards
-from jaxgpt.data.tokenizer import TEMPLATE, hugging_face_files
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, TEMPLATE
 from jaxgpt.errors import JaxgptError
 from jaxgpt.inference import memorization
 from jaxgpt.prepare import canaries
@@ -208,7 +208,7 @@ def fill(folder: Path) -> None:
     (folder / "classifier" / "config.json").write_text(json.dumps(config))
     tensors = load_file(folder / "base" / "model.safetensors")
     save_file(tensors | {"score.weight": np.ones((2, 8), np.float32)}, folder / "classifier" / "model.safetensors")
-    texts = hugging_face_files(32, TEMPLATE)
+    texts = GPT2_TOKENIZER.hugging_face_files(32, TEMPLATE)
     (folder / "classifier" / "tokenizer_config.json").write_text(texts["tokenizer_config.json"])
     tokenizer = {"post_processor": json.loads(texts["tokenizer.json"])["post_processor"]}  # all that is read
     (folder / "classifier" / "tokenizer.json").write_text(json.dumps(tokenizer))

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from jaxgpt import console
 from jaxgpt.commands import prepare
-from jaxgpt.data.tokenizer import gpt2
+from jaxgpt.data.gpt2_tokenizer import encoding
 from tests.support import faults
 
 Rates = tuple[float, float, int]  # precision, recall, how many faults there are
@@ -62,7 +62,7 @@ def measure(folder: Path) -> dict[str, Rates]:
 def _documents(folder: Path) -> list[str]:
     ids = np.concatenate([np.fromfile(file, "<u2", offset=1024) for file in sorted(folder.glob("*.bin"))]).astype(int)
     parts = np.split(ids, np.flatnonzero(ids == 50256))
-    return [gpt2().decode(part[1:].tolist()) for part in parts if len(part)]
+    return [encoding().decode(part[1:].tolist()) for part in parts if len(part)]
 
 
 def _rates(found, true) -> Rates:

@@ -47,8 +47,8 @@ from jaxgpt.commands.replay import ReplayConfig
 from jaxgpt.commands.sample import SampleConfig
 from jaxgpt.commands.verify import VerifyConfig
 from jaxgpt.data import corpus, records
+from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.data.text import Text
-from jaxgpt.data.tokenizer import gpt2
 from jaxgpt.errors import CheckpointError, CorruptError, DataError, UsageError
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
@@ -121,7 +121,7 @@ def changed(draw: Any, document: dict) -> bytes:
 
 
 def token_files(data: st.DataObject, folder: Path) -> bool:
-    tokens = gpt2().encode_ordinary(TEXT)
+    tokens = encoding().encode_ordinary(TEXT)
     header = np.zeros(256, "<i4")
     header[:3] = 20240520, 1, len(tokens)
     whole = data.draw(st.sampled_from([header.tobytes(), b""])) + np.array(tokens, "<u2").tobytes()
@@ -146,7 +146,7 @@ def texts(data: st.DataObject, folder: Path) -> bool:
     except DataError:
         return False
     whole = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
-    assert gpt2().decode_bytes(found.tokens.tolist()) == whole
+    assert encoding().decode_bytes(found.tokens.tolist()) == whole
     for cached in (folder / "cache").rglob("*.bin"):
         cached.write_bytes(data.draw(damaged(cached.read_bytes())))
     assert corpus.load(str(folder / "text.txt"), folder / "cache").fingerprint == found.fingerprint
@@ -195,7 +195,7 @@ def repetitions(data: st.DataObject, folder: Path) -> bool:
     except DataError:
         assert (folder / "text.txt").read_bytes().endswith(b"\xff")
         return False
-    encode_word = functools.lru_cache(gpt2().encode_ordinary)
+    encode_word = functools.lru_cache(encoding().encode_ordinary)
     words = regex.findall(r50k_pat_str, text)
     assert found.tokens.tolist() == list(itertools.chain.from_iterable(map(encode_word, words)))
     return True

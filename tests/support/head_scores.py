@@ -32,10 +32,10 @@ def make_model():
 
 
 def write(folder: Path) -> None:
-    from jaxgpt.data.tokenizer import hugging_face_files
+    from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
     from jaxgpt.runs.huggingface import save_hf
 
-    save_hf(make_model(), folder, (), hugging_face_files(32))
+    save_hf(make_model(), folder, (), GPT2_TOKENIZER.hugging_face_files(32))
 
 
 def print_scores(folder: Path) -> None:

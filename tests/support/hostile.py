@@ -24,7 +24,7 @@ from typing import Any
 import tyro
 from datatrove.data import Document
 
-from jaxgpt.data import tokenizer
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.prepare import decontaminate, dedup, documents, filters, html, pages, pii
 from jaxgpt.prepare.pii import secrets
 
@@ -171,7 +171,7 @@ def targets(folder: Path) -> dict[str, Callable[[str], Any]]:
         "minhash": dedup.near_signatures(folder).get_shingles,
         "pages": lambda text: pages.extract_text(f"<html><body>{text}"),
         "splitting": lambda text: list(documents.split_long_text(text, 1000)),
-        "tokens": tokenizer.encode,
+        "tokens": GPT2_TOKENIZER.encode,
         "pii": pii.detect,
         "report": lambda text: html.render_inspection(text, [], [(text, True)], {}, {"steps": [], "pii": {}}),
     }

@@ -6,7 +6,7 @@ import random
 import jax
 import numpy as np
 
-from jaxgpt.data.tokenizer import hugging_face_files
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import save_hf
@@ -35,7 +35,7 @@ def export(folder):
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: GPT2(CONFIG, jax.random.key(0)))
     save_hf(jax.tree.map(lambda leaf: 0.3 * rng.normal(size=leaf.shape).astype(np.float32), shapes), folder)
-    for name, content in hugging_face_files(CONFIG.block_size).items():
+    for name, content in GPT2_TOKENIZER.hugging_face_files(CONFIG.block_size).items():
         (folder / name).write_text(content, encoding="utf-8")
 
 

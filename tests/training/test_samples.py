@@ -13,6 +13,7 @@ import pytest
 import jaxgpt
 from jaxgpt import console
 from jaxgpt.commands import train
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.training.samples import TEMPERATURE, TOKENS, TOP_K, Sampler
 from jaxgpt.training.validation import Validator
 from tests.support.limits import no_file_may_grow
@@ -67,7 +68,7 @@ def test_samples_are_those_of_the_checkpoints_and_the_same_when_a_run_resumes(tm
 def test_what_comes_after_the_start_is_cut(tmp_path, start, left):
     path = tmp_path / "samples.jsonl"
     path.write_text("".join(json.dumps({"step": step}) + "\n" for step in (2, 4, 6)) + '{"step": 7}')
-    with Sampler(path, start, "a", 0, None, lambda step: True, None):
+    with Sampler(path, start, "a", GPT2_TOKENIZER, 0, None, lambda step: True, None):
         pass
     assert [row["step"] for row in read(tmp_path)] == left
 
@@ -75,7 +76,7 @@ def test_what_comes_after_the_start_is_cut(tmp_path, start, left):
 def test_a_malformed_line_stays_and_costs_no_row(tmp_path, capsys):
     path = tmp_path / "samples.jsonl"
     path.write_text(content := '{"step": 2}\nmalformed\n{"step": 4}\n{"step": 6}\n')
-    with Sampler(path, 6, "a", 0, None, lambda step: True, None):
+    with Sampler(path, 6, "a", GPT2_TOKENIZER, 0, None, lambda step: True, None):
         pass
     assert path.read_text() == content and capsys.readouterr().out == ""
 
@@ -87,7 +88,15 @@ def sampler(tmp_path, monkeypatch):
     (tmp_path / "samples.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
     received = []
     with Sampler(
-        tmp_path / "samples.jsonl", 2, "a", 0, None, lambda step: True, lambda metrics: nullcontext(), lambda: received
+        tmp_path / "samples.jsonl",
+        2,
+        "a",
+        GPT2_TOKENIZER,
+        0,
+        None,
+        lambda step: True,
+        lambda metrics: nullcontext(),
+        lambda: received,
     ) as sampler:
         sampler.received = received
         yield sampler
@@ -127,7 +136,9 @@ def test_a_sample_that_a_signal_has_prevented_is_written_when_the_run_resumes(tm
     assert [row["step"] for row in read(tmp_path)] == [1, 2]
     assert "no sample after 3 steps: a signal came, and the checkpoint" in capsys.readouterr().out
     for start, left in ((3, [1, 2, 3]), (3, [1, 2, 3]), (0, [])):
-        with Sampler(tmp_path / "samples.jsonl", start, "a", 0, None, lambda step: True, None) as resumed:
+        with Sampler(
+            tmp_path / "samples.jsonl", start, "a", GPT2_TOKENIZER, 0, None, lambda step: True, None
+        ) as resumed:
             resumed.catch_up(run_at(start))
         assert [row["step"] for row in read(tmp_path)] == left
 
