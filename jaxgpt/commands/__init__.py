@@ -20,6 +20,7 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
     "evaluate": ("jaxgpt.commands.evaluate", "measure a model: loss, multiple choice, labels, the harness's tasks"),
     "predict": ("jaxgpt.commands.predict", "predict the labels of texts"),
     "prepare": ("jaxgpt.commands.prepare", "make token shards of raw text: clean, deduplicate, anonymize, tokenize"),
+    "tokenizer": ("jaxgpt.commands.tokenizer", "train a tokenizer on text: tokenizer train INPUT... --out FOLDER"),
     "inspect": ("jaxgpt.commands.inspect", "show what is in a prepared folder, and what was dropped and why"),
     "export": ("jaxgpt.commands.export", "write a run's model for Hugging Face's transformers"),
     "verify": ("jaxgpt.commands.verify", "check a run's checkpoints, and prove that it resumes bit for bit"),
@@ -33,7 +34,10 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
 }
 
 # Bytes of addresses that a command's libraries take, JAX's unless it is named here, and those of a core's threads.
-ADDRESS_SPACE, THREAD_SPACE = {"train": 5e9, "prepare": 0.5e9, "inspect": 0.5e9, "report": 0.5e9, "track": 0.5e9}, 0.1e9
+ADDRESS_SPACE, THREAD_SPACE = (
+    {"train": 5e9, "prepare": 0.5e9, "tokenizer": 0.5e9, "inspect": 0.5e9, "report": 0.5e9, "track": 0.5e9},
+    0.1e9,
+)
 
 
 def main(argv: Sequence[str]) -> int:

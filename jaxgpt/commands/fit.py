@@ -16,6 +16,7 @@ import rich.table
 
 from jaxgpt.commands.flags import parse, parse_some, read_words
 from jaxgpt.console import plural
+from jaxgpt.data.datasets import choose_tokenizer
 from jaxgpt.errors import UsageError
 from jaxgpt.progress_bar import stage
 from jaxgpt.runtime.config import PROCESS_FLAGS, mesh_flag
@@ -66,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
             "--coordinator, --num-processes, --process-id: one process compiles for all GPUs; leave them out"
         )
 
+    config = config.with_vocabulary(choose_tokenizer(config.data).vocab_size)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA warns of plans that need too much: that is the question
     from jaxgpt.runtime import device
     from jaxgpt.runtime.xla import aot

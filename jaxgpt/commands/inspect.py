@@ -15,7 +15,6 @@ import rich.text
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.console import escape, plural, say
 from jaxgpt.data import shards
-from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.files import owner_only, require_new, require_separate, require_writable, write_whole
@@ -64,7 +63,7 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
       UsageError: the page can't be written.
     """
     meta, report = read_meta(folder), read_report(folder)
-    tokenizer = GPT2_TOKENIZER
+    tokenizer = shards.read_tokenizer(folder)
     named, html = html, html or folder / PAGE
     if html.suffix != ".html":  # such as one of the folder's own files
         raise UsageError(f"--html {html}: give the page a name that ends in .html")

@@ -9,7 +9,6 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from jaxgpt import console, signals
@@ -39,8 +38,8 @@ class PrepareFlags(PrepareConfig):
 
 def main(argv: Sequence[str]) -> int:
     config = parse(PrepareFlags, argv, command="prepare")
-    _require_libraries()
-    _require_utf8()
+    require_libraries()
+    require_utf8()
     started = time.perf_counter()
     command = f"{console.program('prepare')} {shlex.join(argv)}"
     has_workers = config.executor == "local" and config.workers > 1
@@ -53,25 +52,25 @@ def main(argv: Sequence[str]) -> int:
         what = f"{config.out} is prepared already, from this input and with these flags"
         console.say("done", f"{what}; --fresh prepares it again")
     else:
-        _print_report(config.out, report, time.perf_counter() - started)
+        _print_report(config, report, time.perf_counter() - started)
     return 0
 
 
-def _require_libraries() -> None:
+def require_libraries() -> None:
     for library in ("datatrove", "orjson", "zstandard", "ftfy", "phonenumbers", "stdnum", "kingfisher_sdk"):
         if importlib.util.find_spec(library) is None:
             raise UsageError(f"preparing data needs {library}: pip install -r requirements-data.txt")
 
 
-def _require_utf8() -> None:
+def require_utf8() -> None:
     """Refuse a locale in which datatrove can't write its own logs."""
     encoding = locale.getpreferredencoding(False)  # UTF-8 in Python's UTF-8 mode
     if codecs.lookup(encoding).name != "utf-8":
         raise UsageError(f"preparing data needs UTF-8, and this locale is {encoding}; set PYTHONUTF8=1")
 
 
-def _print_report(out: Path, report: dict[str, Any], seconds: float) -> None:
-    splits = report["splits"]
+def _print_report(config: PrepareConfig, report: dict[str, Any], seconds: float) -> None:
+    out, splits = config.out, report["splits"]
     dropped = {step["name"]: sum(step["dropped"].values()) for step in report["steps"]}
     losses = ", ".join(f"{name} {count:,}" for name, count in dropped.items() if count)
     console.say("documents", f"{report['records']:,} found, {report['kept']['documents'] - report['canaries']:,} kept")
@@ -92,4 +91,6 @@ def _print_report(out: Path, report: dict[str, Any], seconds: float) -> None:
     console.say("took", f"{seconds:,.1f} s")
     console.say("look", f"{console.program('inspect')} {shlex.quote(str(out))}")
     val_flag = f" --val {shlex.quote(str(out))}" if splits["val"]["tokens"] else ""
-    console.say("train", f"{console.program('train')} --data {shlex.quote(str(out))}{val_flag}")
+    tokenizer = config.tokenizer if config.tokenizer in ("bytes", "chars") else shlex.quote(str(out))
+    tokenizer_flag = f" --tokenizer {tokenizer}" * (config.tokenizer != PrepareConfig.tokenizer)
+    console.say("train", f"{console.program('train')} --data {shlex.quote(str(out))}{val_flag}{tokenizer_flag}")

@@ -4,11 +4,18 @@ from collections.abc import Sequence
 
 from jaxgpt.commands.flags import name_of, parse, parse_some, read_words
 from jaxgpt.data.examples import require_labels
+from jaxgpt.data.open_tokenizer import NAMES
 from jaxgpt.errors import UsageError
 from jaxgpt.runs.weights import WeightsRef, resolve_weights
 from jaxgpt.training.config import Preset, TrainConfig
 from jaxgpt.training.resume import require_weights
 from jaxgpt.training.run import run
+
+
+def name_tokenizer(weights: WeightsRef) -> str:
+    """What --tokenizer has for the tokenizer of some weights."""
+    tokenizer = weights.tokenizer
+    return next((name for name, known in NAMES.items() if known == tokenizer), str(weights.folder))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,6 +36,8 @@ def read_config(argv: Sequence[str]) -> tuple[TrainConfig, WeightsRef | None]:
         has = weights.config.arch
         raise UsageError(f"--arch {preset.arch}: --init-from {preset.init_from} has {has}; leave --arch out")
     defaults = TrainConfig.from_preset(preset, weights and weights.config)
+    if weights:
+        defaults = defaults.replace(tokenizer=name_tokenizer(weights))
     if "steps" in given:  # a recipe's --epochs gives way
         defaults = defaults.replace(epochs=None)
     config = parse(TrainConfig, argv, default=defaults, command="train")

@@ -13,7 +13,7 @@ from jaxgpt.console import note
 from jaxgpt.files import new_file, owner_only
 
 # What is kept: tokens, under the hash of what they were made of, and JAX's compiled programs.
-ENTRY = re.compile(r"gpt2-.*[0-9a-f]{64}(\.bin)?|.*-[0-9a-f]{64}-(cache|atime)|xla_gpu_\w+_cache_dir")
+ENTRY = re.compile(r"(gpt2|bytes|chars|bpe)-.*[0-9a-f]{64}(\.bin)?|.*-[0-9a-f]{64}-(cache|atime)|xla_gpu_\w+_cache_dir")
 OTHERS_WRITE = 0o022
 
 

@@ -62,6 +62,9 @@ class DataConfig:
     """A UTF-8 text, .jsonl of {"text"}, a .bin token file, a prepared folder (its train split), or shakespeare.
     Examples: .jsonl, .csv or .tsv of "prompt" and "completion", of "messages", of "text" and "label", or another that
     docs/finetuning.md has."""
+    tokenizer: str = "gpt2"
+    """What makes token ids of a text: gpt2; bytes; chars, the characters of the training text; or a tokenizer.json, or
+    a folder with one. By default that of --init-from."""
     mix: str | None = None
     """Several texts in place of --data, each with its share of the sequences: a.txt=0.7,FOLDER=0.3."""
     order: Literal["sequential", "shuffled"] = dataclasses.field(default="sequential", metadata={"may_change": False})

@@ -4,6 +4,7 @@ import codecs
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import gzip
 import hashlib
 import json
@@ -25,8 +26,9 @@ from jaxgpt.data.documents import (
     split_documents,
 )
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.plain_tokenizers import CharTokenizer
 from jaxgpt.data.records import JSON_LINES, parse_jsonl, require_text
-from jaxgpt.data.shards import HEADER_BYTES, Tokens, header, map_file, open_split
+from jaxgpt.data.shards import HEADER_BYTES, Tokens, header, map_file, open_split, read_tokenizer
 from jaxgpt.data.tokenizer import ENDOFTEXT, Tokenizer
 from jaxgpt.errors import DataError
 from jaxgpt.progress_bar import stage
@@ -80,7 +82,7 @@ def load(
     """
     cache = cache or cache_folder()
     if data == "shakespeare":
-        return _text_corpus("tiny Shakespeare", gzip.decompress(SHAKESPEARE.read_bytes()), cache, tokenizer)
+        return _text_corpus("tiny Shakespeare", _read_shakespeare(), cache, tokenizer)
     if "://" in data:
         prepare = f"{program('prepare')} {shlex.quote(data)} --out data/NAME"
         examples = f"{prepare}; or, if it has examples: {find_jsonl_command(data)}"
@@ -107,10 +109,34 @@ def load(
         raise DataError(f"{data}: {reason}; --data must name a file that can be read") from None
 
 
+def read_characters(data: str) -> CharTokenizer:
+    """The tokenizer `chars` of a text or a prepared folder: an id for each of its characters.
+
+    Raises:
+      DataError: as `load`; or its characters are not known.
+    """
+    if data == "shakespeare":
+        return CharTokenizer.of(*_documents("tiny Shakespeare", _read_shakespeare()))
+    path = Path(data)
+    if os.path.isdir(path):
+        tokenizer = read_tokenizer(path)
+        if isinstance(tokenizer, CharTokenizer):
+            return tokenizer
+    if os.path.isdir(path) or path.suffix.lower() in (".bin", *PREPARED):
+        raise DataError(f"{data}: tokens that are no characters; --tokenizer chars takes a text, or a folder of them")
+    if not os.path.exists(path):
+        load(data)  # whose error it is
+    return CharTokenizer.of(*_documents(data, path.read_bytes()))
+
+
+def _read_shakespeare() -> bytes:
+    return gzip.decompress(SHAKESPEARE.read_bytes())
+
+
 def _text_corpus(name: str, content: bytes, cache: Path, tokenizer: Tokenizer) -> Corpus:
     if not content:
         raise DataError(f"{name}: the file is empty; a corpus needs text")
-    is_jsonl = name.lower().endswith(JSON_LINES)
+    is_jsonl = _is_jsonl(name)
     # The name without a kind may be that of tokens which a program made that reads these marks as text.
     kind = "jsonl-" if is_jsonl else "documents-" if any(mark in content for mark in MARKS) else ""
     cached = cache / "tokens" / f"{tokenizer.cache_name}-{kind}{hashlib.sha256(content).hexdigest()}.bin"
@@ -120,8 +146,12 @@ def _text_corpus(name: str, content: bytes, cache: Path, tokenizer: Tokenizer) -
             corpus = check_tokens(name, map_file(cached, tokenizer.dtype), tokenizer)
             if file.read(HEADER_BYTES)[DIGEST_BYTES] == bytes.fromhex(corpus.fingerprint):
                 return corpus
-    make_tokens = _tokenize_json_lines if is_jsonl else _tokenize_file
-    tokens = make_tokens(name, content, tokenizer)
+    texts, has_end = _documents(name, content)
+    try:
+        make_tokens = functools.partial(tokenize_documents, texts) if has_end else functools.partial(tokenize, texts[0])
+        tokens = make_tokens(name=name, tokenizer=tokenizer)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
     if not len(tokens):
         raise DataError(f"{name}: there is no text in the file; a corpus needs some")
     corpus = check_tokens(name, tokens, tokenizer)
@@ -159,23 +189,28 @@ def _require_unprepared(data: str, split: str) -> None:
         raise DataError(f"{data}: {problem} tokenize it: {command}; then use --data {tokens}{examples}")
 
 
-def _tokenize_json_lines(name: str, content: bytes, tokenizer: Tokenizer) -> np.ndarray:
+def _is_jsonl(name: str) -> bool:
+    return name.lower().endswith(JSON_LINES)
+
+
+def _documents(name: str, content: bytes) -> tuple[list[str], bool]:
+    """The texts of a file, and whether they are documents, each of which begins with the end token."""
+    if _is_jsonl(name):
+        return _read_json_lines(name, content), True
+    parts = _read_parts(name, content)
+    return (parts, False) if len(parts) == 1 else ([part for part in parts if part.strip()], True)
+
+
+def _read_json_lines(name: str, content: bytes) -> list[str]:
     texts = []
     with stage(f"reading {name}", content.count(b"\n")) as advance:
         for line, record in parse_jsonl(name, content):
             texts.append(require_text(f"{name}, line {line}", record, "text", may_be_empty=True))
             advance(1)
-    return tokenize_documents([text for text in texts if text.strip()], name=name, tokenizer=tokenizer)
+    return [text for text in texts if text.strip()]
 
 
-def _tokenize_file(name: str, content: bytes, tokenizer: Tokenizer) -> np.ndarray:
-    parts = read_parts(name, content)
-    if len(parts) == 1:
-        return tokenize(parts[0], name=name, tokenizer=tokenizer)
-    return tokenize_documents([part for part in parts if part.strip()], name=name, tokenizer=tokenizer)
-
-
-def read_parts(name: str, content: bytes) -> list[str]:
+def _read_parts(name: str, content: bytes) -> list[str]:
     """The parts of a UTF-8 text, as documents.split_documents has them."""
     if not content.startswith(UTF_16_MARKS):
         require_no_utf16(name, content)

@@ -8,7 +8,9 @@ from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import USUAL_FIELDS, DataConfig, FieldNames
 from jaxgpt.data.formats import is_example
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.open_tokenizer import open_tokenizer
 from jaxgpt.data.order import parse_mixture
+from jaxgpt.data.plain_tokenizers import CharTokenizer
 from jaxgpt.data.records import JSON_LINES, find_name, read_first
 from jaxgpt.data.shards import Tokens
 from jaxgpt.data.text import Text, Windows
@@ -68,12 +70,14 @@ def load(
     if config.mix is None and is_examples(config.data, fields):
         return _examples(config, seed, horizon, fields)
     require_no_names(fields, config.mix or config.data)
-    train, validation = _texts(config, seed, horizon)
+    tokenizer = choose_tokenizer(config)
+    train, validation = _texts(config, seed, horizon, tokenizer)
     if config.val is None or config.val_fraction:
         return train, validation
     if is_examples(config.val):
         raise UsageError(f"--val {config.val}: --data is a text, so it must be one too, or a fraction")
-    validation = open_data(config.val, config.B, config.T, flag="--val", split="val", horizon=horizon)
+    options = {"split": "val", "horizon": horizon, "tokenizer": tokenizer}
+    validation = open_data(config.val, config.B, config.T, flag="--val", **options)
     if len(validation.tokens) < 2:
         raise DataError(f"{validation.name}: one token predicts nothing; --val needs a longer text")
     return train, validation
@@ -81,7 +85,24 @@ def load(
 
 def training_text(config: DataConfig, seed: int = 0, horizon: int = 1) -> Text | Windows:
     """The text or the mixture that a run with these flags trains on, without what --val reserves."""
-    return _texts(config, seed, horizon)[0]
+    return _texts(config, seed, horizon, choose_tokenizer(config))[0]
+
+
+def choose_tokenizer(config: DataConfig) -> Tokenizer:
+    """The tokenizer that --tokenizer names; `chars` has the characters of the training text.
+
+    Raises:
+      UsageError: there is no such file, or the data is no text.
+      DataError: the file is no tokenizer.
+    """
+    if config.tokenizer != "chars":
+        return open_tokenizer(config.tokenizer)
+    names = [config.data] if config.mix is None else parse_mixture(config.mix)[0]
+    for name in names:
+        if is_examples(name):
+            raise UsageError(f"--tokenizer chars: {name} has examples, and takes the characters of a text; use bytes")
+    parts = [corpus.read_characters(name) for name in names]
+    return CharTokenizer.of((part.characters for part in parts), any(part.has_end for part in parts))
 
 
 def require_no_names(fields: FieldNames, name: str) -> None:
@@ -108,8 +129,9 @@ def _examples(
             f"--order {config.order}: {config.data} has examples, which come in a new order in every epoch anyhow; "
             "leave --order out"
         )
-    fraction = config.val_fraction
-    train, *rest = examples.load(config.data, config.B_step, config.T, seed, fraction=fraction, fields=fields)
+    fraction, tokenizer = config.val_fraction, choose_tokenizer(config)
+    options = {"fields": fields, "tokenizer": tokenizer}
+    train, *rest = examples.load(config.data, config.B_step, config.T, seed, fraction=fraction, **options)
     if horizon > 1 and train.kind == "labels":
         raise UsageError(f"--predict-tokens {horizon}: a label is one; leave --predict-tokens out")
     if config.val is None:
@@ -118,18 +140,18 @@ def _examples(
         return train, dataclasses.replace(rest[0], B=config.B)
     if not is_examples(config.val, fields):
         raise UsageError(f"--val {config.val}: --data has examples, so it must have some too, or be a fraction")
-    validation = examples.load(config.val, config.B, config.T, known=train.labels, fields=fields)[0]
+    validation = examples.load(config.val, config.B, config.T, known=train.labels, **options)[0]
     if validation.kind != train.kind:
         raise UsageError(f"--val {config.val} has {validation.kind}, and --data {config.data} has {train.kind}")
     return train, validation
 
 
-def _texts(config: DataConfig, seed: int, horizon: int) -> tuple[Text | Windows, Text | None]:
+def _texts(config: DataConfig, seed: int, horizon: int, tokenizer: Tokenizer) -> tuple[Text | Windows, Text | None]:
     """The training data, and the fraction reserved for validation, if --val is one."""
     B, T, fraction = config.B_step, config.T, config.val_fraction
     order_seed = seed if config.order == "shuffled" else None
     if config.mix is None:
-        text, validation = open_data(config.data, B, T, horizon=horizon), None
+        text, validation = open_data(config.data, B, T, horizon=horizon, tokenizer=tokenizer), None
         if fraction:
             text, validation = _split(text, fraction)
             validation = dataclasses.replace(validation, B=config.B)
@@ -142,7 +164,7 @@ def _texts(config: DataConfig, seed: int, horizon: int) -> tuple[Text | Windows,
     for name in names:
         if is_examples(name):
             raise UsageError(f"--mix {config.mix}: {name} has examples, and only texts can be mixed; leave it out")
-    texts = tuple(open_data(name, B, T, flag="--mix", horizon=horizon) for name in names)
+    texts = tuple(open_data(name, B, T, flag="--mix", horizon=horizon, tokenizer=tokenizer) for name in names)
     return Windows(texts, weights, order_seed, config.mix, B=B, T=T), None
 
 

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tiktoken
@@ -98,7 +99,7 @@ class GPT2Tokenizer(Tokenizer):
             start = end
 
     def hugging_face_files(
-        self, max_length: int, template: Template | None = None, chat_template: str | None = None
+        self, max_length: int | None = None, template: Template | None = None, chat_template: str | None = None
     ) -> dict[str, str]:
         """The files of `transformers`' GPT2Tokenizer; a template's padding is a byte that no text has."""
         vocabulary, merges = _spell_vocabulary()
@@ -137,14 +138,27 @@ def _spell_vocabulary() -> tuple[dict[str, int], list[str]]:
     These write each byte as a printable character, and the ranks as a list of merges: the two tokens that a longer one
     is merged from (Sennrich et al., 2016).
     """
-    characters = byte_characters()
-
-    def spell(token: bytes) -> str:
-        return "".join(characters[byte] for byte in token)
-
     ranks = {encoding().decode_single_token_bytes(i): i for i in range(VOCAB_SIZE - 1)}
-    merges = [" ".join(map(spell, _halves(token, ranks))) for token in ranks if len(token) > 1]
-    return {spell(token): rank for token, rank in ranks.items()} | {ENDOFTEXT: END}, merges
+    merges = [" ".join(map(_spell, _halves(token, ranks))) for token in ranks if len(token) > 1]
+    return {_spell(token): rank for token, rank in ranks.items()} | {ENDOFTEXT: END}, merges
+
+
+def _spell(token: bytes) -> str:
+    return "".join(map(_characters().__getitem__, token))
+
+
+_characters = functools.cache(byte_characters)
+
+
+def is_gpt2(content: dict[str, Any]) -> bool:
+    """Whether a tokenizer.json has GPT-2's tokens, and no others."""
+    model, added = content.get("model"), content.get("added_tokens", [])
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(vocabulary, dict) or len(vocabulary) != VOCAB_SIZE or not isinstance(added, list):
+        return False
+    if not all(isinstance(each, dict) and each.get("id") == END for each in added):
+        return False
+    return all(vocabulary.get(_spell(encoding().decode_single_token_bytes(i))) == i for i in range(VOCAB_SIZE - 1))
 
 
 def _halves(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxgpt.console import plural, program
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.open_tokenizer import read_kept
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError
 from jaxgpt.files import new_file
@@ -202,11 +203,16 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a prepared folder, which has a copy of one that is not part of the package."""
+    return read_kept(folder, read_meta(folder)["tokenizer"]["sha256"])
+
+
 def _require_tokenizer(folder: Path, meta: dict[str, Any], tokenizer: Tokenizer) -> None:
     name, sha256 = (meta["tokenizer"][name] for name in ("name", "sha256"))
     if sha256 != tokenizer.sha256:
         is_named = name in ("gpt2", "bytes", "chars")
-        remedy = f"add --tokenizer {name if is_named else shlex.quote(str(folder))}, or prepare the text with this one"
+        remedy = f"train with --tokenizer {name if is_named else shlex.quote(str(folder))}, or prepare it with this one"
         shown = f"{name} ({sha256:.12})", f"{tokenizer.name} ({tokenizer.sha256:.12})"
         raise DataError(f"{folder}: prepared with the tokenizer {shown[0]:.60}, and this is {shown[1]}; {remedy}")
     if meta["dtype"] != tokenizer.dtype.name:

@@ -1,6 +1,7 @@
 """Text <-> token ids: what all tokenizers have in common. open_tokenizer.py finds the one that a flag names."""
 
 import functools
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -28,7 +29,6 @@ class Tokenizer:
 
     Attributes:
       name: what messages call it.
-      sha256: of all that decides its ids, by which a run, a prepared folder and weights know whether they fit.
       vocab_size: V; the ids are 0 to V - 1.
       end: the id that ends a document; None: there is none.
       end_text: how that token is spelled in a prompt.
@@ -36,7 +36,6 @@ class Tokenizer:
     """
 
     name: str
-    sha256: str
     vocab_size: int
     end: int | None = None
     end_text: str = ENDOFTEXT
@@ -106,18 +105,43 @@ class Tokenizer:
             raise DataError(f"the tokenizer {self.name} has no token that ends a document; {what} need one: use bytes")
         return self.end
 
+    def definition(self) -> dict[str, Any]:
+        """tokenizer.json, the format of Hugging Face's library `tokenizers`, without a post-processor."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of all that decides its ids, by which a run, a prepared folder and weights know whether they fit."""
+        facts = [self.definition(), self.end is not None and self.end_text]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
     def hugging_face_files(
-        self, max_length: int, template: Template | None = None, chat_template: str | None = None
+        self, max_length: int | None = None, template: Template | None = None, chat_template: str | None = None
     ) -> dict[str, str]:
         """The files by which `transformers` gives the same ids, by name.
 
         Args:
-          max_length: the most tokens of a text, to which `truncation=True` cuts it.
+          max_length: the most tokens of a text, to which `truncation=True` cuts it; None: any number.
           template: for a model with a head for labels. Its files put this around texts and pairs, and take the end
             token's spelling in a text for text. Their padding is `pad`: the head reads the last token that is none.
           chat_template: Jinja of `transformers`, for a model that answers messages.
+
+        Raises:
+          DataError: the template needs a padding, and there is none.
         """
-        raise NotImplementedError
+        content, pad = self.definition(), None
+        if template:
+            if self.pad is None:
+                raise DataError(f"the tokenizer {self.name} has no id that no text has, to fill up batches of labels")
+            spelling = {id: token for token, id in content["model"]["vocab"].items()}
+            spelling |= {token["id"]: token["content"] for token in content["added_tokens"]}
+            content |= {"post_processor": post_processor(spelling, template)}
+            pad = spelling[self.pad]
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        if self.end is not None:
+            settings |= {"bos_token": self.end_text, "eos_token": self.end_text}
+        files = {"tokenizer.json": json.dumps(content, ensure_ascii=False)}
+        return files | tokenizer_config(settings, max_length, template, chat_template, pad)
 
 
 # ---- The formats of Hugging Face's library `tokenizers` and of `transformers`
@@ -162,7 +186,7 @@ def post_processor(spelling: dict[int, str], template: Template) -> dict[str, An
 
 def tokenizer_config(
     settings: dict[str, Any],
-    max_length: int,
+    max_length: int | None,
     template: Template | None,
     chat_template: str | None,
     pad_text: str | None,
@@ -174,7 +198,7 @@ def tokenizer_config(
       max_length, template, chat_template: those of Tokenizer.hugging_face_files.
       pad_text: how the padding of a template is spelled.
     """
-    settings = settings | {"model_max_length": max_length}
+    settings = settings | ({} if max_length is None else {"model_max_length": max_length})
     if template:
         settings |= {"pad_token": pad_text, "padding_side": "right", "split_special_tokens": True}
     else:  # texts of a batch that are continued must all end in the last column

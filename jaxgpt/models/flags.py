@@ -57,7 +57,9 @@ class ModelFlags(ArchFlags):
     untied_head: bool = False
     """Learn a separate output matrix; GPT-2's is its token embedding. 39 million parameters more at width 768."""
     pad_vocab_to_multiple_of: int = GPT2Config.pad_vocab_to_multiple_of
-    """Rows of the token embedding: 50257, rounded up to a multiple of this; the same losses, and 128 suits a GPU."""
+    """Rows of the token embedding: --vocab-size, rounded up to a multiple of this; same losses, and 128 suits a GPU."""
+    vocab_size: int | None = dataclasses.field(default=None, metadata={"may_change": True})
+    """Token ids of the model; by default as many as the tokenizer has."""
     dropout: float = 0.0
     """In training, the share of the embedding's and of every sublayer's output that is set to 0."""
     lora: int = 0
@@ -79,6 +81,8 @@ class ModelFlags(ArchFlags):
             self.pad_vocab_to_multiple_of,
             "from 1 to 65,536",
         )
+        size = self.vocab_size
+        require(size is None or 1 <= size < 2**24, "vocab_size", size, "from 1 to 2**24 - 1")
         require(0 <= self.lora < 2**31, "lora", self.lora, "from 0 to 2**31 - 1")
         require(0 < self.lora_alpha < math.inf, "lora_alpha", self.lora_alpha, "a finite number above 0")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "from 0 to below 1")

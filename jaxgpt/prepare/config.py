@@ -20,6 +20,8 @@ class PrepareConfig:
     """Folder for the shards, meta.json and the report."""
     files: tuple[str, ...] = ()
     """Which files to take from folders, such as "*.py" "*.rst"; by default those of the kinds above."""
+    tokenizer: str = "gpt2"
+    """What makes token ids of a text: gpt2, bytes, chars, or a tokenizer.json or a folder with one."""
     text_field: str = "text"
     """Where the text is in JSONL, CSV, Parquet and datasets."""
     clean: tuple[Step, ...] = ("unicode", "controls")

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxgpt.data import shards
+from jaxgpt.data.open_tokenizer import NAMES as TOKENIZERS
+from jaxgpt.data.plain_tokenizers import CODE_POINTS
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import UsageError
 from jaxgpt.files import require_folder, require_no_links, require_separate, sync
 from jaxgpt.json_file import read_json, try_read_json
@@ -20,13 +23,19 @@ from jaxgpt.prepare.sources import is_stream
 MAY_CHANGE_ON_RESUME = ("workers", "executor", "sbatch", "fresh")
 NAMES = {"inputs": "INPUT"}  # of what is given by its place
 # What a preparation writes into its folder, beside index/ and work/, and what a kill can leave of it.
-WRITTEN = re.compile(r"(train|val)_\d{6,}\.bin|report\.(json|html)|dropped\.jsonl|canaries\.json")
-UNFINISHED = re.compile(r"\.((train|val)_\d{6,}\.bin|(meta|report|canaries)\.json|dropped\.jsonl)\..*\.tmp")
+WRITTEN = re.compile(
+    r"(train|val)_\d{6,}\.bin|report\.(json|html)|dropped\.jsonl|canaries\.json|tokenizer(_config)?\.json"
+)
+UNFINISHED = re.compile(
+    r"\.((train|val)_\d{6,}\.bin|(meta|report|canaries|tokenizer(_config)?)\.json|dropped\.jsonl)\..*\.tmp"
+)
 
 
-def describe_request(config: PrepareConfig, units: list, exams: list[str]) -> dict[str, Any]:
+def describe_request(config: PrepareConfig, units: list, exams: list[str], tokenizer: Tokenizer) -> dict[str, Any]:
     """The flags that change the result, and a hash of the input's names, sizes and times of change."""
     flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in MAY_CHANGE_ON_RESUME}
+    if config.tokenizer not in (*TOKENIZERS, CODE_POINTS.name):  # a file may move
+        flags["tokenizer"] = tokenizer.sha256
     digest = hashlib.sha256()
     extra_files = [*map(Path, exams), *([config.against / "meta.json"] if config.against else [])]
     for what, path in [*((unit, Path(unit.name)) for unit in units), *((str(path), path) for path in extra_files)]:
@@ -45,7 +54,7 @@ def is_done(out: Path, request: dict[str, Any]) -> bool:
             continue
         try:
             saved = read_json(path)
-            flags, inputs = dict(saved["flags"]), saved["inputs"]
+            flags, inputs = {"tokenizer": PrepareConfig.tokenizer} | saved["flags"], saved["inputs"]
         except (ValueError, TypeError, KeyError) as error:
             raise UsageError(f"{path} is corrupt ({error}); --fresh starts over") from None
         changed = [
@@ -83,6 +92,8 @@ def require_prepared_or_empty(out: Path) -> None:
 def require_separate_inputs(config: PrepareConfig) -> None:
     """Refuse an input that the preparation would write into, and an output that it would read."""
     inputs = [("the input", name) for name in config.inputs if not is_stream(name)]
+    if config.tokenizer not in TOKENIZERS:
+        inputs += [("--tokenizer", config.tokenizer)]
     inputs += [("--against", config.against), *(("--decontaminate", file) for file in config.decontaminate)]
     require_separate("--out", config.out, [*inputs, ("--pii-names", config.pii_names)], nested=False)
 

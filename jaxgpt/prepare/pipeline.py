@@ -14,6 +14,9 @@ import numpy as np
 
 from jaxgpt.console import plural
 from jaxgpt.data import shards
+from jaxgpt.data.open_tokenizer import keep
+from jaxgpt.data.plain_tokenizers import CODE_POINTS
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.files import owner_only
 from jaxgpt.locks import hold
@@ -48,11 +51,13 @@ class Plan(NamedTuple):
     Attributes:
       pieces: the input, one piece a task.
       request: the flags and a hash of the input, by which a later start knows whether it is the same.
+      tokenizer: that of the tasks.
       sequences: the words that must not be trained on, as decontaminate.find_sequences gives them.
     """
 
     pieces: list[list[sources.Unit]]
     request: dict[str, Any]
+    tokenizer: Tokenizer
     sequences: dict[str, np.ndarray]
 
 
@@ -100,11 +105,12 @@ def make_plan(config: PrepareConfig, names: list[str], exams: list[str]) -> Plan
     folder.require_prepared_or_empty(config.out)
     folder.require_separate_inputs(config)
     pieces = sources.plan_pieces(names, config.files)
-    request = folder.describe_request(config, [unit for piece in pieces for unit in piece], exams)
+    tokenizer = tokenize.open_source(config.tokenizer)
+    request = folder.describe_request(config, [unit for piece in pieces for unit in piece], exams, tokenizer)
     if tuple(map(len, (names, exams))) != tuple(map(len, _names(config))):
         request["inputs"] = None
     if not config.fresh and folder.is_done(config.out, request):
-        return Plan(pieces, request, {})
+        return Plan(pieces, request, tokenizer, {})
     tasks.require_executor(config.executor, config.sbatch)
     if config.pii_names:
         filters.load_names(config.pii_names)
@@ -112,7 +118,7 @@ def make_plan(config: PrepareConfig, names: list[str], exams: list[str]) -> Plan
         filters.require_languages(config.language)
     if config.against:
         dedup.require_index(config.against, config.dedup == "minhash")
-    return Plan(pieces, request, decontaminate.find_sequences(map(Path, exams)))
+    return Plan(pieces, request, tokenizer, decontaminate.find_sequences(map(Path, exams)))
 
 
 def _names(config: PrepareConfig) -> tuple[list[str], list[str]]:
@@ -133,7 +139,7 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
         names, exams = _names(config)
         saved = sources.save_streams(names, work / "input", config.fresh)
         plan = make_plan(config, saved, sources.save_streams(exams, work / "exam", config.fresh))
-    pieces, request, sequences = plan
+    pieces, request, tokenizer, sequences = plan
     units = [unit for piece in pieces for unit in piece]
     if not config.fresh and folder.is_done(out, request):
         folder.delete_work(work)
@@ -156,7 +162,10 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
     write_json(work / "asked.json", request)
     folder.delete_unfinished_files(out)
     documents.write_pieces(pieces, work)
-    order = stages(config, len(pieces), work)
+    if tokenizer != CODE_POINTS:
+        (work / tokenize.KEPT).mkdir(exist_ok=True)
+        keep(tokenizer, work / tokenize.KEPT)
+    order = stages(config, len(pieces), work, tokenizer.sha256)
     with tasks.open_executor(config.executor, config.workers, config.sbatch, work) as run:
         for name, pipeline, count in order:
             with progress(name, count) as done:
@@ -165,7 +174,8 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
     steps = [step for _, pipeline, _ in order for step in pipeline]
     names = [step.name for step in steps if getattr(step, "drop_log", None) or getattr(step, "exclusion_writer", None)]
     with report_corruption(work), stage("shards and report"):
-        splits = tokenize.collect(work, out, len(pieces), planted, config.shard_tokens)
+        tokenizer = tokenize.finish_tokenizer(tokenizer, work, len(pieces), planted)
+        splits = tokenize.collect(work, out, len(pieces), planted, config.shard_tokens, tokenizer)
         report = write_report(work, out, pieces, names, splits, sum(each.repeats for each in planted))
     if not splits["train"]["tokens"]:
         folder.reset(work)
@@ -176,17 +186,19 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
     if planted:
         canaries.write(out, planted)
     index = dedup.write_index(work, out / "index") if config.dedup != "none" and config.index else {}
+    keep(tokenizer, out)
     folder.sync_written(out)
-    shards.write_meta(out, splits, command=command, **request, report=report, index=index)
+    shards.write_meta(out, splits, tokenizer, command=command, **request, report=report, index=index)
     folder.delete_work(work)
     return report | {"splits": splits}
 
 
-def stages(config: PrepareConfig, pieces: int, work: Path) -> list[tuple[str, list, int]]:
+def stages(config: PrepareConfig, pieces: int, work: Path, tokenizer: str) -> list[tuple[str, list, int]]:
     """The stages in their order: each one's name, the steps that a document passes, and its number of tasks.
 
     Args:
       pieces: of the input; the tasks of the stages that go through it.
+      tokenizer: its hash; a copy is in `work`.
     """
     first = [Read(config.text_field, work), *filters.make_steps(config.clean, work)]
     if (config.min_chars, config.max_chars) != (1, 10**9):
@@ -196,7 +208,7 @@ def stages(config: PrepareConfig, pieces: int, work: Path) -> list[tuple[str, li
     if config.decontaminate:
         first.append(decontaminate.decontaminate(work / "leaks", work))
     last = [filters.Anonymise(config.pii, config.pii_names, work)] if config.pii != "off" else []
-    last.append(Tokenize(work, config.val))
+    last.append(Tokenize(work, config.val, tokenizer))
     if config.dedup == "none":
         return [("tokenise", first + last, pieces)]
     earlier, index, buckets = (work / "earlier") if config.against else None, work / "index", dedup.MINHASH.num_buckets

@@ -8,11 +8,12 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxgpt.console import say
+from jaxgpt.data.open_tokenizer import FILES as TOKENIZER_FILES
 from jaxgpt.errors import RetryableError, UsageError
 from jaxgpt.files import (
     new_file,
@@ -28,7 +29,7 @@ from jaxgpt.runs.rows import parse_row
 
 TRACKED = ("tensorboard", "wandb", "mlflow", "trackio")  # trackers, and their folders
 ROWS = ("log.jsonl", "samples.jsonl")  # files of rows
-PARTS = ("config.json", "checkpoints", "profile", *ROWS, *TRACKED)  # what a run writes
+PARTS = ("config.json", "checkpoints", "profile", *TOKENIZER_FILES, *ROWS, *TRACKED)  # what a run writes
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
 PROGRESS_KEYS = {"position", "tokens_seen", "identity"}  # and the JSON of any of its checkpoints
 CHECKPOINT_PARTS = frozenset({"state", "progress", "_CHECKPOINT_METADATA", "commit_success.txt"})
@@ -217,7 +218,8 @@ def start_over(out: Path) -> str:
         named = [child for child in old if not LEFTOVER.fullmatch(child.name)]
         doomed = [child.rename(child.with_name(f"{child.name}{TMP}-old")) for child in named]
         open_nofollow(out / "log.jsonl", "wb").close()
-        (out / "samples.jsonl").unlink(missing_ok=True)
+        for name in ("samples.jsonl", *TOKENIZER_FILES):
+            (out / name).unlink(missing_ok=True)
         for child in doomed:
             shutil.rmtree(child)
     names = ", ".join(f"checkpoints/{child.name}" for child in left[:3]) + ", ..." * (len(left) > 3)
@@ -238,11 +240,12 @@ def require_utf8(folder: Path) -> None:
         raise UsageError(f"{path}: checkpoints and weights need a path in UTF-8; {locale}, or rename it") from None
 
 
-def write_config(out: Path, facts: dict[str, Any], start: dict[str, Any]) -> None:
+def write_config(out: Path, facts: dict[str, Any], start: dict[str, Any], others: Mapping[str, str]) -> None:
     """Write config.json: `facts`, the versions that go with them, and the starts of the run, of which this is the last.
 
     Args:
       start: of this process: `step`, its first, and what is not the same at each start.
+      others: the texts of further files, by their names, written after it, which marks the folder as a run's.
     """
     try:
         earlier = [entry for entry in read_json(out / "config.json")["starts"] if entry["step"] < start["step"]]
@@ -253,3 +256,6 @@ def write_config(out: Path, facts: dict[str, Any], start: dict[str, Any]) -> Non
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
     with report_write_errors(out), new_file(out / "config.json") as temporary:
         temporary.write_text(json.dumps(facts | {"versions": versions}, indent=2, default=str) + "\n")
+    for name, text in others.items():
+        with report_write_errors(out), new_file(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")

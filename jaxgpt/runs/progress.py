@@ -11,7 +11,7 @@ from jaxgpt.json_file import try_read_json
 from jaxgpt.runs.fingerprint import fingerprints_by_name
 
 # Names in a run's signature that mean something else in its config.json.
-DERIVED = {"T", "base", "corpus", "dtype", "order"}
+DERIVED = {"T", "base", "corpus", "dtype", "order", "tokenizer"}
 
 
 @dataclasses.dataclass(frozen=True)

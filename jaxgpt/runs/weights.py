@@ -12,8 +12,10 @@ from typing import Any
 from jaxgpt import console
 from jaxgpt.data.config import DataConfig
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.open_tokenizer import FILE as TOKENIZER_FILE
+from jaxgpt.data.open_tokenizer import read_kept, read_tokenizer
 from jaxgpt.data.tokenizer import Template, Tokenizer
-from jaxgpt.errors import CheckpointError
+from jaxgpt.errors import CheckpointError, DataError
 from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config, ModelConfig
 from jaxgpt.models.flags import ARCH_FLAGS
 from jaxgpt.progress_bar import stage
@@ -57,6 +59,7 @@ class WeightsRef:
       adapter: of peft, which changes the weights of `adapted`; None: there is none.
       data_kind: the kind of a run's data: "text", "completions", "labels" or another.
       is_chat: whether a run's data is conversations.
+      tokenizer_sha256: of a run's tokenizer; None: GPT-2's, of an older run.
     """
 
     name: str
@@ -70,6 +73,7 @@ class WeightsRef:
     template: Template | None = None
     data_kind: str = "text"
     is_chat: bool = False
+    tokenizer_sha256: str | None = None
     adapter: Adapter | None = None
     adapted: "WeightsRef | None" = None
 
@@ -80,9 +84,21 @@ class WeightsRef:
         Raises:
           CheckpointError: it is not there, or has other token ids than the model.
         """
-        if self.config.vocab_size != GPT2_TOKENIZER.vocab_size:
-            raise CheckpointError(_describe_vocabulary(self.name, self.config.vocab_size))
-        return GPT2_TOKENIZER
+        size, has_file = self.config.vocab_size, self.folder and os.path.lexists(self.folder / TOKENIZER_FILE)
+        if self.adapted is not None:
+            return self.adapted.tokenizer
+        if not self.is_run and not has_file:
+            if size != GPT2_TOKENIZER.vocab_size:
+                raise CheckpointError(_describe_vocabulary(self.name, size))
+            return GPT2_TOKENIZER
+        try:
+            path = self.folder / TOKENIZER_FILE
+            kept = read_kept(self.folder, self.tokenizer_sha256) if self.is_run else read_tokenizer(path)
+        except (DataError, FileNotFoundError) as error:
+            raise CheckpointError(str(error)) from None
+        if size < kept.vocab_size:
+            raise CheckpointError(f"{self.name}: {size:,} token ids, and its tokenizer has {kept.vocab_size:,}")
+        return kept
 
     def fetch(self) -> Path:
         """The folder of the weights; a model on the hub is downloaded into Hugging Face's cache, once."""
@@ -130,7 +146,8 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
     base = content.get("base", content.get("init_from")) if config.lora else None
     T, kind = _read_T(path, content, config) if labels else None, _data_kind(content)
     is_chat = read_bool(path, content, "is_chat", False)
-    return WeightsRef(name, config, is_run, folder, step, base, tuple(labels), T, data_kind=kind, is_chat=is_chat)
+    known = {"data_kind": kind, "is_chat": is_chat, "tokenizer_sha256": content.get("tokenizer_sha256")}
+    return WeightsRef(name, config, is_run, folder, step, base, tuple(labels), T, **known)
 
 
 def require_text_model(source: WeightsRef) -> None:

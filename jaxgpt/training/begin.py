@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from jaxgpt.console import plural, say
 from jaxgpt.data.base import Dataset
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.errors import require
+from jaxgpt.models.configs import ModelConfig
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.folder import write_config
 from jaxgpt.runs.weights import WeightsRef
@@ -110,10 +112,14 @@ def make_config_writer(
 
     base = str(Path(weights.name).resolve()) if weights and weights.folder else config.preset.init_from
     facts = {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint}
+    facts |= {"tokenizer_sha256": data.tokenizer.sha256}
+    if trainer.model.vocab_size != ModelConfig.vocab_size:
+        facts |= {"vocab_size": trainer.model.vocab_size}
     facts |= {"data_kind": data.kind, "is_chat": data.is_chat, "labels": list(data.labels), "base": base}
     with contextlib.suppress(FileNotFoundError):  # the folder was deleted meanwhile
         facts["cwd"] = os.getcwd()  # of which relative names are
     start = {name: config.flat()[name] for name in ("B", "T", "accumulate", "steps")}
     start |= {"step": step, "dtype": trainer.model.dtype, "fingerprint": data.fingerprint}
     start |= {"mesh": mesh_flag(trainer.mesh.shape), "processes": jax.process_count(), "step_bytes": step_bytes}
-    return functools.partial(write_config, process_dir, config.flat() | facts, start)
+    kept = {} if data.tokenizer == GPT2_TOKENIZER else data.tokenizer.hugging_face_files(trainer.model.block_size)
+    return functools.partial(write_config, process_dir, config.flat() | facts, start, kept)

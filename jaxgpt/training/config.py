@@ -214,6 +214,8 @@ class TrainConfig:
             shape = {name: getattr(weights, name) for name in (*weights.shape, "untied_head")}
             size_names = (name for name, size in weights.sizes.items() if size.items() <= shape.items())
             preset = dataclasses.replace(preset, arch=weights.arch, size=next(size_names, Preset.size))
+            if weights.vocab_size != ModelConfig.vocab_size:
+                shape["vocab_size"] = weights.vocab_size
             shape["n_layer"] = weights.depth + max(1, preset.predict_tokens) - 1  # all that predict the next token stay
         else:
             arch = CONFIGS[preset.arch]
@@ -246,6 +248,19 @@ class TrainConfig:
             for group, value in self.groups.items()
         }
         return dataclasses.replace(self, **changed)
+
+    def with_vocabulary(self, size: int) -> "TrainConfig":
+        """The config of a model that has at least so many token ids: more where --vocab-size says so.
+
+        Raises:
+          UsageError: --vocab-size is smaller.
+        """
+        given = self.model.vocab_size
+        if given is not None and given < size:
+            raise UsageError(f"--vocab-size {given}: the tokenizer has {size} ids; use at least that, or leave it out")
+        if given is None and size == ModelConfig.vocab_size:
+            return self
+        return self.replace(vocab_size=given or size)
 
     def model_config(self, **overrides: Any) -> ModelConfig:
         """The model's config; `overrides` is what the device (dtype, attention, ...) and the data (n_labels) decide."""

@@ -11,7 +11,10 @@ from typing import Any
 
 from jaxgpt import console
 from jaxgpt.data.base import Dataset
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.open_tokenizer import NAMES
 from jaxgpt.data.order import parse_mixture
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import require_separate
 from jaxgpt.models.configs import CONFIGS, ModelConfig
@@ -29,6 +32,10 @@ def run_signature(config: TrainConfig, data: Dataset, dtype: str, base: int | No
       base: the fingerprint of the weights under adapters.
     """
     signature = {**fixed_flags(config), "dtype": dtype, "corpus": data.fingerprint} | data.order_facts()
+    if data.tokenizer != GPT2_TOKENIZER:
+        signature |= {"tokenizer": f"{data.tokenizer.name} {data.tokenizer.sha256}"}
+    if config.model.vocab_size not in (None, data.tokenizer.vocab_size):
+        signature |= {"vocab_size": config.model.vocab_size}
     return signature if base is None else signature | {"base": f"{base:08x}"}
 
 
@@ -51,6 +58,8 @@ def require_compatible(
         )
     # A flag that is younger than the checkpoint has had its default's effect.
     defaults = {name: value for name, value in fixed_flags(TrainConfig()).items() if name in current}
+    gpt2 = {"tokenizer": GPT2_TOKENIZER.name}  # which no signature names
+    saved, current = gpt2 | saved, gpt2 | current
     saved = defaults | saved | ({"corpus": current["corpus"]} if allow_other_data else {})
     if saved.get("base") == current.get("base") is not None:  # the weights under adapters may have another name
         saved |= {"init_from": current["init_from"]}
@@ -113,6 +122,8 @@ def require_output(config: TrainConfig, weights: WeightsRef | None) -> None:
     out, data = config.run.out, config.data
     texts = [("--data", data.data)] if data.mix is None else [("--mix", name) for name in parse_mixture(data.mix)[0]]
     inputs = [("--init-from", config.preset.init_from), *texts, ("--val", data.val)]
+    if data.tokenizer not in (*NAMES, "chars") and Path(data.tokenizer).resolve() != out.resolve():  # or its own
+        inputs += [("--tokenizer", data.tokenizer)]
     inputs = [(flag, name) for flag, name in inputs if name != "shakespeare"]  # which is part of the package
     inputs += [("the weights under it,", weights.base)] if weights else []
     require_separate("--out", out, inputs, parts=folder.PARTS)
@@ -133,11 +144,19 @@ def require_sample_prompt(config: TrainConfig, data: Dataset) -> None:
         raise UsageError(f"{long}; shorten it, or use a larger --block-size")
 
 
+def require_same_tokenizer(config: TrainConfig, tokenizer: Tokenizer, weights: Tokenizer) -> None:
+    """Refuse another --tokenizer than that of the weights of --init-from."""
+    if tokenizer.sha256 != weights.sha256:
+        has = f"--init-from {config.preset.init_from} has {weights.name} ({weights.sha256:.12})"
+        given = f"--tokenizer {config.data.tokenizer} ({tokenizer.sha256:.12})"
+        raise UsageError(f"{given}: {has}; leave --tokenizer out")
+
+
 def require_weights(config: TrainConfig, weights: ModelConfig) -> None:
     """Refuse flags that don't fit the weights of --init-from."""
     preset, model = config.preset, config.model
     required_config = TrainConfig.from_preset(Preset(predict_tokens=preset.predict_tokens), weights)
-    for name in (*weights.shape, "untied_head"):
+    for name in (*weights.shape, "untied_head", "vocab_size"):
         value, required = getattr(model, name), getattr(required_config.model, name)
         if value != required:
             flag = "--" + name.replace("_", "-")
@@ -158,7 +177,8 @@ def resume_command(config: TrainConfig, **changes: Any) -> str:
     preset = dataclasses.replace(config.preset, init_from=None, predict_tokens=1)
     default = TrainConfig.from_preset(preset).flat() | vars(Preset())
     if config.preset.init_from:
-        default |= {name: flags[name] for name in ("arch", "size", "untied_head", *CONFIGS[preset.arch].shape)}
+        names = ("arch", "size", "untied_head", "vocab_size", "tokenizer", *CONFIGS[preset.arch].shape)
+        default |= {name: flags[name] for name in names}
     words = []
     for name, value in flags.items():
         if name == ("epochs" if flags["epochs"] is None else "steps"):  # only one of them says how long the run is
@@ -187,6 +207,8 @@ def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
         raise CheckpointError(f"{path}: {problem}; give a run folder, or resume the run, which rewrites it")
     if "data_kind" not in content:  # an older run, which had that under the name of a flag of today
         content.pop("objective", None)
+    if content.get("tokenizer_sha256") not in (None, GPT2_TOKENIZER.sha256):
+        content["tokenizer"] = str(run)  # which has a copy
     if content.get("data") == "auto":  # the default's name in older runs
         content.pop("data")
     if content.get("probe") == "none":  # --probe-every had a value without it

@@ -25,7 +25,7 @@ from jaxgpt.training.announce import (
 )
 from jaxgpt.training.begin import begin, lead_of, make_config_writer, resolve_steps, resume
 from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.resume import require_output, require_sample_prompt, run_signature
+from jaxgpt.training.resume import require_output, require_same_tokenizer, require_sample_prompt, run_signature
 from jaxgpt.training.tracking import TrackerProcess
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
@@ -43,6 +43,8 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     out = config.run.out
     with owner_only(out), distributed.distributed_context(process, out) as process_dir:
         data, validation = load(config.data, config.run.seed, preset.predict_tokens, config.fields)
+        if weights:
+            require_same_tokenizer(config, data.tokenizer, weights.tokenizer)
         require_sample_prompt(config, data)
         batches_per_epoch = announce_data(config.data, data, validation)
         config = resolve_steps(config, batches_per_epoch)
@@ -95,10 +97,11 @@ def run_locked(
     if jax.process_count() == 1:  # of several, those that find a program would leave the others alone with tuning it
         device.keep_compiled(cache_folder() / "compiled")
     objective = choose_objective(data.kind, config.run.objective, len(data.labels), config.preset.predict_tokens)
-    mesh = choose_mesh(config, objective)
+    sized = config.with_vocabulary(data.tokenizer.vocab_size)
+    mesh = choose_mesh(sized, objective)
     if config.run.sample_prompt is not None and mesh.size > 1:
         raise UsageError("--sample-prompt continues it on one device; leave it out, or add --mesh data=1")
-    trainer = build_trainer(config, mesh, objective)
+    trainer = build_trainer(sized, mesh, objective)
     device.require_addresses(5 * device_bytes(trainer.shapes) // 2)  # it, a copy for a save, a gradient
     data = dataclasses.replace(data, rows=local_rows(trainer.sharding, data.B))
     if validation:
@@ -130,7 +133,8 @@ def run_locked(
             return 0
         run = resumed or begin(config, trainer, weights, data.labels)
         if config.run.epochs and (lead := lead_of(run, data)):
-            trainer = build_trainer(config, mesh, objective, lead)
+            sized = config.with_vocabulary(data.tokenizer.vocab_size)
+            trainer = build_trainer(sized, mesh, objective, lead)
         saves = 1 + sum((steps - run.step) // n for n in (config.run.save_every, config.run.eval_every) if n)
         old, _ = folder.find_old_run(out) if config.run.fresh else (None, None)
         if shortage := checkpoints.require_space(trainer.shapes, saves, best=validation is not None, old=old):
@@ -195,7 +199,7 @@ def run_locked(
 def require_one_run(config: TrainConfig, signature: dict[str, Any], validation: Dataset | None) -> None:
     """Refuse processes that were not started with the same flags and data, or write to different folders."""
     # Paths may differ, the hashes of texts may not.
-    local_flags = ("out", "data", "mix", "val", "coordinator", "process_id")
+    local_flags = ("out", "data", "tokenizer", "mix", "val", "coordinator", "process_id")
     flags = {name: value for name, value in config.flat().items() if name not in local_flags}
     distributed.require_same_on_all_processes(signature | flags | {"val": validation and validation.fingerprint})
     distributed.require_shared(config.run.out)
