@@ -12,7 +12,7 @@ import numpy as np
 import tokenizers
 
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
-from jaxgpt.data.tokenizer import ENDOFTEXT, Tokenizer, byte_characters, byte_level_json
+from jaxgpt.data.tokenizer import ENDOFTEXT, Tokenizer, byte_characters, byte_level_json, special_token
 from jaxgpt.errors import DataError
 
 MAX_VOCAB = 2**24  # ids
@@ -58,12 +58,16 @@ class BPETokenizer(Tokenizer):
             raise DataError(f"{where}: the library tokenizers can't read it ({_describe(error)})") from None
         if not vocabulary or max(vocabulary.values()) >= MAX_VOCAB:
             raise DataError(f"{where}: its ids must be below {MAX_VOCAB:,}, and there must be some")
-        if tokenizer.end_text not in vocabulary:
+        end = vocabulary.get(tokenizer.end_text)
+        if end is None:
             config = where.with_name("tokenizer_config.json")
             line = json.dumps({"eos_token": end_text or "TOKEN"}, ensure_ascii=False)
-            missing = f"{end_text!r}, is none of its tokens" if end_text else "is not named"
-            raise DataError(f"{where}: the token that ends a document {missing}; name it in {config}: {line}")
-        return tokenizer
+            missing = f", {end_text!r}, is none of its tokens" if end_text else " is not named"
+            raise DataError(f"{where}: the token that ends a document{missing}; name it in {config}: {line}")
+        if end in tokenizer.special_tokens:
+            return tokenizer
+        added = [*content.get("added_tokens", []), special_token(end, tokenizer.end_text)]
+        return cls(json.dumps(content | {"added_tokens": added}, ensure_ascii=False), tokenizer.end_text)
 
     @property
     def _vocabulary(self) -> dict[str, int]:
@@ -84,8 +88,8 @@ class BPETokenizer(Tokenizer):
 
     @functools.cached_property
     def special_tokens(self) -> tuple[int, ...]:
-        added = self.definition()["added_tokens"]
-        return tuple({self.end, *(token["id"] for token in added if token.get("special"))})
+        added = _load(self.content).get_added_tokens_decoder()
+        return tuple(id for id, token in added.items() if token.special)
 
     def encode(self, text: str) -> np.ndarray:
         return np.array(self._encode(text, special=False), self.dtype)
@@ -122,8 +126,10 @@ def _find_problem(content: dict[str, Any]) -> str:
         return "no tokenizer: it has no model with a vocabulary"
     if (kind := model.get("type", "BPE")) != "BPE":
         return f"its model is {kind!r:.40}"
-    if model.get("dropout"):
-        return f"its dropout is {model['dropout']!r:.40}, by which a text has other ids each time"
+    # By the first a text has other ids each time; with the others the library may abort the process.
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(name):
+            return f"its {name} is {model[name]!r:.40}"
     if not isinstance(added, list) or not all(isinstance(each, dict) and type(each.get("id")) is int for each in added):
         return "its added_tokens are no list of tokens with ids"
     for name in ("pre_tokenizer", "decoder"):
@@ -162,7 +168,7 @@ def _vocabulary(content: str) -> dict[str, int]:
 def _token_bytes(content: str) -> list[bytes]:
     """Each token's text in UTF-8; an id without a token has none."""
     bytes_of = {character: byte for byte, character in byte_characters().items()}
-    added = {token["content"] for token in json.loads(content).get("added_tokens", [])}
+    added = {token.content for token in _load(content).get_added_tokens_decoder().values()}
     vocabulary = _vocabulary(content)
     texts = [b""] * (max(vocabulary.values()) + 1)
     for token, id in vocabulary.items():

@@ -134,7 +134,7 @@ class Tokenizer:
             if self.pad is None:
                 raise DataError(f"the tokenizer {self.name} has no id that no text has, to fill up batches of labels")
             spelling = {id: token for token, id in content["model"]["vocab"].items()}
-            spelling |= {token["id"]: token["content"] for token in content["added_tokens"]}
+            spelling |= {self.end: self.end_text}
             content |= {"post_processor": post_processor(spelling, template)}
             pad = spelling[self.pad]
         settings = {"tokenizer_class": "PreTrainedTokenizerFast"}

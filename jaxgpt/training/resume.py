@@ -64,7 +64,8 @@ def require_compatible(
     if saved.get("base") == current.get("base") is not None:  # the weights under adapters may have another name
         saved |= {"init_from": current["init_from"]}
     if differences := _differences(saved, current):
-        allowed = " (--allow-other-data takes this text)" if "corpus" in differences else ""
+        is_allowed = "corpus" in differences and "tokenizer" not in differences
+        allowed = " (--allow-other-data takes this text)" * is_allowed
         saved_text = _find_text_name(where.parents[1], saved.get("corpus"))
         if "corpus" in differences and saved_text not in (None, text):  # else their hashes tell them apart
             differences["corpus"] = saved_text, text
