@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import jaxgpt
-from jaxgpt import console
+from jaxgpt import api, console
 from jaxgpt.commands import sample
 from jaxgpt.data import loader
-from jaxgpt.data.gpt2_tokenizer import encoding
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, encoding
+from jaxgpt.data.plain_tokenizers import ByteTokenizer, CharTokenizer
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.inference.generate import generate
 from jaxgpt.models.configs import GPT2Config
@@ -96,6 +97,16 @@ def test_a_score_is_the_sum_of_all_tokens_log_probabilities(model):
     assert jaxgpt.score(model, "The sky is blue today") == pytest.approx(
         found + jaxgpt.score(model, more, context=[50256, *ids]), abs=1e-4
     )
+
+
+def test_another_tokenizer_is_named(folder, tiny):
+    assert jaxgpt.load_tokenizer(folder) == GPT2_TOKENIZER
+    model = jax.eval_shape(lambda: GPT2(tiny, jax.random.key(0)))  # of 61 ids
+    chars = CharTokenizer("".join(map(chr, range(61))))
+    assert api._encode(model, chars, "\x02\x00") == [2, 0]
+    assert api._encode(model, CharTokenizer("ab"), "ba") == [1, 0]  # the model may have more
+    with pytest.raises(UsageError, match=r"bytes has 257 token ids, and the model 61; .* tokenizer=jaxgpt\.load_tok"):
+        api._encode(model, ByteTokenizer(), "a")
 
 
 def test_what_can_not_be_is_one_line(folder, model, tiny):

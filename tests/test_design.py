@@ -98,6 +98,7 @@ def test_each_module_has_its_tests():
     "library",
     [
         *("flax", "huggingface_hub", "kingfisher_sdk", "lm_eval", "matplotlib", "orbax", "safetensors", "tiktoken"),
+        "tokenizers",
         *("tyro", "tensorboard", "wandb", "mlflow", "trackio"),
     ],
 )

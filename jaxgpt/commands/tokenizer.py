@@ -53,11 +53,11 @@ class TokenizerTrainConfig:
 
 def main(argv: Sequence[str]) -> int:
     action, *words = argv or [""]
-    if action != "train" and not {"--help", "-h"} & {*argv}:
-        raise UsageError(
-            f"tokenizer {action}: the next word must be train; {console.program('tokenizer')} train --help"
-        )
-    config = parse(TokenizerTrainConfig, words if action == "train" else argv, command="tokenizer train")
+    if action.startswith("-"):  # --help, or a flag that may be wrong
+        parse(TokenizerTrainConfig, argv, command="tokenizer train")
+    if action != "train":
+        raise UsageError(f"tokenizer {action}: the next word must be train{HELP}")
+    config = parse(TokenizerTrainConfig, words, command="tokenizer train")
     require_libraries()
     require_empty(config.out, except_for=FILES)
     inputs = [("the input", name) for name in config.inputs if name != "-"]

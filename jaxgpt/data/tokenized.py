@@ -21,6 +21,7 @@ from jaxgpt.data.cache import cache_folder, make_private, write_atomically
 from jaxgpt.data.config import FieldNames
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.tokenizer import Tokenizer
+from jaxgpt.errors import DataError
 from jaxgpt.json_file import parse_json
 from jaxgpt.progress_bar import stage
 
@@ -107,14 +108,16 @@ def tokenize(
       path, num_lines: of their file, for showing how far this is.
     """
     with stage(f"tokenizing the lines of {path}", num_lines) as advance:
-        return _tokenize(examples, advance, tokenizer)
+        return _tokenize(examples, advance, tokenizer, path)
 
 
-def _tokenize(examples: Iterable[Example], advance: Callable[[int], None], tokenizer: Tokenizer) -> TokenizedExamples:
+def _tokenize(
+    examples: Iterable[Example], advance: Callable[[int], None], tokenizer: Tokenizer, path: str
+) -> TokenizedExamples:
     tokens, lengths, learned = array.array(tokenizer.dtype.char), array.array("q"), array.array("b")
     counts, label, lines = array.array("q"), array.array("i"), array.array("q")
     names: dict[str, int] = {}
-    for chunk, encoded in _encode_in_threads(iter(examples), tokenizer):
+    for chunk, encoded in _encode_in_threads(iter(examples), tokenizer, path):
         for example, segments in zip(chunk, encoded, strict=True):
             for ids, is_learned in segments:
                 tokens.frombytes(ids.tobytes())
@@ -139,13 +142,19 @@ def _tokenize(examples: Iterable[Example], advance: Callable[[int], None], token
 
 
 def _encode_in_threads(
-    examples: Iterator[Example], tokenizer: Tokenizer
+    examples: Iterator[Example], tokenizer: Tokenizer, path: str
 ) -> Iterator[tuple[list[Example], list[TokenizedSegments]]]:
     """Chunks of the examples, in their order, and their segments; at most two a core ahead of what is taken."""
     threads, pending = os.cpu_count() or 1, collections.deque()
 
     def encode_chunk(chunk: list[Example]) -> tuple[list[Example], list[TokenizedSegments]]:
-        return chunk, [encode_segments(example.segments, tokenizer) for example in chunk]
+        return chunk, [*map(encode_example, chunk)]
+
+    def encode_example(example: Example) -> TokenizedSegments:
+        try:
+            return encode_segments(example.segments, tokenizer)
+        except DataError as error:
+            raise DataError(f"{path}, line {example.line}: {error}") from None
 
     with concurrent.futures.ThreadPoolExecutor(threads) as executor:
         while chunk := list(itertools.islice(examples, CHUNK)):

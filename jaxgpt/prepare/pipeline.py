@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxgpt.console import plural
 from jaxgpt.data import shards
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.open_tokenizer import keep
 from jaxgpt.data.plain_tokenizers import CODE_POINTS
 from jaxgpt.data.tokenizer import Tokenizer
@@ -193,7 +194,9 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
     return report | {"splits": splits}
 
 
-def stages(config: PrepareConfig, pieces: int, work: Path, tokenizer: str) -> list[tuple[str, list, int]]:
+def stages(
+    config: PrepareConfig, pieces: int, work: Path, tokenizer: str = GPT2_TOKENIZER.sha256
+) -> list[tuple[str, list, int]]:
     """The stages in their order: each one's name, the steps that a document passes, and its number of tasks.
 
     Args:

@@ -218,8 +218,7 @@ def start_over(out: Path) -> str:
         named = [child for child in old if not LEFTOVER.fullmatch(child.name)]
         doomed = [child.rename(child.with_name(f"{child.name}{TMP}-old")) for child in named]
         open_nofollow(out / "log.jsonl", "wb").close()
-        for name in ("samples.jsonl", *TOKENIZER_FILES):
-            (out / name).unlink(missing_ok=True)
+        (out / "samples.jsonl").unlink(missing_ok=True)
         for child in doomed:
             shutil.rmtree(child)
     names = ", ".join(f"checkpoints/{child.name}" for child in left[:3]) + ", ..." * (len(left) > 3)
@@ -240,7 +239,9 @@ def require_utf8(folder: Path) -> None:
         raise UsageError(f"{path}: checkpoints and weights need a path in UTF-8; {locale}, or rename it") from None
 
 
-def write_config(out: Path, facts: dict[str, Any], start: dict[str, Any], others: Mapping[str, str]) -> None:
+def write_config(
+    out: Path, facts: dict[str, Any], start: dict[str, Any], others: Mapping[str, str] | None = None
+) -> None:
     """Write config.json: `facts`, the versions that go with them, and the starts of the run, of which this is the last.
 
     Args:
@@ -256,6 +257,6 @@ def write_config(out: Path, facts: dict[str, Any], start: dict[str, Any], others
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
     with report_write_errors(out), new_file(out / "config.json") as temporary:
         temporary.write_text(json.dumps(facts | {"versions": versions}, indent=2, default=str) + "\n")
-    for name, text in others.items():
+    for name, text in (others or {}).items():
         with report_write_errors(out), new_file(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

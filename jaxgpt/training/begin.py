@@ -12,7 +12,6 @@ from jaxgpt.console import plural, say
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.errors import require
-from jaxgpt.models.configs import ModelConfig
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.folder import write_config
 from jaxgpt.runs.weights import WeightsRef
@@ -112,9 +111,7 @@ def make_config_writer(
 
     base = str(Path(weights.name).resolve()) if weights and weights.folder else config.preset.init_from
     facts = {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint}
-    facts |= {"tokenizer_sha256": data.tokenizer.sha256}
-    if trainer.model.vocab_size != ModelConfig.vocab_size:
-        facts |= {"vocab_size": trainer.model.vocab_size}
+    facts |= {"tokenizer_sha256": data.tokenizer.sha256, "vocab_size": trainer.model.vocab_size}
     facts |= {"data_kind": data.kind, "is_chat": data.is_chat, "labels": list(data.labels), "base": base}
     with contextlib.suppress(FileNotFoundError):  # the folder was deleted meanwhile
         facts["cwd"] = os.getcwd()  # of which relative names are

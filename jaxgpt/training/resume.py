@@ -210,6 +210,8 @@ def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
         content.pop("objective", None)
     if content.get("tokenizer_sha256") not in (None, GPT2_TOKENIZER.sha256):
         content["tokenizer"] = str(run)  # which has a copy
+    if content.get("vocab_size") == ModelConfig.vocab_size:  # what a model has by default
+        content.pop("vocab_size")
     if content.get("data") == "auto":  # the default's name in older runs
         content.pop("data")
     if content.get("probe") == "none":  # --probe-every had a value without it

@@ -22,8 +22,10 @@ def write(folder, content, config=None):
     return folder
 
 
-def test_a_folder_gives_back_the_tokenizer_that_was_written(trained, tmp_path):
-    known = [GPT2_TOKENIZER, ByteTokenizer(), CharTokenizer("\n ab"), CharTokenizer("ab", True), trained]
+@pytest.mark.parametrize("gpt2", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_folder_gives_back_the_tokenizer_that_was_written(gpt2, trained, tmp_path):
+    known = [ByteTokenizer(), CharTokenizer("\n ab"), CharTokenizer("ab", True), trained]
+    known = [GPT2_TOKENIZER] if gpt2 else known
     for number, tokenizer in enumerate(known):
         for which, template in enumerate((None, TEMPLATE) if tokenizer.pad else (None,)):
             folder = tmp_path / f"{number}-{which}"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgpt.data import shards
-from jaxgpt.data.gpt2_tokenizer import RANKS_SHA256
+from jaxgpt.data.gpt2_tokenizer import RANKS_SHA256, GPT2Tokenizer
 from jaxgpt.errors import DataError
 
 
@@ -100,6 +100,27 @@ def test_ids_beyond_uint16_are_never_written(tmp_path, ids):
     with pytest.raises(ValueError, match="don't fit into uint16"):
         shards.write(tmp_path, "train", [np.array(ids)], 10)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_large_vocabulary_has_ids_of_four_bytes(tmp_path, monkeypatch):
+    """In llm.c's format for Llama 3, read with numpy alone."""
+    monkeypatch.setattr(GPT2Tokenizer, "vocab_size", 2**16 + 1)
+    large, ids = GPT2Tokenizer(), np.array([65536, 0, 70000])
+    written = shards.write(tmp_path, "train", [ids], 2, large.dtype)
+    shards.write_meta(tmp_path, {"train": {"shards": written}}, large)
+    raw = [np.fromfile(tmp_path / f"train_00000{i}.bin", "<i4") for i in range(2)]
+    assert [each[:3].tolist() for each in raw] == [[20240801, 7, 2], [20240801, 7, 1]]
+    assert [each[256:].tolist() for each in raw] == [[65536, 0], [70000]]
+    tokens = shards.open_split(tmp_path, "train", large)
+    assert tokens.dtype == tokens[:].dtype == np.uint32 and tokens[:].tolist() == ids.tolist()
+    assert json.loads((tmp_path / "meta.json").read_text())["dtype"] == "uint32" and shards.verify(tmp_path) == 2
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="corrupt: dtype 'uint32' for a vocabulary of 50,257, which has uint16 ids"):
+        shards.open_split(tmp_path, "train")
+    with pytest.raises(DataError, match=r"train_000000\.bin: uint32 ids, and those of the tokenizer are uint16"):
+        shards.map_file(tmp_path / "train_000000.bin")
+    with pytest.raises(ValueError, match="don't fit into uint32"):
+        shards.write(tmp_path, "val", [np.array([2**32])], 2, shards.WIDE_TOKEN)
 
 
 @pytest.mark.parametrize("per_shard", [0, 2**31])

@@ -11,7 +11,9 @@ from jaxgpt import console
 from jaxgpt.commands import evaluate, train
 from jaxgpt.data import shards
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, encoding
-from jaxgpt.errors import CheckpointError
+from jaxgpt.data.plain_tokenizers import ByteTokenizer, CharTokenizer
+from jaxgpt.data.tokenizer import Tokenizer
+from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.inference import memorization
 from jaxgpt.inference.score import Score
 from jaxgpt.prepare import canaries
@@ -26,6 +28,28 @@ def test_only_the_digits_count_and_all_secrets_have_as_many_tokens():
         context, continuation = memorization.make_request(GPT2_TOKENIZER, secret, 4)
         assert encoding().decode(context[1:]) == "My locker code is " + " ".join(secret[:4]) and len(continuation) == 5
         assert encoding().decode(context[1:] + continuation) + "." == canaries.format_text(secret)
+
+
+def test_the_digits_of_another_tokenizer_are_those_that_count():
+    for tokenizer in (ByteTokenizer(), CharTokenizer.of([canaries.format_text("0123456789")], has_end=False)):
+        context, continuation = memorization.make_request(tokenizer, "012345678", 4)
+        assert context[:1] == [tokenizer.end] or tokenizer.end is None
+        assert tokenizer.decode(context).endswith("My locker code is 0 1 2 3")
+        assert tokenizer.decode(continuation) == " 4 5 6 7 8"
+    with pytest.raises(UsageError, match="--canaries: the tokenizer whole has tokens of several digits; leave it out"):
+        memorization.make_request(Whole(), "012345678", 4)
+
+
+class Whole(Tokenizer):
+    """A text is one token."""
+
+    name = "whole"
+
+    def encode(self, text):
+        return np.array([len(text)])
+
+    def token_bytes(self, token):
+        return bytes(token)
 
 
 def test_exposure_is_that_of_the_whole_space():

@@ -32,6 +32,7 @@ from jaxgpt.commands import (
     report,
     sample,
     sweep,
+    tokenizer,
     track,
     train,
     verify,
@@ -649,7 +650,7 @@ def test_the_commands_that_a_run_prints_are_understood(finished, text, tmp_path,
         (["--out", "{source}", "--fresh"], 2, "--out {source} is --init-from {source}, which must stay"),
         (["--out", "{source}/../out"], 2, "/../out is --init-from {source}, which must stay"),
         (["--init-from", "{source}/nowhere"], 4, "{source}/nowhere: no such folder"),
-        (["--init-from", "{other}"], 4, "--init-from {other}: 61 token ids, and GPT-2's tokenizer has 50,257; use"),
+        (["--init-from", "{other}"], 4, "{other}: 61 token ids, and GPT-2's tokenizer has 50,257; use"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -762,7 +763,12 @@ def test_the_commands_of_the_readme_are_understood():
     configs |= {"predict": predict.PredictConfig, "prepare": prepare.PrepareFlags, "inspect": inspect.InspectConfig}
     configs |= {"export": export.ExportConfig, "verify": verify.VerifyConfig, "replay": replay.ReplayConfig}
     configs |= {"fit": fit.FitConfig, "doctor": doctor.DoctorConfig, "report": report.ReportConfig}
-    configs |= {"track": track.TrackConfig, "look": look.LookConfig, "sweep": sweep.SweepConfig}
+    configs |= {
+        "tokenizer": tokenizer.TokenizerTrainConfig,
+        "track": track.TrackConfig,
+        "look": look.LookConfig,
+        "sweep": sweep.SweepConfig,
+    }
     pages = [SCRIPT.parent / "README.md", *(SCRIPT.parent / "docs").glob("*.md")]
     blocks = re.findall(r"^```bash\n(.*?)^```", "\n".join(page.read_text() for page in pages), re.MULTILINE | re.DOTALL)
     lines = re.findall(r"^jaxgpt (\w+) (.*)", "\n".join(blocks), re.MULTILINE)
