@@ -18,7 +18,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from jaxgpt.data import shards
+from jaxgpt.data import shards, token_file
 from jaxgpt.data.loader import next_batch
 from jaxgpt.data.windows import next_windows
 
@@ -43,7 +43,7 @@ def main(flags: Flags) -> None:
         folder, drawn = Path(name), np.random.default_rng(0)
         parts = (drawn.integers(0, 50257, min(2**20, flags.tokens - i)) for i in range(0, flags.tokens, 2**20))
         shards.write(folder, "whole", [np.concatenate([part.astype(np.uint16) for part in parts])], flags.tokens)
-        one = np.asarray(shards.map_file(folder / "whole_000000.bin"))
+        one = np.asarray(token_file.map_file(folder / "whole_000000.bin"))
         written = shards.write(folder, "train", [one], -(-flags.tokens // 10))
         shards.write_meta(folder, {"train": {"shards": written}})
         ten = shards.open_split(folder, "train")

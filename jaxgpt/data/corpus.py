@@ -28,7 +28,8 @@ from jaxgpt.data.documents import (
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.plain_tokenizers import CharTokenizer
 from jaxgpt.data.records import JSON_LINES, parse_jsonl, require_text
-from jaxgpt.data.shards import HEADER_BYTES, Tokens, header, map_file, open_split, read_tokenizer
+from jaxgpt.data.shards import Tokens, open_split, read_tokenizer
+from jaxgpt.data.token_file import HEADER_BYTES, header, map_file
 from jaxgpt.data.tokenizer import ENDOFTEXT, Tokenizer
 from jaxgpt.errors import DataError
 from jaxgpt.progress_bar import stage

@@ -1,5 +1,6 @@
 """The tokenizer that a flag names, and the one that a run or a prepared folder has kept."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def open_tokenizer(name: str) -> Tokenizer:
     if name in NAMES:
         return NAMES[name]
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises an error for a name that is too long
         path /= FILE
     try:
         return read_tokenizer(path)

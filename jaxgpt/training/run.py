@@ -97,7 +97,8 @@ def run_locked(
     if jax.process_count() == 1:  # of several, those that find a program would leave the others alone with tuning it
         device.keep_compiled(cache_folder() / "compiled")
     objective = choose_objective(data.kind, config.run.objective, len(data.labels), config.preset.predict_tokens)
-    sized = config.with_vocabulary(data.tokenizer.vocab_size)
+    vocab_size = weights.config.vocab_size if weights else data.tokenizer.vocab_size
+    sized = config.with_vocabulary(vocab_size)
     mesh = choose_mesh(sized, objective)
     if config.run.sample_prompt is not None and mesh.size > 1:
         raise UsageError("--sample-prompt continues it on one device; leave it out, or add --mesh data=1")
@@ -133,7 +134,7 @@ def run_locked(
             return 0
         run = resumed or begin(config, trainer, weights, data.labels)
         if config.run.epochs and (lead := lead_of(run, data)):
-            sized = config.with_vocabulary(data.tokenizer.vocab_size)
+            sized = config.with_vocabulary(vocab_size)
             trainer = build_trainer(sized, mesh, objective, lead)
         saves = 1 + sum((steps - run.step) // n for n in (config.run.save_every, config.run.eval_every) if n)
         old, _ = folder.find_old_run(out) if config.run.fresh else (None, None)

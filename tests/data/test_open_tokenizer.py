@@ -92,6 +92,8 @@ def test_what_is_no_tokenizer_is_refused_in_a_line(trained, tmp_path):
         with pytest.raises(DataError, match=message) as raised:
             open_tokenizer(str(write(folder, content, config)))
         assert "\n" not in str(raised.value)
+    with pytest.raises(DataError, match="can't be read"):
+        open_tokenizer("long" * 1000)
     for name in ("nothing", str(tmp_path)):
         with pytest.raises(UsageError, match=r"--tokenizer .*: there is no .*; give gpt2, bytes, chars"):
             open_tokenizer(name)

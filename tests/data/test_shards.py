@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgpt.data import shards
+from jaxgpt.data import shards, token_file
 from jaxgpt.data.gpt2_tokenizer import RANKS_SHA256, GPT2Tokenizer
 from jaxgpt.errors import DataError
 
@@ -117,10 +117,8 @@ def test_a_large_vocabulary_has_ids_of_four_bytes(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(DataError, match="corrupt: dtype 'uint32' for a vocabulary of 50,257, which has uint16 ids"):
         shards.open_split(tmp_path, "train")
-    with pytest.raises(DataError, match=r"train_000000\.bin: uint32 ids, and those of the tokenizer are uint16"):
-        shards.map_file(tmp_path / "train_000000.bin")
     with pytest.raises(ValueError, match="don't fit into uint32"):
-        shards.write(tmp_path, "val", [np.array([2**32])], 2, shards.WIDE_TOKEN)
+        shards.write(tmp_path, "val", [np.array([2**32])], 2, token_file.WIDE_TOKEN)
 
 
 @pytest.mark.parametrize("per_shard", [0, 2**31])
@@ -172,7 +170,10 @@ def content(folder, change):
         (lambda f: changed(f, splits={"val": {}}), "there is no split 'train', only val; prepare it with such a split"),
         (lambda f: (f / "train_000001.bin").unlink(), "train_000001.bin: missing, though meta.json lists it"),
         (lambda f: content(f, lambda b: b[:-2]), "train_000001.bin: truncated or corrupt"),
-        (lambda f: content(f, lambda b: shards.header(1) + b[-2:]), "train_000001.bin: 1 token, and meta.json says 7"),
+        (
+            lambda f: content(f, lambda b: token_file.header(1) + b[-2:]),
+            "train_000001.bin: 1 token, and meta.json says 7",
+        ),
         (lambda f: content(f, lambda b: b[:500]), "train_000001.bin: truncated"),
     ],
 )

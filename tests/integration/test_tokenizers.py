@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxgpt.data import shards
+from jaxgpt.data import shards, token_file
 from jaxgpt.data.open_tokenizer import open_tokenizer
 from jaxgpt.data.plain_tokenizers import ByteTokenizer, CharTokenizer
 from jaxgpt.runs.weights import resolve_weights
@@ -129,7 +129,7 @@ def test_another_tokenizer_is_refused_in_a_line_and_nothing_is_lost(made, tmp_pa
     write("endless/tokenizer.json", json.dumps(content))
     (tmp_path / "endless" / "tokenizer_config.json").unlink()
     write("two.txt", "a\n<|endoftext|>\nb\n")
-    write("wide.bin", shards.header(3, shards.WIDE_TOKEN) + np.array([1, 2, 70_000], "<u4").tobytes())
+    write("wide.bin", token_file.header(3, token_file.WIDE_TOKEN) + np.array([1, 2, 70_000], "<u4").tobytes())
     run("train", *SHAPE, "--data", text, "--tokenizer", out, "--steps", 1, "--out", out, "--fresh")  # its own
     kept = out, made / "tok", made / "bytes"
     before = [*map(snapshot, kept)]
