@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from jaxgpt import console
 from jaxgpt.commands import train
@@ -19,9 +19,11 @@ from jaxgpt.files import require_empty, require_separate, write_whole
 from jaxgpt.locks import hold
 from jaxgpt.processes import run_command, wait_for_workers
 from jaxgpt.progress_bar import stage
-from jaxgpt.reports import sweep_tables
-from jaxgpt.reports.logged_run import LoggedRun, load_runs
 from jaxgpt.training.sweep import SweepRun, read_sweep
+
+if TYPE_CHECKING:  # NumPy and SciPy are imported when the flags are known to be right
+    from jaxgpt.reports.logged_run import LoggedRun
+    from jaxgpt.reports.sweep_tables import Result
 
 SPEC, TABLE, RESULTS = "sweep.toml", "table.md", "results.json"
 
@@ -105,8 +107,10 @@ def require_tasks(config: SweepConfig) -> None:
     require_executor(config.executor, config.sbatch)
 
 
-def load(folder: Path) -> LoggedRun | None:
+def load(folder: Path) -> "LoggedRun | None":
     """A run, if it has begun."""
+    from jaxgpt.reports.logged_run import load_runs
+
     return load_runs([folder])[0] if (folder / "config.json").is_file() else None
 
 
@@ -155,12 +159,14 @@ def train_here(
 
 def report(config: SweepConfig, runs: Sequence[SweepRun]) -> int:
     """Print and write what the runs have reached; the exit code."""
+    from jaxgpt.reports.sweep_tables import read_result
+
     finished, failed = [], []
     for run in runs:
         loaded = load(config.out / run.name)
         if loaded is not None and loaded.is_done:
             parameters = count_parameters(config.out / run.name)
-            finished.append(sweep_tables.read_result(run.row, run.values, parameters, loaded))
+            finished.append(read_result(run.row, run.values, parameters, loaded))
         else:
             failed.append(run)
             console.note(f"{run.name}: {read_error(config.out / 'logs' / f'{run.name}.txt')}")
@@ -175,7 +181,9 @@ def report(config: SweepConfig, runs: Sequence[SweepRun]) -> int:
     return 0
 
 
-def write_tables(config: SweepConfig, runs: Sequence[SweepRun], finished: Sequence[sweep_tables.Result]) -> None:
+def write_tables(config: SweepConfig, runs: Sequence[SweepRun], finished: "Sequence[Result]") -> None:
+    from jaxgpt.reports import sweep_tables
+
     lines = sweep_tables.summarize(finished)
     tables, results = {"Runs": sweep_tables.render(lines)}, {"runs": lines}
     rates = [*dict.fromkeys(run.values["lr"] for run in runs if "lr" in run.values)]
