@@ -26,6 +26,7 @@ import tyro
 ROOT = Path(__file__).parents[2]
 SHAPE = ["--n-layer", "2", "--n-head", "2", "--n-embd", "16", "--block-size", "32", "--B", "2", "--T", "16"]
 LINES = {signal.SIGINT: "error: interrupted\n", signal.SIGTERM: "error: terminated\n"}
+RESUMED = ("train", "prepare", "track")
 STOPPING = "\nstopping after the step in progress; once more quits at once\n"
 
 
@@ -88,6 +89,7 @@ def make_inputs(folder: Path) -> dict[str, list[str]]:
         "track": ["track", "run", "--to", "tensorboard"],
         "fit": ["fit", "--gpu", "h100", *SHAPE],
         "prepare": ["prepare", "text.txt", "--out", "out/prepared"],
+        "tokenizer": ["tokenizer", "train", "text.txt", "--vocab", "300", "--out", "out/tokenizer"],
         "inspect": ["inspect", "prepared", "--html", "out/page.html"],
     }
 
@@ -135,11 +137,11 @@ def interrupt(folder: Path, command: str, words: list[str], trials: int, seed: i
         codes[ended or str(process.returncode)] += 1
         error = "".join(line for line in io.StringIO(error) if not line.startswith(("note: ", "progress: ")))
         errors[{LINES[number]: "one line", STOPPING: "stopping", "": "none"}.get(error, error[-300:])] += 1
-        if command not in ("train", "prepare", "track"):  # which go on from what is there
+        if command not in RESUMED:  # which go on from what is there
             now = list_files(folder)
             if now not in (before, whole):
                 left.update(now - before)
-    if command in ("train", "prepare", "track"):
+    if command in RESUMED:
         run(folder, *words)
         left.update(
             name for name in list_files(folder) - whole if "tmp" in name
