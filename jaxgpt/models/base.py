@@ -101,7 +101,7 @@ class HuggingFaceTensors:
     """What Hugging Face calls the parameters of an architecture.
 
     Attributes:
-      names: of a leaf of the model, by its path and the number of layers: one name, or one for each layer of a stack.
+      names: of a leaf of the model, by its path and the config: one name, or one for each layer of a stack.
       transposed: whether a leaf, by its path, is (out, in) there.
       prefix: of the names that transformers writes; files without it are read too.
       embedding: the token embedding's name.
@@ -110,7 +110,7 @@ class HuggingFaceTensors:
       skipped: names, without the prefix, of constants that old versions of transformers kept as weights.
     """
 
-    names: Callable[[tuple, int], list[str]]
+    names: Callable[[tuple, Any], list[str]]
     transposed: Callable[[tuple], bool]
     prefix: str
     embedding: str

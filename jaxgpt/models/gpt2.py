@@ -264,7 +264,7 @@ def embed(model: GPT2, tokens: jax.Array, positions: jax.Array) -> jax.Array:
 PREFIX, HEAD, SCORE = "transformer.", "lm_head.weight", "score.weight"
 
 
-def hf_names(path: tuple, n_layer: int) -> list[str]:
+def hf_names(path: tuple, config: GPT2Config) -> list[str]:
     """What Hugging Face calls a leaf of GPT2, by its path in the tree: one name, or one for each layer of a stack.
 
     `.wpe.embedding.value` -> `transformer.wpe.weight`; `.h.ln_1.scale.value` -> `transformer.h.0.ln_1.weight`, ...
@@ -272,7 +272,7 @@ def hf_names(path: tuple, n_layer: int) -> list[str]:
     name = jax.tree_util.keystr(path).strip(".").removesuffix(".value")
     name = re.sub(r"\b(kernel|scale|embedding)$", "weight", name)
     name = name if name in (SCORE, HEAD) else PREFIX + name
-    return [name.replace(".h.", f".h.{layer}.") for layer in range(n_layer)] if ".h." in name else [name]
+    return [name.replace(".h.", f".h.{layer}.") for layer in range(config.n_layer)] if ".h." in name else [name]
 
 
 MODEL, SHARDING_RULES = GPT2, layers.SHARDING_RULES

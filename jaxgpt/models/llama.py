@@ -227,7 +227,7 @@ def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
 PREFIX, HEAD, SCORE = "model.", "lm_head.weight", "score.weight"
 
 
-def hf_names(path: tuple, n_layer: int) -> list[str]:
+def hf_names(path: tuple, config: LlamaConfig) -> list[str]:
     """What Hugging Face calls a leaf of Llama, by its path in the tree: one name, or one for each layer of a stack.
 
     `.norm.scale.value` -> `model.norm.weight`; `.layers.mlp.up_proj.kernel.value` -> that of layer 0,
@@ -237,7 +237,7 @@ def hf_names(path: tuple, n_layer: int) -> list[str]:
     name = re.sub(r"\b(kernel|scale|embedding)$", "weight", name)
     if not name.startswith("layers."):
         return [name if name in (SCORE, HEAD) else PREFIX + name]
-    return [PREFIX + name.replace("layers.", f"layers.{layer}.", 1) for layer in range(n_layer)]
+    return [PREFIX + name.replace("layers.", f"layers.{layer}.", 1) for layer in range(config.n_layer)]
 
 
 MODEL, SHARDING_RULES = Llama, layers.SHARDING_RULES

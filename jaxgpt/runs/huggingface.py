@@ -199,7 +199,7 @@ def _by_name(path: tuple, values: np.ndarray, config: ModelConfig) -> list[tuple
     """The same, not transposed: a kernel is (in, out) here."""
     module = architecture(config)
     layers = values if path[0].name in module.MODEL.STACKS else [values]
-    return list(zip(module.HUGGING_FACE.names(path, config.n_layer), layers, strict=True))
+    return list(zip(module.HUGGING_FACE.names(path, config), layers, strict=True))
 
 
 # ---- Reading, a tensor at a time: it takes no more memory than the model and one tensor

@@ -62,7 +62,7 @@ def test_what_is_saved_is_loaded_to_the_bit(tiny, saved):
 def test_the_names_are_those_that_pytorch_gave_its_weights():
     stored = {name.removeprefix("weight:") for name in np.load(golden.STORED) if name.startswith("weight:")}
     like = jax.eval_shape(lambda: GPT2(golden.CONFIG, jax.random.key(0)))
-    assert {name for path, _ in jax.tree_util.tree_leaves_with_path(like) for name in hf_names(path, 3)} == stored
+    assert {name for path, _ in jax.tree_util.tree_leaves_with_path(like) for name in hf_names(path, golden.CONFIG)} == stored
 
 
 def test_each_tensor_is_where_its_name_says(tiny, saved):
@@ -284,7 +284,7 @@ def test_logits_gradients_and_ten_steps_are_pytorchs(config, tmp_path):
     gradients = {name: parameter.grad.numpy() for name, parameter in theirs.named_parameters()}
     found = jax.jit(jax.grad(mean_loss))(ours, {"tokens": x, "targets": y})
     for path, leaf in jax.tree_util.tree_leaves_with_path(found):
-        names = hf_names(path, config.n_layer)
+        names = hf_names(path, config)
         for name, ours_now in zip(names, leaf if ".h." in jax.tree_util.keystr(path) else [leaf], strict=True):
             expected = gradients.pop(name)
             np.testing.assert_allclose(ours_now, expected, atol=1e-4 * np.abs(expected).max(), rtol=0, err_msg=name)

@@ -142,7 +142,7 @@ def from_hugging_face(tensors: dict[str, np.ndarray]) -> GPT2:
     """A model of CONFIG with these parameters: renamed and stacked, not transposed."""
 
     def leaf(path, like):
-        values = [tensors[name] for name in hf_names(path, CONFIG.n_layer)]
+        values = [tensors[name] for name in hf_names(path, CONFIG)]
         return jnp.array(values if like.shape[1:] == values[0].shape else values[0])
 
     return jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(lambda: GPT2(CONFIG, jax.random.key(0))))
