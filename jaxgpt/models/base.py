@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgpt.models.configs import ModelConfig
+from jaxgpt.models.ops.cross_entropy import cap_logits
 
 # For a word in a parameter's path, the first that matches: which axis the devices of an fsdp group share, and whether
 # the shares are sent in the compute dtype, in which products read them, or as they are. Others are replicated.
@@ -139,6 +140,7 @@ def shapes(config: ModelConfig) -> Any:
 def unembed(model: Model, x: jax.Array) -> jax.Array:
     """Logits, float32 (..., V), of what the output matrix reads, (..., C)."""
     logits = (x @ model.unembedding().T.astype(x.dtype)).astype(jnp.float32)
+    logits = cap_logits(logits, model.config.logits_soft_cap)
     if model.config.padded_vocab_size == model.config.vocab_size:
         return logits
     # Probability 0: for the loss and for a sampler the padded ids do not exist, and their rows get no gradient.

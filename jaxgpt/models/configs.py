@@ -76,6 +76,7 @@ class ModelConfig:
     head_size: ClassVar[int | None] = None
     lora: ClassVar[int] = 0
     predict_tokens: ClassVar[int] = 1
+    logits_soft_cap: ClassVar[float] = 0.0
 
     def __post_init__(self):
         for name in ("vocab_size", "pad_vocab_to_multiple_of", "block_size", "n_layer", "n_embd", "unroll"):

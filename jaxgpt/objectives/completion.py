@@ -5,7 +5,6 @@ import jax.numpy as jnp
 
 from jaxgpt.models.base import Model
 from jaxgpt.models.convert import pad_vocab_for_gpu
-from jaxgpt.models.ops.cross_entropy import cross_entropy
 from jaxgpt.objectives import next_token
 from jaxgpt.objectives.base import Batch, Metrics, Objective
 
@@ -20,8 +19,7 @@ def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     """
     model = pad_vocab_for_gpu(model)
     hidden = model.hidden(batch["tokens"], batch["positions"], keys)  # (B, T, C)
-    with jax.named_scope("loss"):
-        total = cross_entropy(hidden, model.unembedding(), batch["targets"], model.config.vocab_size)
+    total = next_token.sum_losses(model, hidden, batch["targets"])
     return {"loss": (total, (batch["targets"] >= 0).sum(dtype=jnp.float32))}
 
 

@@ -19,9 +19,14 @@ def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     """
     model = pad_vocab_for_gpu(model)
     x = model.hidden(batch["tokens"], keys=keys)  # (B, T, C)
-    with jax.named_scope("loss"):
-        total = cross_entropy(x, model.unembedding(), batch["targets"], model.config.vocab_size)
-    return {"loss": (total, jnp.float32(batch["targets"].size))}
+    return {"loss": (sum_losses(model, x, batch["targets"]), jnp.float32(batch["targets"].size))}
+
+
+@jax.named_scope("loss")
+def sum_losses(model: Model, hidden: jax.Array, targets: jax.Array) -> jax.Array:
+    """The sum of hidden_losses, float32 (), by cross_entropy: with a gradient, and without the logits in memory."""
+    config = model.config
+    return cross_entropy(hidden, model.unembedding(), targets, config.vocab_size, config.logits_soft_cap)
 
 
 def measure(model: Model, batch: Batch) -> Metrics:

@@ -62,7 +62,9 @@ def test_what_is_saved_is_loaded_to_the_bit(tiny, saved):
 def test_the_names_are_those_that_pytorch_gave_its_weights():
     stored = {name.removeprefix("weight:") for name in np.load(golden.STORED) if name.startswith("weight:")}
     like = jax.eval_shape(lambda: GPT2(golden.CONFIG, jax.random.key(0)))
-    assert {name for path, _ in jax.tree_util.tree_leaves_with_path(like) for name in hf_names(path, golden.CONFIG)} == stored
+    assert {
+        name for path, _ in jax.tree_util.tree_leaves_with_path(like) for name in hf_names(path, golden.CONFIG)
+    } == stored
 
 
 def test_each_tensor_is_where_its_name_says(tiny, saved):

@@ -12,8 +12,8 @@ CHUNK = 16384  # tokens whose logits exist at a time, 1.6 GB in bfloat16: as fas
 UNROLLED = 8  # chunks of which a GPU's program has no loop; more would make it long and slow to compile
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def cross_entropy(x: jax.Array, table: jax.Array, y: jax.Array, vocab_size: int) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def cross_entropy(x: jax.Array, table: jax.Array, y: jax.Array, vocab_size: int, soft_cap: float = 0.0) -> jax.Array:
     """The sum of the next-token losses of `x @ table.T`, in nats, float32 ().
 
     The logits of a chunk have x's dtype; their softmax and the loss are float32. When a gradient is asked for, it is
@@ -25,25 +25,35 @@ def cross_entropy(x: jax.Array, table: jax.Array, y: jax.Array, vocab_size: int)
       table: float32 (V, C), the output matrix; its rows from vocab_size on are padding, which has probability 0.
       y: int32 (B, T), the id that follows each token; one below 0 is not counted.
       vocab_size: how many ids there are.
+      soft_cap: of the logits, as cap_logits has it.
     """
     table = table.astype(x.dtype)
 
     def add(total, part):
         x, y = part
-        return total + _losses(_logits(x, table, vocab_size), y)[0], None
+        return total + _losses(_logits(x, table, vocab_size, soft_cap), y)[0], None
 
     return jax.lax.scan(add, jnp.float32(0), _chunks(x, y))[0]
 
 
-def _forward(x, table, y, vocab_size):
+def cap_logits(logits: jax.Array, soft_cap: float) -> jax.Array:
+    """soft_cap * tanh(logits / soft_cap), so that none is beyond it (Bello et al., 2016); 0: no cap."""
+    if not soft_cap:
+        return logits
+    return (soft_cap * jnp.tanh(logits.astype(jnp.float32) / soft_cap)).astype(logits.dtype)
+
+
+def _forward(x, table, y, vocab_size, soft_cap):
     rows = table.astype(x.dtype)
 
     def chunk(part):
         x, y = part  # (B, t, C), (B, t)
-        logits = _logits(x, rows, vocab_size)  # (N, V)
+        logits = _logits(x, rows, vocab_size, soft_cap)  # (N, V)
         total, highest, scale = _losses(logits, y)
         # Of the loss, by the logits. exp(logits - logarithm of the sum) would have that logarithm's rounding, tenfold.
         slope = jnp.exp(logits.astype(jnp.float32) - highest) / scale - _hits(logits, y)
+        if soft_cap:  # the padding's -inf has the cap's slope, 0
+            slope *= 1 - (jnp.maximum(logits.astype(jnp.float32), -soft_cap) / soft_cap) ** 2
         slope = jnp.where(y.reshape(-1, 1) >= 0, slope, 0).astype(x.dtype)
         dx = product(slope, rows).astype(x.dtype).reshape(x.shape)
         return (total, product(transposed(slope), x.reshape(-1, x.shape[-1]), jnp.float32)), dx
@@ -70,7 +80,7 @@ def _forward(x, table, y, vocab_size):
     return total, (dx.swapaxes(0, 1).reshape(B, -1, C)[:, :T], dtable)
 
 
-def _backward(vocab_size, gradients, g):
+def _backward(vocab_size, soft_cap, gradients, g):
     dx, dtable = gradients
     return (g * dx).astype(dx.dtype), g * dtable, None
 
@@ -87,8 +97,8 @@ def _chunks(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     return x.reshape(B, count, -1, C).swapaxes(0, 1), y.reshape(B, count, -1).swapaxes(0, 1)
 
 
-def _logits(x: jax.Array, table: jax.Array, vocab_size: int) -> jax.Array:
-    logits = times_transposed(x.reshape(-1, x.shape[-1]), table)  # (N, V)
+def _logits(x: jax.Array, table: jax.Array, vocab_size: int, soft_cap: float) -> jax.Array:
+    logits = cap_logits(times_transposed(x.reshape(-1, x.shape[-1]), table), soft_cap)  # (N, V)
     if table.shape[0] == vocab_size:
         return logits
     ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)

@@ -17,9 +17,10 @@ def arrays(dtype=jnp.float32, rows=V, B=B, T=T):
     return jnp.asarray(x, dtype), jnp.asarray(table, jnp.float32), jnp.asarray(y)
 
 
-def plain(x, table, y):
+def plain(x, table, y, soft_cap=None):
     """Through the logits of all tokens at once, and automatic differentiation."""
     logits = jnp.einsum("btc,vc->btv", x, table.astype(x.dtype))[..., :V].astype(jnp.float32)
+    logits = soft_cap * jnp.tanh(logits / soft_cap) if soft_cap else logits
     return optax.softmax_cross_entropy_with_integer_labels(logits, y).sum()
 
 
@@ -43,6 +44,19 @@ def test_the_gradient_of_a_share_of_the_loss_is_that_share(monkeypatch):
     x, table, y = arrays()
     whole, part = (jax.grad(lambda table, s=s: s * cross_entropy(x, table, y, V))(table) for s in (1.0, 0.125))
     np.testing.assert_allclose(part, whole / 8, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_soft_cap_is_in_the_loss_and_in_its_gradients(monkeypatch, dtype):
+    monkeypatch.setattr(ops, "CHUNK", 10)
+    x, table, y = arrays(dtype, rows=64)
+    slope = jax.jit(jax.value_and_grad(cross_entropy, argnums=(0, 1)), static_argnums=(3, 4))
+    total, grads = slope(4 * x, table, y, V, 3.0)
+    exact, expected = jax.value_and_grad(plain, argnums=(0, 1))(4 * x.astype(jnp.float32), table, y, 3.0)
+    rounding = 1e-6 if dtype == jnp.float32 else 0.02
+    np.testing.assert_allclose(total, exact, rtol=rounding)
+    for found, wanted in zip(grads, expected, strict=True):
+        np.testing.assert_allclose(found.astype(jnp.float32), wanted, atol=rounding * float(jnp.abs(wanted).max()))
 
 
 def test_in_bfloat16_the_loss_is_right_to_its_rounding():
