@@ -21,21 +21,23 @@ def _help(config: type[ModelConfig]) -> dict[str, str]:
     }
 
 
-# The flags of a shape that GPT-2 doesn't have: the architecture, and the field of its config.
+# The flags of a shape that GPT-2 doesn't have, each a field of the config of an architecture or several.
 ARCH_FLAGS = {
-    field.name: (arch, field)
+    field.name: field
     for arch, config in CONFIGS.items()
     for field in dataclasses.fields(config)
     if field.name in config.shape and field.name not in GPT2Config.shape
 }
+_HELPS = {arch: _help(config) for arch, config in CONFIGS.items()}
 _ATTRIBUTES = "".join(
-    f"\n  {name}: With --arch {arch}: {_help(CONFIGS[arch])[name]}" for name, (arch, _) in ARCH_FLAGS.items()
+    f"\n  {name}: " + " ".join(f"With --arch {arch}: {text[name]}" for arch, text in _HELPS.items() if name in text)
+    for name in ARCH_FLAGS
 )
 ArchFlags = dataclasses.make_dataclass(
     "ArchFlags",
     [
         (name, bool, False) if field.type is bool else (name, field.type | None, None)
-        for name, (_, field) in ARCH_FLAGS.items()
+        for name, field in ARCH_FLAGS.items()
     ],
     namespace={"__doc__": f"None: the architecture's default.\n\nAttributes:{_ATTRIBUTES}"},
     frozen=True,
@@ -68,7 +70,8 @@ class ModelFlags(ArchFlags):
     """What the adapters add is multiplied by this, over their rank."""
     lora_on: str = GPT2Config.lora_on
     """Linear layers with adapters, with commas between: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj of a GPT-2;
-    q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj of a Llama, by default q_proj,v_proj."""
+    q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj of a Llama, by default q_proj,v_proj; of a Griffin
+    linear_x, linear_y, linear_out too, and by default linear_x,linear_y,q_proj,v_proj."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute dtype; auto is bfloat16 on a GPU that has it, else float32. Parameters are float32 always."""
     remat: Literal["none", "dots", "full"] = dataclasses.field(default="none", metadata={"may_change": True})

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jaxgpt.errors import UsageError
+
 
 @dataclasses.dataclass(frozen=True)
 class HuggingFaceConfig:
@@ -148,4 +150,73 @@ LLAMA = {
     "llama": _llama("Llama", NO_BIAS | {"mlp_bias": (False,), "sliding_window": (None,)}, ()),
     "qwen2": _llama("Qwen2", NO_WINDOW, ("num_key_value_heads",), qkv_bias=True),
     "qwen3": _llama("Qwen3", NO_BIAS | NO_WINDOW, ("num_key_value_heads", "head_dim"), qk_norm=True),
+}
+
+
+# ---- RecurrentGemma, a Griffin
+
+LETTERS = {"recurrent": "r", "attention": "a"}
+CONTEXT = 8192  # tokens; a RecurrentGemma was trained on as many, and its config.json has no limit
+
+
+def _read_griffin(config: Any, content: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = content.get("block_types") or content.get("_block_types") or ["recurrent", "recurrent", "attention"]
+    if not isinstance(kinds, list) or not all(isinstance(kind, str) and kind in LETTERS for kind in kinds):
+        raise ValueError(f"block_types is {kinds!r:.60}, and must be a list of 'recurrent' and 'attention'")
+    rope = content.get("rope_parameters") or {}
+    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+        raise ValueError(f"rope_parameters is {rope!r:.60}; only the rope_type 'default' is computed")
+    share = rope.get("partial_rotary_factor", content.get("partial_rotary_factor", 0.5))
+    if share != 0.5:
+        raise ValueError(f"partial_rotary_factor is {share!r:.40}; only half of the features are rotated here")
+    fields = {
+        "pattern": "".join(LETTERS[kind] for kind in kinds),
+        "intermediate_size": config.intermediate_size // 2,  # there, of both halves of the gated perceptron
+        "norm_eps": _number(content, "rms_norm_eps", 1e-6),
+        "rope_theta": _number(rope, "rope_theta", _number(content, "rope_theta", 10000.0)),
+        "logits_soft_cap": _number(content, "logits_soft_cap", 30.0),
+    }
+    if content.get("num_key_value_heads") is None:
+        fields["n_kv_head"] = config.n_head
+    return fields if content.get("max_position_embeddings") else fields | {"block_size": CONTEXT}
+
+
+def _write_griffin(config: Any) -> dict[str, Any]:
+    if not config.logits_soft_cap:
+        raise UsageError(
+            "a RecurrentGemma of transformers caps its logits, and this model does not; keep it as its run"
+        )
+    names = {letter: kind for kind, letter in LETTERS.items()}
+    return {
+        "block_types": [names[letter] for letter in config.pattern],
+        "intermediate_size": 2 * config.intermediate_size,
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "partial_rotary_factor": 0.5,
+        "logits_soft_cap": config.logits_soft_cap,
+    }
+
+
+GRIFFIN = {
+    "recurrent_gemma": HuggingFaceConfig(
+        sizes={
+            "vocab_size": "vocab_size",
+            "num_hidden_layers": "n_layer",
+            "num_attention_heads": "n_head",
+            "hidden_size": "n_embd",
+            "intermediate_size": "intermediate_size",
+            "attention_window_size": "window",
+            "conv1d_width": "conv_width",
+        },
+        required={"hidden_activation": ("gelu_pytorch_tanh", "gelu_new"), "attention_bias": (False,)},
+        causal_lm="RecurrentGemmaForCausalLM",
+        classifier="",  # transformers has none
+        optional={
+            "num_key_value_heads": "n_kv_head",
+            "lru_width": "lru_width",
+            "max_position_embeddings": "block_size",
+        },
+        read=_read_griffin,
+        written=_write_griffin,
+    )
 }

@@ -16,7 +16,7 @@ from jaxgpt.models.base import REPLICATED, Rules
 from jaxgpt.models.configs import LlamaConfig, ModelConfig, TransformerConfig
 from jaxgpt.models.ops.matmul import add_bias, matmul
 
-Module, Rngs = nnx.Module, nnx.Rngs
+Module, Param, Rngs = nnx.Module, nnx.Param, nnx.Rngs
 
 # For the layers here. The rest, biases, norms and adapters, is replicated: 0.1 % of GPT-2 124M.
 SHARDING_RULES: Rules = {

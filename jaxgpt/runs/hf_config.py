@@ -73,7 +73,7 @@ def build_config(
         if kinds[name] is bool:
             valid, wanted = type(value) is bool, "true or false"
         elif kinds[name] is float:
-            valid, wanted = type(value) in (int, float) and 0 < value < math.inf, "a number above 0"
+            valid, wanted = type(value) in (int, float) and 0 <= value < math.inf, "a number, 0 or above"
         elif kinds[name] is str:
             valid, wanted = isinstance(value, str), "a text"
         else:

@@ -145,6 +145,8 @@ def save_hf(
     if (model_type := next(matching, None)) is None:
         raise UsageError(f"no {title} of transformers is like this one, of {model.config}; keep it as its run")
     layout = layouts[model_type]
+    if model.config.n_labels and not layout.classifier:
+        raise UsageError(f"a {title} of transformers has no head for labels; keep this one as its run")
     if model.config.predict_tokens > 1:
         raise UsageError(
             f"a {title} has one head, this model {model.config.predict_tokens}; save convert.with_n_heads(model, 1)"

@@ -91,6 +91,11 @@ def adam(beta1: float, beta2: float, eps: float) -> optax.GradientTransformation
 def matrices(params: Model) -> Any:
     """True where a model's parameter is a matrix: a kernel, an embedding, an adapter's; not a bias or a norm's scale.
 
-    In a stack of layers a parameter has one more axis than in one layer.
+    In a stack of layers a parameter has one more axis than in one layer; a bias may have one for the heads.
     """
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf.ndim - (path[0].name in params.STACKS) > 1, params)
+
+    def is_matrix(path: tuple, leaf: Any) -> bool:
+        is_bias = any("bias" in getattr(key, "name", "") for key in path)
+        return leaf.ndim - (path[0].name in params.STACKS) > 1 and not is_bias
+
+    return jax.tree_util.tree_map_with_path(is_matrix, params)

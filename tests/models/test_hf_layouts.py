@@ -1,4 +1,4 @@
-"""What config.json says of a Llama and its kin. GPT-2's is in runs/test_weights.py."""
+"""What config.json says of a Llama and its kin, and of a RecurrentGemma. GPT-2's is in runs/test_weights.py."""
 
 import re
 from pathlib import Path
@@ -93,4 +93,54 @@ def test_a_llama_in_every_spelling(changes, fields):
 def test_what_of_a_llama_is_not_computed_is_refused(changes, message):
     with pytest.raises(CheckpointError, match=re.escape(f"{PATH}: {message}")) as error:
         parse_config(PATH, LLAMA | changes)
+    assert "\n" not in str(error.value)
+
+
+GRIFFIN = {"model_type": "recurrent_gemma", "vocab_size": 97, "num_hidden_layers": 4, "num_attention_heads": 4}
+GRIFFIN |= {"hidden_size": 32, "intermediate_size": 96, "attention_window_size": 16, "conv1d_width": 4}
+
+
+@pytest.mark.parametrize(
+    "changes, fields",
+    [
+        ({}, {"pattern": "rra", "n_kv_head": 4, "lru_width": 32, "block_size": 8192, "untied_head": False}),
+        ({"num_key_value_heads": 1, "lru_width": 40}, {"n_kv_head": 1, "lru_width": 40, "logits_soft_cap": 30.0}),
+        ({"block_types": ["attention", "recurrent"], "logits_soft_cap": 5}, {"kinds": "arar", "logits_soft_cap": 5.0}),
+        ({"_block_types": ["recurrent"], "rope_theta": 5}, {"pattern": "r", "rope_theta": 5.0}),
+        (
+            {"rope_parameters": {"rope_type": "default", "rope_theta": 7, "partial_rotary_factor": 0.5}},
+            {"rope_theta": 7.0, "norm_eps": 1e-6},
+        ),
+    ],
+    ids=str,
+)
+def test_a_griffin_in_every_spelling(changes, fields):
+    config, _ = parse_config(PATH, GRIFFIN | changes)
+    assert {name: getattr(config, name) for name in fields} == fields
+    assert (config.arch, config.intermediate_size, config.window, config.conv_width) == ("griffin", 48, 16, 4)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"hidden_activation": "relu"},
+            "hidden_activation is 'relu': not Griffin's architecture, where it is 'gelu_py",
+        ),
+        ({"attention_bias": True}, "attention_bias is True: not Griffin's"),
+        ({"block_types": "rra"}, "block_types is 'rra', and must be a list of 'recurrent' and 'attention'"),
+        ({"block_types": ["recurrent", ["x"]]}, "block_types is ['recurrent', ['x']], and must"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters is {'rope_type': 'yarn'}; only"),
+        ({"partial_rotary_factor": 1.0}, "partial_rotary_factor is 1.0; only half of the features are rotated"),
+        ({"logits_soft_cap": None}, "logits_soft_cap is None, and must be a number above 0"),
+        ({"num_key_value_heads": 3}, "n-head 4 can't be split over n-kv-head 3 heads"),
+        ({"lru_width": 30}, "lru-width 30 can't be split over n-head 4 blocks"),
+        ({"intermediate_size": 1}, "intermediate-size 0 is out of range"),
+        ({"attention_window_size": 0}, "attention_window_size is 0, and must be a whole number"),
+    ],
+    ids=str,
+)
+def test_what_of_a_griffin_is_not_computed_is_refused(changes, message):
+    with pytest.raises(CheckpointError, match=re.escape(f"{PATH}: {message}")) as error:
+        parse_config(PATH, GRIFFIN | changes)
     assert "\n" not in str(error.value)

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from jaxgpt.models.base import shapes
-from jaxgpt.models.configs import GatedCNNConfig
+from jaxgpt.models.configs import GatedCNNConfig, GriffinConfig
 from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import lr_schedule, make_optimizer, matrices
 from tests.support.models import new_model
@@ -67,7 +67,7 @@ def adamw(params, grads, lr, beta1, beta2, eps, weight_decay, decayed, clip):
     return params
 
 
-MATRICES = ("kernel", "embedding", "lora_a", "lora_b")
+MATRICES = ("kernel", "embedding", "lora_a", "lora_b", "weight")
 
 
 def by_name(tree):
@@ -97,6 +97,7 @@ def test_every_models_matrices_decay(tiny):
         dataclasses.replace(tiny, lora=2, lora_on="attn.c_attn,mlp.c_proj", n_labels=3),
         dataclasses.replace(tiny, n_layer=3, predict_tokens=2, untied_head=True),
         GatedCNNConfig(vocab_size=61, block_size=16, n_layer=2, n_embd=8),
+        GriffinConfig(vocab_size=61, block_size=16, n_layer=3, n_head=2, n_embd=8),
     ]
     for config in configs:
         model = shapes(config)

@@ -46,7 +46,7 @@ def test_the_gradient_of_a_share_of_the_loss_is_that_share(monkeypatch):
     np.testing.assert_allclose(part, whole / 8, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
 def test_a_soft_cap_is_in_the_loss_and_in_its_gradients(monkeypatch, dtype):
     monkeypatch.setattr(ops, "CHUNK", 10)
     x, table, y = arrays(dtype, rows=64)
