@@ -41,7 +41,7 @@ def draw_rows(draw: np.random.Generator) -> np.ndarray:
 def train_model(layers: int, heads: int, steps: int, lr: float, seed: int) -> GPT2:
     """A model that has learned to continue repetitions, if the steps suffice."""
     config = GPT2Config(vocab_size=V, block_size=T, n_layer=layers, n_head=heads, n_embd=64)
-    schedule = optax.warmup_cosine_decay_schedule(0, lr, 100, steps, lr / 10)
+    schedule = optax.warmup_cosine_decay_schedule(0, lr, min(100, steps // 4), steps, lr / 10)
     tx = make_optimizer(TrainConfig.of().optimizer, schedule)
     state = init_state(jax.random.key(seed), config=config, tx=tx)
     step = jax.jit(functools.partial(train_step, objective=next_token.OBJECTIVE, tx=tx), donate_argnums=0)
@@ -95,13 +95,15 @@ def repeat_losses(model: GPT2, tokens: jax.Array, ablated: jax.Array) -> jax.Arr
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    flags.add_argument("--steps", type=int, default=400)
-    flags.add_argument("--layers", type=int, default=4)
-    flags.add_argument("--heads", type=int, default=1)
-    flags.add_argument("--lr", type=float, default=3e-3)
-    flags.add_argument("--seed", type=int, default=0)
-    flags = flags.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--heads", type=int, default=1)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    flags = parser.parse_args()
+    if min(flags.steps, flags.layers, flags.heads) < 1 or 64 % flags.heads:
+        parser.error("--steps and --layers must be at least 1, and --heads a divisor of 64")
     model = train_model(**vars(flags))
     intact, scores, costs, joint = measure_heads(model, flags.seed + 1)
     top, previous = (np.unravel_index(scores[name].argmax(), costs.shape) for name in ("induction", "previous_token"))
@@ -112,8 +114,9 @@ def main() -> None:
         print(f"| {head[0]}.{head[1]} | {numbers} | {cost:+.3f} |")
     print(f"| all with an induction score above 0.5: {(scores['induction'] > 0.5).sum()} | | | {joint:+.3f} |\n")
     others = [cost for head, cost in np.ndenumerate(costs) if head not in (top, previous)]
-    print(f"without the top induction head {costs[top]:+.3f}, the previous-token head {costs[previous]:+.3f},")
-    print(f"any other: {np.mean(others):+.3f} in the mean, {max(others):+.3f} at most")
+    print(f"without the top induction head {costs[top]:+.3f}, the previous-token head {costs[previous]:+.3f}")
+    if others:
+        print(f"without another head {np.mean(others):+.3f} in the mean, {max(others):+.3f} at most")
 
 
 if __name__ == "__main__":

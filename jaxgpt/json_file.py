@@ -1,6 +1,7 @@
 """JSON that anyone may have written: read, or refused with a reason in words, whatever is wrong with it."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,12 @@ def try_read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
         return read_json(path, max_bytes)
     except (FileNotFoundError, ValueError):
         return None
+
+
+def replace_nonfinite(value: Any) -> Any:
+    """The value with None for each number that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: replace_nonfinite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [replace_nonfinite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.files import require_new, require_separate, require_writable, write_whole
 from jaxgpt.inference import memorization, metrics, multiple_choice
+from jaxgpt.json_file import replace_nonfinite
 from jaxgpt.prepare import canaries
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import WeightsRef, require_label_model, require_text_model, resolve_weights
@@ -341,12 +341,3 @@ def print_table(table: rich.table.Table) -> None:
     if not terminal.is_terminal:
         terminal.width = 160  # a file has no width; a cut table would be useless
     terminal.print(table)
-
-
-def replace_nonfinite(value: Any) -> Any:
-    """The value with None for each number that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: replace_nonfinite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [replace_nonfinite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -16,16 +16,20 @@ from jaxgpt.commands import train
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.errors import JaxgptError, RetryableError, UsageError, require
 from jaxgpt.files import require_empty, require_separate, write_whole
+from jaxgpt.json_file import replace_nonfinite
 from jaxgpt.locks import hold
 from jaxgpt.processes import run_command, wait_for_workers
 from jaxgpt.progress_bar import stage
-from jaxgpt.training.sweep import SweepRun, read_sweep
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.resume import load_run_config
+from jaxgpt.training.sweep import SweepRun, read_sweep, require_same_run
 
 if TYPE_CHECKING:  # NumPy and SciPy are imported when the flags are known to be right
     from jaxgpt.reports.logged_run import LoggedRun
     from jaxgpt.reports.sweep_tables import Result
 
-SPEC, TABLE, RESULTS = "sweep.toml", "table.md", "results.json"
+TABLE, RESULTS, MARK = "table.md", "results.json", Path("work", "sweep.toml")  # the mark of a sweep's folder
+PARTS = (TABLE, RESULTS, "work", "logs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,35 +72,36 @@ class SweepConfig:
 def main(argv: Sequence[str]) -> int:
     config = parse(SweepConfig, argv, command="sweep")
     runs = read_sweep(config.spec)
-    for run in runs:
-        require_trainable(config, run)
+    checked = [require_trainable(config, run) for run in runs]
     if config.dry_run:
         for run in runs:
             print(f"{console.program('train')} {shlex.join([*run.words, f'--out={config.out / run.name}'])}")
         return 0
     if config.executor != "local":
         require_tasks(config)
-    if not (config.out / SPEC).is_file():
+    if not (config.out / MARK).is_file():
         require_empty(config.out, except_for=[".lock"])
-        require_separate("--out", config.out, [("SPEC", config.spec)])
+    require_separate("--out", config.out, [("SPEC", config.spec)], parts=PARTS)
     content = config.spec.read_text(encoding="utf-8-sig")
     with hold(config.out):
-        write_whole(config.out / SPEC, content)
+        missing = [run for run, wanted in zip(runs, checked, strict=True) if not is_done(config.out / run.name, wanted)]
+        (config.out / MARK).parent.mkdir(exist_ok=True)
+        write_whole(config.out / MARK, content)
         console.say("sweep", f"{config.out}: {console.plural(len(runs), 'run')}")
-        missing = [run for run in runs if not is_done(config.out / run.name)]
         if missing:
             train_all(config, missing)
         return report(config, runs)
 
 
-def require_trainable(config: SweepConfig, run: SweepRun) -> None:
-    """Refuse a run whose flags are wrong, before any begins."""
+def require_trainable(config: SweepConfig, run: SweepRun) -> TrainConfig:
+    """The flags of a run; refuses wrong ones before any run begins."""
     try:
         checked, _ = train.read_config([*run.words, f"--out={config.out / run.name}"])
         if checked.data.val is None:
             raise UsageError("runs are compared by their validation loss; set val in [flags]")
     except JaxgptError as error:
         raise type(error)(f"{config.spec}, {run.name}: {error}") from None
+    return checked
 
 
 def require_tasks(config: SweepConfig) -> None:
@@ -114,9 +119,14 @@ def load(folder: Path) -> "LoggedRun | None":
     return load_runs([folder])[0] if (folder / "config.json").is_file() else None
 
 
-def is_done(folder: Path) -> bool:
+def is_done(folder: Path, wanted: TrainConfig) -> bool:
+    """Whether a run has all steps; DataError if it is one of other flags or of another text."""
     run = load(folder)
-    return run is not None and run.is_done
+    if run is None or run.steps_done < (wanted.run.steps if wanted.run.epochs is None else run.config["steps"]):
+        return False
+    saved, starts = load_run_config(folder)
+    require_same_run(folder, saved, starts[-1]["fingerprint"], wanted)
+    return True
 
 
 def train_all(config: SweepConfig, runs: Sequence[SweepRun]) -> None:
@@ -201,7 +211,7 @@ def write_tables(config: SweepConfig, runs: Sequence[SweepRun], finished: "Seque
     text = "\n".join(f"## {title}\n\n{table}" for title, table in tables.items())
     print(console.escape(text, keep="\n"))
     write_whole(config.out / TABLE, text)
-    write_whole(config.out / RESULTS, json.dumps(results, indent=2) + "\n")
+    write_whole(config.out / RESULTS, json.dumps(replace_nonfinite(results), indent=2) + "\n")
     console.say("saved", f"{config.out / TABLE}, {config.out / RESULTS}")
 
 

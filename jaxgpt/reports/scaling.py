@@ -45,14 +45,21 @@ def fit(N: np.ndarray, D: np.ndarray, loss: np.ndarray) -> ScalingLaw:
 
 
 def bootstrap(law: ScalingLaw, N: np.ndarray, D: np.ndarray, loss: np.ndarray, seed: int = 0) -> list[ScalingLaw]:
-    """The laws of RESAMPLES draws, with replacement, of the runs; each is fitted from `law`."""
+    """The laws of RESAMPLES draws, with replacement, of the runs; each is fitted from `law`.
+
+    Raises:
+      ValueError: too many draws tell no law.
+    """
     draw, laws = np.random.default_rng(seed), []
     start = (np.log(law.A), np.log(law.B), np.log(law.E), law.alpha, law.beta)
-    while len(laws) < RESAMPLES:
+    for _ in range(10 * RESAMPLES):
         chosen = draw.integers(0, len(N), len(N))
         if _is_enough(N[chosen], D[chosen]):
-            laws.append(_law(_minimize(start, N[chosen], D[chosen], loss[chosen]).x))
-    return laws
+            drawn = _law(_minimize(start, N[chosen], D[chosen], loss[chosen]).x)
+            laws += [drawn] if np.isfinite(drawn).all() else []
+        if len(laws) == RESAMPLES:
+            return laws
+    raise ValueError("the runs are too few, or too alike, for a scaling law's intervals")
 
 
 def interval(values: list[float]) -> tuple[float, float]:

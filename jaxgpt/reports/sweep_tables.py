@@ -118,7 +118,7 @@ def _cell(value: Any, error: float) -> str:
         return "not finite"
     if math.isfinite(error):
         return f"{value:.4f} ± {error:.4f}"
-    return f"{value:,.0f}" if abs(value) >= 20 else f"{value:.4f}" if abs(value) >= 0.1 else f"{value:g}"
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.4f}" if abs(value) >= 0.1 else f"{value:g}"
 
 
 def fit_scaling_law(lines: Sequence[dict[str, Any]], forecasts: Sequence[tuple[float, float]]) -> dict[str, Any]:

@@ -188,7 +188,8 @@ class TrainConfig:
         model = self.model_config()
         if self.preset.size not in (Preset.size, *model.sizes):
             size = f"--size {self.preset.size}: --arch {model.arch} has no such size"
-            raise UsageError(f"{size}; leave --size out" + f", or use {', '.join(model.sizes)}" * bool(model.sizes))
+            archs = " or ".join(f"--arch {name}" for name, each in CONFIGS.items() if self.preset.size in each.sizes)
+            raise UsageError(f"{size}, but {archs} has; its own are {', '.join(model.sizes) or 'none'}")
         if self.run.probe == "none" and self.run.probe_every is not None:
             raise UsageError("--probe-every has nothing to measure; name it with --probe induction")
         if self.run.probe != "none" and (model.arch != "gpt2" or model.block_size < 2):

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxgpt.console import plural
+from jaxgpt.data import datasets
 from jaxgpt.errors import DataError
+from jaxgpt.training.config import TrainConfig, fixed_flags
 
 MAX_RUNS, MAX_BYTES = 10_000, 2**20
 ALL = "all"  # the row of a file that names none
@@ -120,3 +122,25 @@ def _flags(path: Path, table: str, content: Any) -> dict[str, Any]:
 
 def _is_value(value: Any) -> bool:
     return isinstance(value, str | int | float) and not (isinstance(value, str) and not value)
+
+
+def require_same_run(folder: Path, saved: TrainConfig, fingerprint: str, wanted: TrainConfig) -> None:
+    """Refuse a finished run of other flags or of another text than those that are wanted.
+
+    Args:
+      saved: the run's flags.
+      fingerprint: of the text that it was trained on.
+
+    Raises:
+      DataError: it names what differs.
+    """
+    names = {*fixed_flags(wanted), *vars(wanted.data), "steps", "epochs"} - {"allow_other_data"}
+    old, new = saved.flat(), wanted.flat()
+    differences = [f"{name} {old[name]} there and {new[name]} here" for name in sorted(names) if old[name] != new[name]]
+    if not differences:
+        text, _ = datasets.load(wanted.data, wanted.run.seed, wanted.preset.predict_tokens, wanted.fields)
+        differences = ["another text"] * (text.fingerprint != fingerprint)
+    if differences:
+        raise DataError(
+            f"{folder} is a run of another configuration: {', '.join(differences)}; use another --out, or delete it"
+        )

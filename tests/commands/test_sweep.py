@@ -71,10 +71,34 @@ def test_each_combination_is_trained_and_told(here, in_this_process, capsys):
         assert best["loss"] == min(loss for (row, _), loss in losses.items() if row == best["row"])
     printed = capsys.readouterr().out
     assert Path("s/table.md").read_text() in printed
+    assert "NaN" not in Path("s/results.json").read_text()  # which is no JSON: one seed has no standard error
     # Again: nothing is trained, and a longer file trains what is new.
     assert run("s.toml", "--out", "s") == 0 and len(in_this_process) == 4
     Path("s.toml").write_text(SPEC.format(steps=2).replace("1e-1]", "1e-1, 1e-2]") + CNN)
     assert run("s.toml", "--out", "s") == 0 and len(in_this_process) == 6
+    # What is done by other flags, or on another text, is no result of this file.
+    before = Path("s/results.json").read_bytes()
+    for old, new, error in (
+        ("n_embd = 8", "n_embd = 16", "n_embd 8 there and 16 here"),
+        ("steps = 2", "steps = 1", "steps 2 there and 1 here"),
+        ("", "", "another text"),
+    ):
+        Path("s.toml").write_text((SPEC.format(steps=2) + CNN).replace(old, new))
+        Path("text.txt").write_text(Path("text.txt").read_text() + " more" * (error == "another text"))
+        capsys.readouterr()
+        assert run("s.toml", "--out", "s") == 3
+        assert f"lr=0.001 is a run of another configuration: {error}; use another --out" in capsys.readouterr().err
+    assert Path("s/results.json").read_bytes() == before and len(in_this_process) == 6
+
+
+def test_a_folder_of_mine_is_refused(here, capsys):
+    Path("mine").mkdir()
+    for name in ("sweep.toml", "results.json", "table.md"):
+        Path("mine", name).write_text("mine")
+    assert run("s.toml", "--out", "mine") == 2
+    assert "mine: there are files in it already; choose a new folder" in capsys.readouterr().err
+    Path("s.toml").rename("mine/s.toml")
+    assert run("mine/s.toml", "--out", "mine") == 2
 
 
 def test_a_run_that_fails_ends_no_other(here, in_this_process, capsys):

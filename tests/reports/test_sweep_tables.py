@@ -49,7 +49,7 @@ def test_means_and_their_errors_are_over_seeds():
     (alone,) = summarize(results({1e-3: [4.0]}))
     assert math.isnan(alone["loss_stderr"])
     assert "| 4.0000 |" in render([alone]) and "| 5.0000 ± 0.5774 |" in render([line])
-    assert "| 10,001 |" in render([line])
+    assert "| 10,001.0 |" in render([line])
 
 
 def test_the_best_learning_rate_is_chosen_for_each_row_and_each_other_value():
