@@ -3,6 +3,7 @@
 import dataclasses
 import fcntl
 import functools
+import gc
 import importlib.metadata
 import importlib.util
 import json
@@ -11,6 +12,7 @@ import shutil
 import tempfile
 import types
 import zlib
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX starts, here and in the processes that tests start
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
@@ -52,6 +54,7 @@ def put_at_once(self, key, value):
 
 
 LRUCache.put = put_at_once
+MAX_MAPPINGS = 25_000
 
 real_build_trainer = functools.lru_cache(maxsize=64)(setup.build_trainer)
 
@@ -82,6 +85,17 @@ def eight_devices(monkeypatch):
     monkeypatch.setattr(jax, "devices", ALL_DEVICES)
     monkeypatch.setattr(jax, "device_count", ALL_COUNT)
     return jax.devices()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _free_programs():
+    """Linux gives a process 65,530 mappings of memory; XLA takes some for each program, and beyond them it crashes."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MAX_MAPPINGS:
+        real_build_trainer.cache_clear()
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
