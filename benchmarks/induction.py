@@ -41,7 +41,7 @@ def draw_rows(draw: np.random.Generator) -> np.ndarray:
 def train_model(layers: int, heads: int, steps: int, lr: float, seed: int) -> GPT2:
     """A model that has learned to continue repetitions, if the steps suffice."""
     config = GPT2Config(vocab_size=V, block_size=T, n_layer=layers, n_head=heads, n_embd=64)
-    schedule = optax.warmup_cosine_decay_schedule(0, lr, min(100, steps // 4), steps, lr / 10)
+    schedule = optax.warmup_cosine_decay_schedule(0, lr, min(100, steps // 3), steps, lr / 10)
     tx = make_optimizer(TrainConfig.of().optimizer, schedule)
     state = init_state(jax.random.key(seed), config=config, tx=tx)
     step = jax.jit(functools.partial(train_step, objective=next_token.OBJECTIVE, tx=tx), donate_argnums=0)
