@@ -1,6 +1,8 @@
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from jaxgpt import processes
 from jaxgpt.locks import try_lock
@@ -14,6 +16,7 @@ def test_what_a_command_prints_is_in_its_file(tmp_path):
     assert sorted((tmp_path / "out").read_text().splitlines()) == sorted([str(tmp_path), "wrong"])
 
 
+ROOT = Path(__file__).parent.parent
 CHILD = """
 import signal, time
 signal.signal(signal.SIGTERM, lambda *_: print("once", flush=True))
@@ -31,8 +34,10 @@ from pathlib import Path
 from jaxgpt.processes import run_command
 run_command([sys.executable, "-c", {CHILD!r}], Path("."), Path("out"), Path("lock"))
 """
-    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path) as parent:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment) as parent:
         while not (tmp_path / "out").exists() or "on" not in (tmp_path / "out").read_text():
+            assert parent.poll() is None
             time.sleep(0.05)
         parent.kill()
     with lock.open("a") as file:

@@ -1,4 +1,5 @@
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from jaxgpt import console
 from jaxgpt.commands import sweep, train
 
+ROOT = Path(__file__).parents[2]
 SPEC = """
 [flags]
 data = "text.txt"
@@ -145,12 +147,13 @@ def test_a_sweep_that_is_killed_goes_on(here):
     Path("s.toml").write_text(SPEC.format(steps=300))
     words = [sys.executable, "-m", "jaxgpt", "sweep", "s.toml", "--out", "s", "--workers", "2"]
     logs = [Path(f"s/gpt2-lr={lr}/log.jsonl") for lr in (0.001, 0.1)]
-    with subprocess.Popen(words) as process:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, env=environment) as process:
         while not all(log.exists() and log.stat().st_size > 1000 for log in logs):
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for log in logs:
         assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == list(range(300))
