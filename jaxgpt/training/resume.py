@@ -214,8 +214,8 @@ def load_run_config(run: Path) -> tuple[TrainConfig, list[dict[str, Any]]]:
         content.pop("vocab_size")
     if content.get("data") == "auto":  # the default's name in older runs
         content.pop("data")
-    if content.get("probe") == "none":  # --probe-every had a value without it
-        content.pop("probe_every", None)
+    if content.get("probe") == "none" and type(content.get("probe_every")) is int:  # it had a value without --probe
+        content.pop("probe_every")
     try:
         flags = {
             field.name: _flag_from_json(field, content[field.name])
