@@ -19,9 +19,9 @@ from jaxgpt.files import new_folder, require_empty, require_separate
 from jaxgpt.prepare.config import PrepareConfig
 from jaxgpt.progress_bar import stage
 
-HELD_OUT = 0.05  # share of the text that is measured in place of trained on
-HELD_OUT_CHARS = 4_000_000  # at most so many characters of it
-PART_CHARS = 5_000  # of the parts that are held out or trained on
+VAL = 0.05  # share of the text that is measured in place of trained on
+VAL_CHARS = 4_000_000  # at most so many characters of it
+PART_CHARS = 5_000  # of the parts that are for validation or trained on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,27 +65,27 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxgpt.data import bpe_tokenizer
 
-    held_out: list[str] = []
+    val: list[str] = []
     temporary = tempfile.TemporaryDirectory(prefix="jaxgpt-tokenizer-")
     with signals.before_exit(temporary.cleanup), temporary as folder, stage("training"):
-        texts = read_texts(config, Path(folder), held_out)
+        texts = read_texts(config, Path(folder), val)
         tokenizer = bpe_tokenizer.train(texts, config.vocab, config.workers)
     with new_folder(config.out, FILES) as new:
         for name, text in tokenizer.hugging_face_files().items():
             (new / name).write_text(text, encoding="utf-8")
     fewer = f", not {config.vocab:,}: the text has no more pairs to merge" * (tokenizer.vocab_size < config.vocab)
     console.say("vocabulary", f"{tokenizer.vocab_size:,} token ids{fewer}")
-    if held_out:
-        sizes = [measure(held_out, each) for each in (tokenizer, GPT2_TOKENIZER)]
-        size = sum(len(text.encode()) for text in held_out)
-        console.say("held out", f"{sizes[0]:.3f} bytes per token, and GPT-2's {sizes[1]:.3f}, on {size:,} bytes")
+    if val:
+        sizes = [measure(val, each) for each in (tokenizer, GPT2_TOKENIZER)]
+        size = sum(len(text.encode()) for text in val)
+        console.say("val", f"{sizes[0]:.3f} bytes per token, and GPT-2's {sizes[1]:.3f}, on {size:,} bytes")
     console.say("saved", str(config.out))
     console.say("train", f"{console.program('train')} --tokenizer {shlex.quote(str(config.out))} --data FILE")
     return 0
 
 
-def read_texts(config: TokenizerTrainConfig, temporary: Path, held_out: list[str]) -> Iterator[str]:
-    """The parts of the input to train on, in its order; some of the others are put into `held_out`.
+def read_texts(config: TokenizerTrainConfig, temporary: Path, val: list[str]) -> Iterator[str]:
+    """The parts of the input to train on, in its order; some of the others are put into `val`.
 
     Args:
       temporary: a folder for what comes through pipes.
@@ -108,8 +108,8 @@ def read_texts(config: TokenizerTrainConfig, temporary: Path, held_out: list[str
                 if isinstance(text, Broken) or not text.strip():
                     continue
                 for part in split_long_text(text, PART_CHARS):
-                    if room < HELD_OUT_CHARS and is_validation(part.encode(), HELD_OUT):
-                        held_out.append(part)
+                    if room < VAL_CHARS and is_validation(part.encode(), VAL):
+                        val.append(part)
                         room += len(part)
                     else:
                         count += 1

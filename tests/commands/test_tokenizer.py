@@ -15,19 +15,19 @@ from tests.support.commands import run_command
 WORDS = [f"{n}. A fox saw {n * n} ducks and {n % 7} dogs.\n" for n in range(4000)]
 
 
-def test_each_part_is_trained_on_or_held_out(tmp_path, monkeypatch):
+def test_each_part_is_trained_on_or_for_validation(tmp_path, monkeypatch):
     """Of documents of any kind, in order; broken ones and blank ones are left out."""
     records = [{"text": text} for text in WORDS[:50]] + [{"text": " "}, {"other": 3}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
     (tmp_path / "b.txt").write_text("".join(WORDS))
-    inputs, held_out = (str(tmp_path / "a.jsonl"), str(tmp_path / "b.txt")), []
+    inputs, val = (str(tmp_path / "a.jsonl"), str(tmp_path / "b.txt")), []
     config = TokenizerTrainConfig(inputs=inputs, out=tmp_path / "out")
-    parts = list(read_texts(config, tmp_path, held_out))
-    assert sorted(parts + held_out) == sorted([*WORDS[:50], *_cut("".join(WORDS), 5000)])
-    assert 0.01 < sum(map(len, held_out)) / sum(map(len, WORDS)) < 0.15
-    monkeypatch.setattr(tokenizer, "HELD_OUT_CHARS", len(held_out[0]))
+    parts = list(read_texts(config, tmp_path, val))
+    assert sorted(parts + val) == sorted([*WORDS[:50], *_cut("".join(WORDS), 5000)])
+    assert 0.01 < sum(map(len, val)) / sum(map(len, WORDS)) < 0.15
+    monkeypatch.setattr(tokenizer, "VAL_CHARS", len(val[0]))
     again = []
-    assert len([*read_texts(config, tmp_path, again)]) + 1 == len(parts) + len(held_out) and again == held_out[:1]
+    assert len([*read_texts(config, tmp_path, again)]) + 1 == len(parts) + len(val) and again == val[:1]
 
 
 def _cut(text, most):
@@ -40,19 +40,19 @@ def _cut(text, most):
     return parts
 
 
-def test_bytes_per_token_are_those_of_the_text_that_was_held_out(tmp_path, monkeypatch):
+def test_bytes_per_token_are_those_of_the_validation_text(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("".join(WORDS).encode())))
     ended = run_command(
         ["tokenizer", "train", "-", "--vocab", "99999", "--out", str(tmp_path / "out"), "--workers", "2"]
     )
     assert (ended.code, ended.problem) == (0, "")
-    trained, held_out = open_tokenizer(str(tmp_path / "out")), []
+    trained, val = open_tokenizer(str(tmp_path / "out")), []
     (tmp_path / "b.txt").write_text("".join(WORDS))
-    for _ in read_texts(TokenizerTrainConfig((str(tmp_path / "b.txt"),), tmp_path), tmp_path, held_out):
+    for _ in read_texts(TokenizerTrainConfig((str(tmp_path / "b.txt"),), tmp_path), tmp_path, val):
         pass
-    size = sum(len(text.encode()) for text in held_out)
-    ours, gpt2s = (size / sum(len(each.encode(text)) for text in held_out) for each in (trained, GPT2_TOKENIZER))
-    assert f"held out  {ours:.3f} bytes per token, and GPT-2's {gpt2s:.3f}, on {size:,} bytes\n" in ended.out
+    size = sum(len(text.encode()) for text in val)
+    ours, gpt2s = (size / sum(len(each.encode(text)) for text in val) for each in (trained, GPT2_TOKENIZER))
+    assert f"val       {ours:.3f} bytes per token, and GPT-2's {gpt2s:.3f}, on {size:,} bytes\n" in ended.out
     fewer = "not 99,999: the text has no more pairs to merge"
     assert f"vocabulary {trained.vocab_size:,} token ids, {fewer}\n" in ended.out
 
