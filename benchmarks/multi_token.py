@@ -8,9 +8,9 @@ come again and again. A name is a pair of tokens, and its first one begins fifte
 goes on. The accuracy is that of the second token where the story has had the name before, in new stories: with names
 that other stories had, and with names that none had.
 
-The real text is tiny Shakespeare: its bytes, of which the last tenth is the validation text. Each model continues
-it greedily: by the first head alone, and speculated with the drafts of one, two and three others, in turn, one prompt
-at a time; and for many prompts at once, to compare the tokens.
+The real text is tiny Shakespeare, or --file: its bytes, of which the last tenth is the validation text. Each model
+continues it greedily: by the first head alone, and speculated with the drafts of one, two, ... others, in turn, one
+prompt at a time; and for many prompts at once, to compare the tokens.
 
 Everything is from scratch for each seed. Times are medians over steps, or over prompts.
 """
@@ -50,7 +50,7 @@ from jaxgpt.training.step import init_state, train_step
 from jaxgpt.training.validation import summarize
 
 T = 64
-LAYERS = {"block_size": T, "n_layer": 8, "unroll": 8}  # unrolled, as train.py does it on a CPU
+MOST_VALIDATED = 2**17  # bytes of a longer text's last tenth
 WORDS, HALF, KNOWN = 40, 20, 300  # words; first and second tokens of names; of all their pairs, the names to learn from
 CAST, OFTEN = 3, 0.5  # names of a story, and how often one comes where a word could
 
@@ -64,11 +64,17 @@ class Flags:
     seeds: int = 3
     """Models of each kind, on each task."""
     stories: int = 1500
-    """Steps on the task of induction, of 32 stories each."""
+    """Steps on the task of induction, of 32 stories each; 0: without it."""
     text: int = 1000
     """Steps on the text, of 16 sequences each."""
+    file: Path | None = None
+    """The text; tiny Shakespeare if left out."""
+    layers: int = 8
+    """Blocks of the models for the text, the heads' among them."""
+    width: int = 128
+    """Of the models for the text."""
     plot: Path | None = None
-    """Where to draw the curves: a file that ends in .svg or .png."""
+    """Where to draw the curves of both tasks: a file that ends in .svg or .png."""
     json: Path | None = None
     """Where to keep all numbers."""
 
@@ -77,8 +83,9 @@ def main(flags: Flags) -> None:
     found: dict[str, list] = {"induction": [], "text": []}
     for seed in range(flags.seeds):
         for n in flags.heads:  # in turn, so that a machine that becomes slower does so for all
-            found["induction"].append({"n": n, "seed": seed} | induction(n, seed, flags.stories))
-            found["text"].append({"n": n, "seed": seed} | text(n, seed, flags.text))
+            if flags.stories:
+                found["induction"].append({"n": n, "seed": seed} | induction(n, seed, flags.stories))
+            found["text"].append({"n": n, "seed": seed} | text(n, seed, flags))
     print(f"\n{jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax {jax.__version__}; {flags.seeds} seeds\n")
     print_tables(found)
     if flags.json:
@@ -147,7 +154,7 @@ def stories(
 
 
 def induction(n: int, seed: int, steps: int) -> dict:
-    config = GPT2Config(vocab_size=WORDS + 2 * HALF, n_head=2, n_embd=64, predict_tokens=n, **LAYERS)
+    config = GPT2Config(vocab_size=WORDS + 2 * HALF, n_head=2, n_embd=64, predict_tokens=n, **layers(8))
     _, known, new = world()
     held = {"known": stories(np.random.default_rng(10**6), 256, T + 1, known)}
     held["new"] = stories(np.random.default_rng(10**6), 256, T + 1, new)
@@ -175,6 +182,10 @@ def induction(n: int, seed: int, steps: int) -> dict:
     return found
 
 
+def layers(count: int) -> dict[str, int]:
+    return {"block_size": T, "n_layer": count, "unroll": count}  # unrolled, as train.py does it on a CPU
+
+
 def parts(ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """x and y of a step, of sequences of T + n tokens."""
     x, *y = (ids[:, i : i + T] for i in range(n + 1))
@@ -184,12 +195,12 @@ def parts(ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 # ---- A real text
 
 
-def text(n: int, seed: int, steps: int) -> dict:
-    name, ids = bytes_of_a_text()
+def text(n: int, seed: int, flags: Flags) -> dict:
+    name, ids = bytes_of_a_text(flags.file)
     at = len(ids) * 9 // 10
     data = Text(name, ids[:at], "", B=16, T=T, horizon=n)
-    validation = Text(name, ids[at:], "", B=32, T=T, horizon=n)
-    config = GPT2Config(vocab_size=256, n_head=4, n_embd=128, predict_tokens=n, **LAYERS)
+    validation = Text(name, ids[at:][:MOST_VALIDATED], "", B=32, T=T, horizon=n)
+    config = GPT2Config(vocab_size=256, n_head=4, n_embd=flags.width, predict_tokens=n, **layers(flags.layers))
     measure = jax.jit(choose_objective("text", predict_tokens=n).measure)
     some = list(validation.one_pass())[:20]  # while it is trained
 
@@ -203,12 +214,14 @@ def text(n: int, seed: int, steps: int) -> dict:
         found = summarize(jax.device_get(measure(model, device.put(batch))) for batch in which)
         return {name: value for name, value in found.items() if name.startswith("loss") and name != "loss_stderr"}
 
-    model, found = trained(config, batches(), steps, lr=1e-3, seed=seed, look=look)
+    model, found = trained(config, batches(), flags.text, lr=1e-3, seed=seed, look=look)
     found |= {"text": name, "validation": look(model, list(validation.one_pass()))}
     return found | {"speculation": speculation(model, ids[at:])}
 
 
-def bytes_of_a_text() -> tuple[str, np.ndarray]:
+def bytes_of_a_text(file: Path | None) -> tuple[str, np.ndarray]:
+    if file:
+        return file.name, np.fromfile(file, np.uint8).astype(np.uint16)
     found = corpus.load("shakespeare")
     return found.name, np.frombuffer(encoding().decode_bytes(found.tokens.tolist()), np.uint8).astype(np.uint16)
 
@@ -258,21 +271,30 @@ def print_tables(found: dict[str, list]) -> None:
     for task, runs in found.items():
         for run in runs:
             by_n[task][run["n"]].append(run)
+    if found["induction"]:
+        print_induction(by_n["induction"])
+    print_text(by_n["text"], found["text"][0]["text"])
+
+
+def print_induction(by_n: dict[int, list]) -> None:
     moments = (4, 9, 19)  # of twenty
-    steps = [f"{found['induction'][0]['curve'][i]['step']:,}" for i in moments]
+    steps = [f"{next(iter(by_n.values()))[0]['curve'][i]['step']:,}" for i in moments]
     print_row(
         "n", *(f"{names} names, step {step}" for names in ("known", "new") for step in steps), "loss", "ms a step"
     )
     print("|---" * 9 + "|")
-    for n, runs in by_n["induction"].items():
+    for n, runs in by_n.items():
         places = [(names, i) for names in ("known names", "new names") for i in moments]
         accuracies = [over_seeds([run["curve"][i][names] for run in runs]) for names, i in places]
         loss = over_seeds([run["curve"][-1]["loss, known names"] for run in runs])
         print_row(n, *accuracies, loss, f"{statistics.median(run['step_ms'] for run in runs):.0f}")
-    print(f"\n{found['text'][0]['text']}, by bytes\n")
-    print_row("n", "held-out loss", "further ahead", "ms a step", "ms a byte, plain")
+
+
+def print_text(by_n: dict[int, list], name: str) -> None:
+    print(f"\n{name}, by bytes\n")
+    print_row("n", "validation loss", "further ahead", "ms a step", "ms a byte, plain")
     print("|---" * 5 + "|")
-    for n, runs in by_n["text"].items():
+    for n, runs in by_n.items():
         loss = over_seeds([run["validation"]["loss"] for run in runs])
         ahead = [statistics.mean(run["validation"][f"loss_{i}"] for run in runs) for i in range(2, n + 1)]
         times = (run["speculation"][1]["ms a token"] for run in runs)
@@ -281,7 +303,7 @@ def print_tables(found: dict[str, list]) -> None:
     print()
     print_row("n", "heads used", "bytes a pass", "accepted drafts", "speed-up", "texts equal")
     print("|---" * 6 + "|")
-    for n, runs in by_n["text"].items():
+    for n, runs in by_n.items():
         for k in range(2, n + 1):
             each = [run["speculation"][k] for run in runs]
             by_head = zip(*(one["accepted"] for one in each), strict=True)
@@ -300,7 +322,7 @@ def draw(found: dict[str, list], path: Path) -> None:
     panels = {
         ("induction", "known names"): ("Induction, names of other stories", "accuracy of head 1"),
         ("induction", "new names"): ("Induction, names of no other story", "accuracy of head 1"),
-        ("text", "loss"): ("Real text, by bytes", "held-out loss of head 1, nats"),
+        ("text", "loss"): ("Real text, by bytes", "validation loss of head 1, nats"),
     }
     kinds = list(dict.fromkeys(run["n"] for run in found["text"]))
     for axes, ((task, name), (title, label)) in zip(figure.subplots(1, 3), panels.items(), strict=True):
