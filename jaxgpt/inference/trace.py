@@ -65,7 +65,7 @@ def trace(model: GPT2, tokens: jax.Array, patch: Patch | None = None) -> tuple[j
         block, patch = layer
         if patch:
             x = jnp.where(patch.positions[:, None], patch.residual, x)
-        # In causal_attention's own shapes: in others, XLA on a CPU adds up in another order.
+        # In xla_attention's own shapes: in others, XLA on a CPU adds up in another order.
         q, k, v = (z.swapaxes(1, 2).reshape(H, T, D) for z in block.attn.qkv(block.ln_1(x), T))
         scores = product(q, transposed(k), jnp.float32) / math.sqrt(D)
         attention = jax.nn.softmax(jnp.where(visible(T, None), scores, -jnp.inf))

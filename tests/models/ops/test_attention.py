@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgpt.models.ops.attention import causal_attention
+from jaxgpt.models.ops.attention import xla_attention
 
 
 def arrays(dtype, T=24):
@@ -31,7 +31,7 @@ def exact(q, k, v, g):
 @pytest.mark.parametrize("dtype, rounding", [(jnp.float32, 2e-6), (jnp.bfloat16, 0.02)])
 def test_it_and_its_gradients_are_the_formulas(dtype, rounding):
     *qkv, g = arrays(dtype)
-    y, gradients = jax.vjp(jax.jit(causal_attention), *qkv)
+    y, gradients = jax.vjp(jax.jit(xla_attention), *qkv)
     for ours, theirs in zip((y, *gradients(g)), exact(*qkv, g), strict=True):
         assert ours.dtype == dtype
         np.testing.assert_allclose(np.asarray(ours, np.float64), theirs, atol=rounding * np.abs(theirs).max())
@@ -39,14 +39,14 @@ def test_it_and_its_gradients_are_the_formulas(dtype, rounding):
 
 def test_what_comes_later_changes_nothing():
     q, k, v, _ = arrays(jnp.float32)
-    attend = jax.jit(causal_attention)
+    attend = jax.jit(xla_attention)
     later = attend(q, k.at[:, 10:].set(7.0), v.at[:, 10:].set(9.0))
     assert np.array_equal(later[:, :10], attend(q, k, v)[:, :10])
 
 
 def test_in_bfloat16_every_product_is_of_bfloat16():
     *qkv, g = arrays(jnp.bfloat16)
-    text = jax.jit(lambda g, *qkv: jax.vjp(causal_attention, *qkv)[1](g)).lower(g, *qkv).as_text()
+    text = jax.jit(lambda g, *qkv: jax.vjp(xla_attention, *qkv)[1](g)).lower(g, *qkv).as_text()
     dots = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
     assert len(dots) >= 5  # q k^T for the weights, and four backward
     for dot in dots:
