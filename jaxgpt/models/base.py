@@ -3,7 +3,8 @@
 An architecture is one file here, and one frozen dataclass and one line in configs.CONFIGS. Its file has
   MODEL: the class, called as MODEL(config, key), which is a Model; if it can write text, a Generative;
   SHARDING_RULES: what of its parameters many devices share;
-  HUGGING_FACE: what its parameters are called there, if its config has a hugging_face.
+  HUGGING_FACE: what its parameters are called there, if its config has a hugging_face; or a function of the config to
+    it, if that depends on it.
 Letters: B batch, T time, C width, V vocabulary.
 """
 
@@ -39,7 +40,7 @@ class Model(Protocol):
     FUSED: Mapping[str, int] = {}  # of layers whose kernel is several side by side: the name, and how many
 
     def hidden(self, tokens: jax.Array, positions: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
-        """What the output matrix reads to predict the next token, (B, T, C).
+        """What the output matrix reads to predict the next token, or an encoder's masked one, (B, T, C).
 
         Args:
           tokens: int (B, T), T at most block_size.
@@ -108,7 +109,8 @@ class HuggingFaceTensors:
       embedding: the token embedding's name.
       head: the output matrix's, without the prefix; a tied one is the token embedding, and transformers leaves it out.
       labels: the name of the head for labels, without the prefix.
-      skipped: names, without the prefix, of constants that old versions of transformers kept as weights.
+      skipped: names, without the prefix, of what else their files have, such as constants of old versions of
+        transformers. A tensor of the model is read even so.
     """
 
     names: Callable[[tuple, Any], list[str]]
@@ -123,6 +125,12 @@ class HuggingFaceTensors:
 def architecture(config: ModelConfig) -> ModuleType:
     """The file of an architecture."""
     return importlib.import_module(config.module)
+
+
+def hugging_face(config: ModelConfig) -> HuggingFaceTensors:
+    """What Hugging Face calls the parameters of a model."""
+    tensors = architecture(config).HUGGING_FACE
+    return tensors if isinstance(tensors, HuggingFaceTensors) else tensors(config)
 
 
 def build(config: ModelConfig, key: jax.Array) -> Any:

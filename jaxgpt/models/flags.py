@@ -71,7 +71,8 @@ class ModelFlags(ArchFlags):
     lora_on: str = GPT2Config.lora_on
     """Linear layers with adapters, with commas between: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj of a GPT-2;
     q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj of a Llama, by default q_proj,v_proj; of a Griffin
-    linear_x, linear_y, linear_out too, and by default linear_x,linear_y,q_proj,v_proj."""
+    linear_x, linear_y, linear_out too, and by default linear_x,linear_y,q_proj,v_proj; query, key, value,
+    attention.output.dense, intermediate.dense, output.dense of a BERT, by default query,value."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute dtype; auto is bfloat16 on a GPU that has it, else float32. Parameters are float32 always."""
     remat: Literal["none", "dots", "full"] = dataclasses.field(default="none", metadata={"may_change": True})

@@ -220,3 +220,60 @@ GRIFFIN = {
         written=_write_griffin,
     )
 }
+
+
+# ---- BERT and RoBERTa, whose positions begin behind the one of padding
+
+
+def _read_bert(config: Any, content: Mapping[str, Any]) -> dict[str, Any]:
+    return {"norm_eps": _number(content, "layer_norm_eps", 1e-12)}
+
+
+def _read_roberta(config: Any, content: Mapping[str, Any]) -> dict[str, Any]:
+    pad = content.get("pad_token_id", 1)
+    if type(pad) is not int or not 0 <= pad < config.block_size - 1:
+        raise ValueError(f"pad_token_id is {pad!r:.40}, and must be a position, which the first token's is behind")
+    offset = pad + 1
+    return _read_bert(config, content) | {"position_offset": offset, "block_size": config.block_size - offset}
+
+
+def _write_bert(config: Any) -> dict[str, Any]:
+    return {"layer_norm_eps": config.norm_eps}
+
+
+def _write_roberta(config: Any) -> dict[str, Any]:
+    positions = {"max_position_embeddings": config.block_size + config.position_offset}
+    return _write_bert(config) | positions | {"pad_token_id": config.position_offset - 1}
+
+
+def _bert(name: str, fields: Mapping[str, Any], read: Callable, written: Callable) -> HuggingFaceConfig:
+    """One of the two, with what its classes are called."""
+    return HuggingFaceConfig(
+        sizes={
+            "vocab_size": "vocab_size",
+            "max_position_embeddings": "block_size",
+            "num_hidden_layers": "n_layer",
+            "num_attention_heads": "n_head",
+            "hidden_size": "n_embd",
+            "intermediate_size": "intermediate_size",
+        },
+        required={
+            "hidden_act": ("gelu",),
+            "position_embedding_type": ("absolute",),
+            "is_decoder": (False,),
+            "add_cross_attention": (False,),
+            "tie_word_embeddings": (True,),
+        },
+        causal_lm=f"{name}ForMaskedLM",
+        classifier=f"{name}ForSequenceClassification",
+        optional={"type_vocab_size": "token_types"},
+        fields=fields,
+        read=read,
+        written=written,
+    )
+
+
+BERT = {  # the first that has a config's fields is its own
+    "bert": _bert("Bert", {"position_offset": 0}, _read_bert, _write_bert),
+    "roberta": _bert("Roberta", {}, _read_roberta, _write_roberta),
+}

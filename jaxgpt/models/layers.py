@@ -109,9 +109,9 @@ def vocabulary(config: ModelConfig, rngs: Rngs) -> nnx.Embed:
     return nnx.Embed(config.padded_vocab_size, config.n_embd, embedding_init=init, rngs=rngs)
 
 
-def layer_norm(config: ModelConfig, rngs: Rngs) -> nnx.LayerNorm:
+def layer_norm(config: ModelConfig, rngs: Rngs, epsilon: float = 1e-5) -> nnx.LayerNorm:
     dtype = jnp.dtype(config.dtype)
-    return nnx.LayerNorm(config.n_embd, epsilon=1e-5, use_fast_variance=False, dtype=dtype, rngs=rngs)
+    return nnx.LayerNorm(config.n_embd, epsilon=epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs)
 
 
 def rms_norm(config: LlamaConfig, width: int, rngs: Rngs) -> nnx.RMSNorm:
@@ -119,9 +119,14 @@ def rms_norm(config: LlamaConfig, width: int, rngs: Rngs) -> nnx.RMSNorm:
     return nnx.RMSNorm(width, epsilon=config.norm_eps, dtype=jnp.dtype(config.dtype), rngs=rngs)
 
 
-def label_head(config: ModelConfig, rngs: Rngs) -> nnx.Linear:
+def label_head(config: ModelConfig, rngs: Rngs, use_bias: bool = False) -> nnx.Linear:
     """A logit for each label, in float32."""
-    return nnx.Linear(config.n_embd, config.n_labels, use_bias=False, kernel_init=normal(0.02), rngs=rngs)
+    return nnx.Linear(config.n_embd, config.n_labels, use_bias=use_bias, kernel_init=normal(0.02), rngs=rngs)
+
+
+def pooler(config: ModelConfig, rngs: Rngs) -> nnx.Linear:
+    """An encoder's layer before the head for labels, in float32."""
+    return nnx.Linear(config.n_embd, config.n_embd, kernel_init=normal(0.02), rngs=rngs)
 
 
 # ---- Dropout: a key for each sequence, so that its mask is the same on any device and in any part of a batch

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxgpt.models.base import Model, shapes
 
-TRAINED = ("lora_a", "lora_b", "score")  # what a model with adapters trains: the adapters, and a new head
+TRAINED = ("lora_a", "lora_b", "pooler", "score")  # what a model with adapters trains: the adapters, and a new head
 
 
 def partition(model: Model) -> tuple[Model, Model | None]:
@@ -42,7 +42,9 @@ def with_base_weights(model: Model, weights: Model, head: Sequence[int] = ()) ->
 
     def leaf(path: tuple, like: Any) -> Any:
         if head and path[0].name == "score":
-            return weights_by_path[path][:, jnp.array(head)]
+            return weights_by_path[path][..., jnp.array(head)]
+        if head and path[0].name == "pooler":
+            return weights_by_path[path]
         return like if _is_trained(path) else weights_by_path[path]
 
     return jax.tree_util.tree_map_with_path(leaf, model)

@@ -69,6 +69,7 @@ def build_config(
 ) -> ModelConfig:
     """A config of this shape, each value checked; `names` are what the file calls the fields, if not by our names."""
     kinds = {field.name: field.type for field in dataclasses.fields(arch)}
+    lowest = {field.name: min(field.default, 1) for field in dataclasses.fields(arch) if type(field.default) is int}
     for name, value in shape.items():
         if kinds[name] is bool:
             valid, wanted = type(value) is bool, "true or false"
@@ -77,7 +78,9 @@ def build_config(
         elif kinds[name] is str:
             valid, wanted = isinstance(value, str), "a text"
         else:
-            valid, wanted = type(value) is int and 1 <= value < 2**24, "a whole number, from 1 to 2**24 - 1"
+            least = lowest.get(name, 1)
+            valid = type(value) is int and least <= value < 2**24
+            wanted = f"a whole number, from {least} to 2**24 - 1"
         if not valid:
             raise CheckpointError(f"{path}: {(names or {}).get(name, name)} is {value!r:.40}, and must be {wanted}")
     try:

@@ -9,7 +9,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import new_folder, require_empty
-from jaxgpt.models.base import HuggingFaceTensors, Model, architecture, shapes
+from jaxgpt.models.base import HuggingFaceTensors, Model, architecture, hugging_face, shapes
 from jaxgpt.models.configs import ModelConfig
 from jaxgpt.models.convert import with_config, with_n_heads
 from jaxgpt.models.lora import combine, merge, partition, with_base_weights
@@ -38,6 +38,9 @@ from jaxgpt.runtime.mesh import device_bytes, single_device, with_shardings
 
 # What PyTorch's compilation and parallel training put into the names of a model that they wrap.
 WRAPPERS = re.compile(r"^(module\.)+|\b_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.(module\.)*")
+# What TensorFlow, and so BERT's own files, calls the parameters of a norm.
+NORM = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+OLD_NORM = re.compile(r"\bLayerNorm\.(gamma|beta)$")
 
 
 def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
@@ -157,11 +160,7 @@ def save_hf(
         views = _as_tensors(path, np.asarray(leaf), model.config)
         tensors |= {name: np.ascontiguousarray(values) for name, values in views}
     config = {name: getattr(model.config, ours) for name, ours in (layout.sizes | layout.optional).items()}
-    config |= (
-        layout.written(model.config)
-        | {"model_type": model_type}
-        | {name: allowed[0] for name, allowed in layout.required.items()}
-    )
+    config |= {"model_type": model_type} | {name: allowed[0] for name, allowed in layout.required.items()}
     config |= {TIED_KEY: not model.config.untied_head}
     if tokenizer is None and model.config.vocab_size >= GPT2_TOKENIZER.vocab_size:
         tokenizer = GPT2_TOKENIZER
@@ -169,11 +168,12 @@ def save_hf(
     config |= {"architectures": [layout.causal_lm], "dtype": "float32"}
     config |= {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     if model.config.n_labels:
-        tensors.pop(architecture(model.config).HUGGING_FACE.head, None)
+        tensors.pop(hugging_face(model.config).head, None)
         by_id = dict(zip(range(model.config.n_labels), labels, strict=True))
         config |= {"architectures": [layout.classifier], "num_labels": len(by_id), "id2label": by_id}
         config |= {"label2id": {label: number for number, label in by_id.items()}}
         config |= {"pad_token_id": pad}  # not the end token, which ends a text
+    config |= layout.written(model.config)  # last: of a RoBERTa's padding the positions depend
     texts = {"config.json": json.dumps(config, indent=2) + "\n"} | dict(others or {})
     require_utf8(folder)
     files = {folder / name: text.encode() for name, text in texts.items()}
@@ -192,27 +192,27 @@ def save_hf(
 
 def _as_tensors(path: tuple, values: np.ndarray, config: ModelConfig) -> list[tuple[str, np.ndarray]]:
     """A leaf of a model as the tensors that it is in Hugging Face's layout: their names, and views of its numbers."""
-    hf: HuggingFaceTensors = architecture(config).HUGGING_FACE
+    hf = hugging_face(config)
     views = _by_name(path, values, config)
     return [(name, view.swapaxes(-1, -2) if hf.transposed(path) else view) for name, view in views]
 
 
 def _by_name(path: tuple, values: np.ndarray, config: ModelConfig) -> list[tuple[str, np.ndarray]]:
     """The same, not transposed: a kernel is (in, out) here."""
-    module = architecture(config)
-    layers = values if path[0].name in module.MODEL.STACKS else [values]
-    return list(zip(module.HUGGING_FACE.names(path, config), layers, strict=True))
+    layers = values if path[0].name in architecture(config).MODEL.STACKS else [values]
+    return list(zip(hugging_face(config).names(path, config), layers, strict=True))
 
 
 # ---- Reading, a tensor at a time: it takes no more memory than the model and one tensor
 
 
 def _read(folder: Path, like: Model) -> Model:
-    hf = architecture(like.config).HUGGING_FACE
-    tensors = _tensors(folder, hf)
+    hf = hugging_face(like.config)
+    expected = _shapes(like, _as_tensors)
+    tensors = _tensors(folder, hf, expected)
     if like.config.n_labels:  # which reads no output matrix
         tensors.pop(hf.head, None)
-    _require_tensors(folder, tensors, like, hf)
+    _require_tensors(folder, tensors, expected, like, hf)
     config = like.config
 
     def leaf(path: tuple, like: jax.ShapeDtypeStruct) -> jax.Array:
@@ -229,7 +229,7 @@ def _read(folder: Path, like: Model) -> Model:
 
 def _merge_adapter(base: Model, adapter: Adapter, like: Model) -> Model:
     """A model with the updates of an adapter of peft, and with its head for labels if it has one."""
-    hf = architecture(like.config).HUGGING_FACE
+    hf = hugging_face(like.config)
     updates = adapter.updates(_shapes(like, _by_name), hf.prefix, like.config.linear)
     leaves = dict(jax.tree_util.tree_leaves_with_path(base))
 
@@ -258,22 +258,25 @@ def _buffer(shape: tuple[int, ...]) -> np.ndarray:
     return memory[start : start + size].view(np.float32).reshape(shape)
 
 
-def _tensors(folder: Path, hf: HuggingFaceTensors) -> dict[str, Tensor]:
-    """The tensors of a folder, by the names that transformers gives them now."""
+def _tensors(folder: Path, hf: HuggingFaceTensors, expected: Collection[str]) -> dict[str, Tensor]:
+    """The tensors of a folder, by the names that transformers gives them now; `expected` are the model's."""
     tensors: dict[str, Tensor] = {}
     for tensor in itertools.chain.from_iterable(map(find_tensors, find_files(folder))):
-        name = WRAPPERS.sub("", tensor.name).removeprefix(hf.prefix)
-        if not hf.skipped.fullmatch(name):
-            name = name if name in (hf.head, hf.labels) else hf.prefix + name
+        name = OLD_NORM.sub(lambda end: NORM[end[0]], WRAPPERS.sub("", tensor.name)).removeprefix(hf.prefix)
+        is_expected = not {name, hf.prefix + name}.isdisjoint(expected)
+        if is_expected or not hf.skipped.fullmatch(name):
+            name = hf.prefix + name if hf.prefix + name in expected else name
             if name in tensors:
                 raise CheckpointError(f"{folder}: tensor {tensor.name} is there twice; copy the model again")
             tensors[name] = tensor
     return tensors
 
 
-def _require_tensors(folder: Path, tensors: dict[str, Tensor], like: Model, hf: HuggingFaceTensors) -> None:
+def _require_tensors(
+    folder: Path, tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]], like: Model, hf: HuggingFaceTensors
+) -> None:
     """Refuse tensors that are missing, of another shape or dtype, or not the model's."""
-    title, expected = like.config.title, _shapes(like, _as_tensors)
+    title = like.config.title
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys() - {hf.head})
     if missing:
         raise CheckpointError(f"{folder}: tensor {missing[0]} is missing{_and_more(missing)}; copy the model again")
@@ -281,7 +284,7 @@ def _require_tensors(folder: Path, tensors: dict[str, Tensor], like: Model, hf: 
         raise CheckpointError(
             f"{folder}: tensor {tensors[extra[0]].name} is not {title}'s{_and_more(extra)}; it is another model's"
         )
-    expected[hf.head] = expected[hf.embedding]
+    expected = expected | {hf.head: expected[hf.embedding]}
     for name, tensor in tensors.items():
         tensor.require(expected[name])
     if hf.head in tensors and not like.config.untied_head:

@@ -213,6 +213,8 @@ def _describe_adapter(name: str, adapter: Adapter) -> WeightsRef:
     n_labels = adapter.n_labels
     if not n_labels:
         return source
+    if base.config.bidirectional:
+        raise CheckpointError(f"{name}: a head for labels of an encoder's adapter is not read: merge it with peft")
     labels = base.labels if len(base.labels) == n_labels else name_labels(n_labels)
     config = dataclasses.replace(base.config, n_labels=n_labels)
     T, template = read_text_format(folder, config)

@@ -42,6 +42,7 @@ RECIPES: dict[str, dict[str, Any]] = {  # defaults, by the value of --recipe
 }
 GPT3_LR = {"gpt2": 6e-4, "gpt2-medium": 3e-4, "gpt2-large": 2.5e-4, "gpt2-xl": 2e-4, "tiny": 6e-4}
 GPT3_LR |= {"griffin-124m": 6e-4, "recurrentgemma-2b": 1.6e-4, "gated-cnn-124m": 6e-4}
+GPT3_LR |= {"bert-base": 6e-4, "roberta-base": 6e-4}
 GPT3_LR |= {"smollm2-135m": 6e-4, "smollm2-360m": 3e-4, "qwen3-0.6b": 2.5e-4, "llama-3.2-1b": 2e-4}
 
 
@@ -53,7 +54,8 @@ class Preset:
         default="gpt2", metadata={"may_change": True}
     )
     """Sets --n-layer, --n-head, --n-embd. 124M, 355M, 774M and 1,558M parameters; tiny is for tests. smollm2, qwen3 and
-    llama are shapes for --arch llama, griffin and recurrentgemma for --arch griffin, gated-cnn for --arch gated_cnn."""
+    llama are shapes for --arch llama, griffin and recurrentgemma for --arch griffin, gated-cnn for --arch gated_cnn,
+    bert and roberta for --arch bert."""
     recipe: Literal["chapter", "gpt3", "finetune", "classify"] = dataclasses.field(
         default="chapter", metadata={"may_change": True}
     )
