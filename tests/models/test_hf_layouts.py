@@ -144,3 +144,59 @@ def test_what_of_a_griffin_is_not_computed_is_refused(changes, message):
     with pytest.raises(CheckpointError, match=re.escape(f"{PATH}: {message}")) as error:
         parse_config(PATH, GRIFFIN | changes)
     assert "\n" not in str(error.value)
+
+
+BERT = {"model_type": "bert", "vocab_size": 97, "num_hidden_layers": 2, "num_attention_heads": 4}
+BERT |= {"hidden_size": 32, "intermediate_size": 48, "max_position_embeddings": 66}
+ROBERTA = BERT | {"model_type": "roberta"}
+
+
+@pytest.mark.parametrize(
+    "content, fields",
+    [
+        (BERT, {"block_size": 66, "position_offset": 0, "token_types": 2, "norm_eps": 1e-12, "family": "bert"}),
+        (
+            BERT | {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 9},
+            {"token_types": 1, "block_size": 66},
+        ),
+        (ROBERTA, {"block_size": 64, "position_offset": 2, "family": "roberta", "norm_eps": 1e-12}),
+        (
+            ROBERTA | {"pad_token_id": 0, "position_embedding_type": "absolute"},
+            {"block_size": 65, "position_offset": 1},
+        ),
+    ],
+    ids=str,
+)
+def test_a_bert_in_every_spelling(content, fields):
+    """And what is written of it is read as the same."""
+    config, _ = parse_config(PATH, content)
+    assert {name: getattr(config, name) for name in fields} == fields and config.intermediate_size == 48
+    layout = config.hugging_face[config.family]
+    written = {name: getattr(config, ours) for name, ours in (layout.sizes | layout.optional).items()}
+    assert parse_config(PATH, {"model_type": config.family} | written | layout.written(config))[0] == config
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (BERT | {"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new': not BERT's architecture, where it is 'gelu'"),
+        (BERT | {"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key': not BERT's"),
+        (BERT | {"is_decoder": True}, "is_decoder is True: not BERT's architecture, where it is False"),
+        (BERT | {"add_cross_attention": True}, "add_cross_attention is True: not BERT's"),
+        (
+            BERT | {"tie_word_embeddings": False},
+            "tie_word_embeddings is False: not BERT's",
+        ),
+        (BERT | {"layer_norm_eps": 0}, "layer_norm_eps is 0, and must be a number above 0"),
+        (BERT | {"type_vocab_size": 0}, "type_vocab_size is 0, and must be a whole number, from 1"),
+        (BERT | {"num_attention_heads": 5}, "n-embd 32 can't be split over n-head 5 heads"),
+        (ROBERTA | {"pad_token_id": None}, "pad_token_id is None, and must be a position, which the first token's is"),
+        (ROBERTA | {"pad_token_id": 65}, "pad_token_id is 65, and must be a position"),
+        (ROBERTA | {"pad_token_id": [1]}, "pad_token_id is [1], and must be a position"),
+    ],
+    ids=str,
+)
+def test_what_of_a_bert_is_not_computed_is_refused(content, message):
+    with pytest.raises(CheckpointError, match=re.escape(f"{PATH}: {message}")) as error:
+        parse_config(PATH, content)
+    assert "\n" not in str(error.value)

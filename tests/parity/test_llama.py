@@ -8,7 +8,6 @@ import warnings
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from jaxgpt.inference.generate import generate
 from jaxgpt.models.base import next_token_logits
@@ -20,6 +19,7 @@ from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import init_state_from, train_step
 from tests.support import golden
 from tests.support.losses import NEXT_TOKEN, mean_loss
+from tests.support.parity import require_gradients_of, save_again
 
 torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
 transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
@@ -85,19 +85,10 @@ def test_logits_gradients_and_files(case, tmp_path):
 
     loss, _ = golden.loss_of(theirs, x, y)
     loss.backward()
-    gradients = {name: parameter.grad.numpy() for name, parameter in theirs.named_parameters()}
     found = jax.jit(jax.grad(mean_loss))(ours, {"tokens": x, "targets": y})
-    save_hf(found, tmp_path / "gradients")  # which has the names, and the way round
-    for name, ours_now in load_file(tmp_path / "gradients" / "model.safetensors").items():
-        wanted = gradients.pop(name)
-        np.testing.assert_allclose(ours_now, wanted, atol=1e-5 * max(1, np.abs(wanted).max()), rtol=0, err_msg=name)
-    assert not gradients
+    require_gradients_of(theirs, found, tmp_path / "gradients")
 
-    save_hf(ours, tmp_path / "ours")
-    files = [load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "ours")]
-    assert files[0].keys() == files[1].keys()
-    assert all(files[0][name].tobytes() == files[1][name].tobytes() for name in files[0])
-    assert load_hf(tmp_path / "ours").config == ours.config
+    save_again(ours, tmp_path / "theirs", tmp_path / "ours")
     again = getattr(transformers, f"{CASES[case][0]}ForCausalLM").from_pretrained(tmp_path / "ours")
     np.testing.assert_array_equal(logits_of(again.eval(), x), expected)
 
