@@ -63,13 +63,13 @@ def main(argv: Sequence[str]) -> int:
     inputs = [("the input", name) for name in config.inputs if name != "-"]
     require_separate("--out", config.out, inputs)
 
-    from jaxgpt.data import bpe_tokenizer
+    from jaxgpt.data import json_tokenizers
 
     val: list[str] = []
     temporary = tempfile.TemporaryDirectory(prefix="jaxgpt-tokenizer-")
     with signals.before_exit(temporary.cleanup), temporary as folder, stage("training"):
         texts = read_texts(config, Path(folder), val)
-        tokenizer = bpe_tokenizer.train(texts, config.vocab, config.workers)
+        tokenizer = json_tokenizers.train(texts, config.vocab, config.workers)
     with new_folder(config.out, FILES) as new:
         for name, text in tokenizer.hugging_face_files().items():
             (new / name).write_text(text, encoding="utf-8")

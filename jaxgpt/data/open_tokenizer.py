@@ -79,7 +79,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     for tokenizer in (NAMES["bytes"], _char_tokenizer(content)):
         if tokenizer and tokenizer.definition() == content | {"post_processor": None}:
             return tokenizer
-    from jaxgpt.data.bpe_tokenizer import BPETokenizer  # a library that only this one needs
+    from jaxgpt.data.json_tokenizers import BPETokenizer  # a library that only this one needs
 
     return BPETokenizer.read(path, content, _read_end_text(path))
 

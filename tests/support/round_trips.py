@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tokenizers
 
-from jaxgpt.data import bpe_tokenizer
+from jaxgpt.data import json_tokenizers
 from jaxgpt.data.plain_tokenizers import ByteTokenizer, CharTokenizer
 from jaxgpt.data.tokenizer import ENDOFTEXT, Tokenizer
 
@@ -52,8 +52,8 @@ def nasty_strings(count: int, seed: int = 0) -> Iterator[str]:
         yield "".join(pieces)
 
 
-def train_tokenizer(vocab_size: int = 400) -> bpe_tokenizer.BPETokenizer:
-    return bpe_tokenizer.train(nasty_strings(300, seed=1), vocab_size)
+def train_tokenizer(vocab_size: int = 400) -> json_tokenizers.BPETokenizer:
+    return json_tokenizers.train(nasty_strings(300, seed=1), vocab_size)
 
 
 def check(tokenizer: Tokenizer, texts: list[str], transformers: bool = False) -> None:

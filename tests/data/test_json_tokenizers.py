@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from jaxgpt.data import bpe_tokenizer
-from jaxgpt.data.bpe_tokenizer import BPETokenizer
+from jaxgpt.data import json_tokenizers
+from jaxgpt.data.json_tokenizers import BPETokenizer
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, encoding
 from jaxgpt.data.tokenizer import byte_level_json, special_token
 from tests.support import round_trips
@@ -35,7 +35,7 @@ def test_pieces_have_the_ids_of_the_whole(trained):
 def test_the_merges_are_the_most_frequent_pairs():
     """Sennrich et al., algorithm 1, by hand, where of equals the library's own choice is taken."""
     text = " low" * 5 + " lower" * 2 + " newest" * 6 + " widest" * 3
-    tokenizer = bpe_tokenizer.train([text], 264)
+    tokenizer = json_tokenizers.train([text], 264)
     words = collections.Counter(tuple(f" {word}") for word in text.split())
     for token in map(tokenizer.token_bytes, range(257, 264)):
         pairs = collections.Counter()
