@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
             "--coordinator, --num-processes, --process-id: one process compiles for all GPUs; leave them out"
         )
 
-    config = config.with_vocabulary(choose_tokenizer(config.data).vocab_size)
+    config = config.with_vocabulary(choose_tokenizer(config.data, config.model_config().bidirectional).vocab_size)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA warns of plans that need too much: that is the question
     from jaxgpt.runtime import device
     from jaxgpt.runtime.xla import aot

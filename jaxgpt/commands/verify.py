@@ -63,7 +63,8 @@ def main(argv: Sequence[str]) -> int:
 def require_same_data(flags: TrainConfig, fingerprint: str) -> None:
     """Refuse to train again on other data than those of the run's last start."""
     try:
-        data, _ = datasets.load(flags.data, flags.run.seed, flags.preset.predict_tokens, flags.fields)
+        options = flags.preset.predict_tokens, flags.fields, flags.model_config().bidirectional
+        data, _ = datasets.load(flags.data, flags.run.seed, *options)
     except DataError as error:
         raise DataError(f"{error}; --resume trains on the run's data again, where they were: bring them back") from None
     if data.fingerprint != fingerprint:

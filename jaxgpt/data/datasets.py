@@ -51,7 +51,11 @@ def open_data(
 
 
 def load(
-    config: DataConfig, seed: int = 0, horizon: int = 1, fields: FieldNames = USUAL_FIELDS
+    config: DataConfig,
+    seed: int = 0,
+    horizon: int = 1,
+    fields: FieldNames = USUAL_FIELDS,
+    bidirectional: bool = False,
 ) -> tuple[Dataset, Dataset | None]:
     """The training data that --data or --mix names, in the order of --order, and the validation data of --val.
 
@@ -61,6 +65,7 @@ def load(
       seed: of the order.
       horizon: how many tokens ahead are predicted.
       fields: the names of the fields of examples.
+      bidirectional: whether it is for an encoder, whose tokenizer has a mask, a cls and a sep.
 
     Raises:
       DataError: a file can't be read, or a record in it is wrong.
@@ -68,9 +73,9 @@ def load(
         together.
     """
     if config.mix is None and is_examples(config.data, fields):
-        return _examples(config, seed, horizon, fields)
+        return _examples(config, seed, horizon, fields, bidirectional)
     require_no_names(fields, config.mix or config.data)
-    tokenizer = choose_tokenizer(config)
+    tokenizer = choose_tokenizer(config, bidirectional)
     train, validation = _texts(config, seed, horizon, tokenizer)
     if config.val is None or config.val_fraction:
         return train, validation
@@ -88,15 +93,18 @@ def training_text(config: DataConfig, seed: int = 0, horizon: int = 1) -> Text |
     return _texts(config, seed, horizon, choose_tokenizer(config))[0]
 
 
-def choose_tokenizer(config: DataConfig) -> Tokenizer:
-    """The tokenizer that --tokenizer names; `chars` has the characters of the training text.
+def choose_tokenizer(config: DataConfig, bidirectional: bool = False) -> Tokenizer:
+    """The tokenizer that --tokenizer names, for an encoder or a decoder; `chars` has the characters of the text.
 
     Raises:
       UsageError: there is no such file, or the data is no text.
-      DataError: the file is no tokenizer.
+      DataError: the file is no tokenizer, or one for other models.
     """
     if config.tokenizer != "chars":
-        return open_tokenizer(config.tokenizer)
+        tokenizer = open_tokenizer(config.tokenizer)
+        return tokenizer.for_encoder() if bidirectional else tokenizer.for_decoder()
+    if bidirectional:
+        raise UsageError("--tokenizer chars: it has no token that hides another, which encoders need; use bytes")
     names = [config.data] if config.mix is None else parse_mixture(config.mix)[0]
     for name in names:
         if is_examples(name):
@@ -122,14 +130,14 @@ def is_examples(data: str, fields: FieldNames = USUAL_FIELDS) -> bool:
 
 
 def _examples(
-    config: DataConfig, seed: int, horizon: int, fields: FieldNames
+    config: DataConfig, seed: int, horizon: int, fields: FieldNames, bidirectional: bool
 ) -> tuple[examples.Examples, examples.Examples | None]:
     if config.order != "sequential":
         raise UsageError(
             f"--order {config.order}: {config.data} has examples, which come in a new order in every epoch anyhow; "
             "leave --order out"
         )
-    fraction, tokenizer = config.val_fraction, choose_tokenizer(config)
+    fraction, tokenizer = config.val_fraction, choose_tokenizer(config, bidirectional)
     options = {"fields": fields, "tokenizer": tokenizer}
     train, *rest = examples.load(config.data, config.B_step, config.T, seed, fraction=fraction, **options)
     if horizon > 1 and train.kind == "labels":

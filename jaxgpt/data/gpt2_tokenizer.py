@@ -98,12 +98,15 @@ class GPT2Tokenizer(Tokenizer):
             yield text[start:end]
             start = end
 
+    def definition(self) -> dict[str, Any]:
+        return byte_level_json(*_spell_vocabulary(), END, use_regex=True)
+
     def hugging_face_files(
         self, max_length: int | None = None, template: Template | None = None, chat_template: str | None = None
     ) -> dict[str, str]:
         """The files of `transformers`' GPT2Tokenizer; a template's padding is a byte that no text has."""
         vocabulary, merges = _spell_vocabulary()
-        content = byte_level_json(vocabulary, merges, END, use_regex=True)
+        content = self.definition()
         if template:
             content |= {"post_processor": post_processor({id: token for token, id in vocabulary.items()}, template)}
         special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), ENDOFTEXT)

@@ -1,73 +1,49 @@
-"""Byte-pair encodings of Hugging Face's format tokenizer.json: read and trained, by the library `tokenizers`."""
+"""Tokenizers of Hugging Face's format tokenizer.json, by the library `tokenizers`: read, and byte-pair ones trained."""
 
 import dataclasses
 import functools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tokenizers
 
+from jaxgpt.data.encoder_tokenizer import EncoderTokenizer
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
-from jaxgpt.data.tokenizer import ENDOFTEXT, Tokenizer, byte_characters, byte_level_json, special_token
+from jaxgpt.data.tokenizer import (
+    ENDOFTEXT,
+    Roles,
+    Template,
+    Tokenizer,
+    byte_characters,
+    byte_level_json,
+    special_token,
+)
 from jaxgpt.errors import DataError
 
 MAX_VOCAB = 2**24  # ids
 MIN_VOCAB = 257  # the bytes, and the token that ends a document
+UNNAMED = Roles()
+USUAL_ROLES = Roles("[MASK]", "[CLS]", "[SEP]", "[PAD]"), Roles("<mask>", "<s>", "</s>", "<pad>")
 GPT2_WORDS = byte_level_json({}, [], 0, use_regex=True)["pre_tokenizer"]  # which cuts a text as GPT-2's own does
 
 
 @dataclasses.dataclass(frozen=True)
-class BPETokenizer(Tokenizer):
-    """A byte-level byte-pair encoding (Sennrich et al., 2016; Radford et al., 2019, section 2.2).
+class JSONTokenizer(Tokenizer):
+    """A tokenizer.json that the library encodes with.
 
     Attributes:
-      content: its tokenizer.json without a post-processor, as `read` has checked it.
+      content: the file without a post-processor, as `read_json_tokenizer` has checked it.
       end_text: how the token that ends a document is spelled.
+      roles: of tokenizer_config.json, for an encoder.
     """
 
     content: str = dataclasses.field(repr=False)
     end_text: str = ENDOFTEXT
-
-    name = "bpe"
-
-    @classmethod
-    def read(cls, where: Path, content: dict[str, Any], end_text: str | None) -> "BPETokenizer":
-        """The tokenizer of a tokenizer.json.
-
-        Args:
-          where: the file, for errors.
-          content: of the file.
-          end_text: how the end token is spelled; None: it must be <|endoftext|>.
-
-        Raises:
-          DataError: it is no byte-level byte-pair encoding, or has no end token.
-        """
-        if problem := _find_problem(content):
-            raise DataError(f"{where}: {problem}; give the tokenizer.json of a byte-level byte-pair encoding")
-        content = content | {"post_processor": None, "truncation": None, "padding": None}
-        tokenizer = cls(json.dumps(content, ensure_ascii=False), end_text or ENDOFTEXT)
-        try:
-            vocabulary = _load(tokenizer.content).get_vocab(with_added_tokens=True)
-        except (MemoryError, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # the library's PanicException is no Exception
-            raise DataError(f"{where}: the library tokenizers can't read it ({_describe(error)})") from None
-        if not vocabulary or max(vocabulary.values()) >= MAX_VOCAB:
-            raise DataError(f"{where}: its ids must be below {MAX_VOCAB:,}, and there must be some")
-        end = vocabulary.get(tokenizer.end_text)
-        if end is None:
-            config = where.with_name("tokenizer_config.json")
-            line = json.dumps({"eos_token": end_text or "TOKEN"}, ensure_ascii=False)
-            missing = f", {end_text!r}, is none of its tokens" if end_text else " is not named"
-            raise DataError(f"{where}: the token that ends a document{missing}; name it in {config}: {line}")
-        if end in tokenizer.special_tokens:
-            return tokenizer
-        added = [*content.get("added_tokens", []), special_token(end, tokenizer.end_text)]
-        return cls(json.dumps(content | {"added_tokens": added}, ensure_ascii=False), tokenizer.end_text)
+    roles: Roles = dataclasses.field(default=UNNAMED, compare=False)
 
     @property
     def _vocabulary(self) -> dict[str, int]:
@@ -80,11 +56,6 @@ class BPETokenizer(Tokenizer):
     @functools.cached_property
     def end(self) -> int:
         return self._vocabulary[self.end_text]
-
-    @functools.cached_property
-    def pad(self) -> int | None:
-        """The byte 0xFF, which UTF-8 doesn't have."""
-        return self._vocabulary.get(byte_characters()[255])
 
     @functools.cached_property
     def special_tokens(self) -> tuple[int, ...]:
@@ -103,8 +74,43 @@ class BPETokenizer(Tokenizer):
             return _load(self.content, special).encode(text, add_special_tokens=False).ids
         except (MemoryError, KeyboardInterrupt):
             raise
-        except BaseException as error:  # as in `read`: such as a pattern that takes too long
+        except BaseException as error:  # as in `read_json_tokenizer`: such as a pattern that takes too long
             raise DataError(f"the library tokenizers can't encode the text ({_describe(error)})") from None
+
+    def find_role(self, role: str) -> int | None:
+        """The id of a role of an encoder: named, or spelled as BERT or RoBERTa spells it; None: there is none."""
+        if (named := getattr(self.roles, role)) in self._vocabulary:
+            return self._vocabulary[named]
+        ids = (self._vocabulary.get(getattr(usual, role)) for usual in USUAL_ROLES)
+        return next((id for id in ids if id in self.special_tokens), None)
+
+    def for_encoder(self) -> Tokenizer:
+        mask, cls, sep, pad = map(self.find_role, Roles._fields)
+        mask = self.vocab_size if mask is None else mask
+        cls, sep = (self.end if id is None else id for id in (cls, sep))
+        return EncoderTokenizer(self, mask, cls, sep, self.pad if pad in (None, self.end) else pad)
+
+    def definition(self) -> dict[str, Any]:
+        return json.loads(self.content)
+
+    def hugging_face_files(
+        self, max_length: int | None = None, template: Template | None = None, chat_template: str | None = None
+    ) -> dict[str, str]:
+        files = super().hugging_face_files(max_length, template, chat_template)
+        named = self.roles._replace(pad=None).settings()  # which that of a batch is
+        settings = json.loads(files["tokenizer_config.json"]) | named
+        return files | {"tokenizer_config.json": json.dumps(settings)}
+
+
+class BPETokenizer(JSONTokenizer):
+    """A byte-level byte-pair encoding (Sennrich et al., 2016; Radford et al., 2019, section 2.2)."""
+
+    name = "bpe"
+
+    @functools.cached_property
+    def pad(self) -> int | None:
+        """The byte 0xFF, which UTF-8 doesn't have."""
+        return self._vocabulary.get(byte_characters()[255])
 
     def split(self, text: str, piece_chars: int) -> Iterator[str]:
         content = self.definition()
@@ -115,8 +121,89 @@ class BPETokenizer(Tokenizer):
     def token_bytes(self, token: int) -> bytes:
         return _token_bytes(self.content)[token] if token < self.vocab_size else b""
 
-    def definition(self) -> dict[str, Any]:
-        return json.loads(self.content)
+
+class WordPieceTokenizer(JSONTokenizer):
+    """BERT's (Wu et al., 2016, section 4.1), for encoders alone: it drops spaces and, uncased, case and accents."""
+
+    name = "wordpiece"
+    separators = 1
+
+    @functools.cached_property
+    def pad(self) -> int | None:
+        return self.find_role("pad")
+
+    def split(self, text: str, piece_chars: int) -> Iterator[str]:
+        content = self.definition()
+        types = [(content.get(part) or {}).get("type") for part in ("normalizer", "pre_tokenizer")]
+        if types == ["BertNormalizer", "BertPreTokenizer"]:  # to which a new line is a space
+            return GPT2_TOKENIZER.split(text, piece_chars)
+        return iter([text])
+
+    def token_bytes(self, token: int) -> bytes:
+        """How the token is spelled: ##ing in a word."""
+        return (_load(self.content).id_to_token(token) or "").encode()
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        return _load(self.content).decode([*map(int, ids)], skip_special_tokens=False).encode()
+
+    @property
+    def byte_lengths(self) -> np.ndarray:
+        raise DataError(f"the tokenizer {self.name} has no number of bytes for each token; measure by tokens")
+
+    def for_decoder(self) -> Tokenizer:
+        raise DataError(
+            f"the tokenizer {self.name} drops spaces, so no text can be written token by token; it is for encoders; "
+            "give the tokenizer.json of a byte-level byte-pair encoding"
+        )
+
+
+def read_json_tokenizer(
+    where: Path, content: dict[str, Any], end_text: str | None, roles: Roles = UNNAMED
+) -> JSONTokenizer:
+    """The tokenizer of a tokenizer.json.
+
+    Args:
+      where: the file, for errors.
+      content: of the file.
+      end_text: how the end token is spelled; None: <|endoftext|>, or as an encoder's sep.
+      roles: of the tokenizer_config.json beside it.
+
+    Raises:
+      DataError: it is neither a byte-level byte-pair encoding nor WordPiece, or has no end token.
+    """
+    if problem := _find_problem(content):
+        raise DataError(f"{where}: {problem}; give the tokenizer.json of a byte-level byte-pair encoding or of BERT")
+    is_wordpiece = content["model"].get("type") == "WordPiece"
+    cls, post = WordPieceTokenizer if is_wordpiece else BPETokenizer, content.get("post_processor") or {}
+    content = content | {"post_processor": None, "truncation": None, "padding": None}
+    tokenizer = cls(json.dumps(content, ensure_ascii=False), end_text or ENDOFTEXT, roles)
+    try:
+        vocabulary = _load(tokenizer.content).get_vocab(with_added_tokens=True)
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # the library's PanicException is no Exception
+        raise DataError(f"{where}: the library tokenizers can't read it ({_describe(error)})") from None
+    if not vocabulary or max(vocabulary.values()) >= MAX_VOCAB:
+        raise DataError(f"{where}: its ids must be below {MAX_VOCAB:,}, and there must be some")
+    config = where.with_name("tokenizer_config.json")
+    if is_wordpiece:
+        missing = [role for role in ("mask", "cls", "sep") if tokenizer.find_role(role) is None]
+        if missing:
+            line = json.dumps({f"{role}_token": "TOKEN" for role in missing})
+            raise DataError(f"{where}: WordPiece with no token that is its {missing[0]}; name it in {config}: {line}")
+        end_text = _load(tokenizer.content).id_to_token(tokenizer.find_role("sep"))
+    elif end_text is None and ENDOFTEXT not in vocabulary and post.get("type") == "RobertaProcessing":
+        end_text = post["sep"][0]
+    tokenizer = dataclasses.replace(tokenizer, end_text=end_text or ENDOFTEXT)
+    end = vocabulary.get(tokenizer.end_text)
+    if end is None:
+        line = json.dumps({"eos_token": end_text or "TOKEN"}, ensure_ascii=False)
+        missing = f", {end_text!r}, is none of its tokens" if end_text else " is not named"
+        raise DataError(f"{where}: the token that ends a document{missing}; name it in {config}: {line}")
+    added = content.get("added_tokens", [])
+    if end not in tokenizer.special_tokens:
+        added = [*added, special_token(end, tokenizer.end_text)]
+    return dataclasses.replace(tokenizer, content=json.dumps(content | {"added_tokens": added}, ensure_ascii=False))
 
 
 def _find_problem(content: dict[str, Any]) -> str:
@@ -124,14 +211,18 @@ def _find_problem(content: dict[str, Any]) -> str:
     model, added = content.get("model"), content.get("added_tokens", [])
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
         return "no tokenizer: it has no model with a vocabulary"
-    if (kind := model.get("type", "BPE")) != "BPE":
+    if not isinstance(added, list) or not all(isinstance(each, dict) and type(each.get("id")) is int for each in added):
+        return "its added_tokens are no list of tokens with ids"
+    if (kind := model.get("type", "BPE")) == "WordPiece":
+        unknown = model.get("unk_token")
+        is_known = isinstance(unknown, str) and unknown in model["vocab"]
+        return "" if is_known else f"its unk_token is {unknown!r:.40}, and none of its tokens"
+    if kind != "BPE":
         return f"its model is {kind!r:.40}"
     # By the first a text has other ids each time; with the others the library may abort the process.
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
             return f"its {name} is {model[name]!r:.40}"
-    if not isinstance(added, list) or not all(isinstance(each, dict) and type(each.get("id")) is int for each in added):
-        return "its added_tokens are no list of tokens with ids"
     for name in ("pre_tokenizer", "decoder"):
         if "ByteLevel" not in _types(content.get(name)):
             return f"its {name} is not ByteLevel"

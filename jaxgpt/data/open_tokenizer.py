@@ -1,17 +1,20 @@
 """The tokenizer that a flag names, and the one that a run or a prepared folder has kept."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
+from jaxgpt.data.encoder_tokenizer import without_new_mask
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, is_gpt2
 from jaxgpt.data.plain_tokenizers import ByteTokenizer, CharTokenizer
-from jaxgpt.data.tokenizer import Tokenizer
+from jaxgpt.data.tokenizer import Roles, Tokenizer
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.files import new_file
 from jaxgpt.json_file import read_json
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
+SPECIAL_TOKENS = "special_tokens_map.json"  # of older versions of transformers, and never ours
 FILES = (FILE, CONFIG)  # what a folder keeps of a tokenizer that is not GPT-2's
 MAX_BYTES = 64 << 20  # the largest in use have 33 million
 NAMES = {"gpt2": GPT2_TOKENIZER, "bytes": ByteTokenizer()}
@@ -51,6 +54,8 @@ def read_kept(folder: Path, sha256: str | None) -> Tokenizer:
         tokenizer = read_tokenizer(folder / FILE)
     except FileNotFoundError:
         raise DataError(f"{folder / FILE}: missing, and {folder} needs it; bring it back") from None
+    if not isinstance(tokenizer, CharTokenizer) and (encoder := tokenizer.for_encoder()).sha256 == sha256:
+        return encoder
     if tokenizer.sha256 != sha256:
         found = f"its hash is {tokenizer.sha256:.12}, and {sha256!s:.12} was kept"
         raise DataError(f"{folder / FILE}: not the tokenizer of {folder}: {found}; bring that one back")
@@ -73,15 +78,16 @@ def read_tokenizer(path: Path) -> Tokenizer:
       FileNotFoundError: there is no such file.
       DataError: it is no tokenizer that can be used.
     """
-    content = _read_object(path)
+    end_text, roles = _read_names(path)
+    content = without_new_mask(_read_object(path), roles)
     if is_gpt2(content):
         return GPT2_TOKENIZER
     for tokenizer in (NAMES["bytes"], _char_tokenizer(content)):
         if tokenizer and tokenizer.definition() == content | {"post_processor": None}:
             return tokenizer
-    from jaxgpt.data.json_tokenizers import BPETokenizer  # a library that only this one needs
+    from jaxgpt.data.json_tokenizers import read_json_tokenizer  # a library that only this one needs
 
-    return BPETokenizer.read(path, content, _read_end_text(path))
+    return read_json_tokenizer(path, content, end_text, roles)
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -96,18 +102,22 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_end_text(path: Path) -> str | None:
-    """How tokenizer_config.json spells the end token; None: it doesn't, or is not there."""
-    if path.name != FILE:
-        return None
-    try:
-        token = _read_object(path.with_name(CONFIG)).get("eos_token")
-    except FileNotFoundError:
-        return None
-    text = token.get("content") if isinstance(token, dict) else token  # transformers writes both
-    if text is not None and not (isinstance(text, str) and text):
-        raise DataError(f"{path.with_name(CONFIG)}: eos_token is {token!r:.40}, and must be the text of a token")
-    return text
+def _read_names(path: Path) -> tuple[str | None, Roles]:
+    """How the files beside it spell the end token (None: they don't, or are not there), and the roles of an encoder."""
+    settings: dict[str, Any] = {}
+    for name in (SPECIAL_TOKENS, CONFIG) if path.name == FILE else ():
+        with contextlib.suppress(FileNotFoundError):
+            settings |= _read_object(path.with_name(name)) | ({"eos_token": None} if name == SPECIAL_TOKENS else {})
+    end_token = settings.get("eos_token")
+    if end_token is not None and not _read_text(end_token):
+        raise DataError(f"{path.with_name(CONFIG)}: eos_token is {end_token!r:.40}, and must be the text of a token")
+    return _read_text(end_token), Roles(*(_read_text(settings.get(f"{role}_token")) for role in Roles._fields))
+
+
+def _read_text(token: Any) -> str | None:
+    """The text of a token, for which transformers writes a text or an object; None: it is neither."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) and text else None
 
 
 def _char_tokenizer(content: dict[str, Any]) -> CharTokenizer | None:

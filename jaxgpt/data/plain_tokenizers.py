@@ -94,6 +94,9 @@ class CharTokenizer(Tokenizer):
     def split(self, text: str, piece_chars: int) -> Iterator[str]:
         return _cut(text, piece_chars)
 
+    def for_encoder(self) -> Tokenizer:
+        raise DataError("the tokenizer chars has no token that hides another, which encoders need; use bytes")
+
     def definition(self) -> dict[str, Any]:
         vocabulary = {character: id for id, character in enumerate(self.characters)}
         return {

@@ -161,10 +161,10 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 def _require_tokenizer(folder: Path, meta: dict[str, Any], tokenizer: Tokenizer) -> None:
     name, sha256 = (meta["tokenizer"][name] for name in ("name", "sha256"))
-    if sha256 != tokenizer.sha256:
+    if sha256 != tokenizer.text_sha256:
         is_named = name in ("gpt2", "bytes", "chars")
         remedy = f"train with --tokenizer {name if is_named else shlex.quote(str(folder))}, or prepare it with this one"
-        shown = f"{name} ({sha256:.12})", f"{tokenizer.name} ({tokenizer.sha256:.12})"
+        shown = f"{name} ({sha256:.12})", f"{tokenizer.name} ({tokenizer.text_sha256:.12})"
         raise DataError(f"{folder}: prepared with the tokenizer {shown[0]:.60}, and this is {shown[1]}; {remedy}")
     if meta["dtype"] != tokenizer.dtype.name:
         size = f"a vocabulary of {tokenizer.vocab_size:,}, which has {tokenizer.dtype.name} ids"

@@ -24,6 +24,19 @@ class Template(NamedTuple):
 PLAIN = Template((), (), ())  # GPT-2's own tokenizer inserts nothing
 
 
+class Roles(NamedTuple):
+    """How an encoder's special tokens are spelled, as tokenizer_config.json names them; None: it doesn't."""
+
+    mask: str | None = None
+    cls: str | None = None
+    sep: str | None = None
+    pad: str | None = None
+
+    def settings(self) -> dict[str, str]:
+        """Those that are named, as tokenizer_config.json has them."""
+        return {f"{role}_token": text for role, text in self._asdict().items() if text is not None}
+
+
 class Tokenizer:
     """A way to write text as token ids; a value: equal ones have equal ids, and it can be sent to another process.
 
@@ -33,6 +46,8 @@ class Tokenizer:
       end: the id that ends a document; None: there is none.
       end_text: how that token is spelled in a prompt.
       pad: an id that no text has, for the rows of a batch of `transformers` that reads labels; None: there is none.
+      mask, cls, sep: for encoders, the ids that hide a token, begin a text and end it; None: a decoder's tokenizer.
+      separators: how many `sep` an encoder's template has between the two texts of a pair.
     """
 
     name: str
@@ -40,6 +55,10 @@ class Tokenizer:
     end: int | None = None
     end_text: str = ENDOFTEXT
     pad: int | None = None
+    mask: int | None = None
+    cls: int | None = None
+    sep: int | None = None
+    separators: int = 2  # as RoBERTa's, the encoder with a byte-level tokenizer
 
     @property
     def dtype(self) -> np.dtype:
@@ -105,6 +124,21 @@ class Tokenizer:
             raise DataError(f"the tokenizer {self.name} has no token that ends a document; {what} need one: use bytes")
         return self.end
 
+    def for_encoder(self) -> "Tokenizer":
+        """The same ids of texts, with a mask, a cls and a sep: here a new id, and twice the one that ends a document.
+
+        Raises:
+          DataError: it can't have them.
+        """
+        from jaxgpt.data.encoder_tokenizer import EncoderTokenizer  # which is built on this module
+
+        end = self.require_end("encoders")
+        return EncoderTokenizer(self, self.vocab_size, end, end, self.pad)
+
+    def for_decoder(self) -> "Tokenizer":
+        """Itself; DataError: it can't write text token by token."""
+        return self
+
     def definition(self) -> dict[str, Any]:
         """tokenizer.json, the format of Hugging Face's library `tokenizers`, without a post-processor."""
         raise NotImplementedError
@@ -114,6 +148,11 @@ class Tokenizer:
         """Of all that decides its ids, by which a run, a prepared folder and weights know whether they fit."""
         facts = [self.definition(), self.end is not None and self.end_text]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def text_sha256(self) -> str:
+        """Of all that decides the ids of texts, by which shards of token ids know whether they fit."""
+        return self.sha256
 
     def hugging_face_files(
         self, max_length: int | None = None, template: Template | None = None, chat_template: str | None = None
@@ -175,12 +214,22 @@ def byte_level_json(vocabulary: dict[str, int], merges: list[str], end: int, use
     }
 
 
-def post_processor(spelling: dict[int, str], template: Template) -> dict[str, Any]:
-    """What puts a template around texts and pairs; `spelling` has the text of each id in it."""
-    a, b = ([{"Sequence": {"id": name, "type_id": 0}}] for name in "AB")
-    begin, between, end = ([{"SpecialToken": {"id": spelling[i], "type_id": 0}} for i in ids] for ids in template)
+def post_processor(spelling: dict[int, str], template: Template, second_type: int = 0) -> dict[str, Any]:
+    """What puts a template around texts and pairs.
+
+    Args:
+      spelling: has the text of each id in the template.
+      second_type: the token type of the second text of a pair and of what follows it; the first's is 0.
+    """
+
+    def special(ids: tuple[int, ...], type_id: int = 0) -> list[dict[str, Any]]:
+        return [{"SpecialToken": {"id": spelling[i], "type_id": type_id}} for i in ids]
+
+    a, b = ({"Sequence": {"id": name, "type_id": type_id}} for name, type_id in (("A", 0), ("B", second_type)))
+    begin, between, end = template
     inserted = {spelling[i]: {"id": spelling[i], "ids": [i], "tokens": [spelling[i]]} for ids in template for i in ids}
-    pieces = {"single": begin + a + end, "pair": begin + a + between + b + end}
+    pair = [*special(begin), a, *special(between), b, *special(end, second_type)]
+    pieces = {"single": [*special(begin), a, *special(end)], "pair": pair}
     return {"type": "TemplateProcessing", **pieces, "special_tokens": inserted}
 
 

@@ -42,7 +42,8 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     process = distributed.detect_process(parallel.coordinator, parallel.num_processes, parallel.process_id)
     out = config.run.out
     with owner_only(out), distributed.distributed_context(process, out) as process_dir:
-        data, validation = load(config.data, config.run.seed, preset.predict_tokens, config.fields)
+        bidirectional = config.model_config().bidirectional
+        data, validation = load(config.data, config.run.seed, preset.predict_tokens, config.fields, bidirectional)
         if weights:
             require_same_tokenizer(config, data.tokenizer, weights.tokenizer)
         require_sample_prompt(config, data)

@@ -138,7 +138,8 @@ def require_same_run(folder: Path, saved: TrainConfig, fingerprint: str, wanted:
     old, new = saved.flat(), wanted.flat()
     differences = [f"{name} {old[name]} there and {new[name]} here" for name in sorted(names) if old[name] != new[name]]
     if not differences:
-        text, _ = datasets.load(wanted.data, wanted.run.seed, wanted.preset.predict_tokens, wanted.fields)
+        options = wanted.preset.predict_tokens, wanted.fields, wanted.model_config().bidirectional
+        text, _ = datasets.load(wanted.data, wanted.run.seed, *options)
         differences = ["another text"] * (text.fingerprint != fingerprint)
     if differences:
         raise DataError(

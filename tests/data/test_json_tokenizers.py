@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxgpt.data import json_tokenizers
-from jaxgpt.data.json_tokenizers import BPETokenizer
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, encoding
+from jaxgpt.data.json_tokenizers import read_json_tokenizer
 from jaxgpt.data.tokenizer import byte_level_json, special_token
 from tests.support import round_trips
 
@@ -72,7 +72,7 @@ RUN = {"stdout": subprocess.PIPE, "text": True, "check": True}
 def test_gpt2s_own_file_gives_gpt2s_ids(tmp_path):
     """Read as a stranger's, not recognized: the library's implementation against tiktoken's."""
     content = json.loads(GPT2_TOKENIZER.hugging_face_files()["tokenizer.json"])
-    tokenizer = BPETokenizer.read(tmp_path / "tokenizer.json", content, None)
+    tokenizer = read_json_tokenizer(tmp_path / "tokenizer.json", content, None)
     for text in round_trips.nasty_strings(100, seed=4):
         assert tokenizer.encode(text).tolist() == encoding().encode_ordinary(text)
         assert tokenizer.encode_prompt(text) == encoding().encode(text, allowed_special="all")
@@ -84,6 +84,6 @@ def test_more_than_65536_ids_take_four_bytes(tmp_path):
     vocabulary = {chr(0x4E00 + i // 300) + chr(0x100 + i % 300): i for i in range(65_540)}
     content = byte_level_json(vocabulary, [], 65_540, use_regex=True)
     content["added_tokens"] = [special_token(65_540, "<end>")]
-    tokenizer = BPETokenizer.read(tmp_path / "tokenizer.json", content, "<end>")
+    tokenizer = read_json_tokenizer(tmp_path / "tokenizer.json", content, "<end>")
     assert (tokenizer.vocab_size, tokenizer.dtype) == (65_541, np.uint32)
     assert tokenizer.encode_prompt("<end>") == [65_540]
