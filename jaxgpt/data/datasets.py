@@ -6,6 +6,7 @@ from pathlib import Path
 from jaxgpt.data import corpus, examples
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import USUAL_FIELDS, DataConfig, FieldNames
+from jaxgpt.data.encoder_tokenizer import for_encoder
 from jaxgpt.data.formats import is_example
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.open_tokenizer import open_tokenizer
@@ -102,7 +103,7 @@ def choose_tokenizer(config: DataConfig, bidirectional: bool = False) -> Tokeniz
     """
     if config.tokenizer != "chars":
         tokenizer = open_tokenizer(config.tokenizer)
-        return tokenizer.for_encoder() if bidirectional else tokenizer.for_decoder()
+        return for_encoder(tokenizer) if bidirectional else tokenizer.for_decoder()
     if bidirectional:
         raise UsageError("--tokenizer chars: it has no token that hides another, which encoders need; use bytes")
     names = [config.data] if config.mix is None else parse_mixture(config.mix)[0]

@@ -102,9 +102,6 @@ class EncoderTokenizer(Tokenizer):
     def split(self, text: str, piece_chars: int) -> Iterator[str]:
         return self.inner.split(text, piece_chars)
 
-    def for_encoder(self) -> Tokenizer:
-        return self
-
     def definition(self) -> dict[str, Any]:
         content = self.inner.definition()
         if self._has_new_mask:
@@ -131,6 +128,17 @@ class EncoderTokenizer(Tokenizer):
             settings |= {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
         files = {"tokenizer.json": json.dumps(content, ensure_ascii=False)}
         return files | {"tokenizer_config.json": json.dumps(settings)}
+
+
+def for_encoder(tokenizer: Tokenizer) -> EncoderTokenizer:
+    """The same ids of texts, with those that an encoder needs.
+
+    Raises:
+      DataError: the tokenizer can't have them.
+    """
+    if isinstance(tokenizer, EncoderTokenizer):
+        return tokenizer
+    return EncoderTokenizer(tokenizer, *tokenizer.encoder_ids())
 
 
 def mask_token(token: int) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from jaxgpt.data.encoder_tokenizer import EncoderTokenizer
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.tokenizer import (
     ENDOFTEXT,
@@ -84,11 +83,11 @@ class JSONTokenizer(Tokenizer):
         ids = (self._vocabulary.get(getattr(usual, role)) for usual in USUAL_ROLES)
         return next((id for id in ids if id in self.special_tokens), None)
 
-    def for_encoder(self) -> Tokenizer:
+    def encoder_ids(self) -> tuple[int, int, int, int | None]:
         mask, cls, sep, pad = map(self.find_role, Roles._fields)
         mask = self.vocab_size if mask is None else mask
         cls, sep = (self.end if id is None else id for id in (cls, sep))
-        return EncoderTokenizer(self, mask, cls, sep, self.pad if pad in (None, self.end) else pad)
+        return mask, cls, sep, self.pad if pad in (None, self.end) else pad
 
     def definition(self) -> dict[str, Any]:
         return json.loads(self.content)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.data.encoder_tokenizer import without_new_mask
+from jaxgpt.data.encoder_tokenizer import for_encoder, without_new_mask
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, is_gpt2
 from jaxgpt.data.plain_tokenizers import ByteTokenizer, CharTokenizer
 from jaxgpt.data.tokenizer import Roles, Tokenizer
@@ -54,7 +54,7 @@ def read_kept(folder: Path, sha256: str | None) -> Tokenizer:
         tokenizer = read_tokenizer(folder / FILE)
     except FileNotFoundError:
         raise DataError(f"{folder / FILE}: missing, and {folder} needs it; bring it back") from None
-    if not isinstance(tokenizer, CharTokenizer) and (encoder := tokenizer.for_encoder()).sha256 == sha256:
+    if not isinstance(tokenizer, CharTokenizer) and (encoder := for_encoder(tokenizer)).sha256 == sha256:
         return encoder
     if tokenizer.sha256 != sha256:
         found = f"its hash is {tokenizer.sha256:.12}, and {sha256!s:.12} was kept"

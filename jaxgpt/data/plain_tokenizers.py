@@ -94,7 +94,7 @@ class CharTokenizer(Tokenizer):
     def split(self, text: str, piece_chars: int) -> Iterator[str]:
         return _cut(text, piece_chars)
 
-    def for_encoder(self) -> Tokenizer:
+    def encoder_ids(self) -> tuple[int, int, int, int | None]:
         raise DataError("the tokenizer chars has no token that hides another, which encoders need; use bytes")
 
     def definition(self) -> dict[str, Any]:

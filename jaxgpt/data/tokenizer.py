@@ -124,16 +124,14 @@ class Tokenizer:
             raise DataError(f"the tokenizer {self.name} has no token that ends a document; {what} need one: use bytes")
         return self.end
 
-    def for_encoder(self) -> "Tokenizer":
-        """The same ids of texts, with a mask, a cls and a sep: here a new id, and twice the one that ends a document.
+    def encoder_ids(self) -> tuple[int, int, int, int | None]:
+        """An encoder's mask, cls, sep and pad: here a new id, twice the one that ends a document, and `pad`.
 
         Raises:
           DataError: it can't have them.
         """
-        from jaxgpt.data.encoder_tokenizer import EncoderTokenizer  # which is built on this module
-
         end = self.require_end("encoders")
-        return EncoderTokenizer(self, self.vocab_size, end, end, self.pad)
+        return self.vocab_size, end, end, self.pad
 
     def for_decoder(self) -> "Tokenizer":
         """Itself; DataError: it can't write text token by token."""

@@ -91,8 +91,6 @@ class ModelConfig:
     """The flags that an fsdp mesh must divide."""
     hugging_face: ClassVar[Mapping[str, HuggingFaceConfig]] = {}
     """What config.json of Hugging Face's layout says of such models, by its model_type; empty: they have no layout."""
-    bidirectional: ClassVar[bool] = False
-    """Whether a token sees those after it, as an encoder's do."""
     # What not all architectures have; those that do have a field or a property of that name.
     attention: ClassVar[str] = "xla"
     head_size: ClassVar[int | None] = None
