@@ -32,7 +32,7 @@ class Examples:
       name: the file.
       kind: the name of its ExampleKind.
       table: arrays of R rows of T tokens, by the names of a batch: `tokens` (R, T), and for completions `targets` and
-        `positions` (R, T), for labels `last` and `labels` (R,).
+        `positions` (R, T), for labels `last`, for an encoder `second`, and `labels` (R,).
       T: tokens of a row.
       labels: the names of the labels; none for completions.
       is_chat: that of its ExampleKind.

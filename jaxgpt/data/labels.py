@@ -57,17 +57,19 @@ def label_names(path: str, examples: TokenizedExamples) -> list[str]:
 def label_rows(
     path: str, examples: TokenizedExamples, T: int, labels: Sequence[str], template: Template | None = None
 ) -> tuple[Batch, list[str]]:
-    """One text a row with what surrounds it; the head reads its last token.
+    """One text a row with what surrounds it; the head reads its last token, an encoder's the first.
 
     Args:
-      template: what surrounds it; None: the tokenizer's, in which the last token is the one that ends a document.
+      template: what surrounds it; None: the tokenizer's, in which the last token is the one that ends a document, or an
+        encoder's sep.
 
     Returns:
-      `tokens` uint16 or uint32 (R, T), `last` int32 (R,), the column of the last token, and `labels` int32 (R,), -1
-      where it is not known; and notes on texts that were cut.
+      `tokens` uint16 or uint32 (R, T), `last` int32 (R,), the column of the last token, for an encoder `second` int32
+      (R,), where the second text of a pair begins, 0 for a single text, and `labels` int32 (R,), -1 where it is not
+      known; and notes on texts that were cut.
 
     Raises:
-      DataError: an example has a label that is not in `labels`.
+      DataError: an example has a label that is not in `labels`; or T leaves no room for what surrounds a text.
     """
     numbers = {name: number for number, name in enumerate(labels)} | {"": -1}
     label = np.array([numbers.get(name, -2) for name in examples.labels], np.int32)[examples.label]
@@ -85,6 +87,8 @@ def text_rows(examples: TokenizedExamples, T: int, template: Template | None = N
     Of texts that are too long, the longer one loses its end first, as with transformers' `truncation=True`.
     """
     begin, between, end = template or examples.tokenizer.template
+    if T < len(begin) + len(end):
+        raise DataError(f"--T {T}: what surrounds a text takes {len(begin) + len(end)} tokens; use a larger one")
     between = between[: max(0, T - len(begin) - len(end))]
     lengths = np.diff(examples.starts)
     is_pair = examples.end - examples.first > 1
@@ -104,7 +108,10 @@ def text_rows(examples: TokenizedExamples, T: int, template: Template | None = N
     for ids, target in ((begin, starts[:-1]), (between, (first + a)[is_pair]), (end, second + b)):
         tokens[target[:, None] + np.arange(len(ids))] = ids
     notes = [f"{plural(is_cut.sum(), 'text')} cut at the end, to {T:,} tokens"] if is_cut.any() else []
-    return {"tokens": PaddedRows(tokens, starts, T), "last": (lengths - 1).astype(np.int32)}, notes
+    table: Batch = {"tokens": PaddedRows(tokens, starts, T), "last": (lengths - 1).astype(np.int32)}
+    if examples.tokenizer.cls is not None:
+        table["second"] = np.where(is_pair, second - starts[:-1], 0).astype(np.int32)
+    return table, notes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ def log_probabilities(model: Model, data: Examples) -> Iterator[np.ndarray]:
     """
     remaining = data.count
     for batch in data.one_pass():
-        arrays = device.put((batch["tokens"], batch["last"]))
+        arrays = device.put([batch[name] for name in ("tokens", "last", "second") if name in batch])
         logits = np.asarray(_label_logits(model, *arrays), np.float64)[:remaining]
         remaining -= len(logits)
         largest = logits.max(-1, keepdims=True)

@@ -146,7 +146,7 @@ def read_text_format(folder: Path, config: ModelConfig, pad_id: Any = None) -> t
         post = tokenizer.get("post_processor") or {}
         posts = [each for each in post.get("processors", [post]) if each.get("type") == "TemplateProcessing"]
         if not posts:
-            return T, PLAIN
+            return T, None if config.bidirectional else PLAIN  # the processors of BERT and RoBERTa do as ours
         single, pair = (_split_template(posts[0], name) for name in ("single", "pair"))
         if not all(type(id) is int and 0 <= id < config.vocab_size for ids in pair for id in ids):
             raise ValueError("ids that the model does not have")

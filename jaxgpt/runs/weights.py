@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxgpt import console
 from jaxgpt.data.config import DataConfig
+from jaxgpt.data.encoder_tokenizer import for_encoder
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.open_tokenizer import FILE as TOKENIZER_FILE
 from jaxgpt.data.open_tokenizer import read_kept, read_tokenizer
@@ -88,12 +89,19 @@ class WeightsRef:
         if self.adapted is not None:
             return self.adapted.tokenizer
         if not self.is_run and not has_file:
+            if self.config.bidirectional:
+                save = "save its tokenizer there with transformers, AutoTokenizer.from_pretrained and save_pretrained"
+                raise CheckpointError(f"{self.folder}: no {TOKENIZER_FILE}, which an encoder needs; {save}")
             if size != GPT2_TOKENIZER.vocab_size:
                 raise CheckpointError(_describe_vocabulary(self.name, size))
             return GPT2_TOKENIZER
         try:
             path = self.folder / TOKENIZER_FILE
             kept = read_kept(self.folder, self.tokenizer_sha256) if self.is_run else read_tokenizer(path)
+            if self.config.bidirectional:
+                kept = dataclasses.replace(for_encoder(kept), token_types=self.config.token_types)
+            else:
+                kept = kept.for_decoder()
         except (DataError, FileNotFoundError) as error:
             raise CheckpointError(str(error)) from None
         if size < kept.vocab_size:
