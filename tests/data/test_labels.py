@@ -5,10 +5,13 @@ import pytest
 from jaxgpt.console import plural
 from jaxgpt.data import labels
 from jaxgpt.data.base import Example
+from jaxgpt.data.encoder_tokenizer import for_encoder
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, TEMPLATE, encoding
+from jaxgpt.data.open_tokenizer import open_tokenizer
 from jaxgpt.data.tokenized import tokenize
 from jaxgpt.data.tokenizer import PLAIN, Template
-from tests.support import golden
+from jaxgpt.errors import DataError
+from tests.support import golden, round_trips
 
 END = 50256
 
@@ -61,3 +64,28 @@ def test_transformers_keeps_the_same_tokens(template, tmp_path):
         assert rows == [tokenizer(*each, truncation=True, max_length=T)["input_ids"] for each in texts]
         num_cut = sum(len(tokenizer(*each)["input_ids"]) > T for each in texts)
         assert notes == ([f"{plural(num_cut, 'text')} cut at the end, to {T} tokens"] if num_cut else [])
+
+
+@pytest.mark.parametrize("make", [round_trips.make_bert, round_trips.make_roberta])
+def test_an_encoders_rows_are_those_of_transformers(make, tmp_path):
+    """Texts and pairs, cut or not: their ids, and where the second text begins, from which BERT's have type 1."""
+    pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
+    theirs = make(tmp_path)
+    tokenizer = for_encoder(open_tokenizer(str(tmp_path)))
+    counts = [(3, 3), (1, 20), (20, 1), (9, 7), (7, 9), (20, 20), (3, 0), (20, 0)]
+    texts = [("a " * a, "b " * b)[: 1 + (b > 0)] for a, b in counts]
+    examples = tokenize((Example(1, [(text, False) for text in each], "a") for each in texts), tokenizer=tokenizer)
+    for T in range(6, 40, 3):
+        table, _ = labels.label_rows("x.csv", examples, T, ["a", "b"])
+        for i, each in enumerate(texts):
+            expected = theirs(*each, truncation=True, max_length=T, return_token_type_ids=True)
+            last, second = int(table["last"][i]), int(table["second"][i])
+            assert table["tokens"][[i]][0, : last + 1].tolist() == expected["input_ids"]
+            assert (second > 0) == (len(each) == 2)
+            if make is round_trips.make_bert:
+                types = [int(0 < second <= column) for column in range(last + 1)]
+                assert types == expected["token_type_ids"]
+            elif second:
+                assert table["tokens"][[i]][0, second - 2 : second].tolist() == [theirs.sep_token_id] * 2
+    with pytest.raises(DataError, match="--T 1: what surrounds a text takes 2 tokens; use a larger one"):
+        labels.label_rows("x.csv", examples, 1, ["a", "b"])

@@ -4,6 +4,7 @@ Each tokenizer must decode what it has encoded, whatever the text, and the libra
 AutoTokenizer must give the same ids.
 """
 
+import functools
 import random
 import sys
 import tempfile
@@ -13,6 +14,8 @@ from pathlib import Path
 import tokenizers
 
 from jaxgpt.data import json_tokenizers
+from jaxgpt.data.encoder_tokenizer import EncoderTokenizer, for_encoder
+from jaxgpt.data.open_tokenizer import open_tokenizer
 from jaxgpt.data.plain_tokenizers import ByteTokenizer, CharTokenizer
 from jaxgpt.data.tokenizer import ENDOFTEXT, Tokenizer
 
@@ -72,9 +75,40 @@ def check(tokenizer: Tokenizer, texts: list[str], transformers: bool = False) ->
         special = sum(len(tokenizer.token_bytes(id)) for id in prompt if id in tokenizer.special_tokens)
         assert tokenizer.byte_lengths[ids].sum() == len(text.encode()) == tokenizer.byte_lengths[prompt].sum() + special
         assert tokenizer.end is None or tokenizer.end not in ids, repr(text)
-        assert library.encode(text).ids == prompt, repr(text)
+        assert library.encode(text, add_special_tokens=False).ids == prompt, repr(text)
         if auto:
-            assert auto(text)["input_ids"] == prompt, repr(text)
+            assert auto(text, add_special_tokens=False)["input_ids"] == prompt, repr(text)
+
+
+def make_bert(folder: Path, lower_case: bool = True):
+    """`transformers`' BertTokenizer of a WordPiece vocabulary trained here, which it has saved in a folder."""
+    import transformers
+
+    trainer = tokenizers.BertWordPieceTokenizer(lowercase=lower_case)
+    trainer.train_from_iterator([*nasty_strings(300, seed=1), "the cat sat on a mat, sitting unaffable"] * 3, 400)
+    bert = transformers.BertTokenizer(vocab=trainer.get_vocab(), do_lower_case=lower_case)
+    bert.save_pretrained(folder)
+    return bert
+
+
+def make_roberta(folder: Path):
+    """As make_bert, `transformers`' RobertaTokenizer."""
+    import transformers
+
+    model = train_tokenizer().definition()["model"]
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *(token for token in model["vocab"] if token != ENDOFTEXT), "<mask>"]
+    merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
+    roberta = transformers.RobertaTokenizer(vocab={token: id for id, token in enumerate(tokens)}, merges=merges)
+    roberta.save_pretrained(folder)
+    return roberta
+
+
+def check_encoder(tokenizer: EncoderTokenizer, theirs, texts: list[str]) -> None:
+    """Refuse an encoder's tokenizer whose ids are not those of the one of `transformers` that it was read from."""
+    for text in texts:
+        ids = theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        assert tokenizer.encode(text).tolist() == ids, repr(text)
+        assert tokenizer.encode_prompt(text) == theirs(text, add_special_tokens=False)["input_ids"], repr(text)
 
 
 def load_auto(content: dict[str, str]):
@@ -94,6 +128,16 @@ def main() -> None:
     for tokenizer in (ByteTokenizer(), train_tokenizer(), train_tokenizer(2000), *chars):
         check(tokenizer, texts, transformers=True)
         print(f"{tokenizer.name}, {tokenizer.vocab_size:,} ids: {count:,} strings came back, with the same ids")
+    for tokenizer in map(for_encoder, (ByteTokenizer(), train_tokenizer())):
+        check(tokenizer, texts, transformers=True)
+        auto = load_auto(tokenizer.hugging_face_files())
+        check_encoder(tokenizer, auto, [text.replace("</s>", "<mask>") for text in texts])
+        print(f"{tokenizer.name} with a mask: {count:,} strings came back, with the same ids")
+    for make in (make_bert, functools.partial(make_bert, lower_case=False), make_roberta):
+        with tempfile.TemporaryDirectory() as folder:
+            theirs, ours = make(Path(folder)), for_encoder(open_tokenizer(folder))
+        check_encoder(ours, theirs, [*texts, *(text.replace("</s>", theirs.mask_token) for text in texts)])
+        print(f"{type(theirs).__name__}, {ours.vocab_size:,} ids: {2 * count:,} strings have the same ids")
 
 
 if __name__ == "__main__":
