@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgpt.data import shards, token_file
+from jaxgpt.data.encoder_tokenizer import for_encoder
 from jaxgpt.data.gpt2_tokenizer import RANKS_SHA256, GPT2Tokenizer
+from jaxgpt.data.plain_tokenizers import ByteTokenizer
 from jaxgpt.errors import DataError
 
 
@@ -198,3 +200,10 @@ def test_only_verify_finds_a_flipped_bit(tmp_path):
     assert len(shards.open_split(folder, "train")) == 20
     with pytest.raises(DataError, match=r"train_000001.bin: corrupt: its SHA-256 is .*, not "):
         shards.verify(folder)
+
+
+def test_an_encoder_reads_the_shards_of_its_texts_tokenizer(tmp_path):
+    folder = prepare_folder(tmp_path / "a", [50256, 3, 4, 5], [50256, 6])
+    assert shards.open_split(folder, "train", for_encoder(GPT2Tokenizer()))[:].tolist() == [50256, 3, 4, 5]
+    with pytest.raises(DataError, match="prepared with the tokenizer gpt2"):
+        shards.open_split(folder, "train", for_encoder(ByteTokenizer()))
