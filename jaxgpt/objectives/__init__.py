@@ -3,7 +3,7 @@
 import dataclasses
 
 from jaxgpt.errors import UsageError
-from jaxgpt.objectives import classification, completion, multi_token, next_token
+from jaxgpt.objectives import classification, completion, masked, multi_token, next_token
 from jaxgpt.objectives.base import Objective
 
 OBJECTIVES = {
@@ -12,6 +12,7 @@ OBJECTIVES = {
     "completion": completion.OBJECTIVE,
     "multi_token_completion": multi_token.COMPLETION_OBJECTIVE,
     "classification": classification.OBJECTIVE,
+    "masked": masked.OBJECTIVE,
 }
 
 
