@@ -50,6 +50,8 @@ def main(argv: Sequence[str]) -> int:
         say("note", f"the head of the next token; GPT-2 has none for the other {n - 1} that the run predicts")
     if source.labels:
         say("use it", f"transformers.pipeline('text-classification', {str(config.folder)!r}, truncation=True)")
+    elif source.config.bidirectional:
+        say("use it", f"transformers.pipeline('fill-mask', {str(config.folder)!r})")
     else:
         messages = "([{'role': 'user', 'content': 'Hi!'}])" if source.is_chat else ""
         say("use it", f"transformers.pipeline('text-generation', {str(config.folder)!r}){messages}")

@@ -69,6 +69,8 @@ class DataConfig:
     """Several texts in place of --data, each with its share of the sequences: a.txt=0.7,FOLDER=0.3."""
     order: Literal["sequential", "shuffled"] = dataclasses.field(default="sequential", metadata={"may_change": False})
     """Order of a text's windows of T tokens: as they stand, or shuffled anew in every epoch, by --seed."""
+    mask_ratio: float = 0.15
+    """An encoder: the share of the tokens that are hidden, to be told from the others."""
     val: str | None = None
     """Validation data: a file like --data; a prepared folder, for its val split; or a fraction: the end of a text, or
     examples drawn at random."""
@@ -78,6 +80,7 @@ class DataConfig:
     def __post_init__(self):
         for name in ("B", "T", "accumulate"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(0 < self.mask_ratio < 1, "mask_ratio", self.mask_ratio, "between 0 and 1")
 
     @property
     def B_step(self) -> int:

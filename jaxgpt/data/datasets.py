@@ -9,6 +9,7 @@ from jaxgpt.data.config import USUAL_FIELDS, DataConfig, FieldNames
 from jaxgpt.data.encoder_tokenizer import for_encoder
 from jaxgpt.data.formats import is_example
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.masking import VALIDATION_SEED, Masked
 from jaxgpt.data.open_tokenizer import open_tokenizer
 from jaxgpt.data.order import parse_mixture
 from jaxgpt.data.plain_tokenizers import CharTokenizer
@@ -78,15 +79,25 @@ def load(
     require_no_names(fields, config.mix or config.data)
     tokenizer = choose_tokenizer(config, bidirectional)
     train, validation = _texts(config, seed, horizon, tokenizer)
-    if config.val is None or config.val_fraction:
-        return train, validation
-    if is_examples(config.val):
-        raise UsageError(f"--val {config.val}: --data is a text, so it must be one too, or a fraction")
-    options = {"split": "val", "horizon": horizon, "tokenizer": tokenizer}
-    validation = open_data(config.val, config.B, config.T, flag="--val", **options)
-    if len(validation.tokens) < 2:
-        raise DataError(f"{validation.name}: one token predicts nothing; --val needs a longer text")
-    return train, validation
+    if config.val is not None and not config.val_fraction:
+        if is_examples(config.val):
+            raise UsageError(f"--val {config.val}: --data is a text, so it must be one too, or a fraction")
+        options = {"split": "val", "horizon": horizon, "tokenizer": tokenizer}
+        validation = open_data(config.val, config.B, config.T, flag="--val", **options)
+        if len(validation.tokens) < 2:
+            raise DataError(f"{validation.name}: one token predicts nothing; --val needs a longer text")
+    return hide_tokens(config, seed, train, validation) if bidirectional else (train, validation)
+
+
+def hide_tokens(
+    config: DataConfig, seed: int, train: Text | Windows, validation: Text | None
+) -> tuple[Masked, Masked | None]:
+    """The texts of an encoder: windows of the whole run, so that each epoch hides others; and the validation's own."""
+    T, ratio = config.T, config.mask_ratio
+    if isinstance(train, Text):
+        train = Windows((train,), B=train.B, T=T)
+    masked = Masked(train, ratio, seed, B=train.B, T=T)
+    return masked, validation and Masked(validation, ratio, VALIDATION_SEED, B=validation.B, T=T)
 
 
 def training_text(config: DataConfig, seed: int = 0, horizon: int = 1) -> Text | Windows:
@@ -141,6 +152,12 @@ def _examples(
     fraction, tokenizer = config.val_fraction, choose_tokenizer(config, bidirectional)
     options = {"fields": fields, "tokenizer": tokenizer}
     train, *rest = examples.load(config.data, config.B_step, config.T, seed, fraction=fraction, **options)
+    if bidirectional and train.kind != "labels":
+        raise UsageError(
+            f"--data {config.data}: {train.kind}, which no encoder writes; give a text, or texts with labels"
+        )
+    if bidirectional and config.mask_ratio != DataConfig.mask_ratio:
+        raise UsageError(f"--mask-ratio {config.mask_ratio:g}: {config.data} has labels, and no masks; leave it out")
     if horizon > 1 and train.kind == "labels":
         raise UsageError(f"--predict-tokens {horizon}: a label is one; leave --predict-tokens out")
     if config.val is None:

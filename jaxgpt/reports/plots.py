@@ -23,7 +23,7 @@ TITLES = {
 }
 AXES = {"step": "step", "tokens": "tokens", "time": "training time"}
 COUNTERS = {"position", "tokens_seen", "step_ms", "skipped"}  # and what is no curve of its own:
-DERIVED = {"val_perplexity", "val_bits_per_byte", "val_tokens", "val_bytes", "val_n"}
+DERIVED = {"val_perplexity", "val_bits_per_byte", "val_bits_per_masked_token", "val_tokens", "val_bytes", "val_n"}
 MAX_PLOTS = 24
 
 

@@ -11,8 +11,10 @@ from jaxgpt.reports.logged_run import LoggedRun
 from jaxgpt.reports.scaling import bootstrap, fit, interval
 
 # Numbers of a run, by which runs are compared, and of which a table has the mean alone; and what they are called there.
-MEASURED, COSTS = ("loss", "bits_per_byte", "accuracy"), ("tokens_per_s", "step_mb")
-TITLES = {"bits_per_byte": "bits per byte", "tokens_per_s": "tokens/s", "step_mb": "MB of a step"}
+MEASURED = ("loss", "bits_per_byte", "bits_per_masked_token", "accuracy")
+COSTS = ("tokens_per_s", "step_mb")
+TITLES = {"bits_per_byte": "bits per byte", "bits_per_masked_token": "bits per masked token"}
+TITLES |= {"tokens_per_s": "tokens/s", "step_mb": "MB of a step"}
 
 
 @dataclasses.dataclass(frozen=True)

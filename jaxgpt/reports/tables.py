@@ -24,6 +24,7 @@ SHORT = 16  # of a value among others, such as a fingerprint
 RECENT = 10  # steps whose mean loss is shown, as `jaxgpt train` prints it at its end
 SUMMARY = ("starts", "versions", "labels")  # of config.json, what is no setting
 VALIDATION = {"loss_stderr": "±", "perplexity": "perplexity", "bits_per_byte": "bits per byte", "accuracy": "accuracy"}
+VALIDATION |= {"bits_per_masked_token": "bits per masked token"}
 
 
 def show(value: Any) -> str:

@@ -159,7 +159,10 @@ def resolve_weights(name_or_folder: str | Path) -> WeightsRef:
 
 
 def require_text_model(source: WeightsRef) -> None:
-    """Refuse a model that predicts labels, or whose tokenizer is not known, for what writes text or scores it."""
+    """Refuse an encoder, a model of labels or one of an unknown tokenizer, for what writes text or scores it."""
+    if source.config.bidirectional and not source.labels:
+        tell = f"{console.program('evaluate')} --data measures it, {console.program('train')} --init-from fine-tunes it"
+        raise CheckpointError(f"{source.name}: an encoder, which writes no text and scores none; {tell}")
     _ = source.tokenizer
     if source.labels:
         raise CheckpointError(f"{source.name}: predicts labels, and writes no text; see {console.program('predict')}")

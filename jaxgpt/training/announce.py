@@ -91,6 +91,10 @@ def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
         command, file = ("evaluate", val) if val and is_examples(val, config.fields) else ("predict", config.data.data)
         fields = config.fields if command == "evaluate" else FieldNames(text_field=config.fields.text_field)
         say(command, f"{console.program(command)} {shlex.join([out, '--data', file, *fields.words])}")
+    elif data.kind == "masked":
+        has_file = config.data.val and not config.data.val_fraction
+        text = config.data.val if has_file else config.data.data
+        say("evaluate", f"{console.program('evaluate')} {shlex.join([out, '--data', text])}")
     else:
         say("sample", f"{console.program('sample')} {shlex.join([out, '--prompt', 'Once upon a time'])}")
 

@@ -24,7 +24,7 @@ from jaxgpt.runtime.distributed import broadcast_from_process_0
 from jaxgpt.training.probe import Probe
 from jaxgpt.training.validation import format_metrics
 
-HEADER = " step |     loss |{minimized} grad norm |       lr |       ms |  tokens/s"
+HEADER = " step | {loss:>8} |{minimized} grad norm |       lr |       ms |  tokens/s"
 ROW = "{step:5d} | {loss:8.4f} |{minimized} {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} | {tokens_per_s:9,.0f}"
 
 
@@ -45,6 +45,7 @@ class MetricsLog:
       minimize: the metric that is minimized, which is shown too if it is not the loss.
       late: whether to read a step's metrics one step late.
       probe: what else to measure of the model; None: nothing.
+      loss_title: what the column of the loss is called.
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class MetricsLog:
         minimize: str = "loss",
         late: bool = True,
         probe: Probe | None = None,
+        loss_title: str = "loss",
     ):
         self._learning_rates, self._updates = learning_rates, 0
         self._skip, self._hash_every, self._minimize, self._late = skip, hash_every, minimize, late
-        self._probe, self._file = probe, RowFile(path, start)
+        self._probe, self._file, self._loss_title = probe, RowFile(path, start), loss_title
         self._bad_steps = broadcast_from_process_0(self._file.skipped_at_end)  # only process 0 has the log
         self._pending: tuple | None = None  # the arguments of `_write`
         self._speed = Speed()
@@ -77,7 +79,7 @@ class MetricsLog:
         self._speed.start()
         self._advance = self._stage.__enter__()
         minimized = "" if self._minimize == "loss" else f" {self._minimize:>9} |"
-        print(HEADER.format(minimized=minimized), flush=True)
+        print(HEADER.format(loss=self._loss_title, minimized=minimized), flush=True)
         return self
 
     def __exit__(self, *exception: object) -> None:

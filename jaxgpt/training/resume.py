@@ -137,8 +137,9 @@ def require_sample_prompt(config: TrainConfig, data: Dataset) -> None:
     """Refuse a --sample-prompt that can't be continued."""
     if config.run.sample_prompt is None:
         return
-    if data.labels:
-        raise UsageError("--sample-prompt: a model of labels writes no text; leave it out")
+    if data.labels or data.kind == "masked":
+        writer = "a model of labels" if data.labels else "an encoder"
+        raise UsageError(f"--sample-prompt: {writer} writes no text; leave it out")
     count, context = len(data.tokenizer.encode_prompt(config.run.sample_prompt)), config.model.block_size
     if count > context:
         long = f"--sample-prompt has {count:,} tokens, more than the model's context of {context:,}"

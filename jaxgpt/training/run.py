@@ -180,6 +180,7 @@ def run_locked(
             objective.minimize,
             late=not on_cpu,
             probe=probe,
+            loss_title="mlm loss" if data.kind == "masked" else "loss",
         )
         profiler = Profiler(process_dir / "profile", config.parallel.profile)
         guard = FolderGuard(lock, out, write_run_config)

@@ -189,8 +189,9 @@ def build_trainer(
       lead: as optimizer.lr_schedule has it.
     """
     mesh = mesh or single_device()
-    objective = objective or choose_objective("text", predict_tokens=config.preset.predict_tokens)
     shape, flags = config.model_config(), config.model
+    kind = "masked" if shape.bidirectional else "text"
+    objective = objective or choose_objective(kind, predict_tokens=config.preset.predict_tokens)
     computed = device.compute(
         flags.dtype, shape.n_layer, shape.head_size, config.data.T, flags.remat, first=mesh.devices.flat[0]
     )

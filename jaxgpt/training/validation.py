@@ -31,11 +31,11 @@ def summarize(batches: Iterable[dict[str, tuple[Any, Any]]], num_bytes: int | No
             total, total_count = totals.get(name, (0.0, 0.0))
             totals[name] = total + float(value), total_count + float(count)
     total, n = totals.pop("loss")
-    loss = total / n
+    loss = total / n if n else math.nan  # of a short text no token may be masked
     numbers = {"loss": loss}
     if "loss_squared" in totals:
-        variance = max(totals.pop("loss_squared")[0] / n - loss**2, 0.0) * n / max(n - 1, 1)
-        numbers["loss_stderr"] = math.sqrt(variance / n)
+        variance = max(totals.pop("loss_squared")[0] / max(n, 1) - loss**2, 0.0) * n / max(n - 1, 1)
+        numbers["loss_stderr"] = math.sqrt(variance / n) if n else math.nan
     other_means = {name: value / max(count, 1) for name, (value, count) in totals.items()}
     if num_bytes is None:
         return numbers | other_means | {"n": int(n)}
@@ -51,6 +51,8 @@ def format_metrics(numbers: dict[str, float]) -> str:
         text += f" ± {numbers['loss_stderr']:.4f}"
     if "perplexity" in numbers:
         text += f", perplexity {numbers['perplexity']:,.2f}, {numbers['bits_per_byte']:.4f} bits per byte"
+    if "bits_per_masked_token" in numbers:
+        text += f", {numbers['bits_per_masked_token']:.4f} bits per masked token"
     losses_ahead = [
         f"{value:.4f}" for name, value in numbers.items() if name.startswith("loss_") and name[5:].isdecimal()
     ]

@@ -131,13 +131,17 @@ KINDS = {
         [*FLAGS, "--optimizer", "muon", "--steps", 3, "--lr", 1e-2, "--data", "../mesh/text.txt", "--B", 8],
         ["--mesh", "data=2,fsdp=4"],
     ),
+    "encoder": (
+        [*FLAGS, *TUNING, *VAL, "--arch", "bert", "--T", 32, "--data", "../mesh/text.txt", "--B", 8],
+        ["--mesh", "data=2,fsdp=2", "--B", 4, "--accumulate", 2],
+    ),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("eight_devices")
 @pytest.mark.parametrize("kind", KINDS)
-def test_examples_adapters_dropout_and_heads_are_the_same_on_a_mesh(kind, runs, once):
+def test_examples_adapters_dropout_heads_and_masks_are_the_same_on_a_mesh(kind, runs, once):
     def make(folder):
         completions = [{"prompt": f"word{n}", "completion": f" and {n}, {n + 1}."} for n in range(60)]
         labels = [{"text": f"word{n % 7} and {n}", "label": n % 3} for n in range(60)]
@@ -149,7 +153,7 @@ def test_examples_adapters_dropout_and_heads_are_the_same_on_a_mesh(kind, runs, 
     other = run(folder, f"{kind}-mesh", *words, *more)
     same_curve(other["rows"], one)
     assert kind in ("completions", "muon") or one[-1]["val_loss_stderr"] > 0
-    for number in ("val_loss", "loss_2", "loss_sum", "val_loss_2"):
+    for number in ("val_loss", "loss_2", "loss_sum", "val_loss_2", "val_accuracy"):
         assert other["rows"][-1].get(number) == pytest.approx(one[-1].get(number), abs=1e-5)
     if kind == "completions":  # by default, as many devices as can share a batch
         assert ": 6 devices as data=6" in other["out"]
