@@ -14,7 +14,7 @@ import rich.text
 
 from jaxgpt import console
 from jaxgpt.commands.flags import parse, positional
-from jaxgpt.data import examples
+from jaxgpt.data import examples, masking
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import FieldNames
 from jaxgpt.data.datasets import open_data
@@ -32,15 +32,23 @@ if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.models.base import Model
 
 MEASUREMENTS = ("data", "choices", "canaries", "tasks")  # flags of what to measure; at least one is required
-OPTIONS = {"T": ("data",), "limit": ("choices", "tasks"), "num_fewshot": ("tasks",), "include_path": ("tasks",)}
+OPTIONS = {
+    "T": ("data",),
+    "max_windows": ("data",),
+    "limit": ("choices", "tasks"),
+    "num_fewshot": ("tasks",),
+    "include_path": ("tasks",),
+}
 MAX_LABELS_SHOWN = 20  # in a confusion matrix
+ENCODER_WINDOWS = 64  # of --data by default: each costs as many forward passes as it has tokens
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     """Measure how good a model is: its loss on a text, multiple choice, memory, the tasks of EleutherAI's harness.
 
-    For a model of labels, --data alone gives accuracy, F1, Matthews correlation and the confusion matrix.
+    For a model of labels, --data alone gives accuracy, F1, Matthews correlation and the confusion matrix; for an
+    encoder its bits per masked token, each token of a window hidden in turn (pseudo-log-likelihood).
     """
 
     model: Annotated[str, *positional("MODEL")]
@@ -52,6 +60,8 @@ class EvaluateConfig:
     fields: FieldNames = dataclasses.field(default_factory=FieldNames)
     T: int | None = None
     """Tokens of a window of --data, each of which sees none before the window; by default the model's context."""
+    max_windows: int | None = None
+    """An encoder: at most so many windows of --data, evenly spaced; by default 64."""
     choices: Path | None = None
     """A JSONL file; a line is {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0}."""
     canaries: Path | None = None
@@ -79,7 +89,7 @@ class EvaluateConfig:
             raise UsageError(f"nothing to measure: give {flags}; --help explains them")
         if self.fields.words and self.data is None:
             raise UsageError(f"{self.fields}: they are names in a file of examples; name it with --data")
-        for name, lowest in (("T", 1), ("limit", 1), ("num_fewshot", 0), ("batch_size", 1)):
+        for name, lowest in (("T", 1), ("max_windows", 1), ("limit", 1), ("num_fewshot", 0), ("batch_size", 1)):
             if (value := getattr(self, name)) is not None:
                 require(lowest <= value < 2**31, name, value, f"from {lowest} to 2**31 - 1")
         for name, of in OPTIONS.items():
@@ -101,7 +111,11 @@ def main(argv: Sequence[str]) -> int:
     source = resolve_weights(config.model)
     if source.labels and config.data is not None:
         return evaluate_labels(config, source)
+    if source.config.bidirectional and not source.labels:
+        return evaluate_encoder(config, source)
     require_text_model(source)
+    if config.max_windows is not None:
+        raise UsageError(f"--max-windows: {config.model} is no encoder, and reads all of --data; leave it out")
     data = None if config.data is None else open_text(config, source)
     items = None
     if config.choices is not None:
@@ -210,6 +224,39 @@ def measure_text(data: Dataset, model: Any) -> dict[str, float]:
     return numbers
 
 
+def evaluate_encoder(config: EvaluateConfig, source: WeightsRef) -> int:
+    """Measure an encoder: its pseudo-log-likelihood of a text."""
+    if unusable := [name for name in MEASUREMENTS[1:] if getattr(config, name) is not None]:
+        what = "an encoder, measured by --data alone: it predicts no continuation"
+        raise UsageError(f"--{unusable[0]}: {config.model} is {what}; leave it out")
+    data = open_text(config, source)
+    tokenizer = source.tokenizer
+    if data.kind != "text":
+        raise DataError(f"{config.data}: {data.kind}, which an encoder does not write; use a text")
+    require_json(config, source)
+
+    from jaxgpt.inference.pseudo_likelihood import pseudo_likelihood
+    from jaxgpt.runtime import device
+    from jaxgpt.training.validation import format_metrics, summarize
+
+    total = masking.num_windows(data, data.T)
+    numbers = masking.evenly_spaced(total, config.max_windows or ENCODER_WINDOWS)
+    windows = masking.cut_windows(data, tokenizer, data.T, numbers)
+    with device.memory_errors("use a smaller --batch-size"):
+        model = load_model(config, source, data.T)
+        console.say(
+            "data", f"{data}; {len(numbers):,} of its {total:,} windows of {data.T:,}, each token hidden in turn"
+        )
+        with stage("windows", len(numbers)) as advance:
+            ordinary, options = masking.ordinary_tokens(tokenizer), (config.batch_size, advance)
+            results = summarize(pseudo_likelihood(model, windows, tokenizer.mask, ordinary, *options))
+    if not results["n"]:
+        raise DataError(f"{config.data}: no token to measure; use a longer text")
+    console.say("loss", f"{format_metrics(results).removeprefix('loss ')}")
+    save_results(config, {"model": config.model, "measure": "pseudo-log-likelihood", "windows": len(numbers)} | results)
+    return 0
+
+
 def measure_choices(config: EvaluateConfig, items: list[multiple_choice.Item], model: Any) -> dict[str, float | int]:
     from jaxgpt.inference.score import is_cut, score
 
@@ -232,7 +279,7 @@ def measure_choices(config: EvaluateConfig, items: list[multiple_choice.Item], m
 def evaluate_labels(config: EvaluateConfig, source: WeightsRef) -> int:
     """Measure a model of labels: accuracy, F1, Matthews correlation, and the confusion matrix."""
     require_label_model(source)
-    if unusable := [name for name in ("T", *MEASUREMENTS[1:]) if getattr(config, name) is not None]:
+    if unusable := [name for name in ("T", "max_windows", *MEASUREMENTS[1:]) if getattr(config, name) is not None]:
         raise UsageError(f"--{unusable[0]}: {config.model} predicts labels, measured by --data alone; leave it out")
     data = examples.load_labelled(
         config.data, config.batch_size, source.T, source.labels, config.fields, source.template, source.tokenizer
