@@ -23,6 +23,12 @@ def test_a_refusal_touches_nothing(filled):
     assert wrong == [] and counts.total() == len(lines) > 30
 
 
+def test_what_an_encoder_has_not_is_refused(filled):
+    lines = [line for line in refusals.quick() if {"bert", "encoder", "--max-windows"} & {*line.split()}]
+    counts, wrong = refusals.sweep(lines)
+    assert wrong == [] and counts.total() == len(lines) == 18
+
+
 def test_an_output_that_is_an_input_is_refused(filled):
     counts, wrong = refusals.sweep(lines := refusals.pairs(filled)[::16])
     assert wrong == [] and counts.total() == len(lines) > 40

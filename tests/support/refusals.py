@@ -26,6 +26,7 @@ from tests.support.trees import snapshot
 
 ARCHIVE = Path(__file__).with_name("before_the_move.tar.xz")
 RUN = "--init-from base --B 2 --T 16 --lr 3e-3 --device cpu --recipe gpt3 --schedule constant --warmup-ratio 0"
+ENCODER = "--arch bert --size tiny --out new --tokenizer bytes"
 ITEM = {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0}
 
 
@@ -63,6 +64,9 @@ def fill(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     (folder / "shell" / "work").mkdir()
+    shutil.copytree(folder / "text", folder / "encoder")
+    encoder = json.loads((folder / "text" / "config.json").read_text()) | {"arch": "bert", "data_kind": "masked"}
+    (folder / "encoder" / "config.json").write_text(json.dumps(encoder))
     shutil.copytree(folder / "text", folder / "mixed")  # with another program's checkpoint
     shutil.copytree(folder / "foreign" / "checkpoints" / "1000", folder / "mixed" / "checkpoints" / "1000")
     shutil.copytree(folder / "prepared", folder / "secret")
@@ -144,6 +148,17 @@ train --data text.txt --out mixed --fresh
 train --data text.txt --out occupied
 train --data text.txt --out occupied --fresh
 train {RUN} --data text.txt --steps 9 --out mixed --fresh
+train {ENCODER} --data text.txt --objective next_token
+train {ENCODER} --data text.txt --objective completion
+train {ENCODER} --data text.txt --predict-tokens 2
+train {ENCODER} --data text.txt --probe induction
+train {ENCODER} --data text.txt --sample-prompt a
+train {ENCODER} --data text.txt --tokenizer chars
+train {ENCODER} --data text.txt --mask-ratio 0
+train {ENCODER} --data text.txt --T 2
+train {ENCODER} --data pairs.jsonl
+train {ENCODER} --data labels.csv --mask-ratio 0.3
+train --data text.txt --out new --mask-ratio 0.3
 train --missing
 sample text
 sample --prompt a
@@ -168,6 +183,14 @@ look text --prompt a --patch 'a b' --out new
 look text --prompt a --answer 'two words' --out new
 look text --prompt a --out mine
 look text --prompt a --json text.txt
+sample encoder --prompt a
+look encoder --prompt a --out new
+replay encoder --step 1
+evaluate encoder --tasks a --json new.json
+evaluate encoder --choices items.jsonl --json new.json
+evaluate encoder --canaries secret --json new.json
+evaluate encoder --data pairs.jsonl --json new.json
+evaluate text --data text.txt --max-windows 3 --json new.json
 evaluate text
 evaluate nowhere --data text.txt --json new.json
 evaluate foreign --data text.txt --json new.json

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxgpt import console
-from jaxgpt.commands import export, train, verify
+from jaxgpt.commands import evaluate, export, train, verify
 from jaxgpt.data.chat import CHAT_TEMPLATE
 from jaxgpt.data.corpus import load
 from jaxgpt.data.loader import next_batch
@@ -119,6 +119,34 @@ def test_a_fine_tune_goes_on_to_the_bit_wherever_it_was_stopped(base, tmp_path, 
     assert parts == whole and len(set(whole)) == 9
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
     assert saved_bits(tmp_path / "parts", 9) == saved_bits(tmp_path / "whole", 9)
+
+
+@pytest.mark.slow
+def test_an_encoder_resumes_with_the_masks_that_it_would_have_had(base, tmp_path, monkeypatch, capsys):
+    """9 steps are more than an epoch of 387 bytes; another --mask-ratio is another run."""
+
+    def pretrain(out, *words):
+        words = ["--arch", "bert", *SHAPE_FLAGS, "--tokenizer", "bytes", "--dropout", 0.1, "--val", 0.1, *words]
+        words = ["--data", base / "text.txt", "--out", tmp_path / out, "--B", 2, "--accumulate", 2, *words]
+        return console.run(train.main, [str(word) for word in words])
+
+    with seen(monkeypatch) as whole:
+        assert pretrain("whole", "--steps", 9) == 0
+    with seen(monkeypatch) as parts:
+        assert [pretrain("parts", "--steps", steps) for steps in (5, 9)] == [0, 0]
+    batches = [batch for batch in parts if len(batch) == len(whole[0])]
+    assert [batch for batch in whole if len(batch) == len(whole[0])] == batches and len({*batches}) == 9
+    assert numbers(tmp_path / "parts")[-1] == numbers(tmp_path / "whole")[-1]
+    assert saved_bits(tmp_path / "parts", 9) == saved_bits(tmp_path / "whole", 9)
+    out, _ = capsys.readouterr()
+    assert "mlm loss" in out and "bits per masked token" in out and "bits per byte" not in out
+    words = ["--data", base / "text.txt", "--T", 24, "--max-windows", 2, "--json", tmp_path / "new.json"]
+    assert console.run(evaluate.main, [str(word) for word in (tmp_path / "whole", *words)]) == 0
+    found = json.loads((tmp_path / "new.json").read_text())
+    assert (found["measure"], found["n"]) == ("pseudo-log-likelihood", 22 + 387 % 24 - 2)  # the last window is shorter
+    assert found["bits_per_masked_token"] == pytest.approx(found["loss"] / np.log(2))
+    assert pretrain("parts", "--steps", 10, "--mask-ratio", 0.3) == 4
+    assert "mask_ratio 0.15 there and 0.3 here" in capsys.readouterr().err
 
 
 def test_adapters_are_saved_alone_and_merged_on_the_way_out(base, tmp_path, capsys):
