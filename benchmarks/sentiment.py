@@ -8,7 +8,7 @@ sentence is positive if its rating is above 0; those rated 0 are left out. The S
 to learn from (7 of 10), to choose by (1) or to test (2). For each seed a model reads the text of the first, without
 labels and in the order of the hashes, with that of the others of its side; then it is fine-tuned on the labels, and the
 checkpoint with the lowest loss on what is there to choose by is tested. The same is done without the reading, and with
-adapters alone.
+adapters alone; and with an encoder of the same size, whose reading is masked language modelling.
 """
 
 import collections
@@ -29,6 +29,12 @@ ROOT = Path(__file__).parent.parent
 SIZE = ["--n-layer", "2", "--n-head", "4", "--n-embd", "128", "--block-size", "64"]
 PRETRAIN = [*SIZE, "--recipe", "gpt3", "--lr", "1e-3", "--B", "32", "--T", "64"]
 TUNE = ["--B", "32", "--T", "48", "--epochs", "2"]
+STARTS = {  # weights to begin with: flags of their training on text
+    "read": [],
+    "blank": ["--steps", 1, "--lr", 1e-12],
+    "masked": ["--arch", "bert"],
+    "blank-encoder": ["--arch", "bert", "--steps", 1, "--lr", 1e-12],
+}
 WAYS = {  # from which weights, and how
     "read text, then fine-tuned": ("read", ["--lr", "5e-4"]),
     "read text, then adapters of rank 8 alone": (
@@ -36,6 +42,8 @@ WAYS = {  # from which weights, and how
         ["--lr", "3e-3", "--lora", "8", "--lora-on", "attn.c_attn,attn.c_proj,mlp.c_fc,mlp.c_proj"],
     ),
     "fine-tuned from random weights": ("blank", ["--lr", "5e-4"]),
+    "an encoder: read masked text, then fine-tuned": ("masked", ["--lr", "5e-4"]),
+    "an encoder: fine-tuned from random weights": ("blank-encoder", ["--lr", "5e-4"]),
 }
 
 
@@ -67,8 +75,9 @@ def main(flags: Flags) -> None:
     rows["bag of words, logistic regression"] = [logistic_regression(train, test)]
     for seed in range(flags.seeds):
         run = functools.partial(jaxgpt, "--seed", seed, "--device", "cpu")
-        for start, more in (("read", ["--steps", flags.steps]), ("blank", ["--steps", 1, "--lr", 1e-12])):
-            run("train.py", "--data", folder / "text.txt", "--out", folder / f"{start}-{seed}", *PRETRAIN, *more)
+        for start, more in STARTS.items():
+            words = ["--out", folder / f"{start}-{seed}", *PRETRAIN, "--steps", flags.steps, *more]
+            run("train.py", "--data", folder / "text.txt", *words)
         for number, (way, (start, more)) in enumerate(WAYS.items()):
             out = folder / f"tuned-{number}-{seed}"
             where = ["--init-from", folder / f"{start}-{seed}", "--data", folder / "train.csv", "--out", out]
