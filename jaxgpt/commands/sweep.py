@@ -125,7 +125,7 @@ def is_done(folder: Path, wanted: TrainConfig) -> bool:
     if run is None or run.steps_done < (wanted.run.steps if wanted.run.epochs is None else run.config["steps"]):
         return False
     saved, starts = load_run_config(folder)
-    require_same_run(folder, saved, starts[-1]["fingerprint"], wanted)
+    require_same_run(folder, saved, starts[-1]["fingerprint"], run.config.get("tokenizer_sha256"), wanted)
     return True
 
 

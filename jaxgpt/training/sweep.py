@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxgpt.console import plural
 from jaxgpt.data import datasets
+from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.errors import DataError
 from jaxgpt.training.config import TrainConfig, fixed_flags
 
@@ -124,23 +125,29 @@ def _is_value(value: Any) -> bool:
     return isinstance(value, str | int | float) and not (isinstance(value, str) and not value)
 
 
-def require_same_run(folder: Path, saved: TrainConfig, fingerprint: str, wanted: TrainConfig) -> None:
+def require_same_run(
+    folder: Path, saved: TrainConfig, fingerprint: str, sha256: str | None, wanted: TrainConfig
+) -> None:
     """Refuse a finished run of other flags or of another text than those that are wanted.
 
     Args:
       saved: the run's flags.
       fingerprint: of the text that it was trained on.
+      sha256: of its tokenizer; None: GPT-2's, of an older run.
 
     Raises:
       DataError: it names what differs.
     """
-    names = {*fixed_flags(wanted), *vars(wanted.data), "steps", "epochs"} - {"allow_other_data"}
+    names = {*fixed_flags(wanted), *vars(wanted.data), "steps", "epochs"} - {"allow_other_data", "tokenizer"}
     old, new = saved.flat(), wanted.flat()
     differences = [f"{name} {old[name]} there and {new[name]} here" for name in sorted(names) if old[name] != new[name]]
     if not differences:
         options = wanted.preset.predict_tokens, wanted.fields, wanted.model_config().bidirectional
         text, _ = datasets.load(wanted.data, wanted.run.seed, *options)
-        differences = ["another text"] * (text.fingerprint != fingerprint)
+        if text.tokenizer.sha256 != (sha256 or GPT2_TOKENIZER.sha256):
+            differences = ["another tokenizer"]
+        elif text.fingerprint != fingerprint:
+            differences = ["another text"]
     if differences:
         raise DataError(
             f"{folder} is a run of another configuration: {', '.join(differences)}; use another --out, or delete it"

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 SPEC = """
 [flags]
 data = "text.txt"
+tokenizer = "bytes"
 val = 0.2
 B = 2
 T = 8
@@ -67,7 +68,7 @@ def test_each_combination_is_trained_and_told(here, in_this_process, capsys):
         assert (line["loss"], line["bits_per_byte"]) == (row["val_loss"], row["val_bits_per_byte"])
         assert line["tokens"] == 2 * 2 * 8
     # V*C + T*C, a block's 12 C^2 + 13 C, and the last LayerNorm's 2 C
-    assert results["runs"][0]["parameters"] == 50257 * 8 + 8 * 8 + 12 * 8 * 8 + 13 * 8 + 2 * 8
+    assert results["runs"][0]["parameters"] == 257 * 8 + 8 * 8 + 12 * 8 * 8 + 13 * 8 + 2 * 8
     losses = {(line["row"], line["lr"]): line["loss"] for line in results["runs"]}
     for best in results["best"]:
         assert best["loss"] == min(loss for (row, _), loss in losses.items() if row == best["row"])
@@ -83,6 +84,7 @@ def test_each_combination_is_trained_and_told(here, in_this_process, capsys):
     for old, new, error in (
         ("n_embd = 8", "n_embd = 16", "n_embd 8 there and 16 here"),
         ("steps = 2", "steps = 1", "steps 2 there and 1 here"),
+        ('tokenizer = "bytes"', "", "another tokenizer"),
         ("", "", "another text"),
     ):
         Path("s.toml").write_text((SPEC.format(steps=2) + CNN).replace(old, new))
