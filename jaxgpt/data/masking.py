@@ -135,7 +135,7 @@ def mask_row(
     Args:
       tokens: int32 (T,).
       seed, number: what decides the choice, whole numbers from 0, below 2**64: of the run and of the window in it.
-      ratio: the probability that a token is chosen.
+      ratio: the probability that a token is chosen; at least one is, where one may be.
       mask: the id that takes a token's place.
       ordinary: bool (V,), the ids that may be chosen, and that a random token may be.
 
@@ -145,7 +145,10 @@ def mask_row(
     # Raw words: how numpy draws numbers from them may change between its versions, these may not.
     bits = np.random.Philox(key=np.array([seed, number], np.uint64)).random_raw(3 * len(tokens)).reshape(3, -1)
     chance, kind = (bits[:2] >> 11) * 2.0**-53  # from 0 to below 1
-    chosen = (chance < ratio) & ordinary[tokens]
+    may_be_chosen = ordinary[tokens]
+    chosen = (chance < ratio) & may_be_chosen
+    if not chosen.any() and may_be_chosen.any():  # as in BERT's own code: a short window would have no loss
+        chosen[np.where(may_be_chosen, chance, 1).argmin()] = True
     ids = np.flatnonzero(ordinary)
     random = ids[((bits[2] >> 32) * len(ids)) >> 32]
     replaced = np.where(kind < MASK, mask, np.where(kind < MASK + RANDOM, random, tokens))

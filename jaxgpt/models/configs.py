@@ -406,7 +406,7 @@ class BertConfig(TransformerConfig):
             object.__setattr__(self, "intermediate_size", 4 * self.n_embd)
         for name in ("intermediate_size", "token_types"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        require(self.position_offset >= 0, "position_offset", self.position_offset, "0 or above")
+        require(0 <= self.position_offset < 2**16, "position_offset", self.position_offset, "from 0 to 65,535")
         require(0 < self.norm_eps < math.inf, "norm_eps", self.norm_eps, "a finite number above 0")
         if self.untied_head:
             raise UsageError("--untied-head: the output matrix of a BERT is its token embedding; leave it out")

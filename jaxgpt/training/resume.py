@@ -154,6 +154,18 @@ def require_same_tokenizer(config: TrainConfig, tokenizer: Tokenizer, weights: T
         raise UsageError(f"{given}: {has}; leave --tokenizer out")
 
 
+def require_encoder(config: TrainConfig, data: Dataset, weights: WeightsRef | None) -> None:
+    """Refuse what an encoder can't be trained from."""
+    model, tokenizer = config.model_config(), data.tokenizer
+    if data.kind == "masked" and weights and weights.labels:
+        lacks = f"{weights.name} has a head for labels, and none for masked tokens"
+        raise UsageError(f"--init-from {config.preset.init_from}: {lacks}; give it texts with labels, or other weights")
+    if model.bidirectional and model.position_offset and tokenizer.pad != model.position_offset - 1:
+        offset = f"--position-offset {model.position_offset}"
+        pad = f"transformers takes {model.position_offset - 1} for padding then, and {tokenizer.name} has another id"
+        raise UsageError(f"{offset}: {pad}; use --position-offset 0, or RoBERTa's tokenizer")
+
+
 def require_weights(config: TrainConfig, weights: ModelConfig) -> None:
     """Refuse flags that don't fit the weights of --init-from."""
     preset, model = config.preset, config.model

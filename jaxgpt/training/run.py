@@ -25,7 +25,13 @@ from jaxgpt.training.announce import (
 )
 from jaxgpt.training.begin import begin, lead_of, make_config_writer, resolve_steps, resume
 from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.resume import require_output, require_same_tokenizer, require_sample_prompt, run_signature
+from jaxgpt.training.resume import (
+    require_encoder,
+    require_output,
+    require_same_tokenizer,
+    require_sample_prompt,
+    run_signature,
+)
 from jaxgpt.training.tracking import TrackerProcess
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
@@ -46,6 +52,7 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
         data, validation = load(config.data, config.run.seed, preset.predict_tokens, config.fields, bidirectional)
         if weights:
             require_same_tokenizer(config, data.tokenizer, weights.tokenizer)
+        require_encoder(config, data, weights)
         require_sample_prompt(config, data)
         batches_per_epoch = announce_data(config.data, data, validation)
         config = resolve_steps(config, batches_per_epoch)

@@ -22,6 +22,15 @@ def masked(B=4, T=32, rows=slice(None), seed=1, order_seed=None, ratio=0.15):
     return Masked(Windows((TEXT,), seed=order_seed, B=B, T=T), ratio, seed, B=B, T=T, rows=rows)
 
 
+def test_one_token_at_least_is_hidden_where_one_may_be():
+    """Of a short window mostly none would be, and a batch of it would have no loss."""
+    ordinary = np.arange(10) > 4
+    for number in range(200):
+        _, targets = mask_row(np.array([0, 7, 8, 1]), 3, number, 0.01, 9, ordinary)
+        assert (targets >= 0).sum() >= 1 and (targets[[0, 3]] == -1).all()
+    assert (mask_row(np.array([0, 1]), 3, 0, 0.5, 9, ordinary)[1] == -1).all()
+
+
 def test_the_shares_are_those_that_were_asked_for():
     """Of 409,600 positions: 15 % chosen; of these 80 % hidden, 10 % random, 10 % kept; random ids uniform."""
     ordinary = np.ones(1000, bool)

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +12,20 @@ from hypothesis import strategies as st
 from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.data import examples
 from jaxgpt.data.config import DataConfig
+from jaxgpt.data.encoder_tokenizer import for_encoder
+from jaxgpt.data.open_tokenizer import open_tokenizer
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import SIZES, GPT2Config
 from jaxgpt.training.config import RECIPES, Preset, RunConfig, TrainConfig
-from jaxgpt.training.resume import load_run_config, require_compatible, require_weights, resume_command, run_signature
+from jaxgpt.training.resume import (
+    load_run_config,
+    require_compatible,
+    require_encoder,
+    require_weights,
+    resume_command,
+    run_signature,
+)
 
 
 def test_weights_to_begin_with_set_the_shape_and_what_goes_with_it():
@@ -239,3 +249,14 @@ def test_a_run_whose_default_text_was_named_auto_has_the_default_text(tmp_path):
 def test_flags_that_no_run_can_have_had_are_refused(tmp_path, changes, message):
     with pytest.raises(CheckpointError, match=message):
         load_run_config(run_folder(tmp_path, **changes))
+
+
+def test_what_an_encoder_cannot_be_trained_from_is_refused():
+    config = TrainConfig.of(arch="bert", tokenizer="bytes")
+    text = SimpleNamespace(kind="masked", tokenizer=for_encoder(open_tokenizer("bytes")))
+    require_encoder(config, text, None)
+    with pytest.raises(UsageError, match="w has a head for labels, and none for masked tokens; give it texts with"):
+        require_encoder(config, text, SimpleNamespace(name="w", labels=("a", "b")))
+    with pytest.raises(UsageError, match=r"^--position-offset 2: transformers takes 1 for padding then, and bytes has"):
+        require_encoder(config.replace(position_offset=2), text, None)
+    require_encoder(config.replace(position_offset=256), text, None)  # whose padding, 255, is no byte of UTF-8
