@@ -251,7 +251,8 @@ def evaluate_encoder(config: EvaluateConfig, source: WeightsRef) -> int:
             ordinary, options = masking.ordinary_tokens(tokenizer), (config.batch_size, advance)
             results = summarize(pseudo_likelihood(model, windows, tokenizer.mask, ordinary, *options))
     if not results["n"]:
-        raise DataError(f"{config.data}: no token to measure; use a longer text")
+        what = f"no token to measure in windows of {data.T:,}"
+        raise DataError(f"{config.data}: {what}; use a larger --T, or another text")
     console.say("loss", f"{format_metrics(results).removeprefix('loss ')}")
     save_results(config, {"model": config.model, "measure": "pseudo-log-likelihood", "windows": len(numbers)} | results)
     return 0

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from jaxgpt import console, signals
 from jaxgpt.commands.flags import HELP, parse, positional
+from jaxgpt.data.open_tokenizer import open_tokenizer
 from jaxgpt.errors import UsageError
 from jaxgpt.prepare.config import PrepareConfig
 from jaxgpt.prepare.forkserver import run_forkserver
@@ -93,4 +94,6 @@ def _print_report(config: PrepareConfig, report: dict[str, Any], seconds: float)
     val_flag = f" --val {shlex.quote(str(out))}" if splits["val"]["tokens"] else ""
     tokenizer = config.tokenizer if config.tokenizer in ("bytes", "chars") else shlex.quote(str(out))
     tokenizer_flag = f" --tokenizer {tokenizer}" * (config.tokenizer != PrepareConfig.tokenizer)
-    console.say("train", f"{console.program('train')} --data {shlex.quote(str(out))}{val_flag}{tokenizer_flag}")
+    is_encoders = config.tokenizer != "chars" and open_tokenizer(config.tokenizer).name == "wordpiece"
+    flags = " --arch bert" * is_encoders + val_flag + tokenizer_flag
+    console.say("train", f"{console.program('train')} --data {shlex.quote(str(out))}{flags}")

@@ -108,7 +108,8 @@ def main(argv: Sequence[str]) -> int:
     config, starts = load_run_config(flags.run)
     model, kind = config.model, resolve_weights(flags.run).data_kind
     if kind != "text" or model.lora or model.dropout:
-        what = f"{kind}, with adapters or dropout" if model.lora or model.dropout else kind
+        what = "masked tokens" if kind == "masked" else kind
+        what += ", with adapters or dropout" * bool(model.lora or model.dropout)
         raise CheckpointError(f"{flags.run}: a run on {what}; batches are shown of runs that learn a text in full")
     rows = read_rows(flags.run / "log.jsonl")
     if flags.step not in rows:

@@ -105,7 +105,8 @@ class WeightsRef:
         except (DataError, FileNotFoundError) as error:
             raise CheckpointError(str(error)) from None
         if size < kept.vocab_size:
-            raise CheckpointError(f"{self.name}: {size:,} token ids, and its tokenizer has {kept.vocab_size:,}")
+            has = f"{size:,} token ids, and its tokenizer has {kept.vocab_size:,}"
+            raise CheckpointError(f"{self.name}: {has}; put the right {TOKENIZER_FILE} there")
         return kept
 
     def fetch(self) -> Path:

@@ -197,7 +197,7 @@ def test_wrong_weights_are_one_line(folder, tmp_path, capsys):
     assert complaint(tmp_path / "empty").startswith(f"{tmp_path}/empty: no config.json there: no run")
     config = json.loads((folder / "config.json").read_text())
     for name, change, message in (
-        ("bert", {"model_type": "bert"}, "model_type is 'bert', which is not supported; 'gpt2'"),
+        ("t5", {"model_type": "t5"}, "model_type is 't5', which is not supported; 'gpt2'"),
         ("wide", {"vocab_size": 50260}, "50,260 token ids, and GPT-2's tokenizer has 50,257"),
         ("truncated", {}, "model.safetensors: corrupt, or no safetensors file"),
     ):
