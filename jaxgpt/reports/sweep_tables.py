@@ -135,8 +135,10 @@ def fit_scaling_law(lines: Sequence[dict[str, Any]], forecasts: Sequence[tuple[f
       loss and the same interval; `points`: how many losses were fitted.
 
     Raises:
-      ValueError: there are too few.
+      ValueError: there are too few, or some are of masked tokens.
     """
+    if any("bits_per_masked_token" in line for line in lines):
+        raise ValueError("the law is of the loss of the next token, and some runs have that of masked tokens")
     best: dict[tuple[int, int], float] = {}
     for line in lines:
         key = line["parameters"], line["tokens"]
