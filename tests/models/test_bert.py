@@ -148,7 +148,7 @@ def test_the_flags_of_its_shape():
         (["--untied-head"], "--untied-head: the output matrix of a BERT is its token embedding; leave it out"),
         (["--predict-tokens", "2"], "--predict-tokens 2: --arch bert has no such flag"),
         (["--token-types", "0"], "--token-types 0 is out of range: it must be at least 1"),
-        (["--position-offset", "-1"], "--position-offset -1 is out of range: it must be 0 or above"),
+        (["--position-offset", "-1"], "--position-offset -1 is out of range: it must be from 0 to 65,535"),
         (["--norm-eps", "0"], "--norm-eps 0.0 is out of range"),
         (["--n-embd", "100"], "--n-embd 100 can't be split over --n-head 12 heads"),
         (
