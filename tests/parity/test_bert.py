@@ -3,7 +3,6 @@
 import functools
 import json
 import math
-import warnings
 
 import jax
 import numpy as np
@@ -19,7 +18,7 @@ from jaxgpt.training.config import OptimizerConfig
 from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import init_state_from, train_step
 from tests.support import golden
-from tests.support.parity import require_gradients_of, save_again
+from tests.support.parity import require_gradients_of, save_adapter, save_again
 
 torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
 transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
@@ -133,21 +132,9 @@ def test_a_head_for_labels(case, tmp_path):
 @pytest.mark.slow
 def test_adapters_are_pefts(tmp_path):
     """An adapter of peft's on every linear layer, merged when it is read."""
-    peft = pytest.importorskip("peft")
     theirs, x = theirs_of("Bert"), ids(2, 96)
-    theirs.save_pretrained(tmp_path / "base")
     before = logits_of(theirs, x).detach().numpy()
-    linear = [*resolve_weights(tmp_path / "base").config.linear]
-    with warnings.catch_warnings(category=FutureWarning, action="ignore"):  # transformers' own, about peft
-        model = peft.get_peft_model(theirs, peft.LoraConfig(r=2, lora_alpha=6, target_modules=linear))
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if "lora_" in name:
-                value.add_(0.1 * torch.randn_like(value))
-    model.save_pretrained(tmp_path / "adapter")
-    path = tmp_path / "adapter" / "adapter_config.json"
-    content = json.loads(path.read_text()) | {"base_model_name_or_path": str(tmp_path / "base")}
-    path.write_text(json.dumps(content))
+    model = save_adapter(theirs, tmp_path)
     expected = logits_of(model.eval(), x).detach().numpy()
     assert math.inf > np.abs(expected - before).max() > 0.1
     np.testing.assert_allclose(logits(load(resolve_weights(tmp_path / "adapter")), x), expected, atol=2e-5)

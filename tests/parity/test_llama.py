@@ -3,7 +3,6 @@
 import functools
 import json
 import math
-import warnings
 
 import jax
 import numpy as np
@@ -19,7 +18,7 @@ from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import init_state_from, train_step
 from tests.support import golden
 from tests.support.losses import NEXT_TOKEN, mean_loss
-from tests.support.parity import require_gradients_of, save_again
+from tests.support.parity import require_gradients_of, save_adapter, save_again
 
 torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
 transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
@@ -150,20 +149,7 @@ def test_a_head_for_labels(tmp_path):
 
 def test_adapters_are_pefts(tmp_path):
     """An adapter of peft's on every linear layer, merged when it is read."""
-    peft = pytest.importorskip("peft")
-    theirs = theirs_of("llama")
-    theirs.save_pretrained(tmp_path / "base")
-    linear = [*resolve_weights(tmp_path / "base").config.linear]
-    with warnings.catch_warnings(category=FutureWarning, action="ignore"):  # transformers' own, about peft
-        model = peft.get_peft_model(theirs, peft.LoraConfig(r=2, lora_alpha=6, target_modules=linear))
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if "lora_" in name:
-                value.add_(0.1 * torch.randn_like(value))
-    model.save_pretrained(tmp_path / "adapter")
-    path = tmp_path / "adapter" / "adapter_config.json"
-    content = json.loads(path.read_text()) | {"base_model_name_or_path": str(tmp_path / "base")}
-    path.write_text(json.dumps(content))
+    model = save_adapter(theirs_of("llama"), tmp_path)
     x = ids(2, 96)
     expected = logits_of(model.eval(), x)
     found = logits(load(resolve_weights(tmp_path / "adapter")), x)
