@@ -9,7 +9,7 @@ from jaxgpt.data.config import USUAL_FIELDS, DataConfig, FieldNames
 from jaxgpt.data.encoder_tokenizer import for_encoder
 from jaxgpt.data.formats import is_example
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
-from jaxgpt.data.masking import VALIDATION_SEED, Masked
+from jaxgpt.data.masking import VALIDATION_SEED, Masked, ordinary_tokens
 from jaxgpt.data.open_tokenizer import open_tokenizer
 from jaxgpt.data.order import parse_mixture
 from jaxgpt.data.plain_tokenizers import CharTokenizer
@@ -18,6 +18,8 @@ from jaxgpt.data.shards import Tokens
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError, UsageError
+
+SEARCHED = 2**20  # tokens of a validation text, for one that may be hidden
 
 
 def open_data(
@@ -96,6 +98,8 @@ def hide_tokens(
     T, ratio = config.T, config.mask_ratio
     if isinstance(train, Text):
         train = Windows((train,), B=train.B, T=T)
+    if validation and not ordinary_tokens(validation.tokenizer)[validation.tokens[:SEARCHED]].any():
+        raise DataError(f"{validation.name}: no token that may be hidden; --val needs another text")
     masked = Masked(train, ratio, seed, B=train.B, T=T)
     return masked, validation and Masked(validation, ratio, VALIDATION_SEED, B=validation.B, T=T)
 

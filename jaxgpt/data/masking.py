@@ -67,10 +67,14 @@ class Masked:
     def tokenizer(self) -> Tokenizer:
         return self.windows.tokenizer
 
+    @functools.cached_property
+    def _cut(self) -> Text | Windows:
+        """The text in batches as these."""
+        return dataclasses.replace(self.windows, B=self.B, T=self.T, rows=self.rows)
+
     def batch(self, position: int, model: Any = None) -> tuple[Batch, int]:
         """`tokens` (B, T), some of them hidden, and `targets` (B, T): what these were, and -1 elsewhere."""
-        cut = dataclasses.replace(self.windows, B=self.B, T=self.T, rows=self.rows)
-        batch, next_position = cut.batch(position)
+        batch, next_position = self._cut.batch(position)
         tokens = frame(batch["tokens"], self.tokenizer)
         first = position // self.T + self.rows.indices(self.B)[0]
         return dict(zip(("tokens", "targets"), self._hide(tokens, first), strict=True)), next_position
@@ -108,14 +112,14 @@ class Masked:
         return num_windows(self.windows, self.T)
 
     def batches_per_epoch(self) -> float:
-        return dataclasses.replace(self.windows, B=self.B, T=self.T).batches_per_epoch()
+        return self._cut.batches_per_epoch()
 
     def resume_position(self, saved: int) -> int:
         return self.windows.resume_position(saved)
 
     def locate(self, position: int) -> list[tuple[str, int]]:
         """As Text.locate."""
-        return dataclasses.replace(self.windows, B=self.B, T=self.T, rows=self.rows).locate(position)
+        return self._cut.locate(position)
 
     def num_bytes(self) -> None:
         """A loss on some tokens, each told from those on both sides of it, is none of the text."""

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from jaxgpt.data.config import DataConfig
+from jaxgpt.data.datasets import hide_tokens
 from jaxgpt.data.encoder_tokenizer import for_encoder
 from jaxgpt.data.masking import Masked, cut_windows, evenly_spaced, mask_row, ordinary_tokens
 from jaxgpt.data.open_tokenizer import open_tokenizer
 from jaxgpt.data.text import Text, Windows
-from jaxgpt.errors import UsageError
+from jaxgpt.errors import DataError, UsageError
 
 TOKENIZER = for_encoder(open_tokenizer("bytes"))
 MASK, V = TOKENIZER.mask, TOKENIZER.vocab_size
@@ -114,3 +116,10 @@ def test_windows_are_spread_over_a_text():
     first, last = cut_windows(TEXT, TOKENIZER, 32, [0, 156])
     assert len(last) == 5000 - 156 * 32
     np.testing.assert_array_equal(first[1:-1], TOKENS[1:31])
+
+
+def test_a_validation_text_without_a_token_to_hide_is_refused():
+    with pytest.raises(DataError, match=r"val.bin: no token that may be hidden; --val needs another text"):
+        hide_tokens(
+            DataConfig(T=8), 0, TEXT, dataclasses.replace(TEXT, name="val.bin", tokens=np.full(100, TOKENIZER.end))
+        )
