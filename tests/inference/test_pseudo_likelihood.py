@@ -4,14 +4,16 @@ import json
 import math
 
 import numpy as np
-import torch
-import transformers
+import pytest
 
 from jaxgpt.inference.pseudo_likelihood import pseudo_likelihood
 from jaxgpt.models.configs import BertConfig
 from jaxgpt.runs.huggingface import save_hf
+from tests.support import golden
 from tests.support.models import spread_model
 
+torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
+transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
 CONFIG = BertConfig(vocab_size=61, block_size=24, n_layer=1, n_head=2, n_embd=16)
 
 

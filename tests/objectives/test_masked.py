@@ -3,12 +3,12 @@
 import jax
 import numpy as np
 import pytest
-import torch
 
 from jaxgpt.data.masking import mask_row
 from jaxgpt.models.base import unembed
 from jaxgpt.models.configs import BertConfig
 from jaxgpt.objectives import masked
+from tests.support import golden
 from tests.support.models import spread_model
 
 CONFIG = BertConfig(vocab_size=61, block_size=24, n_layer=1, n_head=2, n_embd=16)
@@ -29,6 +29,7 @@ def batch():
 
 
 def test_the_loss_is_pytorchs_on_the_same_masks(model, batch):
+    torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
     logits = np.asarray(unembed(model, model.hidden(batch["tokens"])))
     losses = torch.nn.functional.cross_entropy(
         torch.from_numpy(logits.reshape(-1, 61).copy()),
