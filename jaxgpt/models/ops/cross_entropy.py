@@ -1,6 +1,7 @@
-"""The loss of the output matrix without its logits in memory: cross-entropy over chunks of the tokens."""
+"""The output matrix without its logits in memory: cross-entropy and log-likelihoods over chunks of the tokens."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -50,34 +51,11 @@ def _forward(x, table, y, vocab_size, soft_cap):
         x, y = part  # (B, t, C), (B, t)
         logits = _logits(x, rows, vocab_size, soft_cap)  # (N, V)
         total, highest, scale = _losses(logits, y)
-        # Of the loss, by the logits. exp(logits - logarithm of the sum) would have that logarithm's rounding, tenfold.
-        slope = jnp.exp(logits.astype(jnp.float32) - highest) / scale - _hits(logits, y)
-        if soft_cap:  # the padding's -inf has the cap's slope, 0
-            slope *= 1 - (jnp.maximum(logits.astype(jnp.float32), -soft_cap) / soft_cap) ** 2
-        slope = jnp.where(y.reshape(-1, 1) >= 0, slope, 0).astype(x.dtype)
-        dx = product(slope, rows).astype(x.dtype).reshape(x.shape)
-        return (total, product(transposed(slope), x.reshape(-1, x.shape[-1]), jnp.float32)), dx
+        dx, dtable = _gradients(x, rows, y, logits, highest, scale, soft_cap)
+        return dtable, (total, dx)
 
-    def add(so_far, part):
-        # A chunk begins when the one before it is done: otherwise XLA may hold the logits of all of them at once.
-        so_far, part = jax.lax.optimization_barrier((so_far, part))
-        (total, dtable), dx = chunk(part)
-        total, dx = jax.lax.optimization_barrier((total, dx))  # dx is part of being done
-        return jax.tree.map(jnp.add, so_far, (total, dtable)), dx
-
-    parts = _chunks(x, y)  # (count, ...)
-    so_far, dx = chunk(jax.tree.map(lambda part: part[0], parts))
-    dx = dx[None]
-    if len(parts[0]) > 1:
-        rest = jax.tree.map(lambda part: part[1:], parts)
-        loop = functools.partial(jax.lax.scan, add)
-        # On a GPU a loop would break the program's one CUDA graph; on a CPU the barrier does nothing, and a loop does.
-        unrolled = functools.partial(loop, unroll=True) if len(rest[0]) < UNROLLED else loop
-        so_far, more = jax.lax.platform_dependent(so_far, rest, cpu=loop, default=unrolled)
-        dx = jnp.concatenate([dx, more])
-    total, dtable = so_far
-    B, T, C = x.shape
-    return total, (dx.swapaxes(0, 1).reshape(B, -1, C)[:, :T], dtable)
+    dtable, (totals, dx) = _add_up(chunk, _chunks(x, y))
+    return totals.sum(), (_joined(dx, x.shape[1]), dtable)
 
 
 def _backward(vocab_size, soft_cap, gradients, g):
@@ -88,13 +66,102 @@ def _backward(vocab_size, soft_cap, gradients, g):
 cross_entropy.defvjp(_forward, _backward)
 
 
-def _chunks(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def log_likelihoods(x: jax.Array, table: jax.Array, y: jax.Array, vocab_size: int, soft_cap: float = 0.0) -> jax.Array:
+    """The log-probability of each label by `x @ table.T`, in nats, float32 (B, T); 0 where y is below 0.
+
+    For losses in which the weight of a token is known only when all log-probabilities are, such as those of whole
+    answers. So the logits of a chunk are computed again for the gradient; cross_entropy, whose weights are all 1,
+    computes them once. Arguments as there.
+    """
+    return _log_likelihoods(x, table, y, vocab_size, soft_cap)[0]
+
+
+def _log_likelihoods(x, table, y, vocab_size, soft_cap):
+    rows = table.astype(x.dtype)
+
+    def chunk(part):
+        x, y = part
+        losses, highest, scale = _token_losses(_logits(x, rows, vocab_size, soft_cap), y)
+        return (), tuple(each.reshape(y.shape) for each in (-losses, highest, scale))
+
+    _, found = _add_up(chunk, _chunks(x, y))
+    values, highest, scale = (_joined(each, x.shape[1]) for each in found)
+    return values, (x, table, y, highest, scale)
+
+
+def _log_likelihoods_backward(vocab_size, soft_cap, residuals, g):
+    x, table, *_ = residuals
+    rows = table.astype(x.dtype)
+
+    def chunk(part):
+        x, y, highest, scale, g = part
+        highest, scale, g = (each.reshape(-1, 1) for each in (highest, scale, g))
+        logits = _logits(x, rows, vocab_size, soft_cap)
+        dx, dtable = _gradients(x, rows, y, logits, highest, scale, soft_cap, weights=-g)
+        return dtable, dx
+
+    _, _, y, highest, scale = residuals
+    dtable, dx = _add_up(chunk, _chunks(x, y, highest, scale, g))
+    return _joined(dx, x.shape[1]), dtable, None
+
+
+log_likelihoods.defvjp(_log_likelihoods, _log_likelihoods_backward)
+
+
+def _gradients(x, rows, y, logits, highest, scale, soft_cap, weights=None):
+    """Of a chunk's losses, by x (B, t, C) and by the table, float32 (V, C); each loss times its weight, (N, 1)."""
+    # By the logits. exp(logits - logarithm of the sum) would have that logarithm's rounding, tenfold.
+    slope = jnp.exp(logits.astype(jnp.float32) - highest) / scale - _hits(logits, y)
+    if soft_cap:  # the padding's -inf has the cap's slope, 0
+        slope *= 1 - (jnp.maximum(logits.astype(jnp.float32), -soft_cap) / soft_cap) ** 2
+    if weights is not None:
+        slope *= weights
+    slope = jnp.where(y.reshape(-1, 1) >= 0, slope, 0).astype(x.dtype)
+    dx = product(slope, rows).astype(x.dtype).reshape(x.shape)
+    return dx, product(transposed(slope), x.reshape(-1, x.shape[-1]), jnp.float32)
+
+
+def _add_up(chunk: Callable, parts: tuple[jax.Array, ...]) -> tuple:
+    """For chunk(part) = (sums, values): the sums over all parts, and the values of each, (count, ...)."""
+
+    def add(so_far, part):
+        # A chunk begins when the one before it is done: otherwise XLA may hold the logits of all of them at once.
+        so_far, part = jax.lax.optimization_barrier((so_far, part))
+        sums, values = chunk(part)
+        values = jax.lax.optimization_barrier(values)  # they are part of being done
+        return jax.tree.map(jnp.add, so_far, sums), values
+
+    so_far, values = chunk(jax.tree.map(lambda part: part[0], parts))
+    values = jax.tree.map(lambda value: value[None], values)
+    if len(parts[0]) > 1:
+        rest = jax.tree.map(lambda part: part[1:], parts)
+        loop = functools.partial(jax.lax.scan, add)
+        # On a GPU a loop would break the program's one CUDA graph; on a CPU the barrier does nothing, and a loop does.
+        unrolled = functools.partial(loop, unroll=True) if len(rest[0]) < UNROLLED else loop
+        so_far, more = jax.lax.platform_dependent(so_far, rest, cpu=loop, default=unrolled)
+        values = jax.tree.map(lambda first, rest: jnp.concatenate([first, rest]), values, more)
+    return so_far, values
+
+
+def _joined(chunks: jax.Array, T: int) -> jax.Array:
+    """(B, T, ...) of chunks, (count, B, t, ...)."""
+    count, B, t, *rest = chunks.shape
+    return chunks.swapaxes(0, 1).reshape(B, count * t, *rest)[:, :T]
+
+
+def _chunks(x: jax.Array, y: jax.Array, *more: jax.Array) -> tuple[jax.Array, ...]:
     """(count, B, t, C) and (count, B, t): along T, so that every device keeps its own rows of B."""
-    B, T, C = x.shape
+    B, T, _ = x.shape
     t = -(-T // min(T, -(-B * T // CHUNK)))
     count, missing = -(-T // t), -T % t
-    x, y = jnp.pad(x, ((0, 0), (0, missing), (0, 0))), jnp.pad(y, ((0, 0), (0, missing)), constant_values=-1)
-    return x.reshape(B, count, -1, C).swapaxes(0, 1), y.reshape(B, count, -1).swapaxes(0, 1)
+
+    def cut(array: jax.Array, filling: int = 0) -> jax.Array:
+        widths = [(0, 0), (0, missing)] + [(0, 0)] * (array.ndim - 2)
+        array = jnp.pad(array, widths, constant_values=filling)
+        return array.reshape(B, count, -1, *array.shape[2:]).swapaxes(0, 1)
+
+    return cut(x), cut(y, -1), *map(cut, more)
 
 
 def _logits(x: jax.Array, table: jax.Array, vocab_size: int, soft_cap: float) -> jax.Array:
@@ -106,13 +173,19 @@ def _logits(x: jax.Array, table: jax.Array, vocab_size: int, soft_cap: float) ->
 
 
 def _losses(logits: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The sum of the losses; each row's highest logit and the sum of exp(logit - highest), (N, 1); all float32."""
+    """The sum of the losses, and what _token_losses has beside them."""
+    losses, highest, scale = _token_losses(logits, y)
+    return losses.sum(), highest, scale
+
+
+def _token_losses(logits: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Each row's loss, its highest logit and the sum of exp(logit - highest), all float32 (N, 1)."""
     hits, logits = _hits(logits, y), logits.astype(jnp.float32)
     highest = logits.max(-1, keepdims=True)
     scale = jnp.exp(logits - highest).sum(-1, keepdims=True)
     label = jnp.where(hits, logits, 0).sum(-1, keepdims=True)
     losses = jnp.log(scale) + (highest - label)
-    return jnp.where(y.reshape(-1, 1) >= 0, losses, 0).sum(), highest, scale
+    return jnp.where(y.reshape(-1, 1) >= 0, losses, 0), highest, scale
 
 
 def _hits(logits: jax.Array, y: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from jaxgpt.models.ops import cross_entropy as ops
-from jaxgpt.models.ops.cross_entropy import cross_entropy
+from jaxgpt.models.ops.cross_entropy import cross_entropy, log_likelihoods
 
 B, T, C, V = 3, 21, 20, 61
 
@@ -100,7 +100,44 @@ def test_memory_does_not_grow_with_the_logits_of_all_tokens(monkeypatch, dtype):
         logits = jnp.einsum("btc,vc->btv", x, table.astype(x.dtype)).astype(jnp.float32)
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).sum()
 
-    chunked = [temporary(lambda x, table, y: cross_entropy(x, table, y, 4000), T) for T in (128, 1024)]
+    def squares(x, table, y):
+        return (log_likelihoods(x, table, y, 4000) ** 2).sum()
+
     logits = 4 * (1024 - 128) * 4000 * dtype.dtype.itemsize
     assert temporary(plain, 1024) - temporary(plain, 128) > logits
-    assert chunked[1] - chunked[0] < logits / 8
+    for chunked, share in ((lambda x, table, y: cross_entropy(x, table, y, 4000), 8), (squares, 4)):
+        assert temporary(chunked, 1024) - temporary(chunked, 128) < logits / share
+
+
+@pytest.mark.parametrize("soft_cap, rows", [(0.0, V), (3.0, 64)])
+@pytest.mark.parametrize("chunk", [7, 10, 10**6])
+def test_log_likelihoods_and_any_weighted_sum_of_them_equal_the_plain_ones(monkeypatch, chunk, soft_cap, rows):
+    """Weights of both signs, by a function of the sums of all: no weight is known before every log-probability is."""
+    monkeypatch.setattr(ops, "CHUNK", chunk)
+    x, table, y = arrays(rows=rows)
+    y = y.at[0, 5:].set(-1)
+
+    def plain_log_likelihoods(x, table):
+        logits = jnp.einsum("btc,vc->btv", x, table)[..., :V]
+        logits = soft_cap * jnp.tanh(logits / soft_cap) if soft_cap else logits
+        log_p = jax.nn.log_softmax(logits)
+        return jnp.where(y >= 0, jnp.take_along_axis(log_p, jnp.maximum(y, 0)[..., None], -1)[..., 0], 0)
+
+    def mixed(values):
+        return jnp.tanh(0.1 * (values[0].sum() - values[1].sum())) + (values**2).mean()
+
+    found = jax.jit(lambda x, table: log_likelihoods(x, table, y, V, soft_cap))(x, table)
+    np.testing.assert_allclose(found, plain_log_likelihoods(x, table), atol=1e-5)
+    grads = jax.jit(jax.grad(lambda *args: mixed(log_likelihoods(*args, y, V, soft_cap)), argnums=(0, 1)))(x, table)
+    expected = jax.grad(lambda *args: mixed(plain_log_likelihoods(*args)), argnums=(0, 1))(x, table)
+    for ours, theirs in zip(grads, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * float(jnp.abs(theirs).max()))
+
+
+def test_the_sum_of_the_log_likelihoods_is_the_cross_entropy(monkeypatch):
+    monkeypatch.setattr(ops, "CHUNK", 10)
+    x, table, y = arrays()
+    total, grads = jax.value_and_grad(cross_entropy, argnums=(0, 1))(x, table, y, V)
+    other, others = jax.value_and_grad(lambda *args: -log_likelihoods(*args, V).sum(), argnums=(0, 1))(x, table, y)
+    np.testing.assert_allclose(other, total, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), grads, others)
