@@ -89,7 +89,7 @@ def check_checkpoints(run: Path, flags: TrainConfig) -> int:
     if source.base:
         load(source)  # which compares them with the weights that the adapters were trained beside
     tokens = flags.preset.predict_tokens
-    objective = choose_objective(source.data_kind, flags.run.objective, len(source.labels), tokens)
+    objective = choose_objective(source.data_kind, flags.preset.objective, source.labels, tokens)
     target = build_trainer(flags, objective=objective).shapes
     corrupt = 0
     with Checkpoints(run / "checkpoints") as checkpoints, stage("checkpoints", len(checkpoints.steps())) as advance:

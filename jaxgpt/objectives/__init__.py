@@ -1,6 +1,7 @@
 """What is minimized and measured: one file an objective, and one line here."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from jaxgpt.errors import UsageError
 from jaxgpt.objectives import classification, completion, masked, multi_token, next_token
@@ -16,13 +17,13 @@ OBJECTIVES = {
 }
 
 
-def choose_objective(data: str, name: str = "auto", n_outputs: int = 0, predict_tokens: int = 1) -> Objective:
+def choose_objective(data: str, name: str = "auto", labels: Sequence[str] = (), predict_tokens: int = 1) -> Objective:
     """The objective of a run.
 
     Args:
       data: the kind of its data.
       name: its name in OBJECTIVES; auto: the first there that reads such data.
-      n_outputs: labels of the data.
+      labels: of the data.
       predict_tokens: how many tokens ahead the model predicts.
 
     Raises:
@@ -38,4 +39,4 @@ def choose_objective(data: str, name: str = "auto", n_outputs: int = 0, predict_
     if name not in candidates:
         choices = ", ".join(candidates) or "none of our objectives"
         raise UsageError(f"--objective {name}: {data} with --predict-tokens {predict_tokens} takes {choices}")
-    return dataclasses.replace(candidates[name], n_outputs=n_outputs)
+    return dataclasses.replace(candidates[name], labels=tuple(labels))

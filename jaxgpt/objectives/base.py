@@ -23,7 +23,7 @@ class Objective:
         of the squares of the single losses, the mean gets a standard error.
       minimize: which metric of `loss` is minimized; all are logged.
       multi_token: whether the model must predict several tokens.
-      n_outputs: outputs of a head on the last token; 0: the model needs none.
+      labels: the names of the outputs of a head on the last token; none: the model needs no head.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Objective:
     measure: Callable[..., Metrics] | None = None
     minimize: str = "loss"
     multi_token: bool = False
-    n_outputs: int = 0
+    labels: tuple[str, ...] = ()
 
     def validation_metrics(self, model: Any, batch: Batch) -> Metrics:
         """What is measured on a batch of validation data."""

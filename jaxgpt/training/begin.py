@@ -96,6 +96,7 @@ def make_config_writer(
     config: TrainConfig,
     process_dir: Path,
     data: Dataset,
+    labels: Sequence[str],
     weights: WeightsRef | None,
     trainer: "Trainer",
     device_name: str,
@@ -105,6 +106,7 @@ def make_config_writer(
     """A function that writes config.json of a run that this process starts at a step.
 
     Args:
+      labels: of the model's head.
       step_bytes: of CompiledTrainer.
     """
     import jax
@@ -112,7 +114,7 @@ def make_config_writer(
     base = str(Path(weights.name).resolve()) if weights and weights.folder else config.preset.init_from
     facts = {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint}
     facts |= {"tokenizer_sha256": data.tokenizer.sha256, "vocab_size": trainer.model.vocab_size}
-    facts |= {"data_kind": data.kind, "is_chat": data.is_chat, "labels": list(data.labels), "base": base}
+    facts |= {"data_kind": data.kind, "is_chat": data.is_chat, "labels": list(labels), "base": base}
     with contextlib.suppress(FileNotFoundError):  # the folder was deleted meanwhile
         facts["cwd"] = os.getcwd()  # of which relative names are
     start = {name: config.flat()[name] for name in ("B", "T", "accumulate", "steps")}

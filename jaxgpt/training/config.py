@@ -68,6 +68,9 @@ class Preset:
     --n-layer counts these blocks, so the model is as large as without; with --init-from they are added to it."""
     arch: Literal[*CONFIGS] = "gpt2"
     """Architecture of the model."""
+    objective: str = "auto"
+    """What is minimized; auto: the usual one for the data: next_token, completion, classification, multi_token,
+    multi_token_completion or masked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,9 +135,6 @@ class RunConfig:
 
     steps: int = 50
     """Length of the run in optimizer steps, those of earlier starts included."""
-    objective: str = dataclasses.field(default="auto", metadata={"may_change": False})
-    """What is minimized; auto: the usual one for the data: next_token, completion, classification, multi_token,
-    multi_token_completion or masked."""
     epochs: float | None = None
     """Length of the run in epochs, in place of --steps; examples of the next one fill up the last batch."""
     out: Path = Path("runs/default")
@@ -190,9 +190,9 @@ class TrainConfig:
         model = self.model_config()
         if self.data.mask_ratio != DataConfig.mask_ratio and not model.bidirectional:
             raise UsageError(f"--mask-ratio {self.data.mask_ratio:g}: --arch {model.arch} is no encoder; leave it out")
-        if model.bidirectional and self.run.objective not in ("auto", "masked", "classification"):
+        if model.bidirectional and self.preset.objective not in ("auto", "masked", "classification"):
             trained = f"--arch {model.arch} is an encoder, for masked or classification"
-            raise UsageError(f"--objective {self.run.objective}: {trained}; leave it out")
+            raise UsageError(f"--objective {self.preset.objective}: {trained}; leave it out")
         if self.preset.size not in (Preset.size, *model.sizes):
             size = f"--size {self.preset.size}: --arch {model.arch} has no such size"
             archs = " or ".join(f"--arch {name}" for name, each in CONFIGS.items() if self.preset.size in each.sizes)

@@ -104,7 +104,7 @@ def run_locked(
     device_name = device.select(config.parallel.device, config.parallel.deterministic)
     if jax.process_count() == 1:  # of several, those that find a program would leave the others alone with tuning it
         device.keep_compiled(cache_folder() / "compiled")
-    objective = choose_objective(data.kind, config.run.objective, len(data.labels), config.preset.predict_tokens)
+    objective = choose_objective(data.kind, config.preset.objective, data.labels, config.preset.predict_tokens)
     vocab_size = weights.config.vocab_size if weights else data.tokenizer.vocab_size
     sized = config.with_vocabulary(vocab_size)
     mesh = choose_mesh(sized, objective)
@@ -140,7 +140,7 @@ def run_locked(
             say("run", f"{out}: already has {plural(resumed.step, 'step')}, of {steps:,} that were asked for")
             print_next_commands(config, data, resumed.step)
             return 0
-        run = resumed or begin(config, trainer, weights, data.labels)
+        run = resumed or begin(config, trainer, weights, objective.labels)
         if config.run.epochs and (lead := lead_of(run, data)):
             sized = config.with_vocabulary(vocab_size)
             trainer = build_trainer(sized, mesh, objective, lead)
@@ -154,7 +154,7 @@ def run_locked(
         distributed.all_processes(True)  # all could compile theirs
         lock.make()
         write_run_config = make_config_writer(
-            config, process_dir, data, weights, trainer, device_name, run.step, compiled.step_bytes
+            config, process_dir, data, objective.labels, weights, trainer, device_name, run.step, compiled.step_bytes
         )
         write_run_config()
         if config.run.fresh:

@@ -159,7 +159,7 @@ class Trainer:
     def batch_shapes(self, batch: Batch, B: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and shardings of a batch of B sequences with the arrays of this one, which may have fewer."""
         return {
-            name: jax.ShapeDtypeStruct((B, *array.shape[1:]), "int32", sharding=self.sharding)
+            name: jax.ShapeDtypeStruct((B, *array.shape[1:]), array.dtype, sharding=self.sharding)
             for name, array in batch.items()
         }
 
@@ -195,7 +195,7 @@ def build_trainer(
     computed = device.compute(
         flags.dtype, shape.n_layer, shape.head_size, config.data.T, flags.remat, first=mesh.devices.flat[0]
     )
-    model = dataclasses.replace(shape, **computed, n_labels=objective.n_outputs)
+    model = dataclasses.replace(shape, **computed, n_labels=len(objective.labels))
     schedule = lr_schedule(config.optimizer, config.run.steps, lead)
     tx = make_optimizer(config.optimizer, schedule)
     rules = architecture(model).SHARDING_RULES

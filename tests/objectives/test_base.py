@@ -11,8 +11,8 @@ def test_the_data_and_the_model_choose_the_objective_unless_it_is_named():
     assert choose_objective("text", predict_tokens=3).name == "multi_token"
     assert choose_objective("completions").name == "completion"
     assert choose_objective("completions", predict_tokens=2).name == "multi_token_completion"
-    assert choose_objective("labels", n_outputs=4) == OBJECTIVES["classification"].__class__(
-        **vars(OBJECTIVES["classification"]) | {"n_outputs": 4}
+    assert choose_objective("labels", labels=["no", "yes"]) == OBJECTIVES["classification"].__class__(
+        **vars(OBJECTIVES["classification"]) | {"labels": ("no", "yes")}
     )
     assert choose_objective("text", "next_token") == OBJECTIVES["next_token"]
     for wrong in (("text", "completion"), ("text", "nothing"), ("text", "next_token", 0, 2)):
