@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgpt.data.tokenizer import Tokenizer
 
-Batch = dict[str, np.ndarray]  # int32 arrays by name; the first axis of each is the sequences
+Batch = dict[str, np.ndarray]  # int32 or float32 arrays by name; the first axis of each is the sequences
 # The pieces of an example's text, and whether each is learned; None: an answer that is not, but ends in <|endoftext|>.
 Segments = list[tuple[str, bool | None]]
 
@@ -19,11 +19,19 @@ def all_rows() -> slice:
 
 
 class Example(NamedTuple):
-    """What a record says: the line of the file on which it begins, its text, and its label, "" where it has none."""
+    """What a record says.
+
+    Attributes:
+      line: of the file, on which it begins.
+      segments: its text.
+      label: "" where it has none.
+      numbers: what else its kind reads of it.
+    """
 
     line: int
     segments: Segments
     label: str
+    numbers: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +45,7 @@ class TokenizedExamples:
       first, end: int64 (R,), each example's first segment, and the one after its last.
       label: int32 (R,), the number of each example's label in `labels`.
       lines: int64 (R,), the line of the file on which each example begins.
+      numbers: float32 (R, K), what else the K fields of a kind's parse_numbers say.
       labels: the names of the labels, in the order of the file.
       tokenizer: that of the tokens.
     """
@@ -48,6 +57,7 @@ class TokenizedExamples:
     end: np.ndarray
     label: np.ndarray
     lines: np.ndarray
+    numbers: np.ndarray
     labels: tuple[str, ...]
     tokenizer: Tokenizer
 
@@ -56,7 +66,7 @@ class TokenizedExamples:
 
     def take(self, rows: np.ndarray) -> "TokenizedExamples":
         """Some of the examples; their tokens are not copied."""
-        names = ("first", "end", "label", "lines")
+        names = ("first", "end", "label", "lines", "numbers")
         return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
@@ -72,6 +82,7 @@ class ExampleKind:
       tabulate: (path, examples, T, labels) to the table, arrays of R rows by name, `tokens` (R, T) among them; and
         notes on examples that were cut or skipped. It raises DataError, with the file and the line.
       parse_label: (where, record) to the name of its label; None: such records have none.
+      parse_numbers: (where, record) to numbers, as many for each record; None: none.
       is_chat: whether they are conversations, which chat.CHAT_TEMPLATE makes a text.
     """
 
@@ -80,6 +91,7 @@ class ExampleKind:
     parse: Callable[[str, dict[str, Any]], Segments]
     tabulate: Callable[[str, TokenizedExamples, int, Sequence[str]], tuple[Batch, Sequence[str]]]
     parse_label: Callable[[str, dict[str, Any]], str] | None = None
+    parse_numbers: Callable[[str, dict[str, Any]], tuple[float, ...]] | None = None
     is_chat: bool = False
 
 

@@ -77,9 +77,9 @@ class Examples:
         for start in range(0, self.num_rows(), self.B):
             batch = {}
             for name, array in self.table.items():
-                part = np.asarray(array[start : start + self.B], np.int32)
+                part = as_batch(array[start : start + self.B])
                 filling = -1 if name.endswith(("targets", "labels")) else 0
-                rest = np.full((self.B - len(part), *part.shape[1:]), filling, np.int32)
+                rest = np.full((self.B - len(part), *part.shape[1:]), filling, part.dtype)
                 batch[name] = np.concatenate([part, rest])
             yield batch
 
@@ -251,7 +251,8 @@ def _fingerprint(table: Batch) -> str:
     digest = hashlib.sha256()
     for array in table.values():
         for start in range(0, len(array), 1024):  # rows, so that only these are there as int32, too
-            digest.update(array[start : start + 1024].astype("<i4"))
+            part = as_batch(array[start : start + 1024])
+            digest.update(part.astype(part.dtype.newbyteorder("<")))
     return digest.hexdigest()
 
 
@@ -272,11 +273,16 @@ def next_examples(
       rows: which of the B rows to return.
 
     Returns:
-      The rows of each array, int32, then the next position, position + B*T.
+      The rows of each array, int32 or float32, then the next position, position + B*T.
     """
     R = len(table[0])
     chosen = [epoch_order(R, seed, k // R)[k % R] for k in range(position // T, position // T + B)[rows]]
-    return *(np.asarray(array[chosen], dtype=np.int32) for array in table), position + B * T
+    return *(as_batch(array[chosen]) for array in table), position + B * T
+
+
+def as_batch(array: np.ndarray) -> np.ndarray:
+    """Numbers as a device gets them: float32, or int32."""
+    return np.asarray(array, np.float32 if array.dtype.kind == "f" else np.int32)
 
 
 @functools.lru_cache(maxsize=2)  # a batch may reach into the next epoch

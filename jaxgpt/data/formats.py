@@ -59,7 +59,8 @@ def _parse(
         try:
             _, renamed_record = _recognize(path, line, record, [kind], renamed)
             label = kind.parse_label(where, renamed_record) if kind.parse_label else ""
-            example = Example(line, kind.parse(where, renamed_record), label)
+            numbers = kind.parse_numbers(where, renamed_record) if kind.parse_numbers else ()
+            example = Example(line, kind.parse(where, renamed_record), label, numbers)
         except DataError as error:
             collect_or_raise(error, line, errors)
         else:
@@ -98,7 +99,9 @@ def is_example(record: dict[str, Any]) -> bool:
 
 
 def _matching(record: dict[str, Any], kinds: Sequence[ExampleKind]) -> list[ExampleKind]:
-    return [kind for kind in kinds if record.keys() >= set(kind.fields)]
+    """The kinds whose fields a record has, but for one whose fields are a part of another's."""
+    matching = [kind for kind in kinds if record.keys() >= set(kind.fields)]
+    return [kind for kind in matching if not any(set(kind.fields) < set(each.fields) for each in matching)]
 
 
 def _describe_unlabelled(path: str, record: dict[str, Any]) -> str:

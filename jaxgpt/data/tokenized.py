@@ -116,6 +116,7 @@ def _tokenize(
 ) -> TokenizedExamples:
     tokens, lengths, learned = array.array(tokenizer.dtype.char), array.array("q"), array.array("b")
     counts, label, lines = array.array("q"), array.array("i"), array.array("q")
+    numbers: list[tuple[float, ...]] = []
     names: dict[str, int] = {}
     for chunk, encoded in _encode_in_threads(iter(examples), tokenizer, path):
         for example, segments in zip(chunk, encoded, strict=True):
@@ -125,6 +126,7 @@ def _tokenize(
                 learned.append(is_learned)
             counts.append(len(segments))
             label.append(names.setdefault(example.label, len(names)))
+            numbers.append(example.numbers)
             advance(example.line - (lines[-1] if lines else 0))
             lines.append(example.line)
     end = np.cumsum(counts)
@@ -136,6 +138,7 @@ def _tokenize(
         end=end,
         label=np.array(label, np.int32),
         lines=np.array(lines, np.int64),
+        numbers=np.array(numbers, np.float32).reshape(len(lines), len(numbers[0]) if numbers else 0),
         labels=tuple(names),
         tokenizer=tokenizer,
     )

@@ -22,7 +22,7 @@ Add them.
 def read(path, **fields):
     """Text and labels, "" where there are none, of the examples of a file."""
     _, examples = parse_examples(path, read_content(path), fields=FieldNames(**fields))
-    return [example[1:] for example in examples]
+    return [(example.segments, example.label) for example in examples]
 
 
 def test_instructions_have_the_two_prompts_of_stanford_alpaca(write):
