@@ -81,7 +81,7 @@ class ExampleKind:
         wrong record.
       tabulate: (path, examples, T, labels) to the table, arrays of R rows by name, `tokens` (R, T) among them; and
         notes on examples that were cut or skipped. It raises DataError, with the file and the line.
-      parse_label: (where, record) to the name of its label; None: such records have none.
+      parse_label: (where, record) to the name of its label, or of its group; None: such records have none.
       parse_numbers: (where, record) to numbers, as many for each record; None: none.
       is_chat: whether they are conversations, which chat.CHAT_TEMPLATE makes a text.
     """

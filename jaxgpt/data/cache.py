@@ -12,13 +12,15 @@ from typing import NoReturn
 from jaxgpt.console import note
 from jaxgpt.files import new_file, owner_only
 
-# What is kept: tokens, under the hash of what they were made of, and JAX's compiled programs.
-ENTRY = re.compile(r"(gpt2|bytes|chars|bpe)-.*[0-9a-f]{64}(\.bin)?|.*-[0-9a-f]{64}-(cache|atime)|xla_gpu_\w+_cache_dir")
+# What is kept: tokens and references, under the hash of what they were made of, and JAX's compiled programs.
+ENTRY = re.compile(
+    r"(gpt2|bytes|chars|bpe|reference)-.*[0-9a-f]{64}(\.bin)?|.*-[0-9a-f]{64}-(cache|atime)|xla_gpu_\w+_cache_dir"
+)
 OTHERS_WRITE = 0o022
 
 
 def cache_folder() -> Path:
-    """$JAXGPT_CACHE, or ~/.cache/jaxgpt: tokens of texts and examples, and compiled programs. It may not exist yet."""
+    """$JAXGPT_CACHE, or ~/.cache/jaxgpt: tokens, references, and compiled programs. It may not exist yet."""
     if named := os.environ.get("JAXGPT_CACHE"):  # empty is as good as unset
         return Path(named)
     try:

@@ -16,6 +16,10 @@ class FieldNames:
     """Name of "prompt" in a file of examples."""
     completion_field: str | None = None
     """Name of "completion"."""
+    chosen_field: str | None = None
+    """Name of "chosen", of two answers the better."""
+    rejected_field: str | None = None
+    """Name of "rejected"."""
     messages_field: str | None = None
     """Name of "messages"."""
     text_field: str | None = None
@@ -60,8 +64,8 @@ class DataConfig:
     """Batches of B that an optimizer step adds up, in the memory of one: it equals the step of a B this much larger."""
     data: str = "shakespeare"
     """A UTF-8 text, .jsonl of {"text"}, a .bin token file, a prepared folder (its train split), or shakespeare.
-    Examples: .jsonl, .csv or .tsv of "prompt" and "completion", of "messages", of "text" and "label", or another that
-    docs/finetuning.md has."""
+    Examples: .jsonl, .csv or .tsv of "prompt" and "completion", of "messages", of "text" and "label", of "prompt",
+    "chosen" and "rejected", or another that docs/finetuning.md or docs/preferences.md has."""
     tokenizer: str = "gpt2"
     """What makes token ids of a text: gpt2; bytes; chars, the characters of the training text; or a tokenizer.json, or
     a folder with one. By default that of --init-from."""

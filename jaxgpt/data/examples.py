@@ -130,7 +130,7 @@ def load(
     """
     kind, examples = read_examples(path, kinds, fields, tokenizer)
     parts = _split(path, examples, fraction) if fraction else [examples]
-    labels = tuple(known or (label_names(path, examples) if kind.parse_label else ()))
+    labels = tuple(known or (label_names(path, examples) if kind.name == "labels" else ()))
     loaded = [_tabulate(path, kind, part, B, T, labels, seed) for part in parts]
     if labels and fraction and (lost := set(range(len(labels))) - set(loaded[0].table["labels"].tolist())):
         unlearned = f"{len(lost):,} of the {len(labels):,} labels"

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from jaxgpt.console import plural, program
-from jaxgpt.data import chat, completions, labels
+from jaxgpt.data import chat, completions, labels, preferences
 from jaxgpt.data.base import Example, ExampleKind
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
 from jaxgpt.data.records import JSON_LINES, LineErrors, collect_or_raise, find_name, parse_records
 from jaxgpt.errors import DataError, UsageError
 
-KINDS: list[ExampleKind] = [*labels.KINDS, *chat.KINDS, *completions.KINDS]
+KINDS: list[ExampleKind] = [*labels.KINDS, *chat.KINDS, *completions.KINDS, *preferences.KINDS]
 
 
 def parse_examples(
