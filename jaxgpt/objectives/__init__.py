@@ -1,10 +1,11 @@
 """What is minimized and measured: one file an objective, and one line here."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 
 from jaxgpt.errors import UsageError
-from jaxgpt.objectives import classification, completion, masked, multi_token, next_token
+from jaxgpt.objectives import classification, completion, masked, multi_token, next_token, preferences
 from jaxgpt.objectives.base import Objective
 
 OBJECTIVES = {
@@ -14,10 +15,17 @@ OBJECTIVES = {
     "multi_token_completion": multi_token.COMPLETION_OBJECTIVE,
     "classification": classification.OBJECTIVE,
     "masked": masked.OBJECTIVE,
+    **preferences.OBJECTIVES,
 }
 
 
-def choose_objective(data: str, name: str = "auto", labels: Sequence[str] = (), predict_tokens: int = 1) -> Objective:
+def choose_objective(
+    data: str,
+    name: str = "auto",
+    labels: Sequence[str] = (),
+    predict_tokens: int = 1,
+    settings: Mapping[str, float] | None = None,
+) -> Objective:
     """The objective of a run.
 
     Args:
@@ -25,9 +33,10 @@ def choose_objective(data: str, name: str = "auto", labels: Sequence[str] = (), 
       name: its name in OBJECTIVES; auto: the first there that reads such data.
       labels: of the data.
       predict_tokens: how many tokens ahead the model predicts.
+      settings: of Objective.settings, those that are not the default.
 
     Raises:
-      UsageError: there is none of that name, or it does not fit the data or the model.
+      UsageError: there is none of that name; it does not fit the data, the model or the settings; or it must be named.
     """
     candidates = {
         key: objective
@@ -35,8 +44,16 @@ def choose_objective(data: str, name: str = "auto", labels: Sequence[str] = (), 
         if objective.data == data and objective.multi_token == (predict_tokens > 1)
     }
     if name == "auto":
-        name = next(iter(candidates), name)
+        name = next((key for key, objective in candidates.items() if not objective.by_name), name)
     if name not in candidates:
         choices = ", ".join(candidates) or "none of our objectives"
         raise UsageError(f"--objective {name}: {data} with --predict-tokens {predict_tokens} takes {choices}")
-    return dataclasses.replace(candidates[name], labels=tuple(labels))
+    objective, settings = candidates[name], settings or {}
+    if unknown := next((key for key in settings if key not in objective.settings), None):
+        flag, *takes = (f"--{key}".replace("_", "-") for key in (unknown, *objective.settings))
+        has = f"--objective {name} has {', '.join(takes) or 'no such setting'}"
+        raise UsageError(f"{flag} {settings[unknown]:g}: {has}; leave it out")
+    loss, measure = objective.loss, objective.measure
+    if settings:
+        loss, measure = (functools.partial(function, **settings) for function in (loss, measure))
+    return dataclasses.replace(objective, loss=loss, measure=measure, labels=tuple(labels) or objective.labels)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-Batch = dict[str, jax.Array]  # int32 arrays by name; the first axis of each is the sequences
+Batch = dict[str, jax.Array]  # int32 or float32 arrays by name; the first axis of each is the sequences
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # (sum, count) by name, float32 (): what a mean over any batches needs
 
 
@@ -24,6 +24,10 @@ class Objective:
       minimize: which metric of `loss` is minimized; all are logged.
       multi_token: whether the model must predict several tokens.
       labels: the names of the outputs of a head on the last token; none: the model needs no head.
+      settings: names of keyword arguments of `loss` and `measure` that a run may set.
+      by_name: whether a run must name it, even where no other reads such data.
+      reference: (model, batch) to a column of the data, `reference`, by the weights that a run begins with; None: it
+        reads none.
     """
 
     name: str
@@ -33,6 +37,9 @@ class Objective:
     minimize: str = "loss"
     multi_token: bool = False
     labels: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    by_name: bool = False
+    reference: Callable[..., jax.Array] | None = None
 
     def validation_metrics(self, model: Any, batch: Batch) -> Metrics:
         """What is measured on a batch of validation data."""
