@@ -40,6 +40,12 @@ class RetryableError(JaxgptError):
     exit_code = 75
 
 
+class GateError(JaxgptError):
+    """A measurement is worse than what was allowed."""
+
+    exit_code = 6
+
+
 class NumericsError(JaxgptError):
     """The loss is no longer a finite number."""
 

@@ -149,6 +149,23 @@ def sharded_measure(measure: Callable, mesh: Mesh, dtype: str, rules: Rules) -> 
     return over_mesh
 
 
+def sharded_rows(function: Callable, mesh: Mesh, dtype: str, rules: Rules) -> Callable:
+    """`function(model, batch)`, numbers of each sequence, over a mesh: all devices get those of all, in their order."""
+    if mesh.size == 1:
+        return function
+
+    def over_mesh(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
+        def on_device(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
+            values = function(_all_gather_params(model, mesh, dtype, rules), batch)
+            return jax.lax.all_gather(values, AXES, axis=0, tiled=True)
+
+        inputs = _specs(model, mesh, rules), ROWS
+        run = jax.shard_map(on_device, mesh=mesh, in_specs=inputs, out_specs=PartitionSpec(), check_vma=False)
+        return run(model, batch)
+
+    return over_mesh
+
+
 def _all_gather_params(model: Any, mesh: Mesh, dtype: str, rules: Rules) -> Any:
     """The full parameters, gathered from the shares of an fsdp group; those that products read have dtype `dtype`."""
 

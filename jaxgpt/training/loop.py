@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import jax
 
 from jaxgpt.data.base import Dataset
+from jaxgpt.errors import GateError
 from jaxgpt.runs.checkpoint import Checkpoints
 from jaxgpt.runs.progress import Run
 from jaxgpt.training.log import MetricsLog
@@ -49,6 +50,7 @@ def train(
 
     Raises:
       NumericsError: a loss or a gradient is not finite; that step is not saved.
+      GateError: a measurement is worse than what the validator allows; that step is saved.
     """
     with jax.transfer_guard("disallow"):  # trainer.put is the only host-to-device transfer
         if validator and run.unvalidated:
@@ -62,18 +64,20 @@ def train(
             batch, next_position = data.batch(run.position)
             state, metrics = trainer.step(run.state, trainer.put(batch))
             previous, run = run, run.advance(state, next_position, data.B * data.T)
-            numbers = {}
+            numbers, refusal = {}, ""
             if validator and validator.due(run.step):
                 with log.pause(metrics):
                     numbers = validator(state.model)
-                run = validator.update(run, numbers)
+                run, refusal = validator.update(run, numbers), validator.refusal(numbers)
             log.add(previous, run, metrics, numbers)
             for observer in observers:
                 observer.after_step(run, metrics)
-            stop = stop_requested()
+            stop = stop_requested() or bool(refusal)
             if stop or run.step == steps or checkpoints.due(run):
                 log.flush()  # which ends a run whose loss is not finite, before that state is saved
                 checkpoints.save(run)
+            if refusal:
+                raise GateError(refusal)
             if stop:
                 break
     return run

@@ -25,17 +25,22 @@ from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.training.config import RECIPES, Preset, TrainConfig, fixed_flags
 
 
-def run_signature(config: TrainConfig, data: Dataset, dtype: str, base: int | None = None) -> dict[str, Any]:
+def run_signature(
+    config: TrainConfig, data: Dataset, dtype: str, base: int | None = None, reference: str | None = None
+) -> dict[str, Any]:
     """What two starts of a run have in common: the flags that decide the numbers, the data, the dtype, frozen weights.
 
     Args:
       base: the fingerprint of the weights under adapters.
+      reference: a hash of the weights that answers' log-probabilities are compared with.
     """
     signature = {**fixed_flags(config), "dtype": dtype, "corpus": data.fingerprint} | data.order_facts()
     if data.tokenizer != GPT2_TOKENIZER:
         signature |= {"tokenizer": f"{data.tokenizer.name} {data.tokenizer.sha256}"}
     if config.model.vocab_size not in (None, data.tokenizer.vocab_size):
         signature |= {"vocab_size": config.model.vocab_size}
+    if reference:
+        signature |= {"reference": reference}
     return signature if base is None else signature | {"base": f"{base:08x}"}
 
 

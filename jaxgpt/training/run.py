@@ -94,6 +94,7 @@ def run_locked(
     from jaxgpt.training.loop import train
     from jaxgpt.training.optimizer import updates_done
     from jaxgpt.training.probe import make_probe
+    from jaxgpt.training.reference import add_reference
     from jaxgpt.training.samples import Sampler
     from jaxgpt.training.setup import LESS_MEMORY, build_trainer, choose_mesh
     from jaxgpt.training.validation import Validator
@@ -104,7 +105,8 @@ def run_locked(
     device_name = device.select(config.parallel.device, config.parallel.deterministic)
     if jax.process_count() == 1:  # of several, those that find a program would leave the others alone with tuning it
         device.keep_compiled(cache_folder() / "compiled")
-    objective = choose_objective(data.kind, config.preset.objective, data.labels, config.preset.predict_tokens)
+    settings = data.labels, config.preset.predict_tokens, config.preference.settings
+    objective = choose_objective(data.kind, config.preset.objective, *settings)
     vocab_size = weights.config.vocab_size if weights else data.tokenizer.vocab_size
     sized = config.with_vocabulary(vocab_size)
     mesh = choose_mesh(sized, objective)
@@ -116,10 +118,14 @@ def run_locked(
     if validation:
         validation = dataclasses.replace(validation, rows=local_rows(trainer.sharding, validation.B))
     announce_trainer(config, trainer, device_name)
+    reference = None
+    if objective.reference:
+        with device.memory_errors(LESS_MEMORY):
+            (data, validation), reference = add_reference(objective, trainer, weights, config.data.B, data, validation)
     with device.memory_errors("the weights of --init-from alone are too large"):
         frozen = trainer.init_frozen(config.run.seed, weights)
     base = None if frozen.base is None else int(combined_fingerprint(frozen.base))
-    signature = run_signature(config, data, trainer.model.dtype, base)
+    signature = run_signature(config, data, trainer.model.dtype, base, reference)
     require_one_run(config, signature, validation)
     if received and jax.process_count() == 1:  # several stop together, after a step
         say("stopped", "before the first step; nothing was changed")
@@ -171,6 +177,7 @@ def run_locked(
             config.run.eval_every,
             steps,
             lambda: bool(received) and jax.process_count() == 1,
+            config.preference.max_drop,
         )
         first = updates_done(run.state.opt_state)
         updates = jax.numpy.arange(first, first + steps - run.step)

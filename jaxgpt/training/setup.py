@@ -100,13 +100,13 @@ class Trainer:
             return self.random_state(np.uint32(seed))
         if self.model.lora:
             state = self.random_state(np.uint32(seed))
-            return dataclasses.replace(state, model=with_base_weights(state.model, self._load(weights), head))
+            return dataclasses.replace(state, model=with_base_weights(state.model, self.load(weights), head))
 
         def state_from(seed: jax.Array, model: Model) -> TrainState:
             new = build(self.model, _key(seed, WEIGHTS_KEY))
             return init_state_from(with_base_weights(new, model, head), tx=self.tx)
 
-        model = self._load(weights)
+        model = self.load(weights)
         if model.config.n_labels and not head:
             model = with_base_weights(shapes(dataclasses.replace(model.config, n_labels=0)), model)
         init_on_devices = jax.jit(state_from, donate_argnums=1, out_shardings=shardings(self.shapes))
@@ -125,7 +125,7 @@ class Trainer:
         """What a step reads and never changes, of a run with this seed and these weights."""
         base = key = None
         if self.model.lora:
-            base = with_base_weights(self.frozen.base, self._load(weights))
+            base = with_base_weights(self.frozen.base, self.load(weights))
         if self.model.dropout:
             make = functools.partial(_key, purpose=DROPOUT_KEY)
             key = jax.jit(make, out_shardings=self.frozen.key.sharding)(np.uint32(seed))
@@ -163,7 +163,8 @@ class Trainer:
             for name, array in batch.items()
         }
 
-    def _load(self, weights: WeightsRef) -> Model:
+    def load(self, weights: WeightsRef) -> Model:
+        """Weights in their shards, computed as the run computes its model."""
         from jaxgpt.runs.huggingface import load  # which brings orbax: only here
 
         fields = {field.name for field in dataclasses.fields(self.model)}

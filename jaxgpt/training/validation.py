@@ -73,6 +73,7 @@ class Validator:
       every: steps between two measurements; 0: only after the last step.
       steps: the length of the run.
       interrupted: whether to stop measuring, since a signal has come.
+      max_drop: the most that chosen answers may lose of their log-probability, in nats; None: anything.
     """
 
     data: Dataset
@@ -81,6 +82,7 @@ class Validator:
     every: int
     steps: int
     interrupted: Callable[[], bool] = lambda: False
+    max_drop: float | None = None
 
     def due(self, step: int) -> bool:
         """Whether to measure after so many steps."""
@@ -97,6 +99,13 @@ class Validator:
                 metrics.append(jax.device_get(self.measure(model, self.put(local))))
                 advance(self.data.B)
         return summarize(metrics, self.data.num_bytes())
+
+    def refusal(self, numbers: dict[str, float]) -> str:
+        """Why a run must end with these numbers; "" if it may go on."""
+        if self.max_drop is None or not (drop := numbers.get("chosen_drop", 0.0)) > self.max_drop:
+            return ""
+        lost = f"the chosen answers of {self.data.name} have lost {drop:.4g} nats of log-probability"
+        return f"{lost}, and --max-drop allows {self.max_drop:g}; begin again with a lower --lr or a higher --beta"
 
     def update(self, run: Run, numbers: dict[str, float]) -> Run:
         """The run with the lowest loss so far, now that these numbers are known; none were if it was interrupted."""

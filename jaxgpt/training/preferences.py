@@ -1,0 +1,51 @@
+"""What is learned of judged answers, as flags. No JAX."""
+
+import dataclasses
+import math
+
+from jaxgpt.errors import require
+
+# Defaults with --objective. Rates: dpo, Rafailov et al. (2023), appendix B, and as in TRL ipo and kto too; orpo, Hong
+# et al. (2024), section 5; simpo, Meng et al. (2024), appendix B; reward, Ouyang et al. (2022), appendix C.2.
+LR = {"dpo": 1e-6, "ipo": 1e-6, "kto": 1e-6, "orpo": 8e-6, "simpo": 1e-6, "reward": 9e-6}
+RECIPE = {
+    "B": 8,
+    "accumulate": 8,
+    "T": 512,
+    "epochs": 1,
+    "schedule": "cosine",
+    "warmup_ratio": 0.1,
+    "weight_decay": 0.0,
+    "grad_clip": 1.0,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceConfig:
+    """Of an objective for judged answers: dpo, ipo, orpo, simpo, kto or reward."""
+
+    beta: float | None = None
+    """dpo, ipo, kto: how much leaving the reference costs, by default 0.1 (ipo: tau); orpo: the weight of the odds,
+    0.1; simpo: the scale of the rewards, 2."""
+    gamma: float | None = None
+    """simpo: by how much the chosen answer's reward shall be higher, by default 0.5."""
+    label_smoothing: float | None = None
+    """dpo: the share of the pairs that are taken to be the wrong way round, by default 0."""
+    center: float | None = None
+    """reward: the weight of the squared sum of a pair's rewards, which keeps their mean near 0; by default 0."""
+    max_drop: float | None = dataclasses.field(default=None, metadata={"may_change": True})
+    """End the run, with exit code 6, when the chosen answers of --val have lost so many nats of log-probability, on
+    average; by default it goes on."""
+
+    def __post_init__(self):
+        for name in ("beta", "max_drop"):
+            value = getattr(self, name)
+            require(value is None or 0 < value < math.inf, name, value, "a finite number above 0")
+        for name, most in (("gamma", math.inf), ("center", math.inf), ("label_smoothing", 0.5)):
+            value = getattr(self, name)
+            require(value is None or 0 <= value < most, name, value, f"from 0 to below {most:g}")
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The settings of the objective that are given."""
+        return {name: value for name, value in vars(self).items() if name != "max_drop" and value is not None}
