@@ -54,7 +54,8 @@ def score_answers(model: Model, batch: Batch, keys: jax.Array | None = None) -> 
         (B, 2) or (B,), where there is one.
       keys: (B,), each row's dropout key, the same for both answers; None: no dropout.
     """
-    tokens, last, column = _sequences(batch), batch["last"].reshape(-1, 1), jnp.arange(batch["tokens"].shape[-1])
+    tokens, last = _sequences(batch), batch["last"].reshape(-1, 1)
+    column = jnp.arange(tokens.shape[1])[None]
     n = len(tokens) // len(batch["start"])
     in_text = column < last  # what follows is of the text
     in_answer = in_text & (column + 1 >= jnp.repeat(batch["start"], n)[:, None])
@@ -150,8 +151,8 @@ def pair_loss(of: Callable, model: Model, batch: Batch, keys: jax.Array | None =
     """
     answers, counted = score_answers(model, batch, keys), batch["weight"] > 0
     losses, rewards = of(answers, **settings)
-    is_chosen = counted[:, None] & jnp.array([True, False])
-    is_rejected = counted[:, None] & jnp.array([False, True])
+    is_chosen = counted[:, None] & jnp.array([[True, False]])
+    is_rejected = counted[:, None] & jnp.array([[False, True]])
     return (
         _loss_sums(losses, batch["weight"])
         | _margin_sums(rewards, counted)

@@ -58,6 +58,8 @@ def train(
                 return run
             log.amend(numbers)
             run = validator.update(run, numbers)
+            if refusal := validator.refusal(numbers):
+                raise GateError(refusal)
         while run.step < steps:
             for observer in observers:
                 observer.before_step(run)

@@ -131,6 +131,10 @@ KINDS = {
         [*FLAGS, "--optimizer", "muon", "--steps", 3, "--lr", 1e-2, "--data", "../mesh/text.txt", "--B", 8],
         ["--mesh", "data=2,fsdp=4"],
     ),
+    "judged": (
+        [*ADAPTERS, *VAL, "--data", "judged.jsonl", "--objective", "dpo", "--B", 8, "--accumulate", 1],
+        ["--mesh", "data=2,fsdp=2", "--B", 4, "--accumulate", 2],
+    ),
     "encoder": (
         [*FLAGS, *TUNING, *VAL, "--arch", "bert", "--T", 32, "--data", "../mesh/text.txt", "--B", 8],
         ["--mesh", "data=2,fsdp=2", "--B", 4, "--accumulate", 2],
@@ -145,7 +149,8 @@ def test_examples_adapters_dropout_heads_and_masks_are_the_same_on_a_mesh(kind, 
     def make(folder):
         completions = [{"prompt": f"word{n}", "completion": f" and {n}, {n + 1}."} for n in range(60)]
         labels = [{"text": f"word{n % 7} and {n}", "label": n % 3} for n in range(60)]
-        for name, records in (("completions", completions), ("labels", labels)):
+        judged = [{"prompt": f"word{n}", "chosen": f" and {n}.", "rejected": f" or {n}, no"} for n in range(60)]
+        for name, records in (("completions", completions), ("labels", labels), ("judged", judged)):
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
     folder, (words, more) = once("mesh-tuned", make), KINDS[kind]
@@ -153,7 +158,16 @@ def test_examples_adapters_dropout_heads_and_masks_are_the_same_on_a_mesh(kind, 
     other = run(folder, f"{kind}-mesh", *words, *more)
     same_curve(other["rows"], one)
     assert kind in ("completions", "muon") or one[-1]["val_loss_stderr"] > 0
-    for number in ("val_loss", "loss_2", "loss_sum", "val_loss_2", "val_accuracy"):
+    for number in (
+        "val_loss",
+        "val_chosen_log_prob",
+        "kl",
+        "margin",
+        "loss_2",
+        "loss_sum",
+        "val_loss_2",
+        "val_accuracy",
+    ):
         assert other["rows"][-1].get(number) == pytest.approx(one[-1].get(number), abs=1e-5)
     if kind == "completions":  # by default, as many devices as can share a batch
         assert ": 6 devices as data=6" in other["out"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.data.text import Text
-from jaxgpt.errors import NumericsError
+from jaxgpt.errors import GateError, NumericsError
 from jaxgpt.runs.progress import Best, Run
 from jaxgpt.training.loop import train
 
@@ -71,6 +71,9 @@ class Validator:
         best = run.best if run.best and run.best.loss <= numbers["loss"] else Best(run.step, numbers["loss"], "data")
         return dataclasses.replace(run, best=best, unvalidated=False)
 
+    def refusal(self, numbers):
+        return ""
+
 
 class State(list):
     """A list is its own model."""
@@ -101,6 +104,20 @@ def test_k_steps_and_the_rest_are_all_steps(k):
     second, log_second, _ = run_loop(run=first)
     assert second == whole and log_first.rows + log_second.rows == log.rows
     assert run_loop(run=whole)[0] == whole  # which is done
+
+
+def test_a_measurement_that_is_refused_ends_the_run_when_it_is_saved():
+    class Gate(Validator):
+        def refusal(self, numbers):
+            return "too far" * (numbers["loss"] == 0)  # after step 6
+
+    log, checkpoints = Log(), Checkpoints()
+    with pytest.raises(GateError, match="too far"):
+        run_loop(log=log, checkpoints=checkpoints, validator=Gate())
+    assert [saved.step for saved in checkpoints.saved] == [6] and log.flushed == 6
+    unvalidated = dataclasses.replace(checkpoints.saved[0], unvalidated=True)  # a signal came before it was measured
+    with pytest.raises(GateError, match="too far"):
+        run_loop(unvalidated, log=log, validator=Gate())
 
 
 def test_it_saves_when_it_is_due_and_reads_the_metrics_before():

@@ -67,6 +67,15 @@ def test_validation_is_due_by_the_steps_and_after_the_last_one(validator):
     assert [step for step in range(1, 8) if dataclasses.replace(validator, every=0).due(step)] == [7]
 
 
+def test_chosen_answers_may_not_lose_more_than_is_allowed(validator):
+    strict = dataclasses.replace(validator, max_drop=0.5)
+    for drop, refused in ((0.5, False), (0.6, True), (-1.0, False)):
+        assert bool(strict.refusal({"chosen_drop": drop})) == refused
+        assert not validator.refusal({"chosen_drop": drop})
+    assert "have lost 0.6 nats of log-probability, and --max-drop allows 0.5" in strict.refusal({"chosen_drop": 0.6})
+    assert not strict.refusal({})  # a signal ended the measurement
+
+
 def test_all_of_the_data_is_measured_in_the_rows_of_this_process(validator):
     assert validator(10)["loss"] == 10 + np.arange(1, 33).mean() and validator(10)["tokens"] == 32
     half = dataclasses.replace(validator, data=dataclasses.replace(validator.data, rows=slice(1, 2)))
