@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -32,8 +33,8 @@ class Examples:
       name: the file.
       kind: the name of its ExampleKind.
       table: arrays of R rows of T tokens, by the names of a batch: `tokens` (R, T), and for completions `targets` and
-        `positions` (R, T), for labels `last`, for an encoder `second`, and `labels` (R,).
-      T: tokens of a row.
+        `positions` (R, T), for labels `last`, for an encoder `second`, and `labels` (R,); preferences.py has others.
+      T: tokens of a row, of which a pair of answers has two sequences.
       labels: the names of the labels; none for completions.
       is_chat: that of its ExampleKind.
       tokenizer: that of the tokens.
@@ -143,7 +144,8 @@ def _tabulate(
 ) -> Examples:
     table, notes = kind.tabulate(path, examples, T, labels)
     facts = _fingerprint(table), tuple(notes), seed, kind.is_chat, examples.tokenizer
-    return Examples(path, kind.name, table, T, labels, len(examples), *facts, B=B)
+    width = math.prod(table["tokens"][:1].shape)
+    return Examples(path, kind.name, table, width, labels, len(examples), *facts, B=B)
 
 
 def load_labelled(

@@ -42,7 +42,7 @@ def test_a_pair_is_a_row_of_two_sequences(write):
         [(prompt, [*ids(" two."), END]), (prompt, [*ids(" no, three"), END])],
         [([END], [*ids("So"), END]), ([END], [END])],
     ]
-    assert data.table["tokens"][:].shape == (2, 2, 16)
+    assert data.table["tokens"][:].shape == (2, 2, 16) and data.batch(0)[1] == data.B * data.T == 2 * 2 * 16
     numbers = {name: data.table[name].tolist() for name in ("margin", "weight", "group")}
     assert numbers == {"margin": [2, 0], "weight": [1, 0.5], "group": [0, 1]}
     assert data.notes == ("1 pair with an empty answer, which is <|endoftext|> alone",)
