@@ -239,10 +239,11 @@ class TrainConfig:
             shape |= {"predict_tokens": 1}  # the flag's own value may want another --n-layer
         shape |= {"lora_on": getattr(CONFIGS[preset.arch], "lora_on", ModelFlags.lora_on)}
         name = preset.recipe
-        if name == Preset.recipe and preset.objective in preferences.LR:
+        if name == Preset.recipe and preset.objective in preferences.LEARNING_RATES:
             name = "preferences"
-        rates = {"gpt3": GPT3_LR.get(preset.size), "preferences": preferences.LR.get(preset.objective, 1e-6)}
-        recipe = ({"lr": rates[name]} if name in rates else {}) | RECIPES[name]
+        recipe = ({"lr": GPT3_LR[preset.size]} if name == "gpt3" else {}) | RECIPES[name]
+        if name == "preferences":
+            recipe = {"lr": preferences.LEARNING_RATES.get(preset.objective, 1e-6)} | recipe
         T = min(recipe.get("T", DataConfig.T), shape.get("block_size", ModelFlags.block_size))
         return cls().replace(**vars(preset) | recipe | shape | {"T": T})
 

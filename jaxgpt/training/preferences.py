@@ -7,7 +7,7 @@ from jaxgpt.errors import require
 
 # Defaults with --objective. Rates: dpo, Rafailov et al. (2023), appendix B, and as in TRL ipo and kto too; orpo, Hong
 # et al. (2024), section 5; simpo, Meng et al. (2024), appendix B; reward, Ouyang et al. (2022), appendix C.2.
-LR = {"dpo": 1e-6, "ipo": 1e-6, "kto": 1e-6, "orpo": 8e-6, "simpo": 1e-6, "reward": 9e-6}
+LEARNING_RATES = {"dpo": 1e-6, "ipo": 1e-6, "kto": 1e-6, "orpo": 8e-6, "simpo": 1e-6, "reward": 9e-6}
 RECIPE = {
     "B": 8,
     "accumulate": 8,

@@ -99,6 +99,8 @@ def test_without_a_gpu_it_says_how_to_ask_for_one():
 def test_weights_are_refused():
     with pytest.raises(UsageError, match="the shape alone; name it by --size"):
         fit.main(["--gpu", "h100", "--init-from", "gpt2-xl"])
+    with pytest.raises(UsageError, match="--objective dpo: a pair of answers takes what two sequences of a text"):
+        fit.main(["--gpu", "h100", "--objective", "dpo"])
 
 
 @pytest.mark.slow
