@@ -1,4 +1,4 @@
-"""The reference's log-probabilities of answers, as a column of the data, computed once by those of --init-from."""
+"""What the weights of --init-from say of each answer: a column of the data, computed once."""
 
 import contextlib
 import dataclasses
@@ -60,7 +60,7 @@ def add_reference(
 
     def compute(data: Examples) -> np.ndarray:
         parts, rows = [], local_rows(trainer.sharding, B)
-        with stage(f"the reference's log-probabilities of {data.name}", data.num_rows()) as advance:
+        with stage(f"scoring the answers of {data.name}", data.num_rows()) as advance:
             for batch in dataclasses.replace(data, B=B).one_pass():
                 local = {name: array[rows] for name, array in batch.items()}
                 parts.append(jax.device_get(measure(model, device.put(local, to=trainer.sharding))))
