@@ -126,7 +126,7 @@ def test_the_numbers_are_those_of_the_logits(folder, name, tmp_path, capsys):
     predicted, truth = logits.argmax(-1).tolist(), [labels.index(record["label"]) for record in records]
     pairs = list(zip(truth, predicted, strict=True))
     n = len(labels)
-    assert list(found) == ["accuracy", "accuracy_stderr", "f1", "mcc", "n", "loss", "labels", "confusion"]
+    assert list(found) == ["model", "accuracy", "accuracy_stderr", "f1", "mcc", "n", "loss", "labels", "confusion"]
     assert found["confusion"] == [[pairs.count((t, p)) for p in range(n)] for t in range(n)]
     assert (found["labels"], found["n"]) == (labels, 20)
     assert found["accuracy"] == sum(t == p for t, p in pairs) / 20
@@ -154,7 +154,7 @@ def test_they_are_the_held_out_numbers_of_training(folder, tmp_path):
     before = write(tmp_path / "out.json", [])
     newest = folder / "run" / "checkpoints" / "6"
     assert run("evaluate", newest, "--data", folder / "held.jsonl", "--json", before) == 0
-    assert json.loads(before.read_text()) == found
+    assert json.loads(before.read_text()) == found | {"model": str(newest)}
 
 
 # ---- Predicting
@@ -221,7 +221,8 @@ def test_an_exported_folder_is_measured_and_predicts_as_its_run(folder, exported
     for number, model in enumerate((exported, folder / "lora")):
         words = ["--data", write(tmp_path / "data.jsonl", records), "--json", tmp_path / f"{number}.json"]
         assert run("evaluate", model, *words) == 0
-        results.append((tmp_path / f"{number}.json").read_text())
+        results.append(json.loads((tmp_path / f"{number}.json").read_text()))
+        assert results[-1].pop("model") == str(model)
     assert results[0] == results[1]
 
 

@@ -1,0 +1,88 @@
+"""What is measured of which model, as flags."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from jaxgpt.commands.flags import positional
+from jaxgpt.data.config import FieldNames
+from jaxgpt.errors import UsageError, require
+
+if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
+    from jaxgpt.models.base import Model
+
+Load = Callable[..., "Model"]  # (T=None) to the model, read once, for sequences of T tokens; None: of its context
+Measure = Callable[[Load], dict[str, Any]]  # loads the model, measures it, prints the results and returns them
+
+MEASUREMENTS = ("data", "choices", "canaries", "tasks")  # flags of what to measure; at least one is required
+OPTIONS = {
+    "T": ("data",),
+    "max_windows": ("data",),
+    "limit": ("choices", "tasks"),
+    "num_fewshot": ("tasks",),
+    "include_path": ("tasks",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure how good a model is: its loss on a text, multiple choice, memory, the tasks of EleutherAI's harness.
+
+    For a model of labels, --data alone gives accuracy, F1, Matthews correlation and the confusion matrix; for an
+    encoder its bits per masked token, each token of a window hidden in turn (pseudo-log-likelihood).
+    """
+
+    model: Annotated[str, *positional("MODEL")]
+    """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
+    data: str | None = None
+    """A text, .jsonl of {"text"}, a .bin token file, a prepared folder (its val split) or shakespeare; or a .jsonl,
+    .csv or .tsv of examples, of which only the completions are measured. For a model of labels: one of "text" (or
+    "text_a" and "text_b") and "label"."""
+    fields: FieldNames = dataclasses.field(default_factory=FieldNames)
+    T: int | None = None
+    """Tokens of a window of --data, each of which sees none before the window; by default the model's context."""
+    max_windows: int | None = None
+    """An encoder: at most so many windows of --data, evenly spaced; by default 64."""
+    choices: Path | None = None
+    """A JSONL file; a line is {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0}."""
+    canaries: Path | None = None
+    """A prepared folder: how well the model remembers its canaries, made-up secrets that were planted in the text."""
+    tasks: str | None = None
+    """Tasks of the harness, by name, with commas between: hellaswag,lambada_openai. Their data is a download."""
+    limit: int | None = None
+    """Only the first so many items of --choices and of each of --tasks."""
+    num_fewshot: int | None = None
+    """How many solved examples --tasks puts in front of each item; by default the task's own number."""
+    include_path: Path | None = None
+    """A folder of your own tasks for --tasks, YAML files of the harness."""
+    batch_size: int = 8
+    """Sequences at a time."""
+    device: Literal["auto", "gpu", "cpu"] = "auto"
+    """Where to run; auto takes an NVIDIA GPU if there is a usable one."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute dtype; auto is bfloat16 on a GPU that has it, else float32."""
+    json: Path | None = None
+    """Write the results to this new file too, in full."""
+
+    def __post_init__(self):
+        if all(getattr(self, name) is None for name in MEASUREMENTS):
+            flags = ", ".join(f"--{name}" for name in MEASUREMENTS[:-1]) + f" or --{MEASUREMENTS[-1]}"
+            raise UsageError(f"nothing to measure: give {flags}; --help explains them")
+        if self.fields.words and self.data is None:
+            raise UsageError(f"{self.fields}: they are names in a file of examples; name it with --data")
+        for name, lowest in (("T", 1), ("max_windows", 1), ("limit", 1), ("num_fewshot", 0), ("batch_size", 1)):
+            if (value := getattr(self, name)) is not None:
+                require(lowest <= value < 2**31, name, value, f"from {lowest} to 2**31 - 1")
+        for name, of in OPTIONS.items():
+            if getattr(self, name) is not None and all(getattr(self, each) is None for each in of):
+                flag, required = "--" + name.replace("_", "-"), " or ".join(f"--{each}" for each in of)
+                raise UsageError(f"{flag} changes nothing without {required}; leave it out")
+        if self.tasks is not None and not all(self.task_names):
+            raise UsageError(f"--tasks {self.tasks!r}: a name is empty; give names with commas between them")
+        if self.include_path is not None and not self.include_path.is_dir():
+            raise UsageError(f"--include-path {self.include_path}: no such folder; give a folder of YAML files")
+
+    @property
+    def task_names(self) -> list[str]:
+        return [name.strip() for name in (self.tasks or "").split(",")]
