@@ -126,6 +126,8 @@ def run_locked(
         frozen = trainer.init_frozen(config.run.seed, weights)
     base = None if frozen.base is None else int(combined_fingerprint(frozen.base))
     signature = run_signature(config, data, trainer.model.dtype, base, reference)
+    if objective.labels:  # of the head, as config.json has them; a reward's are not the data's
+        signature |= {"labels": list(objective.labels)}
     require_one_run(config, signature, validation)
     if received and jax.process_count() == 1:  # several stop together, after a step
         say("stopped", "before the first step; nothing was changed")

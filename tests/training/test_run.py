@@ -121,6 +121,8 @@ def test_a_fine_tune_goes_on_to_the_bit_wherever_it_was_stopped(base, tmp_path, 
         for steps in (*stops, 9):
             assert tune(base, tmp_path / "parts", data, *flags, "--steps", steps) == 0
     assert parts[-9:] == whole[-9:] and len(set(whole[-9:])) == 9  # without those of a reference
+    if data == "judged":
+        load_weights(resolve_weights(tmp_path / "parts"))  # its config.json and its checkpoints agree on the head
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
     assert saved_bits(tmp_path / "parts", 9) == saved_bits(tmp_path / "whole", 9)
 
