@@ -48,7 +48,10 @@ def main(argv: Sequence[str]) -> int:
     say("exported", f"{config.folder}, from {which}")
     if (n := source.config.predict_tokens) > 1:
         say("note", f"the head of the next token; GPT-2 has none for the other {n - 1} that the run predicts")
-    if source.labels:
+    if source.is_reward:
+        raw = "truncation=True, function_to_apply='none'"  # else transformers gives its sigmoid
+        say("use it", f"transformers.pipeline('text-classification', {str(config.folder)!r}, {raw})")
+    elif source.labels:
         say("use it", f"transformers.pipeline('text-classification', {str(config.folder)!r}, truncation=True)")
     elif source.config.bidirectional:
         say("use it", f"transformers.pipeline('fill-mask', {str(config.folder)!r})")

@@ -12,6 +12,7 @@ from jaxgpt.data.tokenizer import PLAIN, Template
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import CONFIGS, ModelConfig
 
+REWARD = ("reward",)  # the label of a reward model, as objectives/preferences.py has it
 TIED_KEY = "tie_word_embeddings"  # in Hugging Face's config.json; ours is the opposite, untied_head
 
 
@@ -59,7 +60,8 @@ def parse_config(path: Path, content: dict[str, Any]) -> tuple[ModelConfig, tupl
     except (ValueError, UsageError) as error:
         raise CheckpointError(f"{path}: {str(error).replace('--', '')}") from None
     names = content.get("architectures")
-    labels = _parse_labels(path, content) if isinstance(names, list) and layout.classifier in names else ()
+    least = 2 if arch.bidirectional else 1  # an encoder's score is read from its first token, and no reward
+    labels = _parse_labels(path, content, least) if isinstance(names, list) and layout.classifier in names else ()
     # A classifier has no output matrix: as if it were tied.
     return dataclasses.replace(config, n_labels=len(labels), untied_head=config.untied_head and not labels), labels
 
@@ -96,18 +98,23 @@ def read_bool(path: Path, content: dict[str, Any], name: str, default: bool) -> 
     return value
 
 
-def _parse_labels(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
-    """The labels of a classifier by their numbers; transformers writes no names where they are its own."""
-    if (problem := content.get("problem_type")) not in (None, "single_label_classification"):
-        raise CheckpointError(f"{path}: problem_type is {problem!r:.40}, and must be 'single_label_classification'")
+def _parse_labels(path: Path, content: dict[str, Any], least: int) -> tuple[str, ...]:
+    """The labels of a classifier by their numbers, at least so many; a single one is REWARD, whatever its name.
+
+    transformers writes no names where they are its own.
+    """
     by_id, count = content.get("id2label"), content.get("num_labels", 2)
-    if by_id is None and type(count) is int and 2 <= count < 2**16:
-        return name_labels(count)
     names = by_id if isinstance(by_id, dict) else {}
     labels = tuple(str(names.get(str(number))) for number in range(len(names)))
-    if names.keys() != set(map(str, range(len(names)))) or not are_labels(labels):
-        raise CheckpointError(f"{path}: id2label is {by_id!r:.60}, and must name two labels or more, from 0 on")
-    return labels
+    if by_id is None and type(count) is int and least <= count < 2**16:
+        labels = name_labels(count)
+    elif names.keys() != set(map(str, range(len(names)))) or not (are_labels(labels) or len(labels) == least == 1):
+        fewest = "two labels" if least > 1 else "one label"
+        raise CheckpointError(f"{path}: id2label is {by_id!r:.60}, and must name {fewest} or more, from 0 on")
+    trained = "single_label_classification" if len(labels) > 1 else "regression"
+    if (problem := content.get("problem_type")) not in (None, trained):
+        raise CheckpointError(f"{path}: problem_type is {problem!r:.40}, and must be {trained!r}")
+    return labels if len(labels) > 1 else REWARD
 
 
 def are_labels(names: Sequence[Any]) -> bool:
@@ -116,8 +123,8 @@ def are_labels(names: Sequence[Any]) -> bool:
 
 
 def name_labels(count: int) -> tuple[str, ...]:
-    """What transformers calls labels without names."""
-    return tuple(f"LABEL_{number}" for number in range(count))
+    """What transformers calls labels without names; one is a reward."""
+    return REWARD if count == 1 else tuple(f"LABEL_{number}" for number in range(count))
 
 
 def read_text_format(folder: Path, config: ModelConfig, pad_id: Any = None) -> tuple[int, Template | None]:

@@ -22,6 +22,7 @@ from jaxgpt.models.flags import ARCH_FLAGS
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.folder import describe_missing, require_utf8
 from jaxgpt.runs.hf_config import (
+    REWARD,
     are_labels,
     build_config,
     name_labels,
@@ -54,8 +55,8 @@ class WeightsRef:
       folder: where they are; None for a model on the hub.
       step: a run's checkpoint; None: the newest.
       base: the weights that adapters adapt, a run's or those of peft; None: it has none.
-      labels: the names of its labels, if it has a head for them.
-      T: the most tokens of a text that gets a label; None without labels.
+      labels: the names of its labels, if it has a head for them; of a reward model ("reward",).
+      T: the most tokens of a text that gets a label or a reward; None without a head.
       template: what surrounds such a text; None: the tokenizer's own template.
       adapter: of peft, which changes the weights of `adapted`; None: there is none.
       data_kind: the kind of a run's data: "text", "completions", "labels" or another.
@@ -77,6 +78,11 @@ class WeightsRef:
     tokenizer_sha256: str | None = None
     adapter: Adapter | None = None
     adapted: "WeightsRef | None" = None
+
+    @property
+    def is_reward(self) -> bool:
+        """Whether its head scores answers: it has one output, and a head for labels two or more."""
+        return len(self.labels) == 1
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -165,15 +171,29 @@ def require_text_model(source: WeightsRef) -> None:
         tell = f"{console.program('evaluate')} --data measures it, {console.program('train')} --init-from fine-tunes it"
         raise CheckpointError(f"{source.name}: an encoder, which writes no text and scores none; {tell}")
     _ = source.tokenizer
+    if source.is_reward:
+        tell = f"{console.program('evaluate')} judges answers by it, --pairs or --data"
+        raise CheckpointError(f"{source.name}: a reward model, which writes no text; {tell}")
     if source.labels:
         raise CheckpointError(f"{source.name}: predicts labels, and writes no text; see {console.program('predict')}")
 
 
 def require_label_model(source: WeightsRef) -> None:
     """Refuse a model that predicts no labels of texts, or whose tokenizer is not known."""
+    if source.is_reward:
+        tell = f"{console.program('evaluate')} --data scores texts"
+        raise CheckpointError(f"{source.name}: a reward model, which predicts no labels; {tell}")
     if not source.labels:
         train = console.program("train")
         raise CheckpointError(f"{source.name}: predicts no labels; {train} --recipe classify makes a model that does")
+    _ = source.tokenizer
+
+
+def require_reward_model(source: WeightsRef) -> None:
+    """Refuse a model that gives no rewards, or whose tokenizer is not known."""
+    if not source.is_reward:
+        train = console.program("train")
+        raise CheckpointError(f"{source.name}: not a reward model; {train} --objective reward makes one")
     _ = source.tokenizer
 
 
@@ -251,7 +271,7 @@ def _parse_run_config(path: Path, content: dict[str, Any]) -> ModelConfig:
     valid = valid and adapters["lora"] >= 0 and math.isfinite(adapters["lora_alpha"])
     valid = valid and isinstance(_data_kind(content), str) and isinstance(labels, list)
     valid = valid and not (adapters["lora"] and {*adapters["lora_on"].split(",")} - {*getattr(arch, "linear", ())})
-    if not valid or (labels and not are_labels(labels)):
+    if not valid or not (labels in ([], [*REWARD]) or are_labels(labels)):
         raise CheckpointError(
             f"{path}: its data kind, labels or adapters are invalid; it is rewritten when the run resumes"
         )

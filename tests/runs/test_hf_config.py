@@ -23,6 +23,9 @@ def test_the_labels_of_a_classifier_are_in_the_order_of_their_numbers():
     assert labels == tuple(f"label {number}" for number in range(11)) and config.n_labels == 11
     assert parse_config(PATH, CLASSIFIER)[1] == ("LABEL_0", "LABEL_1")  # transformers leaves its defaults out
     assert parse_config(PATH, CLASSIFIER | {"num_labels": 3, "id2label": None})[1][2] == "LABEL_2"
+    for changes in ({"id2label": {"0": "x"}}, {"num_labels": 1, "problem_type": "regression"}):
+        config, labels = parse_config(PATH, CLASSIFIER | changes)  # one is a reward, whatever it is called
+        assert labels == ("reward",) and config.n_labels == 1
     assert parse_config(PATH, GPT2 | {"id2label": names})[1] == ()  # every config.json may have them
 
 
@@ -31,18 +34,26 @@ def test_the_labels_of_a_classifier_are_in_the_order_of_their_numbers():
     [
         ({"problem_type": "regression"}, "problem_type is 'regression', and must be 'single_label_classification'"),
         ({"problem_type": "multi_label_classification"}, "problem_type is 'multi_label_classification', and must"),
-        ({"num_labels": 1, "id2label": {"0": "LABEL_0"}}, "id2label is {'0': 'LABEL_0'}, and must name two labels or"),
-        ({"id2label": {"0": "a", "2": "b"}}, "id2label is {'0': 'a', '2': 'b'}, and must name two"),
-        ({"id2label": {"0": "a", "1": "a"}}, "id2label is {'0': 'a', '1': 'a'}, and must name two"),
-        ({"id2label": {"0": "a", "1": "\ud800"}}, "id2label is {'0': 'a', '1': '\\ud800'}, and must name two"),
-        ({"id2label": ["a", "b"]}, "id2label is ['a', 'b'], and must name two"),
-        ({"id2label": 3}, "id2label is 3, and must name two"),
+        ({"id2label": {"0": "x"}, "problem_type": "single_label_classification"}, "problem_type is 'single_label_cla"),
+        ({"id2label": {"0": "a", "2": "b"}}, "id2label is {'0': 'a', '2': 'b'}, and must name one"),
+        ({"id2label": {"0": "a", "1": "a"}}, "id2label is {'0': 'a', '1': 'a'}, and must name one"),
+        ({"id2label": {"0": "a", "1": "\ud800"}}, "id2label is {'0': 'a', '1': '\\ud800'}, and must name one"),
+        ({"id2label": ["a", "b"]}, "id2label is ['a', 'b'], and must name one"),
+        ({"id2label": 3}, "id2label is 3, and must name one"),
     ],
     ids=str,
 )
 def test_labels_that_are_none_are_refused(changes, message):
     with pytest.raises(CheckpointError, match=re.escape(f"{PATH}: {message}")):
         parse_config(PATH, CLASSIFIER | changes)
+
+
+def test_the_one_output_of_an_encoder_is_no_reward():
+    bert = {"model_type": "bert", "vocab_size": 97, "max_position_embeddings": 64, "num_hidden_layers": 2}
+    bert |= {"num_attention_heads": 3, "hidden_size": 33, "intermediate_size": 44}
+    bert |= {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
+    with pytest.raises(CheckpointError, match=r"id2label is \{'0': 'LABEL_0'\}, and must name two labels or more"):
+        parse_config(PATH, bert)
 
 
 def test_an_unset_tie_is_gpt2s():

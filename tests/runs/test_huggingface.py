@@ -15,9 +15,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jaxgpt.errors import CheckpointError, UsageError
-from jaxgpt.models.configs import GPT2Config
+from jaxgpt.models.configs import CONFIGS, GPT2Config
 from jaxgpt.models.gpt2 import GPT2, hf_names
 from jaxgpt.objectives.classification import label_logits
+from jaxgpt.objectives.preferences import rewards_of
 from jaxgpt.runs.checkpoint import Checkpoints
 from jaxgpt.runs.huggingface import load, load_hf, save_hf
 from jaxgpt.runs.progress import Run
@@ -27,7 +28,7 @@ from jaxgpt.training.optimizer import make_optimizer
 from jaxgpt.training.step import init_state, init_state_from, train_step
 from tests.support import golden
 from tests.support.losses import NEXT_TOKEN, mean_loss
-from tests.support.models import new_model
+from tests.support.models import new_model, random_model
 from tests.support.trees import snapshot
 
 
@@ -391,6 +392,27 @@ def test_a_head_for_labels_is_the_same_in_transformers(labelled):
         logits = theirs.eval()(torch.tensor(x, dtype=torch.long)).logits.numpy()
     assert logits.shape == (4, 3) and np.ptp(logits) > 0.1
     np.testing.assert_allclose(jax.jit(label_logits)(model, x, last), logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("arch", ["gpt2", pytest.param("llama", marks=pytest.mark.slow)])
+def test_a_reward_is_the_same_in_transformers_and_comes_back(arch, tiny, tmp_path):
+    torch = pytest.importorskip("torch", reason=golden.NEEDS_PYTORCH)
+    transformers = pytest.importorskip("transformers", reason=golden.NEEDS_PYTORCH)
+    shape = {name: getattr(tiny, name) for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")}
+    model = random_model(dataclasses.replace(CONFIGS[arch](**shape), n_labels=1))
+    save_hf(model, tmp_path / "hf", labels=("reward",))
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "hf").eval()
+    x = np.random.default_rng(0).integers(1, 60, (3, 2, 16), dtype=np.int32)
+    last = np.array([[9, 3], [1, 15], [15, 8]], np.int32)
+    with torch.no_grad():
+        logits = [theirs(torch.tensor(row[: end + 1][None]).long()).logits.item()
+                  for row, end in zip(x.reshape(6, 16), last.ravel(), strict=True)]  # fmt: skip
+    assert theirs.config.num_labels == 1 and np.ptp(logits) > 0.1
+    assert type(theirs).__name__ == {"gpt2": "GPT2", "llama": "Llama"}[arch] + "ForSequenceClassification"
+    source = resolve_weights(tmp_path / "hf")
+    rewards = jax.jit(rewards_of)(load(source), {"tokens": x, "last": last, "start": np.ones(3, np.int32)})
+    np.testing.assert_allclose(rewards.reshape(6), logits, atol=1e-5)
+    assert source.is_reward and equal(load(source), model)
 
 
 def test_adapters_for_their_own_weights_are_refused(tiny, tmp_path):

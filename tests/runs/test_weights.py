@@ -14,7 +14,13 @@ from jaxgpt.errors import CheckpointError
 from jaxgpt.models.configs import SIZES, GPT2Config
 from jaxgpt.progress_bar import Stage
 from jaxgpt.runs import weights
-from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.runs.weights import (
+    WeightsRef,
+    require_label_model,
+    require_reward_model,
+    require_text_model,
+    resolve_weights,
+)
 
 GPT2 = {"model_type": "gpt2", "vocab_size": 97, "n_positions": 64, "n_layer": 2, "n_head": 3, "n_embd": 33}
 SHAPE = GPT2Config(block_size=64, n_layer=2, n_head=3, n_embd=33)
@@ -141,6 +147,24 @@ def test_labels_and_adapters_of_a_run_are_checked(tmp_path):
         (path / "config.json").write_text(json.dumps(flags | changes))
         with pytest.raises(CheckpointError, match="its data kind, labels or adapters are invalid"):
             resolve_weights(path)
+
+
+def test_a_model_of_one_output_is_a_reward_model(tmp_path):
+    flags = {"B": 4, "T": 7, "block_size": 64, "n_layer": 2, "n_head": 3, "n_embd": 33, "data_kind": "preferences"}
+    run = resolve_weights(folder(tmp_path / "run", flags | {"labels": ["reward"]}, run=True))
+    assert (run.is_reward, run.T, run.config.n_labels) == (True, 7, 1)
+    hf = folder(tmp_path / "hf", GPT2 | {"architectures": ["GPT2ForSequenceClassification"], "num_labels": 1})
+    assert resolve_weights(hf).is_reward and resolve_weights(hf).labels == run.labels
+    labels = WeightsRef("labels", run.config, False, None, labels=("bad", "good"))
+    assert not labels.is_reward and not WeightsRef("text", run.config, False, None).is_reward
+    for source, require, message in (
+        (run, require_text_model, "run: a reward model, which writes no text; .* evaluate judges answers by it"),
+        (run, require_label_model, "run: a reward model, which predicts no labels; .* evaluate --data scores texts"),
+        (labels, require_reward_model, "labels: not a reward model; .* train --objective reward makes one"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            require(source)
+    require_reward_model(dataclasses.replace(run, is_run=False))
 
 
 def test_what_is_not_there_is_refused(tmp_path):

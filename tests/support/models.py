@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import jax
+import numpy as np
 
-from jaxgpt.models.base import build
+from jaxgpt.models.base import build, shapes
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runs.huggingface import save_hf
 from jaxgpt.training.step import init_state
@@ -19,6 +20,12 @@ def spread_model(config, spread=0.1):
     model = new_model(config, jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), 100))
     return jax.tree.map(lambda leaf: leaf + spread * jax.random.normal(next(keys), leaf.shape), model)
+
+
+def random_model(config, spread=0.3, seed=0):
+    """A model of random numbers, without compiling anything; its parameters are numpy's."""
+    draw = np.random.default_rng(seed).normal
+    return jax.tree.map(lambda leaf: draw(0, spread, leaf.shape).astype(np.float32), shapes(config))
 
 
 def write_gpt2(folder: Path, config: GPT2Config) -> Path:
