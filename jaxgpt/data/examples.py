@@ -132,16 +132,23 @@ def load(
     kind, examples = read_examples(path, kinds, fields, tokenizer)
     parts = _split(path, examples, fraction) if fraction else [examples]
     labels = tuple(known or (label_names(path, examples) if kind.name == "labels" else ()))
-    loaded = [_tabulate(path, kind, part, B, T, labels, seed) for part in parts]
+    loaded = [tabulate(path, kind, part, B, T, labels, seed) for part in parts]
     if labels and fraction and (lost := set(range(len(labels))) - set(loaded[0].table["labels"].tolist())):
         unlearned = f"{len(lost):,} of the {len(labels):,} labels"
         raise DataError(f"{path}: --val {fraction:g} leaves no example of {unlearned} to learn from")
     return loaded
 
 
-def _tabulate(
-    path: str, kind: ExampleKind, examples: TokenizedExamples, B: int, T: int, labels: tuple[str, ...], seed: int = 0
+def tabulate(
+    path: str,
+    kind: ExampleKind,
+    examples: TokenizedExamples,
+    B: int,
+    T: int,
+    labels: tuple[str, ...] = (),
+    seed: int = 0,
 ) -> Examples:
+    """The examples in rows of T tokens; arguments and errors as for `load`."""
     table, notes = kind.tabulate(path, examples, T, labels)
     facts = _fingerprint(table), tuple(notes), seed, kind.is_chat, examples.tokenizer
     width = math.prod(table["tokens"][:1].shape)
@@ -163,7 +170,7 @@ def load_labelled(
       known: the labels that the texts may have.
       template: what surrounds each text; None: the tokenizer's.
     """
-    _require_suffix(path)
+    require_suffix(path)
     kinds = labelled_kinds(template)
     return _without_padding(load(path, B, T, known=known, kinds=kinds, fields=fields, tokenizer=tokenizer)[0])
 
@@ -190,7 +197,7 @@ def load_texts(
     examples = tokenize(parsed, path, content.count(b"\n"), tokenizer)
     if not len(examples):
         raise errors[min(errors)]
-    data = _tabulate(path, kind, examples, B, T, tuple(known))
+    data = tabulate(path, kind, examples, B, T, tuple(known))
     return _without_padding(data), errors, sorted([*examples.lines.tolist(), *errors])
 
 
@@ -203,7 +210,7 @@ def _without_padding(data: Examples) -> Examples:
 
 def require_labels(path: str, fields: FieldNames = USUAL_FIELDS) -> None:
     """Refuse a file whose examples have no labels."""
-    _require_suffix(path)
+    require_suffix(path)
     parse_examples(path, read_content(path), labelled_kinds(), fields)
 
 
@@ -219,11 +226,12 @@ def read_examples(
     return kind, open_examples(path, content, kind, fields, examples, tokenizer)
 
 
-def _require_suffix(path: str) -> None:
+def require_suffix(path: str, fields: str = '"text" and "label"') -> None:
+    """Refuse a file that, by its name, has no records; `fields` are those that they would have."""
     if not path.lower().endswith(SUFFIXES):
         command = find_jsonl_command(path)
         convert = f"; make it JSONL: {command}" if command else ""
-        raise DataError(f'{path}: not a file of examples; give a .jsonl, .csv or .tsv of "text" and "label"{convert}')
+        raise DataError(f"{path}: not a file of examples; give a .jsonl, .csv or .tsv of {fields}{convert}")
 
 
 def _read_file_or_pipe(path: str) -> tuple[str, bytes]:
@@ -231,7 +239,7 @@ def _read_file_or_pipe(path: str) -> tuple[str, bytes]:
     path = "/dev/stdin" if path == "-" else path
     is_pipe = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
     if path.lower().endswith(SUFFIXES) or not (is_pipe or path == "/dev/stdin"):
-        _require_suffix(path)
+        require_suffix(path)
         return path, read_content(path)
     content = read_content(path)
     return path + (".jsonl" if content.lstrip().startswith(b"{") else ".csv"), content

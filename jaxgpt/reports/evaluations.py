@@ -8,7 +8,8 @@ from jaxgpt.errors import DataError
 from jaxgpt.json_file import read_json, try_read_json
 from jaxgpt.page import render_table
 
-NUMBERS, PARTS = ("loss", "accuracy"), ("choices", "canaries", "tasks")  # of which each such file has one
+NUMBERS = ("loss", "accuracy")  # of which each such file has one, or one of the parts
+PARTS = ("pairs", "rewards", "reward", "choices", "canaries", "tasks")
 MAX_ROWS, MAX_DEPTH = 200, 6
 
 

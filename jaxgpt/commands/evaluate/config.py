@@ -15,10 +15,12 @@ if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
 Load = Callable[..., "Model"]  # (T=None) to the model, read once, for sequences of T tokens; None: of its context
 Measure = Callable[[Load], dict[str, Any]]  # loads the model, measures it, prints the results and returns them
 
-MEASUREMENTS = ("data", "choices", "canaries", "tasks")  # flags of what to measure; at least one is required
+MEASUREMENTS = ("data", "pairs", "choices", "canaries", "tasks")  # flags of what to measure; at least one is required
 OPTIONS = {
-    "T": ("data",),
+    "T": ("data", "pairs"),
     "max_windows": ("data",),
+    "reference": ("pairs",),
+    "reward": ("data", "pairs"),
     "limit": ("choices", "tasks"),
     "num_fewshot": ("tasks",),
     "include_path": ("tasks",),
@@ -30,18 +32,27 @@ class EvaluateConfig:
     """Measure how good a model is: its loss on a text, multiple choice, memory, the tasks of EleutherAI's harness.
 
     For a model of labels, --data alone gives accuracy, F1, Matthews correlation and the confusion matrix; for an
-    encoder its bits per masked token, each token of a window hidden in turn (pseudo-log-likelihood).
+    encoder its bits per masked token, each token of a window hidden in turn (pseudo-log-likelihood); for a reward model
+    the rewards of texts.
     """
 
-    model: Annotated[str, *positional("MODEL")]
+    model: Annotated[str | None, *positional("MODEL")] = None
     """A run folder, a folder in Hugging Face's layout, or gpt2, gpt2-medium, gpt2-large, gpt2-xl (a download)."""
     data: str | None = None
     """A text, .jsonl of {"text"}, a .bin token file, a prepared folder (its val split) or shakespeare; or a .jsonl,
     .csv or .tsv of examples, of which only the completions are measured. For a model of labels: one of "text" (or
-    "text_a" and "text_b") and "label"."""
+    "text_a" and "text_b") and "label"; for a reward model: one of "prompt" and "completion", "messages" or "text"."""
+    pairs: str | None = None
+    """Pairs of answers, "prompt", "chosen" and "rejected": how often the chosen one is the likelier, or for a reward
+    model the better, overall and by "group"; or rated ones, "prompt", "completion" and "good"."""
+    reference: str | None = None
+    """Weights that training began with: --pairs are judged by the log-ratio to them, dpo's implicit reward, too."""
+    reward: str | None = None
+    """A reward model, which judges the texts of --data and --pairs too; MODEL may then be left out."""
     fields: FieldNames = dataclasses.field(default_factory=FieldNames)
     T: int | None = None
-    """Tokens of a window of --data, each of which sees none before the window; by default the model's context."""
+    """Tokens of a window of --data, each of which sees none before the window, or the most of a prompt and its answer;
+    by default the model's context, or a reward model's own --T."""
     max_windows: int | None = None
     """An encoder: at most so many windows of --data, evenly spaced; by default 64."""
     choices: Path | None = None
@@ -69,8 +80,12 @@ class EvaluateConfig:
         if all(getattr(self, name) is None for name in MEASUREMENTS):
             flags = ", ".join(f"--{name}" for name in MEASUREMENTS[:-1]) + f" or --{MEASUREMENTS[-1]}"
             raise UsageError(f"nothing to measure: give {flags}; --help explains them")
-        if self.fields.words and self.data is None:
-            raise UsageError(f"{self.fields}: they are names in a file of examples; name it with --data")
+        needing = [name for name in ("choices", "canaries", "tasks", "reference") if getattr(self, name) is not None]
+        if self.model is None and (needing or self.reward is None):
+            flag = f"--{needing[0]}: " if needing else ""
+            raise UsageError(f"{flag}no MODEL; name a run folder or other weights, which --help lists")
+        if self.fields.words and self.data is None and self.pairs is None:
+            raise UsageError(f"{self.fields}: they are names in a file of examples; name it with --data or --pairs")
         for name, lowest in (("T", 1), ("max_windows", 1), ("limit", 1), ("num_fewshot", 0), ("batch_size", 1)):
             if (value := getattr(self, name)) is not None:
                 require(lowest <= value < 2**31, name, value, f"from {lowest} to 2**31 - 1")
@@ -86,3 +101,15 @@ class EvaluateConfig:
     @property
     def task_names(self) -> list[str]:
         return [name.strip() for name in (self.tasks or "").split(",")]
+
+    def choose_T(self, context: int, default: int | None = None) -> int:
+        """Tokens of a sequence: --T, by default as many, or the model's context."""
+        if (self.T or 1) > context:
+            raise UsageError(f"--T {self.T} is above the model's context of {context:,} tokens; use a smaller one")
+        return self.T or min(default or context, context)
+
+    @property
+    def of_judge(self) -> "EvaluateConfig":
+        """What --reward measures, as if it were the MODEL."""
+        names = ("data", "pairs", "fields", "T", "batch_size", "device", "dtype")
+        return EvaluateConfig(self.reward, **{name: getattr(self, name) for name in names})

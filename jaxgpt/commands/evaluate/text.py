@@ -20,13 +20,10 @@ def prepare(config: EvaluateConfig, source: WeightsRef) -> Measure:
 
 
 def open_text(config: EvaluateConfig, source: WeightsRef) -> Dataset:
-    context = source.config.block_size
-    if (config.T or 1) > context:
-        raise UsageError(f"--T {config.T} is above the model's context of {context:,} tokens; use a smaller one")
     data = open_data(
         config.data,
         config.batch_size,
-        config.T or context,
+        config.choose_T(source.config.block_size),
         split="val",
         horizon=source.config.predict_tokens,
         fields=config.fields,
@@ -35,6 +32,8 @@ def open_text(config: EvaluateConfig, source: WeightsRef) -> Dataset:
     if data.kind == "labels":
         train = console.program("train")
         raise DataError(f"{config.data}: texts with labels, for a model of labels; {train} --recipe classify makes one")
+    if data.kind in ("preferences", "ratings"):
+        raise DataError(f"{config.data}: judged answers, and --data is a text or completions; name it with --pairs")
     if data.kind == "text" and len(data.tokens) < 2:
         raise DataError(f"{config.data}: one token predicts nothing; use a longer text")
     return data

@@ -1,11 +1,13 @@
 """Flags that are wrong are one line each."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from jaxgpt import console
 from jaxgpt.commands import evaluate
+from jaxgpt.commands.evaluate.config import EvaluateConfig
 from jaxgpt.runtime import device
 
 ITEM = {"context": "The sky is", "choices": ["blue.", "a fish."], "answer": 0}
@@ -18,7 +20,7 @@ def run(*words):
 @pytest.mark.parametrize(
     "words, code, message",
     [
-        ([], 2, "nothing to measure: give --data, --choices, --canaries or --tasks"),
+        ([], 2, "nothing to measure: give --data, --pairs, --choices, --canaries or --tasks"),
         (["--choices", "nowhere.jsonl"], 3, "nowhere.jsonl: no such file"),
         (["--data", "nowhere.txt"], 3, "nowhere.txt: no such file"),
         (["--data", "shakespeare", "--T", "65"], 2, "--T 65 is above the model's context of 64 tokens"),
@@ -33,7 +35,7 @@ def run(*words):
         (["--tasks", "a", "--num-fewshot", "-1"], 2, "--num-fewshot -1 is out of range"),
         (["--choices", "ITEMS", "--num-fewshot", "1"], 2, "--num-fewshot changes nothing without --tasks; leave it"),
         (["--data", "x", "--limit", "1"], 2, "--limit changes nothing without --choices or --tasks; leave it out"),
-        (["--choices", "ITEMS", "--T", "1"], 2, "--T changes nothing without --data; leave it out"),
+        (["--choices", "ITEMS", "--T", "1"], 2, "--T changes nothing without --data or --pairs; leave it out"),
         (["--tasks", "a,,b"], 2, "--tasks 'a,,b': a name is empty"),
         (["--tasks", ""], 2, "--tasks '': a name is empty"),
         (["--tasks", "a", "--include-path", "nowhere"], 2, "--include-path nowhere: no such folder"),
@@ -51,3 +53,10 @@ def test_a_wrong_flag_is_one_line(folder, tmp_path, words, code, message, capsys
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1
     assert message in err
+
+
+def test_what_a_reward_model_judges_beside_a_model_is_what_it_can():
+    config = EvaluateConfig("run", "a.jsonl", reward="judge", choices=Path("b.jsonl"), limit=3, T=7, batch_size=2)
+    assert config.of_judge == EvaluateConfig("judge", "a.jsonl", T=7, batch_size=2)
+    assert (config.choose_T(7, 5), EvaluateConfig("run", "a").choose_T(7, 5)) == (7, 5)
+    assert (EvaluateConfig("run", "a").choose_T(7), EvaluateConfig("run", "a").choose_T(7, 9)) == (7, 7)
