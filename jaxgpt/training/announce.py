@@ -91,12 +91,27 @@ def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
         command, file = ("evaluate", val) if val and is_examples(val, config.fields) else ("predict", config.data.data)
         fields = config.fields if command == "evaluate" else FieldNames(text_field=config.fields.text_field)
         say(command, f"{console.program(command)} {shlex.join([out, '--data', file, *fields.words])}")
+    elif data.kind in ("preferences", "ratings"):
+        print_judging_command(config)
     elif data.kind == "masked":
         has_file = config.data.val and not config.data.val_fraction
         text = config.data.val if has_file else config.data.data
         say("evaluate", f"{console.program('evaluate')} {shlex.join([out, '--data', text])}")
     else:
         say("sample", f"{console.program('sample')} {shlex.join([out, '--prompt', 'Once upon a time'])}")
+
+
+def print_judging_command(config: TrainConfig) -> None:
+    """Print the command that judges a run by the answers of --val, if that is a file; else one to begin with."""
+    from jaxgpt.objectives import OBJECTIVES
+
+    out, objective = str(config.run.out), OBJECTIVES[config.preset.objective]
+    has_file = config.data.val is not None and not config.data.val_fraction
+    if not has_file and not objective.labels:
+        return say("sample", f"{console.program('sample')} {shlex.join([out, '--prompt', 'Once upon a time'])}")
+    words = [out, "--pairs", config.data.val if has_file else config.data.data, *config.fields.words]
+    words += ["--reference", str(config.preset.init_from)] if objective.reference else []
+    say("evaluate", f"{console.program('evaluate')} {shlex.join(words)}")
 
 
 def print_resume_command(config: TrainConfig, **changes: object) -> None:

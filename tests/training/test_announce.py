@@ -21,6 +21,22 @@ def test_the_next_command_names_the_fields_of_the_examples(capsys):
 
 
 @pytest.mark.parametrize(
+    "objective, val, command",
+    [
+        ("dpo", "b.csv", "evaluate out --pairs b.csv --chosen-field yes --reference base"),
+        ("simpo", "b.csv", "evaluate out --pairs b.csv --chosen-field yes"),
+        ("simpo", "0.1", "sample out --prompt 'Once upon a time'"),
+        ("reward", None, "evaluate out --pairs a.csv --chosen-field yes"),
+    ],
+)
+def test_the_next_command_judges_what_was_learned_of_judged_answers(objective, val, command, capsys):
+    flags = {"data": "a.csv", "out": "out", "chosen_field": "yes", "init_from": "base"}
+    data = types.SimpleNamespace(labels=(), kind="preferences")
+    print_next_commands(TrainConfig.of(objective=objective, val=val, **flags), data, 3)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f" -m jaxgpt {command}")
+
+
+@pytest.mark.parametrize(
     "processes, flags, others",
     [
         (1, {}, None),
