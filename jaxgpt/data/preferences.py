@@ -23,7 +23,7 @@ def parse_pair(where: str, record: dict[str, Any]) -> Segments:
     """{"prompt", "chosen", "rejected"}: the prompt may be empty, an answer too, and then ends at once."""
     for field in ANSWERS:
         if isinstance(record[field], list):
-            messages = "if .prompt | arrays then .prompt else .chosen[:-1] end"
+            messages = "(.prompt | arrays) // .chosen[:-1]"
             answers = "chosen: .chosen[-1].content, rejected: .rejected[-1].content"
             convert = f"jq -c '{{messages: ({messages}), {answers}}}' FILE > NEW.jsonl"
             raise DataError(f"{where}: {field!r} is a list of messages, and must be the answer's text: {convert}")

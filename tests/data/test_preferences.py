@@ -1,6 +1,9 @@
 """Judged answers as rows, against the texts that they were made of."""
 
 import itertools
+import json
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -133,13 +136,27 @@ MESSAGE = {"role": "assistant", "content": "b"}
         ({**GOOD, "weight": 0}, "line 2: 'weight' is 0, and must be above 0; correct it, or remove the line"),
         (
             {**GOOD, "chosen": [MESSAGE], "rejected": [MESSAGE]},
-            r"line 2: 'chosen' is a list of messages, and must be the answer's text: jq -c '\{messages: \(if .prompt",
+            r"line 2: 'chosen' is a list of messages, and must be the answer's text: jq -c '\{messages: \(\(.prompt",
         ),
     ],
 )
 def test_a_bad_pair_is_named_by_its_line(write, bad, message):
     with pytest.raises(DataError, match=message):
         load(write("a.jsonl", [GOOD, bad]))
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")
+@pytest.mark.parametrize("prompt", ["a", [{"role": "user", "content": "a"}], None])
+def test_the_command_for_lists_of_messages_converts_each_form_of_trl(write, prompt):
+    conversation = [{"role": "user", "content": "a"}]
+    answers = [[{"role": "assistant", "content": text}] for text in ("b", "c")]
+    chosen, rejected = answers if isinstance(prompt, list) else (conversation + answer for answer in answers)
+    path = write("a.jsonl", [{"prompt": prompt, "chosen": chosen, "rejected": rejected}])
+    with pytest.raises(DataError, match="is a list of messages") as error:
+        load(path)
+    command = str(error.value).partition("text: ")[2].replace("FILE", str(path)).partition(" > ")[0]
+    converted = json.loads(subprocess.run(command, shell=True, check=True, capture_output=True).stdout)
+    assert converted == {"messages": conversation, "chosen": "b", "rejected": "c"}
 
 
 def test_a_rating_is_true_or_false(write):
