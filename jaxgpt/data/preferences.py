@@ -16,7 +16,8 @@ from jaxgpt.data.records import require_text
 from jaxgpt.errors import DataError
 
 ANSWERS = ("chosen", "rejected")
-TRUTHS = {1: 1.0, "true": 1.0, "1": 1.0, 0: 0.0, "false": 0.0, "0": 0.0}  # True and False are 1 and 0
+# True and False are 1 and 0, and so are 1.0 and 0.0, as pandas writes them where others are missing.
+TRUTHS = {1: 1.0, "true": 1.0, "1": 1.0, "1.0": 1.0, 0: 0.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
 
 
 def parse_pair(where: str, record: dict[str, Any]) -> Segments:
@@ -58,7 +59,7 @@ def parse_rated_numbers(where: str, record: dict[str, Any]) -> tuple[float, floa
     """1 for an answer that is "good" and 0 for a bad one, and the "weight"."""
     good = record["good"]
     good = good.strip().lower() if isinstance(good, str) else good
-    if not isinstance(good, bool | int | str) or good not in TRUTHS:
+    if not isinstance(good, bool | int | float | str) or good not in TRUTHS:
         raise DataError(f"{where}: 'good' is {record['good']!r:.40}, and must be true or false; correct it")
     return TRUTHS[good], _weight(where, record)
 

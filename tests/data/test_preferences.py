@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_cut_or_skipped_and_counted(write):
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
 def test_rated_answers(write, suffix):
-    records = [("a b", " c", True), ("a b", " c d e", "false"), ("a", "", 1)]
+    records = [("a b", " c", True), ("a b", " c d e", "false"), ("a", "", 1.0)]
     if suffix == "jsonl":
         content = [dict(zip(("prompt", "completion", "good"), record, strict=True)) for record in records]
     else:
