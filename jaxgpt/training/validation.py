@@ -30,11 +30,12 @@ def summarize(batches: Iterable[dict[str, tuple[Any, Any]]], num_bytes: int | No
         for name, (value, count) in metrics.items():
             total, total_count = totals.get(name, (0.0, 0.0))
             totals[name] = total + float(value), total_count + float(count)
-    total, n = totals.pop("loss")
-    loss = total / n if n else math.nan  # of a short text no token may be masked
+    total, weight = totals.pop("loss")
+    loss = total / weight if weight else math.nan  # of a short text no token may be masked
+    n = totals.get("accuracy", (0, weight))[1]  # pairs of answers may count more than once, or less, in the loss alone
     numbers = {"loss": loss}
     if "loss_squared" in totals:
-        variance = max(totals.pop("loss_squared")[0] / max(n, 1) - loss**2, 0.0) * n / max(n - 1, 1)
+        variance = max(totals.pop("loss_squared")[0] / (weight or 1) - loss**2, 0.0) * n / max(n - 1, 1)
         numbers["loss_stderr"] = math.sqrt(variance / n) if n else math.nan
     other_means = {name: value / max(count, 1) for name, (value, count) in totals.items()}
     if num_bytes is None:

@@ -34,6 +34,9 @@ def test_numbers_of_labels():
     numbers = summarize([part | {"accuracy": (2.0, len(losses) - 2.5)} for part in parts(losses)])
     assert (numbers["accuracy"], numbers["n"], numbers["loss"]) == (4 / 5, 5, 2.2) and "perplexity" not in numbers
     assert format_metrics(numbers) == "loss 2.2000 ± 0.6442, accuracy 0.8000 of 5"
+    lighter = [part | {name: (part[name][0] / 8, part[name][1] / 8) for name in part} for part in parts(losses)]
+    weighted = summarize([part | {"accuracy": (2.0, len(losses) - 2.5)} for part in lighter])
+    assert weighted == numbers  # the weight of all pairs is no number of pairs
 
 
 def test_other_metrics_are_means_and_a_loss_without_squares_has_no_error():
