@@ -107,6 +107,9 @@ def run_locked(
         device.keep_compiled(cache_folder() / "compiled")
     settings = data.labels, config.preset.predict_tokens, config.preference.settings
     objective = choose_objective(data.kind, config.preset.objective, *settings)
+    if (most := config.preference.max_drop) is not None and not objective.reference:
+        lacks = f"--objective {objective.name} has no reference to measure a drop from"
+        raise UsageError(f"--max-drop {most:g}: {lacks}; leave it out")
     vocab_size = weights.config.vocab_size if weights else data.tokenizer.vocab_size
     sized = config.with_vocabulary(vocab_size)
     mesh = choose_mesh(sized, objective)

@@ -228,6 +228,7 @@ def test_epochs_are_a_length(base, tmp_path, capsys):
         (["--val", 0.94], 3, "leaves no example of"),
         (["--val", ""], 2, "--val is empty"),
         (["--epochs", 0], 2, "--epochs 0.0 is out of range"),
+        (["--val", 0.5, "--max-drop", 1], 2, "--max-drop 1: --objective classification has no reference to measure"),
     ],
 )
 def test_what_would_be_another_run_is_refused(base, tmp_path, capsys, flags, code, error):
