@@ -79,8 +79,9 @@ class ExampleKind:
       fields: the fields that such a record has; any others are ignored.
       parse: (where, record) to the text; a function, for whose module's code the cache looks. It raises DataError for a
         wrong record.
-      tabulate: (path, examples, T, labels) to the table, arrays of R rows by name, `tokens` (R, T) among them; and
-        notes on examples that were cut or skipped. It raises DataError, with the file and the line.
+      tabulate: (path, examples, T, labels) to the table, arrays of R rows by name, `tokens` (R, T) among them, and
+        `line`, if it is to be told of a row, which no batch has; and notes on examples that were cut or skipped. It
+        raises DataError, with the file and the line.
       parse_label: (where, record) to the name of its label, or of its group; None: such records have none.
       parse_numbers: (where, record) to numbers, as many for each record; None: none.
       is_chat: whether they are conversations, which chat.CHAT_TEMPLATE makes a text.

@@ -42,6 +42,7 @@ class Examples:
       fingerprint: SHA-256 of the table.
       notes: messages about examples that were cut or skipped.
       seed: of the order.
+      lines: int64 (R,), the line of the file on which each row's example begins; None: a row has several examples.
       B, rows: those of base.Dataset.
     """
 
@@ -56,6 +57,7 @@ class Examples:
     seed: int
     is_chat: bool = False
     tokenizer: Tokenizer = GPT2_TOKENIZER
+    lines: np.ndarray | None = None
     B: int = dataclasses.field(kw_only=True)
     rows: slice = dataclasses.field(default_factory=all_rows, kw_only=True)
 
@@ -72,6 +74,13 @@ class Examples:
 
     def resume_position(self, saved: int) -> int:
         return saved
+
+    def locate(self, position: int) -> list[tuple[str, int]]:
+        """The file of each row of a batch, and the line of its example. ValueError: there is no such batch."""
+        if position < 0 or position % self.T:
+            raise ValueError(f"position {position:,}, where no row of {self.T:,} tokens starts")
+        rows = rows_at(self.num_rows(), position, self.B, self.T, self.seed, self.rows)
+        return [(self.name, line) for line in self.lines[rows].tolist()]
 
     def one_pass(self) -> Iterator[Batch]:
         """All rows in the order of the table; the last batch is filled up with rows that do not count."""
@@ -150,7 +159,8 @@ def tabulate(
 ) -> Examples:
     """The examples in rows of T tokens; arguments and errors as for `load`."""
     table, notes = kind.tabulate(path, examples, T, labels)
-    facts = _fingerprint(table), tuple(notes), seed, kind.is_chat, examples.tokenizer
+    lines = table.pop("line", None)  # for people; the same examples on other lines are the same data
+    facts = _fingerprint(table), tuple(notes), seed, kind.is_chat, examples.tokenizer, lines
     width = math.prod(table["tokens"][:1].shape)
     return Examples(path, kind.name, table, width, labels, len(examples), *facts, B=B)
 
@@ -285,9 +295,13 @@ def next_examples(
     Returns:
       The rows of each array, int32 or float32, then the next position, position + B*T.
     """
-    R = len(table[0])
-    chosen = [epoch_order(R, seed, k // R)[k % R] for k in range(position // T, position // T + B)[rows]]
+    chosen = rows_at(len(table[0]), position, B, T, seed, rows)
     return *(as_batch(array[chosen]) for array in table), position + B * T
+
+
+def rows_at(R: int, position: int, B: int, T: int, seed: int, rows: slice) -> list[int]:
+    """Which of the R rows of a table a batch has; arguments as for next_examples."""
+    return [epoch_order(R, seed, k // R)[k % R] for k in range(position // T, position // T + B)[rows]]
 
 
 def as_batch(array: np.ndarray) -> np.ndarray:

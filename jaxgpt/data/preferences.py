@@ -101,7 +101,7 @@ def pair_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[s
     Returns:
       `tokens` (R, 2, T), padded on the right; int32 `start` (R,), the column of the answers' first token, and `last`
       (R, 2), that of their last; float32 `margin` and `weight` (R,); int32 `group` (R,), the number of each pair's
-      group in examples.labels; and notes on what was cut and skipped.
+      group in examples.labels; int64 `line` (R,), that of the file; and notes on what was cut and skipped.
 
     Raises:
       DataError: no pair is left.
@@ -128,11 +128,12 @@ def pair_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[s
     margin, weight = examples.numbers[[*numbers]].T
     table: Batch = {"tokens": PaddedPairs(tokens), "start": np.array(first, np.int32), "last": last.reshape(-1, 2)}
     table |= {"margin": margin, "weight": weight, "group": examples.label[[*numbers]]}
+    table |= {"line": examples.lines[[*numbers]]}
     return table, _notes(counts, "pair", T)
 
 
 def rated_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[str] = ()) -> tuple[Batch, list[str]]:
-    """As pair_rows, for one answer a row: `tokens` (R, T), `start`, `last`, `good` and `weight` (R,)."""
+    """As pair_rows, for one answer a row: `tokens` (R, T), `start`, `last`, `good`, `weight` and `line` (R,)."""
     rows, counts = [], {"cut": 0, "no room": 0, "same": 0, "empty": 0}
     starts = examples.starts
     for number, (first, end) in enumerate(zip(examples.first.tolist(), examples.end.tolist(), strict=True)):
@@ -149,7 +150,8 @@ def rated_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[
     tokens, last = _padded(sequences, T)
     good, weight = examples.numbers[[*numbers]].T
     table: Batch = {"tokens": tokens, "start": np.array(first, np.int32), "last": last}
-    return table | {"good": good.astype(np.int32), "weight": weight}, _notes(counts, "answer", T)
+    table |= {"good": good.astype(np.int32), "weight": weight, "line": examples.lines[[*numbers]]}
+    return table, _notes(counts, "answer", T)
 
 
 def _padded(sequences: Sequence[np.ndarray], T: int) -> tuple[PaddedRows, np.ndarray]:

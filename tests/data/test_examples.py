@@ -127,6 +127,25 @@ def test_batches_hold_every_row_once_and_what_fills_them_up_does_not_count(write
     assert rows(x[:7], last[:7]) == [[*ids(str(n)), END] for n in range(7)]
 
 
+def test_a_batchs_answers_are_on_the_lines_of_the_file(write):
+    """A blank line, and a pair that is skipped, are lines as well; where others are added, the data is the same."""
+    pairs = [{"prompt": f"{n}", "chosen": " yes" * (n != 2), "rejected": " no" * (n != 2)} for n in range(5)]
+    path = write("a.jsonl", pairs)
+    (loaded,) = examples.load(path, B=4, T=8, seed=3)
+    with open(path) as file:
+        lines = file.read().splitlines()
+    (moved,) = examples.load(write("b.jsonl", "\n\n" + "\n".join(lines)), B=4, T=8, seed=3)
+    assert moved.fingerprint == loaded.fingerprint and moved.table.keys() == loaded.table.keys()
+    batch, _ = loaded.batch(64)  # the second epoch
+    found = [int(encoding().decode(pair[0, :1])) for pair in batch["tokens"]]
+    assert sorted(found) == [0, 1, 3, 4]
+    assert loaded.locate(64) == [(path, n + 1) for n in found]
+    assert [line for _, line in moved.locate(64)] == [n + 3 for n in found]
+    for position in (-16, 24):
+        with pytest.raises(ValueError, match=f"position {position}, where no row of 16 tokens starts"):
+            loaded.locate(position)
+
+
 # ---- Wrong records
 
 
