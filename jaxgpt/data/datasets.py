@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from jaxgpt.data import corpus, examples
 from jaxgpt.data.base import Dataset
@@ -104,9 +105,9 @@ def hide_tokens(
     return masked, validation and Masked(validation, ratio, VALIDATION_SEED, B=validation.B, T=T)
 
 
-def training_text(config: DataConfig, seed: int = 0, horizon: int = 1) -> Text | Windows:
-    """The text or the mixture that a run with these flags trains on, without what --val reserves."""
-    return _texts(config, seed, horizon, choose_tokenizer(config))[0]
+def training_data(config: DataConfig, *args: Any, **options: Any) -> Dataset:
+    """What a run with these flags trains on, without what --val reserves: as `load`, and no file of --val is read."""
+    return load(config if config.val_fraction else dataclasses.replace(config, val=None), *args, **options)[0]
 
 
 def choose_tokenizer(config: DataConfig, bidirectional: bool = False) -> Tokenizer:

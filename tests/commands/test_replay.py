@@ -166,25 +166,6 @@ def test_another_text_is_refused(trained, tmp_path, capfd):
     )
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("position", 10**9, "step 4 has position 1,000,000,000, outside of the text"),
-        ("position", -1, "step 4 has position -1, outside"),
-        ("position", "64", "no row of step 4, which comes before"),
-        ("tokens_seen", 7, "the rows before step 5 are not those of 16 tokens"),
-        ("step", 1e999, "no row of step 4"),
-    ],
-)
-def test_a_log_that_cannot_be_is_refused(trained, tmp_path, capfd, field, value, message):
-    folder = shutil.copytree(trained, tmp_path / "run")
-    rows = logged(trained)
-    rows[4][field] = value
-    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert run(replay.main, folder, "--step", 5) == 4
-    assert message in capfd.readouterr().err
-
-
 def test_its_tokens_losses_are_those_of_the_loss(trained):
     from jaxgpt.objectives.next_token import loss, token_losses
 
