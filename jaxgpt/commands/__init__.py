@@ -24,7 +24,7 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
     "inspect": ("jaxgpt.commands.inspect", "show what is in a prepared folder, and what was dropped and why"),
     "export": ("jaxgpt.commands.export", "write a run's model for Hugging Face's transformers"),
     "verify": ("jaxgpt.commands.verify", "check a run's checkpoints, and prove that it resumes bit for bit"),
-    "replay": ("jaxgpt.commands.replay", "show the batch of a step, with the loss of each token"),
+    "replay": ("jaxgpt.commands.replay", "show the batch of a step, with its losses"),
     "sweep": ("jaxgpt.commands.sweep", "train runs of every combination of some flags, and compare them"),
     "report": ("jaxgpt.commands.report", "make an HTML report of runs: losses, speed, spikes, settings, evaluations"),
     "track": ("jaxgpt.commands.track", "send a run's rows to TensorBoard, W&B, MLflow or Trackio"),

@@ -17,7 +17,7 @@ from jaxgpt.errors import CheckpointError, require
 from jaxgpt.locks import hold_to_read
 from jaxgpt.runs.rows import read_rows
 from jaxgpt.runs.weights import resolve_weights
-from jaxgpt.training.replay import ReplayedRun, restore_before, train_again
+from jaxgpt.training.replay import ReplayedRun, restore_before, train_again, with_reference
 from jaxgpt.training.resume import load_run_config
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
 
 @dataclasses.dataclass(frozen=True)
 class ReplayConfig:
-    """Show the batch of a step: its text, the loss of each token before that step's update, the gradient's norm.
+    """Show the batch of a step: its text, the losses before that step's update, the gradient's norm.
 
     The batch is cut from the corpus at the position that log.jsonl has for the step. The weights are those of that
     moment: the run is trained again up to there, from the checkpoint before it or from its beginning. The run's own
@@ -39,7 +39,7 @@ class ReplayConfig:
     step: int
     """Which step, from 0, as the rows count them."""
     data: str | None = None
-    """The text, or the --mix, where it has moved since the run's last start."""
+    """The text, the file, or the --mix, where it has moved since the run's last start."""
     device: Literal["auto", "gpu", "cpu"] | None = None
     """Where to compute; by default where the run does: only there the log's numbers are reproduced bit for bit."""
 
@@ -54,7 +54,8 @@ def main(argv: Sequence[str]) -> int:
     if kind not in KINDS or model.lora or model.dropout:
         what = "masked tokens" if kind == "masked" else kind
         what += ", with adapters or dropout" * bool(model.lora or model.dropout)
-        raise CheckpointError(f"{flags.run}: a run on {what}; batches are shown of runs that learn a text in full")
+        shown = "of runs that learn a text in full, or from judged answers"
+        raise CheckpointError(f"{flags.run}: a run on {what}; batches are shown {shown}")
     rows = read_rows(flags.run / "log.jsonl")
     if flags.step not in rows:
         available = f"those of {min(rows):,} to {max(rows):,}" if rows else "none"
@@ -80,6 +81,7 @@ def replay(run: ReplayedRun, target_step: int) -> None:
     device.keep_compiled(cache_folder() / "compiled")
     look, show = KINDS[run.data.kind]
     with device.memory_errors("the run itself takes as much; wait until it is free, or use --device cpu"):
+        run = with_reference(run, target_step)
         first, state, origin = restore_before(run, target_step)
         note(
             f"step {target_step:,} of {run.config.run.out}, on {where}, trained again from step {first:,} on, {origin}"
@@ -103,6 +105,26 @@ def token_losses(objective: "Objective", model: "Model", batch: Batch, B: int) -
     x, y, losses_of = batch["tokens"], _next_tokens(batch), jax.jit(next_token.token_losses)
     parts = (device.put((x[i : i + B], y[i : i + B])) for i in range(0, len(x), B))
     return np.concatenate([jax.device_get(losses_of(model, *part)) for part in parts])
+
+
+def answer_metrics(objective: "Objective", model: "Model", batch: Batch, B: int) -> dict[str, np.ndarray]:
+    """What an objective measures of each pair of answers or rated answer by itself, its loss unweighted.
+
+    Each is (rows,); and `rewards` are those of a reward model, in the shape of `last`.
+    """
+    import jax
+
+    from jaxgpt.objectives.base import mean
+    from jaxgpt.objectives.preferences import rewards_of
+    from jaxgpt.runtime import device
+
+    def of_row(row: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        row = {name: value[None] for name, value in row.items()}
+        metrics = objective.loss(model, row | {"weight": jax.numpy.ones(1)}, None)
+        rewards = {"rewards": rewards_of(model, row)[0]} if objective.labels else {}
+        return {name: mean(metric) for name, metric in metrics.items()} | rewards
+
+    return jax.device_get(jax.jit(lambda batch: jax.lax.map(of_row, batch))(device.put(batch)))
 
 
 def _next_tokens(batch: Batch) -> np.ndarray:
@@ -133,6 +155,42 @@ def print_lines(title: str, tokens: np.ndarray, tokenizer: Tokenizer) -> None:
     print(title, *(escape(line, keep="\t") for line in lines), sep="\n| ")
 
 
+def print_answers(
+    batch: Batch, origins: Sequence[tuple[str, int]], seen: dict[str, np.ndarray], tokenizer: Tokenizer
+) -> None:
+    """Print each pair of answers, or each rated one: its prompt, and its answers with what the model thinks of them.
+
+    Args:
+      origins: the file of each row, and its line.
+      seen: of answer_metrics.
+    """
+    is_pair = batch["tokens"].ndim == 3
+    for i, (name, line) in enumerate(origins):
+        title = f"--- {'pair' if is_pair else 'answer'} {i + 1} of {len(origins)}, line {line:,} of {escape(name)}"
+        weight = batch["weight"][i].item()
+        title += f", loss {seen['loss'][i]:.4f}" + f" of weight {weight:g}" * (weight != 1)
+        title += f", margin {seen['margin'][i]:.4f}" if is_pair else ""
+        if "rewards" in seen and (wanted := batch["margin"][i].item()):
+            title += f", {wanted:g} wanted"
+        start, sequences = batch["start"][i], np.atleast_2d(batch["tokens"][i])
+        print(title)
+        print_lines("prompt", sequences[0, :start], tokenizer)
+        kinds = ["chosen", "rejected"] if is_pair else [["bad", "good"][batch["good"][i]]]
+        for j, (kind, sequence, last) in enumerate(zip(kinds, sequences, batch["last"][i].ravel(), strict=True)):
+            print_lines(f"{kind}, {describe_answer(batch, seen, i, j, kind)}", sequence[start : last + 1], tokenizer)
+
+
+def describe_answer(batch: Batch, seen: dict[str, np.ndarray], row: int, answer: int, kind: str) -> str:
+    """What the model thinks of an answer, and the reference, if there is one."""
+    if "rewards" in seen:
+        return f"reward {seen['rewards'][row, answer]:.4f}"
+    name = {"good": "chosen", "bad": "rejected"}.get(kind, kind)
+    text = f"log-probability {seen[f'{name}_log_prob'][row]:.4f}"
+    return text + (f", the reference's {batch['reference'][row].ravel()[answer]:.4f}" if "reference" in batch else "")
+
+
 KINDS = {  # of data: what is seen of a batch, and how it is printed
     "text": (token_losses, print_text),
+    "preferences": (answer_metrics, print_answers),
+    "ratings": (answer_metrics, print_answers),
 }

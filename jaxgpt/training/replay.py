@@ -107,6 +107,19 @@ def restore_before(run: ReplayedRun, target_step: int) -> tuple[int, "TrainState
     return 0, trainer.init_state(config.run.seed, run.weights, run.objective.labels), origin
 
 
+def with_reference(run: ReplayedRun, step: int) -> ReplayedRun:
+    """The run with the column of its data that its objective compares with, if it does."""
+    from jaxgpt.training.reference import add_reference
+    from jaxgpt.training.setup import build_trainer
+
+    if run.objective.reference is None:
+        return run
+    config = run.config_at(step)
+    trainer = build_trainer(config, make_run_mesh(config), run.objective)
+    (data,), _ = add_reference(run.objective, trainer, run.weights, config.data.B, run.data)
+    return dataclasses.replace(run, data=data)
+
+
 def train_again(
     run: ReplayedRun,
     first: int,

@@ -11,9 +11,14 @@ from jaxgpt.commands import replay, train
 from jaxgpt.data import corpus
 from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.data.loader import next_batch
+from jaxgpt.data.open_tokenizer import open_tokenizer
+from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runs.checkpoint import Checkpoints
+from jaxgpt.runs.huggingface import load, load_hf, save_hf
+from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.resume import load_run_config
 from jaxgpt.training.setup import build_trainer
+from tests.support.models import forward, spread_model
 
 TINY = ["--n-layer", 2, "--n-head", 2, "--n-embd", 16, "--block-size", 32, "--T", 16]
 
@@ -164,6 +169,76 @@ def test_another_text_is_refused(trained, tmp_path, capfd):
         r"step 5 of .* was trained on another text than .*moved.txt: its hash was \w{16}, and is \w{16}; name that",
         capfd.readouterr().err,
     )
+
+
+@pytest.mark.slow
+def test_a_pair_is_shown_with_what_the_model_thinks_of_its_answers(tmp_path, capfd):
+    """Of a dpo run; the same another way: from the checkpoint, with numpy."""
+    tokenizer, weights = open_tokenizer("bytes"), tmp_path / "weights"
+    shape = GPT2Config(vocab_size=tokenizer.vocab_size, block_size=64, n_layer=1, n_head=2, n_embd=16)
+    save_hf(spread_model(shape), weights, others=tokenizer.hugging_face_files(), tokenizer=tokenizer)
+    answers = [{"chosen": f" word{n}", "rejected": f" other{n} words"} for n in range(5)]
+    lines = [json.dumps({"prompt": f"the prompt {n}"} | each) for n, each in enumerate(answers)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join([*lines[:2], "", *lines[2:]]))
+    words = ["--objective", "dpo", "--init-from", weights, "--data", tmp_path / "pairs.jsonl", "--lr", "1e-3"]
+    words += ["--B", 2, "--accumulate", 1, "--T", 48, "--epochs", 1.2, "--save-every", 2, "--out", tmp_path / "run"]
+    assert run(train.main, *words) == 0
+    before, row = files(tmp_path / "run"), logged(tmp_path / "run")[2]
+    capfd.readouterr()
+    assert run(replay.main, tmp_path / "run", "--step", 2) == 0
+    out, notes = capfd.readouterr()
+    assert out.endswith(f"\nstep 2: loss {row['loss']:.6f}, gradient norm {row['grad_norm']:.6f}, as in the log\n")
+    assert "trained again from step 2 on, its checkpoint 2\n" in notes and files(tmp_path / "run") == before
+
+    policy, reference = load(resolve_weights(tmp_path / "run" / "checkpoints" / "2")), load_hf(weights)
+
+    def log_prob(model, prompt, answer):
+        tokens = np.array([*tokenizer.encode(prompt + answer), tokenizer.end], np.int32)
+        logits = np.asarray(forward(model, tokens[None]), np.float64)[0]
+        values = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        return sum(values[t - 1, tokens[t]] for t in range(len(prompt), len(tokens)))
+
+    losses = []
+    for shown in out.split("--- pair ")[1:]:
+        title = r"\d of 2, line (\d) of .*pairs.jsonl, loss (\S+), margin (\S+)\nprompt\n"
+        n, loss, margin = re.match(title, shown).groups()
+        n = int(n) - 1 - (int(n) > 3)
+        assert f"| the prompt {n}\nchosen" in shown
+        texts = [f"the prompt {n}", answers[n]["chosen"], answers[n]["rejected"]]
+        numbers = re.findall(r"(?:chosen|rejected), log-probability (\S+), the reference's (\S+)\n\| (.*)\n", shown)
+        assert [text for *_, text in numbers] == [f"{text}<|endoftext|>" for text in texts[1:]]
+        expected = [[log_prob(model, texts[0], answer) for model in (policy, reference)] for answer in texts[1:]]
+        np.testing.assert_allclose([[float(of) for of in both] for *both, _ in numbers], expected, atol=2e-4)
+        gap = 0.1 * (expected[0][0] - expected[0][1] - expected[1][0] + expected[1][1])
+        np.testing.assert_allclose([float(margin), float(loss)], [gap, np.log1p(np.exp(-gap))], atol=2e-4)
+        losses.append(float(loss))
+    np.testing.assert_allclose(np.mean(losses), row["loss"], atol=1e-4)
+
+
+def test_rewards_and_rated_answers_are_printed(capsys):
+    tokens = np.array([[[*b"ab\ncd", 256, 0], [*b"ab\ncX!", 256]]])
+    tokenizer, batch = open_tokenizer("bytes"), {"tokens": tokens, "start": np.array([4]), "last": np.array([[5, 6]])}
+    batch |= {"weight": np.float32([1]), "margin": np.float32([0.75])}
+    seen = {"loss": np.array([0.5]), "margin": np.array([1.0]), "rewards": np.array([[0.25, -0.75]])}
+    replay.print_answers(batch, [("pairs.jsonl", 1234)], seen, tokenizer)
+    title = "--- pair 1 of 1, line 1,234 of pairs.jsonl, loss 0.5000, margin 1.0000, 0.75 wanted\nprompt\n| ab\n| c\n"
+    answers = "chosen, reward 0.2500\n| d<|endoftext|>\nrejected, reward -0.7500\n| X!<|endoftext|>\n"
+    assert capsys.readouterr().out == title + answers
+
+    batch = {"tokens": tokens[0], "start": np.array([4, 4]), "last": np.array([5, 6]), "good": np.array([1, 0])}
+    batch |= {"weight": np.float32([1, 2.5]), "reference": np.float32([-1, -2])}
+    seen = {"loss": np.array([0.5, 0.25]), "chosen_log_prob": np.array([-3, 0]), "rejected_log_prob": np.array([0, -4])}
+    replay.print_answers(batch, [("rated.jsonl", 3), ("rated.jsonl", 1)], seen, tokenizer)
+    out = capsys.readouterr().out
+    titles, numbers = (re.findall(of, out, re.MULTILINE) for of in ("^---.*", "^(?:good|bad).*"))
+    assert titles == [
+        "--- answer 1 of 2, line 3 of rated.jsonl, loss 0.5000",
+        "--- answer 2 of 2, line 1 of rated.jsonl, loss 0.2500 of weight 2.5",
+    ]
+    assert numbers == [
+        "good, log-probability -3.0000, the reference's -1.0000",
+        "bad, log-probability -4.0000, the reference's -2.0000",
+    ]
 
 
 def test_its_tokens_losses_are_those_of_the_loss(trained):
