@@ -1,6 +1,7 @@
 """Answers that a trained model judges: pairs, rated ones, and texts that a reward model scores. Nothing is learned."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -81,9 +82,8 @@ def load_scored(
 
 def _without_padding(data: Examples) -> Examples:
     """The table without most of the columns that are padding in every row."""
-    T, tokens = min(data.T, -(-(int(data.table["last"].max()) + 1) // MULTIPLE) * MULTIPLE), data.table["tokens"]
-    if isinstance(tokens, PaddedPairs):
-        tokens = PaddedPairs(dataclasses.replace(tokens.rows, T=T))
-    else:
-        tokens = dataclasses.replace(tokens, T=T)
-    return dataclasses.replace(data, T=T, table=data.table | {"tokens": tokens})
+    tokens, longest = data.table["tokens"], int(data.table["last"].max()) + 1
+    rows = tokens.rows if isinstance(tokens, PaddedPairs) else tokens
+    rows = dataclasses.replace(rows, T=min(rows.T, -(-longest // MULTIPLE) * MULTIPLE))
+    tokens = PaddedPairs(rows) if isinstance(tokens, PaddedPairs) else rows
+    return dataclasses.replace(data, T=math.prod(tokens[:1].shape), table=data.table | {"tokens": tokens})

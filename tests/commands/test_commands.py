@@ -21,7 +21,7 @@ def run(*words):
 
 
 def test_each_file_is_a_command_of_the_table():
-    files = {path.stem for path in Path(commands.__file__).parent.glob("*.py")} - {"__init__", "flags"}
+    files = {path.stem for path in Path(commands.__file__).parent.glob("[!_]*")} - {"flags"}
     assert files == COMMANDS.keys()
     assert all(module == f"jaxgpt.commands.{name}" for name, (module, _) in COMMANDS.items())
 

@@ -32,7 +32,7 @@ def test_texts_end_in_their_last_answer(write):
     ]
     data = load_scored(write("a.jsonl", records), 2, 24)
     assert rows_of(data) == [(ids("One and one are"), [*ids(" two."), END]), ([END], ids("so " * 40)[:23])]
-    assert (data.T, data.num_rows(), data.table["line"].tolist()) == (24, 2, [1, 3])
+    assert (data.T, data.num_rows(), data.lines.tolist()) == (24, 2, [1, 3])
     assert data.notes == (
         "1 text cut at the end, to --T 24",
         "1 text skipped: the prompt alone fills --T 24",
@@ -52,9 +52,9 @@ def test_rows_are_as_long_as_the_longest_in_whole_blocks(write):
     data, groups = load_judged(
         write("a.jsonl", [pair | {"group": g} for pair, g in zip(pairs, "ba", strict=True)]), 2, 200
     )
-    assert data.table["tokens"][:].shape == (2, 2, 64) and data.T == 64  # of 42 tokens
+    assert data.table["tokens"][:].shape == (2, 2, 64) and data.T == 128  # of 42 tokens
     assert groups == ("b", "a") and data.table["group"].tolist() == [0, 1]
-    assert load_judged(write("a.jsonl", pairs), 2, 50)[0].T == 50
+    assert load_judged(write("a.jsonl", pairs), 2, 50)[0].T == 2 * 50
     rated = {"prompt": "so", "completion": " yes", "good": False}
     data, groups = load_judged(write("b.jsonl", [rated]), 2, 200)
     assert (data.kind, data.T, data.table["good"].tolist(), groups) == ("ratings", 32, [0], ("",))

@@ -3,8 +3,6 @@
 import functools
 from typing import Any
 
-import numpy as np
-
 from jaxgpt import console
 from jaxgpt.commands.evaluate.config import EvaluateConfig, Load, Measure
 from jaxgpt.data.examples import Examples
@@ -32,6 +30,5 @@ def measure(data: Examples, load: Load) -> dict[str, Any]:
     mean, stderr = mean_and_error(rewards)
     spread = f"from {min(rewards):.4f} to {max(rewards):.4f}"
     console.say("reward", f"{mean:.4f} ± {stderr:.4f}, the mean of {len(rewards):,}; {spread}")
-    lines = np.asarray(data.table["line"]).tolist()
-    each = [{"line": line, "reward": reward} for line, reward in zip(lines, rewards, strict=True)]
+    each = [{"line": line, "reward": reward} for line, reward in zip(data.lines.tolist(), rewards, strict=True)]
     return {"rewards": {"file": data.name, "mean": mean, "stderr": stderr, "n": len(rewards), "each": each}}
