@@ -142,8 +142,9 @@ def require_sample_prompt(config: TrainConfig, data: Dataset) -> None:
     """Refuse a --sample-prompt that can't be continued."""
     if config.run.sample_prompt is None:
         return
-    if data.labels or data.kind == "masked":
-        writer = "a model of labels" if data.labels else "an encoder"
+    is_reward = config.preset.objective == "reward"
+    if data.labels or data.kind == "masked" or is_reward:
+        writer = "a reward model" if is_reward else "a model of labels" if data.labels else "an encoder"
         raise UsageError(f"--sample-prompt: {writer} writes no text; leave it out")
     count, context = len(data.tokenizer.encode_prompt(config.run.sample_prompt)), config.model.block_size
     if count > context:

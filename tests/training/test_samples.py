@@ -145,11 +145,14 @@ def test_a_sample_that_a_signal_has_prevented_is_written_when_the_run_resumes(tm
 
 def test_a_prompt_that_can_t_be_continued_is_refused_in_one_line(tmp_path, capsys):
     (tmp_path / "labels.csv").write_text("text,label\n" + "good,yes\nbad,no\n" * 9)
+    (tmp_path / "pairs.csv").write_text("prompt,chosen,rejected\n" + "a,b,c\n" * 9)
     (tmp_path / "text.txt").write_text("word " * 200)
-    for data, prompt, message in (
+    for data, prompt, message, *objective in (
+        ("pairs.csv", "a", "--sample-prompt: a reward model writes no text; leave it out", "--objective", "reward"),
         ("text.txt", "a b " * 20, "--sample-prompt has 41 tokens, more than the model's context of 32; shorten it"),
         ("labels.csv", "a", "--sample-prompt: a model of labels writes no text; leave it out"),
     ):
-        assert run("--data", tmp_path / data, "--sample-prompt", prompt, "--out", tmp_path / "out") == 2
+        words = ["--data", tmp_path / data, "--sample-prompt", prompt, *objective, "--out", tmp_path / "out"]
+        assert run(*words) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line and not (tmp_path / "out").exists()
