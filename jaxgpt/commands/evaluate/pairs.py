@@ -16,6 +16,7 @@ from jaxgpt.errors import UsageError
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import WeightsRef, require_text_model, resolve_weights
 
+MAX_GROUPS_SHOWN = 50
 # What an answer is judged by, in words.
 CRITERIA = {
     "log_prob": "log-probability",
@@ -113,6 +114,8 @@ def print_results(results: dict[str, Any]) -> None:
 
 def print_groups(groups: dict[str, dict[str, Any]]) -> None:
     """A row for each group, and a column for each score."""
+    if len(groups) > MAX_GROUPS_SHOWN:
+        return console.say("groups", f"the table of {len(groups):,} groups is too long for a page; --json has it")
     names = [name for name in CRITERIA if name in next(iter(groups.values()))]
     table = rich.table.Table("group", "n", *(f"accuracy by {CRITERIA[name]}" for name in names))
     for group, results in groups.items():

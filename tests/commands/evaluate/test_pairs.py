@@ -8,6 +8,7 @@ import pytest
 
 from jaxgpt import console
 from jaxgpt.commands import evaluate
+from jaxgpt.commands.evaluate import pairs
 from jaxgpt.data.judged import load_judged
 from jaxgpt.data.plain_tokenizers import ByteTokenizer, CharTokenizer
 from jaxgpt.inference import judging
@@ -80,10 +81,10 @@ def test_a_policy_is_judged_by_its_log_probabilities_and_by_their_ratio_to_a_ref
 
 def test_a_reward_model_beside_a_policy(folder, write, tmp_path, capsys):
     """Pairs without groups, and rated answers."""
-    pairs = write("pairs.jsonl", [{name: pair[name] for name in ("prompt", "chosen", "rejected")} for pair in PAIRS])
-    assert run(folder / "policy", "--pairs", pairs, "--reward", folder / "reward", "--json", tmp_path / "a.json") == 0
+    path = write("pairs.jsonl", [{name: pair[name] for name in ("prompt", "chosen", "rejected")} for pair in PAIRS])
+    assert run(folder / "policy", "--pairs", path, "--reward", folder / "reward", "--json", tmp_path / "a.json") == 0
     found = json.loads((tmp_path / "a.json").read_text())
-    data, _ = load_judged(pairs, 4, 40, tokenizer=ByteTokenizer())
+    data, _ = load_judged(path, 4, 40, tokenizer=ByteTokenizer())
     model = load(resolve_weights(folder / "reward"))
     rewards = judging.rewards(model, data)
     assert found["pairs"].keys() == {"file", "n", "log_prob", "mean_log_prob"}
@@ -95,6 +96,11 @@ def test_a_reward_model_beside_a_policy(folder, write, tmp_path, capsys):
     rewards = judging.rewards(model, load_judged(rated, 4, 40, tokenizer=ByteTokenizer())[0])
     assert found == pytest.approx(judging.rating_auc(rewards, np.array([record["good"] for record in RATED])))
     assert f"AUC       {found['auc']:.4f} ± {found['auc_stderr']:.4f} of 21, by reward\n" in capsys.readouterr().out
+
+
+def test_many_groups_are_no_table(capsys):
+    pairs.print_groups({f"group {n}": {} for n in range(51)})
+    assert capsys.readouterr().out == "groups    the table of 51 groups is too long for a page; --json has it\n"
 
 
 def test_a_wrong_input_is_one_line(folder, write, capsys):
