@@ -235,7 +235,7 @@ def check_disk(config: DoctorConfig) -> Iterator[Finding]:
 
 
 def check_cache(config: DoctorConfig) -> Iterator[Finding]:
-    from jaxgpt.runs.weights import cached_models
+    from jaxgpt.runs.hub import cached_models
 
     folder = cache_folder()
     try:

@@ -54,9 +54,10 @@ from jaxgpt.models.configs import GPT2Config
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.prepare import readers, sources
 from jaxgpt.runs import progress
+from jaxgpt.runs.hub import HUB
 from jaxgpt.runs.huggingface import load, save_hf
 from jaxgpt.runs.rows import read_rows
-from jaxgpt.runs.weights import HUB, resolve_weights
+from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.config import Preset, TrainConfig
 from jaxgpt.training.log import MetricsLog
 from jaxgpt.training.resume import load_run_config, resume_command
