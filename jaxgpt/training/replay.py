@@ -55,16 +55,20 @@ class ReplayedRun:
         names = ("B", "T", "accumulate", "steps", "dtype", "mesh")
         return self.config.replace(**{name: start[name] for name in names if name in start})
 
+    def data_at(self, step: int) -> Dataset:
+        """The data, in batches of the step's B and T."""
+        flags, last = self.config_at(step).data, self.config.data
+        return dataclasses.replace(self.data, B=flags.B_step, T=self.data.T // last.T * flags.T)  # of a pair it is 2 T
+
     def batch(self, step: int) -> tuple[Batch, list[tuple[str, int]]]:
         """The batch of a step, and where each sequence is from: a text and its token there, or a file and its line."""
-        config, row, before = self.config_at(step), self.rows.get(step), self.rows.get(step - 1)
-        log, tokens = f"{config.run.out}/log.jsonl", config.data.B_step * config.data.T
+        data, row, before = self.data_at(step), self.rows.get(step), self.rows.get(step - 1)
+        log, tokens = f"{self.config.run.out}/log.jsonl", data.B * data.T
         if row is None:
             raise CheckpointError(f"{log} has no row of step {step:,}, which comes before the requested one")
         seen = 0 if step == 0 else before and before["tokens_seen"]
         if seen is not None and row["tokens_seen"] - seen != tokens:
             raise CheckpointError(f"{log}: the rows before step {step + 1:,} are not those of {tokens:,} tokens")
-        data = dataclasses.replace(self.data, B=config.data.B_step, T=config.data.T)
         try:
             origins = data.locate(row["position"])
         except ValueError as error:
@@ -150,8 +154,9 @@ def train_again(
             batch, _ = run.batch(step)
             if config != run.config_at(step):
                 config = run.config_at(step)
-                tokens = config.data.B_step * config.data.T
-                lead = run.rows[step]["tokens_seen"] / tokens - (step + 1) if config.run.epochs else 0
+                data = run.data_at(step)
+                done = run.rows[step]["tokens_seen"] / (data.B * data.T)
+                lead = done - (step + 1) if config.run.epochs else 0
                 trainer = build_trainer(config, make_run_mesh(config), run.objective, lead)
                 state = jax.device_put(state, shardings(trainer.shapes))  # another B may need another sharding
             if step == target_step:
