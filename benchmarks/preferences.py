@@ -216,13 +216,13 @@ def measure(folder: Path, run: str, requests: list[str]) -> dict[str, float]:
 
 def choose_best(folder: Path, reward_model: Model, requests: list[str]) -> list[str]:
     """Of four answers of the model to each request, the one with the highest reward."""
-    tokenizer = jaxgpt.load_tokenizer(folder / "base")
     columns, rewards = [sample(folder, requests, 100 + number) for number in range(4)], []
     for answers in columns:
-        rows = [[*tokenizer.encode(text), tokenizer.end] for text in map("".join, zip(requests, answers, strict=True))]
-        tokens = np.array([row + [0] * (T - len(row)) for row in rows], np.int32)
-        last = np.array([len(row) - 1 for row in rows], np.int32)
-        rewards.append(jax.jit(rewards_of)(reward_model, {"tokens": tokens, "start": last, "last": last}))
+        rated = zip(requests, answers, strict=True)
+        path = folder / "samples.jsonl"
+        write(path, [{"prompt": request, "completion": answer, "good": True} for request, answer in rated])
+        (batch,) = examples.load(str(path), SAMPLES, T, tokenizer=jaxgpt.load_tokenizer(folder / "base"))[0].one_pass()
+        rewards.append(jax.jit(rewards_of)(reward_model, batch))
     return [columns[best][row] for row, best in enumerate(np.argmax(rewards, axis=0))]
 
 
