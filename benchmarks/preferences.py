@@ -54,9 +54,9 @@ BASE = ["--n-layer", 2, "--n-head", 4, "--n-embd", 64, "--block-size", 64, "--re
 BASE += ["--B", 32, "--T", 64, "--steps", 400]
 T = 32  # of a request with its answer
 RATES = {
-    "dpo": (1e-4, 2e-4, 4e-4),
-    "ipo": (1e-4, 2e-4, 4e-4),
-    "simpo": (1e-4, 2e-4, 4e-4),
+    "dpo": (5e-5, 1e-4, 2e-4),
+    "ipo": (5e-5, 1e-4, 2e-4),
+    "simpo": (5e-5, 1e-4, 2e-4),
     "orpo": (1e-3, 2e-3, 4e-3),
     "kto": (2e-4, 4e-4, 8e-4),
     "reward": (3e-4, 1e-3, 3e-3),
