@@ -47,6 +47,8 @@ def choose_objective(
         name = next((key for key, objective in candidates.items() if not objective.by_name), name)
     if name not in candidates:
         choices = ", ".join(candidates) or "none of our objectives"
+        if name == "auto" and candidates:
+            raise UsageError(f"the data are {data}: say what to learn from them, with --objective {choices}")
         raise UsageError(f"--objective {name}: {data} with --predict-tokens {predict_tokens} takes {choices}")
     objective, settings = candidates[name], settings or {}
     if unknown := next((key for key in settings if key not in objective.settings), None):

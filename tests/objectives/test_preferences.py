@@ -261,7 +261,10 @@ def test_ipo_stops_at_the_gap_that_it_asks_for():
 @pytest.mark.parametrize(
     "choice, message",
     [
-        (("preferences",), "--objective auto: preferences with --predict-tokens 1 takes dpo, ipo, orpo, simpo, reward"),
+        (
+            ("preferences",),
+            "the data are preferences: say what to learn from them, with --objective dpo, ipo, or",
+        ),
         (("ratings", "dpo"), "--objective dpo: ratings with --predict-tokens 1 takes kto"),
         (("preferences", "dpo", (), 2), "--objective dpo: preferences with --predict-tokens 2 takes none of our"),
         (

@@ -128,6 +128,17 @@ def test_a_fine_tune_goes_on_to_the_bit_wherever_it_was_stopped(base, tmp_path, 
 
 
 @pytest.mark.slow
+def test_a_run_whose_chosen_answers_lose_too_much_ends_and_does_not_call_itself_done(base, tmp_path, capsys):
+    flags = ["--objective", "dpo", "--accumulate", 1, "--lr", 0.3, *CONSTANT, "--val", 0.2, "--steps", 4]
+    for _ in range(2):
+        assert tune(base, tmp_path / "run", "judged", *flags, "--max-drop", 0.5) == 6
+        assert "judged.jsonl have lost" in capsys.readouterr().err
+    rows = numbers(tmp_path / "run")
+    assert tune(base, tmp_path / "run", "judged", *flags) == 0  # it is saved, and may go on without the flag
+    assert numbers(tmp_path / "run") == rows and saved_bits(tmp_path / "run", 4)
+
+
+@pytest.mark.slow
 def test_an_encoder_resumes_with_the_masks_that_it_would_have_had(base, tmp_path, monkeypatch, capsys):
     """9 steps are more than an epoch of 387 bytes; another --mask-ratio is another run."""
 
