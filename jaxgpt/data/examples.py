@@ -182,7 +182,7 @@ def load_labelled(
     """
     require_suffix(path)
     kinds = labelled_kinds(template)
-    return _without_padding(load(path, B, T, known=known, kinds=kinds, fields=fields, tokenizer=tokenizer)[0])
+    return without_padding(load(path, B, T, known=known, kinds=kinds, fields=fields, tokenizer=tokenizer)[0])
 
 
 def load_texts(
@@ -208,14 +208,14 @@ def load_texts(
     if not len(examples):
         raise errors[min(errors)]
     data = tabulate(path, kind, examples, B, T, tuple(known))
-    return _without_padding(data), errors, sorted([*examples.lines.tolist(), *errors])
+    return without_padding(data), errors, sorted([*examples.lines.tolist(), *errors])
 
 
-def _without_padding(data: Examples) -> Examples:
-    """The table without the columns that are padding in every row."""
-    T = int(data.table["last"].max()) + 1
-    tokens = dataclasses.replace(data.table["tokens"], T=T)
-    return dataclasses.replace(data, T=T, table=data.table | {"tokens": tokens})
+def without_padding(data: Examples, multiple: int = 1) -> Examples:
+    """The table without the columns that are padding in every row, but for those that make T such a multiple."""
+    tokens, longest = data.table["tokens"], int(data.table["last"].max()) + 1
+    tokens = dataclasses.replace(tokens, T=min(tokens.T, -(-longest // multiple) * multiple))
+    return dataclasses.replace(data, T=math.prod(tokens[:1].shape), table=data.table | {"tokens": tokens})
 
 
 def require_labels(path: str, fields: FieldNames = USUAL_FIELDS) -> None:

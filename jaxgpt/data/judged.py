@@ -1,7 +1,6 @@
 """Answers that a trained model judges: pairs, rated ones, and texts that a reward model scores. Nothing is learned."""
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,8 @@ from jaxgpt.console import plural
 from jaxgpt.data import chat, completions, preferences
 from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
-from jaxgpt.data.examples import Examples, read_examples, require_suffix, tabulate
+from jaxgpt.data.examples import Examples, read_examples, require_suffix, tabulate, without_padding
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
-from jaxgpt.data.preferences import PaddedPairs
 from jaxgpt.data.records import require_text
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError
@@ -68,7 +66,7 @@ def load_judged(
     """
     require_suffix(path, '"prompt", "chosen" and "rejected"')
     kind, examples = read_examples(path, preferences.KINDS, fields, tokenizer)
-    return _without_padding(tabulate(path, kind, examples, B, T)), examples.labels
+    return without_padding(tabulate(path, kind, examples, B, T), MULTIPLE), examples.labels
 
 
 def load_scored(
@@ -77,13 +75,4 @@ def load_scored(
     """Texts that a reward model scores: "prompt" and "completion", "messages", or "text"; else as load_judged."""
     require_suffix(path, '"prompt" and "completion", of "messages" or of "text"')
     kind, examples = read_examples(path, TEXTS, fields, tokenizer)
-    return _without_padding(tabulate(path, kind, examples, B, T))
-
-
-def _without_padding(data: Examples) -> Examples:
-    """The table without most of the columns that are padding in every row."""
-    tokens, longest = data.table["tokens"], int(data.table["last"].max()) + 1
-    rows = tokens.rows if isinstance(tokens, PaddedPairs) else tokens
-    rows = dataclasses.replace(rows, T=min(rows.T, -(-longest // MULTIPLE) * MULTIPLE))
-    tokens = PaddedPairs(rows) if isinstance(tokens, PaddedPairs) else rows
-    return dataclasses.replace(data, T=math.prod(tokens[:1].shape), table=data.table | {"tokens": tokens})
+    return without_padding(tabulate(path, kind, examples, B, T), MULTIPLE)

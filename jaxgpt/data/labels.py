@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -116,26 +117,29 @@ def text_rows(examples: TokenizedExamples, T: int, template: Template | None = N
 
 @dataclasses.dataclass(frozen=True)
 class PaddedRows:
-    """An array (R, T) whose rows end in zeros, without them in memory; it is indexed by rows.
+    """An array (R, *shape, T) of sequences that end in zeros, without them in memory; it is indexed by rows.
 
     Attributes:
-      tokens: uint16 or uint32 (N,), the rows one after the other.
-      starts: int64 (R + 1,), where each one starts, and N.
+      tokens: uint16 or uint32 (N,), the S sequences one after the other.
+      starts: int64 (S + 1,), where each one starts, and N.
+      shape: of a row's sequences, (2,) for pairs.
     """
 
     tokens: np.ndarray
     starts: np.ndarray
     T: int
+    shape: tuple[int, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return (len(self.starts) - 1) // math.prod(self.shape)
 
     def __getitem__(self, rows: slice | Sequence[int]) -> np.ndarray:
-        start, end = self.starts[:-1][rows], self.starts[1:][rows]
+        start, end = (each.reshape(-1, *self.shape)[rows] for each in (self.starts[:-1], self.starts[1:]))
+        shape, start, lengths = start.shape, start.ravel(), (end - start).ravel()
         x = np.zeros((len(start), self.T), self.tokens.dtype)
-        for row, offset in enumerate_spans(end - start):
+        for row, offset in enumerate_spans(lengths):
             x[row, offset] = self.tokens[start[row] + offset]
-        return x
+        return x.reshape(*shape, self.T)
 
 
 def labelled_kinds(template: Template | None = None) -> list[ExampleKind]:

@@ -126,7 +126,8 @@ def pair_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[s
     numbers, first, sequences = zip(*rows, strict=True)
     tokens, last = _padded([sequence for pair in sequences for sequence in pair], T)
     margin, weight = examples.numbers[[*numbers]].T
-    table: Batch = {"tokens": PaddedPairs(tokens), "start": np.array(first, np.int32), "last": last.reshape(-1, 2)}
+    tokens = dataclasses.replace(tokens, shape=(2,))
+    table: Batch = {"tokens": tokens, "start": np.array(first, np.int32), "last": last.reshape(-1, 2)}
     table |= {"margin": margin, "weight": weight, "group": examples.label[[*numbers]]}
     table |= {"line": examples.lines[[*numbers]]}
     return table, _notes(counts, "pair", T)
@@ -173,20 +174,6 @@ def _notes(counts: dict[str, int], what: str, T: int) -> list[str]:
 
 def _describe(counts: dict[str, int], what: str, T: int) -> str:
     return "; ".join(_notes(counts, what, T)) + "; use a larger --T, or answers that differ"
-
-
-@dataclasses.dataclass(frozen=True)
-class PaddedPairs:
-    """An array (R, 2, T) of pairs of padded rows, indexed by pairs."""
-
-    rows: PaddedRows
-
-    def __len__(self) -> int:
-        return len(self.rows) // 2
-
-    def __getitem__(self, pairs: slice | Sequence[int]) -> np.ndarray:
-        chosen = 2 * np.arange(len(self))[pairs]
-        return self.rows[np.stack([chosen, chosen + 1], 1).reshape(-1)].reshape(len(chosen), 2, self.rows.T)
 
 
 _pair = functools.partial(ExampleKind, "preferences", tabulate=pair_rows, parse_label=parse_group)
