@@ -1,7 +1,6 @@
 """Judged answers as rows of tokens: a prompt with the answer that was preferred and the other, or with a rated one."""
 
-import dataclasses
-import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -90,76 +89,67 @@ def _number(where: str, record: dict[str, Any], field: str, default: float) -> f
 
 
 def pair_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[str] = ()) -> tuple[Batch, list[str]]:
-    """A row of two sequences a pair: the prompt with the chosen answer, and with the rejected one.
-
-    A sequence that is longer than T loses its end; a pair is skipped where that leaves nothing of the answers, or where
-    what is left of them is the same.
-
-    Args:
-      path: the file, for errors.
-
-    Returns:
-      `tokens` (R, 2, T), padded on the right; int32 `start` (R,), the column of the answers' first token, and `last`
-      (R, 2), that of their last; float32 `margin` and `weight` (R,); int32 `group` (R,), the number of each pair's
-      group in examples.labels; int64 `line` (R,), that of the file; and notes on what was cut and skipped.
-
-    Raises:
-      DataError: no pair is left.
-    """
-    rows, counts = [], {"cut": 0, "no room": 0, "same": 0, "empty": 0}
-    starts = examples.starts
-    for number, (first, end) in enumerate(zip(examples.first.tolist(), examples.end.tolist(), strict=True)):
-        begin, chosen, rejected, after = starts[[first, end - 2, end - 1, end]].tolist()
-        start, lengths = chosen - begin, (rejected - chosen, after - rejected)
-        kept = [min(length, T - start) for length in lengths]
-        answers = [examples.tokens[a : a + n] for a, n in zip((chosen, rejected), kept, strict=True)]
-        if start >= T:
-            counts["no room"] += 1
-        elif np.array_equal(*answers):
-            counts["same"] += 1
-        else:
-            counts["cut"] += start + max(lengths) > T
-            counts["empty"] += 1 in lengths
-            rows.append((number, start, [np.append(examples.tokens[begin:chosen], each) for each in answers]))
-    if not rows:
-        raise DataError(f"{path}: no pair to learn from: {_describe(counts, 'pair', T)}")
-    numbers, first, sequences = zip(*rows, strict=True)
-    tokens, last = _padded([sequence for pair in sequences for sequence in pair], T)
-    margin, weight = examples.numbers[[*numbers]].T
-    tokens = dataclasses.replace(tokens, shape=(2,))
-    table: Batch = {"tokens": tokens, "start": np.array(first, np.int32), "last": last.reshape(-1, 2)}
-    table |= {"margin": margin, "weight": weight, "group": examples.label[[*numbers]]}
-    table |= {"line": examples.lines[[*numbers]]}
-    return table, _notes(counts, "pair", T)
+    """As answer_rows, with two answers; and (R,) float32 `margin` and `weight`, int32 `group`, in examples.labels."""
+    table, rows, notes = answer_rows(path, examples, T, "pair", num_answers=2)
+    margin, weight = examples.numbers[rows].T
+    return table | {"margin": margin, "weight": weight, "group": examples.label[rows]}, notes
 
 
 def rated_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[str] = ()) -> tuple[Batch, list[str]]:
-    """As pair_rows, for one answer a row: `tokens` (R, T), `start`, `last`, `good`, `weight` and `line` (R,)."""
-    rows, counts = [], {"cut": 0, "no room": 0, "same": 0, "empty": 0}
-    starts = examples.starts
-    for number, (first, end) in enumerate(zip(examples.first.tolist(), examples.end.tolist(), strict=True)):
-        begin, answer, after = starts[[first, end - 1, end]].tolist()
-        if (start := answer - begin) >= T:
+    """As answer_rows; and (R,) int32 `good`, float32 `weight`."""
+    table, rows, notes = answer_rows(path, examples, T, "answer")
+    good, weight = examples.numbers[rows].T
+    return table | {"good": good.astype(np.int32), "weight": weight}, notes
+
+
+def answer_rows(
+    path: str, examples: TokenizedExamples, T: int, what: str, num_answers: int = 1
+) -> tuple[Batch, list[int], list[str]]:
+    """A row for each example: the prompt with its last answer, or a sequence with each of its last two.
+
+    A sequence that is longer than T loses its end; an example is skipped where that leaves nothing of the answers, or
+    where what is left of them is the same.
+
+    Args:
+      path: the file, for errors.
+      what: an example, for errors and notes.
+
+    Returns:
+      `tokens` (R, T), or of two answers (R, 2, T), padded on the right; int32 `start` (R,), the column of the answers'
+      first token, and `last` (R,) or (R, 2), that of their last; int64 `line` (R,), that of the file. Then the number
+      of each row's example, and notes on what was cut and skipped.
+
+    Raises:
+      DataError: no example is left.
+    """
+    counts = {"cut": 0, "no room": 0, "same": 0, "empty": 0}
+    rows, first_columns, sequences = [], [], []
+    learned = np.flatnonzero(examples.learned)
+    ends = learned[np.searchsorted(learned, examples.end) - 1] + 1  # what follows the last answer is left out
+    for row, (first, end) in enumerate(zip(examples.first.tolist(), ends.tolist(), strict=True)):
+        begin, *bounds = examples.starts[[first, *range(end - num_answers, end + 1)]].tolist()
+        start = bounds[0] - begin
+        answers = [examples.tokens[a : min(b, a + T - start)] for a, b in itertools.pairwise(bounds)]
+        if start >= T:
             counts["no room"] += 1
-            continue
-        counts["cut"] += after - begin > T
-        counts["empty"] += after - answer == 1
-        rows.append((number, start, examples.tokens[begin : min(after, begin + T)]))
+        elif num_answers == 2 and np.array_equal(*answers):
+            counts["same"] += 1
+        else:
+            lengths = np.diff(bounds)
+            counts["cut"] += bool(start + max(lengths) > T)
+            counts["empty"] += 1 in lengths
+            rows.append(row)
+            first_columns.append(start)
+            sequences += [np.append(examples.tokens[begin : bounds[0]], answer) for answer in answers]
+    notes = _notes(counts, what, T)
     if not rows:
-        raise DataError(f"{path}: no answer to learn from: {_describe(counts, 'answer', T)}")
-    numbers, first, sequences = zip(*rows, strict=True)
-    tokens, last = _padded(sequences, T)
-    good, weight = examples.numbers[[*numbers]].T
-    table: Batch = {"tokens": tokens, "start": np.array(first, np.int32), "last": last}
-    table |= {"good": good.astype(np.int32), "weight": weight, "line": examples.lines[[*numbers]]}
-    return table, _notes(counts, "answer", T)
-
-
-def _padded(sequences: Sequence[np.ndarray], T: int) -> tuple[PaddedRows, np.ndarray]:
-    """Rows of T tokens, and the column of the last token of each, int32."""
-    lengths = np.array([len(each) for each in sequences])
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    return PaddedRows(np.concatenate(sequences), starts, T), (lengths - 1).astype(np.int32)
+        remedy = "use a larger --T" + ", or answers that differ" * (num_answers > 1)
+        raise DataError(f"{path}: no {what} is left: {'; '.join(notes)}; {remedy}")
+    lengths, shape = np.array([len(each) for each in sequences]), (2,) * (num_answers > 1)
+    tokens = PaddedRows(np.concatenate(sequences), np.append(0, np.cumsum(lengths)), T, shape)
+    table: Batch = {"tokens": tokens, "start": np.array(first_columns, np.int32)}
+    table |= {"last": (lengths - 1).astype(np.int32).reshape(-1, *shape), "line": examples.lines[rows]}
+    return table, rows, notes
 
 
 def _notes(counts: dict[str, int], what: str, T: int) -> list[str]:
@@ -172,15 +162,9 @@ def _notes(counts: dict[str, int], what: str, T: int) -> list[str]:
     return [f"{plural(count, what)} {texts[name]}" for name, count in counts.items() if count]
 
 
-def _describe(counts: dict[str, int], what: str, T: int) -> str:
-    return "; ".join(_notes(counts, what, T)) + "; use a larger --T, or answers that differ"
-
-
-_pair = functools.partial(ExampleKind, "preferences", tabulate=pair_rows, parse_label=parse_group)
-_pair = functools.partial(_pair, parse_numbers=parse_pair_numbers)
-PAIRS = [
-    _pair(("prompt", *ANSWERS), parse_pair),
-    _pair(("messages", *ANSWERS), parse_chat_pair, is_chat=True),
+_PAIR_ROWS = pair_rows, parse_group, parse_pair_numbers
+KINDS = [
+    ExampleKind("preferences", ("prompt", *ANSWERS), parse_pair, *_PAIR_ROWS),
+    ExampleKind("preferences", ("messages", *ANSWERS), parse_chat_pair, *_PAIR_ROWS, is_chat=True),
+    ExampleKind("ratings", ("prompt", "completion", "good"), parse_rated, rated_rows, parse_group, parse_rated_numbers),
 ]
-RATED = ("prompt", "completion", "good")
-KINDS = [*PAIRS, ExampleKind("ratings", RATED, parse_rated, rated_rows, parse_group, parse_rated_numbers)]

@@ -70,7 +70,12 @@ def test_rows_are_as_long_as_the_longest_in_whole_blocks(write):
             {"prompt": "a", "completion": "b"},
             "line 1: its fields are 'prompt', 'completion', ",
         ),
-        (load_judged, "a.jsonl", {"prompt": "a", "chosen": "b", "rejected": "b"}, "no pair to learn from: 1 pair skip"),
+        (
+            load_judged,
+            "a.jsonl",
+            {"prompt": "a", "chosen": "b", "rejected": "b"},
+            "no pair is left: 1 pair skipped",
+        ),
         (load_scored, "a.txt", {}, 'not a file of examples; give a .jsonl, .csv or .tsv of "prompt" and "completion"'),
         (
             load_scored,
@@ -78,7 +83,12 @@ def test_rows_are_as_long_as_the_longest_in_whole_blocks(write):
             {"prompt": "a", "chosen": "b", "rejected": "b"},
             "line 1: its fields are 'prompt', ",
         ),
-        (load_scored, "a.jsonl", {"prompt": "so " * 50, "completion": ""}, "the prompts alone fill --T 20 tokens; use"),
+        (
+            load_scored,
+            "a.jsonl",
+            {"prompt": "so " * 50, "completion": ""},
+            "no text is left: 1 text skipped: the prompt",
+        ),
     ],
 )
 def test_what_holds_none_is_refused(load, name, record, message, write):

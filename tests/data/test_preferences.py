@@ -91,10 +91,10 @@ def test_what_does_not_fit_is_cut_or_skipped_and_counted(write):
         "1 pair skipped: the prompt alone fills --T 5",
         "1 pair skipped: what --T 5 leaves of the two answers is the same",
     )
-    with pytest.raises(DataError, match="no pair to learn from: 3 pairs skipped: the prompt alone fills --T 3; us"):
+    with pytest.raises(DataError, match="no pair is left: 3 pairs skipped: the prompt alone fills --T 3; us"):
         load(path, T=3)
     same = write("b.jsonl", [{**pair, "rejected": pair["chosen"]}])
-    with pytest.raises(DataError, match=r"b.jsonl: no pair to learn from: 1 pair skipped: what .* is the same; use"):
+    with pytest.raises(DataError, match=r"b.jsonl: no pair is left: 1 pair skipped: what .* is the same; use"):
         load(same)
 
 

@@ -118,11 +118,11 @@ def test_a_wrong_input_is_one_line(folder, write, capsys):
         ("policy --pairs text", 3, "not a file of examples; give a .jsonl, .csv or .tsv of "),
         ("policy --pairs nowhere.jsonl", 3, "nowhere.jsonl: no such file"),
         ("policy --pairs empty", 3, "the file is empty; it needs one JSON object a line"),
-        ("policy --pairs same", 3, "no pair to learn from: 1 pair skipped: what --T 40 leaves of the two answers is"),
+        ("policy --pairs same", 3, "no pair is left: 1 pair skipped: what --T 40 leaves of the two answers is"),
         (
             "policy --pairs long",
             3,
-            "no pair to learn from: 1 pair skipped: the prompt alone fills --T 40; use a",
+            "no pair is left: 1 pair skipped: the prompt alone fills --T 40; use a",
         ),
         ("policy --pairs pairs --T 41", 2, "--T 41 is above the model's context of 40 tokens; use a smaller one"),
         ("policy --pairs pairs --max-windows 3", 2, "--max-windows changes nothing without --data; leave it out"),
