@@ -132,12 +132,3 @@ def test_log_likelihoods_and_any_weighted_sum_of_them_equal_the_plain_ones(monke
     expected = jax.grad(lambda *args: mixed(plain_log_likelihoods(*args)), argnums=(0, 1))(x, table)
     for ours, theirs in zip(grads, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5 * float(jnp.abs(theirs).max()))
-
-
-def test_the_sum_of_the_log_likelihoods_is_the_cross_entropy(monkeypatch):
-    monkeypatch.setattr(ops, "CHUNK", 10)
-    x, table, y = arrays()
-    total, grads = jax.value_and_grad(cross_entropy, argnums=(0, 1))(x, table, y, V)
-    other, others = jax.value_and_grad(lambda *args: -log_likelihoods(*args, V).sum(), argnums=(0, 1))(x, table, y)
-    np.testing.assert_allclose(other, total, rtol=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), grads, others)
