@@ -10,6 +10,7 @@ from jaxgpt.errors import UsageError, require
 from jaxgpt.models import hf_layouts
 from jaxgpt.models.hf_layouts import HuggingFaceConfig
 
+REWARD = ("reward",)  # the labels of a reward model, whose head has one output
 # Radford et al. (2019), table 2, with the head counts of the released models; `tiny` is for tests and first tries.
 SIZES = {
     "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768},

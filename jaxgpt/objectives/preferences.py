@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgpt.models.base import Model, matmul_precision
+from jaxgpt.models.configs import REWARD
 from jaxgpt.models.convert import pad_vocab_for_gpu
 from jaxgpt.models.ops.cross_entropy import log_likelihoods
 from jaxgpt.objectives.base import Batch, Metrics, Objective
@@ -222,5 +223,5 @@ OBJECTIVES = {
     "orpo": _objective("orpo", functools.partial(pair_loss, orpo), ("beta",)),
     "simpo": _objective("simpo", functools.partial(pair_loss, simpo), ("beta", "gamma")),
     "kto": _objective("kto", rating_loss, ("beta",), data="ratings", **_reference),
-    "reward": _objective("reward", reward_loss, ("center",), labels=("reward",)),
+    "reward": _objective("reward", reward_loss, ("center",), labels=REWARD),
 }

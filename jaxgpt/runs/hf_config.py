@@ -10,9 +10,8 @@ from jaxgpt import json_file
 from jaxgpt.data.records import is_unicode
 from jaxgpt.data.tokenizer import PLAIN, Template
 from jaxgpt.errors import CheckpointError, UsageError
-from jaxgpt.models.configs import CONFIGS, ModelConfig
+from jaxgpt.models.configs import CONFIGS, REWARD, ModelConfig
 
-REWARD = ("reward",)  # the label of a reward model, as objectives/preferences.py has it
 TIED_KEY = "tie_word_embeddings"  # in Hugging Face's config.json; ours is the opposite, untied_head
 
 

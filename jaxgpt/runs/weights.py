@@ -15,11 +15,10 @@ from jaxgpt.data.open_tokenizer import FILE as TOKENIZER_FILE
 from jaxgpt.data.open_tokenizer import read_kept, read_tokenizer
 from jaxgpt.data.tokenizer import Template, Tokenizer
 from jaxgpt.errors import CheckpointError, DataError
-from jaxgpt.models.configs import CONFIGS, SIZES, GPT2Config, ModelConfig
+from jaxgpt.models.configs import CONFIGS, REWARD, SIZES, GPT2Config, ModelConfig
 from jaxgpt.models.flags import ARCH_FLAGS
 from jaxgpt.runs.folder import describe_missing, require_utf8
 from jaxgpt.runs.hf_config import (
-    REWARD,
     are_labels,
     build_config,
     name_labels,
