@@ -39,12 +39,12 @@ def rewards(model: Model, data: Examples, advance: Advance = lambda rows: None) 
     return np.concatenate([*_map_batches(_rewards, model, data, advance)])
 
 
-def _map_batches(of: Callable, model: Model, data: Examples, advance: Advance) -> Iterator[Any]:
+def _map_batches(function: Callable, model: Model, data: Examples, advance: Advance) -> Iterator[Any]:
     for number, batch in enumerate(data.one_pass()):
         rows = min(data.B, data.num_rows() - number * data.B)  # the last batch is filled up
         arrays = device.put({name: batch[name] for name in ("tokens", "start", "last")})
-        found = jax.device_get(of(model, arrays))
-        yield jax.tree.map(lambda array, rows=rows: np.asarray(array[:rows], np.float64), found)
+        results = jax.device_get(function(model, arrays))
+        yield jax.tree.map(lambda array, rows=rows: np.asarray(array[:rows], np.float64), results)
         advance(rows)
 
 
@@ -57,8 +57,8 @@ def pair_accuracy(scores: np.ndarray) -> dict[str, float]:
     margins = scores[:, 0] - scores[:, 1]
     accuracy, accuracy_stderr = mean_and_error((margins > 0).tolist())
     margin, margin_stderr = mean_and_error(margins.tolist())
-    found = {"accuracy": accuracy, "accuracy_stderr": accuracy_stderr}
-    return found | {"margin": margin, "margin_stderr": margin_stderr}
+    accuracies = {"accuracy": accuracy, "accuracy_stderr": accuracy_stderr}
+    return accuracies | {"margin": margin, "margin_stderr": margin_stderr}
 
 
 def rating_auc(scores: np.ndarray, good: np.ndarray) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What is minimized and measured: one file an objective, and one line here."""
+"""What is minimized and measured: one file for objectives of the same data, and one line here."""
 
 import dataclasses
 import functools

@@ -66,10 +66,11 @@ def score_answers(model: Model, batch: Batch, keys: jax.Array | None = None) -> 
     config = model.config
     with jax.named_scope("loss"):
         values = log_likelihoods(hidden, model.unembedding(), targets, config.vocab_size, config.logits_soft_cap)
-    of_answers, lengths = jnp.where(in_answer, values, 0).sum(1), in_answer.sum(1, dtype=jnp.float32)
+    log_probs = jnp.where(in_answer, values, 0).sum(1)
+    lengths = jnp.maximum(in_answer.sum(1, dtype=jnp.float32), 1)  # a row that is filling has no answer
     text_means = values.sum(1) / jnp.maximum(in_text.sum(1), 1)
-    found = (of_answers, jnp.maximum(lengths, 1), text_means)  # a row that is filling has no answer
-    return Answers(*(each.reshape(batch["last"].shape) for each in found), batch.get("reference"))
+    columns = (each.reshape(batch["last"].shape) for each in (log_probs, lengths, text_means))
+    return Answers(*columns, batch.get("reference"))
 
 
 def reference_log_probs(model: Model, batch: Batch) -> jax.Array:
@@ -143,15 +144,15 @@ def kto(answers: Answers, good: jax.Array, *, beta: float = 0.1) -> tuple[jax.Ar
 # ---- Their sums over a batch
 
 
-def pair_loss(of: Callable, model: Model, batch: Batch, keys: jax.Array | None = None, **settings: float) -> Metrics:
+def pair_loss(loss: Callable, model: Model, batch: Batch, keys: jax.Array | None = None, **settings: float) -> Metrics:
     """A policy's loss of pairs, and what is logged beside it.
 
     Args:
-      of: the loss, such as dpo.
+      loss: of single pairs, such as dpo.
       batch: as for score_answers; and float32 (B,) `weight`, of each pair in the loss, 0 for one that is filling.
     """
     answers, counted = score_answers(model, batch, keys), batch["weight"] > 0
-    losses, rewards = of(answers, **settings)
+    losses, rewards = loss(answers, **settings)
     is_chosen = counted[:, None] & jnp.array([[True, False]])
     is_rejected = counted[:, None] & jnp.array([[False, True]])
     return (
@@ -209,11 +210,13 @@ def _sums(values: jax.Array, counted: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(counted, values, 0).sum(dtype=jnp.float32), counted.sum(dtype=jnp.float32)
 
 
-def _objective(name: str, measure: Callable, settings: tuple[str, ...], **facts: object) -> Objective:
+def _objective(
+    name: str, measure: Callable, settings: tuple[str, ...], data: str = "preferences", **facts: object
+) -> Objective:
     def loss(*args: object, **settings: float) -> Metrics:
         return {name: sums for name, sums in measure(*args, **settings).items() if name != "loss_squared"}
 
-    return Objective(name, facts.pop("data", "preferences"), loss, measure, settings=settings, by_name=True, **facts)
+    return Objective(name, data, loss, measure, settings=settings, by_name=True, **facts)
 
 
 _reference = {"reference": reference_log_probs}

@@ -99,9 +99,9 @@ def summarize(data: Examples, scores: dict[str, np.ndarray], rows: Any = slice(N
     from jaxgpt.inference.judging import pair_accuracy, rating_auc
 
     good = data.table.get("good")
-    found = {name: values[rows] for name, values in scores.items()}
-    results = {name: pair_accuracy(x) if good is None else rating_auc(x, good[rows]) for name, x in found.items()}
-    return {"n": len(next(iter(found.values())))} | results
+    scores = {name: values[rows] for name, values in scores.items()}
+    results = {name: pair_accuracy(x) if good is None else rating_auc(x, good[rows]) for name, x in scores.items()}
+    return {"n": len(next(iter(scores.values())))} | results
 
 
 def print_results(results: dict[str, Any]) -> None:
