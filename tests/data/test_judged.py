@@ -61,37 +61,16 @@ def test_rows_are_as_long_as_the_longest_in_whole_blocks(write):
 
 
 @pytest.mark.parametrize(
-    "load, name, record, message",
+    "record, message",
     [
-        (load_judged, "a.txt", {}, 'a.txt: not a file of examples; give a .jsonl, .csv or .tsv of "prompt", "chosen" '),
+        ({"prompt": "a", "chosen": "b", "rejected": "b"}, "line 1: its fields are 'prompt', "),
         (
-            load_judged,
-            "a.jsonl",
-            {"prompt": "a", "completion": "b"},
-            "line 1: its fields are 'prompt', 'completion', ",
-        ),
-        (
-            load_judged,
-            "a.jsonl",
-            {"prompt": "a", "chosen": "b", "rejected": "b"},
-            "no pair is left: 1 pair skipped",
-        ),
-        (load_scored, "a.txt", {}, 'not a file of examples; give a .jsonl, .csv or .tsv of "prompt" and "completion"'),
-        (
-            load_scored,
-            "a.jsonl",
-            {"prompt": "a", "chosen": "b", "rejected": "b"},
-            "line 1: its fields are 'prompt', ",
-        ),
-        (
-            load_scored,
-            "a.jsonl",
             {"prompt": "so " * 50, "completion": ""},
-            "no text is left: 1 text skipped: the prompt",
+            "no text is left: 1 text skipped: the prompt alone fills --T 20",
         ),
     ],
 )
-def test_what_holds_none_is_refused(load, name, record, message, write):
+def test_a_file_without_a_text_is_refused(record, message, write):
     with pytest.raises(DataError) as error:
-        load(write(name, json.dumps(record)), 2, 20)
+        load_scored(write("a.jsonl", json.dumps(record)), 2, 20)
     assert message in str(error.value)
