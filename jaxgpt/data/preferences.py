@@ -70,8 +70,8 @@ def parse_group(where: str, record: dict[str, Any]) -> str:
 
 def _weight(where: str, record: dict[str, Any]) -> float:
     weight = _number(where, record, "weight", 1.0)
-    if weight <= 0:
-        raise DataError(f"{where}: 'weight' is {weight:g}, and must be above 0; correct it, or remove the line")
+    if weight < 1e-9:  # a float32 of 1e-46 is 0, and a batch of such weights has no mean
+        raise DataError(f"{where}: 'weight' is {weight:g}, and must be at least 1e-9; correct it, or remove the line")
     return weight
 
 

@@ -133,7 +133,8 @@ MESSAGE = {"role": "assistant", "content": "b"}
         ({**GOOD, "rejected": None}, "line 2: 'rejected' is of type NoneType, and must be a text"),
         ({**GOOD, "margin": "high"}, "line 2: 'margin' is 'high', and must be a number, from -1e6 to 1e6; correct it"),
         ({**GOOD, "margin": float("nan")}, "line 2: 'margin' is nan, and must be a number"),
-        ({**GOOD, "weight": 0}, "line 2: 'weight' is 0, and must be above 0; correct it, or remove the line"),
+        ({**GOOD, "weight": 0}, "line 2: 'weight' is 0, and must be at least 1e-9; correct it, or remove the line"),
+        ({**GOOD, "weight": 1e-46}, "line 2: 'weight' is 1e-46, and must be at least 1e-9"),
         (
             {**GOOD, "chosen": [MESSAGE], "rejected": [MESSAGE]},
             r"line 2: 'chosen' is a list of messages, and must be the answer's text: jq -c '\{messages: \(\(.prompt",
