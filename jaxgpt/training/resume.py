@@ -24,6 +24,8 @@ from jaxgpt.runs.hf_config import read_json
 from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.training.config import RECIPES, Preset, TrainConfig, fixed_flags
 
+INITIAL_WEIGHTS = {"base": "has adapters for", "reference": "compares answers with"}  # in a signature; and their use
+
 
 def run_signature(
     config: TrainConfig, data: Dataset, dtype: str, base: int | None = None, reference: str | None = None
@@ -66,7 +68,7 @@ def require_compatible(
     gpt2 = {"tokenizer": GPT2_TOKENIZER.name}  # which no signature names
     saved, current = gpt2 | saved, gpt2 | current
     saved = defaults | saved | ({"corpus": current["corpus"]} if allow_other_data else {})
-    if saved.get("base") == current.get("base") is not None:  # the weights under adapters may have another name
+    if any(saved.get(name) == current.get(name) is not None for name in INITIAL_WEIGHTS):  # their name may be another
         saved |= {"init_from": current["init_from"]}
     if differences := _differences(saved, current):
         is_allowed = "corpus" in differences and "tokenizer" not in differences
@@ -74,10 +76,10 @@ def require_compatible(
         saved_text = _find_text_name(where.parents[1], saved.get("corpus"))
         if "corpus" in differences and saved_text not in (None, text):  # else their hashes tell them apart
             differences["corpus"] = saved_text, text
-        if differences.keys() == {"base"}:
-            source = current["init_from"]
+        if differences.keys() <= INITIAL_WEIGHTS.keys():
+            source, uses = current["init_from"], next(INITIAL_WEIGHTS[name] for name in differences)
             raise CheckpointError(
-                f"{where} has adapters for other weights than --init-from {source} has now; restore those, or, if it "
+                f"{where} {uses} other weights than --init-from {source} has now; restore those, or, if it "
                 f"is a run that has trained on, name the checkpoint that this run began with: --init-from "
                 f"{source}/checkpoints/N"
             )

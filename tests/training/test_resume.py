@@ -132,6 +132,14 @@ def test_a_text_and_examples_are_told_apart(there):
         require_compatible(*((rows, text) if there else (text, rows)), Path("runs/x"))
 
 
+def test_the_weights_that_answers_are_compared_with_may_have_another_name_but_no_other_numbers():
+    """As those under adapters, which test_run.py shows."""
+    saved = signature(init_from="run") | {"reference": "abc"}
+    require_compatible(saved, signature(init_from="run/checkpoints/3") | {"reference": "abc"}, Path("runs/x"))
+    with pytest.raises(CheckpointError, match="x compares answers with other weights than --init-from run has now"):
+        require_compatible(saved, signature(init_from="run") | {"reference": "def"}, Path("runs/x"))
+
+
 def test_texts_are_named_by_the_runs_config(tmp_path):
     (tmp_path / "config.json").write_text('{"corpus": "tiny Shakespeare", "fingerprint": "abc"}')
     changed = signature(data=dataclasses.replace(TEXT, fingerprint="def"))
