@@ -47,9 +47,9 @@ class Objective:
 
 
 def mean(metric: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """The mean of a metric, float32 (); 0 where nothing was counted."""
+    """The mean of a metric, float32 (); NaN where nothing was counted."""
     total, count = metric
-    return total / jnp.maximum(count, 1)
+    return total / count
 
 
 def loss_sums(losses: jax.Array, counted: jax.Array) -> Metrics:

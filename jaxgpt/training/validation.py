@@ -37,7 +37,7 @@ def summarize(batches: Iterable[dict[str, tuple[Any, Any]]], num_bytes: int | No
     if "loss_squared" in totals:
         variance = max(totals.pop("loss_squared")[0] / (weight or 1) - loss**2, 0.0) * n / max(n - 1, 1)
         numbers["loss_stderr"] = math.sqrt(variance / n) if n else math.nan
-    other_means = {name: value / max(count, 1) for name, (value, count) in totals.items()}
+    other_means = {name: value / count if count else math.nan for name, (value, count) in totals.items()}
     if num_bytes is None:
         return numbers | other_means | {"n": int(n)}
     numbers["perplexity"] = math.inf if loss >= 700 else math.exp(loss)

@@ -42,9 +42,10 @@ def test_numbers_of_labels():
 def test_other_metrics_are_means_and_a_loss_without_squares_has_no_error():
     metrics = {"loss": (6.0, 3.0), "loss_2": (8.0, 2.0), "loss_3": (0.0, 0.0), "margin": (1.0, 4.0)}
     numbers = summarize([metrics, metrics], num_bytes=5)
-    assert (numbers["loss"], numbers["loss_2"], numbers["loss_3"], numbers["margin"]) == (2.0, 4.0, 0.0, 0.25)
+    assert (numbers["loss"], numbers["loss_2"], numbers["margin"]) == (2.0, 4.0, 0.25)
+    assert math.isnan(numbers["loss_3"])  # of which there was none
     assert "loss_stderr" not in numbers
-    assert format_metrics(numbers).endswith("bits per byte; further ahead 4.0000, 0.0000")
+    assert format_metrics(numbers).endswith("bits per byte; further ahead 4.0000, nan")
 
 
 def test_one_loss_has_no_spread_and_a_huge_one_no_perplexity():
