@@ -78,19 +78,16 @@ def check_checkpoints(run: Path, flags: TrainConfig) -> int:
     """Print whether each checkpoint is ok or corrupt, and return how many are corrupt."""
     import jax
 
-    from jaxgpt.objectives import choose_objective
     from jaxgpt.runs.checkpoint import Checkpoints
     from jaxgpt.runs.huggingface import load
     from jaxgpt.runtime import device
-    from jaxgpt.training.setup import build_trainer
+    from jaxgpt.training.setup import build_trainer, objective_of
 
     device.select("cpu")  # the bits are the same anywhere
     source = resolve_weights(run)
     if source.base:
         load(source)  # which compares them with the weights that the adapters were trained beside
-    tokens = flags.preset.predict_tokens
-    objective = choose_objective(source.data_kind, flags.preset.objective, source.labels, tokens)
-    target = build_trainer(flags, objective=objective).shapes
+    target = build_trainer(flags, objective=objective_of(flags, source.data_kind, source.labels)).shapes
     corrupt = 0
     with Checkpoints(run / "checkpoints") as checkpoints, stage("checkpoints", len(checkpoints.steps())) as advance:
         if not checkpoints.steps():

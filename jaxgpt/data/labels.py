@@ -1,8 +1,6 @@
 """Texts with labels as rows of tokens, one text a row."""
 
-import dataclasses
 import functools
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +9,7 @@ import numpy as np
 
 from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
-from jaxgpt.data.packing import enumerate_spans
+from jaxgpt.data.packing import PaddedRows, enumerate_spans
 from jaxgpt.data.records import require_text
 from jaxgpt.data.tokenizer import Template
 from jaxgpt.errors import DataError
@@ -113,33 +111,6 @@ def text_rows(examples: TokenizedExamples, T: int, template: Template | None = N
     if examples.tokenizer.cls is not None:
         table["second"] = np.where(is_pair, second - starts[:-1], 0).astype(np.int32)
     return table, notes
-
-
-@dataclasses.dataclass(frozen=True)
-class PaddedRows:
-    """An array (R, *shape, T) of sequences that end in zeros, without them in memory; it is indexed by rows.
-
-    Attributes:
-      tokens: uint16 or uint32 (N,), the S sequences one after the other.
-      starts: int64 (S + 1,), where each one starts, and N.
-      shape: of a row's sequences, (2,) for pairs.
-    """
-
-    tokens: np.ndarray
-    starts: np.ndarray
-    T: int
-    shape: tuple[int, ...] = ()
-
-    def __len__(self) -> int:
-        return (len(self.starts) - 1) // math.prod(self.shape)
-
-    def __getitem__(self, rows: slice | Sequence[int]) -> np.ndarray:
-        start, end = (each.reshape(-1, *self.shape)[rows] for each in (self.starts[:-1], self.starts[1:]))
-        shape, start, lengths = start.shape, start.ravel(), (end - start).ravel()
-        x = np.zeros((len(start), self.T), self.tokens.dtype)
-        for row, offset in enumerate_spans(lengths):
-            x[row, offset] = self.tokens[start[row] + offset]
-        return x.reshape(*shape, self.T)
 
 
 def labelled_kinds(template: Template | None = None) -> list[ExampleKind]:

@@ -2,7 +2,9 @@
 
 import bisect
 import collections
-from collections.abc import Iterator
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -66,3 +68,30 @@ def enumerate_spans(lengths: np.ndarray, tokens: int = 1 << 17) -> Iterator[tupl
         part = lengths[first : first + step]
         span = np.repeat(np.arange(first, first + len(part)), part)
         yield span, np.arange(len(span)) - np.repeat(np.cumsum(part) - part, part)
+
+
+@dataclasses.dataclass(frozen=True)
+class PaddedRows:
+    """An array (R, *shape, T) of sequences that end in zeros, without them in memory; it is indexed by rows.
+
+    Attributes:
+      tokens: uint16 or uint32 (N,), the S sequences one after the other.
+      starts: int64 (S + 1,), where each one starts, and N.
+      shape: of a row's sequences, (2,) for pairs.
+    """
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    T: int
+    shape: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return (len(self.starts) - 1) // math.prod(self.shape)
+
+    def __getitem__(self, rows: slice | Sequence[int]) -> np.ndarray:
+        start, end = (each.reshape(-1, *self.shape)[rows] for each in (self.starts[:-1], self.starts[1:]))
+        shape, start, lengths = start.shape, start.ravel(), (end - start).ravel()
+        x = np.zeros((len(start), self.T), self.tokens.dtype)
+        for row, offset in enumerate_spans(lengths):
+            x[row, offset] = self.tokens[start[row] + offset]
+        return x.reshape(*shape, self.T)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
 from jaxgpt.data.chat import parse_conversation
-from jaxgpt.data.labels import PaddedRows
+from jaxgpt.data.packing import PaddedRows
 from jaxgpt.data.records import require_text
 from jaxgpt.errors import DataError
 

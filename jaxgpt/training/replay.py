@@ -78,11 +78,9 @@ class ReplayedRun:
     @functools.cached_property
     def objective(self) -> "Objective":
         """What it minimizes."""
-        from jaxgpt.objectives import choose_objective
+        from jaxgpt.training.setup import objective_of
 
-        preset = self.config.preset
-        settings = self.data.labels, preset.predict_tokens, self.config.preference.settings
-        return choose_objective(self.data.kind, preset.objective, *settings)
+        return objective_of(self.config, self.data.kind, self.data.labels)
 
     @functools.cached_property
     def weights(self) -> WeightsRef | None:

@@ -84,7 +84,6 @@ def run_locked(
 
     import jax
 
-    from jaxgpt.objectives import choose_objective
     from jaxgpt.runs.checkpoint import Checkpoints
     from jaxgpt.runs.fingerprint import combined_fingerprint
     from jaxgpt.runtime import device
@@ -96,7 +95,7 @@ def run_locked(
     from jaxgpt.training.probe import make_probe
     from jaxgpt.training.reference import add_reference
     from jaxgpt.training.samples import Sampler
-    from jaxgpt.training.setup import LESS_MEMORY, build_trainer, choose_mesh
+    from jaxgpt.training.setup import LESS_MEMORY, build_trainer, choose_mesh, objective_of
     from jaxgpt.training.validation import Validator
 
     # ---- What is static: devices, model, optimizer, and which run this is.
@@ -105,8 +104,7 @@ def run_locked(
     device_name = device.select(config.parallel.device, config.parallel.deterministic)
     if jax.process_count() == 1:  # of several, those that find a program would leave the others alone with tuning it
         device.keep_compiled(cache_folder() / "compiled")
-    settings = data.labels, config.preset.predict_tokens, config.preference.settings
-    objective = choose_objective(data.kind, config.preset.objective, *settings)
+    objective = objective_of(config, data.kind, data.labels)
     if (most := config.preference.max_drop) is not None and not objective.reference:
         lacks = f"--objective {objective.name} has no reference to measure a drop from"
         raise UsageError(f"--max-drop {most:g}: {lacks}; leave it out")

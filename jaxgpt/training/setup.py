@@ -222,6 +222,12 @@ def build_trainer(
     )
 
 
+def objective_of(config: TrainConfig, kind: str, labels: Sequence[str]) -> Objective:
+    """The objective of these flags on data of a kind with these labels; errors as choose_objective's."""
+    preset = config.preset
+    return choose_objective(kind, preset.objective, labels, preset.predict_tokens, config.preference.settings)
+
+
 def choose_mesh(config: TrainConfig, objective: Objective | None = None) -> Mesh:
     """The mesh that --mesh makes of all devices."""
     devices, trainer = jax.devices(), build_trainer(config, objective=objective)

@@ -77,7 +77,11 @@ def test_flags_name_the_fields(write, fields, record, expected):
 def test_names_that_no_example_has_are_one_line(write):
     path = write("a.jsonl", [{"question": "a", "answer": "b"}])
     for fields, error, message in (
-        ({"prompt_field": "question"}, DataError, "'question', 'answer', and an example has question and completion; "),
+        (
+            {"prompt_field": "question"},
+            DataError,
+            "'question', 'answer', and an example has question and completion, or ",
+        ),
         (
             {"prompt_field": "x", "label_field": "a b"},
             UsageError,
@@ -102,8 +106,8 @@ KINDS = (
         (
             [{"question": "x", "answer": "y"}],
             f", line 1: its fields are 'question', 'answer', and an example has {KINDS}; name them with "
-            "--prompt-field, --completion-field, --messages-field, --text-field, --label-field; a plain text is a .txt "
-            "file",
+            "--prompt-field, --completion-field, --chosen-field, --rejected-field, --messages-field, --text-field, "
+            "--label-field; a plain text is a .txt file",
         ),
         (
             [{"prompt": "x", "completion": "y", "messages": []}],
