@@ -144,8 +144,6 @@ def run_locked(
         if not config.run.fresh:
             config, resumed = resume(config, checkpoints, trainer, data, signature)
         checkpoints.about["steps"] = steps = config.run.steps
-        if resumed and resumed.step == steps and config.preference.max_drop is not None:  # which may have ended it
-            resumed = dataclasses.replace(resumed, unvalidated=True)
         unvalidated = validation and resumed and resumed.unvalidated and resumed.step == steps
         if resumed and resumed.step >= steps and not unvalidated:
             say("run", f"{out}: already has {plural(resumed.step, 'step')}, of {steps:,} that were asked for")

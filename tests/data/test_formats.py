@@ -96,7 +96,8 @@ def test_names_that_no_example_has_are_one_line(write):
 
 KINDS = (
     "text and label, or text_a and text_b and label, or messages, or conversations, or prompt and completion, or "
-    "instruction and output"
+    "instruction and output, or prompt and chosen and rejected, or messages and chosen and rejected, or prompt and "
+    "completion and good"
 )
 
 
