@@ -108,6 +108,8 @@ def run_locked(
     if (most := config.preference.max_drop) is not None and not objective.reference:
         lacks = f"--objective {objective.name} has no reference to measure a drop from"
         raise UsageError(f"--max-drop {most:g}: {lacks}; leave it out")
+    if most is not None and data.kind == "ratings" and not validation.table["good"].any():
+        raise UsageError(f"--max-drop {most:g}: --val has no good answer, whose drop is measured; add some to it")
     vocab_size = weights.config.vocab_size if weights else data.tokenizer.vocab_size
     sized = config.with_vocabulary(vocab_size)
     mesh = choose_mesh(sized, objective)

@@ -247,3 +247,10 @@ def test_what_would_be_another_run_is_refused(base, tmp_path, capsys, flags, cod
         assert tune(base, tmp_path / "run", "labels", "--steps", 1) == 0
     assert tune(base, tmp_path / "run", "labels", "--steps", 2, *flags) == code
     assert error in capsys.readouterr().err
+
+
+def test_a_drop_is_that_of_good_answers(base, tmp_path, capsys):
+    (base / "bad.jsonl").write_text('{"prompt": "a", "completion": "b", "good": false}\n' * 3)
+    words = ["--objective", "kto", "--val", base / "bad.jsonl", "--max-drop", 1]
+    assert tune(base, tmp_path / "run", "bad", *words) == 2
+    assert "--max-drop 1: --val has no good answer" in capsys.readouterr().err
