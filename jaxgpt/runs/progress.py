@@ -39,7 +39,7 @@ class Run:
       position: where the next batch starts; the loader has no other state.
       tokens_seen: tokens trained on.
       best: the lowest validation loss so far; None: there was no validation.
-      unvalidated: whether a signal came while the validation after the last step was measured.
+      unvalidated: whether a signal came while the validation after the last step was measured, or it was refused.
     """
 
     state: Any

@@ -106,12 +106,16 @@ class Validator:
         if self.max_drop is None or not (drop := numbers.get("chosen_drop", 0.0)) > self.max_drop:
             return ""
         lost = f"the chosen answers of {self.data.name} have lost {drop:.4g} nats of log-probability"
-        return f"{lost}, and --max-drop allows {self.max_drop:g}; begin again with a lower --lr or a higher --beta"
+        remedy = "start over (--fresh) with a lower --lr or a higher --beta"
+        return f"{lost}, and --max-drop allows {self.max_drop:g}; {remedy}"
 
     def update(self, run: Run, numbers: dict[str, float]) -> Run:
-        """The run with the lowest loss so far, now that these numbers are known; none were if it was interrupted."""
+        """The run with the lowest loss so far, now that these numbers are known; none were if it was interrupted.
+
+        What is refused counts as unvalidated: the same command measures it again, and does not train on.
+        """
         measured_on, best = f"{self.data.fingerprint} in windows of {self.data.T}", run.best
         loss = numbers.get("loss", math.nan)
         if not math.isnan(loss) and not (best and best.of == measured_on and loss >= best.loss):
             best = Best(run.step, loss, measured_on)
-        return dataclasses.replace(run, best=best, unvalidated=not numbers)
+        return dataclasses.replace(run, best=best, unvalidated=not numbers or bool(self.refusal(numbers)))

@@ -78,6 +78,8 @@ def test_chosen_answers_may_not_lose_more_than_is_allowed(validator):
         assert not validator.refusal({"chosen_drop": drop})
     assert "have lost 0.6 nats of log-probability, and --max-drop allows 0.5" in strict.refusal({"chosen_drop": 0.6})
     assert not strict.refusal({})  # a signal ended the measurement
+    for numbers, again in (({"loss": 1.0, "chosen_drop": 0.6}, True), ({"loss": 1.0, "chosen_drop": 0.5}, False)):
+        assert strict.update(Run(None, 6), numbers).unvalidated == again  # by the next start
 
 
 def test_all_of_the_data_is_measured_in_the_rows_of_this_process(validator):
