@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ def add_reference(
     weights: WeightsRef | None,
     B: int,
     *datasets: Examples | None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Examples | None], str]:
     """Data with the column that an objective compares with, and a hash of the weights that it is by.
 
@@ -44,6 +46,7 @@ def add_reference(
       weights: of --init-from.
       B: sequences at a time.
       datasets: those of the run; None: there is none.
+      interrupted: whether to stop, since a signal has come; data lack the column then.
 
     Raises:
       UsageError: there are no weights.
@@ -58,10 +61,12 @@ def add_reference(
     rules = architecture(model.config).SHARDING_RULES
     measure = jax.jit(sharded_rows(objective.reference, trainer.mesh, trainer.model.dtype, rules))
 
-    def compute(data: Examples) -> np.ndarray:
+    def compute(data: Examples) -> np.ndarray | None:
         parts, rows = [], local_rows(trainer.sharding, B)
         with stage(f"scoring the answers of {data.name}", data.num_rows()) as advance:
             for batch in dataclasses.replace(data, B=B).one_pass():
+                if interrupted():
+                    return None
                 local = {name: array[rows] for name, array in batch.items()}
                 parts.append(jax.device_get(measure(model, device.put(local, to=trainer.sharding))))
                 advance(B)
@@ -70,10 +75,9 @@ def add_reference(
     def with_column(data: Examples) -> Examples:
         key = _key(data, digest, trainer.model.dtype)
         column = _read(key)
-        if column is None:
-            column = compute(data)
+        if column is None and (column := compute(data)) is not None:
             _write(key, column)
-        return dataclasses.replace(data, table=data.table | {"reference": column})
+        return data if column is None else dataclasses.replace(data, table=data.table | {"reference": column})
 
     return [data and with_column(data) for data in datasets], digest
 

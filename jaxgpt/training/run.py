@@ -121,10 +121,12 @@ def run_locked(
     if validation:
         validation = dataclasses.replace(validation, rows=local_rows(trainer.sharding, validation.B))
     announce_trainer(config, trainer, device_name)
-    reference = None
+    reference, interrupted = None, lambda: bool(received) and jax.process_count() == 1
     if objective.reference:
         with device.memory_errors(LESS_MEMORY):
-            (data, validation), reference = add_reference(objective, trainer, weights, config.data.B, data, validation)
+            (data, validation), reference = add_reference(
+                objective, trainer, weights, config.data.B, data, validation, interrupted=interrupted
+            )
     with device.memory_errors("the weights of --init-from alone are too large"):
         frozen = trainer.init_frozen(config.run.seed, weights)
     base = None if frozen.base is None else int(combined_fingerprint(frozen.base))
@@ -132,7 +134,7 @@ def run_locked(
     if objective.labels:  # of the head, as config.json has them; a reward's are not the data's
         signature |= {"labels": list(objective.labels)}
     require_one_run(config, signature, validation)
-    if received and jax.process_count() == 1:  # several stop together, after a step
+    if interrupted():  # several stop together, after a step
         say("stopped", "before the first step; nothing was changed")
         return 128 + received[0]
 
@@ -181,7 +183,7 @@ def run_locked(
             compiled.measure,
             config.run.eval_every,
             steps,
-            lambda: bool(received) and jax.process_count() == 1,
+            interrupted,
             config.preference.max_drop,
         )
         first = updates_done(run.state.opt_state)

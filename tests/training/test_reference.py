@@ -32,9 +32,9 @@ def data(write):
     return examples.load(write("pairs.jsonl", pairs), 4, 12)[0]
 
 
-def add(weights, *datasets, mesh=None):
+def add(weights, *datasets, mesh=None, **options):
     trainer = setup.build_trainer(TrainConfig.of(**FLAGS), mesh, OBJECTIVES["dpo"])
-    return add_reference(OBJECTIVES["dpo"], trainer, weights, 4, *datasets)
+    return add_reference(OBJECTIVES["dpo"], trainer, weights, 4, *datasets, **options)
 
 
 def test_the_column_is_what_the_weights_say_of_each_answer_and_is_kept(weights, data, cache, monkeypatch):
@@ -73,3 +73,9 @@ def test_the_hash_is_of_the_weights_and_not_of_their_name(weights, data, tmp_pat
 def test_it_needs_weights(data):
     with pytest.raises(UsageError, match="--objective dpo compares with weights to begin with; name them with --init-"):
         add(None, data)
+
+
+def test_a_signal_ends_it_and_nothing_is_kept(weights, data, cache):
+    asked = iter([False, True])  # before the second of two batches
+    (without,), _ = add(weights, data, interrupted=lambda: next(asked))
+    assert "reference" not in without.table and not [*cache.rglob("reference-*")] and next(asked, None) is None
