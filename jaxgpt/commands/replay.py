@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     if kind not in KINDS or model.lora or model.dropout:
         what = "masked tokens" if kind == "masked" else kind
         what += ", with adapters or dropout" * bool(model.lora or model.dropout)
-        shown = "of runs that learn a text in full, or from judged answers"
+        shown = "of runs on texts and judged answers, without adapters and dropout"
         raise CheckpointError(f"{flags.run}: a run on {what}; batches are shown {shown}")
     rows = read_rows(flags.run / "log.jsonl")
     if flags.step not in rows:

@@ -23,7 +23,8 @@ def parse_pair(where: str, record: dict[str, Any]) -> Segments:
     """{"prompt", "chosen", "rejected"}: the prompt may be empty, an answer too, and then ends at once."""
     for field in ANSWERS:
         if isinstance(record[field], list):
-            messages = "(.prompt | arrays) // .chosen[:-1]"
+            messages = "(.prompt | arrays) // (.chosen[:-1] | select(. != []))"
+            messages += ' // [{role: "user", content: .prompt}]'
             answers = "chosen: .chosen[-1].content, rejected: .rejected[-1].content"
             convert = f"jq -c '{{messages: ({messages}), {answers}}}' FILE > NEW.jsonl"
             raise DataError(f"{where}: {field!r} is a list of messages, and must be the answer's text: {convert}")
@@ -33,7 +34,7 @@ def parse_pair(where: str, record: dict[str, Any]) -> Segments:
 
 def parse_chat_pair(where: str, record: dict[str, Any]) -> Segments:
     """{"messages", "chosen", "rejected"}: two answers to a conversation, in whose text only these are learned."""
-    if not isinstance(record["messages"], list):
+    if not isinstance(record["messages"], list) or not record["messages"]:
         raise DataError(f"{where}: 'messages' must be a list of {{'role', 'content'}} or {{'from', 'value'}}")
     earlier, answers = [], []
     for field in ANSWERS:

@@ -49,6 +49,9 @@ def choose_objective(
         choices = ", ".join(candidates) or "none of our objectives"
         if name == "auto" and candidates:
             raise UsageError(f"the data are {data}: say what to learn from them, with --objective {choices}")
+        if name in OBJECTIVES and OBJECTIVES[name].data != data:
+            needed = OBJECTIVES[name].data
+            raise UsageError(f"--objective {name} learns from {needed}, and the data are {data}, for {choices}")
         raise UsageError(f"--objective {name}: {data} with --predict-tokens {predict_tokens} takes {choices}")
     objective, settings = candidates[name], settings or {}
     if unknown := next((key for key in settings if key not in objective.settings), None):

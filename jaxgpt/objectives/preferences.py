@@ -202,7 +202,8 @@ def _policy_sums(answers: Answers, is_chosen: jax.Array, is_rejected: jax.Array)
     }
     if answers.reference is None:
         return sums
-    falls = -answers.log_ratios  # whose mean over the reference's own answers is its divergence from the policy
+    # Their mean over answers of the reference is its divergence from the policy.
+    falls = answers.reference - answers.log_probs
     return sums | {"kl": _sums(falls, is_chosen | is_rejected), "chosen_drop": _sums(falls, is_chosen)}
 
 

@@ -25,10 +25,10 @@ class PreferenceConfig:
     """Of an objective for judged answers: dpo, ipo, orpo, simpo, kto or reward."""
 
     beta: float | None = None
-    """dpo, ipo, kto: how much leaving the reference costs, by default 0.1 (ipo: tau); orpo: the weight of the odds,
-    0.1; simpo: the scale of the rewards, 2."""
+    """dpo, ipo (tau) and kto: how much leaving the reference costs; orpo: the weight of the odds; simpo: the scale of
+    the rewards. By default 0.1, for simpo 2."""
     gamma: float | None = None
-    """simpo: by how much the chosen answer's reward shall be higher, by default 0.5."""
+    """simpo: the target margin of the rewards, by default 0.5."""
     label_smoothing: float | None = None
     """dpo: the share of the pairs that are taken to be the wrong way round, by default 0."""
     center: float | None = None

@@ -147,11 +147,13 @@ def test_a_bad_pair_is_named_by_its_line(write, bad, message):
 
 
 @pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")
-@pytest.mark.parametrize("prompt", ["a", [{"role": "user", "content": "a"}], None])
-def test_the_command_for_lists_of_messages_converts_each_form_of_trl(write, prompt):
+@pytest.mark.parametrize(
+    "prompt, whole", [("a", True), ("a", False), ([{"role": "user", "content": "a"}], False), (None, True)]
+)
+def test_the_command_for_lists_of_messages_converts_each_form_of_trl(write, prompt, whole):
     conversation = [{"role": "user", "content": "a"}]
     answers = [[{"role": "assistant", "content": text}] for text in ("b", "c")]
-    chosen, rejected = answers if isinstance(prompt, list) else (conversation + answer for answer in answers)
+    chosen, rejected = (conversation + answer for answer in answers) if whole else answers
     path = write("a.jsonl", [{"prompt": prompt, "chosen": chosen, "rejected": rejected}])
     with pytest.raises(DataError, match="is a list of messages") as error:
         load(path)

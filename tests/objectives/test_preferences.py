@@ -265,7 +265,7 @@ def test_ipo_stops_at_the_gap_that_it_asks_for():
             ("preferences",),
             "the data are preferences: say what to learn from them, with --objective dpo, ipo, or",
         ),
-        (("ratings", "dpo"), "--objective dpo: ratings with --predict-tokens 1 takes kto"),
+        (("ratings", "dpo"), "--objective dpo learns from preferences, and the data are ratings, for kto"),
         (("preferences", "dpo", (), 2), "--objective dpo: preferences with --predict-tokens 2 takes none of our"),
         (
             ("preferences", "dpo", (), 1, {"gamma": 1.0}),
