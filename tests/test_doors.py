@@ -23,6 +23,7 @@ from jaxgpt.models.configs import ModelConfig
 class BigramConfig(ModelConfig):
     scale: int = 1
     """The embedding is multiplied by this."""
+    arch: ClassVar[str] = "bigram"
     module: ClassVar[str] = "bigram"
     title: ClassVar[str] = "bigram model"
     shape: ClassVar[tuple[str, ...]] = ("block_size", "n_layer", "n_embd", "scale")

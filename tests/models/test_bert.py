@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jaxgpt.commands.flags import parse, parse_some
-from jaxgpt.errors import CheckpointError, UsageError
+from jaxgpt.errors import CheckpointError
 from jaxgpt.models.base import architecture
 from jaxgpt.models.configs import BertConfig
 from jaxgpt.models.convert import with_config
@@ -20,7 +19,6 @@ from jaxgpt.objectives import OBJECTIVES
 from jaxgpt.objectives.classification import label_logits
 from jaxgpt.runs.huggingface import load_hf, save_hf
 from jaxgpt.runtime.mesh import make_mesh, sharded_loss_and_grads, shardings, with_shardings
-from jaxgpt.training.config import Preset, TrainConfig
 from jaxgpt.training.step import loss_and_grads
 from tests.support.models import new_model, spread_model
 
@@ -118,47 +116,3 @@ def test_what_is_saved_is_loaded_to_the_bit(config, tmp_path):
         save_file({name: value for name, value in tensors.items() if name != f"{head}.bias"} | old, path)
         with pytest.raises(CheckpointError, match=f"tensor {head}.bias is missing; copy the model again"):
             load_hf(path.parent)
-
-
-# ---- Flags
-
-
-def from_words(words):
-    return parse(TrainConfig, words, TrainConfig.from_preset(parse_some(Preset, words)))
-
-
-def test_the_flags_of_its_shape():
-    base = BertConfig()
-    assert from_words(["--arch", "bert", "--size", "bert-base", "--T", "512"]).model_config() == dataclasses.replace(
-        base, vocab_size=base.vocab_size
-    )
-    roberta = from_words(["--arch=bert", "--size", "roberta-base", "--T", "512"]).model_config()
-    assert (roberta.family, roberta.position_offset, roberta.token_types, roberta.norm_eps) == ("roberta", 2, 1, 1e-5)
-    assert (base.family, base.intermediate_size, base.bidirectional, base.lora_on) == (
-        "bert",
-        3072,
-        True,
-        "query,value",
-    )
-
-
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (["--untied-head"], "--untied-head: the output matrix of a BERT is its token embedding; leave it out"),
-        (["--predict-tokens", "2"], "--predict-tokens 2: --arch bert has no such flag"),
-        (["--token-types", "0"], "--token-types 0 is out of range: it must be at least 1"),
-        (["--position-offset", "-1"], "--position-offset -1 is out of range: it must be from 0 to 65,535"),
-        (["--norm-eps", "0"], "--norm-eps 0.0 is out of range"),
-        (["--n-embd", "100"], "--n-embd 100 can't be split over --n-head 12 heads"),
-        (
-            ["--lora", "2", "--lora-on", "q_proj"],
-            "--lora-on q_proj: no layer is called 'q_proj'; use query",
-        ),
-        (["--size", "gpt2-xl"], "--size gpt2-xl: --arch bert has no such size"),
-    ],
-    ids=lambda value: "" if isinstance(value, str) else " ".join(value),
-)
-def test_a_flag_that_does_not_fit_is_named(words, message):
-    with pytest.raises(UsageError, match=re.escape(message)):
-        from_words(["--arch", "bert", "--T", "512", *words])

@@ -3,14 +3,10 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.errors import UsageError
 from jaxgpt.models.configs import CONFIGS, GPT2Config
 from jaxgpt.training.config import GPT3_LR, OptimizerConfig, Preset, TrainConfig
-
-
-def from_words(words):
-    return parse(TrainConfig, words, TrainConfig.from_preset(parse_some(Preset, words)))
+from tests.support.flags import from_words
 
 
 def test_the_defaults_are_the_chapter():
