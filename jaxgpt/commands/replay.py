@@ -50,12 +50,10 @@ class ReplayConfig:
 def main(argv: Sequence[str]) -> int:
     flags = parse(ReplayConfig, argv, command="replay")
     config, starts = load_run_config(flags.run)
-    model, kind = config.model, resolve_weights(flags.run).data_kind
-    if kind not in KINDS or model.lora or model.dropout:
+    kind = resolve_weights(flags.run).data_kind
+    if kind not in KINDS:
         what = "masked tokens" if kind == "masked" else kind
-        what += ", with adapters or dropout" * bool(model.lora or model.dropout)
-        shown = "of runs on texts and judged answers, without adapters and dropout"
-        raise CheckpointError(f"{flags.run}: a run on {what}; batches are shown {shown}")
+        raise CheckpointError(f"{flags.run}: a run on {what}; batches are shown of runs on texts and judged answers")
     rows = read_rows(flags.run / "log.jsonl")
     if flags.step not in rows:
         available = f"those of {min(rows):,} to {max(rows):,}" if rows else "none"

@@ -1,6 +1,6 @@
 """The architectures' interface: what a model is to everything else, and what all of them share.
 
-An architecture is one file here, one with a frozen dataclass in configs/, and one line in configs.CONFIGS. It has
+An architecture is a file here, one with a frozen dataclass in configs/, and a line in CONFIGS there. The file here has
   MODEL: the class, called as MODEL(config, key), which is a Model; if it can write text, a Generative;
   SHARDING_RULES: what of its parameters many devices share;
   HUGGING_FACE: what its parameters are called there, if its config has a hugging_face; or a function of the config to

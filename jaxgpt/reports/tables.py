@@ -127,8 +127,8 @@ def spikes_table(run: LoggedRun) -> str:
 def _describe_spike(run: LoggedRun, spike: Spike) -> list[str]:
     usual = show_number(spike.usual) if math.isfinite(spike.usual) else "skipped"
     kind = run.config.get("data_kind", run.config.get("objective"))
-    if kind not in ("text", "preferences", "ratings") or run.config.get("lora"):
-        return [usual, f"{program('replay')} shows no run on {kind}" + " with adapters" * bool(run.config.get("lora"))]
+    if kind not in ("text", "preferences", "ratings"):
+        return [usual, f"{program('replay')} shows no run on {kind}"]
     return [usual, f"{program('replay')} {shlex.join([str(run.folder), '--step', str(spike.step)])}"]
 
 

@@ -141,10 +141,10 @@ def train_again(
     """
     import jax
 
+    from jaxgpt.models.lora import combine
     from jaxgpt.runtime import device
     from jaxgpt.runtime.mesh import shardings
     from jaxgpt.training.setup import build_trainer
-    from jaxgpt.training.step import FrozenInputs
 
     config, seen, equal = None, None, True
     with stage("steps, trained again", target_step + 1 - first) as advance:
@@ -157,10 +157,13 @@ def train_again(
                 lead = done - (step + 1) if config.run.epochs else 0
                 trainer = build_trainer(config, make_run_mesh(config), run.objective, lead)
                 state = jax.device_put(state, shardings(trainer.shapes))  # another B may need another sharding
+                frozen = trainer.init_frozen(config.run.seed, run.weights)
             if step == target_step:
-                alone = shardings(build_trainer(config, objective=run.objective).shapes.model)
-                seen = look(run.objective, jax.device_put(state.model, alone), batch, config.data.B)
-            state, metrics = trainer.step(state, device.put(batch, to=trainer.sharding), FrozenInputs())
+                alone = build_trainer(config, objective=run.objective)
+                parts = (state.model, frozen.base), (alone.shapes.model, alone.frozen.base)
+                model = combine(*jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), *parts))
+                seen = look(run.objective, model, batch, config.data.B)
+            state, metrics = trainer.step(state, device.put(batch, to=trainer.sharding), frozen)
             values = {name: metrics[name].item() for name in ("loss", "grad_norm")}
             equal = is_as_logged(values, run.rows[step], tell=equal) and equal
             advance(1)
