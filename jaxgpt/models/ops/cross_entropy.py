@@ -52,10 +52,10 @@ def _forward(x, table, y, vocab_size, soft_cap):
         logits = _logits(x, rows, vocab_size, soft_cap)  # (N, V)
         total, highest, scale = _losses(logits, y)
         dx, dtable = _gradients(x, rows, y, logits, highest, scale, soft_cap)
-        return dtable, (total, dx)
+        return total, dtable, dx
 
-    dtable, (totals, dx) = _add_up(chunk, _chunks(x, y))
-    return totals.sum(), (_joined(dx, x.shape[1]), dtable)
+    total, dtable, dx = _add_up(chunk, _chunks(x, y))
+    return total, (_joined(dx, x.shape[1]), dtable)
 
 
 def _backward(vocab_size, soft_cap, gradients, g):
@@ -83,9 +83,9 @@ def _log_likelihoods(x, table, y, vocab_size, soft_cap):
     def chunk(part):
         x, y = part
         losses, highest, scale = _token_losses(_logits(x, rows, vocab_size, soft_cap), y)
-        return (), tuple(each.reshape(y.shape) for each in (-losses, highest, scale))
+        return None, None, tuple(each.reshape(y.shape) for each in (-losses, highest, scale))
 
-    _, found = _add_up(chunk, _chunks(x, y))
+    _, _, found = _add_up(chunk, _chunks(x, y))
     values, highest, scale = (_joined(each, x.shape[1]) for each in found)
     return values, (x, table, y, highest, scale)
 
@@ -99,10 +99,10 @@ def _log_likelihoods_backward(vocab_size, soft_cap, residuals, g):
         highest, scale, g = (each.reshape(-1, 1) for each in (highest, scale, g))
         logits = _logits(x, rows, vocab_size, soft_cap)
         dx, dtable = _gradients(x, rows, y, logits, highest, scale, soft_cap, weights=-g)
-        return dtable, dx
+        return None, dtable, dx
 
     _, _, y, highest, scale = residuals
-    dtable, dx = _add_up(chunk, _chunks(x, y, highest, scale, g))
+    _, dtable, dx = _add_up(chunk, _chunks(x, y, highest, scale, g))
     return _joined(dx, x.shape[1]), dtable, None
 
 
@@ -123,16 +123,17 @@ def _gradients(x, rows, y, logits, highest, scale, soft_cap, weights=None):
 
 
 def _add_up(chunk: Callable, parts: tuple[jax.Array, ...]) -> tuple:
-    """For chunk(part) = (sums, values): the sums over all parts, and the values of each, (count, ...)."""
+    """For chunk(part) = (total, table's gradient, values): the sums of the first two, and all values, (count, ...)."""
 
     def add(so_far, part):
         # A chunk begins when the one before it is done: otherwise XLA may hold the logits of all of them at once.
         so_far, part = jax.lax.optimization_barrier((so_far, part))
-        sums, values = chunk(part)
-        values = jax.lax.optimization_barrier(values)  # they are part of being done
-        return jax.tree.map(jnp.add, so_far, sums), values
+        total, dtable, values = chunk(part)
+        total, values = jax.lax.optimization_barrier((total, values))  # the values are part of being done
+        return jax.tree.map(jnp.add, so_far, (total, dtable)), values
 
-    so_far, values = chunk(jax.tree.map(lambda part: part[0], parts))
+    total, dtable, values = chunk(jax.tree.map(lambda part: part[0], parts))
+    so_far = total, dtable
     values = jax.tree.map(lambda value: value[None], values)
     if len(parts[0]) > 1:
         rest = jax.tree.map(lambda part: part[1:], parts)
@@ -141,7 +142,7 @@ def _add_up(chunk: Callable, parts: tuple[jax.Array, ...]) -> tuple:
         unrolled = functools.partial(loop, unroll=True) if len(rest[0]) < UNROLLED else loop
         so_far, more = jax.lax.platform_dependent(so_far, rest, cpu=loop, default=unrolled)
         values = jax.tree.map(lambda first, rest: jnp.concatenate([first, rest]), values, more)
-    return so_far, values
+    return *so_far, values
 
 
 def _joined(chunks: jax.Array, T: int) -> jax.Array:
