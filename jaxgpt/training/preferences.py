@@ -35,7 +35,7 @@ class PreferenceConfig:
     """reward: the weight of the squared sum of a pair's rewards, which keeps their mean near 0; by default 0."""
     max_drop: float | None = dataclasses.field(default=None, metadata={"may_change": True})
     """End the run, with exit code 6, when the chosen answers of --val have lost so many nats of log-probability, on
-    average; by default it goes on."""
+    average; by default it continues."""
 
     def __post_init__(self):
         for name in ("beta", "max_drop"):

@@ -132,8 +132,8 @@ KINDS = {
         ["--mesh", "data=2,fsdp=4"],
     ),
     "judged": (
-        [*ADAPTERS, *VAL, "--data", "judged.jsonl", "--objective", "dpo", "--B", 8, "--accumulate", 1],
-        ["--mesh", "data=2,fsdp=2", "--B", 4, "--accumulate", 2],
+        [*ADAPTERS, *VAL, "--data", "judged.jsonl", "--objective", "dpo", "--B", 16, "--accumulate", 1],
+        ["--mesh", "data=2,fsdp=4", "--B", 8, "--accumulate", 2],
     ),
     "encoder": (
         [*FLAGS, *TUNING, *VAL, "--arch", "bert", "--T", 32, "--data", "../mesh/text.txt", "--B", 8],
