@@ -1,0 +1,60 @@
+"""What an environment is: levels, and on each of them an episode of texts and answers that ends with a reward."""
+
+from typing import Protocol
+
+
+class Episode(Protocol):
+    """One play of a level.
+
+    Attributes:
+      prompt: what is read before the first answer.
+      learned: whether the next answer is the policy's own; False: it stands for someone else, and is not learned.
+      reward: of what was answered so far; when the episode is over, what it was worth.
+    """
+
+    prompt: str
+    learned: bool
+    reward: float
+
+    def answer(self, text: str, ended: bool) -> str | None:
+        """Take an answer.
+
+        Args:
+          text: without what ends it.
+          ended: whether it was ended; False: there was no room for more.
+
+        Returns:
+          What is read before the next answer, "" for nothing; None: the episode is over.
+        """
+
+
+class Environment(Protocol):
+    """Levels, which are pure functions of numbers: nothing is kept between episodes.
+
+    Attributes:
+      name: what the user calls it.
+      fingerprint: SHA-256 of what decides its episodes.
+      num_levels: levels 0, 1, ... that it is trained on; those from there on are for measuring.
+      best: the reward of an episode that could not have been better.
+      answer_tokens: the most tokens of an answer, by default.
+      max_answers: the most answers of an episode.
+      end: the text of the token that ends an answer; None: the one that ends a document.
+    """
+
+    name: str
+    fingerprint: str
+    num_levels: int
+    best: float
+    answer_tokens: int | None
+    max_answers: int
+    end: str | None
+
+    def start(self, level: int, seed: int) -> Episode:
+        """An episode on a level; what is random in it is drawn with the seed."""
+
+    def example(self, level: int, seed: int) -> tuple[str, str]:
+        """A prompt, and what may follow it: a right answer, or an episode of random answers, for learning to read it.
+
+        Raises:
+          UsageError: it knows none.
+        """
