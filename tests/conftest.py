@@ -42,7 +42,7 @@ from jaxgpt.runtime import device
 from jaxgpt.runtime.xla import aot
 from jaxgpt.training import setup
 from jaxgpt.training.config import RunConfig
-from jaxgpt.training.preferences import PreferenceConfig
+from jaxgpt.training.post_training import PostTrainingConfig
 
 os.environ.update(device.gpu_settings())  # JAX starts later: programs for an H100 are those of a run on one
 
@@ -64,7 +64,7 @@ def build_trainer(config, mesh=None, objective=None, lead=0):
     """Runs of a process whose trainers are the same have one trainer, and trace its programs once."""
     steps = config.run.steps if config.optimizer.lr_depends_on_steps else RunConfig.steps
     data = DataConfig(B=config.data.B, T=config.data.T, accumulate=config.data.accumulate)
-    config = dataclasses.replace(config, run=RunConfig(steps=steps), data=data, preference=PreferenceConfig())
+    config = dataclasses.replace(config, run=RunConfig(steps=steps), data=data, post_training=PostTrainingConfig())
     return real_build_trainer(config, mesh or setup.single_device(), objective, lead)
 
 

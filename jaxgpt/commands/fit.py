@@ -21,7 +21,7 @@ from jaxgpt.errors import UsageError
 from jaxgpt.progress_bar import stage
 from jaxgpt.runtime.config import PROCESS_FLAGS, mesh_flag
 from jaxgpt.training.config import Preset, TrainConfig
-from jaxgpt.training.preferences import LEARNING_RATES
+from jaxgpt.training.post_training import LEARNING_RATES
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh

@@ -126,8 +126,11 @@ class Dataset(Protocol):
         """The batch at a position, and the position of the next one; `model` is for data that a model makes."""
         ...
 
-    def one_pass(self) -> Iterator[Batch]:
-        """All of it once, for validation, in batches of B; a target below 0 is filling and does not count."""
+    def one_pass(self, model: Any = None) -> Iterator[Batch]:
+        """All of it once, for validation, in batches of B; a target below 0 is filling and does not count.
+
+        `model` is for data that a model makes.
+        """
         ...
 
     def num_rows(self) -> int:

@@ -82,7 +82,7 @@ class Examples:
         rows = rows_at(self.num_rows(), position, self.B, self.T, self.seed, self.rows)
         return [(self.name, line) for line in self.lines[rows].tolist()]
 
-    def one_pass(self) -> Iterator[Batch]:
+    def one_pass(self, model: Any = None) -> Iterator[Batch]:
         """All rows in the order of the table; the last batch is filled up with rows that do not count."""
         for start in range(0, self.num_rows(), self.B):
             batch = {}

@@ -79,7 +79,7 @@ class Masked:
         first = position // self.T + self.rows.indices(self.B)[0]
         return dict(zip(("tokens", "targets"), self._hide(tokens, first), strict=True)), next_position
 
-    def one_pass(self) -> Iterator[Batch]:
+    def one_pass(self, model: Any = None) -> Iterator[Batch]:
         """The windows of the text, with the same masks each time.
 
         `positions` (B, T), where each token stands in its document, tell the last window from the padding behind it.

@@ -57,7 +57,7 @@ class Text:
             raise ValueError(f"position {position:,}, outside of the text")
         return [(self.name, position + row * self.T) for row in range(self.B)]
 
-    def one_pass(self) -> Iterator[Batch]:
+    def one_pass(self, model: Any = None) -> Iterator[Batch]:
         """Every token but the first is a target once: windows of T + 1 tokens with stride T, the last one filled up."""
         B, T = self.B, self.T
         for start in range(0, len(self.tokens) - 1, B * T):

@@ -2,6 +2,9 @@
 
 from typing import Protocol
 
+from jaxgpt.data.tokenizer import Tokenizer
+from jaxgpt.errors import UsageError
+
 
 class Episode(Protocol):
     """One play of a level.
@@ -58,3 +61,22 @@ class Environment(Protocol):
         Raises:
           UsageError: it knows none.
         """
+
+
+def end_token(environment: Environment, tokenizer: Tokenizer) -> int:
+    """The id of the token that ends an answer.
+
+    Raises:
+      UsageError: the tokenizer has none.
+    """
+    if environment.end is None:
+        if tokenizer.end is None:
+            raise UsageError(f"{environment.name}: the tokenizer {tokenizer.name} has no token that ends an answer")
+        return tokenizer.end
+    ids = tokenizer.encode(environment.end).tolist()
+    if len(ids) != 1:
+        raise UsageError(
+            f"{environment.name} ends an answer with {environment.end!r}, and the tokenizer {tokenizer.name} has no "
+            "such token; use --tokenizer bytes"
+        )
+    return ids[0]

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Mapping, Sequence
 
 from jaxgpt.errors import UsageError
-from jaxgpt.objectives import classification, completion, masked, multi_token, next_token, preferences
+from jaxgpt.objectives import classification, completion, masked, multi_token, next_token, policy, preferences
 from jaxgpt.objectives.base import Objective
 
 OBJECTIVES = {
@@ -16,6 +16,7 @@ OBJECTIVES = {
     "classification": classification.OBJECTIVE,
     "masked": masked.OBJECTIVE,
     **preferences.OBJECTIVES,
+    **policy.OBJECTIVES,
 }
 
 

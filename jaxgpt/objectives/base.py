@@ -28,6 +28,8 @@ class Objective:
       by_name: whether a run must name it, even where no other reads such data.
       reference: (model, batch) to a column of the data, `reference`, by the weights that a run begins with; None: it
         reads none.
+      credit: of rollouts, as objectives.policy has it: rewards to advantages and weights; None: it learns from others.
+      show: the metric that is shown beside the loss; "": none.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Objective:
     settings: tuple[str, ...] = ()
     by_name: bool = False
     reference: Callable[..., jax.Array] | None = None
+    credit: Callable[..., tuple[Any, Any]] | None = None
+    show: str = ""
 
     def validation_metrics(self, model: Any, batch: Batch) -> Metrics:
         """What is measured on a batch of validation data."""

@@ -28,7 +28,7 @@ from jaxgpt.locks import Lock
 from jaxgpt.runs.rows import parse_row
 
 TRACKED = ("tensorboard", "wandb", "mlflow", "trackio")  # trackers, and their folders
-ROWS = ("log.jsonl", "samples.jsonl")  # files of rows
+ROWS = ("log.jsonl", "samples.jsonl", "answers.jsonl")  # files of rows
 PARTS = ("config.json", "checkpoints", "profile", *TOKENIZER_FILES, *ROWS, *TRACKED)  # what a run writes
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
 PROGRESS_KEYS = {"position", "tokens_seen", "identity"}  # and the JSON of any of its checkpoints
@@ -218,7 +218,8 @@ def start_over(out: Path) -> str:
         named = [child for child in old if not LEFTOVER.fullmatch(child.name)]
         doomed = [child.rename(child.with_name(f"{child.name}{TMP}-old")) for child in named]
         open_nofollow(out / "log.jsonl", "wb").close()
-        (out / "samples.jsonl").unlink(missing_ok=True)
+        for name in ROWS[1:]:
+            (out / name).unlink(missing_ok=True)
         for child in doomed:
             shutil.rmtree(child)
     names = ", ".join(f"checkpoints/{child.name}" for child in left[:3]) + ", ..." * (len(left) > 3)

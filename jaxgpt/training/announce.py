@@ -91,6 +91,8 @@ def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
         command, file = ("evaluate", val) if val and is_examples(val, config.fields) else ("predict", config.data.data)
         fields = config.fields if command == "evaluate" else FieldNames(text_field=config.fields.text_field)
         say(command, f"{console.program(command)} {shlex.join([out, '--data', file, *fields.words])}")
+    elif data.kind == "rollouts" and config.rollout.env:
+        say("evaluate", f"{console.program('evaluate')} {shlex.join([out, '--env', config.rollout.env])}")
     elif data.kind in ("preferences", "ratings"):
         print_judging_command(config)
     elif data.kind == "masked":

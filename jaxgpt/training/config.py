@@ -11,8 +11,9 @@ from jaxgpt.models.configs import CONFIGS, ModelConfig
 from jaxgpt.models.flags import ModelFlags
 from jaxgpt.runs.folder import TRACKED
 from jaxgpt.runtime.config import ParallelConfig, require_divisible
-from jaxgpt.training import preferences
-from jaxgpt.training.preferences import PreferenceConfig
+from jaxgpt.training import post_training
+from jaxgpt.training.post_training import PostTrainingConfig
+from jaxgpt.training.rollout_config import RolloutConfig
 
 RECIPES: dict[str, dict[str, Any]] = {  # defaults, by the value of --recipe
     "chapter": {},
@@ -41,7 +42,7 @@ RECIPES: dict[str, dict[str, Any]] = {  # defaults, by the value of --recipe
         "grad_clip": 1.0,
         "dropout": 0.1,
     },
-    "preferences": preferences.RECIPE,
+    **post_training.RECIPES,
 }
 GPT3_LR = {"gpt2": 6e-4, "gpt2-medium": 3e-4, "gpt2-large": 2.5e-4, "gpt2-xl": 2e-4, "tiny": 6e-4}
 GPT3_LR |= {"griffin-124m": 6e-4, "recurrentgemma-2b": 1.6e-4, "gated-cnn-124m": 6e-4}
@@ -59,12 +60,12 @@ class Preset:
     """Sets --n-layer, --n-head, --n-embd. 124M, 355M, 774M and 1,558M parameters; tiny is for tests. smollm2, qwen3 and
     llama are shapes for --arch llama, griffin and recurrentgemma for --arch griffin, gated-cnn for --arch gated_cnn,
     bert and roberta for --arch bert."""
-    recipe: Literal["chapter", "gpt3", "finetune", "classify", "preferences"] = dataclasses.field(
+    recipe: Literal["chapter", "gpt3", "finetune", "classify", "preferences", "rl"] = dataclasses.field(
         default="chapter", metadata={"may_change": True}
     )
     """Sets --lr to --grad-clip: chapter is PyTorch's AdamW at 3e-4; gpt3 is that paper's training. For --init-from:
     finetune and, for texts with labels, classify, which set --epochs and --dropout too, and classify --B and --T. For
-    judged answers preferences, the default of their objectives."""
+    judged answers preferences, and for rewards rl, the defaults of their objectives."""
     init_from: str | None = None
     """Begin with these weights, which set the model's shape: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a folder."""
     predict_tokens: int = 1
@@ -74,7 +75,8 @@ class Preset:
     """Architecture of the model."""
     objective: str = "auto"
     """What is minimized; auto: the usual one for the data: next_token, completion, classification, multi_token,
-    multi_token_completion or masked. For pairs of answers dpo, ipo, orpo, simpo or reward; for rated answers kto."""
+    multi_token_completion or masked. For pairs of answers dpo, ipo, orpo, simpo or reward; for rated answers kto; for
+    what --env or --reward rewards reinforce, rloo, dr_grpo, grpo or dapo."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,11 +188,12 @@ class TrainConfig:
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     model: ModelFlags = dataclasses.field(default_factory=ModelFlags)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
-    preference: PreferenceConfig = dataclasses.field(default_factory=PreferenceConfig)
+    post_training: PostTrainingConfig = dataclasses.field(default_factory=PostTrainingConfig)
+    rollout: RolloutConfig = dataclasses.field(default_factory=RolloutConfig)
     parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
 
     def __post_init__(self):
-        if self.preference.max_drop is not None and self.data.val is None:
+        if self.post_training.max_drop is not None and self.data.val is None:
             raise UsageError("--max-drop has nothing to measure; name a file or a fraction with --val")
         if self.run.eval_every and self.data.val is None:
             raise UsageError("--eval-every has nothing to measure; name a file or a fraction with --val")
@@ -239,11 +242,11 @@ class TrainConfig:
             shape |= {"predict_tokens": 1}  # the flag's own value may want another --n-layer
         shape |= {"lora_on": getattr(CONFIGS[preset.arch], "lora_on", ModelFlags.lora_on)}
         name = preset.recipe
-        if name == Preset.recipe and preset.objective in preferences.LEARNING_RATES:
-            name = "preferences"
+        if name == Preset.recipe:
+            name = post_training.RECIPE_OF.get(preset.objective, name)
         recipe = ({"lr": GPT3_LR[preset.size]} if name == "gpt3" else {}) | RECIPES[name]
-        if name == "preferences":
-            recipe = {"lr": preferences.LEARNING_RATES.get(preset.objective, 1e-6)} | recipe
+        if name in post_training.RECIPES:
+            recipe = {"lr": post_training.LEARNING_RATES.get(preset.objective, 1e-6)} | recipe
         T = min(recipe.get("T", DataConfig.T), shape.get("block_size", ModelFlags.block_size))
         return cls().replace(**vars(preset) | recipe | shape | {"T": T})
 
@@ -296,7 +299,8 @@ MAY_CHANGE = {
     "run": True,
     "model": False,
     "optimizer": False,
-    "preference": False,
+    "post_training": False,
+    "rollout": False,
     "parallel": True,
 }
 

@@ -24,8 +24,8 @@ from jaxgpt.runtime.distributed import broadcast_from_process_0
 from jaxgpt.training.probe import Probe
 from jaxgpt.training.validation import format_metrics
 
-HEADER = " step | {loss:>8} |{minimized} grad norm |       lr |       ms |  tokens/s"
-ROW = "{step:5d} | {loss:8.4f} |{minimized} {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} | {tokens_per_s:9,.0f}"
+HEADER = " step | {loss:>8} |{shown} grad norm |       lr |       ms |  tokens/s"
+ROW = "{step:5d} | {loss:8.4f} |{shown} {grad_norm:9.4f} | {lr:8.2e} | {step_ms:8.1f} | {tokens_per_s:9,.0f}"
 
 
 class MetricsLog:
@@ -46,6 +46,7 @@ class MetricsLog:
       late: whether to read a step's metrics one step late.
       probe: what else to measure of the model; None: nothing.
       loss_title: what the column of the loss is called.
+      show: another metric that is shown beside it, and in the end; "": none.
     """
 
     def __init__(
@@ -60,9 +61,11 @@ class MetricsLog:
         late: bool = True,
         probe: Probe | None = None,
         loss_title: str = "loss",
+        show: str = "",
     ):
         self._learning_rates, self._updates = learning_rates, 0
         self._skip, self._hash_every, self._minimize, self._late = skip, hash_every, minimize, late
+        self._show = show or minimize
         self._probe, self._file, self._loss_title = probe, RowFile(path, start), loss_title
         self._bad_steps = broadcast_from_process_0(self._file.skipped_at_end)  # only process 0 has the log
         self._pending: tuple | None = None  # the arguments of `_write`
@@ -78,8 +81,8 @@ class MetricsLog:
     def __enter__(self) -> "MetricsLog":
         self._speed.start()
         self._advance = self._stage.__enter__()
-        minimized = "" if self._minimize == "loss" else f" {self._minimize:>9} |"
-        print(HEADER.format(loss=self._loss_title, minimized=minimized), flush=True)
+        shown = "" if self._show == "loss" else f" {self._show:>9} |"
+        print(HEADER.format(loss=self._loss_title, shown=shown), flush=True)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -161,8 +164,8 @@ class MetricsLog:
         skipped = {} if is_finite else {"skipped": True}
         self._file.append(row | _finite(values) | _finite(_val(validation)) | skipped)
         self._losses.append(row["loss"] if is_finite else None)
-        minimized = "" if self._minimize == "loss" else f" {row[self._minimize]:9.4f} |"
-        print(ROW.format(**row, minimized=minimized) + ("" if is_finite else "  not finite: skipped"), flush=True)
+        shown = "" if self._show == "loss" else f" {row[self._show]:9.4f} |"
+        print(ROW.format(**row, shown=shown) + ("" if is_finite else "  not finite: skipped"), flush=True)
         if validation:
             print(f"  val | {format_metrics(validation)}", flush=True)
         self._advance()

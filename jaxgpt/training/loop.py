@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import jax
 
 from jaxgpt.data.base import Dataset
-from jaxgpt.errors import GateError
+from jaxgpt.errors import GateError, JaxgptError
 from jaxgpt.runs.checkpoint import Checkpoints
 from jaxgpt.runs.progress import Run
 from jaxgpt.training.log import MetricsLog
@@ -50,8 +50,10 @@ def train(
 
     Raises:
       NumericsError: a loss or a gradient is not finite; that step is not saved.
+      JaxgptError: the data have an error; the run before it is saved.
       GateError: a measurement is worse than what the validator allows; that step is saved.
     """
+    first = run.step
     with jax.transfer_guard("disallow"):  # trainer.put is the only host-to-device transfer
         if validator and run.unvalidated:
             if not (numbers := validator(run.state.model)):
@@ -63,7 +65,13 @@ def train(
         while run.step < steps:
             for observer in observers:
                 observer.before_step(run)
-            batch, next_position = data.batch(run.position)
+            try:
+                batch, next_position = data.batch(run.position, run.state.model)
+            except JaxgptError:  # of a reward function, for one
+                if run.step > first:
+                    log.flush()
+                    checkpoints.save(run)
+                raise
             state, metrics = trainer.step(run.state, trainer.put(batch))
             previous, run = run, run.advance(state, next_position, data.B * data.T)
             numbers, refusal = {}, ""

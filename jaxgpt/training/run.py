@@ -25,6 +25,7 @@ from jaxgpt.training.announce import (
 )
 from jaxgpt.training.begin import begin, lead_of, make_config_writer, resolve_steps, resume
 from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.post_training import POLICIES
 from jaxgpt.training.resume import (
     require_encoder,
     require_output,
@@ -32,6 +33,7 @@ from jaxgpt.training.resume import (
     require_sample_prompt,
     run_signature,
 )
+from jaxgpt.training.rollouts import load_rollouts
 from jaxgpt.training.tracking import TrackerProcess
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
@@ -49,7 +51,10 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     out = config.run.out
     with owner_only(out), distributed.distributed_context(process, out) as process_dir:
         bidirectional = config.model_config().bidirectional
-        data, validation = load(config.data, config.run.seed, preset.predict_tokens, config.fields, bidirectional)
+        if preset.objective in POLICIES:
+            data, validation = load_rollouts(config)
+        else:
+            data, validation = load(config.data, config.run.seed, preset.predict_tokens, config.fields, bidirectional)
         if weights:
             require_same_tokenizer(config, data.tokenizer, weights.tokenizer)
         require_encoder(config, data, weights)
@@ -89,11 +94,13 @@ def run_locked(
     from jaxgpt.runtime import device
     from jaxgpt.runtime.mesh import device_bytes, local_rows
     from jaxgpt.runtime.profiler import Profiler
+    from jaxgpt.training.answers import AnswersFile
     from jaxgpt.training.log import MetricsLog
     from jaxgpt.training.loop import train
     from jaxgpt.training.optimizer import updates_done
+    from jaxgpt.training.policy import Policy
     from jaxgpt.training.probe import make_probe
-    from jaxgpt.training.reference import add_reference
+    from jaxgpt.training.reference import add_reference, require_reference
     from jaxgpt.training.samples import Sampler
     from jaxgpt.training.setup import LESS_MEMORY, build_trainer, choose_mesh, objective_of
     from jaxgpt.training.validation import Validator
@@ -105,7 +112,7 @@ def run_locked(
     if jax.process_count() == 1:  # of several, those that find a program would leave the others alone with tuning it
         device.keep_compiled(cache_folder() / "compiled")
     objective = objective_of(config, data.kind, data.labels)
-    if (most := config.preference.max_drop) is not None and not objective.reference:
+    if (most := config.post_training.max_drop) is not None and not objective.reference:
         lacks = f"--objective {objective.name} has no reference to measure a drop from"
         raise UsageError(f"--max-drop {most:g}: {lacks}; leave it out")
     if most is not None and data.kind == "ratings" and not validation.table["good"].any():
@@ -129,6 +136,15 @@ def run_locked(
             )
     with device.memory_errors("the weights of --init-from alone are too large"):
         frozen = trainer.init_frozen(config.run.seed, weights)
+    if data.kind == "rollouts":
+        reference_weights = None
+        if config.post_training.beta:
+            require_reference(objective, weights)
+            with device.memory_errors("leave --beta out, or train adapters with --lora"):
+                reference_weights = trainer.init_state(config.run.seed, weights).model
+            reference = f"{int(combined_fingerprint(reference_weights)):08x}"
+        policy = Policy(trainer, objective, frozen.base, reference_weights)
+        data, validation = (part and dataclasses.replace(part, policy=policy) for part in (data, validation))
     base = None if frozen.base is None else int(combined_fingerprint(frozen.base))
     signature = run_signature(config, data, trainer.model.dtype, base, reference)
     if objective.labels:  # of the head, as config.json has them; a reward's are not the data's
@@ -184,9 +200,9 @@ def run_locked(
             config.run.eval_every,
             steps,
             interrupted,
-            config.preference.max_drop,
+            config.post_training.max_drop,
         )
-        first = updates_done(run.state.opt_state)
+        first = updates_done(run.state.opt_state) // config.rollout.updates
         updates = jax.numpy.arange(first, first + steps - run.step)
         learning_rates = jax.device_get(jax.vmap(trainer.schedule)(updates))
         every, block_size = config.run.probe_every, trainer.model.block_size
@@ -202,6 +218,7 @@ def run_locked(
             late=not on_cpu,
             probe=probe,
             loss_title="mlm loss" if data.kind == "masked" else "loss",
+            show=objective.show,
         )
         profiler = Profiler(process_dir / "profile", config.parallel.profile)
         guard = FolderGuard(lock, out, write_run_config)
@@ -213,6 +230,11 @@ def run_locked(
             sampler = stack.enter_context(Sampler(*what, due, metrics_log.pause, lambda: bool(received)))
             sampler.catch_up(run)
             observers.append(sampler)
+        if data.kind == "rollouts" and config.rollout.show_every:
+            written = process_dir / "answers.jsonl", run.step, config.rollout.show_every, data.tokenizer
+            answers = stack.enter_context(AnswersFile(*written))
+            data = dataclasses.replace(data, watch=answers.watch)
+            observers.append(answers)
         stop_requested = distributed.make_stop_consensus(received)
         with metrics_log as log, profiler:
             run = train(run, steps, data, compiled, log, checkpoints, stop_requested, validator, observers)

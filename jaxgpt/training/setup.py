@@ -198,7 +198,8 @@ def build_trainer(
     )
     model = dataclasses.replace(shape, **computed, n_labels=len(objective.labels))
     schedule = lr_schedule(config.optimizer, config.run.steps, lead)
-    tx = make_optimizer(config.optimizer, schedule)
+    updates = config.rollout.updates
+    tx = make_optimizer(config.optimizer, schedule if updates == 1 else lambda count: schedule(count // updates))
     rules = architecture(model).SHARDING_RULES
     shapes, frozen = with_shardings(jax.eval_shape(lambda: _init_all(model, tx)), mesh, rules)
     step = functools.partial(
@@ -206,6 +207,7 @@ def build_trainer(
         objective=objective,
         tx=tx,
         accumulate=config.data.accumulate,
+        updates=updates,
         loss_and_grads=sharded_loss_and_grads(loss_and_grads, mesh, model.dtype, rules),
     )
     result = shardings(shapes), NamedSharding(mesh, PartitionSpec())
@@ -225,7 +227,7 @@ def build_trainer(
 def objective_of(config: TrainConfig, kind: str, labels: Sequence[str]) -> Objective:
     """The objective of these flags on data of a kind with these labels; errors as choose_objective's."""
     preset = config.preset
-    return choose_objective(kind, preset.objective, labels, preset.predict_tokens, config.preference.settings)
+    return choose_objective(kind, preset.objective, labels, preset.predict_tokens, config.post_training.settings)
 
 
 def choose_mesh(config: TrainConfig, objective: Objective | None = None) -> Mesh:

@@ -95,6 +95,7 @@ def train_step(
     objective: Objective,
     tx: optax.GradientTransformation,
     accumulate: int = 1,
+    updates: int = 1,
     loss_and_grads: Callable[..., tuple[Metrics, Any]] = loss_and_grads,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimizer step on one batch.
@@ -107,6 +108,7 @@ def train_step(
       frozen: what is not trained.
       objective: the loss.
       accumulate: parts that the batch is computed in, one after the other, in the memory of one part and a gradient.
+      updates: of the optimizer, on the same batch; the metrics are their means.
       loss_and_grads: for many devices, mesh.sharded_loss_and_grads.
 
     Returns:
@@ -115,6 +117,15 @@ def train_step(
       norm is not finite, the state is the old one but for `step`, if `tx` is of optimizer.make_optimizer; with
       another, its moments see a gradient of 0.
     """
+    if updates > 1:
+        options = {"objective": objective, "tx": tx, "accumulate": accumulate, "loss_and_grads": loss_and_grads}
+
+        def update(state: TrainState, _: None) -> tuple[TrainState, dict[str, jax.Array]]:
+            new, metrics = train_step(state, batch, frozen, **options)
+            return dataclasses.replace(new, step=state.step), metrics
+
+        new, metrics = jax.lax.scan(update, state, length=updates)
+        return dataclasses.replace(new, step=state.step + 1), jax.tree.map(lambda each: each.mean(), metrics)
     keys = None if frozen.key is None else sequence_keys(frozen.key, state.step, len(batch["tokens"]))
     metrics, grads = loss_and_grads(state.model, batch, objective, accumulate, frozen.base, keys)
     total, count = metrics[objective.minimize]

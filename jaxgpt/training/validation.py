@@ -93,7 +93,7 @@ class Validator:
         """The numbers of `summarize` for a model; none if it is interrupted."""
         metrics = []
         with stage("validation", self.data.num_rows(), quiet_s=30) as advance:
-            for batch in self.data.one_pass():
+            for batch in self.data.one_pass(model):
                 if self.interrupted():
                     return {}
                 local = {name: array[self.data.rows] for name, array in batch.items()}

@@ -3,7 +3,7 @@ import pytest
 from jaxgpt.errors import UsageError
 from jaxgpt.objectives import OBJECTIVES
 from jaxgpt.training.config import Preset, TrainConfig
-from jaxgpt.training.preferences import LEARNING_RATES, PreferenceConfig
+from jaxgpt.training.post_training import LEARNING_RATES, PostTrainingConfig
 
 
 def test_every_objective_that_a_run_must_name_has_a_learning_rate():
@@ -30,12 +30,12 @@ def test_an_objective_sets_the_defaults_of_its_recipe_and_another_recipe_replace
 )
 def test_a_number_out_of_range_is_refused(flags, message):
     with pytest.raises(UsageError) as error:
-        PreferenceConfig(**flags)
+        PostTrainingConfig(**flags)
     assert str(error.value).startswith(message)
 
 
 def test_settings_are_those_that_are_given():
-    assert PreferenceConfig().settings == {}
-    assert PreferenceConfig(beta=0.3, gamma=0.0, max_drop=5.0).settings == {"beta": 0.3, "gamma": 0.0}
+    assert PostTrainingConfig().settings == {}
+    assert PostTrainingConfig(beta=0.3, gamma=0.0, max_drop=5.0).settings == {"beta": 0.3, "gamma": 0.0}
     with pytest.raises(UsageError, match="--max-drop has nothing to measure; name a file or a fraction with --val"):
         TrainConfig.of(max_drop=1.0)
