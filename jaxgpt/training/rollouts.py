@@ -72,15 +72,17 @@ class Rollouts:
         if self.policy is None or model is None:
             return self._zeros(len(range(self.B)[self.rows])), next_position
         first_group = position // self.T // self.group_size
-        epoch, group = np.divmod(first_group + np.arange(self.B) // self.group_size, self.environment.num_levels)
-        levels = [
-            int(permute(np.array(g), self.environment.num_levels, (self.seed, int(e))))
-            for e, g in zip(epoch[self.rows], group[self.rows], strict=True)
-        ]
+        groups = [self.level(first_group + group) for group in range(self.B // self.group_size)]
+        levels = np.repeat(groups, self.group_size)[self.rows].tolist()
         transcripts = self.policy.write(self, model, levels, position)
         if self.watch:
             self.watch(transcripts)
         return self.policy.batch(self, model, transcripts, self.group_size), next_position
+
+    def level(self, group: int) -> int:
+        """The level of a group of the run; in each epoch their order is another."""
+        epoch, index = divmod(group, self.environment.num_levels)
+        return int(permute(np.array(index), self.environment.num_levels, (self.seed, epoch)))
 
     def one_pass(self, model: Any = None) -> Iterator[Batch]:
         """An episode on each level, for validation; the last batch is filled up with rows of a weight below 0."""
