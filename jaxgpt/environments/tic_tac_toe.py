@@ -11,7 +11,7 @@ from jaxgpt.errors import UsageError, require
 
 LINES = ((1, 2, 3), (4, 5, 6), (7, 8, 9), (1, 4, 7), (2, 5, 8), (3, 6, 9), (1, 5, 9), (3, 5, 7))
 WON, DRAWN, LOST, ILLEGAL = 1.0, 0.8, -1.0, -1.5  # with them the best play against random moves never loses
-OPPONENTS = ("uniform", "minimax", "itself")
+OPPONENTS = ("uniform", "minimax", "mixed", "itself")
 Moves = tuple[int, ...]
 
 
@@ -82,7 +82,8 @@ class Game:
         """The move of the opponent, if that is not the policy itself."""
         if self._opponent == "itself":
             return ""
-        moves = (best_moves if self._opponent == "minimax" else legal_moves)(self.moves)
+        is_perfect = self._opponent == "minimax" or (self._opponent == "mixed" and self._random.random() < 0.5)
+        moves = (best_moves if is_perfect else legal_moves)(self.moves)
         self.moves += (self._random.choice(moves),)
         return f"{self.moves[-1]}\n"
 
@@ -91,7 +92,8 @@ class TicTacToe:
     """As base.Environment; on even levels the policy moves first, on odd ones second.
 
     Args:
-      opponent: uniform, any legal move; minimax, any move of perfect play; or itself, the policy too.
+      opponent: uniform, any legal move; minimax, any move of perfect play; mixed, one or the other at each move, which
+        tries every reply and punishes every mistake; or itself, the policy too.
     """
 
     best, answer_tokens, max_answers, end = WON, 2, 9, "\n"
