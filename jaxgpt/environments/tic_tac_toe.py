@@ -91,13 +91,15 @@ class Game:
 class TicTacToe:
     """As base.Environment; on even levels the policy moves first, on odd ones second.
 
+    What the opponent draws depends on the level alone, so that the episodes of a group differ by the policy's moves.
+
     Args:
       opponent: uniform, any legal move; minimax, any move of perfect play; mixed, one or the other at each move, which
         tries every reply and punishes every mistake; or itself, the policy too.
     """
 
     best, answer_tokens, max_answers, end = WON, 2, 9, "\n"
-    num_levels = 2
+    num_levels = 100_000
 
     def __init__(self, task: str = "", opponent: str = "uniform"):
         if task:
@@ -108,7 +110,7 @@ class TicTacToe:
         self.fingerprint = hashlib.sha256(Path(__file__).read_bytes() + opponent.encode()).hexdigest()
 
     def start(self, level: int, seed: int) -> Game:
-        return Game(level % 2, self.opponent, seed)
+        return Game(level % 2, self.opponent, level)
 
     def example(self, level: int, seed: int) -> tuple[str, str]:
         """A game of random legal moves."""
