@@ -30,13 +30,20 @@ def parse_json(content: bytes) -> Any:
         parsed = DECODER.decode(content.decode("utf-8-sig"))
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
+    if is_too_deep(parsed):
+        raise ValueError(TOO_DEEP)
+    return parsed
+
+
+def is_too_deep(parsed: Any) -> bool:
+    """Whether what a JSON text holds is nested more than MAX_DEPTH levels deep."""
     level = [parsed]
     for _ in range(MAX_DEPTH + 1):
         containers = [each for each in level if isinstance(each, dict | list)]
         if not containers:
-            return parsed
+            return False
         level = [child for each in containers for child in (each.values() if isinstance(each, dict) else each)]
-    raise ValueError(TOO_DEEP)
+    return True
 
 
 def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
