@@ -1,0 +1,78 @@
+"""Prompts with a reward as an environment, against rewards that are worked out by hand."""
+
+import contextlib
+
+import pytest
+
+from jaxgpt.data.prompts import load_prompts
+from jaxgpt.environments.prompts import PromptEnvironment
+from jaxgpt.environments.rewards import open_reward
+from jaxgpt.errors import DataError, UsageError
+
+RECORDS = [{"prompt": f"{n} + {n} =", "answer": str(2 * n)} for n in range(1, 6)]
+
+
+@pytest.fixture
+def environment(write):
+    """Makes one, of two files; its process ends with the test."""
+    with contextlib.ExitStack() as cleanup:
+
+        def make(records=RECORDS, spec="number:answer", validation=(), **limits):
+            files = [write(name, each) for name, each in (("p.jsonl", records), ("v.jsonl", validation)) if each]
+            made = PromptEnvironment(
+                *map(load_prompts, files[:1]), open_reward(spec), *map(load_prompts, files[1:]), **limits
+            )
+            cleanup.callback(made.close)
+            return made
+
+        yield make
+
+
+def play(environment, level, text):
+    episode = environment.start(level, seed=0)
+    assert episode.learned and episode.reward == 0 and episode.answer(text, True) is None
+    return episode
+
+
+def test_a_level_is_a_prompt_and_rewards_come_whatever_the_order(environment):
+    made = environment()
+    assert (made.num_levels, made.num_validation, made.best, made.max_answers, made.end) == (5, 0, 1, 1, None)
+    assert made.start(2, seed=1).prompt == "3 + 3 ="
+    episodes = [play(made, level, f" {level + 2}") for level in (0, 1, 2, 0)]
+    unanswered = made.start(0, seed=0)
+    assert [each.reward for each in reversed(episodes)] == [1, 0, 0, 1] and unanswered.reward == 0
+    assert made.pending == [] and play(made, 4, " 10").reward == 1
+
+
+def test_levels_for_measuring_are_the_validation_prompts(environment):
+    made = environment(validation=[{"prompt": "a", "answer": "1"}, {"prompt": "b", "answer": "2"}])
+    assert [made.start(level, seed=0).prompt for level in (4, 5, 6, 7)] == ["5 + 5 =", "a", "b", "a"]
+    assert play(made, 6, "2").reward == 1
+    assert made.fingerprint == environment().fingerprint != environment(spec="exact:answer").fingerprint
+    with pytest.raises(UsageError, match=r"p.jsonl: no prompts to measure on; give some with --val"):
+        environment().start(5, seed=0)
+
+
+def test_a_failure_names_the_line_of_its_prompt(environment, write):
+    made = environment(spec=f"{write('r.py', 'def f(prompt, answer, record): return 1 / int(answer)')}:f")
+    first, _ = play(made, 0, "4"), play(made, 3, "0")
+    with pytest.raises(DataError, match=r"p.jsonl, line 4: the reward .*:f raised ZeroDivisionError"):
+        _ = first.reward
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_record_that_lacks_a_field_is_refused_at_the_start(at, environment):
+    files = [RECORDS, RECORDS]
+    files[at] = [*RECORDS, {"prompt": "6 + 6 ="}]
+    with pytest.raises(DataError, match=rf"{'pv'[at]}.jsonl, line 6: no field 'answer'"):
+        environment(files[0], validation=files[1])
+
+
+def test_an_example_is_the_records_completion_or_answer(environment):
+    made = environment()
+    assert made.example(1, seed=0) == ("2 + 2 =", "4")
+    asked = {"messages": [{"role": "user", "content": "Hi"}]}
+    made = environment([asked | {"completion": "Hello", "answer": "x"}, asked | {"answer": "\nYo"}, asked], "length:9")
+    assert [made.example(level, seed=0)[1] for level in (0, 1)] == [" Hello", "\nYo"]
+    with pytest.raises(UsageError, match=r"p.jsonl, line 3: no 'completion' or 'answer'"):
+        made.example(2, seed=0)
