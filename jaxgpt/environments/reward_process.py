@@ -153,6 +153,7 @@ def serve() -> None:
     """
     _, _, lifeline, spec = sys.argv
     _end_with_parent(int(lifeline))
+    _survive_signals()
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -174,18 +175,31 @@ def serve() -> None:
 
 
 def _end_with_parent(lifeline: int) -> None:
-    """Have the system end this process and those that it starts when the parent ends, even if it runs no Python then.
-
-    Until then it lives: a parent that is told to stop takes a step to its end.
-    """
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, lambda signum, frame: None)  # SIG_IGN would be inherited
+    """Have the system end this process and those that it starts when the parent ends, even where no Python runs."""
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid())  # the whole group
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     at_end = poll()
     at_end.register(lifeline)
     if at_end.poll(0):  # it ended before
         os._exit(1)
+
+
+def _survive_signals() -> None:
+    """Leave it to the parent when to stop, which takes a step to its end; processes of the function's stop at once."""
+    stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def reset() -> None:
+        for each in stops:
+            signal.signal(each, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
+
+    for each in stops:
+        signal.signal(each, lambda signum, frame: None)  # SIG_IGN would be inherited by other programs
+    os.register_at_fork(  # one that comes meanwhile waits
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, stops),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, stops),
+        after_in_child=reset,
+    )
 
 
 def _compute(function: RewardFunction, spec: str, prompt: str, answer: str, record: dict[str, Any]) -> float | str:

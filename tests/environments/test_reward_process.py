@@ -15,7 +15,7 @@ from jaxgpt.environments.rewards import open_reward
 from jaxgpt.errors import DataError
 
 REWARDS = '''
-import ctypes, os, sys, time
+import ctypes, multiprocessing, os, sys, time
 from beside import HALF
 print("loaded")
 
@@ -24,6 +24,14 @@ def score(prompt, answer, record):
     """One function, which does as it is told."""
     print(prompt)
     return eval(record.pop("do"))  # a record is its own copy
+
+
+def end_fork():
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=[60])
+    process.start()
+    process.terminate()
+    process.join()
+    return process.exitcode
 '''
 NP = "__import__('numpy')"
 HANGS = "__import__('re').search('(a+)+$', 'a' * 40 + 'b')"  # in C, so that no Python runs meanwhile
@@ -151,6 +159,7 @@ def test_signals_by_which_a_run_stops_do_not_end_it(spec, started):
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         assert process.reward(answers(f"os.kill(os.getpid(), {int(each)}) or 1")[0]) == 1
     assert process.reward(answers("os.getsid(0) == os.getpid()")[0])  # Ctrl-C does not even reach it
+    assert process.rewards(answers(*["end_fork()"] * 10)) == [-signal.SIGTERM] * 10  # they end the function's own
 
 
 def test_it_ends_when_it_is_let_go_of(spec):
