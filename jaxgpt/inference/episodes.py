@@ -61,7 +61,7 @@ def play(
       DataError: a prompt has no room in T.
     """
     episodes = [environment.start(level, seed) for level, seed in zip(levels, seeds, strict=True)]
-    prompts = [tokenizer.encode(episode.prompt).tolist() for episode in episodes]
+    prompts = [tokenizer.encode_prompt(episode.prompt) for episode in episodes]
     for level, prompt in zip(levels, prompts, strict=True):
         if not 1 <= len(prompt) < T:
             tokens = f"level {level} has a prompt of {len(prompt):,} tokens, and --T {T} takes 1 to {T - 1}"

@@ -14,14 +14,16 @@ from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, all_rows
 from jaxgpt.data.datasets import choose_tokenizer
 from jaxgpt.data.order import permute
+from jaxgpt.data.prompts import load_prompts
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.environments import open_environment
 from jaxgpt.environments.base import Environment, end_token
+from jaxgpt.environments.prompts import PromptEnvironment
+from jaxgpt.environments.rewards import open_reward
 from jaxgpt.training.config import TrainConfig
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.inference.episodes import Transcript
-    from jaxgpt.training.policy import Policy
 
 VALIDATION_POSITION = 2**62  # of the keys of a validation, which no run comes to
 FILLING = -1.0  # the weight of a row that does not count
@@ -36,7 +38,7 @@ class Rollouts:
       group_size: episodes of each level in a batch.
       answer_tokens: the most tokens of an answer.
       seed: of the levels' order, and of all that is drawn.
-      policy: what plays; None: a batch has rows of zeros, which tell what it looks like.
+      policy: a policy.Policy, which plays and scores; None: a batch has rows of zeros, which tell what it looks like.
       watch: is called with the transcripts of each batch, in the rows of this process.
     """
 
@@ -48,7 +50,7 @@ class Rollouts:
     B: int
     T: int
     rows: slice = dataclasses.field(default_factory=all_rows)
-    policy: "Policy | None" = None
+    policy: Any = None
     watch: "Callable[[Sequence[Transcript]], None] | None" = None
     kind: str = "rollouts"
     notes: Sequence[str] = ()
@@ -112,7 +114,7 @@ class Rollouts:
         return {"T": self.T, "group_size": self.group_size}
 
     def __str__(self) -> str:
-        return f"{self.name}: {plural(self.environment.num_levels, 'level')}"
+        return f"{self.name}: {plural(self.num_rows(), 'level')}"
 
     @property
     def max_tokens(self) -> int:
@@ -134,13 +136,24 @@ def load_rollouts(config: TrainConfig) -> tuple[Rollouts, Rollouts | None]:
     Raises:
       UsageError, DataError: there is no such environment, reward or file, or it does not fit the tokenizer.
     """
-    tokenizer, flags, T = choose_tokenizer(config.data), config.rollout, config.data.T
-    environment, validation = open_environment(flags.env), None
+    tokenizer, flags, B, T = choose_tokenizer(config.data), config.rollout, config.data.B, config.data.T
+    environment, validation = _open(config, tokenizer)
+    end_token(environment, tokenizer)  # or it is refused
+    answer_tokens = min(flags.answer_tokens or environment.answer_tokens or T, T - 1)
+    data = Rollouts(environment, tokenizer, flags.group_size, answer_tokens, config.run.seed, config.data.B_step, T)
+    return data, validation and dataclasses.replace(data, environment=validation, B=B)
 
-    def rollouts(environment: Environment, B: int) -> Rollouts:
-        end_token(environment, tokenizer)
-        tokens = min(flags.answer_tokens or environment.answer_tokens or T, T - 1)
-        return Rollouts(environment, tokenizer, flags.group_size, tokens, config.run.seed, B, T)
 
-    train = rollouts(environment, config.data.B_step)
-    return train, validation and rollouts(validation, config.data.B)
+def _open(config: TrainConfig, tokenizer: Tokenizer) -> tuple[Environment, Environment | None]:
+    """What is trained on, and what is measured."""
+    if config.rollout.env is not None:
+        return open_environment(config.rollout.env), None
+    flags, validation = config.data, None
+    prompts = load_prompts(flags.data, config.fields, tokenizer.end_text)
+    if flags.val_fraction:
+        prompts, validation = prompts.split(flags.val_fraction, config.run.seed)
+    elif flags.val is not None:
+        validation = load_prompts(flags.val, config.fields, tokenizer.end_text)
+    reward = open_reward(config.rollout.reward)
+    environment = PromptEnvironment(prompts, reward)
+    return environment, validation and PromptEnvironment(validation, reward, environment.process)
