@@ -1,9 +1,11 @@
 """What an environment is: levels, and on each of them an episode of texts and answers that ends with a reward."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import UsageError
+
+if TYPE_CHECKING:  # the process of a reward, which imports this folder, starts in a third of the time without numpy
+    from jaxgpt.data.tokenizer import Tokenizer
 
 
 class Episode(Protocol):
@@ -63,7 +65,7 @@ class Environment(Protocol):
         """
 
 
-def end_token(environment: Environment, tokenizer: Tokenizer) -> int:
+def end_token(environment: Environment, tokenizer: "Tokenizer") -> int:
     """The id of the token that ends an answer.
 
     Raises:
