@@ -3,7 +3,7 @@
 import hashlib
 
 from jaxgpt.data.prompts import Prompts
-from jaxgpt.environments.reward_process import LIMIT_S, Answer, RewardProcess
+from jaxgpt.environments.reward_process import Answer, RewardProcess
 from jaxgpt.environments.rewards import Reward
 from jaxgpt.errors import UsageError
 
@@ -32,12 +32,11 @@ class Question:
 
 
 class PromptEnvironment:
-    """As base.Environment; level k is prompt k, and those from num_levels on are the prompts for validation.
+    """As base.Environment; level k is prompt k, and after the last comes the first again.
 
     Args:
       reward: of a prompt and its answer; 1 or more counts as solved.
-      validation: prompts to measure on.
-      limit_s: the most seconds that the reward of an answer takes.
+      process: that of another environment with this reward, to share it; None: one of its own.
 
     Raises:
       DataError: a record lacks what the reward reads, or its function can't be loaded.
@@ -45,47 +44,33 @@ class PromptEnvironment:
 
     best, answer_tokens, max_answers, end = 1.0, None, 1, None
 
-    def __init__(self, prompts: Prompts, reward: Reward, validation: Prompts | None = None, limit_s: float = LIMIT_S):
-        self._prompts, self._validation = prompts, validation
-        for each in filter(None, (prompts, validation)):
-            for number, record in enumerate(each.records):
-                reward.check(each.where(number), record)
+    def __init__(self, prompts: Prompts, reward: Reward, process: RewardProcess | None = None):
+        for number, record in enumerate(prompts.records):
+            reward.check(prompts.where(number), record)
         self.name = f"{prompts.name} with {reward.spec}"
         self.fingerprint = hashlib.sha256((prompts.fingerprint + reward.fingerprint).encode()).hexdigest()
-        self.num_levels = len(prompts)
-        self.num_validation = len(validation) if validation else 0
+        self.num_levels, self.is_chat = len(prompts), prompts.is_chat
         self.pending: list[tuple[Question, Answer]] = []  # answers whose rewards nobody has read
-        self._process = RewardProcess(reward, limit_s)
+        self.process = process or RewardProcess(reward)
+        self._prompts = prompts
 
     def start(self, level: int, seed: int) -> Question:
-        """UsageError: there is no such prompt."""
-        return Question(self, *self._find(level))
+        return Question(self, self._prompts, level % self.num_levels)
 
     def example(self, level: int, seed: int) -> tuple[str, str]:
         """The prompt with the "completion" of its record, or else the "answer"."""
-        prompts, number = self._find(level)
-        record = prompts.records[number]
+        number = level % self.num_levels
+        prompt, record = self._prompts.prompts[number], self._prompts.records[number]
         text = next((record[field] for field in ("completion", "answer") if isinstance(record.get(field), str)), None)
         if text is None:
-            raise UsageError(f"{prompts.where(number)}: no 'completion' or 'answer', as an example of one; add it")
-        blank = " " if prompts.is_chat and text[:1] not in " \t\r\n" else ""  # as in chat.parse_conversation
-        return prompts.prompts[number], blank + text
+            where = self._prompts.where(number)
+            raise UsageError(f"{where}: no 'completion' or 'answer', as an example of one; add it")
+        blank = " " if self.is_chat and text[:1] not in " \t\r\n" else ""  # as in chat.parse_conversation
+        return prompt, blank + text
 
     def compute_rewards(self) -> None:
         """Those of all pending answers, in one go."""
         pending, self.pending = self.pending, []
-        questions, answers = zip(*pending, strict=True)
-        for question, reward in zip(questions, self._process.rewards(answers), strict=True):
+        rewards = self.process.rewards([answer for _, answer in pending])
+        for (question, _), reward in zip(pending, rewards, strict=True):
             question.value = reward
-
-    def close(self) -> None:
-        """End the process of the reward."""
-        self._process.close()
-
-    def _find(self, level: int) -> tuple[Prompts, int]:
-        """The file and the number in it of a level's prompt."""
-        if level < self.num_levels:
-            return self._prompts, level
-        if not self.num_validation:
-            raise UsageError(f"{self._prompts.name}: no prompts to measure on; give some with --val")
-        return self._validation, (level - self.num_levels) % self.num_validation

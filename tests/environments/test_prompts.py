@@ -14,15 +14,12 @@ RECORDS = [{"prompt": f"{n} + {n} =", "answer": str(2 * n)} for n in range(1, 6)
 
 @pytest.fixture
 def environment(write):
-    """Makes one, of two files; its process ends with the test."""
+    """Makes one of a file; its process ends with the test."""
     with contextlib.ExitStack() as cleanup:
 
-        def make(records=RECORDS, spec="number:answer", validation=(), **limits):
-            files = [write(name, each) for name, each in (("p.jsonl", records), ("v.jsonl", validation)) if each]
-            made = PromptEnvironment(
-                *map(load_prompts, files[:1]), open_reward(spec), *map(load_prompts, files[1:]), **limits
-            )
-            cleanup.callback(made.close)
+        def make(records=RECORDS, spec="number:answer", name="p.jsonl", process=None):
+            made = PromptEnvironment(load_prompts(write(name, records)), open_reward(spec), process)
+            cleanup.callback(made.process.close)
             return made
 
         yield make
@@ -36,21 +33,21 @@ def play(environment, level, text):
 
 def test_a_level_is_a_prompt_and_rewards_come_whatever_the_order(environment):
     made = environment()
-    assert (made.num_levels, made.num_validation, made.best, made.max_answers, made.end) == (5, 0, 1, 1, None)
-    assert made.start(2, seed=1).prompt == "3 + 3 ="
+    assert (made.num_levels, made.is_chat, made.best, made.max_answers, made.end) == (5, False, 1, 1, None)
+    assert [made.start(level, seed=1).prompt for level in (2, 7)] == ["3 + 3 ="] * 2
     episodes = [play(made, level, f" {level + 2}") for level in (0, 1, 2, 0)]
     unanswered = made.start(0, seed=0)
     assert [each.reward for each in reversed(episodes)] == [1, 0, 0, 1] and unanswered.reward == 0
     assert made.pending == [] and play(made, 4, " 10").reward == 1
 
 
-def test_levels_for_measuring_are_the_validation_prompts(environment):
-    made = environment(validation=[{"prompt": "a", "answer": "1"}, {"prompt": "b", "answer": "2"}])
-    assert [made.start(level, seed=0).prompt for level in (4, 5, 6, 7)] == ["5 + 5 =", "a", "b", "a"]
-    assert play(made, 6, "2").reward == 1
-    assert made.fingerprint == environment().fingerprint != environment(spec="exact:answer").fingerprint
-    with pytest.raises(UsageError, match=r"p.jsonl: no prompts to measure on; give some with --val"):
-        environment().start(5, seed=0)
+def test_validation_prompts_share_the_process(environment):
+    made = environment()
+    validation = environment([{"prompt": "a", "answer": "1"}], name="v.jsonl", process=made.process)
+    waiting = play(made, 0, "1"), play(validation, 0, "1")
+    assert [each.reward for each in waiting] == [0, 1]
+    assert made.fingerprint == environment().fingerprint != validation.fingerprint
+    assert made.fingerprint != environment(spec="exact:answer").fingerprint
 
 
 def test_a_failure_names_the_line_of_its_prompt(environment, write):
@@ -60,12 +57,9 @@ def test_a_failure_names_the_line_of_its_prompt(environment, write):
         _ = first.reward
 
 
-@pytest.mark.parametrize("at", [0, 1])
-def test_a_record_that_lacks_a_field_is_refused_at_the_start(at, environment):
-    files = [RECORDS, RECORDS]
-    files[at] = [*RECORDS, {"prompt": "6 + 6 ="}]
-    with pytest.raises(DataError, match=rf"{'pv'[at]}.jsonl, line 6: no field 'answer'"):
-        environment(files[0], validation=files[1])
+def test_a_record_that_lacks_a_field_is_refused_at_the_start(environment):
+    with pytest.raises(DataError, match=r"p.jsonl, line 6: no field 'answer'"):
+        environment([*RECORDS, {"prompt": "6 + 6 ="}])
 
 
 def test_an_example_is_the_records_completion_or_answer(environment):
