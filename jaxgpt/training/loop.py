@@ -53,7 +53,7 @@ def train(
       JaxgptError: the data have an error; the run before it is saved.
       GateError: a measurement is worse than what the validator allows; that step is saved.
     """
-    first = run.step
+    saved = run.step
     with jax.transfer_guard("disallow"):  # trainer.put is the only host-to-device transfer
         if validator and run.unvalidated:
             if not (numbers := validator(run.state.model)):
@@ -68,7 +68,7 @@ def train(
             try:
                 batch, next_position = data.batch(run.position, run.state.model)
             except JaxgptError:  # of a reward function, for one
-                if run.step > first:
+                if run.step > saved:
                     log.flush()
                     checkpoints.save(run)
                 raise
@@ -86,6 +86,7 @@ def train(
             if stop or run.step == steps or checkpoints.due(run):
                 log.flush()  # which ends a run whose loss is not finite, before that state is saved
                 checkpoints.save(run)
+                saved = run.step
             if refusal:
                 raise GateError(refusal)
             if stop:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.data.text import Text
-from jaxgpt.errors import GateError, NumericsError
+from jaxgpt.errors import DataError, GateError, NumericsError
 from jaxgpt.runs.progress import Best, Run
 from jaxgpt.training.loop import train
 
@@ -83,9 +83,9 @@ class State(list):
         return self
 
 
-def run_loop(run=None, steps=7, log=None, checkpoints=None, **more):
+def run_loop(run=None, steps=7, log=None, checkpoints=None, data=DATA, **more):
     log, checkpoints = log or Log(), checkpoints or Checkpoints()
-    return train(run or Run(State()), steps, DATA, Trainer(), log, checkpoints, **more), log, checkpoints
+    return train(run or Run(State()), steps, data, Trainer(), log, checkpoints, **more), log, checkpoints
 
 
 def test_every_batch_comes_in_its_turn_and_the_last_step_is_saved():
@@ -131,6 +131,42 @@ def test_a_state_that_is_not_finite_is_not_saved():
     with pytest.raises(NumericsError):
         run_loop(log=Log(bad=4), checkpoints=checkpoints)
     assert [saved.step for saved in checkpoints.saved] == [3]
+
+
+class BadData:
+    """Its batches after the first `good` are errors; it sees the model that it is asked for."""
+
+    B, T = DATA.B, DATA.T
+
+    def __init__(self, good):
+        self.good, self.models = good, []
+
+    def batch(self, position, model=None):
+        self.models.append(list(model))
+        if len(self.models) > self.good:
+            raise DataError("prompt 5: the reward is no number")
+        return DATA.batch(position)
+
+
+@pytest.mark.parametrize("every, saved", [(0, [4]), (3, [3, 4]), (4, [4])])
+def test_an_error_of_the_data_ends_the_run_when_the_steps_before_are_saved(every, saved):
+    data, log, checkpoints = BadData(4), Log(), Checkpoints(every)
+    with pytest.raises(DataError, match="prompt 5"):
+        run_loop(log=log, checkpoints=checkpoints, data=data)
+    assert [run.step for run in checkpoints.saved] == saved and len(log.rows) == log.flushed == 4
+    assert data.models == [[0, 16, 32, 48][:n] for n in range(5)]
+    resumed, again, checkpoints = checkpoints.saved[-1], BadData(0), Checkpoints()
+    with pytest.raises(DataError, match="prompt 5"):
+        run_loop(resumed, data=again, checkpoints=checkpoints)
+    assert not checkpoints.saved  # nothing is new
+    assert run_loop(resumed, data=BadData(9))[0] == run_loop()[0]
+
+
+def test_an_error_of_the_data_after_a_bad_step_saves_nothing():
+    checkpoints = Checkpoints()
+    with pytest.raises(NumericsError):
+        run_loop(log=Log(bad=2), checkpoints=checkpoints, data=BadData(3))
+    assert not checkpoints.saved
 
 
 def test_a_request_to_stop_is_asked_for_once_a_step_and_saves():
