@@ -1,7 +1,7 @@
 """Episodes: what a model writes in an environment, as tokens of which it wrote some, with a reward."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jax.sharding import Mesh
@@ -45,7 +45,6 @@ def play(
     keys: np.ndarray,
     temperature: float = 1.0,
     mesh: Mesh | None = None,
-    interrupted: Callable[[], bool] = lambda: False,
 ) -> list[Transcript]:
     """Play an episode on each of B levels, all at once, each as if it were alone.
 
@@ -55,7 +54,6 @@ def play(
       T: the most tokens of an episode.
       answer_tokens: the most of an answer.
       keys, temperature, mesh: those of Turns.
-      interrupted: asked before each answer; if so, the episodes end there.
 
     Raises:
       DataError: a prompt has no room in T.
@@ -70,7 +68,7 @@ def play(
     turns = Turns(model, prompts, T, end, keys, temperature, mesh)
     learned = np.zeros(turns.tokens.shape, bool)
     active, cut = np.ones(len(prompts), bool), np.zeros(len(prompts), bool)
-    while active.any() and not interrupted():
+    while active.any():
         before = turns.length.copy()
         for row, ids in enumerate(turns.answer(active, answer_tokens)):
             if active[row]:

@@ -1,7 +1,7 @@
 """The policy of a run: it writes rollouts with the decoder of `sample`, and scores them as the training step does."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -31,19 +31,11 @@ class Policy:
       objective: whose advantages and weights the rows of a batch get.
       base: frozen weights under adapters; None: there are none.
       reference: the trained weights as they began, for the column `reference`; None: there is no such column.
-      interrupted: whether to stop playing, since a signal has come.
     """
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        objective: Objective,
-        base: Any = None,
-        reference: Any = None,
-        interrupted: Callable[[], bool] = lambda: False,
-    ):
+    def __init__(self, trainer: Trainer, objective: Objective, base: Any = None, reference: Any = None):
         mesh, rules = trainer.mesh, architecture(trainer.model).SHARDING_RULES
-        self.reference, self._base, self._objective, self._interrupted = reference, base, objective, interrupted
+        self.reference, self._base, self._objective = reference, base, objective
         self._put, self._mesh = functools.partial(device.put, to=trainer.sharding), mesh
         rows = sharded_rows(token_log_probs, mesh, trainer.model.dtype, rules)
         self._score = jax.jit(lambda trained, base, batch: rows(combine(trained, base), batch))

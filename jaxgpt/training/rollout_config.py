@@ -52,5 +52,5 @@ class RolloutConfig:
             raise UsageError(f"--reward {self.reward}: name a .jsonl of prompts with --data")
         if data.B % self.group_size:
             raise UsageError(f"--B {data.B} must be divisible by --group-size {self.group_size}")
-        if objective not in ("reinforce",) and self.group_size == 1:
+        if objective != "reinforce" and self.group_size == 1:
             raise UsageError(f"--objective {objective} compares the answers of a group; use --group-size 2 or more")
