@@ -43,24 +43,25 @@ def loss(
     clip_high: float | None = None,
     beta: float = 0.0,
 ) -> Metrics:
-    """-min(ratio A, clip(ratio) A) + beta k3 of each token, weighted (Schulman et al., 2017, equation 7).
+    """-min(ratio A, clip(ratio) A) + beta ratio k3 of each token, weighted (Schulman et al., 2017, equation 7).
 
     The ratio is of the policy's probability to the one it had when it wrote the token; so with one update a rollout it
     is 1, the loss's value says nothing, and its gradient is -A times that of the log-probability. k3 estimates the
     divergence from the reference (Schulman, 2020, "Approximating KL divergence"): exp(d) - d - 1, where d is the
-    reference's log-probability less the policy's.
+    reference's log-probability less the policy's. Its own gradient is not one of that divergence; times the ratio it is
+    (DeepSeek-AI, 2025, "DeepSeek-V3.2", section 3.1).
 
     Args:
       batch: as for token_log_probs; float32 (B, T) `old`, the log-probabilities that the rollout was written with, and
         `reference`, where beta is above 0; float32 (B,) `advantage`, `weight`, and what else is logged.
       clip: how far below 1 a ratio may be, and above it without `clip_high`.
       clip_high: how far above 1.
-      beta: what the divergence from the reference costs.
+      beta: what the divergence from the reference costs. A group of equal rewards, whose weight is 0, costs nothing.
     """
     written = batch["targets"] >= 0
     log_probs = token_log_probs(model, batch, keys)
     advantage, weight = batch["advantage"][:, None], batch["weight"][:, None]
-    ratio = jnp.exp(jnp.clip(log_probs - batch["old"], -MAX_LOG_RATIO, MAX_LOG_RATIO))
+    ratio = jnp.exp(jnp.minimum(log_probs - batch["old"], MAX_LOG_RATIO))
     clipped = jnp.clip(ratio, 1 - clip, 1 + (clip if clip_high is None else clip_high))
     losses = -jnp.minimum(ratio * advantage, clipped * advantage)
     tokens, rows = written.sum(dtype=jnp.float32), jnp.float32(len(weight))
@@ -69,9 +70,9 @@ def loss(
         "clipped": (jnp.where(written, ratio != clipped, False).sum(dtype=jnp.float32), tokens),
     }
     if "reference" in batch:
-        d = jnp.clip(batch["reference"] - log_probs, -MAX_LOG_RATIO, MAX_LOG_RATIO)
+        d = jnp.minimum(batch["reference"] - log_probs, MAX_LOG_RATIO)
         k3 = jnp.exp(d) - d - 1
-        losses += beta * k3
+        losses += beta * ratio * k3
         metrics["kl"] = jnp.where(written, k3, 0).sum(), tokens
     total = (weight * jnp.where(written, losses, 0)).sum()
     return {"loss": (total, rows)} | _column_sums(batch) | metrics
