@@ -81,9 +81,10 @@ def loss(
 def measure(model: Model, batch: Batch) -> Metrics:
     """Rewards of a rollout on validation data; their negative is the loss."""
     del model
-    total, count = _column_sums(batch)["reward"]
+    columns = {name: sums for name, sums in _column_sums(batch).items() if name not in OF_GROUPS}
+    total, count = columns["reward"]
     square = jnp.where(batch["weight"] > 0, batch["reward"] ** 2, 0).sum()
-    return {"loss": (-total, count), "loss_squared": (square, count)} | _column_sums(batch)
+    return {"loss": (-total, count), "loss_squared": (square, count)} | columns
 
 
 def _column_sums(batch: Batch) -> Metrics:
@@ -93,18 +94,22 @@ def _column_sums(batch: Batch) -> Metrics:
     return {name: (jnp.where(counted, batch[name], 0).sum(), count) for name in LOGGED}
 
 
-LOGGED = ("reward", "reward_error", "solved", "solved_groups", "equal_groups", "answer_tokens", "cut", "mismatch")
+OF_GROUPS = ("reward_error", "solved_groups", "equal_groups")
+LOGGED = ("reward", "solved", "answer_tokens", "cut", "mismatch", *OF_GROUPS)
 
 # ---- Advantages and weights, of float64 (N, G) rewards and int (N, G) learned tokens: N groups of G answers
 # The loss is the sum of weight * (tokens' losses), over N * G. Advantages are exactly 0 where rewards are equal.
 
 
 def reinforce(rewards: np.ndarray, lengths: np.ndarray, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-    """The reward less the mean of the batch's others (Williams, 1992, with a baseline that keeps it unbiased)."""
+    """The reward less the mean of the batch's others (Williams, 1992, with a baseline that keeps it unbiased).
+
+    Equal rewards have no advantage, but every answer counts: with `beta` each is drawn to the reference.
+    """
     n = rewards.size
-    others = (rewards.sum() - rewards) / max(n - 1, 1) if n > 1 else 0.0
-    advantages = np.zeros_like(rewards) if n > 1 and np.ptp(rewards) == 0 else rewards - others
-    return advantages, np.ones_like(rewards)
+    others = (rewards.sum() - rewards) / max(n - 1, 1)
+    equal = n > 1 and np.ptp(rewards) == 0  # their mean may be rounded
+    return np.zeros_like(rewards) if equal else rewards - others, np.ones_like(rewards)
 
 
 def rloo(rewards: np.ndarray, lengths: np.ndarray, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
