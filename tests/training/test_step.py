@@ -225,3 +225,22 @@ def test_dropout_is_of_the_seed_the_step_and_the_sequence(tiny, batch, accumulat
     alone = [jax.jit(next_token.loss)(state.model, *row)["loss"][0] for row in rows]
     np.testing.assert_allclose(loss(3, 5), sum(alone) / batch["targets"].size, rtol=1e-6)
     assert len({loss(3, 5), loss(4, 5), loss(3, 6), float(jax.jit(mean_loss)(state.model, batch))}) == 4
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_updates_are_as_many_steps_that_count_as_one(tiny, batch, accumulate):
+    """The same learning rate and dropout, which are of the step; metrics are means."""
+    config = dataclasses.replace(tiny, dropout=0.2, n_layer=1)
+    tx = make_optimizer(OptimizerConfig(lr=1e-2), lambda count: 1e-2)
+    step = functools.partial(train_step, objective=NEXT_TOKEN, tx=tx, accumulate=accumulate)
+    frozen, once = FrozenInputs(key=jax.random.key(1)), jax.jit(step)
+    state = dataclasses.replace(models.new_state(jax.random.key(0), config=config, tx=tx), step=jnp.int32(5))
+    found, metrics = jax.jit(functools.partial(step, updates=3))(state, batch, frozen)
+    single = []
+    for _ in range(3):
+        state, numbers = once(dataclasses.replace(state, step=jnp.int32(5)), batch, frozen)
+        single.append(numbers)
+    assert found.step == 6
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, dataclasses.replace(state, step=found.step)))
+    for name, value in metrics.items():
+        np.testing.assert_allclose(value, np.mean([numbers[name] for numbers in single]), rtol=1e-6)
