@@ -78,9 +78,9 @@ def loss(
     return {"loss": (total, rows)} | _column_sums(batch) | metrics
 
 
-def measure(model: Model, batch: Batch) -> Metrics:
-    """Rewards of a rollout on validation data; their negative is the loss."""
-    del model
+def measure(model: Model, batch: Batch, **settings: float) -> Metrics:
+    """Rewards of a rollout on validation data; their negative is the loss. It needs neither model nor settings."""
+    del model, settings
     columns = {name: sums for name, sums in _column_sums(batch).items() if name not in OF_GROUPS}
     total, count = columns["reward"]
     square = jnp.where(batch["weight"] > 0, batch["reward"] ** 2, 0).sum()

@@ -12,7 +12,7 @@ import pytest
 
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.objectives import OBJECTIVES, choose_objective
-from jaxgpt.objectives.policy import CREDITS, LOGGED, loss, measure, token_log_probs
+from jaxgpt.objectives.policy import CREDITS, LOGGED, loss, token_log_probs
 from jaxgpt.training.step import loss_and_grads
 from tests.support.models import random_model
 
@@ -272,7 +272,7 @@ def test_credits_are_those_of_a_loop_over_answers(name):
 def test_what_is_measured_of_validation_is_of_the_rows_that_count():
     rewards, weight = np.float32([1, 0.5, -1, 7]), np.float32([1, 1, 1, -1])
     batch = batch_of(np.zeros((4, 3)), np.zeros((4, 3)), reward=rewards, weight=weight, solved=rewards == 1)
-    metrics = measure(None, batch)
+    metrics = choose_objective("rollouts", "rloo", settings={"beta": 0.1, "clip": 0.3}).validation_metrics(None, batch)
     assert metrics["loss"] == (-0.5, 3) and metrics["reward"] == (0.5, 3) and metrics["solved"] == (1, 3)
     assert metrics["loss_squared"] == (2.25, 3) and "reward_error" not in metrics  # one_pass has no groups
 
