@@ -26,9 +26,15 @@ def legal_moves(moves: Moves) -> list[int]:
     return [] if is_won(moves) else [square for square in range(1, 10) if square not in moves]
 
 
-@functools.cache
 def value(moves: Moves) -> int:
     """What perfect play of both is worth to the one whose turn it is: 1 a win, 0 a draw, -1 a loss."""
+    ordered = list(moves)  # one order of all that lead to this position
+    ordered[::2], ordered[1::2] = sorted(moves[::2]), sorted(moves[1::2])
+    return _value(tuple(ordered))
+
+
+@functools.cache
+def _value(moves: Moves) -> int:
     if is_won(moves):
         return -1
     return max((-value((*moves, square)) for square in legal_moves(moves)), default=0)
