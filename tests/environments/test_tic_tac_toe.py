@@ -1,0 +1,187 @@
+"""Tic-tac-toe, against rules of another kind: three squares are a line if their numbers in a magic square sum to 15."""
+
+import functools
+import itertools
+import random
+
+import pytest
+
+from jaxgpt.environments.tic_tac_toe import (
+    DRAWN,
+    ILLEGAL,
+    LOST,
+    OPPONENTS,
+    WON,
+    TicTacToe,
+    Tree,
+    best_moves,
+    is_won,
+    legal_moves,
+    transcript,
+    value,
+    walk,
+)
+from jaxgpt.errors import UsageError
+
+MAGIC = dict(zip(range(1, 10), (2, 7, 6, 9, 5, 1, 4, 3, 8), strict=True))
+EMPTY = frozenset()
+
+
+def wins(squares):
+    return any(sum(MAGIC[square] for square in three) == 15 for three in itertools.combinations(squares, 3))
+
+
+@functools.cache
+def judge(mover, waiting):
+    """What a position is worth to the one who moves, and how many games it can become."""
+    if wins(waiting):
+        return -1, 1
+    free = set(MAGIC) - mover - waiting
+    if not free:
+        return 0, 1
+    after = [judge(waiting, mover | {square}) for square in free]
+    return max(-worth for worth, _ in after), sum(games for _, games in after)
+
+
+def squares_of(text):
+    return tuple(map(int, text.split()))
+
+
+def worth(squares, side):
+    """The reward of a whole game to a side."""
+    for last in (0, 1):
+        if wins(squares[last::2]):
+            return WON if last == side else LOST
+    assert len(squares) == 9
+    return DRAWN
+
+
+def test_there_are_as_many_games_and_positions_as_everyone_counts():
+    assert judge(EMPTY, EMPTY) == (0, 255_168)
+    assert judge.cache_info().currsize == 5_478
+
+
+def test_moves_wins_and_values_are_those_of_the_magic_square():
+    """In every position, come to by some order of its moves."""
+    positions, waiting = {}, [()]
+    while waiting:
+        moves = waiting.pop()
+        key = frozenset(moves[::2]), frozenset(moves[1::2])
+        if key not in positions:
+            positions[key] = moves
+            waiting += [(*moves, square) for square in legal_moves(moves)]
+    assert len(positions) == 5_478
+    for sides, moves in positions.items():
+        mover, other = sides if len(moves) % 2 == 0 else sides[::-1]
+        assert is_won(moves) == wins(other)
+        assert legal_moves(moves) == ([] if wins(other) else sorted(set(MAGIC) - mover - other))
+        assert value(moves) == judge(mover, other)[0]
+        best = [square for square in legal_moves(moves) if -judge(other, mover | {square})[0] == value(moves)]
+        assert best_moves(moves) == best
+
+
+def tree(choose, side, mover=EMPTY, waiting=EMPTY, moves=()):
+    """walk() by recursion: one game after the other."""
+    if wins(waiting):
+        return Tree(lost=1) if len(moves) % 2 == side else Tree(won=1)
+    if len(moves) == 9:
+        return Tree(drawn=1)
+    free = set(MAGIC) - mover - waiting
+    if len(moves) % 2 == side:
+        square = choose(moves)
+        if square not in free:
+            return Tree(illegal=1)
+        free = {square}
+    branches = (tree(choose, side, waiting, mover | {square}, (*moves, square)) for square in free)
+    return Tree(*map(sum, zip(*branches, strict=True)))
+
+
+PLAYERS = {
+    "perfect": lambda moves: best_moves(moves)[0],
+    "lowest": lambda moves: legal_moves(moves)[0],
+    "stubborn": lambda moves: 1 + 4 * len(moves) % 9,
+}
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("player", PLAYERS)
+def test_a_walk_comes_to_every_game_of_a_player(player, side):
+    choose = PLAYERS[player]
+    walked = walk(lambda texts: [(str(choose(squares_of(text))), True) for text in texts], side)
+    assert walked == tree(choose, side)
+    assert (walked.lost == 0, walked.illegal == 0) == (player == "perfect", player != "stubborn")
+
+
+def test_an_answer_that_was_not_ended_is_illegal_in_a_walk():
+    assert walk(lambda texts: [("5", False)] * len(texts), 1) == Tree(illegal=9)
+
+
+def play(opponent, level, seed, chooser):
+    """The squares of a whole game of random legal moves, the episode, and whose turn it said it was."""
+    game, draw, learned = TicTacToe(opponent=opponent).start(level, seed), random.Random(chooser), []
+    text = reply = game.prompt
+    while reply is not None:
+        learned.append(game.learned)
+        move = draw.choice(sorted(set(MAGIC) - set(squares_of(text))))
+        reply = game.answer(str(move), True)
+        text += f"{move}\n" + (reply or "")
+    assert text.startswith("\n") and transcript(game.moves).startswith(text)  # the opponent's last move is not read
+    return game.moves, game, learned
+
+
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("opponent", OPPONENTS)
+def test_a_game_is_worth_what_its_end_is(opponent, level):
+    rewards = set()
+    for seed in range(60):
+        squares, game, learned = play(opponent, level, seed, chooser=seed)
+        assert game.reward == worth(squares, level)
+        assert play(opponent, level, seed, chooser=seed)[0] == squares
+        if opponent == "itself":
+            assert learned == [turn % 2 == level for turn in range(len(squares))]
+        else:
+            assert all(learned) and len(learned) == len(squares[level::2])
+        rewards.add(game.reward)
+    assert rewards >= ({WON, LOST} if opponent != "minimax" else {LOST})
+    assert opponent != "minimax" or WON not in rewards
+
+
+@pytest.mark.parametrize("opponent, kinds", [("uniform", 9), ("minimax", 9), ("itself", 1)])
+def test_the_seed_draws_the_first_move_of_the_opponent(opponent, kinds):
+    prompts = [TicTacToe(opponent=opponent).start(1, seed).prompt for seed in range(200)]
+    assert len(set(prompts)) == kinds  # every first move is perfect play
+
+
+@pytest.mark.parametrize(
+    "text, ended", [("", True), ("0", True), ("55", True), ("x", True), ("\u0665", True), ("5", False)]
+)
+def test_an_illegal_answer_ends_the_game(text, ended):
+    game = TicTacToe().start(0, 0)
+    assert game.answer(text, ended) is None and game.reward == ILLEGAL < LOST < DRAWN < WON
+
+
+def test_a_taken_square_is_illegal_to_the_one_who_names_it():
+    for level, reward in [(0, WON), (1, ILLEGAL)]:  # the second to move is the policy on odd levels
+        game = TicTacToe(opponent="itself").start(level, 0)
+        assert game.answer("5", True) == "" and game.reward == 0
+        assert game.answer("5", True) is None and game.reward == reward
+
+
+def test_an_example_is_a_whole_game():
+    examples = {TicTacToe().example(0, seed) for seed in range(50)}
+    assert len(examples) == 50
+    for prompt, text in examples:
+        assert prompt == "\n" and legal_moves(squares_of(text)) == []
+        worth(squares_of(text), 0)
+
+
+def test_what_it_is_has_a_fingerprint():
+    prints = {opponent: TicTacToe(opponent=opponent).fingerprint for opponent in OPPONENTS}
+    assert len(set(prints.values())) == 3 and prints["uniform"] == TicTacToe().fingerprint
+
+
+def test_another_game_or_opponent_is_refused():
+    with pytest.raises(UsageError, match=r"^--env tic-tac-toe/4x4: there is one such game"):
+        TicTacToe("4x4")
+    with pytest.raises(UsageError, match=r"opponent me is out of range: it must be one of uniform, minimax, itself$"):
+        TicTacToe(opponent="me")
