@@ -1,6 +1,7 @@
 """What an environment is: levels, and on each of them an episode of texts and answers that ends with a reward."""
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jaxgpt.errors import UsageError
 
@@ -82,3 +83,25 @@ def end_token(environment: Environment, tokenizer: "Tokenizer") -> int:
             "such token; use --tokenizer bytes"
         )
     return ids[0]
+
+
+def require_settings(where: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse a setting that a library's environment does not have, or that is not of its default's type.
+
+    Args:
+      where: what the user wrote, for the error.
+      defaults: all settings that there are; None, a tuple or the like: the library checks the type.
+    """
+    for name, value in settings.items():
+        if name not in defaults:
+            raise UsageError(f"{where}: no setting {name!r}; it has {', '.join(defaults)}")
+        kind = type(defaults[name])
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if kind in (bool, int, float, str) and not fits:
+            words = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
+            raise UsageError(f"{where}: {name}={value} must be {words[kind]}")
+
+
+def one_line(error: Exception) -> str:
+    """What a library's exception says, for an error of one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
