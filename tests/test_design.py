@@ -97,8 +97,8 @@ def test_each_module_has_its_tests():
 @pytest.mark.parametrize(
     "library",
     [
-        *("flax", "huggingface_hub", "kingfisher_sdk", "lm_eval", "matplotlib", "orbax", "safetensors", "tiktoken"),
-        "tokenizers",
+        *("flax", "gymnasium", "huggingface_hub", "kingfisher_sdk", "lm_eval", "matplotlib", "orbax"),
+        *("reasoning_gym", "safetensors", "tiktoken", "tokenizers"),
         *("tyro", "tensorboard", "wandb", "mlflow", "trackio"),
     ],
 )
