@@ -49,6 +49,14 @@ def transcript(moves: Moves) -> str:
     return "\n" + "".join(f"{square}\n" for square in moves)
 
 
+def draw_board(moves: Moves) -> str:
+    """Three lines, with rules between them: X, O, and the numbers of the free squares."""
+    marks = [str(square) for square in range(1, 10)]
+    for turn, square in enumerate(moves):
+        marks[square - 1] = "XO"[turn % 2]
+    return "\n---+---+---\n".join(f" {a} | {b} | {c}" for a, b, c in zip(*[iter(marks)] * 3, strict=True))
+
+
 def parse_move(moves: Moves, text: str, ended: bool) -> int | None:
     """The square that an answer names; None: that is no legal move."""
     square = int(text) if ended and len(text) == 1 and text in "123456789" else 0
@@ -56,11 +64,16 @@ def parse_move(moves: Moves, text: str, ended: bool) -> int | None:
 
 
 class Game:
-    """An episode: the policy has one side, and someone else or itself the other; see base.Episode."""
+    """An episode; see base.Episode.
 
-    def __init__(self, side: int, opponent: str, seed: int):
+    Args:
+      side: the policy's; 0 moves first.
+      opponent: chooses the moves of the other side; None: the policy does.
+    """
+
+    def __init__(self, side: int, opponent: Callable[[Moves], int] | None):
         self.moves: Moves = ()
-        self._side, self._opponent, self._random = side, opponent, random.Random(seed)
+        self._side, self._opponent = side, opponent
         self.reward = 0.0
         self.prompt = transcript(()) + (self._reply() if side else "")
 
@@ -86,11 +99,9 @@ class Game:
 
     def _reply(self) -> str:
         """The move of the opponent, if that is not the policy itself."""
-        if self._opponent == "itself":
+        if self._opponent is None:
             return ""
-        is_perfect = self._opponent == "minimax" or (self._opponent == "mixed" and self._random.random() < 0.5)
-        moves = (best_moves if is_perfect else legal_moves)(self.moves)
-        self.moves += (self._random.choice(moves),)
+        self.moves += (self._opponent(self.moves),)
         return f"{self.moves[-1]}\n"
 
 
@@ -116,7 +127,13 @@ class TicTacToe:
         self.fingerprint = hashlib.sha256(Path(__file__).read_bytes() + opponent.encode()).hexdigest()
 
     def start(self, level: int, seed: int) -> Game:
-        return Game(level % 2, self.opponent, level)
+        draw = random.Random(level)
+
+        def choose(moves: Moves) -> int:
+            is_perfect = self.opponent == "minimax" or (self.opponent == "mixed" and draw.random() < 0.5)
+            return draw.choice((best_moves if is_perfect else legal_moves)(moves))
+
+        return Game(level % 2, None if self.opponent == "itself" else choose)
 
     def example(self, level: int, seed: int) -> tuple[str, str]:
         """A game of random legal moves."""
