@@ -86,6 +86,12 @@ def play(
     ]
 
 
+def seed_levels(seed: int, levels: Sequence[int]) -> tuple[list[int], np.ndarray]:
+    """The `seeds` and `keys` of play with which levels are measured: in any batch a level has the same episode."""
+    seeds = [seed << 32 | level % 2**32 for level in levels]
+    return seeds, np.array([divmod(each, 2**32) for each in seeds], np.uint32)
+
+
 def _answer(episode: Episode, ids: list[int], end: int, tokenizer: Tokenizer) -> tuple[str | None, bool]:
     """What an episode says to an answer, and whether that was cut."""
     ended = bool(ids) and ids[-1] == end

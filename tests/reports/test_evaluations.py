@@ -24,6 +24,9 @@ def test_evaluations_in_a_run_s_folder_are_found_and_nothing_else(tmp_path):
         (run / name).write_text(content)
     assert find_evaluations(run) == {"text.json": TEXT}
     assert read_evaluation(run / "text.json") == TEXT
+    played = {"model": "runs/x", "environment": {"mean": 0.5, "each": [{"level": 2, "reward": 0.5}]}}
+    (tmp_path / "played.json").write_text(json.dumps(played))
+    assert read_evaluation(tmp_path / "played.json") == played
     for name, problem in (("other", "is not from"), ("broken", "can't be read"), ("missing", "no such file")):
         with pytest.raises(DataError, match=problem):
             read_evaluation(run / f"{name}.json")

@@ -1,4 +1,4 @@
-"""Measure a model: `jaxgpt evaluate RUN`, with `--data`, `--pairs`, `--choices`, `--canaries` or `--tasks`.
+"""Measure a model: `jaxgpt evaluate RUN`, with `--data`, `--pairs`, `--choices`, `--canaries`, `--tasks` or `--env`.
 
 A measurement is a file, with `prepare` and what it calls, and a line in a table below.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxgpt import console
-from jaxgpt.commands.evaluate import canaries, choices, encoder, labels, pairs, rewards, tasks, text
+from jaxgpt.commands.evaluate import canaries, choices, encoder, environment, labels, pairs, rewards, tasks, text
 from jaxgpt.commands.evaluate.config import MEASUREMENTS, EvaluateConfig, Measure
 from jaxgpt.commands.flags import parse
 from jaxgpt.errors import UsageError
@@ -27,6 +27,7 @@ OF_TEXT_MODELS: dict[str, Prepare] = {
     "choices": choices.prepare,
     "canaries": canaries.prepare,
     "tasks": tasks.prepare,
+    "env": environment.prepare,
 }
 OF_ENCODERS: dict[str, Prepare] = {"data": encoder.prepare}
 OF_LABEL_MODELS: dict[str, Prepare] = {"data": labels.prepare}

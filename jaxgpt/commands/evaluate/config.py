@@ -15,7 +15,14 @@ if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
 Load = Callable[..., "Model"]  # (T=None) to the model, read once, for sequences of T tokens; None: of its context
 Measure = Callable[[Load], dict[str, Any]]  # loads the model, measures it, prints the results and returns them
 
-MEASUREMENTS = ("data", "pairs", "choices", "canaries", "tasks")  # flags of what to measure; at least one is required
+MEASUREMENTS = (
+    "data",
+    "pairs",
+    "choices",
+    "canaries",
+    "tasks",
+    "env",
+)  # flags of what to measure; at least one is required
 OPTIONS = {
     "T": ("data", "pairs"),
     "max_windows": ("data",),
@@ -24,12 +31,14 @@ OPTIONS = {
     "limit": ("choices", "tasks"),
     "num_fewshot": ("tasks",),
     "include_path": ("tasks",),
+    **dict.fromkeys(("levels", "temperature", "answer_tokens", "seed"), ("env",)),
 }
+DEFAULT_LEVELS = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure how good a model is: its loss on a text, multiple choice, memory, the tasks of EleutherAI's harness.
+    """Measure how good a model is: its loss on a text, multiple choice, memory, tasks of EleutherAI's harness, rewards.
 
     For a model of labels, --data alone gives accuracy, F1, Matthews correlation and the confusion matrix; for an
     encoder its bits per masked token, each token of a window hidden in turn (pseudo-log-likelihood); for a reward model
@@ -67,8 +76,18 @@ class EvaluateConfig:
     """How many solved examples --tasks puts in front of each item; by default the task's own number."""
     include_path: Path | None = None
     """A folder of your own tasks for --tasks, YAML files of the harness."""
+    env: str | None = None
+    """An environment, as train's --env: the mean reward, and the share of episodes that could not be better."""
+    levels: int | None = None
+    """So many of --env, an episode on each; by default 100. They begin where those of training end."""
+    temperature: float | None = None
+    """Of the answers in --env; by default 0, the likeliest token always. At 1 a run is trained."""
+    answer_tokens: int | None = None
+    """The most tokens of an answer in --env; by default the environment's own number, or what the context leaves."""
+    seed: int | None = None
+    """Of what is random in --env, and of its answers; by default 0."""
     batch_size: int = 8
-    """Sequences at a time."""
+    """Sequences, or episodes, at a time."""
     device: Literal["auto", "gpu", "cpu"] = "auto"
     """Where to run; auto takes an NVIDIA GPU if there is a usable one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -80,15 +99,20 @@ class EvaluateConfig:
         if all(getattr(self, name) is None for name in MEASUREMENTS):
             flags = ", ".join(f"--{name}" for name in MEASUREMENTS[:-1]) + f" or --{MEASUREMENTS[-1]}"
             raise UsageError(f"nothing to measure: give {flags}; --help explains them")
-        needing = [name for name in ("choices", "canaries", "tasks", "reference") if getattr(self, name) is not None]
+        needing = [
+            name for name in ("choices", "canaries", "tasks", "env", "reference") if getattr(self, name) is not None
+        ]
         if self.model is None and (needing or self.reward is None):
             flag = f"--{needing[0]}: " if needing else ""
             raise UsageError(f"{flag}no MODEL; name a run folder or other weights, which --help lists")
         if self.fields.words and self.data is None and self.pairs is None:
             raise UsageError(f"{self.fields}: they are names in a file of examples; name it with --data or --pairs")
-        for name, lowest in (("T", 1), ("max_windows", 1), ("limit", 1), ("num_fewshot", 0), ("batch_size", 1)):
+        positive = dict.fromkeys(("T", "max_windows", "limit", "levels", "answer_tokens", "batch_size"), 1)
+        for name, lowest in (positive | {"num_fewshot": 0, "seed": 0}).items():
             if (value := getattr(self, name)) is not None:
                 require(lowest <= value < 2**31, name, value, f"from {lowest} to 2**31 - 1")
+        heat = self.temperature
+        require(heat is None or 0 <= heat < float("inf"), "temperature", heat, "a finite number, 0 or above")
         for name, of in OPTIONS.items():
             if getattr(self, name) is not None and all(getattr(self, each) is None for each in of):
                 flag, required = "--" + name.replace("_", "-"), " or ".join(f"--{each}" for each in of)

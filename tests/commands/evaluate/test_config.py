@@ -20,7 +20,7 @@ def run(*words):
 @pytest.mark.parametrize(
     "words, code, message",
     [
-        ([], 2, "nothing to measure: give --data, --pairs, --choices, --canaries or --tasks"),
+        ([], 2, "nothing to measure: give --data, --pairs, --choices, --canaries, --tasks or --env"),
         (["--choices", "nowhere.jsonl"], 3, "nowhere.jsonl: no such file"),
         (["--data", "nowhere.txt"], 3, "nowhere.txt: no such file"),
         (["--data", "shakespeare", "--T", "65"], 2, "--T 65 is above the model's context of 64 tokens"),
