@@ -17,7 +17,11 @@ except ImportError:  # Windows
 COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its help text
     "train": ("jaxgpt.commands.train", "train a model on a text or on examples; again: resume the run"),
     "sample": ("jaxgpt.commands.sample", "write text with a trained model"),
-    "evaluate": ("jaxgpt.commands.evaluate", "measure a model: loss, labels, judged answers, multiple choice, tasks"),
+    "evaluate": (
+        "jaxgpt.commands.evaluate",
+        "measure a model: loss, labels, judged answers, multiple choice, tasks, rewards",
+    ),
+    "play": ("jaxgpt.commands.play", "play tic-tac-toe with a model, or watch it in an environment"),
     "predict": ("jaxgpt.commands.predict", "predict the labels of texts"),
     "prepare": ("jaxgpt.commands.prepare", "make token shards of raw text: clean, deduplicate, anonymize, tokenize"),
     "tokenizer": ("jaxgpt.commands.tokenizer", "train a tokenizer on text: tokenizer train INPUT... --out FOLDER"),

@@ -26,6 +26,7 @@ from jaxgpt.commands import (
     fit,
     inspect,
     look,
+    play,
     predict,
     prepare,
     replay,
@@ -768,6 +769,7 @@ def test_the_commands_of_the_readme_are_understood():
         "track": track.TrackConfig,
         "look": look.LookConfig,
         "sweep": sweep.SweepConfig,
+        "play": play.PlayConfig,
     }
     pages = [SCRIPT.parent / "README.md", *(SCRIPT.parent / "docs").glob("*.md")]
     blocks = re.findall(r"^```bash\n(.*?)^```", "\n".join(page.read_text() for page in pages), re.MULTILINE | re.DOTALL)

@@ -147,6 +147,10 @@ evaluate text{e} --data splits{e}
 evaluate labels{e} --data unknown.jsonl
 evaluate labels{e} --data fields.csv
 evaluate named{e} --data unknown.jsonl
+evaluate text{e} --env {e}
+play text{e} --env tic-tac-toe:{e}=1
+play {e} --env tic-tac-toe
+play --env tic-tac-toe --record {e}/new
 predict labels{e} --data fields.csv
 predict labels{e} --data value.jsonl
 prepare {e} --out new

@@ -175,6 +175,12 @@ sample text --prompt a --top-p 0
 sample text --prompt a --speculate
 sample text --prompt a --speculate --temperature 0
 sample text --prompt '{" ".join("abcdefghijklmnopqrstuvwxyzabcdefgh")}'
+play nowhere --env tic-tac-toe
+play labels --env tic-tac-toe
+play text --env chess
+play text --env tic-tac-toe --tree --json mine
+play text --env tic-tac-toe --tree --json text.txt
+play --env tic-tac-toe --record text.txt
 look text
 look nowhere --prompt a --out new
 look labels --prompt a --out new
@@ -415,6 +421,7 @@ PAIRS = [
     ("evaluate wide --canaries {i} --json {o}", "secret", "canaries.json meta.json"),
     ("evaluate text --tasks mine --include-path {i} --json {o}", "tasks", "mine.yaml"),
     ("evaluate adapters --data text.txt --json {o}", "base", "config.json model.safetensors"),
+    ("play {i} --env tic-tac-toe --tree --json {o}", "base", "config.json model.safetensors"),
     ("predict {i} --data labels.csv --out {o}", "labels", "config.json checkpoints/9 checkpoints/6/new.jsonl"),
     ("predict {i}/checkpoints/6 --data labels.csv --out {o}", "labels", "config.json checkpoints/9"),
     ("predict labels --data {i} --out {o}", "labels.csv", ""),
