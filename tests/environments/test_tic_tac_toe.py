@@ -15,6 +15,7 @@ from jaxgpt.environments.tic_tac_toe import (
     TicTacToe,
     Tree,
     best_moves,
+    draw_board,
     is_won,
     legal_moves,
     transcript,
@@ -177,6 +178,10 @@ def test_an_example_is_a_whole_game():
     for prompt, text in examples:
         assert prompt == "\n" and legal_moves(squares_of(text)) == []
         worth(squares_of(text), 0)
+
+
+def test_a_board_shows_marks_and_free_squares():
+    assert draw_board((5, 1, 9)) == " O | 2 | 3\n---+---+---\n 4 | X | 6\n---+---+---\n 7 | 8 | X"
 
 
 def test_what_it_is_has_a_fingerprint():
