@@ -15,6 +15,9 @@ class LetterTokenizer:
     def encode(self, text):
         return np.array([LETTERS.index(letter) for letter in text], np.uint16)
 
+    def encode_prompt(self, text):
+        return self.encode(text).tolist()
+
     def decode(self, ids):
         return "".join(LETTERS[i] for i in ids)
 
