@@ -43,13 +43,13 @@ def loss(
     clip_high: float | None = None,
     beta: float = 0.0,
 ) -> Metrics:
-    """-min(ratio A, clip(ratio) A) + beta ratio k3 of each token, weighted (Schulman et al., 2017, equation 7).
+    """-min(ratio A, clip(ratio) A) + beta k3 of each token, weighted (Schulman et al., 2017, equation 7).
 
     The ratio is of the policy's probability to the one it had when it wrote the token; so with one update a rollout it
-    is 1, the loss's value says nothing, and its gradient is -A times that of the log-probability. k3 estimates the
-    divergence from the reference (Schulman, 2020, "Approximating KL divergence"): exp(d) - d - 1, where d is the
-    reference's log-probability less the policy's. Its own gradient is not one of that divergence; times the ratio it is
-    (DeepSeek-AI, 2025, "DeepSeek-V3.2", section 3.1).
+    is 1, the loss's value says nothing, and its gradient is -A times that of the log-probability. k3 is exp(d) - d - 1,
+    where d is the reference's log-probability less the policy's (Shao et al., 2024, equation 4). Its value estimates
+    the divergence of the policy from the reference (Schulman, 2020, "Approximating KL divergence"), and its gradient is
+    that of the reference from the policy, which keeps whatever the reference may write possible.
 
     Args:
       batch: as for token_log_probs; float32 (B, T) `old`, the log-probabilities that the rollout was written with, and
@@ -72,7 +72,7 @@ def loss(
     if "reference" in batch:
         d = jnp.minimum(batch["reference"] - log_probs, MAX_LOG_RATIO)
         k3 = jnp.exp(d) - d - 1
-        losses += beta * ratio * k3
+        losses += beta * k3
         metrics["kl"] = jnp.where(written, k3, 0).sum(), tokens
     total = (weight * jnp.where(written, losses, 0)).sum()
     return {"loss": (total, rows)} | _column_sums(batch) | metrics

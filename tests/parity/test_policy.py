@@ -24,7 +24,7 @@ PROMPTS, G, T, MAX_TOKENS = ["one?", "two?"], 3, 12, 7
 ANSWERS = ["a", "bcd", "efghijk", "lmn", "op", "qrstuv"]  # of two groups, whose rewards differ
 REWARDS = np.array([[0.1, 0.7, 0.1], [-3.0, 0.5, 2.0]])
 SETTINGS = {
-    "grpo": {"loss_type": "grpo", "scale_rewards": "group", "beta": 0.04},
+    "grpo": {"loss_type": "grpo", "scale_rewards": "group", "beta": 0.04, "use_bias_correction_kl": False},
     "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
     "dapo": {"loss_type": "dapo", "scale_rewards": "group", "epsilon_high": 0.28},
     "rloo": {"beta": 0.0},
