@@ -9,12 +9,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxgpt.inference.generate import DecodeState, decode_until, init_decoder
+from jaxgpt.inference.generate import PREFILL, DecodeState, decode_until, init_decoder
 from jaxgpt.inference.sampling import make_sampling_params
 from jaxgpt.models.base import Generative
 from jaxgpt.models.layers import unstack_layers
 
-PREFILL = 8  # columns that are read at a time: what is said between two answers is short
+SHORT_PREFILL = 4  # columns that are read at a time where no text has more: what is said between two answers is short
 ROWS_FIELDS = ("tokens", "length", "num_cached", "num_new", "done", "log_probs")
 
 
@@ -81,8 +81,10 @@ class Turns:
             np.zeros(0, np.int32),
             self.log_probs,
         )
+        unread = int((self.length - 1 - self._cached)[active].max())
+        decode = self._decode[unread > SHORT_PREFILL]
         arguments = self._sampling, self._keys, until.astype(np.int32)
-        state, self._cache = self._decode(self._model, self._cache, state, *arguments)
+        state, self._cache = decode(self._model, self._cache, state, *arguments)
         fields = ("tokens", "length", "num_cached", "num_new", "log_probs")
         values = jax.device_get([getattr(state, name) for name in fields])
         self.tokens, self.length, self._cached, self._num_new, self.log_probs = map(np.array, values)
@@ -91,14 +93,17 @@ class Turns:
 
 @functools.cache
 def _programs(mesh: Mesh | None) -> tuple[Any, Any]:
-    """The compiled start and continuation of B texts, in equal parts on the devices of a mesh."""
+    """The compiled start and continuations, short and long, of B texts, in equal parts on the devices of a mesh."""
 
-    def decode(model: Any, cache: Any, state: DecodeState, sampling: Any, keys: jax.Array, until: jax.Array) -> Any:
+    def decode(
+        size: int, model: Any, cache: Any, state: DecodeState, sampling: Any, keys: jax.Array, until: jax.Array
+    ) -> Any:
         keys = jax.random.wrap_key_data(keys, impl="threefry2x32")
-        return decode_until(model, cache, state, sampling, keys, until, PREFILL)
+        return decode_until(model, cache, state, sampling, keys, until, size)
 
+    decoders = [functools.partial(decode, size) for size in (SHORT_PREFILL, PREFILL)]
     if mesh is None or mesh.size == 1:
-        return jax.jit(init_decoder_of, static_argnums=(1, 2)), jax.jit(decode, donate_argnames="cache")
+        return jax.jit(init_decoder_of, static_argnums=(1, 2)), [jax.jit(each, donate_argnums=1) for each in decoders]
     rows, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
     state = DecodeState(*[rows if field.name in ROWS_FIELDS else whole for field in dataclasses.fields(DecodeState)])
 
@@ -110,8 +115,9 @@ def _programs(mesh: Mesh | None) -> tuple[Any, Any]:
         return unstack_layers(model), cache
 
     inputs = whole, rows, state, whole, rows, rows
-    sharded = jax.shard_map(decode, mesh=mesh, in_specs=inputs, out_specs=(state, rows), check_vma=False)
-    return jax.jit(init, static_argnums=(1, 2)), jax.jit(sharded, donate_argnums=1)
+    specs = {"mesh": mesh, "in_specs": inputs, "out_specs": (state, rows), "check_vma": False}
+    sharded = [jax.jit(jax.shard_map(each, **specs), donate_argnums=1) for each in decoders]
+    return jax.jit(init, static_argnums=(1, 2)), sharded
 
 
 def init_decoder_of(model: Any, B: int, width: int) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.inference.generate import generate
-from jaxgpt.inference.turns import PREFILL, Turns
+from jaxgpt.inference.turns import SHORT_PREFILL, Turns
 from jaxgpt.models.base import next_token_logits
 from jaxgpt.models.configs import GatedCNNConfig, GPT2Config, GriffinConfig, LlamaConfig
 from jaxgpt.runtime.mesh import make_mesh
@@ -24,7 +24,7 @@ CONFIGS = {
 PROMPTS = [[1], [2, 3, 4], [5, 6, 7, 1, 2, 3, 4, 5, 6, 7, 1], [7] * (T - 1)]  # the last has room for one token
 KEYS = np.random.default_rng(0).integers(0, 2**32, (4, 2), dtype=np.uint32)
 SAID = [[3, 1, 4, 1, 5, 2, 6, 5, 3, 5], [2], [], []]  # after the first answer: one is longer than what is read at once
-assert len(SAID[0]) > PREFILL
+assert len(SAID[0]) > SHORT_PREFILL
 
 
 def converse(model, temperature, mesh=None):
