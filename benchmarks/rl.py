@@ -1,11 +1,11 @@
-"""Reinforcement learning that two CPU cores can do: tic-tac-toe, a frozen lake, sums; and what a step spends its time on.
+"""Reinforcement learning on two CPU cores: tic-tac-toe, a frozen lake, sums; and what a step spends its time on.
 
 python -m benchmarks.rl --folder /tmp/rl
 
 - tic-tac-toe: a small GPT-2 reads random legal games, and then plays against an opponent that moves at random or
   perfectly. Every reply sequence is walked before and after: lines won, drawn, lost, and ended by an illegal move.
 - lake: FrozenLake-v1, 4x4 and slippery, as text; success beside the optimum, which value iteration finds.
-- sums: reasoning-gym's chain_sum of two numbers; the share of right answers on levels that no training had.
+- sums: reasoning-gym's chain_sum of four digits; the share of right answers to questions that no training level has.
 - speed: tokens/s of rollouts beside `generate` alone, and the shares of a step.
 
 Each task is done with `--seeds` seeds, by the commands of docs/rl.md.
@@ -28,7 +28,9 @@ import jax
 import tyro
 
 from jaxgpt.commands.train import read_config
+from jaxgpt.environments import open_environment
 from jaxgpt.environments.base import end_token
+from jaxgpt.environments.toy_text import optimal_return
 from jaxgpt.inference.generate import generate
 from jaxgpt.training.policy import Policy
 from jaxgpt.training.rollouts import load_rollouts
@@ -38,8 +40,8 @@ ROOT = Path(__file__).parent.parent
 TASKS = ("tic-tac-toe", "lake", "sums", "speed")
 GAMES = ["--n-layer", 2, "--n-head", 4, "--n-embd", 64, "--block-size", 64, "--B", 64, "--T", 64, "--lr", 2e-3]
 GAMES += ["--tokenizer", "bytes", "--schedule", "cosine", "--warmup-ratio", 0.05, "--steps", 1500]
-PLAY = ["--objective", "rloo", "--B", 512, "--group-size", 16, "--T", 20, "--lr", 2e-3, "--beta", 0.05]
-PLAY += ["--updates", 2, "--schedule", "cosine", "--steps", 500]
+PLAY = ["--objective", "rloo", "--B", 512, "--group-size", 16, "--T", 20, "--lr", 1e-3, "--beta", 0.1]
+PLAY += ["--updates", 2, "--schedule", "cosine", "--warmup-ratio", 0.02, "--steps", 700]
 
 
 @dataclasses.dataclass
@@ -84,6 +86,63 @@ def play_games(flags: Flags) -> None:
             jaxgpt("play", folder / name, "--env", "tic-tac-toe", "--tree", "--json", path)
             print(f"seed {seed}, {name}: {json.loads(path.read_text())}", flush=True)
         print(f"seed {seed}: {minutes[0]:.1f} min of reading games, {minutes[1]:.1f} min of play", flush=True)
+
+
+LAKE = "gymnasium/FrozenLake-v1"
+EPISODES = ["--arch", "llama", "--n-layer", 2, "--n-head", 4, "--n-kv-head", 4, "--n-embd", 64, "--head-size", 16]
+EPISODES += ["--intermediate-size", 192, "--block-size", 512, "--B", 32, "--T", 64, "--lr", 2e-3, "--steps", 1000]
+EPISODES += ["--tokenizer", "bytes", "--schedule", "cosine", "--warmup-ratio", 0.05]
+WALK = ["--objective", "grpo", "--B", 256, "--group-size", 256, "--T", 256, "--lr", 7e-4, "--beta", 0.03]
+WALK += ["--steps", 250]
+
+
+def cross_the_lake(flags: Flags) -> None:
+    """Random episodes, then episodes that are rewarded; success in 1,000 of at most 100 steps."""
+    env = open_environment(LAKE)
+    print(f"optimum {optimal_return(env.env, env.max_answers):.4f}")
+    learn(flags, LAKE, EPISODES, WALK, 4000, ["--levels", 1000, "--temperature", 1])
+
+
+SUMS = "reasoning-gym/chain_sum:prompt=expression,min_terms=4,max_terms=4,min_digits=1,max_digits=1"
+QUESTIONS = [*GAMES[:-1], 400]
+ADD = ["--objective", "rloo", "--B", 1024, "--group-size", 16, "--T", 20, "--lr", 1e-3, "--beta", 0.02]
+ADD += ["--updates", 2, "--schedule", "cosine", "--steps", 1000]
+
+
+def add(flags: Flags) -> None:
+    """Some steps on right answers, then answers that are rewarded."""
+    environment = open_environment(SUMS)
+    known = {environment.start(level, 0).prompt for level in range(environment.num_levels)}
+    levels = range(environment.num_levels, environment.num_levels + 1000)
+    new = [environment.start(level, 0).prompt not in known for level in levels]
+    learn(flags, SUMS, QUESTIONS, ADD, 10_000, ["--levels", 1000], new)
+
+
+def learn(
+    flags: Flags, env: str, reading: list[Any], playing: list[Any], games: int, how: list[Any], counted: Any = None
+) -> None:
+    """Read examples, learn by reward, and measure both models; `counted`: which of the levels count, by default all."""
+    for seed in range(flags.seeds):
+        folder = flags.folder / f"{env.partition(':')[0].replace('/', '-')}-{seed}"
+        started = time.perf_counter()
+        jaxgpt("play", "--env", env, "--record", folder / "examples.jsonl", "--games", games, "--seed", seed)
+        words = ["--data", folder / "examples.jsonl", *reading, "--seed", seed]
+        jaxgpt("train", "--out", folder / "reader", *words)
+        pretrained = time.perf_counter()
+        words = ["--init-from", folder / "reader", "--env", env, *playing, "--seed", seed]
+        jaxgpt("train", "--out", folder / "policy", *words)
+        ended = time.perf_counter()
+        for name in ("reader", "policy"):
+            path = folder / f"{name}.json"
+            jaxgpt("evaluate", folder / name, "--env", env, *how, "--batch-size", 100, "--json", path)
+            each = json.loads(path.read_text())["environment"]["each"]
+            rewards = [level["reward"] for level in each]
+            rewards = [reward for i, reward in enumerate(rewards) if counted is None or counted[i]]
+            solved = statistics.mean(reward >= 1 for reward in rewards)
+            error = (solved * (1 - solved) / len(rewards)) ** 0.5
+            print(f"seed {seed}, {name}: {solved:.4f} ± {error:.4f} of {len(rewards):,}", flush=True)
+        minutes = (pretrained - started) / 60, (ended - pretrained) / 60
+        print(f"seed {seed}: {minutes[0]:.1f} min of reading, {minutes[1]:.1f} min by reward", flush=True)
 
 
 # ---- Speed
