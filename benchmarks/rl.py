@@ -74,6 +74,7 @@ def play_games(flags: Flags) -> None:
     """Random games, the game itself, and every reply sequence before and after."""
     for seed in range(flags.seeds):
         folder = flags.folder / f"tic-tac-toe-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         jaxgpt("play", "--env", "tic-tac-toe", "--record", folder / "games.jsonl", "--games", 40_000, "--seed", seed)
         jaxgpt("train", "--out", folder / "games", "--data", folder / "games.jsonl", *GAMES, "--seed", seed)
@@ -124,6 +125,7 @@ def learn(
     """Read examples, learn by reward, and measure both models; `counted`: which of the levels count, by default all."""
     for seed in range(flags.seeds):
         folder = flags.folder / f"{env.partition(':')[0].replace('/', '-')}-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         jaxgpt("play", "--env", env, "--record", folder / "examples.jsonl", "--games", games, "--seed", seed)
         words = ["--data", folder / "examples.jsonl", *reading, "--seed", seed]
