@@ -59,10 +59,10 @@ class Environment(Protocol):
         """An episode on a level; what is random in it is drawn with the seed."""
 
     def example(self, level: int, seed: int) -> tuple[str, str]:
-        """A prompt, and what may follow it: a right answer, or an episode of random answers, for learning to read it.
+        """A prompt, and what may follow it, to pretrain on: a right answer, or an episode of random answers.
 
         Raises:
-          UsageError: it knows none.
+          UsageError: there are no right answers to show.
         """
 
 

@@ -5,7 +5,6 @@ import hashlib
 from jaxgpt.data.prompts import Prompts
 from jaxgpt.environments.reward_process import Answer, RewardProcess
 from jaxgpt.environments.rewards import Reward
-from jaxgpt.errors import UsageError
 
 
 class Question:
@@ -32,7 +31,7 @@ class Question:
 
 
 class PromptEnvironment:
-    """As base.Environment; level k is prompt k, and after the last comes the first again.
+    """As base.Environment, without examples; level k is prompt k, and after the last comes the first again.
 
     Args:
       reward: of a prompt and its answer; 1 or more counts as solved.
@@ -56,17 +55,6 @@ class PromptEnvironment:
 
     def start(self, level: int, seed: int) -> Question:
         return Question(self, self._prompts, level % self.num_levels)
-
-    def example(self, level: int, seed: int) -> tuple[str, str]:
-        """The prompt with the "completion" of its record, or else the "answer"."""
-        number = level % self.num_levels
-        prompt, record = self._prompts.prompts[number], self._prompts.records[number]
-        text = next((record[field] for field in ("completion", "answer") if isinstance(record.get(field), str)), None)
-        if text is None:
-            where = self._prompts.where(number)
-            raise UsageError(f"{where}: no 'completion' or 'answer', as an example of one; add it")
-        blank = " " if self.is_chat and text[:1] not in " \t\r\n" else ""  # as in chat.parse_conversation
-        return prompt, blank + text
 
     def compute_rewards(self) -> None:
         """Those of all pending answers, in one go."""

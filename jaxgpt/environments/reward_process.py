@@ -90,10 +90,6 @@ class RewardProcess:
             for each in answers
         ]
 
-    def reward(self, answer: Answer) -> float:
-        """That of a single answer."""
-        return self.rewards([answer])[0]
-
     def _receive(self, subject: str, limit_s: float, when: str) -> float | None:
         """The next reply. DataError: it is an error, or there is none in time."""
         deadline = time.monotonic() + limit_s

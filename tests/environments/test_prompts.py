@@ -7,7 +7,7 @@ import pytest
 from jaxgpt.data.prompts import load_prompts
 from jaxgpt.environments.prompts import PromptEnvironment
 from jaxgpt.environments.rewards import open_reward
-from jaxgpt.errors import DataError, UsageError
+from jaxgpt.errors import DataError
 
 RECORDS = [{"prompt": f"{n} + {n} =", "answer": str(2 * n)} for n in range(1, 6)]
 
@@ -60,13 +60,3 @@ def test_a_failure_names_the_line_of_its_prompt(environment, write):
 def test_a_record_that_lacks_a_field_is_refused_at_the_start(environment):
     with pytest.raises(DataError, match=r"p.jsonl, line 6: no field 'answer'"):
         environment([*RECORDS, {"prompt": "6 + 6 ="}])
-
-
-def test_an_example_is_the_records_completion_or_answer(environment):
-    made = environment()
-    assert made.example(1, seed=0) == ("2 + 2 =", "4")
-    asked = {"messages": [{"role": "user", "content": "Hi"}]}
-    made = environment([asked | {"completion": "Hello", "answer": "x"}, asked | {"answer": "\nYo"}, asked], "length:9")
-    assert [made.example(level, seed=0)[1] for level in (0, 1)] == [" Hello", "\nYo"]
-    with pytest.raises(UsageError, match=r"p.jsonl, line 3: no 'completion' or 'answer'"):
-        made.example(2, seed=0)

@@ -81,7 +81,7 @@ def test_numbers_of_any_type_come_back_in_order(spec, started, capfd):
     codes = ["1", "True", "2.5", f"{NP}.float32(0.25)", f"{NP}.bool_(False)", f"{NP}.array(3)", "-1e9", "len(answer)"]
     assert process.rewards(answers(*codes)) == [1, 1, 2.5, 0.25, 0, 3, -1e9, 9]
     assert process.rewards([shared, shared]) == [0.5, 0.5]
-    assert process.reward(answers("sum(name == 'jax' or name.startswith('jaxgpt.d') for name in sys.modules)")[0]) == 0
+    assert process.rewards(answers("sum(name == 'jax' or name.startswith('jaxgpt.d') for name in sys.modules)")) == [0]
     many = [Answer("", "p" * 5000, "\ud800 é" * 500, {"do": f"len(answer) + {n}"}) for n in range(500)]  # 6 MB
     assert process.rewards(many) == [1500 + n for n in range(500)]
     out, err = capfd.readouterr()
@@ -119,7 +119,7 @@ def test_a_function_that_hangs_is_ended_with_all_that_it_started(spec, started):
     slow = "time.sleep(0.2)"  # three of them take longer than the limit of one
     assert process.rewards(answers(*[f"{slow} or 1"] * 3)) == [1, 1, 1]
     child = "__import__('subprocess').Popen(['sleep', '60']).pid"
-    pid = process.reward(answers(child)[0])
+    pid = process.rewards(answers(child))[0]
     with pytest.raises(DataError, match=r"line 2: .* took more than 0.5 s on the answer ' answer 2'; make it faster"):
         process.rewards(answers("1", HANGS))
     wait_until(lambda: not is_running(int(pid)))
@@ -127,9 +127,9 @@ def test_a_function_that_hangs_is_ended_with_all_that_it_started(spec, started):
 
 def test_a_built_in_pattern_that_hangs(started):
     process = started("regex:(a+)+$", limit_s=0.2)
-    assert process.reward(Answer("", "", "aaa", {})) == 1
+    assert process.rewards([Answer("", "", "aaa", {})]) == [1]
     with pytest.raises(DataError, match=r"p, line 1: the reward regex:\(a\+\)\+\$ took more than 0.2 s"):
-        process.reward(Answer("p, line 1", "", "a" * 40 + "b", {}))
+        process.rewards([Answer("p, line 1", "", "a" * 40 + "b", {})])
 
 
 @pytest.mark.parametrize(
@@ -157,14 +157,14 @@ def test_a_file_that_can_not_be_loaded_is_one_line(content, message, write, star
 def test_signals_by_which_a_run_stops_do_not_end_it(spec, started):
     process = started(spec)
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        assert process.reward(answers(f"os.kill(os.getpid(), {int(each)}) or 1")[0]) == 1
-    assert process.reward(answers("os.getsid(0) == os.getpid()")[0])  # Ctrl-C does not even reach it
+        assert process.rewards(answers(f"os.kill(os.getpid(), {int(each)}) or 1")) == [1]
+    assert process.rewards(answers("os.getsid(0) == os.getpid()"))[0]  # Ctrl-C does not even reach it
     assert process.rewards(answers(*["end_fork()"] * 10)) == [-signal.SIGTERM] * 10  # they end the function's own
 
 
 def test_it_ends_when_it_is_let_go_of(spec):
     process = RewardProcess(open_reward(spec))
-    pid = process.reward(answers("os.getpid()")[0])
+    pid = process.rewards(answers("os.getpid()"))[0]
     assert is_running(int(pid))
     del process
     gc.collect()
@@ -178,7 +178,7 @@ def test_kill_9_of_the_command_ends_it(hangs, spec):
 from jaxgpt.environments.reward_process import *
 process = RewardProcess(open_reward({spec!r}))
 for do in ("os.getpid()", "__import__('subprocess').Popen(['sleep', '60']).pid", {HANGS if hangs else "1"!r}):
-    print(int(process.reward(Answer("", "", "", {{"do": do}}))), flush=True)
+    print(int(process.rewards([Answer("", "", "", {{"do": do}})])[0]), flush=True)
 input()
 """
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
