@@ -68,7 +68,7 @@ def train(
             try:
                 batch, next_position = data.batch(run.position, run.state.model)
             except JaxgptError:  # of a reward function, for one
-                if run.step > saved:
+                if run.step > saved and jax.process_count() == 1:  # others would be waited for, who have no error
                     log.flush()
                     checkpoints.save(run)
                 raise

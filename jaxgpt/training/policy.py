@@ -76,15 +76,13 @@ class Policy:
         inputs = self._put(batch)
         for name, weights in scored.items():
             batch[name] = jax.device_get(self._score(weights, self._base, inputs))[rows.start : rows.stop]
-        facts = np.stack(
-            [
-                np.array([transcript.reward for transcript in transcripts]),
-                (targets >= 0).sum(1),
-                np.array([transcript.cut for transcript in transcripts]),
-                np.abs(batch["old"] - decoder).max(1),
-            ]
-        )
-        facts = _of_all_processes(facts.T).T  # (4, B): a group's advantages, and all means, are of all rows
+        facts = [
+            [transcript.reward for transcript in transcripts],
+            (targets >= 0).sum(1),
+            [transcript.cut for transcript in transcripts],
+            np.abs(batch["old"] - decoder).max(1),
+        ]
+        facts = _of_all_processes(np.stack(facts, axis=1)).T  # (4, B): advantages and means are of all rows
         rewards, lengths = facts[:2].reshape(2, -1, group_size)
         advantage, weight = self._objective.credit(rewards, lengths, data.max_tokens)
         solved = rewards >= data.environment.best
@@ -127,8 +125,12 @@ def _row_keys(seed: jax.Array, position: jax.Array, rows: jax.Array) -> jax.Arra
 
 
 def _of_all_processes(rows: np.ndarray) -> np.ndarray:
-    """The rows of all processes, in their order."""
-    return multihost_utils.process_allgather(rows, tiled=True) if jax.process_count() > 1 else rows
+    """The float64 rows of all processes, in their order."""
+    if jax.process_count() == 1:
+        return rows
+    bits = rows.view(np.uint32)  # as float64 they would be rounded to float32
+    with jax.transfer_guard("allow"):
+        return multihost_utils.process_allgather(bits, tiled=True).view(np.float64)
 
 
 def _error(rewards: np.ndarray) -> float:
