@@ -1,5 +1,6 @@
 """The policy of a run: it writes rollouts with the decoder of `sample`, and scores them as the training step does."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +16,45 @@ from jaxgpt.models.base import architecture
 from jaxgpt.models.lora import combine
 from jaxgpt.objectives.base import Objective
 from jaxgpt.objectives.policy import token_log_probs
+from jaxgpt.runs.fingerprint import combined_fingerprint
+from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.runtime import device
 from jaxgpt.runtime.mesh import sharded_rows
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.reference import require_reference
 from jaxgpt.training.rollouts import Rollouts
 from jaxgpt.training.setup import Trainer
+from jaxgpt.training.step import FrozenInputs
 
 ROLLOUT_KEY = 2  # beside those of setup.py: what the key of a seed is for
+
+
+def add_policy(
+    config: TrainConfig,
+    trainer: Trainer,
+    objective: Objective,
+    weights: WeightsRef | None,
+    frozen: FrozenInputs,
+    *datasets: Rollouts | None,
+) -> tuple[list[Rollouts | None], str | None]:
+    """Rollouts that the policy of a run plays, and a hash of the weights that --beta compares with; None: it has none.
+
+    Args:
+      weights: of --init-from.
+      frozen: of the run.
+      datasets: those of the run; None: there is none.
+
+    Raises:
+      UsageError: --beta has no weights to compare with.
+    """
+    reference = digest = None
+    if config.post_training.beta:
+        require_reference(objective, weights)
+        with device.memory_errors("leave --beta out, or train adapters with --lora"):
+            reference = trainer.init_state(config.run.seed, weights).model
+        digest = f"{int(combined_fingerprint(reference)):08x}"
+    policy = Policy(trainer, objective, frozen.base, reference)
+    return [data and dataclasses.replace(data, policy=policy) for data in datasets], digest
 
 
 class Policy:

@@ -98,9 +98,9 @@ def run_locked(
     from jaxgpt.training.log import MetricsLog
     from jaxgpt.training.loop import train
     from jaxgpt.training.optimizer import updates_done
-    from jaxgpt.training.policy import Policy
+    from jaxgpt.training.policy import add_policy
     from jaxgpt.training.probe import make_probe
-    from jaxgpt.training.reference import add_reference, require_reference
+    from jaxgpt.training.reference import add_reference
     from jaxgpt.training.samples import Sampler
     from jaxgpt.training.setup import LESS_MEMORY, build_trainer, choose_mesh, objective_of
     from jaxgpt.training.validation import Validator
@@ -137,14 +137,7 @@ def run_locked(
     with device.memory_errors("the weights of --init-from alone are too large"):
         frozen = trainer.init_frozen(config.run.seed, weights)
     if data.kind == "rollouts":
-        reference_weights = None
-        if config.post_training.beta:
-            require_reference(objective, weights)
-            with device.memory_errors("leave --beta out, or train adapters with --lora"):
-                reference_weights = trainer.init_state(config.run.seed, weights).model
-            reference = f"{int(combined_fingerprint(reference_weights)):08x}"
-        policy = Policy(trainer, objective, frozen.base, reference_weights)
-        data, validation = (part and dataclasses.replace(part, policy=policy) for part in (data, validation))
+        (data, validation), reference = add_policy(config, trainer, objective, weights, frozen, data, validation)
     base = None if frozen.base is None else int(combined_fingerprint(frozen.base))
     signature = run_signature(config, data, trainer.model.dtype, base, reference)
     if objective.labels:  # of the head, as config.json has them; a reward's are not the data's

@@ -3,11 +3,12 @@ import pytest
 from jaxgpt.errors import UsageError
 from jaxgpt.objectives import OBJECTIVES
 from jaxgpt.training.config import Preset, TrainConfig
-from jaxgpt.training.post_training import LEARNING_RATES, PostTrainingConfig
+from jaxgpt.training.post_training import LEARNING_RATES, POLICIES, PostTrainingConfig
 
 
 def test_every_objective_that_a_run_must_name_has_a_learning_rate():
     assert LEARNING_RATES.keys() == {name for name, objective in OBJECTIVES.items() if objective.by_name}
+    assert POLICIES.keys() == {name for name, objective in OBJECTIVES.items() if objective.data == "rollouts"}
 
 
 def test_an_objective_sets_the_defaults_of_its_recipe_and_another_recipe_replaces_them():
