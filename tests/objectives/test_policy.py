@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.models.configs import GPT2Config
-from jaxgpt.objectives import OBJECTIVES, choose_objective
+from jaxgpt.objectives import choose_objective
 from jaxgpt.objectives.policy import CREDITS, LOGGED, loss, token_log_probs
 from jaxgpt.training.step import loss_and_grads
 from tests.support.models import random_model
@@ -274,7 +274,3 @@ def test_what_is_measured_of_validation_is_of_the_rows_that_count():
     metrics = choose_objective("rollouts", "rloo", settings={"beta": 0.1, "clip": 0.3}).validation_metrics(None, batch)
     assert metrics["loss"] == (-0.5, 3) and metrics["reward"] == (0.5, 3) and metrics["solved"] == (1, 3)
     assert metrics["loss_squared"] == (2.25, 3) and "reward_error" not in metrics  # one_pass has no groups
-
-
-def test_every_policy_gradient_is_an_objective_of_rollouts():
-    assert CREDITS.keys() == {name for name, each in OBJECTIVES.items() if each.data == "rollouts"}

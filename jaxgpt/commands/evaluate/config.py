@@ -15,14 +15,8 @@ if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
 Load = Callable[..., "Model"]  # (T=None) to the model, read once, for sequences of T tokens; None: of its context
 Measure = Callable[[Load], dict[str, Any]]  # loads the model, measures it, prints the results and returns them
 
-MEASUREMENTS = (
-    "data",
-    "pairs",
-    "choices",
-    "canaries",
-    "tasks",
-    "env",
-)  # flags of what to measure; at least one is required
+# Flags of what to measure; at least one is required.
+MEASUREMENTS = ("data", "pairs", "choices", "canaries", "tasks", "env")
 OPTIONS = {
     "T": ("data", "pairs"),
     "max_windows": ("data",),
