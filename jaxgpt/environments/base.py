@@ -85,6 +85,11 @@ def end_token(environment: Environment, tokenizer: "Tokenizer") -> int:
     return ids[0]
 
 
+def limit_answer(environment: Environment, T: int, answer_tokens: int | None) -> int:
+    """The most tokens of an answer: what the user says, or else the environment, as far as an episode of T has room."""
+    return min(answer_tokens or environment.answer_tokens or T, T - 1)
+
+
 def require_settings(where: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Refuse a setting that a library's environment does not have, or that is not of its default's type.
 

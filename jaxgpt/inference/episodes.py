@@ -88,10 +88,20 @@ def play(
     ]
 
 
-def seed_levels(seed: int, levels: Sequence[int]) -> tuple[list[int], np.ndarray]:
-    """The `seeds` and `keys` of play with which levels are measured: in any batch a level has the same episode."""
+def play_levels(
+    model: Generative,
+    environment: Environment,
+    levels: Sequence[int],
+    tokenizer: Tokenizer,
+    answer_tokens: int,
+    temperature: float,
+    seed: int,
+) -> list[Transcript]:
+    """Play levels to measure or to watch them: with a seed, a level has the same episode in any batch."""
     seeds = [seed << 32 | level % 2**32 for level in levels]
-    return seeds, np.array([divmod(each, 2**32) for each in seeds], np.uint32)
+    keys = np.array([divmod(each, 2**32) for each in seeds], np.uint32)
+    T = model.config.block_size
+    return play(model, environment, levels, seeds, tokenizer, T, answer_tokens, keys, temperature)
 
 
 def _answer(episode: Episode, ids: list[int], end: int, tokenizer: Tokenizer) -> tuple[str | None, bool]:

@@ -17,7 +17,7 @@ from jaxgpt.data.order import permute
 from jaxgpt.data.prompts import load_prompts
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.environments import open_environment
-from jaxgpt.environments.base import Environment, end_token
+from jaxgpt.environments.base import Environment, end_token, limit_answer
 from jaxgpt.environments.prompts import PromptEnvironment
 from jaxgpt.environments.rewards import open_reward
 from jaxgpt.training.config import TrainConfig
@@ -139,7 +139,7 @@ def load_rollouts(config: TrainConfig) -> tuple[Rollouts, Rollouts | None]:
     tokenizer, flags, B, T = choose_tokenizer(config.data), config.rollout, config.data.B, config.data.T
     environment, validation = _open(config, tokenizer)
     end_token(environment, tokenizer)  # or it is refused
-    answer_tokens = min(flags.answer_tokens or environment.answer_tokens or T, T - 1)
+    answer_tokens = limit_answer(environment, T, flags.answer_tokens)
     data = Rollouts(environment, tokenizer, flags.group_size, answer_tokens, config.run.seed, config.data.B_step, T)
     return data, validation and dataclasses.replace(data, environment=validation, B=B)
 

@@ -7,7 +7,7 @@ from jaxgpt import console
 from jaxgpt.commands.evaluate.config import DEFAULT_LEVELS, EvaluateConfig, Load, Measure
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.environments import open_environment
-from jaxgpt.environments.base import Environment, end_token
+from jaxgpt.environments.base import Environment, end_token, limit_answer
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import WeightsRef
 
@@ -19,12 +19,12 @@ def prepare(config: EvaluateConfig, source: WeightsRef) -> Measure:
 
 
 def measure(config: EvaluateConfig, environment: Environment, tokenizer: Tokenizer, load: Load) -> dict[str, Any]:
-    from jaxgpt.inference.episodes import play, seed_levels
+    from jaxgpt.inference.episodes import play_levels
     from jaxgpt.inference.multiple_choice import mean_and_error
 
     model = load()
-    T, temperature, seed = model.config.block_size, config.temperature or 0.0, config.seed or 0
-    answer_tokens = min(config.answer_tokens or environment.answer_tokens or T, T - 1)
+    answer_tokens = limit_answer(environment, model.config.block_size, config.answer_tokens)
+    temperature, seed = config.temperature or 0.0, config.seed or 0
     first, n = environment.num_levels, config.levels or DEFAULT_LEVELS
     levels, B, transcripts = range(first, first + n), min(config.batch_size, n), []
     how = f"temperature {temperature:g}" if temperature else "the likeliest tokens"
@@ -34,8 +34,7 @@ def measure(config: EvaluateConfig, environment: Environment, tokenizer: Tokeniz
         for start in range(0, n, B):
             batch = levels[start : start + B]
             rows = [*batch, *[batch[-1]] * (B - len(batch))]  # all batches have one program
-            seeds, keys = seed_levels(seed, rows)
-            played = play(model, environment, rows, seeds, tokenizer, T, answer_tokens, keys, temperature)
+            played = play_levels(model, environment, rows, tokenizer, answer_tokens, temperature, seed)
             transcripts += played[: len(batch)]
             advance(len(batch))
     rewards = [each.reward for each in transcripts]

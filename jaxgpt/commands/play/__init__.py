@@ -12,7 +12,7 @@ from jaxgpt.commands.play.config import DEFAULT_GAMES, PlayConfig
 from jaxgpt.commands.play.game import play_game
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.environments import open_environment, tic_tac_toe
-from jaxgpt.environments.base import Environment, end_token
+from jaxgpt.environments.base import Environment, end_token, limit_answer
 from jaxgpt.files import require_new, require_separate, require_writable, write_whole
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import require_text_model, resolve_weights
@@ -92,12 +92,11 @@ def play_tree(config: PlayConfig, model: "Generative", tokenizer: Tokenizer) -> 
 def play_level(
     config: PlayConfig, model: "Generative", tokenizer: Tokenizer, environment: Environment, level: int
 ) -> "Transcript":
-    from jaxgpt.inference.episodes import play, seed_levels
+    from jaxgpt.inference.episodes import play_levels
 
-    T, temperature = model.config.block_size, config.temperature or 0.0
-    answer_tokens = min(config.answer_tokens or environment.answer_tokens or T, T - 1)
-    seeds, keys = seed_levels(config.seed or 0, [level])
-    return play(model, environment, [level], seeds, tokenizer, T, answer_tokens, keys, temperature)[0]
+    answer_tokens = limit_answer(environment, model.config.block_size, config.answer_tokens)
+    temperature, seed = config.temperature or 0.0, config.seed or 0
+    return play_levels(model, environment, [level], tokenizer, answer_tokens, temperature, seed)[0]
 
 
 def show_episode(environment: Environment, level: int, played: "Transcript", tokenizer: Tokenizer) -> None:
