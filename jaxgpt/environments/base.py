@@ -14,8 +14,8 @@ class Episode(Protocol):
 
     Attributes:
       prompt: what is read before the first answer.
-      learned: whether the next answer is the policy's own; False: it stands for someone else, and is not learned.
-      reward: of what was answered so far; when the episode is over, what it was worth.
+      learned: whether the policy learns from the next answer; False: it plays another side there.
+      reward: of the answers so far; when the episode is over, of all of it.
     """
 
     prompt: str
@@ -40,8 +40,8 @@ class Environment(Protocol):
     Attributes:
       name: what the user calls it.
       fingerprint: SHA-256 of what decides its episodes.
-      num_levels: levels 0, 1, ... that it is trained on; those from there on are for measuring.
-      best: the reward of an episode that could not have been better.
+      num_levels: levels below it are for training, those from it on for measuring.
+      best: the highest reward that an episode can get.
       answer_tokens: the most tokens of an answer, by default.
       max_answers: the most answers of an episode.
       end: the text of the token that ends an answer; None: the one that ends a document.
@@ -74,7 +74,9 @@ def end_token(environment: Environment, tokenizer: "Tokenizer") -> int:
     """
     if environment.end is None:
         if tokenizer.end is None:
-            raise UsageError(f"{environment.name}: the tokenizer {tokenizer.name} has no token that ends an answer")
+            raise UsageError(
+                f"{environment.name}: the tokenizer {tokenizer.name} has no token that ends an answer; use --tokenizer bytes"
+            )
         return tokenizer.end
     ids = tokenizer.encode(environment.end).tolist()
     if len(ids) != 1:

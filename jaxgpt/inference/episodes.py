@@ -62,10 +62,9 @@ def play(
     prompts = [tokenizer.encode_prompt(episode.prompt) for episode in episodes]
     for level, prompt in zip(levels, prompts, strict=True):
         if not 1 <= len(prompt) < T:
-            tokens = (
-                f"level {level} has a prompt of {len(prompt):,} tokens, and an episode of {T:,} takes 1 to {T - 1:,}"
-            )
-            raise DataError(f"{environment.name}: {tokens}; use a larger --T, or a model with a longer context")
+            size = f"a prompt of {len(prompt):,} tokens, and an episode of {T:,} takes 1 to {T - 1:,}"
+            advice = "use a larger --T, or a model with a longer context"
+            raise DataError(f"{environment.name}: level {level} has {size}; {advice}")
     end = end_token(environment, tokenizer)
     turns = Turns(model, prompts, T, end, keys, temperature, mesh)
     learned = np.zeros(turns.tokens.shape, bool)

@@ -28,7 +28,7 @@ class Objective:
       by_name: whether a run must name it, even where no other reads such data.
       reference: (model, batch) to a column of the data, `reference`, by the weights that a run begins with; None: it
         reads none.
-      credit: of rollouts, as objectives.policy has it: rewards to advantages and weights; None: it learns from others.
+      credit: of rollouts, as objectives.policy has it: rewards to advantages and weights; None: it reads other data.
       show: the metric that is shown beside the loss; "": none.
     """
 

@@ -13,7 +13,7 @@ SHOWN = 4  # of a batch
 
 
 class AnswersFile:
-    """An observer that writes the first episodes of some batches; as a context it tries to write what a full disk took.
+    """An observer that writes the first episodes of some batches; on exit it tries again what a full disk did not take.
 
     Args:
       path: answers.jsonl; rows of steps from `start` on, left by a run that was killed, are cut off.
@@ -39,7 +39,7 @@ class AnswersFile:
         pass
 
     def watch(self, transcripts: Sequence[Transcript]) -> None:
-        """Of Rollouts: write a batch, if it is due."""
+        """For Rollouts.watch: write the first episodes of a batch, if it is due."""
         if self._step % self._every:
             return
         for each in transcripts[:SHOWN]:

@@ -34,7 +34,7 @@ class PostTrainingConfig:
 
     beta: float | None = None
     """dpo, ipo (tau) and kto: how much leaving the reference costs; orpo: the weight of the odds; simpo: the scale of
-    the rewards. By default 0.1, for simpo 2. For rewards the same of each token (k3), by default 0: no reference."""
+    the rewards. By default 0.1, for simpo 2. Of rewards: the cost of each token's divergence (k3), by default 0."""
     gamma: float | None = None
     """simpo: the target margin of the rewards, by default 0.5."""
     label_smoothing: float | None = None

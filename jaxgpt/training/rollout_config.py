@@ -9,7 +9,7 @@ from jaxgpt.training.post_training import POLICIES
 
 @dataclasses.dataclass(frozen=True)
 class RolloutConfig:
-    """Of reinforcement learning: where answers are written, and what they are worth."""
+    """Reinforcement learning: where answers are written, and what they are worth."""
 
     env: str | None = None
     """An environment: tic-tac-toe, gymnasium/FrozenLake-v1, reasoning-gym/countdown, ..., and its settings:
@@ -38,7 +38,7 @@ class RolloutConfig:
         given = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) != field.default]
         if objective not in POLICIES:
             if given:
-                needs = f"it is of reinforcement learning: add --objective {', '.join(POLICIES)}, or leave it out"
+                needs = f"it is for reinforcement learning: add --objective {', '.join(POLICIES)}, or leave it out"
                 raise UsageError(f"--{given[0].replace('_', '-')}: {needs}")
             return
         has_data = data.data != DataConfig.data or data.mix is not None

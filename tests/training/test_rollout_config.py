@@ -22,9 +22,9 @@ def test_what_goes_together_is_taken(flags):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ({"env": "tic-tac-toe"}, "--env: it is of reinforcement learning: add --objective reinforce, rloo, dr_grpo, "),
-        ({"group_size": 4}, "--group-size: it is of reinforcement learning: add --objective "),
-        ({"answer_tokens": 4, "objective": "next_token"}, "--answer-tokens: it is of reinforcement learning"),
+        ({"env": "tic-tac-toe"}, "--env: it is for reinforcement learning: add --objective reinforce, rloo, dr_grpo, "),
+        ({"group_size": 4}, "--group-size: it is for reinforcement learning: add --objective "),
+        ({"answer_tokens": 4, "objective": "next_token"}, "--answer-tokens: it is for reinforcement learning"),
         ({"objective": "rloo"}, "--objective rloo: it needs --env, or --reward and --data"),
         (GAME | {"reward": "length:9"}, "--objective rloo: --env and --reward both say what is rewarded; leave one"),
         (GAME | {"data": "a.txt"}, "--data: --env tic-tac-toe has its own levels; leave --data out"),
@@ -37,7 +37,7 @@ def test_what_goes_together_is_taken(flags):
         (GAME | {"show_every": -1}, "--show-every -1 is out of range: it must be from 0 to 2**31 - 1"),
         (GAME | {"answer_tokens": 0}, "--answer-tokens 0 is out of range: it must be from 1 to 2**31 - 1"),
         (GAME | {"clip": 0.0}, "--clip 0.0 is out of range: it must be a finite number above 0"),
-        (GAME | {"objective": "dpo"}, "--env: it is of reinforcement learning"),
+        (GAME | {"objective": "dpo"}, "--env: it is for reinforcement learning"),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_one_line(flags, message):

@@ -73,9 +73,9 @@ class EvaluateConfig:
     env: str | None = None
     """An environment, as train's --env: the mean reward, and the share of episodes that could not be better."""
     levels: int | None = None
-    """So many of --env, an episode on each; by default 100. They begin where those of training end."""
+    """How many levels of --env, an episode on each; by default 100. They begin where those of training end."""
     temperature: float | None = None
-    """Of the answers in --env; by default 0, the likeliest token always. At 1 a run is trained."""
+    """Of the answers in --env; by default 0, always the likeliest token. Training samples at 1."""
     answer_tokens: int | None = None
     """The most tokens of an answer in --env; by default the environment's own number, or what the context leaves."""
     seed: int | None = None
