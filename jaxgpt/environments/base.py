@@ -72,18 +72,11 @@ def end_token(environment: Environment, tokenizer: "Tokenizer") -> int:
     Raises:
       UsageError: the tokenizer has none.
     """
-    if environment.end is None:
-        if tokenizer.end is None:
-            raise UsageError(
-                f"{environment.name}: the tokenizer {tokenizer.name} has no token that ends an answer; use --tokenizer bytes"
-            )
-        return tokenizer.end
-    ids = tokenizer.encode(environment.end).tolist()
-    if len(ids) != 1:
-        raise UsageError(
-            f"{environment.name} ends an answer with {environment.end!r}, and the tokenizer {tokenizer.name} has no "
-            "such token; use --tokenizer bytes"
-        )
+    ids = [tokenizer.end] if environment.end is None else tokenizer.encode(environment.end).tolist()
+    if len(ids) != 1 or ids[0] is None:
+        end = "the end of a document" if environment.end is None else repr(environment.end)
+        lacks = f"and the tokenizer {tokenizer.name} has no such token; use --tokenizer bytes"
+        raise UsageError(f"{environment.name} ends an answer with {end}, {lacks}")
     return ids[0]
 
 

@@ -1,8 +1,11 @@
 """What is refused before a library sees it."""
 
+import types
+
 import pytest
 
-from jaxgpt.environments.base import one_line, require_settings
+from jaxgpt.data.plain_tokenizers import ByteTokenizer
+from jaxgpt.environments.base import end_token, limit_answer, one_line, require_settings
 from jaxgpt.errors import UsageError
 
 DEFAULTS = {"slippery": True, "steps": 5, "rate": 0.5, "map": "4x4", "operators": ("+", "-"), "limit": None}
@@ -35,3 +38,23 @@ def test_others_are_refused(name, value, why):
 def test_what_a_library_says_is_put_into_a_line():
     assert one_line(KeyError("5x5")) == "KeyError: '5x5'" and one_line(ValueError(" a\n\tb ")) == "ValueError: a b"
     assert len(one_line(ValueError("long " * 999))) == 200
+
+
+def test_an_answer_ends_with_one_token_that_the_tokenizer_has():
+    newline, document, two_lines = (types.SimpleNamespace(name="x", end=end) for end in ("\n", None, "\n\n"))
+    assert end_token(newline, ByteTokenizer()) == 10 and end_token(document, ByteTokenizer()) == 256
+    without_end = types.SimpleNamespace(name="letters", end=None)
+    for environment, tokenizer, end in [
+        (two_lines, ByteTokenizer(), r"'\n\n'"),
+        (document, without_end, "the end of a document"),
+    ]:
+        with pytest.raises(UsageError) as error:
+            end_token(environment, tokenizer)
+        lacks = f"and the tokenizer {tokenizer.name} has no such token; use --tokenizer bytes"
+        assert str(error.value) == f"x ends an answer with {end}, {lacks}"
+
+
+def test_an_answer_has_the_users_length_or_else_the_environments_within_the_episode():
+    own, none = types.SimpleNamespace(answer_tokens=4), types.SimpleNamespace(answer_tokens=None)
+    assert [limit_answer(own, T, given) for T, given in [(9, None), (9, 6), (9, 20), (3, None)]] == [4, 6, 8, 2]
+    assert limit_answer(none, 9, None) == 8
