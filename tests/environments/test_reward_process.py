@@ -95,11 +95,8 @@ def test_numbers_of_any_type_come_back_in_order(spec, started, capfd):
         ("input()", "raised EOFError: EOF when reading a line (FILE, line 10) on"),
         ("sys.exit('a\\nb')", "raised SystemExit: a b (FILE, line 10) on"),
         ("float('nan')", "returned nan, which is no finite number, on the answer ' answer 2'; correct it"),
-        ("-1e999", "returned -inf, which is no finite number, on"),
         ("10 ** 400", "returned a value of type int, which is no finite number, on"),
         ("'1'", "returned a value of type str, which is no finite number, on"),
-        ("None", "returned a value of type NoneType, which is no finite number, on"),
-        (f"{NP}.zeros(2)", "returned a value of type ndarray, which is no finite number, on"),
         ("os._exit(3)", "ended its process on the answer ' answer 2' (exit code 3); correct it"),
         ("ctypes.string_at(0)", "ended its process on the answer ' answer 2' (SIGSEGV); correct it"),
         ("os.kill(os.getpid(), 9)", "ended its process on the answer ' answer 2' (SIGKILL, maybe out of memory); corr"),
@@ -123,13 +120,6 @@ def test_a_function_that_hangs_is_ended_with_all_that_it_started(spec, started):
     with pytest.raises(DataError, match=r"line 2: .* took more than 0.5 s on the answer ' answer 2'; make it faster"):
         process.rewards(answers("1", HANGS))
     wait_until(lambda: not is_running(int(pid)))
-
-
-def test_a_built_in_pattern_that_hangs(started):
-    process = started("regex:(a+)+$", limit_s=0.2)
-    assert process.rewards([Answer("", "", "aaa", {})]) == [1]
-    with pytest.raises(DataError, match=r"p, line 1: the reward regex:\(a\+\)\+\$ took more than 0.2 s"):
-        process.rewards([Answer("p, line 1", "", "a" * 40 + "b", {})])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Tic-tac-toe, against rules of another kind: three squares are a line if their numbers in a magic square sum to 15."""
 
 import functools
-import itertools
 import random
 
 import pytest
@@ -23,19 +22,15 @@ from jaxgpt.environments.tic_tac_toe import (
     walk,
 )
 from jaxgpt.errors import UsageError
+from tests.support.players import MAGIC, count_games, has_line
 
-MAGIC = dict(zip(range(1, 10), (2, 7, 6, 9, 5, 1, 4, 3, 8), strict=True))
 EMPTY = frozenset()
-
-
-def wins(squares):
-    return any(sum(MAGIC[square] for square in three) == 15 for three in itertools.combinations(squares, 3))
 
 
 @functools.cache
 def judge(mover, waiting):
     """What a position is worth to the one who moves, and how many games it can become."""
-    if wins(waiting):
+    if has_line(waiting):
         return -1, 1
     free = set(MAGIC) - mover - waiting
     if not free:
@@ -51,7 +46,7 @@ def squares_of(text):
 def worth(squares, side):
     """The reward of a whole game to a side."""
     for last in (0, 1):
-        if wins(squares[last::2]):
+        if has_line(squares[last::2]):
             return WON if last == side else LOST
     assert len(squares) == 9
     return DRAWN
@@ -74,27 +69,11 @@ def test_moves_wins_and_values_are_those_of_the_magic_square():
     assert len(positions) == 5_478
     for sides, moves in positions.items():
         mover, other = sides if len(moves) % 2 == 0 else sides[::-1]
-        assert is_won(moves) == wins(other)
-        assert legal_moves(moves) == ([] if wins(other) else sorted(set(MAGIC) - mover - other))
+        assert is_won(moves) == has_line(other)
+        assert legal_moves(moves) == ([] if has_line(other) else sorted(set(MAGIC) - mover - other))
         assert value(moves) == judge(mover, other)[0]
         best = [square for square in legal_moves(moves) if -judge(other, mover | {square})[0] == value(moves)]
         assert best_moves(moves) == best
-
-
-def tree(choose, side, mover=EMPTY, waiting=EMPTY, moves=()):
-    """walk() by recursion: one game after the other."""
-    if wins(waiting):
-        return Tree(lost=1) if len(moves) % 2 == side else Tree(won=1)
-    if len(moves) == 9:
-        return Tree(drawn=1)
-    free = set(MAGIC) - mover - waiting
-    if len(moves) % 2 == side:
-        square = choose(moves)
-        if square not in free:
-            return Tree(illegal=1)
-        free = {square}
-    branches = (tree(choose, side, waiting, mover | {square}, (*moves, square)) for square in free)
-    return Tree(*map(sum, zip(*branches, strict=True)))
 
 
 PLAYERS = {
@@ -109,7 +88,7 @@ PLAYERS = {
 def test_a_walk_comes_to_every_game_of_a_player(player, side):
     choose = PLAYERS[player]
     walked = walk(lambda texts: [(str(choose(squares_of(text))), True) for text in texts], side)
-    assert walked == tree(choose, side)
+    assert walked == Tree(*count_games(choose, side))
     assert (walked.lost == 0, walked.illegal == 0) == (player == "perfect", player != "stubborn")
 
 

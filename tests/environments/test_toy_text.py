@@ -135,31 +135,6 @@ def test_value_iteration_is_the_recursion_of_its_definition():
     assert optimal_return(toy_text("FrozenLake8x8-v1").env, 200) == pytest.approx(0.91, abs=0.005)
 
 
-def test_the_best_policy_succeeds_as_often_in_text_as_value_iteration_says():
-    """It looks at the steps that are left."""
-    environment = toy_text("FrozenLake-v1")
-    values = [value_iteration(environment.env, steps) for steps in range(100)]
-
-    @functools.cache
-    def choose(state, left):
-        def worth(action):
-            outcomes = environment.env.P[state][action]
-            return sum(p * (reward + (not over) * values[left][after]) for p, after, reward, over in outcomes)
-
-        return max(range(4), key=worth)
-
-    successes = []
-    for seed in range(2000):
-        episode = environment.start(0, seed)
-        text, left = episode.prompt, 100
-        while text is not None:
-            left -= 1
-            text = episode.answer(str(choose(int(text), left)), True)
-        successes.append(episode.reward)
-    optimum = optimal_return(environment.env, 100)
-    assert abs(np.mean(successes) - optimum) < 3 * np.sqrt(optimum * (1 - optimum) / 2000)
-
-
 @pytest.mark.parametrize(
     "task, settings, best, illegal",
     [

@@ -1,6 +1,5 @@
 """Which level is played when, and with which rows; a policy that only notes what it is asked for."""
 
-import collections
 import dataclasses
 
 import numpy as np
@@ -84,10 +83,3 @@ def test_without_a_model_it_tells_what_a_batch_looks_like(data):
 
 def test_the_most_tokens_of_an_episode(data):
     assert [dataclasses.replace(data, T=T).max_tokens for T in (5, 9, 10, 40)] == [4, 8, 9, 9]
-
-
-def test_groups_of_a_level_are_counted_as_they_come(data):
-    """More groups than levels in a batch: each level comes as often as the others, or once more."""
-    data = dataclasses.replace(data, B=24, policy=Notes())
-    counts = collections.Counter(data.batch(0, "a model")[0]["reward"].tolist())
-    assert sorted(counts.values()) == [4, 4, 4, 6, 6]
