@@ -12,9 +12,8 @@ from tests.support.players import RulePlayer, count_games
 TOKENIZER = ByteTokenizer()
 
 
-@pytest.mark.parametrize("player", [RulePlayer.of(), RulePlayer.of((5, 1, 3, 7, 9, 2, 4, 6, 8), blind=(7, 2))])
-def test_every_game_is_counted(player):
-    positions = []
+def test_every_game_is_counted():
+    player, positions = RulePlayer.of((5, 1, 3, 7, 9, 2, 4, 6, 8), blind=(7, 2)), []
     choose = game_tree.make_player(player, TOKENIZER, positions.append)
     for side in (0, 1):
         assert np.array(walk(choose, side)).tolist() == count_games(player.answer, side).tolist()
