@@ -41,7 +41,7 @@ def read_config(argv: Sequence[str]) -> tuple[TrainConfig, WeightsRef | None]:
     if "steps" in given:  # a recipe's --epochs gives way
         defaults = defaults.replace(epochs=None)
     config = parse(TrainConfig, argv, default=defaults, command="train")
-    config.rollout.require_objective(config.preset.objective, config.data)
+    config.rollout.require_objective(config)
     if "steps" in given and config.run.epochs is not None:
         raise UsageError("--steps and --epochs both say how long the run is; leave one out")
     if weights:

@@ -21,7 +21,6 @@ from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.runtime import device
 from jaxgpt.runtime.mesh import sharded_rows
 from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.reference import require_reference
 from jaxgpt.training.rollouts import Rollouts
 from jaxgpt.training.setup import Trainer
 from jaxgpt.training.step import FrozenInputs
@@ -43,13 +42,9 @@ def add_policy(
       weights: of --init-from.
       frozen: of the run.
       datasets: those of the run; None: there is none.
-
-    Raises:
-      UsageError: --beta has no weights to compare with.
     """
     reference = digest = None
     if config.post_training.beta:
-        require_reference(objective, weights)
         with device.memory_errors("leave --beta out, or train adapters with --lora"):
             reference = trainer.init_state(config.run.seed, weights).model
         digest = f"{int(combined_fingerprint(reference)):08x}"

@@ -51,7 +51,10 @@ def add_reference(
     Raises:
       UsageError: there are no weights.
     """
-    require_reference(objective, weights)
+    if weights is None:
+        raise UsageError(
+            f"--objective {objective.name} compares with weights to begin with; name them with --init-from"
+        )
     model = trainer.load(weights)
     names = repr(sorted(fingerprints_by_name(model).items()))
     digest = hashlib.sha256(names.encode()).hexdigest()
@@ -77,14 +80,6 @@ def add_reference(
         return data if column is None else dataclasses.replace(data, table=data.table | {"reference": column})
 
     return [data and with_column(data) for data in datasets], digest
-
-
-def require_reference(objective: Objective, weights: WeightsRef | None) -> None:
-    """Refuse a run without weights to begin with."""
-    if weights is None:
-        raise UsageError(
-            f"--objective {objective.name} compares with weights to begin with; name them with --init-from"
-        )
 
 
 def _key(data: Examples, weights: str, dtype: str) -> str:

@@ -1,6 +1,7 @@
 """What a policy is rewarded for, and how much it writes, as flags. No JAX."""
 
 import dataclasses
+from typing import Any
 
 from jaxgpt.data.config import DataConfig
 from jaxgpt.errors import UsageError, require
@@ -18,7 +19,7 @@ class RolloutConfig:
     """In place of --env, what an answer to a prompt of --data is worth: FILE.py:FUNCTION, called with the prompt, the
     answer and the record; or exact:FIELD, number:FIELD, regex:PATTERN or length:N."""
     group_size: int = 8
-    """Answers to each prompt, or episodes of each level; it divides --B."""
+    """Answers to each prompt, or episodes of each level; it divides the sequences of a step, --B times --accumulate."""
     answer_tokens: int | None = None
     """The most tokens of an answer; by default the environment's own number, for prompts what --T leaves."""
     updates: int = 1
@@ -33,8 +34,9 @@ class RolloutConfig:
         n = self.answer_tokens
         require(n is None or 1 <= n < 2**31, "answer_tokens", n, "from 1 to 2**31 - 1")
 
-    def require_objective(self, objective: str, data: DataConfig) -> None:
-        """Refuse what does not go with an objective and the data."""
+    def require_objective(self, config: Any) -> None:
+        """Refuse what does not go with the objective, the data and the other flags of a TrainConfig, which has this."""
+        objective, data = config.preset.objective, config.data
         given = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) != field.default]
         if objective not in POLICIES:
             if given:
@@ -49,8 +51,19 @@ class RolloutConfig:
             unread = "--mix" if data.mix is not None else "--data" if has_data else "--val"
             raise UsageError(f"{unread}: --env {self.env} has its own levels; leave {unread} out")
         if self.reward is not None and (not has_data or data.mix is not None):
-            raise UsageError(f"--reward {self.reward}: name a .jsonl of prompts with --data")
-        if data.B % self.group_size:
-            raise UsageError(f"--B {data.B} must be divisible by --group-size {self.group_size}")
+            unmixed = ", and leave --mix out" * (data.mix is not None)
+            raise UsageError(f"--reward {self.reward}: name a .jsonl of prompts with --data{unmixed}")
+        if data.T < 2:
+            raise UsageError(f"--T {data.T} has no room for an answer; use 2 or more")
+        if data.B_step % self.group_size:
+            sequences = f"--B {data.B}" + f" times --accumulate {data.accumulate}" * (data.accumulate > 1)
+            raise UsageError(f"{sequences} must be divisible by --group-size {self.group_size}")
         if objective != "reinforce" and self.group_size == 1:
             raise UsageError(f"--objective {objective} compares the answers of a group; use --group-size 2 or more")
+        if data.order != DataConfig.order:
+            raise UsageError(f"--order {data.order}: every epoch has an order of its own anyhow; leave --order out")
+        if dropout := config.model.dropout:
+            raise UsageError(f"--dropout {dropout:g}: answers are written without it; --objective {objective} takes 0")
+        if config.post_training.beta and config.preset.init_from is None:
+            costs = "is what the divergence from the weights of --init-from costs"
+            raise UsageError(f"--beta {config.post_training.beta:g} {costs}; name them, or leave --beta out")
