@@ -50,7 +50,7 @@ def train(
 
     Raises:
       NumericsError: a loss or a gradient is not finite; that step is not saved.
-      JaxgptError: the data have an error; the run before it is saved.
+      JaxgptError: the data, or those of a validation, have an error; the run before it is saved.
       GateError: a measurement is worse than what the validator allows; that step is saved.
     """
     saved = run.step
@@ -74,21 +74,26 @@ def train(
                 raise
             state, metrics = trainer.step(run.state, trainer.put(batch))
             previous, run = run, run.advance(state, next_position, data.B * data.T)
-            numbers, refusal = {}, ""
+            numbers, failure = {}, None
             if validator and validator.due(run.step):
-                with log.pause(metrics):
-                    numbers = validator(state.model)
-                run, refusal = validator.update(run, numbers), validator.refusal(numbers)
+                try:
+                    with log.pause(metrics):
+                        numbers = validator(state.model)
+                except JaxgptError as error:
+                    failure = error
+                if refusal := validator.refusal(numbers):
+                    failure = GateError(refusal)
+                run = validator.update(run, numbers)
             log.add(previous, run, metrics, numbers)
             for observer in observers:
                 observer.after_step(run, metrics)
-            stop = stop_requested() or bool(refusal)
+            stop = stop_requested() or failure is not None
             if stop or run.step == steps or checkpoints.due(run):
                 log.flush()  # which ends a run whose loss is not finite, before that state is saved
                 checkpoints.save(run)
                 saved = run.step
-            if refusal:
-                raise GateError(refusal)
+            if failure:
+                raise failure
             if stop:
                 break
     return run

@@ -68,6 +68,8 @@ class Validator:
         return {"loss": abs(len(model) - 6.0)}
 
     def update(self, run, numbers):
+        if not numbers:
+            return dataclasses.replace(run, unvalidated=True)
         best = run.best if run.best and run.best.loss <= numbers["loss"] else Best(run.step, numbers["loss"], "data")
         return dataclasses.replace(run, best=best, unvalidated=False)
 
@@ -160,6 +162,22 @@ def test_an_error_of_the_data_ends_the_run_when_the_steps_before_are_saved(every
         run_loop(resumed, data=again, checkpoints=checkpoints)
     assert not checkpoints.saved  # nothing is new
     assert run_loop(resumed, data=BadData(9))[0] == run_loop()[0]
+
+
+def test_an_error_of_the_validation_ends_the_run_when_its_step_is_saved():
+    class Broken(Validator):
+        def __call__(self, model):
+            raise DataError("prompt 5: the reward is no number")
+
+    log, checkpoints = Log(), Checkpoints()
+    with pytest.raises(DataError, match="prompt 5"):
+        run_loop(log=log, checkpoints=checkpoints, validator=Broken())
+    (saved,) = checkpoints.saved
+    assert (saved.step, saved.unvalidated, log.flushed) == (3, True, 3)
+    with pytest.raises(DataError, match="prompt 5"):
+        run_loop(saved, validator=Broken(), checkpoints=checkpoints)
+    assert len(checkpoints.saved) == 1  # nothing is new
+    assert run_loop(saved, validator=Validator())[0] == run_loop(validator=Validator())[0]
 
 
 def test_an_error_of_the_data_after_a_bad_step_saves_nothing():
