@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgpt.data.base import Batch
+from jaxgpt.errors import DataError, JaxgptError
 from jaxgpt.inference.episodes import Transcript, play
 from jaxgpt.models.base import architecture
 from jaxgpt.models.lora import combine
@@ -19,6 +20,7 @@ from jaxgpt.objectives.policy import token_log_probs
 from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.runtime import device
+from jaxgpt.runtime.distributed import all_processes
 from jaxgpt.runtime.mesh import sharded_rows
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.rollouts import Rollouts
@@ -73,22 +75,24 @@ class Policy:
         self._local_mesh = Mesh(np.array(mesh.local_devices), "rows")
 
     def write(self, data: Rollouts, model: Any, levels: Sequence[int], position: int) -> list[Transcript]:
-        """Play these levels, those of the rows of this process in the batch at a position."""
-        rows = range(data.B)[data.rows]
+        """Play these levels, those of the rows of this process in the batch at a position.
+
+        Raises:
+          JaxgptError: in all processes, that of a prompt or a reward in one of them.
+        """
+        rows, failure, transcripts = range(data.B)[data.rows], None, []
         # What is drawn and played moves between host and device at each turn; the batch that is learned, once.
         with jax.transfer_guard("allow"):
             keys = np.asarray(_row_keys(np.uint32(data.seed), np.uint32(divmod(position, 2**32)), np.uint32(rows)))
-            return play(
-                self._whole(model),
-                data.environment,
-                levels,
-                [int(high) << 32 | int(low) for high, low in keys],
-                data.tokenizer,
-                data.T,
-                data.answer_tokens,
-                keys,
-                mesh=self._local_mesh,
-            )
+            whole, seeds = self._whole(model), [int(high) << 32 | int(low) for high, low in keys]
+            sizes = data.tokenizer, data.T, data.answer_tokens
+            try:
+                transcripts = play(whole, data.environment, levels, seeds, *sizes, keys, mesh=self._local_mesh)
+            except JaxgptError as error:
+                failure = error
+            if not all_processes(failure is None):  # which save the steps before together, and end
+                raise failure or DataError("another process has an error in its answers; its own line says which")
+        return transcripts
 
     def batch(self, data: Rollouts, model: Any, transcripts: Sequence[Transcript], group_size: int) -> Batch:
         """What is learned from the transcripts, in the rows of this process."""

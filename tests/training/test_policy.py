@@ -7,9 +7,11 @@ import jax
 import numpy as np
 import pytest
 
+from jaxgpt.errors import DataError
 from jaxgpt.objectives import choose_objective
 from jaxgpt.objectives.policy import CREDITS
 from jaxgpt.runtime.mesh import make_mesh
+from jaxgpt.training import policy as training_policy
 from jaxgpt.training import setup
 from jaxgpt.training.config import Preset, TrainConfig
 from jaxgpt.training.policy import Policy, _row_keys
@@ -101,6 +103,22 @@ def test_a_batch_is_what_a_loop_over_the_transcripts_finds():
     for name, value in facts.items():
         np.testing.assert_allclose(batch[name], np.full(B, value), rtol=1e-6)
     assert 0 < batch["mismatch"].max() < 1e-5
+
+
+def test_an_error_of_the_answers_ends_all_processes(monkeypatch):
+    """With the line of its own in the one that has it, so that all save the steps before it together."""
+    state, data, _ = begin(trainer_of(), talk=dataclasses.replace(TALK, reward=fail))
+    agreed = []
+    monkeypatch.setattr(training_policy, "all_processes", lambda fine: agreed.append(fine) or False)
+    with pytest.raises(DataError, match="prompt 5"):
+        data.batch(0, state.model)
+    with pytest.raises(DataError, match="another process has an error"):
+        dataclasses.replace(data, environment=TALK).batch(0, state.model)
+    assert agreed == [False, True]
+
+
+def fail(level, answers):
+    raise DataError("prompt 5: the reward is no number")
 
 
 def test_a_rows_key_is_of_the_seed_the_position_and_the_row_alone():
