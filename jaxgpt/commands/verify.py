@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 from jaxgpt import console, signals
 from jaxgpt.commands.flags import parse, positional
-from jaxgpt.data import datasets
 from jaxgpt.errors import CheckpointError, CorruptError, DataError, NumericsError, UsageError
 from jaxgpt.json_file import read_json
 from jaxgpt.locks import hold_to_read
@@ -24,6 +23,7 @@ from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime.config import PROCESS_FLAGS
 from jaxgpt.training.config import TrainConfig, unobserved
 from jaxgpt.training.resume import load_run_config, resume_command
+from jaxgpt.training.rollouts import load_data
 
 TIMINGS = ("step_ms", "tokens_per_s")  # fields in which two rows of equal steps may differ
 
@@ -63,8 +63,7 @@ def main(argv: Sequence[str]) -> int:
 def require_same_data(flags: TrainConfig, fingerprint: str) -> None:
     """Refuse to train again on other data than those of the run's last start."""
     try:
-        options = flags.preset.predict_tokens, flags.fields, flags.model_config().bidirectional
-        data, _ = datasets.load(flags.data, flags.run.seed, *options)
+        data, _ = load_data(flags)
     except DataError as error:
         raise DataError(f"{error}; --resume trains on the run's data again, where they were: bring them back") from None
     if data.fingerprint != fingerprint:

@@ -264,6 +264,9 @@ def _locate_inputs(config: TrainConfig, cwd: Any) -> TrainConfig:
 
     inputs = {"data": config.data.data, "val": config.data.val, "init_from": config.preset.init_from}
     located = {flag: locate(name) for flag, name in inputs.items() if name}
+    file, _, function = (config.rollout.reward or "").rpartition(":")
+    if file.endswith(".py"):
+        located["reward"] = f"{locate(file)}:{function}"
     if not os.path.exists(located["data"]) and located["data"] != "shakespeare":
         located["data"] = os.path.join(cwd, located["data"])  # so that the error names where it was
     if config.data.mix:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxgpt.console import plural
-from jaxgpt.data.base import Batch, all_rows
-from jaxgpt.data.datasets import choose_tokenizer
+from jaxgpt.data.base import Batch, Dataset, all_rows
+from jaxgpt.data.datasets import choose_tokenizer, load
 from jaxgpt.data.order import permute
 from jaxgpt.data.prompts import load_prompts
 from jaxgpt.data.tokenizer import Tokenizer
@@ -21,6 +21,7 @@ from jaxgpt.environments.base import Environment, end_token, limit_answer
 from jaxgpt.environments.prompts import PromptEnvironment
 from jaxgpt.environments.rewards import open_reward
 from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.post_training import POLICIES
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.inference.episodes import Transcript
@@ -128,6 +129,18 @@ class Rollouts:
         batch = {"tokens": np.zeros((n, self.T), np.int32), "targets": np.full((n, self.T), -1, np.int32)}
         batch |= {name: np.zeros((n, self.T), np.float32) for name in columns}
         return batch | {name: np.zeros(n, np.float32) for name in ("advantage", "weight", *LOGGED)}
+
+
+def load_data(config: TrainConfig) -> tuple[Dataset, Dataset | None]:
+    """What a run is trained on, and what it is measured on.
+
+    Raises:
+      UsageError, DataError: as load_rollouts and datasets.load have it.
+    """
+    if config.preset.objective in POLICIES:
+        return load_rollouts(config)
+    bidirectional = config.model_config().bidirectional
+    return load(config.data, config.run.seed, config.preset.predict_tokens, config.fields, bidirectional)
 
 
 def load_rollouts(config: TrainConfig) -> tuple[Rollouts, Rollouts | None]:

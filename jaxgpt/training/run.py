@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from jaxgpt.console import plural, say
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.cache import cache_folder
-from jaxgpt.data.datasets import load
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import owner_only
 from jaxgpt.reports.trackers import require_installed
@@ -25,7 +24,6 @@ from jaxgpt.training.announce import (
 )
 from jaxgpt.training.begin import begin, lead_of, make_config_writer, resolve_steps, resume
 from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.post_training import POLICIES
 from jaxgpt.training.resume import (
     require_encoder,
     require_output,
@@ -33,7 +31,7 @@ from jaxgpt.training.resume import (
     require_sample_prompt,
     run_signature,
 )
-from jaxgpt.training.rollouts import load_rollouts
+from jaxgpt.training.rollouts import load_data
 from jaxgpt.training.tracking import TrackerProcess
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
@@ -43,18 +41,14 @@ if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
 
 def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     """Train, and return the exit code. The first state has these weights; None: random ones."""
-    parallel, preset = config.parallel, config.preset
+    parallel = config.parallel
     require_output(config, weights)
     if config.run.track != "none":
         require_installed(config.run.track)
     process = distributed.detect_process(parallel.coordinator, parallel.num_processes, parallel.process_id)
     out = config.run.out
     with owner_only(out), distributed.distributed_context(process, out) as process_dir:
-        bidirectional = config.model_config().bidirectional
-        if preset.objective in POLICIES:
-            data, validation = load_rollouts(config)
-        else:
-            data, validation = load(config.data, config.run.seed, preset.predict_tokens, config.fields, bidirectional)
+        data, validation = load_data(config)
         if weights:
             require_same_tokenizer(config, data.tokenizer, weights.tokenizer)
         require_encoder(config, data, weights)

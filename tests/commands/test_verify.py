@@ -7,7 +7,9 @@ import pytest
 
 from jaxgpt import console
 from jaxgpt.commands import train, verify
-from jaxgpt.training.config import fixed_flags
+from jaxgpt.environments.tic_tac_toe import TicTacToe
+from jaxgpt.errors import CheckpointError
+from jaxgpt.training.config import TrainConfig, fixed_flags
 from jaxgpt.training.resume import load_run_config
 
 TINY = ["--n-layer", "2", "--n-head", "2", "--n-embd", "16", "--block-size", "32", "--B", "2", "--T", "16"]
@@ -79,6 +81,13 @@ def test_a_text_that_has_changed_proves_nothing(trained, tmp_path, monkeypatch, 
         assert run(verify.main, tmp_path / "run", "--resume", 2) == code
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1 and message in error and "bring " in error
+
+
+def test_an_environment_is_the_data_of_a_run():
+    flags = TrainConfig.of(objective="rloo", env="tic-tac-toe", tokenizer="bytes", B=8)
+    verify.require_same_data(flags, TicTacToe().fingerprint)
+    with pytest.raises(CheckpointError, match="and tic-tac-toe against minimax has changed"):
+        verify.require_same_data(flags.replace(env="tic-tac-toe:opponent=minimax"), TicTacToe().fingerprint)
 
 
 def test_runs_that_differ_are_told_apart(trained, tmp_path):

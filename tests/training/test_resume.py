@@ -218,13 +218,13 @@ def test_relative_names_are_those_of_the_folder_in_which_the_run_was_started(tmp
     start, elsewhere = tmp_path / "start", tmp_path / "elsewhere"
     for folder in (start, elsewhere):
         folder.mkdir()
-        for name in ("a.txt", "b.txt", "shakespeare"):
+        for name in ("a.txt", "b.txt", "r.py", "shakespeare"):
             (folder / name).touch()
-    inputs = {"data": "a.txt", "val": "missing.txt", "init_from": "b.txt", "cwd": str(start)}
+    inputs = {"data": "a.txt", "val": "missing.txt", "init_from": "b.txt", "reward": "r.py:f", "cwd": str(start)}
     monkeypatch.chdir(elsewhere)
     flags = load_run_config(run_folder(tmp_path, **inputs))[0].flat()
-    located = f"{start}/a.txt", "missing.txt", f"{start}/b.txt"
-    assert tuple(flags[name] for name in ("data", "val", "init_from")) == located
+    located = f"{start}/a.txt", "missing.txt", f"{start}/b.txt", f"{start}/r.py:f"
+    assert tuple(flags[name] for name in ("data", "val", "init_from", "reward")) == located
     gone = run_folder(tmp_path, data="gone.txt", cwd=str(start))
     assert load_run_config(gone)[0].data.data == f"{start}/gone.txt"
     mixed = run_folder(tmp_path, data="shakespeare", mix="a.txt=0.7, b.txt=0.3,c.txt=1", cwd=str(start))
