@@ -21,7 +21,7 @@ from jaxgpt.errors import UsageError
 from jaxgpt.progress_bar import stage
 from jaxgpt.runtime.config import PROCESS_FLAGS, mesh_flag
 from jaxgpt.training.config import Preset, TrainConfig
-from jaxgpt.training.post_training import LEARNING_RATES
+from jaxgpt.training.post_training import LEARNING_RATES, POLICIES
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -63,9 +63,11 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("--init-from: what fits depends on the shape alone; name it by --size, or --n-layer and so on")
     config = parse(FitConfig, argv, default=FitConfig.from_preset(preset), command="fit")
 
-    if config.preset.objective in LEARNING_RATES:
+    if (objective := config.preset.objective) in POLICIES:
+        raise UsageError(f"--objective {objective}: its step takes what one on a text does; leave it out")
+    if objective in LEARNING_RATES:
         pairs = "a pair of answers takes what two sequences of a text do"
-        raise UsageError(f"--objective {config.preset.objective}: {pairs}; leave it out, and double --B")
+        raise UsageError(f"--objective {objective}: {pairs}; leave it out, and double --B")
     if any(getattr(config.parallel, name) is not None for name in PROCESS_FLAGS):
         raise UsageError(
             "--coordinator, --num-processes, --process-id: one process compiles for all GPUs; leave them out"

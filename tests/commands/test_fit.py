@@ -101,6 +101,8 @@ def test_weights_are_refused():
         fit.main(["--gpu", "h100", "--init-from", "gpt2-xl"])
     with pytest.raises(UsageError, match="--objective dpo: a pair of answers takes what two sequences of a text"):
         fit.main(["--gpu", "h100", "--objective", "dpo"])
+    with pytest.raises(UsageError, match="--objective rloo: its step takes what one on a text does; leave it out"):
+        fit.main(["--gpu", "h100", "--objective", "rloo"])
 
 
 @pytest.mark.slow
