@@ -14,12 +14,13 @@ from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, Dataset, all_rows
 from jaxgpt.data.datasets import choose_tokenizer, load
 from jaxgpt.data.order import permute
-from jaxgpt.data.prompts import load_prompts
+from jaxgpt.data.prompts import Prompts, load_prompts
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.environments import open_environment
 from jaxgpt.environments.base import Environment, end_token, limit_answer
 from jaxgpt.environments.prompts import PromptEnvironment
 from jaxgpt.environments.rewards import open_reward
+from jaxgpt.errors import DataError
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.post_training import POLICIES
 
@@ -167,6 +168,16 @@ def _open(config: TrainConfig, tokenizer: Tokenizer) -> tuple[Environment, Envir
         prompts, validation = prompts.split(flags.val_fraction, config.run.seed)
     elif flags.val is not None:
         validation = load_prompts(flags.val, config.fields, tokenizer.end_text)
+    for part in filter(None, (prompts, validation)):
+        _require_room(part, tokenizer, flags.T)
     reward = open_reward(config.rollout.reward)
     environment = PromptEnvironment(prompts, reward)
     return environment, validation and PromptEnvironment(validation, reward, environment.process)
+
+
+def _require_room(prompts: Prompts, tokenizer: Tokenizer, T: int) -> None:
+    """Refuse, before the first step, a prompt that leaves no room for an answer."""
+    for number, prompt in enumerate(prompts.prompts):
+        if not 1 <= (n := len(tokenizer.encode_prompt(prompt))) < T:
+            takes = f"the prompt has {n:,} tokens, and --T {T:,} takes 1 to {T - 1:,}"
+            raise DataError(f"{prompts.where(number)}: {takes}; correct it, or use a larger --T")

@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from jaxgpt.errors import DataError
 from jaxgpt.objectives.policy import LOGGED
-from jaxgpt.training.rollouts import FILLING, VALIDATION_POSITION, Rollouts
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.rollouts import FILLING, VALIDATION_POSITION, Rollouts, load_rollouts
 from tests.support.talk import TOKENIZER, Talk
 
 B, T, G = 6, 8, 2
@@ -83,3 +85,18 @@ def test_without_a_model_it_tells_what_a_batch_looks_like(data):
 
 def test_the_most_tokens_of_an_episode(data):
     assert [dataclasses.replace(data, T=T).max_tokens for T in (5, 9, 10, 40)] == [4, 8, 9, 9]
+
+
+@pytest.mark.parametrize("val", [None, "p.jsonl"])
+def test_a_prompt_without_room_is_refused_at_the_start_with_its_line(val, write):
+    path = write("p.jsonl", [{"prompt": "1 + 1 ="}, {"prompt": "1 + 1 + 1 + 1 ="}])
+    short = write("short.jsonl", [{"prompt": "1 + 1 ="}])
+    flags = {"data": str(short if val else path), "val": val and str(path), "tokenizer": "bytes", "B": 8}
+    config = TrainConfig.of(objective="rloo", reward="length:5", **flags)
+    with pytest.raises(
+        DataError, match=r"p\.jsonl, line 2: the prompt has 15 tokens, and --T 15 takes 1 to 14; correct"
+    ):
+        load_rollouts(config.replace(T=15))
+    data, _ = load_rollouts(config.replace(T=16))
+    assert data.num_rows() == 2 - bool(val) and data.answer_tokens == 15
+    data.environment.process.close()
