@@ -177,12 +177,14 @@ def test_adapters_alone_are_trained_and_write():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("axes", [{"fsdp": 2}, {"data": 4, "fsdp": 2}], ids=str)
-def test_any_mesh_writes_the_same_and_learns_the_same(axes, eight_devices):
-    trainer = trainer_of()
+@pytest.mark.parametrize(
+    "axes, flags", [({"fsdp": 2}, {}), ({"data": 4, "fsdp": 2}, {"lora": 2, "updates": 2})], ids=str
+)
+def test_any_mesh_writes_the_same_and_learns_the_same(axes, flags, eight_devices):
+    trainer = trainer_of(**flags)
     *_, batches, metrics = train(trainer, *begin(trainer), steps=3)
     mesh = make_mesh(axes, eight_devices)
-    trainer = trainer_of(mesh=mesh)
+    trainer = trainer_of(mesh=mesh, **flags)
     *_, others, numbers = train(trainer, *begin(trainer), steps=3)
     for batch, same in zip(batches, others, strict=True):
         assert np.array_equal(batch["tokens"], same["tokens"]) and np.array_equal(batch["targets"], same["targets"])
