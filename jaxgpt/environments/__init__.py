@@ -1,6 +1,7 @@
 """Where a policy acts and what that is worth: games, tasks, prompts with a reward. One file each, and one line here."""
 
 import importlib
+import inspect
 from typing import Any
 
 from jaxgpt.environments.base import Environment
@@ -33,10 +34,12 @@ def open_environment(spec: str) -> Environment:
         settings[key] = parse_value(value)
     module, maker = ENVIRONMENTS[name]
     make = getattr(importlib.import_module(module), maker)
-    try:
-        return make(task, **settings)
-    except TypeError as error:
-        raise UsageError(f"--env {spec}: {error}; see docs/rl.md for its settings") from None
+    parameters = inspect.signature(make).parameters
+    if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        known = dict.fromkeys(list(parameters)[1:])
+        if unknown := next((key for key in settings if key not in known), None):
+            raise UsageError(f"--env {spec}: no such setting as {unknown}; it has {', '.join(known) or 'none'}")
+    return make(task, **settings)
 
 
 def parse_value(text: str) -> Any:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxgpt.inference.generate import PREFILL, DecodeState, decode_until, init_decoder
+from jaxgpt.inference.decoder import PREFILL, DecodeState, decode_until, init_decoder
 from jaxgpt.inference.sampling import make_sampling_params
 from jaxgpt.models.base import Generative
 from jaxgpt.models.layers import unstack_layers

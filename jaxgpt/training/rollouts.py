@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, Dataset, all_rows
-from jaxgpt.data.datasets import choose_tokenizer, load
+from jaxgpt.data.datasets import choose_tokenizer, load, require_no_names
 from jaxgpt.data.order import permute
 from jaxgpt.data.prompts import Prompts, load_prompts
 from jaxgpt.data.tokenizer import Tokenizer
@@ -161,6 +161,7 @@ def load_rollouts(config: TrainConfig) -> tuple[Rollouts, Rollouts | None]:
 def _open(config: TrainConfig, tokenizer: Tokenizer) -> tuple[Environment, Environment | None]:
     """What is trained on, and what is measured."""
     if config.rollout.env is not None:
+        require_no_names(config.fields, f"--env {config.rollout.env}")
         return open_environment(config.rollout.env), None
     flags, validation = config.data, None
     prompts = load_prompts(flags.data, config.fields, tokenizer.end_text)
