@@ -122,10 +122,10 @@ def add(flags: Flags) -> None:
 
 SHAPES = {  # of a step: what is rolled out, by how large a model
     "tic-tac-toe, 0.1M": (["--env", "tic-tac-toe:opponent=mixed", "--B", 512, "--T", 20, "--updates", 2], GAMES[:8]),
-    "64 tokens, 0.1M": (["--B", 64, "--T", 128, "--answer-tokens", 64], GAMES[:8]),
+    "64 tokens, 0.1M": (["--B", 64, "--T", 128, "--answer-tokens", 64], [*GAMES[:7], 128]),
     "64 tokens, 19M": (
         ["--B", 16, "--T", 128, "--answer-tokens", 64],
-        ["--n-layer", 6, "--n-head", 6, "--n-embd", 512, "--block-size", 128],
+        ["--n-layer", 6, "--n-head", 8, "--n-embd", 512, "--block-size", 128],
     ),
 }
 ROUNDS = 7

@@ -34,11 +34,11 @@ def open_environment(spec: str) -> Environment:
         settings[key] = parse_value(value)
     module, maker = ENVIRONMENTS[name]
     make = getattr(importlib.import_module(module), maker)
-    parameters = inspect.signature(make).parameters
-    if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
-        known = dict.fromkeys(list(parameters)[1:])
-        if unknown := next((key for key in settings if key not in known), None):
-            raise UsageError(f"--env {spec}: no such setting as {unknown}; it has {', '.join(known) or 'none'}")
+    task_name, *parameters = inspect.signature(make).parameters.values()
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)  # and checks them itself
+    known = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
+    if unknown := next((key for key in settings if key == task_name.name or not (takes_any or key in known)), None):
+        raise UsageError(f"--env {spec}: no such setting as {unknown}; it has {', '.join(known) or 'its own alone'}")
     return make(task, **settings)
 
 

@@ -49,8 +49,8 @@ class Turns:
         B, width = len(prompts), T + PREFILL + 1
         self._T, self._keys = T, np.asarray(keys)
         self._sampling = make_sampling_params(temperature, stop=end)
-        self._init, self._decode = _programs(mesh)
-        self._model, self._cache = self._init(model, B, width)
+        self._mesh = mesh
+        self._model, self._cache = _init(mesh)(model, B, T)
         self.tokens, self.length = np.zeros((B, width), np.int32), np.zeros(B, np.int32)
         self.log_probs = np.zeros((B, width), np.float32)
         self._cached, self._num_new = np.zeros(B, np.int32), np.zeros(B, np.int32)
@@ -81,8 +81,7 @@ class Turns:
             np.zeros(0, np.int32),
             self.log_probs,
         )
-        unread = int((self.length - 1 - self._cached)[active].max())
-        decode = self._decode[unread > SHORT_PREFILL]
+        decode = _decoder(self._mesh, self._prefill_size(active))
         arguments = self._sampling, self._keys, until.astype(np.int32)
         state, self._cache = decode(self._model, self._cache, state, *arguments)
         fields = ("tokens", "length", "num_cached", "num_new", "log_probs")
@@ -90,35 +89,43 @@ class Turns:
         self.tokens, self.length, self._cached, self._num_new, self.log_probs = map(np.array, values)
         return [row[start:end].tolist() for row, start, end in zip(self.tokens, before, self.length, strict=True)]
 
+    def _prefill_size(self, active: np.ndarray) -> int:
+        """How many columns are read at a time: behind the last token of a text, they must be in the cache, too."""
+        unread = int((self.length - 1 - self._cached)[active].max())
+        room = self._T - int(self.length[active].max()) + 1
+        sizes = (PREFILL, SHORT_PREFILL, 1) if unread > SHORT_PREFILL else (SHORT_PREFILL, 1)
+        return next(size for size in sizes if size <= room)
+
 
 @functools.cache
-def _programs(mesh: Mesh | None) -> tuple[Any, Any]:
-    """The compiled start and continuations, short and long, of B texts, in equal parts on the devices of a mesh."""
+def _init(mesh: Mesh | None) -> Any:
+    """The compiled start of B texts, in equal parts on the devices of a mesh."""
 
-    def decode(
-        size: int, model: Any, cache: Any, state: DecodeState, sampling: Any, keys: jax.Array, until: jax.Array
-    ) -> Any:
+    def init(model: Any, B: int, T: int) -> Any:
+        if mesh is None or mesh.size == 1:
+            return init_decoder(model, B, room=T)
+
+        def on_device(model: Any) -> Any:
+            return init_decoder(model, B // mesh.size, room=T)[1]
+
+        inputs = {"in_specs": PartitionSpec(), "out_specs": PartitionSpec(mesh.axis_names)}
+        return unstack_layers(model), jax.shard_map(on_device, mesh=mesh, **inputs, check_vma=False)(model)
+
+    return jax.jit(init, static_argnums=(1, 2))
+
+
+@functools.cache
+def _decoder(mesh: Mesh | None, size: int) -> Any:
+    """Their compiled continuation, which reads `size` columns at a time."""
+
+    def decode(model: Any, cache: Any, state: DecodeState, sampling: Any, keys: jax.Array, until: jax.Array) -> Any:
         keys = jax.random.wrap_key_data(keys, impl="threefry2x32")
         return decode_until(model, cache, state, sampling, keys, until, size)
 
-    decoders = [functools.partial(decode, size) for size in (SHORT_PREFILL, PREFILL)]
-    if mesh is None or mesh.size == 1:
-        return jax.jit(init_decoder_of, static_argnums=(1, 2)), [jax.jit(each, donate_argnums=1) for each in decoders]
-    rows, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
-    state = DecodeState(*[rows if field.name in ROWS_FIELDS else whole for field in dataclasses.fields(DecodeState)])
-
-    def init(model: Any, B: int, width: int) -> Any:
-        def on_device(model: Any) -> Any:
-            return init_decoder(model, B // mesh.size, room=width)[1]
-
-        cache = jax.shard_map(on_device, mesh=mesh, in_specs=whole, out_specs=rows, check_vma=False)(model)
-        return unstack_layers(model), cache
-
-    inputs = whole, rows, state, whole, rows, rows
-    specs = {"mesh": mesh, "in_specs": inputs, "out_specs": (state, rows), "check_vma": False}
-    sharded = [jax.jit(jax.shard_map(each, **specs), donate_argnums=1) for each in decoders]
-    return jax.jit(init, static_argnums=(1, 2)), sharded
-
-
-def init_decoder_of(model: Any, B: int, width: int) -> Any:
-    return init_decoder(model, B, room=width)
+    if mesh is not None and mesh.size > 1:
+        rows, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
+        fields = dataclasses.fields(DecodeState)
+        state = DecodeState(*[rows if field.name in ROWS_FIELDS else whole for field in fields])
+        specs = {"in_specs": (whole, rows, state, whole, rows, rows), "out_specs": (state, rows)}
+        decode = jax.shard_map(decode, mesh=mesh, **specs, check_vma=False)
+    return jax.jit(decode, donate_argnums=1)

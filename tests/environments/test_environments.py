@@ -31,7 +31,7 @@ def test_settings_reach_the_environment():
         ("tic-tac-toe:minimax", "'minimax' is no setting; write KEY=VALUE, with commas between them"),
         ("tic-tac-toe:=minimax", "'=minimax' is no setting"),
         ("tic-tac-toe:depth=3", "no such setting as depth; it has opponent"),
-        ("tic-tac-toe:task=3", "multiple values for argument 'task'; see docs/rl.md"),
+        ("tic-tac-toe:task=3", "no such setting as task; it has opponent"),
     ],
 )
 def test_what_is_no_environment_is_refused(spec, why):
