@@ -21,7 +21,7 @@ print("loaded")
 
 
 def score(prompt, answer, record):
-    """One function, which does as it is told."""
+    """One reward function, whose behavior each record chooses."""
     print(prompt)
     return eval(record.pop("do"))  # a record is its own copy
 

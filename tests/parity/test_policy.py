@@ -32,7 +32,7 @@ SETTINGS = {
 
 
 def trainer_of(name, weights, folder, tokenizer):
-    """TRL's, which is told what was written and what it was worth."""
+    """TRL's trainer, with our texts and rewards in place of its own generation."""
     import datasets
 
     for file, content in tokenizer.hugging_face_files(T).items():
