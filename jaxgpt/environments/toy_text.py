@@ -1,4 +1,4 @@
-"""gymnasium's toy_text as text: an observation is its numbers in a line, and an answer an action's number in a line."""
+"""gymnasium's toy_text as text: each turn is a line, the observation's numbers and then the action's."""
 
 import copy
 import hashlib
@@ -46,7 +46,7 @@ def open_toy_text(task: str, **settings: Any) -> "ToyText":
     known |= settings
     if known["max_episode_steps"] < 1:
         raise UsageError(f"{where}: max_episode_steps={known['max_episode_steps']} must be at least 1")
-    identity = json.dumps([gymnasium.__version__, task, known], sort_keys=True)
+    identity = json.dumps([gymnasium.__version__, task, known, format_observation(0)], sort_keys=True)
     try:
         return ToyText(task, gymnasium.make(task, disable_env_checker=True, **known), identity)
     except Exception as error:  # whatever an environment has against a value
@@ -119,7 +119,8 @@ class ToyText:
 
 
 def format_observation(observation: int | Sequence[int]) -> str:
-    return " ".join(map(str, observation if isinstance(observation, tuple) else (observation,))) + "\n"
+    """Its numbers with a space behind each: what ends with a space is to be answered, whatever stands before it."""
+    return "".join(f"{number} " for number in (observation if isinstance(observation, tuple) else (observation,)))
 
 
 # ---- What an episode can be worth, by value iteration over its last step, its last two, ...
