@@ -16,6 +16,7 @@ from jaxgpt.data.order import parse_mixture
 from jaxgpt.data.plain_tokenizers import CharTokenizer
 from jaxgpt.data.records import JSON_LINES, find_name, read_first
 from jaxgpt.data.shards import Tokens
+from jaxgpt.data.squad import is_squad
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError, UsageError
@@ -138,6 +139,8 @@ def require_no_names(fields: FieldNames, name: str) -> None:
 
 def is_examples(data: str, fields: FieldNames = USUAL_FIELDS) -> bool:
     """Whether a name is that of an example file. JSON lines of texts alone are documents, which make a text."""
+    if is_squad(data):
+        return True
     if not data.lower().endswith(examples.SUFFIXES) or Path(data).is_dir():
         return False
     if fields != USUAL_FIELDS or not data.lower().endswith(JSON_LINES):

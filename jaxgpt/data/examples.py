@@ -18,6 +18,7 @@ from jaxgpt.data.formats import KINDS, parse_examples
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.labels import label_names, labelled_kinds, unlabelled_kinds
 from jaxgpt.data.records import JSON_LINES, LineErrors, read_content
+from jaxgpt.data.squad import is_squad
 from jaxgpt.data.tokenized import open_examples, tokenize
 from jaxgpt.data.tokenizer import Template, Tokenizer
 from jaxgpt.errors import DataError
@@ -238,7 +239,7 @@ def read_examples(
 
 def require_suffix(path: str, fields: str = '"text" and "label"') -> None:
     """Refuse a file that, by its name, has no records; `fields` are those that they would have."""
-    if not path.lower().endswith(SUFFIXES):
+    if not path.lower().endswith(SUFFIXES) and not is_squad(path):
         command = find_jsonl_command(path)
         convert = f"; make it JSONL: {command}" if command else ""
         raise DataError(f"{path}: not a file of examples; give a .jsonl, .csv or .tsv of {fields}{convert}")

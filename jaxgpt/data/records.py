@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxgpt.data import squad
 from jaxgpt.data.documents import require_no_utf16
 from jaxgpt.errors import DataError
 
@@ -28,9 +29,11 @@ def read_jsonl(path: str | Path) -> list[Record]:
 
 
 def parse_records(path: str, content: bytes, errors: LineErrors | None = None) -> Iterator[Record]:
-    """`parse_jsonl` or `parse_table`, by the suffix of the file."""
+    """`parse_jsonl`, `parse_squad` or `parse_table`, by the suffix of the file."""
     if path.lower().endswith(JSON_LINES):
         return parse_jsonl(path, content, errors)
+    if path.lower().endswith(squad.SUFFIX):
+        return squad.parse_squad(path, content)
     return parse_table(path, content, "\t" if path.lower().endswith(".tsv") else ",", errors)
 
 
