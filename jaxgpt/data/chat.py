@@ -94,6 +94,11 @@ def _parse_message(where: str, message: Any) -> tuple[str, str]:
     return ROLES[message[role]], require_text(where, message, content, may_be_empty=True)
 
 
+def is_answer(message: Any) -> bool:
+    """Whether a message is the assistant's."""
+    return isinstance(message, dict) and message.get("role", message.get("from")) in ("assistant", "gpt")
+
+
 def _is_learned(where: str, message: dict[str, Any]) -> bool | None:
     """True, or None if the answer's weight is 0: base.Segments has that."""
     weight = message.get("weight")
