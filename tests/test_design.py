@@ -98,7 +98,7 @@ def test_each_module_has_its_tests():
     "library",
     [
         *("flax", "gymnasium", "huggingface_hub", "kingfisher_sdk", "lm_eval", "matplotlib", "orbax"),
-        *("reasoning_gym", "safetensors", "tiktoken", "tokenizers"),
+        *("reasoning_gym", "rouge_score", "sacrebleu", "safetensors", "tiktoken", "tokenizers"),
         *("tyro", "tensorboard", "wandb", "mlflow", "trackio"),
     ],
 )
