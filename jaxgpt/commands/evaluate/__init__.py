@@ -1,4 +1,4 @@
-"""Measure a model: `jaxgpt evaluate RUN`, with `--data`, `--pairs`, `--choices`, `--canaries`, `--tasks` or `--env`.
+"""Measure a model: `jaxgpt evaluate RUN`, with `--data`, `--generate`, `--pairs`, `--choices` and others.
 
 A measurement is a file, with `prepare` and what it calls, and a line in a table below.
 """
@@ -9,7 +9,18 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxgpt import console
-from jaxgpt.commands.evaluate import canaries, choices, encoder, environment, labels, pairs, rewards, tasks, text
+from jaxgpt.commands.evaluate import (
+    canaries,
+    choices,
+    encoder,
+    environment,
+    generate,
+    labels,
+    pairs,
+    rewards,
+    tasks,
+    text,
+)
 from jaxgpt.commands.evaluate.config import MEASUREMENTS, EvaluateConfig, Measure
 from jaxgpt.commands.flags import parse
 from jaxgpt.errors import UsageError
@@ -24,6 +35,7 @@ Prepare = Callable[[EvaluateConfig, WeightsRef], Measure]  # reads and checks wh
 OF_TEXT_MODELS: dict[str, Prepare] = {
     "pairs": pairs.prepare,  # first: a reference is read before the model, and let go
     "data": text.prepare,
+    "generate": generate.prepare,
     "choices": choices.prepare,
     "canaries": canaries.prepare,
     "tasks": tasks.prepare,
@@ -37,7 +49,7 @@ OF_REWARD_MODELS: dict[str, Prepare] = {"pairs": pairs.prepare, "data": rewards.
 def main(argv: Sequence[str]) -> int:
     config = parse(EvaluateConfig, argv, command="evaluate")
     model, judge = (name and resolve_weights(name) for name in (config.model, config.reward))
-    require_json(config, [source for source in (model, judge) if source])
+    require_outputs(config, [source for source in (model, judge) if source])
     measure_model = model and prepare(config, model)
     if judge:
         require_reward_model(judge)
@@ -88,16 +100,19 @@ def choose_measurements(config: EvaluateConfig, source: WeightsRef) -> dict[str,
     return allowed
 
 
-def require_json(config: EvaluateConfig, sources: Sequence[WeightsRef]) -> None:
-    """Refuse a file for the results that can't be written, exists, or is a part of an input."""
-    if config.json:
-        inputs = [("MODEL", config.model), *(("the weights under it,", source.base) for source in sources)]
-        names = ("pairs", "reference", "reward", "choices", "canaries")
-        inputs += [(f"--{name}", getattr(config, name)) for name in names]
-        inputs += [("--data", config.data)] if config.data != "shakespeare" else []  # which is part of the package
-        require_writable("--json", config.json)
-        require_separate("--json", config.json, [*inputs, ("--include-path", config.include_path)])
-        require_new("--json", config.json)
+def require_outputs(config: EvaluateConfig, sources: Sequence[WeightsRef]) -> None:
+    """Refuse a file for the results or the answers that can't be written, exists, or is a part of an input."""
+    inputs = [("MODEL", config.model), *(("the weights under it,", source.base) for source in sources)]
+    names = ("generate", "pairs", "reference", "reward", "choices", "canaries")
+    inputs += [(f"--{name}", getattr(config, name)) for name in names]
+    inputs += [("--data", config.data)] if config.data != "shakespeare" else []  # which is part of the package
+    inputs += [("--include-path", config.include_path)]
+    for flag, path in (("--json", config.json), ("--answers", config.answers)):
+        if path:
+            require_writable(flag, path)
+            require_separate(flag, path, inputs)
+            require_new(flag, path)
+            inputs += [(flag, path)]
 
 
 def save_results(config: EvaluateConfig, results: dict[str, Any]) -> None:

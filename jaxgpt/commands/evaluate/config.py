@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from jaxgpt.commands.flags import positional
 from jaxgpt.data.config import FieldNames
 from jaxgpt.errors import UsageError, require
+from jaxgpt.inference.answer_metrics import METRICS
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.models.base import Model
@@ -16,16 +17,18 @@ Load = Callable[..., "Model"]  # (T=None) to the model, read once, for sequences
 Measure = Callable[[Load], dict[str, Any]]  # loads the model, measures it, prints the results and returns them
 
 # Flags of what to measure; at least one is required.
-MEASUREMENTS = ("data", "pairs", "choices", "canaries", "tasks", "env")
+MEASUREMENTS = ("data", "generate", "pairs", "choices", "canaries", "tasks", "env")
 OPTIONS = {
     "T": ("data", "pairs"),
     "max_windows": ("data",),
     "reference": ("pairs",),
     "reward": ("data", "pairs"),
-    "limit": ("choices", "tasks"),
+    "limit": ("generate", "choices", "tasks"),
     "num_fewshot": ("tasks",),
     "include_path": ("tasks",),
-    **dict.fromkeys(("levels", "temperature", "answer_tokens", "seed"), ("env",)),
+    **dict.fromkeys(("levels", "answer_tokens"), ("env",)),
+    **dict.fromkeys(("temperature", "seed"), ("generate", "env")),
+    **dict.fromkeys(("metrics", "max_new_tokens", "top_k", "top_p", "answers"), ("generate",)),
 }
 DEFAULT_LEVELS = 100
 
@@ -45,6 +48,15 @@ class EvaluateConfig:
     """A text, .jsonl of {"text"}, a .bin token file, a prepared folder (its val split) or shakespeare; or a .jsonl,
     .csv or .tsv of examples, of which only the completions are measured. For a model of labels: one of "text" (or
     "text_a" and "text_b") and "label"; for a reward model: one of "prompt" and "completion", "messages" or "text"."""
+    generate: str | None = None
+    """Prompts with references, for which answers are written: examples as those of --data, a record of "prompt" and
+    "references", a list of texts, or SQuAD's .json. Of a conversation the last answer is the reference."""
+    metrics: tuple[Literal[*METRICS], ...] | None = None
+    """Of the answers of --generate: exact and f1, as SQuAD's; rouge; bleu; chrf. By default exact f1."""
+    max_new_tokens: int | None = None
+    """The most tokens of an answer of --generate; by default 128."""
+    answers: Path | None = None
+    """Write the answers of --generate to this new file, a JSON line each, with their references and scores."""
     pairs: str | None = None
     """Pairs of answers, "prompt", "chosen" and "rejected": how often the chosen one is the likelier, or for a reward
     model the better, overall and by "group"; or rated ones, "prompt", "completion" and "good"."""
@@ -65,7 +77,7 @@ class EvaluateConfig:
     tasks: str | None = None
     """Tasks of the harness, by name, with commas between: hellaswag,lambada_openai. Their data is a download."""
     limit: int | None = None
-    """Only the first so many items of --choices and of each of --tasks."""
+    """Only the first so many items of --generate, of --choices and of each of --tasks."""
     num_fewshot: int | None = None
     """How many solved examples --tasks puts in front of each item; by default the task's own number."""
     include_path: Path | None = None
@@ -75,11 +87,15 @@ class EvaluateConfig:
     levels: int | None = None
     """How many levels of --env, an episode on each; by default 100. They begin where those of training end."""
     temperature: float | None = None
-    """Of the answers in --env; by default 0, always the likeliest token. Training samples at 1."""
+    """Of the answers of --generate and in --env; by default 0, always the likeliest token."""
+    top_k: int | None = None
+    """--generate with a temperature: sample among the k likeliest tokens; by default among all."""
+    top_p: float | None = None
+    """And among the fewest likeliest tokens that have this probability together; by default 1, all."""
     answer_tokens: int | None = None
     """The most tokens of an answer in --env; by default the environment's own number, or what the context leaves."""
     seed: int | None = None
-    """Of what is random in --env, and of its answers; by default 0."""
+    """Of what is random in --env, and of answers; by default 0."""
     batch_size: int = 8
     """Sequences, or episodes, at a time."""
     device: Literal["auto", "gpu", "cpu"] = "auto"
@@ -93,24 +109,28 @@ class EvaluateConfig:
         if all(getattr(self, name) is None for name in MEASUREMENTS):
             flags = ", ".join(f"--{name}" for name in MEASUREMENTS[:-1]) + f" or --{MEASUREMENTS[-1]}"
             raise UsageError(f"nothing to measure: give {flags}; --help explains them")
-        needing = [
-            name for name in ("choices", "canaries", "tasks", "env", "reference") if getattr(self, name) is not None
-        ]
+        needing = ("generate", "choices", "canaries", "tasks", "env", "reference")
+        needing = [name for name in needing if getattr(self, name) is not None]
         if self.model is None and (needing or self.reward is None):
             flag = f"--{needing[0]}: " if needing else ""
             raise UsageError(f"{flag}no MODEL; name a run folder or other weights, which --help lists")
-        if self.fields.words and self.data is None and self.pairs is None:
-            raise UsageError(f"{self.fields}: they are names in a file of examples; name it with --data or --pairs")
+        if self.fields.words and self.data is None and self.pairs is None and self.generate is None:
+            named = "--data, --generate or --pairs"
+            raise UsageError(f"{self.fields}: they are names in a file of examples; name it with {named}")
         positive = dict.fromkeys(("T", "max_windows", "limit", "levels", "answer_tokens", "batch_size"), 1)
+        positive |= dict.fromkeys(("max_new_tokens", "top_k"), 1)
         for name, lowest in (positive | {"num_fewshot": 0, "seed": 0}).items():
             if (value := getattr(self, name)) is not None:
                 require(lowest <= value < 2**31, name, value, f"from {lowest} to 2**31 - 1")
         heat = self.temperature
         require(heat is None or 0 <= heat < float("inf"), "temperature", heat, "a finite number, 0 or above")
+        require(self.top_p is None or 0 < self.top_p <= 1, "top_p", self.top_p, "above 0, and at most 1")
         for name, of in OPTIONS.items():
             if getattr(self, name) is not None and all(getattr(self, each) is None for each in of):
                 flag, required = "--" + name.replace("_", "-"), " or ".join(f"--{each}" for each in of)
                 raise UsageError(f"{flag} changes nothing without {required}; leave it out")
+        if self.answers is not None and self.answers == self.json:
+            raise UsageError(f"--answers {self.answers} is --json, too; choose another file")
         if self.tasks is not None and not all(self.task_names):
             raise UsageError(f"--tasks {self.tasks!r}: a name is empty; give names with commas between them")
         if self.include_path is not None and not self.include_path.is_dir():

@@ -20,7 +20,7 @@ def run(*words):
 @pytest.mark.parametrize(
     "words, code, message",
     [
-        ([], 2, "nothing to measure: give --data, --pairs, --choices, --canaries, --tasks or --env"),
+        ([], 2, "nothing to measure: give --data, --generate, --pairs, --choices, --canaries, --tasks or --env"),
         (["--choices", "nowhere.jsonl"], 3, "nowhere.jsonl: no such file"),
         (["--data", "nowhere.txt"], 3, "nowhere.txt: no such file"),
         (["--data", "shakespeare", "--T", "65"], 2, "--T 65 is above the model's context of 64 tokens"),
@@ -34,7 +34,7 @@ def run(*words):
         (["--choices", "ITEMS", "--batch-size", "0"], 2, "--batch-size 0 is out of range"),
         (["--tasks", "a", "--num-fewshot", "-1"], 2, "--num-fewshot -1 is out of range"),
         (["--choices", "ITEMS", "--num-fewshot", "1"], 2, "--num-fewshot changes nothing without --tasks; leave it"),
-        (["--data", "x", "--limit", "1"], 2, "--limit changes nothing without --choices or --tasks; leave it out"),
+        (["--data", "x", "--limit", "1"], 2, "--limit changes nothing without --generate or --choices or --tasks"),
         (["--choices", "ITEMS", "--T", "1"], 2, "--T changes nothing without --data or --pairs; leave it out"),
         (["--tasks", "a,,b"], 2, "--tasks 'a,,b': a name is empty"),
         (["--tasks", ""], 2, "--tasks '': a name is empty"),
