@@ -1,9 +1,11 @@
-"""Reinforcement learning on two CPU cores: tic-tac-toe, sums; and what a step spends its time on.
+"""Reinforcement learning on two CPU cores: tic-tac-toe, FrozenLake, sums; and what a step spends its time on.
 
 python -m benchmarks.rl --folder /tmp/rl
 
 - tic-tac-toe: a small GPT-2 reads random legal games, and then plays against an opponent that moves at random or
   perfectly. Every reply sequence is walked before and after: lines won, drawn, lost, and ended by an illegal move.
+- frozen-lake: a small convolutional model reads episodes of random actions, and then walks on slippery ice; how often
+  it reaches the goal, beside what value iteration says of the best policy.
 - sums: reasoning-gym's chain_sum of four digits; the share of right answers to questions that no training level has.
 - speed: tokens/s of rollouts beside `generate` alone, and the shares of a step.
 
@@ -29,13 +31,14 @@ import tyro
 from jaxgpt.commands.train import read_config
 from jaxgpt.environments import open_environment
 from jaxgpt.environments.base import end_token
+from jaxgpt.environments.toy_text import optimal_return
 from jaxgpt.inference.generate import generate
 from jaxgpt.training.policy import Policy
 from jaxgpt.training.rollouts import load_rollouts
 from jaxgpt.training.setup import build_trainer, objective_of
 
 ROOT = Path(__file__).parent.parent
-TASKS = ("tic-tac-toe", "sums", "speed")
+TASKS = ("tic-tac-toe", "frozen-lake", "sums", "speed")
 GAMES = ["--n-layer", 2, "--n-head", 4, "--n-embd", 64, "--block-size", 64, "--B", 64, "--T", 64, "--lr", 2e-3]
 GAMES += ["--tokenizer", "bytes", "--schedule", "cosine", "--warmup-ratio", 0.05, "--steps", 1500]
 PLAY = ["--objective", "rloo", "--B", 512, "--group-size", 16, "--T", 20, "--lr", 1e-3, "--beta", 0.07]
@@ -44,7 +47,7 @@ PLAY += ["--updates", 2, "--schedule", "cosine", "--warmup-ratio", 0.02, "--step
 
 @dataclasses.dataclass
 class Flags:
-    """Learn two tasks by reward, and time a step."""
+    """Learn three tasks by reward, and time a step."""
 
     folder: Path
     """For the data and the runs."""
@@ -57,7 +60,7 @@ class Flags:
 def main(flags: Flags) -> None:
     for task in flags.tasks:
         print(f"== {task}", flush=True)
-        {"tic-tac-toe": play_games, "sums": add, "speed": time_rollouts}[task](flags)
+        {"tic-tac-toe": play_games, "frozen-lake": walk, "sums": add, "speed": time_rollouts}[task](flags)
 
 
 def jaxgpt(*words: Any) -> None:
@@ -85,6 +88,36 @@ def play_games(flags: Flags) -> None:
             jaxgpt("play", folder / name, "--env", "tic-tac-toe", "--tree", "--json", path)
             print(f"seed {seed}, {name}: {json.loads(path.read_text())}", flush=True)
         print(f"seed {seed}: {minutes[0]:.1f} min of reading games, {minutes[1]:.1f} min of play", flush=True)
+
+
+LAKE = "gymnasium/FrozenLake-v1"
+EPISODES = ["--arch", "gated_cnn", "--n-layer", 2, "--n-embd", 64, "--bottleneck", 64, "--kernel-size", 2]
+EPISODES += ["--block-size", 512, "--B", 32, "--T", 256, "--lr", 3e-3, "--tokenizer", "bytes", "--schedule", "cosine"]
+EPISODES += ["--steps", 500]
+WALK = ["--objective", "grpo", "--B", 512, "--group-size", 512, "--T", 480, "--lr", 1e-3, "--beta", 0.03]
+WALK += ["--schedule", "cosine", "--warmup-ratio", 0.05, "--steps", 300]
+
+
+def walk(flags: Flags) -> None:
+    """Random actions, then those that reach the goal; the share of 2,000 episodes that do, by the likeliest actions."""
+    environment = open_environment(LAKE)
+    optimum = optimal_return(environment.env, environment.max_answers)
+    for seed in range(flags.seeds):
+        folder = flags.folder / f"frozen-lake-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        jaxgpt("play", "--env", LAKE, "--record", folder / "episodes.jsonl", "--games", 4_000, "--seed", seed)
+        jaxgpt("train", "--out", folder / "random", "--data", folder / "episodes.jsonl", *EPISODES, "--seed", seed)
+        words = ["--init-from", folder / "random", "--env", LAKE, *WALK, "--seed", seed]
+        jaxgpt("train", "--out", folder / "walker", *words)
+        minutes = (time.perf_counter() - started) / 60
+        for name in ("random", "walker"):
+            path = folder / f"{name}.json"
+            how = ["--levels", 2000, "--batch-size", 500, "--json", path]
+            jaxgpt("evaluate", folder / name, "--env", LAKE, *how)
+            found = json.loads(path.read_text())["environment"]
+            print(f"seed {seed}, {name}: {found['mean']:.3f} ± {found['stderr']:.3f}; optimum {optimum:.3f}")
+        print(f"seed {seed}: {minutes:.1f} min", flush=True)
 
 
 SUMS = "reasoning-gym/chain_sum:prompt=expression,min_terms=4,max_terms=4,min_digits=1,max_digits=1"
