@@ -1,11 +1,16 @@
 """Conversations as text: from the messages of a record, and by the same rules as a template for `transformers`."""
 
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from jaxgpt.data.base import ExampleKind, Segments
 from jaxgpt.data.completions import pack_rows
 from jaxgpt.data.records import require_text
+from jaxgpt.data.tokenized import encode_segments
+from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError
 
 ROLES = {  # as records have them, with those of ShareGPT: the role that each is in the text
@@ -39,37 +44,71 @@ CHAT_TEMPLATE = """\
 {%- if add_generation_prompt %}{{ ns.separator + 'Assistant:' }}{% endif %}"""
 
 
+class Message(NamedTuple):
+    """A message of a conversation.
+
+    Attributes:
+      role: system, user, assistant or tool.
+      content: its text.
+      is_learned: of the assistant's; None: it has the weight 0.
+    """
+
+    role: str
+    content: str
+    is_learned: bool | None = True
+
+
 def parse_conversation(where: str, record: dict[str, Any], field: str = "messages") -> Segments:
     """A field's messages as "System: ...", "User: ...", "Assistant: ...", with an empty line between them.
 
     The contents stay as they are, and those of the assistant are learned. A space separates one from the colon unless
     it begins with whitespace: an answer that the model writes, with its space, is the same text as a message again.
-    An empty message of the system is left out. Two other fields count: ShareGPT's "system" of the record, if it is a
-    text, is the first message, unless the messages begin with one of the system; and OpenAI's "weight" of an answer, if
-    it is 0, keeps it from being learned.
+    An empty message of the system is left out.
+    """
+    segments = _join(parse_messages(where, record, field))
+    if not any(is_learned for _, is_learned in segments):
+        answered = len(segments) > 1
+        what = "every message of the assistant has the weight 0" if answered else "no message of the assistant"
+        raise DataError(f"{where}: {what}, and only those are learned; remove the line")
+    return segments
+
+
+def parse_messages(where: str, record: dict[str, Any], field: str = "messages") -> list[Message]:
+    """A field's messages.
+
+    Two other fields count: ShareGPT's "system" of the record, if it is a text, is the first message, unless the
+    messages begin with one of the system; and OpenAI's "weight" of an answer, if it is 0, keeps it from being learned.
+
+    Raises:
+      DataError: one is no message, or there is none; with its number.
     """
     messages = record[field]
     if not isinstance(messages, list) or not messages:
         raise DataError(f"{where}: {field!r} must be a list of {{'role', 'content'}} or {{'from', 'value'}}")
     if has_system := isinstance(record.get("system"), str) and not _is_system(messages[0]):
         messages = [{"role": "system", "content": require_text(where, record, "system", may_be_empty=True)}, *messages]
+    return [_parse_message(f"{where}, message {number}", each) for number, each in enumerate(messages, 1 - has_system)]
+
+
+def encode_until_answer(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """The token ids of a conversation up to where the assistant answers: those that training has there."""
+    *segments, _, _ = _join([*messages, Message("assistant", "")])
+    return np.concatenate([ids for ids, _ in encode_segments(segments, tokenizer)]).tolist()
+
+
+def _join(messages: Sequence[Message]) -> Segments:
     segments: Segments = []
     text = ""  # since the last answer
-    for number, message in enumerate(messages, 1 - has_system):
-        at = f"{where}, message {number}"
-        role, content = _parse_message(at, message)
+    for role, content, is_learned in messages:
         if role == "system" and not content:
             continue
         text += "\n\n" * bool(segments or text) + f"{role.capitalize()}:"
         content = ("" if content[:1] in " \t\r\n" else " ") + content
         if role == "assistant":
-            segments += [(text, False), (content, _is_learned(at, message))]
+            segments += [(text, False), (content, is_learned)]
             text = ""
         else:
             text += content
-    if not any(is_learned for _, is_learned in segments):
-        what = "every message of the assistant has the weight 0" if segments else "no message of the assistant"
-        raise DataError(f"{where}: {what}, and only those are learned; remove the line")
     return [*segments, (text, False)]
 
 
@@ -77,8 +116,8 @@ def _is_system(message: Any) -> bool:
     return isinstance(message, dict) and message.get("role", message.get("from")) in ("system", "developer")
 
 
-def _parse_message(where: str, message: Any) -> tuple[str, str]:
-    """The role of {"role", "content"} or {"from", "value"}, and the content, whose parts are put together."""
+def _parse_message(where: str, message: Any) -> Message:
+    """The message of {"role", "content"} or {"from", "value"}; a content's parts are put together."""
     if not isinstance(message, dict):
         raise DataError(f"{where}: must be an object, {{'role', 'content'}} or {{'from', 'value'}}")
     role, content = ("from", "value") if "from" in message and "role" not in message else ("role", "content")
@@ -90,8 +129,11 @@ def _parse_message(where: str, message: Any) -> tuple[str, str]:
     if isinstance(parts, list):
         if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts):
             raise DataError(f"{where}: {content!r} has a part without a 'text', and only texts are read; remove it")
-        return ROLES[message[role]], "".join(part["text"] for part in parts)
-    return ROLES[message[role]], require_text(where, message, content, may_be_empty=True)
+        text = "".join(part["text"] for part in parts)
+    else:
+        text = require_text(where, message, content, may_be_empty=True)
+    is_assistant = ROLES[message[role]] == "assistant"
+    return Message(ROLES[message[role]], text, _is_learned(where, message) if is_assistant else True)
 
 
 def is_answer(message: Any) -> bool:

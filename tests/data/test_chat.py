@@ -1,10 +1,12 @@
 """Conversations as text, and the template by which `transformers` makes the same of them."""
 
+import numpy as np
 import pytest
 
 from jaxgpt.data import examples
-from jaxgpt.data.chat import CHAT_TEMPLATE, parse_conversation
+from jaxgpt.data.chat import CHAT_TEMPLATE, encode_until_answer, parse_conversation, parse_messages
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, encoding
+from jaxgpt.data.plain_tokenizers import ByteTokenizer
 from jaxgpt.data.tokenized import encode_segments
 from jaxgpt.errors import DataError
 from tests.support import golden
@@ -107,6 +109,20 @@ def test_an_answer_is_the_same_text_as_a_message_again(content):
     (_, (written, _), _) = parse_conversation("", {"messages": [{"role": "assistant", "content": content}]})
     (_, (again, _), _) = parse_conversation("", {"messages": [{"role": "assistant", "content": written}]})
     assert again == written and written.removeprefix(" ") in (content, content.removeprefix(" "))
+
+
+@pytest.mark.parametrize("tokenizer", [GPT2_TOKENIZER, ByteTokenizer()], ids=lambda each: each.name)
+def test_before_each_answer_a_model_reads_what_training_has_there(tokenizer, write):
+    for number, conversation in enumerate(CONVERSATIONS):
+        record = {"messages": messages(conversation)}
+        table = examples.load(write(f"{number}.jsonl", [record]), B=1, T=512, tokenizer=tokenizer)[0].table
+        tokens, learned = table["tokens"][0].tolist(), table["targets"][0] >= 0
+        starts = [i + 1 for i in np.flatnonzero(learned) if not learned[i - 1]]  # targets are one to the left
+        turns = parse_messages("", record)
+        prompts = [
+            encode_until_answer(turns[:i], tokenizer) for i, turn in enumerate(turns) if turn.role == "assistant"
+        ]
+        assert prompts == [tokens[:start] for start in starts]
 
 
 @pytest.fixture(scope="module")
