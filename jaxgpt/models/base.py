@@ -56,6 +56,8 @@ class Model(Protocol):
 class Generative(Model, Protocol):
     """A model that can write text, each token computed once; best made of layers.unstack_layers(model)."""
 
+    KEEPS_COLUMNS: bool = False  # whether its cache has a column for each token, so that the last ones can be forgotten
+
     def init_cache(self, B: int, length: int) -> Cache:
         """An empty cache for B texts of up to `length` tokens."""
 

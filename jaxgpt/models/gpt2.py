@@ -49,6 +49,7 @@ class GPT2(Module):
     """
 
     STACKS = ("h", "extra_heads")
+    KEEPS_COLUMNS = True
     FUSED: ClassVar[Mapping[str, int]] = {"c_attn": 3}
 
     def __init__(self, config: GPT2Config, key: jax.Array):

@@ -41,6 +41,7 @@ class Llama(Module):
     """Token ids in, what predicts the next token out; built as gpt2.GPT2 is, with its blocks stacked in `layers`."""
 
     STACKS = ("layers",)
+    KEEPS_COLUMNS = True
 
     def __init__(self, config: LlamaConfig, key: jax.Array):
         rngs = Rngs(key)
