@@ -97,7 +97,7 @@ def test_each_module_has_its_tests():
 @pytest.mark.parametrize(
     "library",
     [
-        *("flax", "gymnasium", "huggingface_hub", "kingfisher_sdk", "lm_eval", "matplotlib", "orbax"),
+        *("flax", "gymnasium", "huggingface_hub", "jinja2", "kingfisher_sdk", "lm_eval", "matplotlib", "orbax"),
         *("reasoning_gym", "rouge_score", "sacrebleu", "safetensors", "tiktoken", "tokenizers"),
         *("tyro", "tensorboard", "wandb", "mlflow", "trackio"),
     ],
