@@ -13,6 +13,7 @@ HANGUP = getattr(signal, "SIGHUP", None)  # its terminal was closed; Windows has
 SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"} | (
     {HANGUP: "the terminal was closed"} if HANGUP else {}
 )
+STOPPING = b"\nstopping after the step in progress; once more quits at once\n"
 _before_exit: list[Callable[[], object]] = []
 
 
@@ -91,14 +92,13 @@ def before_exit(call: Callable[[], object]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Within this context, a signal does no more than enter the list that it gives.
+def stop_signals(message: bytes = STOPPING) -> Iterator[list[int]]:
+    """Within this context, a signal does no more than enter the list that it gives, and print the message on stderr.
 
     A loop looks there where it can stop without losing work. A second signal ends the process at once, but not SIGHUP:
     where a terminal is closed, both the shell and the system may send it.
     """
     received: list[int] = []
-    message = b"\nstopping after the step in progress; once more quits at once\n"
     stderr = _stderr()
     handled = [each for each in SIGNALS if each != HANGUP or signal.getsignal(each) != signal.SIG_IGN]
 
