@@ -17,6 +17,7 @@ except ImportError:  # Windows
 COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its help text
     "train": ("jaxgpt.commands.train", "train a model on a text or on examples; again: resume the run"),
     "sample": ("jaxgpt.commands.sample", "write text with a trained model"),
+    "chat": ("jaxgpt.commands.chat", "talk to a model, turn by turn"),
     "evaluate": (
         "jaxgpt.commands.evaluate",
         "measure a model: loss, labels, judged answers, multiple choice, tasks, rewards",

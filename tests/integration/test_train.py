@@ -20,6 +20,7 @@ import pytest
 from jaxgpt import console
 from jaxgpt.commands import (
     COMMANDS,
+    chat,
     doctor,
     evaluate,
     export,
@@ -770,6 +771,7 @@ def test_the_commands_of_the_readme_are_understood():
         "look": look.LookConfig,
         "sweep": sweep.SweepConfig,
         "play": play.PlayConfig,
+        "chat": chat.ChatConfig,
     }
     pages = [SCRIPT.parent / "README.md", *(SCRIPT.parent / "docs").glob("*.md")]
     blocks = re.findall(r"^```bash\n(.*?)^```", "\n".join(page.read_text() for page in pages), re.MULTILINE | re.DOTALL)

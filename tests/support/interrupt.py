@@ -71,6 +71,7 @@ def make_inputs(folder: Path) -> dict[str, list[str]]:
     """Make runs and texts; returns the words of each command, which writes into out/ and nowhere else."""
     (folder / "text.txt").write_text("".join(f"word{n % 7} " for n in range(2000)))
     (folder / "labels.csv").write_text("text,label\n" + "a good day,yes\na bad day,no\n" * 200)
+    (folder / "messages.jsonl").write_text('{"content": "word1"}\n' * 5)
     run(folder, "train", *SHAPE, "--data", "text.txt", "--steps", "4", "--save-every", "2", "--out", "run")
     run(folder, "export", "run", "hf")
     words = ["--recipe", "classify", "--init-from", "hf", "--data", "labels.csv", "--epochs", "1"]
@@ -81,6 +82,7 @@ def make_inputs(folder: Path) -> dict[str, list[str]]:
         "evaluate": ["evaluate", "run", "--data", "text.txt", "--json", "out/result.json"],
         "export": ["export", "run", "out/hf"],
         "sample": ["sample", "run", "--prompt", "word1", *short],
+        "chat": ["chat", "run", "--input", "messages.jsonl", *short],
         "look": ["look", "run", "--prompt", "word1 word2", "--out", "out/look.html", "--json", "out/look.json"],
         "predict": ["predict", "labels", "--data", "labels.csv", "--out", "out/predicted.jsonl"],
         "verify": ["verify", "run", "--resume", "1"],
