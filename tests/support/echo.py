@@ -33,7 +33,8 @@ class Echo:
         rows = jnp.arange(len(tokens))[:, None]
         columns = jnp.broadcast_to(column, len(tokens))[:, None] + jnp.arange(tokens.shape[1])
         cache = cache.at[rows, columns].set(tokens, mode="drop")
-        colon = jnp.argmax(cache == ord(":"), axis=1)[:, None]  # 0: there is none
+        seen = jnp.arange(cache.shape[1]) <= columns[..., None]  # (B, T, length): what an earlier text has left is not
+        colon = jnp.argmax(seen & (cache == ord(":"))[:, None], axis=-1)  # (B, T); 0: there is none
         copied = cache[rows, jnp.maximum(columns - colon - 1, 0)]
         next_ids = jnp.where(copied == ord(" "), 256, copied)
         next_ids = jnp.where(columns == colon, ord(" "), next_ids)
