@@ -257,15 +257,20 @@ def _read_file_or_pipe(path: str) -> tuple[str, bytes]:
 
 
 def _split(path: str, examples: TokenizedExamples, fraction: float) -> list[TokenizedExamples]:
-    """The examples for training and those for validation: drawn, since many files are sorted, and always the same."""
-    num_val = round(fraction * len(examples))
-    if not 0 < num_val < len(examples):
+    """The examples for training and those for validation."""
+    is_drawn = draw_validation(len(examples), fraction)
+    if not 0 < (num_val := is_drawn.sum()) < len(examples):
         raise DataError(
             f"{path}: --val {fraction:g} of {plural(len(examples), 'example')} is {num_val:,}; both sides need some"
         )
-    is_drawn = np.zeros(len(examples), bool)
-    is_drawn[epoch_order(len(examples), seed=0, epoch=0)[:num_val]] = True
     return [examples.take(~is_drawn), examples.take(is_drawn)]
+
+
+def draw_validation(n: int, fraction: float) -> np.ndarray:
+    """Which of n examples are for validation, bool (n,): drawn, since many files are sorted, and always the same."""
+    is_drawn = np.zeros(n, bool)
+    is_drawn[epoch_order(n, seed=0, epoch=0)[: round(fraction * n)]] = True
+    return is_drawn
 
 
 def _fingerprint(table: Batch) -> str:

@@ -19,6 +19,7 @@ from jaxgpt.errors import UsageError
 
 METRICS = ("exact", "f1", "rouge", "bleu", "chrf")
 SCORES = {name: (name,) for name in METRICS} | {"rouge": ("rouge_1", "rouge_2", "rouge_l")}
+SCORE_NAMES = tuple(name for names in SCORES.values() for name in names)
 RESAMPLES = 1000
 INSTALL = "pip install -r requirements-metrics.txt"
 

@@ -16,17 +16,30 @@ DERIVED = {"T", "base", "corpus", "dtype", "order", "tokenizer"}
 
 @dataclasses.dataclass(frozen=True)
 class Best:
-    """The lowest validation loss so far.
+    """The lowest validation loss so far, or the highest score of answers.
 
     Attributes:
       step: after how many steps it was measured.
-      loss: in nats.
-      of: the fingerprint of the validation data, and its windows.
+      loss: in nats, which need not be the lowest where another number decides.
+      of: the fingerprint of the validation data, and its windows; and how many answers.
+      by: which number decides: "loss", or a score by its name, such as "rouge_l".
+      score: that score; None for the loss.
     """
 
     step: int
     loss: float
     of: str
+    by: str = "loss"
+    score: float | None = None
+
+    @property
+    def rank(self) -> float:
+        """Higher is better, of the same data and by the same number."""
+        return -self.loss if self.score is None else self.score
+
+    def __str__(self) -> str:
+        loss = f"a validation loss of {self.loss:.4f}"
+        return loss if self.score is None else f"a validation {self.by} of {self.score:.4f}, and {loss}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +51,7 @@ class Run:
       step: optimizer steps done.
       position: where the next batch starts; the loader has no other state.
       tokens_seen: tokens trained on.
-      best: the lowest validation loss so far; None: there was no validation.
+      best: the best validation so far; None: there was none.
       unvalidated: whether a signal came while the validation after the last step was measured, or it was refused.
     """
 

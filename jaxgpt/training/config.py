@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from jaxgpt.data.config import DataConfig, FieldNames
 from jaxgpt.errors import UsageError, require
+from jaxgpt.inference.answer_metrics import METRICS, SCORES
 from jaxgpt.models.configs import CONFIGS, ModelConfig
 from jaxgpt.models.flags import ModelFlags
 from jaxgpt.runs.folder import TRACKED
@@ -161,6 +162,12 @@ class RunConfig:
     """Steps between two probes; by default 100."""
     sample_prompt: str | None = dataclasses.field(default=None, metadata={"observes": True})
     """Continue this text after each validation and after the last step, to samples.jsonl; on one device."""
+    val_generate: int | None = dataclasses.field(default=None, metadata={"observes": True})
+    """At each validation, write answers to so many prompts of --val, and log their scores; on one device."""
+    val_metrics: str = dataclasses.field(default="exact,f1", metadata={"observes": True})
+    """Those scores, with commas between: exact and f1, as SQuAD's; rouge; bleu; chrf."""
+    best_by: str = dataclasses.field(default="loss", metadata={"observes": True})
+    """Which checkpoint is kept as the best: that with the lowest loss, or with the highest f1, rouge_l, bleu, ..."""
     fresh: bool = False
     """Start over: delete the checkpoints, the log and the samples of the run in --out first."""
     seed: int = dataclasses.field(default=0, metadata={"may_change": False})
@@ -171,8 +178,22 @@ class RunConfig:
         require(self.epochs is None or 0 < self.epochs <= 10**6, "epochs", self.epochs, "above 0, up to 1,000,000")
         every = self.probe_every
         require(every is None or 1 <= every < 2**31, "probe_every", every, "from 1 to 2**31 - 1")
+        number = self.val_generate
+        require(number is None or 1 <= number < 2**31, "val_generate", number, "from 1 to 2**31 - 1")
+        for name in self.val_metric_names:
+            require(name in METRICS, "val_metrics", name, f"one of {', '.join(METRICS)}")
+        if number is None and self.val_metrics != RunConfig.val_metrics:
+            raise UsageError("--val-metrics has nothing to measure; say with --val-generate how many answers")
+        scores = [] if number is None else [score for name in self.val_metric_names for score in SCORES[name]]
+        if self.best_by not in ("loss", *scores):
+            scores = f"among {', '.join(['loss', *scores])}, which --val-generate and --val-metrics measure"
+            raise UsageError(f"--best-by {self.best_by} is not {scores}")
         for name in ("save_every", "eval_every", "seed", "skip_bad_steps", "hash_every"):
             require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
+
+    @property
+    def val_metric_names(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.val_metrics.split(","))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +218,8 @@ class TrainConfig:
             raise UsageError("--max-drop has nothing to measure; name a file or a fraction with --val")
         if self.run.eval_every and self.data.val is None:
             raise UsageError("--eval-every has nothing to measure; name a file or a fraction with --val")
+        if self.run.val_generate and self.data.val is None:
+            raise UsageError("--val-generate has no prompts; name a file or a fraction with --val")
         model = self.model_config()
         if self.data.mask_ratio != DataConfig.mask_ratio and not model.bidirectional:
             raise UsageError(f"--mask-ratio {self.data.mask_ratio:g}: --arch {model.arch} is no encoder; leave it out")

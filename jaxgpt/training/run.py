@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jaxgpt.console import plural, say
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.cache import cache_folder
+from jaxgpt.data.references import AnsweredPrompts
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import owner_only
 from jaxgpt.reports.trackers import require_installed
@@ -33,6 +34,7 @@ from jaxgpt.training.resume import (
 )
 from jaxgpt.training.rollouts import load_data
 from jaxgpt.training.tracking import TrackerProcess
+from jaxgpt.training.val_answers import AnswerScorer, load_val_prompts
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.runs.progress import Run
@@ -53,11 +55,12 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
             require_same_tokenizer(config, data.tokenizer, weights.tokenizer)
         require_encoder(config, data, weights)
         require_sample_prompt(config, data)
+        val_prompts = load_val_prompts(config, validation)
         batches_per_epoch = announce_data(config.data, data, validation)
         config = resolve_steps(config, batches_per_epoch)
         tracker = TrackerProcess(process_dir, config.run.track if process.id == 0 else "none")
         with tracker, RunLock(process_dir) as lock, stop_signals() as received:
-            return run_locked(config, process_dir, data, validation, weights, lock, received, tracker)
+            return run_locked(config, process_dir, data, validation, val_prompts, weights, lock, received, tracker)
 
 
 def run_locked(
@@ -65,6 +68,7 @@ def run_locked(
     process_dir: Path,
     data: Dataset,
     validation: Dataset | None,
+    val_prompts: AnsweredPrompts | None,
     weights: WeightsRef | None,
     lock: RunLock,
     received: list[int],
@@ -74,6 +78,7 @@ def run_locked(
 
     Args:
       process_dir: the folder for what this process alone writes, as distributed.distributed_context gives it.
+      val_prompts: those of --val-generate; None: there are none.
       weights: what the first state has; None: random ones.
       received: signals to stop, to which more may be added meanwhile.
       tracker: to be started.
@@ -116,6 +121,8 @@ def run_locked(
     mesh = choose_mesh(sized, objective)
     if config.run.sample_prompt is not None and mesh.size > 1:
         raise UsageError("--sample-prompt continues it on one device; leave it out, or add --mesh data=1")
+    if val_prompts and mesh.size > 1:
+        raise UsageError("--val-generate writes on one device; leave it out, or add --mesh data=1")
     trainer = build_trainer(sized, mesh, objective)
     device.require_addresses(5 * device_bytes(trainer.shapes) // 2)  # it, a copy for a save, a gradient
     data = dataclasses.replace(data, rows=local_rows(trainer.sharding, data.B))
@@ -180,6 +187,8 @@ def run_locked(
         on_cpu = jax.default_backend() == "cpu"
         if on_cpu:
             allocator.keep_freed_memory()
+        metrics, B = config.run.val_metric_names, config.data.B
+        scorer = val_prompts and AnswerScorer(val_prompts, metrics, data.tokenizer, B, frozen.base, interrupted)
         validator = validation and Validator(
             validation,
             compiled.put,
@@ -188,6 +197,8 @@ def run_locked(
             steps,
             interrupted,
             config.post_training.max_drop,
+            scorer,
+            config.run.best_by,
         )
         first = updates_done(run.state.opt_state) // config.rollout.updates
         updates = jax.numpy.arange(first, first + steps - run.step)
@@ -269,7 +280,7 @@ def finish(
     numbers = process_dir / "log.jsonl"  # or the folder was moved with them
     say("saved", f"{out}/checkpoints/{run.step}" + f"; every step's numbers in {numbers}" * numbers.exists())
     if (best := run.best) and (out / "checkpoints" / str(best.step)).exists():
-        say("best", f"{out}/checkpoints/{best.step}, with a validation loss of {best.loss:.4f}")
+        say("best", f"{out}/checkpoints/{best.step}, with {best}")
     print_next_commands(config, data, run.step)
     if not distributed.all_processes(not log.lost):
         lost = log.lost or "process 0 has lost rows"

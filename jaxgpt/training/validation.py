@@ -8,8 +8,10 @@ from typing import Any
 import jax
 
 from jaxgpt.data.base import Dataset
+from jaxgpt.inference.answer_metrics import SCORE_NAMES
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.progress import Best, Run
+from jaxgpt.training.val_answers import AnswerScorer
 
 
 def summarize(batches: Iterable[dict[str, tuple[Any, Any]]], num_bytes: int | None = None) -> dict[str, float]:
@@ -59,6 +61,7 @@ def format_metrics(numbers: dict[str, float]) -> str:
     ]
     if losses_ahead:
         text += f"; further ahead {', '.join(losses_ahead)}"
+    text += "".join(f", {name} {value:.4f}" for name, value in numbers.items() if name in SCORE_NAMES)
     if "accuracy" in numbers:
         text += f", accuracy {numbers['accuracy']:.4f} of {numbers['n']:,}"
     return text
@@ -75,6 +78,8 @@ class Validator:
       steps: the length of the run.
       interrupted: whether to stop measuring, since a signal has come.
       max_drop: the most that chosen answers may lose of their log-probability, in nats; None: anything.
+      scorer: measures answers that a model writes; None: it writes none.
+      best_by: which number decides what is the best: the loss, or a score of answers.
     """
 
     data: Dataset
@@ -84,13 +89,15 @@ class Validator:
     steps: int
     interrupted: Callable[[], bool] = lambda: False
     max_drop: float | None = None
+    scorer: AnswerScorer | None = None
+    best_by: str = "loss"
 
     def due(self, step: int) -> bool:
         """Whether to measure after so many steps."""
         return step == self.steps or (self.every > 0 and step % self.every == 0)
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """The numbers of `summarize` for a model; none if it is interrupted."""
+        """The numbers of `summarize` for a model, and the scores of its answers; none if it is interrupted."""
         metrics = []
         with stage("validation", self.data.num_rows(), quiet_s=30) as advance:
             for batch in self.data.one_pass(model):
@@ -99,7 +106,11 @@ class Validator:
                 local = {name: array[self.data.rows] for name, array in batch.items()}
                 metrics.append(jax.device_get(self.measure(model, self.put(local))))
                 advance(self.data.B)
-        return summarize(metrics, self.data.num_bytes())
+        numbers = summarize(metrics, self.data.num_bytes())
+        if self.scorer is None:
+            return numbers
+        scores = self.scorer(model)
+        return numbers | scores if scores else {}
 
     def refusal(self, numbers: dict[str, float]) -> str:
         """Why a run must end with these numbers; "" if it may go on."""
@@ -110,12 +121,15 @@ class Validator:
         return f"{lost}, and --max-drop allows {self.max_drop:g}; {remedy}"
 
     def update(self, run: Run, numbers: dict[str, float]) -> Run:
-        """The run with the lowest loss so far, now that these numbers are known; none were if it was interrupted.
+        """The run with the best so far, now that these numbers are known; none were if it was interrupted.
 
         What is refused counts as unvalidated: the same command measures it again, and does not train on.
         """
-        measured_on, best = f"{self.data.fingerprint} in windows of {self.data.T}", run.best
-        loss = numbers.get("loss", math.nan)
-        if not math.isnan(loss) and not (best and best.of == measured_on and loss >= best.loss):
-            best = Best(run.step, loss, measured_on)
+        by, best, of = self.best_by, run.best, f"{self.data.fingerprint} in windows of {self.data.T}"
+        if by != "loss":
+            of += f", {len(self.scorer.data)} answers"
+        if numbers and not math.isnan(numbers["loss"]):
+            new = Best(run.step, numbers["loss"], of, by, None if by == "loss" else numbers[by])
+            if not (best and (best.of, best.by) == (of, by) and new.rank <= best.rank):
+                best = new
         return dataclasses.replace(run, best=best, unvalidated=not numbers or bool(self.refusal(numbers)))

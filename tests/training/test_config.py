@@ -46,6 +46,31 @@ def test_a_value_out_of_range_is_named(flags):
         TrainConfig.of(**flags)
 
 
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ({"val_generate": 0, "val": "a"}, "--val-generate 0 is out of range"),
+        ({"val_generate": 5}, "--val-generate has no prompts; name a file or a fraction with --val"),
+        (
+            {"val_metrics": "rouge", "val": "a"},
+            "--val-metrics has nothing to measure; say with --val-generate how many",
+        ),
+        (
+            {"val_generate": 5, "val": "a", "val_metrics": "exact,blue"},
+            "--val-metrics blue is out of range: it must be",
+        ),
+        ({"best_by": "f1", "val": "a"}, "--best-by f1 is not among loss, which --val-generate and --val-metrics mea"),
+        (
+            {"val_generate": 5, "val": "a", "val_metrics": "rouge", "best_by": "rouge"},
+            "--best-by rouge is not among loss, rouge_1, rouge_2, rouge_l, which",
+        ),
+    ],
+)
+def test_answers_that_can_t_be_scored_are_one_line(flags, message):
+    with pytest.raises(UsageError, match=f"^{message}"):
+        TrainConfig.of(**flags)
+
+
 def test_values_must_fit_each_other():
     with pytest.raises(UsageError, match="--T 1025 is above the model's longest context: use --T 1024"):
         TrainConfig.of(T=1025)

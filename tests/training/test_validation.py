@@ -102,3 +102,27 @@ def test_the_best_is_the_lowest_on_the_same_data(validator):
     ] * 4
     assert best_of(first, {"loss": 1.5}) == Best(6, 1.5, first.of)
     assert best_of(Best(3, 1.0, "other data"), {"loss": 2.5}).step == 6
+
+
+def test_the_best_may_be_the_highest_score_of_answers(validator):
+    class Scorer:
+        data = range(5)
+
+        def __call__(self, model):
+            return {"f1": model / 10}
+
+    by_f1 = dataclasses.replace(validator, scorer=Scorer(), best_by="f1")
+    numbers = by_f1(3)
+    assert numbers == validator(3) | {"f1": 0.3} and format_metrics(numbers).endswith("bits per byte, f1 0.3000")
+    assert dataclasses.replace(by_f1, scorer=lambda model: {})(3) == {}  # a signal came
+
+    def best_of(best, loss, f1):
+        return by_f1.update(Run(None, 6, best=best), {"loss": loss, "f1": f1}).best
+
+    first = Best(3, 2.0, "its hash in windows of 8, 5 answers", "f1", 0.5)
+    assert best_of(None, 2.0, 0.5) == dataclasses.replace(first, step=6)
+    assert [best_of(first, *pair) for pair in ((1.0, 0.5), (1.0, 0.4), (math.nan, 0.9))] == [first] * 3
+    assert best_of(first, 9.0, 0.6) == Best(6, 9.0, first.of, "f1", 0.6)
+    assert best_of(Best(3, 2.0, "its hash in windows of 8"), 9.0, 0.1).by == "f1"  # --best-by was another
+    assert str(first) == "a validation f1 of 0.5000, and a validation loss of 2.0000"
+    assert str(Best(3, 2.0, "x")) == "a validation loss of 2.0000"
