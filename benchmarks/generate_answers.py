@@ -47,7 +47,7 @@ class Flags:
     """The fewest and the most tokens of a prompt; uniform between."""
     new_tokens: tuple[int, ...] = (16, 64)
     """The most tokens of an answer."""
-    batches: tuple[int, ...] = (8,)
+    batches: tuple[int, ...] = (1, 8, 32)
     """Prompts at a time."""
     stop_scale: float = 2.5
     """By how much the stop token's row of the output matrix is longer than others: so many answers end early."""

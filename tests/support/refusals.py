@@ -418,6 +418,7 @@ PAIRS = [
     ("evaluate text --data {i} --json {o}", "prepared", "meta.json val_000000.bin report.json index/new.json"),
     ("evaluate labels --data {i} --json {o}", "labels.csv", ""),
     ("evaluate text --choices {i} --json {o}", "items.jsonl", ""),
+    ("evaluate text --generate {i} --answers {o}", "pairs.jsonl", ""),
     ("evaluate wide --canaries {i} --json {o}", "secret", "canaries.json meta.json"),
     ("evaluate text --tasks mine --include-path {i} --json {o}", "tasks", "mine.yaml"),
     ("evaluate adapters --data text.txt --json {o}", "base", "config.json model.safetensors"),

@@ -33,7 +33,9 @@ def measure(config: EvaluateConfig, data: AnsweredPrompts, tokenizer: Tokenizer,
     cut = sum(len(tokens) > model.config.block_size for tokens in data.tokens)
     how = f"temperature {temperature:g}" if temperature else "the likeliest tokens"
     too_long = f"; {cut:,} too long for the model's context, cut from the left" if cut else ""
-    console.say("generate", f"{data.name}: {console.plural(n, 'prompt')}, {how}, at most {max_new_tokens:,}{too_long}")
+    console.say(
+        "generate", f"{data.name}: {console.plural(n, 'prompt')}, {how}, at most {max_new_tokens:,} tokens{too_long}"
+    )
     sampling = make_sampling_params(temperature, top_k, top_p, stop=tokenizer.end)
     with stage("answers", n) as advance:
         written = complete(model, data.tokens, max_new_tokens, config.batch_size, sampling, seed, advance)

@@ -54,7 +54,8 @@ def test_the_metrics_of_libraries_have_their_signatures(monkeypatch, write, caps
     assert run(monkeypatch, "--generate", path, "--metrics", "rouge", "bleu", "chrf", "--limit", 2) == 0
     printed = capsys.readouterr().out
     assert (
-        "2 prompts, the likeliest tokens, at most 128; 2 too long for the model's context, cut from the left" in printed
+        "2 prompts, the likeliest tokens, at most 128 tokens; 2 too long for the model's context, cut from the left"
+        in printed
     )
     for start in ("rouge_l   0.", "bleu      ", "chrf      "):
         assert start in printed
