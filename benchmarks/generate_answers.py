@@ -97,7 +97,7 @@ def main(flags: Flags) -> None:
     ]
     count = sum(leaf.size for leaf in jax.tree.leaves(model)) / 1e6
     versions = f"jax {jax.__version__}, torch {torch.__version__}, transformers {transformers.__version__}"
-    print(f"GPT-2 of {count:.0f}M parameters, greedy, float32, {os.cpu_count()} CPU cores; {versions}")
+    print(f"GPT-2 of {count:.0f}M parameters, greedy, float32, {len(os.sched_getaffinity(0))} CPU cores; {versions}")
     print("| batch | most new tokens | tokens | transformers, s | jaxgpt, s | ratio | first call | same answers |")
     print("|---|---|---|---|---|---|---|---|")
     for batch_size in flags.batches:
