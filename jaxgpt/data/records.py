@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,19 +175,23 @@ def require_unicode(where: str, *texts: str) -> None:
         raise DataError(f"{where}: a lone surrogate, half of a \\u pair, is no text; write it again")
 
 
-def parse_table(path: str | Path, content: bytes, delimiter: str, errors: LineErrors | None = None) -> Iterator[Record]:
+def parse_table(
+    path: str | Path, content: bytes, delimiter: str, errors: LineErrors | None = None, names: Sequence[str] = ()
+) -> Iterator[Record]:
     """The rows of a CSV or TSV file as objects, named by its first line, each with its line's number.
 
     In a CSV file, double quotes enclose a text with commas; in a TSV file quotes are part of the text, as in GLUE.
 
     Args:
       errors: takes the errors of rows with another number of fields than the first line; None: they are raised.
+      names: of the fields of a file whose first line is a row; none: that line has them.
 
     Raises:
       DataError: it is not UTF-8, has no rows, or one has another number of fields than the first line.
     """
     rows = _rows(path, content, delimiter)
-    _, names = next(rows, (1, []))
+    if has_header := not names:
+        _, names = next(rows, (1, []))
     if duplicates := [name for name, count in collections.Counter(names).items() if count > 1]:
         first = names.index(duplicates[0]) + 1
         second = names.index(duplicates[0], first) + 1  # by number: without a header these are a record's texts
@@ -200,7 +204,9 @@ def parse_table(path: str | Path, content: bytes, delimiter: str, errors: LineEr
         if len(row) == len(names):
             yield line, dict(zip(names, row, strict=True))
         else:
-            problem = f"{len(row)} fields, and the first line names {len(names)}; mend it"
+            problem = (
+                f"{len(row)} fields, and {'the first line names' if has_header else 'each has'} {len(names)}; mend it"
+            )
             collect_or_raise(DataError(f"{path}, line {line}: {problem}"), line, errors)
     if is_empty:
         raise DataError(f"{path}: no record in it: the first has the names of the fields, and each other a record")

@@ -1,0 +1,225 @@
+"""The table of a benchmark's tasks: which files a task has, what of a record is its text and its label, its metrics."""
+
+import dataclasses
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxgpt.data.benchmarks.nested import RECORDS
+from jaxgpt.data.records import read_content
+from jaxgpt.errors import DataError, UsageError
+
+BUILT_IN = Path(__file__).with_name("tasks.toml")
+FORMATS = ("tsv", "jsonl")
+LABEL_METRICS, RANGE_METRICS = ("accuracy", "f1", "f1_macro", "matthews"), ("pearson", "spearman")
+OTHER_METRICS = {"multirc": (*LABEL_METRICS, "question_exact"), "record": ("answer_exact", "answer_f1")}
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+    """What a task is measured on.
+
+    Attributes:
+      name: what its predictions are called.
+      texts, metrics: as Task has them.
+      dev: its file with labels; several: the first that is there.
+      test: its file without.
+      diagnostic: whether it may be missing, and counts in no average.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    metrics: tuple[str, ...]
+    dev: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    diagnostic: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task, whose files lie in the folder of its name.
+
+    Attributes:
+      benchmark: whose average it counts in.
+      train: its file to learn from; several: the first that is there.
+      texts: what a model reads, one text or two, with a record's fields in braces.
+      metrics: the metrics of the task; their mean is its score.
+      label: the field of the label.
+      labels: the labels, in the order in which F1 is the last one's; none: of choices and of a range.
+      range: the least and the greatest number that a text may get in place of a label.
+      columns: names of the columns of files with labels, which then have no header.
+      index: the field of a record's name in predictions; where it is missing, its number in the file.
+      key, dev_ids: fields that identify a record: no record to learn from is one of `dev`, which may be a file of keys.
+      skip_label: a label whose records are left out.
+      skip_short: whether rows with too few columns are left out; else they are an error.
+      records: the name of a function in nested.RECORDS, for records with several examples.
+      choices: fields of which one is right; the label is its number, from 0.
+      negatives: to learn from, the most wrong choices of a question; None: all.
+      predictions: the format of predictions.
+      written: labels as predictions have them, where that is not how they are read.
+      flags: of `jaxgpt train`.
+    """
+
+    benchmark: str
+    name: str
+    train: tuple[str, ...]
+    texts: tuple[str, ...]
+    metrics: tuple[str, ...]
+    sets: tuple[EvaluationSet, ...]
+    label: str = "label"
+    labels: tuple[str, ...] = ()
+    range: tuple[float, float] | None = None
+    columns: tuple[str, ...] = ()
+    index: str = "index"
+    key: tuple[str, ...] = ()
+    dev_ids: str | None = None
+    skip_label: str | None = None
+    skip_short: bool = False
+    records: str | None = None
+    choices: tuple[str, ...] = ()
+    negatives: int | None = None
+    predictions: str = "tsv"
+    written: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether one of several texts is chosen: each is learned as true or false."""
+        return bool(self.choices) or self.records == "record"
+
+
+def read_tables(path: Path | None = None) -> list[Task]:
+    """The tasks of GLUE and SuperGLUE, and those of another table, which replace any of the same name.
+
+    Raises:
+      DataError: the table can't be read, or a task in it is wrong.
+    """
+    tasks = {}
+    for file in (BUILT_IN, *([path] if path else [])):
+        tasks |= {(task.benchmark, task.name): task for task in parse_table(str(file), read_content(file))}
+    return [*tasks.values()]
+
+
+def choose_tasks(tasks: Sequence[Task], folder: Path, names: Sequence[str] = ("all",)) -> list[Task]:
+    """The tasks of these names whose file to learn from is in a folder of their name; all: of any name.
+
+    Raises:
+      UsageError: a name is no task's, or there are no such files.
+    """
+    known = {task.name for task in tasks}
+    if unknown := [name for name in names if name not in known | {"all"}]:
+        raise UsageError(f"--tasks {unknown[0]}: no such task; there are {', '.join(sorted(known))}")
+    chosen = [task for task in tasks if {task.name, "all"} & {*names} and find_file(folder / task.name, task.train)]
+    missing = {*names} - {"all"} - {task.name for task in chosen}
+    if missing or not chosen:
+        name = min(missing, default="TASK")
+        files = sorted({file for task in tasks if task.name == name for file in task.train}) or ["train.tsv"]
+        raise UsageError(f"{folder / name}: no {' or '.join(files)} there; give the folder with the benchmark's files")
+    if twice := {task.name for task in chosen if sum(task.name == other.name for other in chosen) > 1}:
+        raise UsageError(f"{folder / min(twice)}: files of two benchmarks; give the folder of one")
+    return chosen
+
+
+def find_file(folder: Path, names: Sequence[str]) -> Path | None:
+    """The first of some files that is there."""
+    return next((path for name in names if (path := folder / name).is_file()), None)
+
+
+def parse_table(path: str, content: bytes) -> list[Task]:
+    """The tasks of a TOML file: [BENCHMARK] has what holds for all of its tasks, and [BENCHMARK.TASK] what one has."""
+    try:
+        tables = tomllib.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is no TOML ({' '.join(str(error).split())[:200]}); correct it") from None
+    tasks = []
+    for benchmark, table in tables.items():
+        if not isinstance(table, dict):
+            raise DataError(f"{path}: {benchmark} is no table; write [BENCHMARK.TASK]")
+        entries = {name: value for name, value in table.items() if isinstance(value, dict)}
+        common = {name: value for name, value in table.items() if name not in entries}
+        for name, entry in entries.items():
+            tasks.append(_task(f"{path}: [{benchmark}.{name}]", benchmark, name, common | entry))
+    if not tasks:
+        raise DataError(f"{path}: no task in it; write [BENCHMARK.TASK]")
+    return tasks
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+
+
+def _is_file(value: Any) -> bool:
+    return _is_text(value) or _are_texts(value)
+
+
+def _is_range(value: Any) -> bool:
+    numbers = isinstance(value, list) and len(value) == 2 and all(type(each) in (int, float) for each in value)
+    return numbers and value[0] < value[1]
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("train", "dev", "test"), (_is_file, "the name of a file, or a list of them")),
+    **dict.fromkeys(("label", "index", "dev_ids", "skip_label", "name"), (_is_text, "a text")),
+    **dict.fromkeys(("labels", "columns", "key", "choices"), (_are_texts, "a list of texts")),
+    "texts": (lambda value: _are_texts(value) and len(value) <= 2, "a list of one text or two"),
+    "metrics": (_are_texts, "a list of texts"),
+    "range": (_is_range, "a list of two numbers, the lower first"),
+    **dict.fromkeys(("skip_short", "diagnostic"), (lambda value: isinstance(value, bool), "true or false")),
+    "records": (lambda value: value in RECORDS, f"one of {', '.join(RECORDS)}"),
+    "negatives": (lambda value: type(value) is int and value > 0, "a number above 0"),
+    "predictions": (lambda value: value in FORMATS, f"one of {', '.join(FORMATS)}"),
+    **dict.fromkeys(("written", "flags"), (_is_table, "a table")),
+    "sets": (lambda value: isinstance(value, list) and value and all(map(_is_table, value)), "a list of tables"),
+}
+OF_SETS = ("name", "texts", "metrics", "dev", "test", "diagnostic")
+
+
+def _task(where: str, benchmark: str, name: str, entry: Mapping[str, Any]) -> Task:
+    for each in (entry, *(entry.get("sets", ()) if isinstance(entry.get("sets"), list) else ())):
+        for key, value in each.items() if isinstance(each, dict) else ():
+            check, allowed = CHECKS.get(key, (None, ""))
+            if check is None or (each is not entry and key not in OF_SETS) or (each is entry and key == "name"):
+                raise DataError(f"{where}: {key}: no such key; docs/glue.md has them")
+            if not check(value):
+                raise DataError(f"{where}: {key} must be {allowed}")
+    if missing := [key for key in ("train", "texts", "metrics") if key not in entry]:
+        raise DataError(f"{where}: {missing[0]} is missing")
+    values = {key: _value(key, value) for key, value in entry.items() if key not in ("sets", "diagnostic", "name")}
+    usual = {key: values[key] for key in ("texts", "metrics")}
+    usual |= {key: values.pop(key) for key in ("dev", "test") if key in values}
+    sets = []
+    for each in entry.get("sets", [{}]):
+        own = {key: _value(key, value) for key, value in each.items()}
+        files = {} if "dev" in own or "test" in own else usual
+        sets.append(EvaluationSet(**{"name": name, **usual, "dev": (), "test": (), **files, **own}))
+    if not sets[0].dev and "dev_ids" not in values:
+        raise DataError(f"{where}: dev is missing, the file with labels that the task is measured on")
+    task = Task(benchmark, name, sets=tuple(sets), **values)
+    if sum([bool(task.labels), task.range is not None, task.is_choice]) != 1:
+        raise DataError(f"{where}: give one of labels, range and choices")
+    for metric in (metric for each in (task, *sets) for metric in each.metrics):
+        if metric not in (allowed := metrics_of(task)):
+            raise DataError(f"{where}: metrics: {metric}: such a task has {', '.join(allowed)}")
+    return task
+
+
+def metrics_of(task: Task) -> tuple[str, ...]:
+    """The metrics that a task may have."""
+    if task.choices:
+        return ("accuracy",)
+    return OTHER_METRICS.get(task.records, RANGE_METRICS if task.range else LABEL_METRICS)
+
+
+def _value(key: str, value: Any) -> Any:
+    if key in ("train", "dev", "test") and isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
