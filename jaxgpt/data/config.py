@@ -26,6 +26,8 @@ class FieldNames:
     """Name of "text" in a file with labels, or those of "text_a" and "text_b": premise,hypothesis."""
     label_field: str | None = None
     """Name of "label"."""
+    score_field: str | None = None
+    """Name of "score", a number that a text is to get in place of a label: score, similarity, ..."""
 
     def __post_init__(self):
         if (self.text_field or "").count(",") > 1:

@@ -160,14 +160,14 @@ def _examples(
     fraction, tokenizer = config.val_fraction, choose_tokenizer(config, bidirectional)
     options = {"fields": fields, "tokenizer": tokenizer}
     train, *rest = examples.load(config.data, config.B_step, config.T, seed, fraction=fraction, **options)
-    if bidirectional and train.kind != "labels":
+    if bidirectional and train.kind not in ("labels", "scores"):
         raise UsageError(
             f"--data {config.data}: {train.kind}, which no encoder writes; give a text, or texts with labels"
         )
     if bidirectional and config.mask_ratio != DataConfig.mask_ratio:
         raise UsageError(f"--mask-ratio {config.mask_ratio:g}: {config.data} has labels, and no masks; leave it out")
-    if horizon > 1 and train.kind == "labels":
-        raise UsageError(f"--predict-tokens {horizon}: a label is one; leave --predict-tokens out")
+    if horizon > 1 and train.kind in ("labels", "scores"):
+        raise UsageError(f"--predict-tokens {horizon}: a label or a score is one; leave --predict-tokens out")
     if config.val is None:
         return train, None
     if fraction:

@@ -35,7 +35,9 @@ def parse_examples(
       DataError: a record is wrong, here the first one; with its line.
       UsageError: the names are of fields that no kind has together.
     """
-    renamed, accepted = fields.renamed, _describe(kinds)
+    renamed = fields.renamed
+    kinds = labels.SCORE_KINDS if "score" in renamed else kinds
+    accepted = _describe(kinds)
     kinds = [kind for kind in kinds if renamed.keys() <= set(kind.fields)]
     if not kinds:
         raise UsageError(f"{fields}: an example has {accepted}; give the names of one of these")

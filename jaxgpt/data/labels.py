@@ -1,6 +1,7 @@
-"""Texts with labels as rows of tokens, one text a row."""
+"""Texts with labels or numbers as rows of tokens, one text a row."""
 
 import functools
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -131,4 +132,28 @@ def unlabelled_kinds(template: Template | None = None) -> list[ExampleKind]:
     ]
 
 
+def parse_score(where: str, record: dict[str, Any]) -> tuple[float]:
+    """A record's "score", a number, which a table writes as a text."""
+    score = record["score"]
+    try:
+        number = math.nan if isinstance(score, bool) else float(score)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not abs(number) <= MAX_SCORE:
+        raise DataError(f"{where}: 'score' is {score!r:.40}, and must be a number; correct it, or remove the line")
+    return (number,)
+
+
+def score_rows(path: str, examples: TokenizedExamples, T: int, labels: object = ()) -> tuple[Batch, list[str]]:
+    """As `text_rows`, with `score` float32 (R,), and `weight` float32 (R,), all 1."""
+    table, notes = text_rows(examples, T)
+    score = examples.numbers[:, 0]
+    return table | {"score": score, "weight": np.ones_like(score)}, notes
+
+
 KINDS = labelled_kinds()
+MAX_SCORE = 1e9  # whose square is a float32
+SCORE_KINDS = [  # of a run that names the field: many texts have a score that is none of theirs to learn
+    ExampleKind("scores", ("text", "score"), parse_text, score_rows, parse_numbers=parse_score),
+    ExampleKind("scores", ("text_a", "text_b", "score"), parse_pair, score_rows, parse_numbers=parse_score),
+]

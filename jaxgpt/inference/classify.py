@@ -1,4 +1,4 @@
-"""The labels that a trained classifier gives to texts."""
+"""The labels, or the numbers, that a trained model gives to texts."""
 
 from collections.abc import Iterator
 
@@ -13,11 +13,11 @@ from jaxgpt.runtime import device
 _label_logits = jax.jit(label_logits)
 
 
-def log_probabilities(model: Model, data: Examples) -> Iterator[np.ndarray]:
-    """The log probability of each label for each text, in nats.
+def head_outputs(model: Model, data: Examples) -> Iterator[np.ndarray]:
+    """What a model's head says of each text: a logit for each label, or the number that a regression gives it.
 
     Args:
-      model: with a head for labels.
+      model: with a head.
       data: texts, with or without labels, in rows of data.T tokens.
 
     Yields:
@@ -26,7 +26,13 @@ def log_probabilities(model: Model, data: Examples) -> Iterator[np.ndarray]:
     remaining = data.count
     for batch in data.one_pass():
         arrays = device.put([batch[name] for name in ("tokens", "last", "second") if name in batch])
-        logits = np.asarray(_label_logits(model, *arrays), np.float64)[:remaining]
-        remaining -= len(logits)
+        outputs = np.asarray(_label_logits(model, *arrays), np.float64)[:remaining]
+        remaining -= len(outputs)
+        yield outputs
+
+
+def log_probabilities(model: Model, data: Examples) -> Iterator[np.ndarray]:
+    """The log probability of each label for each text, in nats; arguments and shapes as for `head_outputs`."""
+    for logits in head_outputs(model, data):
         largest = logits.max(-1, keepdims=True)
         yield logits - largest - np.log(np.exp(logits - largest).sum(-1, keepdims=True))

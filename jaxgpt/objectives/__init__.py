@@ -5,7 +5,16 @@ import functools
 from collections.abc import Mapping, Sequence
 
 from jaxgpt.errors import UsageError
-from jaxgpt.objectives import classification, completion, masked, multi_token, next_token, policy, preferences
+from jaxgpt.objectives import (
+    classification,
+    completion,
+    masked,
+    multi_token,
+    next_token,
+    policy,
+    preferences,
+    regression,
+)
 from jaxgpt.objectives.base import Objective
 
 OBJECTIVES = {
@@ -15,6 +24,7 @@ OBJECTIVES = {
     "multi_token_completion": multi_token.COMPLETION_OBJECTIVE,
     "classification": classification.OBJECTIVE,
     "masked": masked.OBJECTIVE,
+    "regression": regression.OBJECTIVE,
     **preferences.OBJECTIVES,
     **policy.OBJECTIVES,
 }

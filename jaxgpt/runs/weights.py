@@ -15,7 +15,7 @@ from jaxgpt.data.open_tokenizer import FILE as TOKENIZER_FILE
 from jaxgpt.data.open_tokenizer import read_kept, read_tokenizer
 from jaxgpt.data.tokenizer import Template, Tokenizer
 from jaxgpt.errors import CheckpointError, DataError
-from jaxgpt.models.configs import CONFIGS, REWARD, SIZES, GPT2Config, ModelConfig
+from jaxgpt.models.configs import CONFIGS, REWARD, SCORE, SIZES, GPT2Config, ModelConfig
 from jaxgpt.models.flags import ARCH_FLAGS
 from jaxgpt.runs.folder import describe_missing, require_utf8
 from jaxgpt.runs.hf_config import (
@@ -43,7 +43,7 @@ class WeightsRef:
       folder: where they are; None for a model on the hub.
       step: a run's checkpoint; None: the newest.
       base: the weights that adapters adapt, a run's or those of peft; None: it has none.
-      labels: the names of its labels, if it has a head for them; of a reward model ("reward",).
+      labels: the names of its labels, if it has a head for them; of a reward model ("reward",), of scores ("score",).
       T: the most tokens of a text that gets a label or a reward; None without a head.
       template: what surrounds such a text; None: the tokenizer's own template.
       adapter: of peft, which changes the weights of `adapted`; None: there is none.
@@ -69,8 +69,13 @@ class WeightsRef:
 
     @property
     def is_reward(self) -> bool:
-        """Whether its head scores answers: it has one output, and a head for labels two or more."""
-        return len(self.labels) == 1
+        """Whether its head, of one output, scores answers."""
+        return self.labels == REWARD
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether its head, of one output, gives texts a number."""
+        return self.labels == SCORE
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -259,7 +264,7 @@ def _parse_run_config(path: Path, content: dict[str, Any]) -> ModelConfig:
     valid = valid and adapters["lora"] >= 0 and math.isfinite(adapters["lora_alpha"])
     valid = valid and isinstance(_data_kind(content), str) and isinstance(labels, list)
     valid = valid and not (adapters["lora"] and {*adapters["lora_on"].split(",")} - {*getattr(arch, "linear", ())})
-    if not valid or not (labels in ([], [*REWARD]) or are_labels(labels)):
+    if not valid or not (labels in ([], [*REWARD], [*SCORE]) or are_labels(labels)):
         raise CheckpointError(
             f"{path}: its data kind, labels or adapters are invalid; it is rewritten when the run resumes"
         )

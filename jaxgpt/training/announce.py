@@ -86,7 +86,7 @@ def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
         longer = {"steps": 2 * done} if epochs is None else {"epochs": 2 * epochs}
         print_resume_command(config, **longer)
     out = str(config.run.out)
-    if data.labels:
+    if data.labels or data.kind == "scores":
         val = config.data.val
         command, file = ("evaluate", val) if val and is_examples(val, config.fields) else ("predict", config.data.data)
         fields = config.fields if command == "evaluate" else FieldNames(text_field=config.fields.text_field)

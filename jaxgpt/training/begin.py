@@ -60,7 +60,7 @@ def begin(config: TrainConfig, trainer: "Trainer", weights: WeightsRef | None, l
         say("note", note)
     if weights and weights.labels and labels:
         kept = "is the weights' own" if head_numbers(weights, labels) else "is new: the weights have other labels"
-        say("note", f"the head for {'labels' if len(labels) > 1 else 'rewards'} {kept}")
+        say("note", f"the head for {'labels' if len(labels) > 1 else f'{labels[0]}s'} {kept}")
     with stage("making the model and the optimizer's state"):
         return Run(trainer.init_state(config.run.seed, weights, labels))
 

@@ -145,8 +145,8 @@ def require_sample_prompt(config: TrainConfig, data: Dataset) -> None:
     if config.run.sample_prompt is None:
         return
     is_reward = config.preset.objective == "reward"
-    if data.labels or data.kind == "masked" or is_reward:
-        writer = "a reward model" if is_reward else "a model of labels" if data.labels else "an encoder"
+    if data.labels or data.kind in ("masked", "scores") or is_reward:
+        writer = "a reward model" if is_reward else "an encoder" if data.kind == "masked" else "a model of labels"
         raise UsageError(f"--sample-prompt: {writer} writes no text; leave it out")
     count, context = len(data.tokenizer.encode_prompt(config.run.sample_prompt)), config.model.block_size
     if count > context:

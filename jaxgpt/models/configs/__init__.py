@@ -10,6 +10,7 @@ from jaxgpt.models.configs.llama import LlamaConfig
 __all__ = [
     "CONFIGS",
     "REWARD",
+    "SCORE",
     "SIZES",
     "BertConfig",
     "GPT2Config",
@@ -20,6 +21,7 @@ __all__ = [
     "TransformerConfig",
 ]
 
+SCORE = ("score",)  # the labels of a model that gives a text a number
 REWARD = ("reward",)  # the labels of a reward model, whose head has one output
 CONFIGS: dict[str, type[ModelConfig]] = {
     config.arch: config for config in (GPT2Config, LlamaConfig, GriffinConfig, GatedCNNConfig, BertConfig)
