@@ -1,6 +1,7 @@
 """The table of a benchmark's tasks: which files a task has, what of a record is its text and its label, its metrics."""
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -193,6 +194,9 @@ def _task(where: str, benchmark: str, name: str, entry: Mapping[str, Any]) -> Ta
                 raise DataError(f"{where}: {key} must be {allowed}")
     if missing := [key for key in ("train", "texts", "metrics") if key not in entry]:
         raise DataError(f"{where}: {missing[0]} is missing")
+    for word in (name, *(each.get("name", name) for each in entry.get("sets", ()))):
+        if not re.fullmatch(r"\w[\w.+-]*", word):  # of folders and files
+            raise DataError(f"{where}: a name must consist of letters, digits, and the characters . _ + -")
     values = {key: _value(key, value) for key, value in entry.items() if key not in ("sets", "diagnostic", "name")}
     usual = {key: values[key] for key in ("texts", "metrics")}
     usual |= {key: values.pop(key) for key in ("dev", "test") if key in values}
