@@ -98,7 +98,7 @@ def test_each_module_has_its_tests():
     "library",
     [
         *("flax", "gymnasium", "huggingface_hub", "jinja2", "kingfisher_sdk", "lm_eval", "matplotlib", "orbax"),
-        *("reasoning_gym", "rouge_score", "sacrebleu", "safetensors", "tiktoken", "tokenizers"),
+        *("reasoning_gym", "rouge_score", "sacrebleu", "safetensors", "sklearn", "tiktoken", "tokenizers"),
         *("tyro", "tensorboard", "wandb", "mlflow", "trackio"),
     ],
 )

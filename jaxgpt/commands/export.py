@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     say("exported", f"{config.folder}, from {which}")
     if (n := source.config.predict_tokens) > 1:
         say("note", f"the head of the next token; GPT-2 has none for the other {n - 1} that the run predicts")
-    if source.is_reward:
+    if source.is_reward or source.is_regression:
         raw = "truncation=True, function_to_apply='none'"  # else transformers gives its sigmoid
         say("use it", f"transformers.pipeline('text-classification', {str(config.folder)!r}, {raw})")
     elif source.labels:

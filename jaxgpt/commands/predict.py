@@ -16,13 +16,16 @@ from jaxgpt.data import examples
 from jaxgpt.data.config import FieldNames
 from jaxgpt.errors import DataError, require
 from jaxgpt.files import require_new, require_separate, require_writable, write_whole
+from jaxgpt.models.configs import SCORE
 from jaxgpt.progress_bar import stage
-from jaxgpt.runs.weights import require_label_model, resolve_weights
+from jaxgpt.runs.weights import WeightsRef, require_label_model, resolve_weights
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictConfig:
     """Predict the labels of texts: a line of {"label", "probabilities"} for each, in the order of the file.
+
+    Of a model that gives texts a number, lines of {"score"}.
 
     A wrong row is reported, and has a line of {"label": null, "error"}.
     """
@@ -63,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
 
     # Imported here and not above, so that a wrong flag or file is refused within a second.
     from jaxgpt.inference import placement
-    from jaxgpt.inference.classify import log_probabilities
+    from jaxgpt.inference.classify import head_outputs, log_probabilities
     from jaxgpt.runs.huggingface import load
     from jaxgpt.runtime import device
 
@@ -74,11 +77,12 @@ def main(argv: Sequence[str]) -> int:
     for line in sorted(errors):
         console.note(f"{errors[line]}; not predicted")
     with device.memory_errors("use a smaller --batch-size"):
-        predicted = itertools.chain.from_iterable(log_probabilities(load(source, **compute), data))
+        outputs = head_outputs if source.is_regression else log_probabilities
+        predicted = itertools.chain.from_iterable(outputs(load(source, **compute), data))
 
         def answer(line: int) -> str:
             advance(1)
-            return format_error(errors[line]) if line in errors else format_line(next(predicted), source.labels)
+            return format_error(errors[line], source) if line in errors else format_line(next(predicted), source.labels)
 
         with stage("texts", len(lines), prints=config.out is None) as advance:
             if config.out is None:
@@ -94,11 +98,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def format_line(log_p: np.ndarray, labels: Sequence[str]) -> str:
-    """A prediction as a line of JSON; log_p (n_labels,) in nats."""
+    """A prediction as a line of JSON; log_p (n_labels,) in nats, or of SCORE (1,) a number."""
+    if tuple(labels) == SCORE:
+        return json.dumps({"score": float(log_p[0])}) + "\n"
     probabilities = dict(zip(labels, np.exp(log_p).tolist(), strict=True))
     return json.dumps({"label": labels[log_p.argmax()], "probabilities": probabilities}, ensure_ascii=False) + "\n"
 
 
-def format_error(error: DataError) -> str:
+def format_error(error: DataError, source: WeightsRef) -> str:
     """The line of a row that can't be predicted, which keeps the lines below in step with the file's."""
-    return json.dumps({"label": None, "probabilities": None, "error": str(error)}, ensure_ascii=False) + "\n"
+    missing = {"score": None} if source.is_regression else {"label": None, "probabilities": None}
+    return json.dumps(missing | {"error": str(error)}, ensure_ascii=False) + "\n"

@@ -167,7 +167,7 @@ def _examples(
     if bidirectional and config.mask_ratio != DataConfig.mask_ratio:
         raise UsageError(f"--mask-ratio {config.mask_ratio:g}: {config.data} has labels, and no masks; leave it out")
     if horizon > 1 and train.kind in ("labels", "scores"):
-        raise UsageError(f"--predict-tokens {horizon}: a label or a score is one; leave --predict-tokens out")
+        raise UsageError(f"--predict-tokens {horizon}: a label is one; leave --predict-tokens out")
     if config.val is None:
         return train, None
     if fraction:

@@ -13,6 +13,8 @@ from jaxgpt.data.benchmarks.predictions import Answer
 from jaxgpt.errors import UsageError
 from jaxgpt.inference.answer_metrics import exact_match, f1
 
+COLUMNS = ("truth", "predicted")  # of answers, as scikit-learn and SciPy take them
+
 
 def require_scikit_learn() -> None:
     if importlib.util.find_spec("sklearn") is None:
@@ -34,7 +36,7 @@ def _by_scikit_learn(name: str, **options: Any) -> Callable[[Sequence[Answer], s
         import sklearn.metrics
 
         given = {key: positive if value is ... else value for key, value in options.items()}
-        columns = [answer.truth for answer in answers], [answer.predicted for answer in answers]
+        columns = ([getattr(answer, column) for answer in answers] for column in COLUMNS)
         with warnings.catch_warnings():  # that a metric is not defined, and so 0
             warnings.simplefilter("ignore")
             return getattr(sklearn.metrics, name)(*columns, **given)
@@ -42,14 +44,17 @@ def _by_scikit_learn(name: str, **options: Any) -> Callable[[Sequence[Answer], s
     return measure
 
 
-def _correlation(name: str, answers: Sequence[Answer], positive: str) -> float:
-    """0 where all numbers are alike, of which no correlation is defined."""
+def correlation(name: str, truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Pearson's or Spearman's; 0 where all numbers are alike, of which none is defined."""
     import scipy.stats
 
-    truth, predicted = (np.array([getattr(each, column) for each in answers]) for column in ("truth", "predicted"))
-    if len(answers) < 2 or np.ptp(truth) == 0 or np.ptp(predicted) == 0:
+    if len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(predicted) == 0:
         return 0.0
-    return getattr(scipy.stats, name)(truth, predicted).statistic
+    return float(getattr(scipy.stats, f"{name}r")(truth, predicted).statistic)
+
+
+def _correlation(name: str, answers: Sequence[Answer], positive: str) -> float:
+    return correlation(name, *(np.array([getattr(each, column) for each in answers]) for column in COLUMNS))
 
 
 def question_exact(answers: Sequence[Answer], positive: str = "") -> float:
@@ -70,8 +75,8 @@ METRICS: dict[str, Callable[[Sequence[Answer], str], float]] = {
     "f1": _by_scikit_learn("f1_score", pos_label=..., zero_division=0),
     "f1_macro": _by_scikit_learn("f1_score", average="macro", zero_division=0),
     "matthews": _by_scikit_learn("matthews_corrcoef"),
-    "pearson": functools.partial(_correlation, "pearsonr"),
-    "spearman": functools.partial(_correlation, "spearmanr"),
+    "pearson": functools.partial(_correlation, "pearson"),
+    "spearman": functools.partial(_correlation, "spearman"),
     "question_exact": question_exact,
     "answer_exact": functools.partial(_by_words, exact_match),
     "answer_f1": functools.partial(_by_words, f1),

@@ -10,7 +10,7 @@ from jaxgpt import json_file
 from jaxgpt.data.records import is_unicode
 from jaxgpt.data.tokenizer import PLAIN, Template
 from jaxgpt.errors import CheckpointError, UsageError
-from jaxgpt.models.configs import CONFIGS, REWARD, ModelConfig
+from jaxgpt.models.configs import CONFIGS, REWARD, SCORE, ModelConfig
 
 TIED_KEY = "tie_word_embeddings"  # in Hugging Face's config.json; ours is the opposite, untied_head
 
@@ -98,7 +98,7 @@ def read_bool(path: Path, content: dict[str, Any], name: str, default: bool) -> 
 
 
 def _parse_labels(path: Path, content: dict[str, Any], least: int) -> tuple[str, ...]:
-    """The labels of a classifier by their numbers, at least so many; a single one is REWARD, whatever its name.
+    """The labels of a classifier by their numbers, at least so many; a single one is SCORE, by its name, or REWARD.
 
     transformers writes no names where they are its own.
     """
@@ -107,13 +107,15 @@ def _parse_labels(path: Path, content: dict[str, Any], least: int) -> tuple[str,
     labels = tuple(str(names.get(str(number))) for number in range(len(names)))
     if by_id is None and type(count) is int and least <= count < 2**16:
         labels = name_labels(count)
-    elif names.keys() != set(map(str, range(len(names)))) or not (are_labels(labels) or len(labels) == least == 1):
+    elif names.keys() != set(map(str, range(len(names)))) or not (
+        are_labels(labels) or len(labels) == least == 1 or labels == SCORE
+    ):
         fewest = "two labels" if least > 1 else "one label"
         raise CheckpointError(f"{path}: id2label is {by_id!r:.60}, and must name {fewest} or more, from 0 on")
     trained = "single_label_classification" if len(labels) > 1 else "regression"
     if (problem := content.get("problem_type")) not in (None, trained):
         raise CheckpointError(f"{path}: problem_type is {problem!r:.40}, and must be {trained!r}")
-    return labels if len(labels) > 1 else REWARD
+    return labels if len(labels) > 1 or labels == SCORE else REWARD
 
 
 def are_labels(names: Sequence[Any]) -> bool:

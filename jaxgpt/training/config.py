@@ -76,8 +76,8 @@ class Preset:
     """Architecture of the model."""
     objective: str = "auto"
     """What is minimized; auto: the usual one for the data: next_token, completion, classification, multi_token,
-    multi_token_completion or masked. For pairs of answers dpo, ipo, orpo, simpo or reward; for rated answers kto; for
-    what --env or --reward rewards reinforce, rloo, dr_grpo, grpo or dapo."""
+    multi_token_completion, masked or regression. For pairs of answers dpo, ipo, orpo, simpo or reward; for rated
+    answers kto; for what --env or --reward rewards reinforce, rloo, dr_grpo, grpo or dapo."""
 
 
 @dataclasses.dataclass(frozen=True)

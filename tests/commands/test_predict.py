@@ -17,6 +17,10 @@ def test_a_line_has_the_likeliest_label_and_all_probabilities():
     assert list(found["probabilities"].values()) == pytest.approx([0.125, 0.5, 0.375])
 
 
+def test_a_line_may_have_a_number():
+    assert json.loads(predict.format_line(np.array([-0.25]), ["score"])) == {"score": -0.25}
+
+
 @pytest.mark.parametrize(
     "words, code, message",
     [

@@ -5,7 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from jaxgpt.data import examples
+from jaxgpt.data import datasets, examples
+from jaxgpt.data.config import FieldNames
 from jaxgpt.data.examples import epoch_order, next_examples
 from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.errors import DataError
@@ -34,6 +35,27 @@ def test_texts_and_their_labels(write):
     assert str(loaded) == f"{path}: 2 examples of 2 labels"
     assert x[:].shape == (2, 8) and rows(x, last) == [[*ids("Good one"), END], [*ids("Bad."), END]]
     assert label.tolist() == [1, 0]
+
+
+def test_texts_and_their_numbers_are_those_of_a_field_that_is_named(write):
+    """A text with a score is a document else, and a text with a label has that."""
+    path = write("a.jsonl", [{"text": "Good one", "score": 2.5}, {"text": "Bad.", "score": -1}])
+    assert not datasets.is_examples(path)
+    fields = FieldNames(score_field="score")
+    assert datasets.is_examples(path, fields)
+    (loaded,) = examples.load(path, B=3, T=8, fields=fields)
+    x, last, score, weight = loaded.table.values()
+    assert (loaded.kind, loaded.labels, str(loaded)) == ("scores", (), f"{path}: 2 examples of scores, in 2 rows")
+    assert rows(x, last) == [[*ids("Good one"), END], [*ids("Bad."), END]]
+    assert score.tolist() == [2.5, -1] and weight.tolist() == [1, 1]
+    (batch,) = loaded.one_pass()
+    assert batch["weight"].tolist() == [1, 1, 0] and batch["score"].dtype == np.float32  # the last one is filling
+    pair = write("b.csv", "premise,hypothesis,label,alike\na,b,x,0.5\n")
+    fields = FieldNames(text_field="premise,hypothesis", score_field="alike")
+    (loaded,) = examples.load(pair, B=1, T=8, fields=fields)
+    assert loaded.kind == "scores" and loaded.table["score"].tolist() == [0.5]
+    both = write("c.jsonl", [{"text": "a", "label": "x", "score": 1}, {"text": "b", "label": "y", "score": 2}])
+    assert examples.load(both, B=1, T=8)[0].kind == "labels"
 
 
 @pytest.mark.parametrize(

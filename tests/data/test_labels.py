@@ -89,3 +89,14 @@ def test_an_encoders_rows_are_those_of_transformers(make, tmp_path):
                 assert table["tokens"][[i]][0, second - 2 : second].tolist() == [theirs.sep_token_id] * 2
     with pytest.raises(DataError, match="--T 1: what surrounds a text takes 2 tokens; use a larger one"):
         labels.label_rows("x.csv", examples, 1, ["a", "b"])
+
+
+@pytest.mark.parametrize("score", [2, "2.0", 2.0, " 2 "])
+def test_a_score_is_a_number_however_it_is_written(score):
+    assert labels.parse_score("a, line 1", {"score": score}) == (2.0,)
+
+
+@pytest.mark.parametrize("score", ["two", "", None, True, [2], "nan", "inf", 1e10, 10**400])
+def test_what_is_no_number_is_refused(score):
+    with pytest.raises(DataError, match=r"^a, line 1: 'score' is .*, and must be a number; correct it"):
+        labels.parse_score("a, line 1", {"score": score})

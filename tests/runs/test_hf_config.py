@@ -26,6 +26,8 @@ def test_the_labels_of_a_classifier_are_in_the_order_of_their_numbers():
     for changes in ({"id2label": {"0": "x"}}, {"num_labels": 1, "problem_type": "regression"}):
         config, labels = parse_config(PATH, CLASSIFIER | changes)  # one is a reward, whatever it is called
         assert labels == ("reward",) and config.n_labels == 1
+    _, labels = parse_config(PATH, CLASSIFIER | {"id2label": {"0": "score"}})  # but for a regression of ours
+    assert labels == ("score",)
     assert parse_config(PATH, GPT2 | {"id2label": names})[1] == ()  # every config.json may have them
 
 
@@ -54,6 +56,7 @@ def test_the_one_output_of_an_encoder_is_no_reward():
     bert |= {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
     with pytest.raises(CheckpointError, match=r"id2label is \{'0': 'LABEL_0'\}, and must name two labels or more"):
         parse_config(PATH, bert)
+    assert parse_config(PATH, bert | {"id2label": {"0": "score"}})[1] == ("score",)
 
 
 def test_an_unset_tie_is_gpt2s():

@@ -18,6 +18,7 @@ from jaxgpt.commands.evaluate import (
     labels,
     pairs,
     rewards,
+    scores,
     tasks,
     text,
 )
@@ -43,6 +44,7 @@ OF_TEXT_MODELS: dict[str, Prepare] = {
 }
 OF_ENCODERS: dict[str, Prepare] = {"data": encoder.prepare}
 OF_LABEL_MODELS: dict[str, Prepare] = {"data": labels.prepare}
+OF_REGRESSIONS: dict[str, Prepare] = {"data": scores.prepare}
 OF_REWARD_MODELS: dict[str, Prepare] = {"pairs": pairs.prepare, "data": rewards.prepare}
 
 
@@ -86,6 +88,9 @@ def choose_measurements(config: EvaluateConfig, source: WeightsRef) -> dict[str,
     if source.is_reward:
         allowed, what = OF_REWARD_MODELS, "is a reward model, measured by --pairs and --data"
         unusable = ["max_windows"]
+    elif source.is_regression:
+        allowed, what = OF_REGRESSIONS, "gives texts a number, measured by --data alone"
+        unusable = ["T", "max_windows"]
     elif source.labels and config.data is not None:
         allowed, what = OF_LABEL_MODELS, "predicts labels, measured by --data alone"
         unusable = ["T", "max_windows"]

@@ -1,0 +1,46 @@
+"""--data of a model that gives texts a number: its error and its correlations with the right numbers."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+
+from jaxgpt import console
+from jaxgpt.commands.evaluate.config import EvaluateConfig, Load, Measure
+from jaxgpt.data import examples
+from jaxgpt.data.labels import SCORE_KINDS
+from jaxgpt.progress_bar import stage
+from jaxgpt.runs.weights import WeightsRef, require_label_model
+
+
+def prepare(config: EvaluateConfig, source: WeightsRef) -> Measure:
+    require_label_model(source)
+    examples.require_suffix(config.data, '"text" and "score"')
+    fields = dataclasses.replace(config.fields, score_field=config.fields.score_field or "score")
+    options = {"kinds": SCORE_KINDS, "fields": fields, "tokenizer": source.tokenizer}
+    (data,) = examples.load(config.data, config.batch_size, source.T, **options)
+    return functools.partial(measure, examples.without_padding(data))
+
+
+def measure(data: examples.Examples, load: Load) -> dict[str, Any]:
+    from jaxgpt.inference.classify import head_outputs
+    from jaxgpt.inference.task_metrics import correlation
+
+    model = load(data.T)
+    for note in data.notes:
+        console.say("note", f"{data.name}: {note}")
+    console.say("data", str(data))
+    parts = []
+    with stage("texts", data.count) as advance:
+        for part in head_outputs(model, data):
+            parts.append(part[:, 0])
+            advance(len(part))
+    predicted, truth = np.concatenate(parts), data.table["score"].astype(np.float64)
+    results = {"loss": float(np.mean((predicted - truth) ** 2))}
+    results |= {name: correlation(name, truth, predicted) for name in ("pearson", "spearman")}
+    console.say("loss", f"{results['loss']:.4f}, the mean squared error of {data.count:,}")
+    console.say(
+        "pearson", f"{results['pearson']:.4f}, of the numbers; {results['spearman']:.4f} of their ranks (Spearman)"
+    )
+    return results | {"n": data.count}
