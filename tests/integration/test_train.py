@@ -40,6 +40,7 @@ from jaxgpt.commands import (
     verify,
 )
 from jaxgpt.commands.flags import parse, parse_some
+from jaxgpt.commands.glue.config import GlueConfig
 from jaxgpt.data import corpus, shards
 from jaxgpt.data.loader import next_batch
 from jaxgpt.models.gpt2 import GPT2
@@ -770,6 +771,7 @@ def test_the_commands_of_the_readme_are_understood():
         "track": track.TrackConfig,
         "look": look.LookConfig,
         "sweep": sweep.SweepConfig,
+        "glue": GlueConfig,
         "play": play.PlayConfig,
         "chat": chat.ChatConfig,
     }

@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         for task in tasks:
             write_examples(config, task)
         failed = train(config, [run for task in tasks for run in plan_runs(config, task)])
-        return report(config, tasks, failed)
+        return report_runs(config, tasks, failed)
 
 
 def examples_path(config: GlueConfig, task: Task, name: str) -> Path:
@@ -80,7 +80,7 @@ def plan_runs(config: GlueConfig, task: Task) -> list[SweepRun]:
     flags |= {"score-field": "score"} if task.range else {}
     flags |= {name: value for name in ("device", "dtype") if (value := getattr(config, name)) != "auto"}
     flags |= {name.replace("_", "-"): value for name, value in task.flags.items()} | config.chosen_flags
-    if "steps" in config.chosen_flags:
+    if "steps" in config.chosen_flags and "epochs" not in config.chosen_flags:
         flags.pop("epochs", None)
     return [SweepRun(task.name, {"seed": seed}, flags | {"seed": seed}) for seed in range(config.seeds)]
 
@@ -100,7 +100,7 @@ def train(config: GlueConfig, runs: Sequence[SweepRun]) -> list[SweepRun]:
     return failed
 
 
-def report(config: GlueConfig, tasks: Sequence[Task], failed: Sequence[SweepRun]) -> int:
+def report_runs(config: GlueConfig, tasks: Sequence[Task], failed: Sequence[SweepRun]) -> int:
     """Measure the runs that are done, and print and write what they reach."""
     from jaxgpt.commands.glue.measure import measure_task
     from jaxgpt.commands.glue.report import write_tables

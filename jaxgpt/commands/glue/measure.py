@@ -84,7 +84,7 @@ def compute_outputs(config: GlueConfig, folder: Path, data: Path) -> np.ndarray:
     parts = []
     with (
         device.memory_errors("use a smaller --batch-size"),
-        stage(f"{folder.name} on {data.stem}", texts.count) as advance,
+        stage("texts", texts.count) as advance,
     ):
         for part in head_outputs(load(source, **compute), texts):
             parts.append(part.astype(np.float32))

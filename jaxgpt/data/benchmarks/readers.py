@@ -113,12 +113,13 @@ def require_file(folder: Path, names: Sequence[str]) -> Path:
 
 
 def read_rows(task: Task, path: Path, labelled: bool) -> tuple[list[Record], list[str]]:
-    """The records of a file, JSONL or TSV, each with its line; and notes on those that were left out."""
+    """The records of a file, JSONL, CSV or TSV, each with its line; and notes on those that were left out."""
     content, errors = read_content(path), {}
     if path.suffix in JSON_LINES:
         return [*parse_jsonl(path, content)], []
     columns = task.columns if labelled else ()
-    rows = [*parse_table(path, content, "\t", errors if task.skip_short else None, columns)]
+    delimiter = "," if path.suffix == ".csv" else "\t"
+    rows = [*parse_table(path, content, delimiter, errors if task.skip_short else None, columns)]
     if not errors:
         return rows, []
     return rows, [f"{path}: {plural(len(errors), 'row')} with too few or too many columns left out, line {min(errors)}"]
