@@ -89,12 +89,13 @@ def train(config: GlueConfig, runs: Sequence[SweepRun]) -> list[SweepRun]:
     """Train the runs that are not done, as `jaxgpt sweep` does; returns those that failed."""
     sweeping = sweep.SweepConfig(spec=config.folder, out=config.out, workers=config.workers)
     checked = [sweep.require_trainable(sweeping, run) for run in runs]
-    wanted = [*zip(runs, checked, strict=True)]
-    missing = [run for run, flags in wanted if not sweep.is_done(config.out / run.name, flags)]
-    if missing:
-        console.say("glue", f"{config.out}: {console.plural(len(missing), 'run')} of {len(runs):,} to train")
-        sweep.train_all(sweeping, missing)
-    failed = [run for run, flags in wanted if not sweep.is_done(config.out / run.name, flags)]
+    wanted = zip(runs, checked, strict=True)
+    missing = [(run, flags) for run, flags in wanted if not sweep.is_done(config.out / run.name, flags)]
+    if not missing:
+        return []
+    console.say("glue", f"{config.out}: {console.plural(len(missing), 'run')} of {len(runs):,} to train")
+    sweep.train_all(sweeping, [run for run, _ in missing])
+    failed = [run for run, flags in missing if not sweep.is_done(config.out / run.name, flags)]
     for run in failed:
         console.note(f"{run.name}: {sweep.read_error(config.out / 'logs' / f'{run.name}.txt')}")
     return failed

@@ -175,7 +175,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "metrics": (_are_texts, "a list of texts"),
     "range": (_is_range, "a list of two numbers, the lower first"),
     **dict.fromkeys(("skip_short", "diagnostic"), (lambda value: isinstance(value, bool), "true or false")),
-    "records": (lambda value: value in RECORDS, f"one of {', '.join(RECORDS)}"),
+    "records": (lambda value: isinstance(value, str) and value in RECORDS, f"one of {', '.join(RECORDS)}"),
     "negatives": (lambda value: type(value) is int and value > 0, "a number above 0"),
     "predictions": (lambda value: value in FORMATS, f"one of {', '.join(FORMATS)}"),
     **dict.fromkeys(("written", "flags"), (_is_table, "a table")),
@@ -188,7 +188,11 @@ def _task(where: str, benchmark: str, name: str, entry: Mapping[str, Any]) -> Ta
     for each in (entry, *(entry.get("sets", ()) if isinstance(entry.get("sets"), list) else ())):
         for key, value in each.items() if isinstance(each, dict) else ():
             check, allowed = CHECKS.get(key, (None, ""))
-            if check is None or (each is not entry and key not in OF_SETS) or (each is entry and key == "name"):
+            if (
+                check is None
+                or (each is not entry and key not in OF_SETS)
+                or (each is entry and key in ("name", "diagnostic"))
+            ):
                 raise DataError(f"{where}: {key}: no such key; docs/glue.md has them")
             if not check(value):
                 raise DataError(f"{where}: {key} must be {allowed}")
@@ -197,7 +201,7 @@ def _task(where: str, benchmark: str, name: str, entry: Mapping[str, Any]) -> Ta
     for word in (name, *(each.get("name", name) for each in entry.get("sets", ()))):
         if not re.fullmatch(r"\w[\w.+-]*", word):  # of folders and files
             raise DataError(f"{where}: a name must consist of letters, digits, and the characters . _ + -")
-    values = {key: _value(key, value) for key, value in entry.items() if key not in ("sets", "diagnostic", "name")}
+    values = {key: _value(key, value) for key, value in entry.items() if key != "sets"}
     usual = {key: values[key] for key in ("texts", "metrics")}
     usual |= {key: values.pop(key) for key in ("dev", "test") if key in values}
     sets = []
@@ -218,9 +222,10 @@ def _task(where: str, benchmark: str, name: str, entry: Mapping[str, Any]) -> Ta
 
 def metrics_of(task: Task) -> tuple[str, ...]:
     """The metrics that a task may have."""
-    if task.choices:
-        return ("accuracy",)
-    return OTHER_METRICS.get(task.records, RANGE_METRICS if task.range else LABEL_METRICS)
+    if task.choices or task.range:
+        return RANGE_METRICS if task.range else ("accuracy",)
+    metrics = OTHER_METRICS.get(task.records, LABEL_METRICS)
+    return metrics if len(task.labels) == 2 or task.is_choice else tuple(name for name in metrics if name != "f1")
 
 
 def _value(key: str, value: Any) -> Any:

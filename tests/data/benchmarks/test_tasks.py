@@ -51,6 +51,9 @@ def test_another_table_replaces_and_adds(tmp_path):
         ("flags = { T = 64 }", "sets = [1]", "sets must be a list of tables"),
         ("flags = { T = 64 }", "records = 'wic2'", "records must be one of multirc, record, wic, wsc"),
         ("flags = { T = 64 }", "name = 'x'", "name: no such key"),
+        ("flags = { T = 64 }", "records = []", "records must be one of multirc"),
+        ('["ham", "spam"]', '["a", "b", "c"]', "metrics: f1: such a task has accuracy, f1_macro, matthews"),
+        ("[mine.mail]", "[mine.'../mail']", "a name must consist of letters"),
         ('"{body}"', '"{body}", "{c}"', "texts must be a list of one text or two"),
     ],
 )
