@@ -147,12 +147,13 @@ def test_an_encoder_chooses_and_learns_a_table_of_your_own(folder, in_this_proce
         (["glue", "--tasks", "cola"], 2, "--tasks cola: no such task; there are BoolQ, "),
         (["glue", "--flags", "lr"], 2, "--flags lr: use NAME=VALUE, such as lr=3e-5"),
         (["glue", "--flags", "out=x"], 2, "--flags out=x: jaxgpt glue sets it itself; leave it out"),
-        (["glue", "--flags", "lrr=1"], 2, "glue, CoLA-seed=0: "),
+        (["glue", "--flags", "lrr=1"], 2, "glue, CoLA-seed=0: --lrr: no such flag; did you mean --lr"),
+        (["glue"], 2, "glue, CoLA-seed=0: --T 64 is above the model's longest context: use --T 16"),
         (["glue", "--seeds", "0"], 2, "--seeds 0 is out of range: it must be from 1 to 100"),
         (["glue", "--out", "glue"], 2, "glue: there are files in it already; choose a new folder"),
         (["glue", "--table", "no.toml"], 3, "no.toml: no such file"),
         (["glue", "--init-from", "no"], 4, "no: no such folder; weights have the name"),
-        (["wrong"], 3, "wrong/CoLA/train.tsv, line 2: 1 fields, and each has 4; mend it"),
+        (["wrong", "--flags", "T=16"], 3, "wrong/CoLA/train.tsv, line 2: 1 fields, and each has 4; mend it"),
     ],
 )
 def test_what_is_wrong_is_one_line(folder, tmp_path, monkeypatch, capsys, words, code, error):
@@ -161,6 +162,8 @@ def test_what_is_wrong_is_one_line(folder, tmp_path, monkeypatch, capsys, words,
     glue_files.write(Path("wrong"), {"CoLA/train.tsv": "gj04\t1\t\tFine.\nmore\n"})
     words = words if "--init-from" in words else [*words, "--init-from", folder / "gpt2"]
     words = words if "--out" in words else [*words, "--out", "out"]
+    before = sorted(tmp_path.rglob("*"))
     assert run("glue", *words) == code
+    assert sorted(tmp_path.rglob("*")) == before
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert error in line

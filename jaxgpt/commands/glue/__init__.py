@@ -1,6 +1,8 @@
 """Fine-tune weights on GLUE's or SuperGLUE's tasks, and measure them: `jaxgpt glue FOLDER --init-from gpt2`."""
 
+import dataclasses
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +32,9 @@ def main(argv: Sequence[str]) -> int:
         require_empty(config.out, except_for=[".lock"])
     inputs = [("FOLDER", config.folder), ("--init-from", config.init_from), ("the weights under it,", weights.base)]
     require_separate("--out", config.out, [*inputs, ("--table", config.table)])
+    for task in tasks:  # nothing is written before; what is read is let go, since all of it may take gigabytes
+        require_flags(config, task)
+        read_splits(config, task)
     with hold(config.out):
         for folder in (MARK.parent, "data", "outputs", "predictions"):
             (config.out / folder).mkdir(exist_ok=True)
@@ -46,20 +51,33 @@ def examples_path(config: GlueConfig, task: Task, name: str) -> Path:
     return config.out / "data" / task.name / f"{name}.jsonl"
 
 
-def write_examples(config: GlueConfig, task: Task) -> None:
-    """Write what a task learns from, is measured on and predicts as files of examples."""
-    (config.out / "data" / task.name).mkdir(exist_ok=True)
+def require_flags(config: GlueConfig, task: Task) -> None:
+    """Refuse wrong flags; the data are not there yet, and a line that has all fields stands for them."""
+    with tempfile.TemporaryDirectory() as folder:
+        (line := Path(folder) / "line.jsonl").write_text('{"text": "a", "label": "b", "score": 1}\n')
+        run = plan_runs(config, task)[0]
+        run = dataclasses.replace(run, flags=run.flags | {"data": str(line), "val": str(line)})
+        sweep.require_trainable(sweep.SweepConfig(spec=config.folder, out=config.out), run)
+
+
+def read_splits(config: GlueConfig, task: Task) -> dict[str, Split]:
+    """What a task learns from, is measured on and predicts, by the names of examples_path."""
     splits = {"train": read_train(task, config.folder)}
     for each in task.sets:
         splits[f"{each.name}-dev"] = read_dev(task, each, config.folder)
         splits[f"{each.name}-test"] = read_test(task, each, config.folder)
+    return {name: split for name, split in splits.items() if split is not None}
+
+
+def write_examples(config: GlueConfig, task: Task) -> None:
+    """Write all items of a task as files of examples."""
+    (config.out / "data" / task.name).mkdir(exist_ok=True)
     counts = []
-    for name, split in splits.items():
-        if split is not None:
-            write_items(examples_path(config, task, name), task, split)
-            counts.append(f"{len(split.items):,} in {name}")
-            for note in split.notes:
-                console.note(note)
+    for name, split in read_splits(config, task).items():
+        write_items(examples_path(config, task, name), task, split)
+        counts.append(f"{len(split.items):,} in {name}")
+        for note in split.notes:
+            console.note(note)
     console.say("task", f"{task.name}: {', '.join(counts)}")
 
 
