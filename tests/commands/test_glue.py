@@ -16,7 +16,7 @@ from jaxgpt.models.configs import BertConfig, GPT2Config
 from jaxgpt.runs.huggingface import save_hf
 from tests.support import glue_files
 from tests.support.glue_rules import check_predictions
-from tests.support.models import spread_model
+from tests.support.models import random_model
 
 pytest.importorskip("sklearn", reason="pip install -r requirements-metrics.txt")
 FLAGS = ["--device", "cpu", "--flags", "T=16", "B=2", "steps=2", "lr=1e-2", "dropout=0"]
@@ -30,10 +30,10 @@ def folder(tmp_path_factory):
     glue_files.write(folder / "superglue", glue_files.SUPERGLUE)
     shape = {"block_size": 16, "n_layer": 1, "n_head": 2, "n_embd": 8}
     tokenizer = ByteTokenizer()
-    decoder = spread_model(GPT2Config(vocab_size=tokenizer.vocab_size, **shape))
+    decoder = random_model(GPT2Config(vocab_size=tokenizer.vocab_size, **shape))
     save_hf(decoder, folder / "gpt2", (), tokenizer.hugging_face_files(16, None, None), tokenizer)
     tokenizer = for_encoder(tokenizer)
-    encoder = spread_model(BertConfig(vocab_size=tokenizer.vocab_size, **shape))
+    encoder = random_model(BertConfig(vocab_size=tokenizer.vocab_size, **shape))
     save_hf(encoder, folder / "bert", (), tokenizer.hugging_face_files(16, None, None), tokenizer)
     return folder
 
