@@ -17,7 +17,7 @@ TINY = {"--steps": 2, "--n-layer": 1, "--n-head": 2, "--n-embd": 16, "--eval-eve
 
 def run_shell(command):
     line = re.sub(r"^python ", f"{shlex.quote(sys.executable)} ", command)
-    line += " --train 40 --val 3" * command.startswith("python -m benchmarks.recipes data ")
+    line += " --train 300 --val 3" * command.startswith("python -m benchmarks.recipes data ")
     subprocess.run(line, shell=True, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
@@ -46,4 +46,4 @@ def test_the_commands_of_a_page_run(task, tmp_path, monkeypatch):
     commands = read_commands(task)
     for command in commands:
         (run_in_process if command.startswith("jaxgpt ") else run_shell)(command)
-    assert {"data", "runs"} == {path.name for path in tmp_path.iterdir()} and len(commands) >= 4
+    assert {"data", "runs"} <= {path.name for path in tmp_path.iterdir()} and len(commands) >= 4
