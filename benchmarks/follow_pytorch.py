@@ -28,7 +28,8 @@ from jaxgpt.data.loader import next_batch
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import save_hf
 from jaxgpt.runtime import device
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.preset import Preset
 from jaxgpt.training.setup import Trainer, build_trainer
 from jaxgpt.training.step import FrozenInputs
 

@@ -23,7 +23,8 @@ from jaxgpt.data import corpus
 from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.loader import next_batch
 from jaxgpt.errors import RetryableError, UsageError
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.preset import Preset
 
 TURNS, TURN_S = 7, 1.0  # timed turns, of at most 20 steps and about so many seconds
 NEW_TOKENS, PROMPT, BATCHES = 64, 32, (1, 8)  # as in benchmarks/generation.py

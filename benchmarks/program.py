@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from jaxgpt import console
 from jaxgpt.commands.flags import parse, parse_some
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.preset import Preset
 
 
 @dataclasses.dataclass(frozen=True)

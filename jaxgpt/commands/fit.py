@@ -20,8 +20,9 @@ from jaxgpt.data.datasets import choose_tokenizer
 from jaxgpt.errors import UsageError
 from jaxgpt.progress_bar import stage
 from jaxgpt.runtime.config import PROCESS_FLAGS, mesh_flag
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.post_training import LEARNING_RATES, POLICIES
+from jaxgpt.training.preset import Preset
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh

@@ -7,7 +7,8 @@ from jaxgpt.data.examples import require_labels
 from jaxgpt.data.open_tokenizer import NAMES
 from jaxgpt.errors import UsageError
 from jaxgpt.runs.weights import WeightsRef, resolve_weights
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.preset import Preset
 from jaxgpt.training.resume import require_weights
 from jaxgpt.training.run import run
 

@@ -22,7 +22,8 @@ from jaxgpt.runs import folder
 from jaxgpt.runs.folder import require_utf8
 from jaxgpt.runs.hf_config import read_json
 from jaxgpt.runs.weights import WeightsRef
-from jaxgpt.training.config import RECIPES, Preset, TrainConfig, fixed_flags
+from jaxgpt.training.config import TrainConfig, fixed_flags
+from jaxgpt.training.preset import RECIPES, Preset
 
 INITIAL_WEIGHTS = {"base": "has adapters for", "reference": "compares answers with"}  # in a signature; and their use
 

@@ -49,7 +49,8 @@ from jaxgpt.runs.checkpoint import Checkpoints
 from jaxgpt.runs.huggingface import load, save_hf
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.runtime import device
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.preset import Preset
 from jaxgpt.training.resume import load_run_config
 from tests.support.kill import numbers, saved_bits, survive
 from tests.support.losses import mean_loss

@@ -20,7 +20,8 @@ from jaxgpt.models.configs import CONFIGS, BertConfig, GatedCNNConfig, GriffinCo
 from jaxgpt.objectives import OBJECTIVES
 from jaxgpt.runs.huggingface import load
 from jaxgpt.runs.weights import resolve_weights
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.preset import Preset
 from jaxgpt.training.resume import load_run_config, resume_command
 from tests.support.models import new_model, spread_model
 

@@ -24,7 +24,8 @@ from jaxgpt.runtime.mesh import (
     with_shardings,
 )
 from jaxgpt.runtime.xla import aot
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.preset import Preset
 from jaxgpt.training.setup import build_trainer
 
 WIDTH = 16

@@ -1,7 +1,8 @@
 """The flags of a run from the words of a command line."""
 
 from jaxgpt.commands.flags import parse, parse_some
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.preset import Preset
 
 
 def from_words(words):

@@ -58,8 +58,9 @@ from jaxgpt.runs.hub import HUB
 from jaxgpt.runs.huggingface import load, save_hf
 from jaxgpt.runs.rows import read_rows
 from jaxgpt.runs.weights import resolve_weights
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.log import MetricsLog
+from jaxgpt.training.preset import Preset
 from jaxgpt.training.resume import load_run_config, resume_command
 from tests.support.limits import limit_time
 

@@ -1,11 +1,10 @@
 import math
-from typing import get_args, get_type_hints
 
 import pytest
 
 from jaxgpt.errors import UsageError
-from jaxgpt.models.configs import CONFIGS, GPT2Config
-from jaxgpt.training.config import GPT3_LR, OptimizerConfig, Preset, TrainConfig
+from jaxgpt.models.configs import GPT2Config
+from jaxgpt.training.config import OptimizerConfig, TrainConfig
 from tests.support.flags import from_words
 
 
@@ -16,17 +15,6 @@ def test_the_defaults_are_the_chapter():
         lr=3e-4, schedule="constant", beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01, decay="all", grad_clip=0.0
     )
     assert config.model_config() == GPT2Config(vocab_size=50257, block_size=1024, n_layer=12, n_head=12, n_embd=768)
-
-
-def test_sizes_and_recipes_set_defaults_that_flags_override():
-    config = from_words(["--lr", "1e-3", "--n-layer=5", "--recipe", "gpt3", "--size", "gpt2-xl"])
-    assert (config.model.n_layer, config.model.n_head, config.model.n_embd) == (5, 25, 1600)
-    assert config.optimizer == OptimizerConfig(
-        1e-3, "cosine", 0.0375, 0.1, beta2=0.95, weight_decay=0.1, decay="matrices", grad_clip=1.0
-    )
-    assert from_words(["--recipe", "gpt3", "--size", "gpt2-medium"]).optimizer.lr == 3e-4
-    sizes = {size for config in CONFIGS.values() for size in config.sizes}
-    assert sizes == {*get_args(get_type_hints(Preset)["size"])} == GPT3_LR.keys()
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from jaxgpt.objectives.policy import CREDITS
 from jaxgpt.runtime.mesh import make_mesh
 from jaxgpt.training import policy as training_policy
 from jaxgpt.training import setup
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.policy import Policy, _row_keys
+from jaxgpt.training.preset import Preset
 from jaxgpt.training.rollouts import Rollouts
 from jaxgpt.training.step import FrozenInputs
 from tests.support.models import forward

@@ -2,8 +2,9 @@ import pytest
 
 from jaxgpt.errors import UsageError
 from jaxgpt.objectives import OBJECTIVES
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.post_training import LEARNING_RATES, POLICIES, PostTrainingConfig
+from jaxgpt.training.preset import Preset
 
 
 def test_every_objective_that_a_run_must_name_has_a_learning_rate():

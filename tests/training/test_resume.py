@@ -17,7 +17,8 @@ from jaxgpt.data.open_tokenizer import open_tokenizer
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.models.configs import SIZES, GPT2Config
-from jaxgpt.training.config import RECIPES, Preset, RunConfig, TrainConfig
+from jaxgpt.training.config import RunConfig, TrainConfig
+from jaxgpt.training.preset import RECIPES, Preset
 from jaxgpt.training.resume import (
     load_run_config,
     require_compatible,

@@ -9,7 +9,8 @@ from jaxgpt.data.text import Text
 from jaxgpt.runs.huggingface import save_hf
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training import setup
-from jaxgpt.training.config import Preset, TrainConfig
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.preset import Preset
 from jaxgpt.training.setup import build_trainer
 from jaxgpt.training.step import FrozenInputs
 
