@@ -1,6 +1,6 @@
 """The labels, or the numbers, that a trained model gives to texts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from jaxgpt.data.examples import Examples
 from jaxgpt.models.base import Model
 from jaxgpt.objectives.classification import label_logits
+from jaxgpt.progress_bar import stage
 from jaxgpt.runtime import device
 
 _label_logits = jax.jit(label_logits)
@@ -36,3 +37,13 @@ def log_probabilities(model: Model, data: Examples) -> Iterator[np.ndarray]:
     for logits in head_outputs(model, data):
         largest = logits.max(-1, keepdims=True)
         yield logits - largest - np.log(np.exp(logits - largest).sum(-1, keepdims=True))
+
+
+def collect(batches: Iterable[np.ndarray], count: int) -> np.ndarray:
+    """The rows of all batches, (count, n_labels), with a progress bar."""
+    parts = []
+    with stage("texts", count) as advance:
+        for part in batches:
+            parts.append(part)
+            advance(len(part))
+    return np.concatenate(parts)

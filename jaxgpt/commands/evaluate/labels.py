@@ -14,7 +14,6 @@ from jaxgpt import console
 from jaxgpt.commands.evaluate.config import EvaluateConfig, Load, Measure
 from jaxgpt.data.examples import Examples, load_labelled
 from jaxgpt.inference import metrics
-from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import WeightsRef, require_label_model
 
 MAX_LABELS_SHOWN = 20  # in a confusion matrix
@@ -29,18 +28,13 @@ def prepare(config: EvaluateConfig, source: WeightsRef) -> Measure:
 
 
 def measure(data: Examples, load: Load) -> dict[str, Any]:
-    from jaxgpt.inference.classify import log_probabilities
+    from jaxgpt.inference.classify import collect, log_probabilities
 
     model = load(data.T)
     for note in data.notes:
         console.say("note", f"{data.name}: {note}")
     console.say("data", str(data))
-    parts = []
-    with stage("texts", data.count) as advance:
-        for part in log_probabilities(model, data):
-            parts.append(part)
-            advance(len(part))
-    results = compute_label_metrics(np.concatenate(parts), data.table["labels"])
+    results = compute_label_metrics(collect(log_probabilities(model, data), data.count), data.table["labels"])
     console.say("accuracy", f"{results['accuracy']:.4f} ± {results['accuracy_stderr']:.4f} of {results['n']:,}")
     scope = f"of {data.labels[1]!r}" if len(data.labels) == 2 else "the mean over the labels (macro)"
     console.say("F1", f"{results['f1']:.4f}, {scope}")

@@ -10,7 +10,6 @@ from jaxgpt import console
 from jaxgpt.commands.evaluate.config import EvaluateConfig, Load, Measure
 from jaxgpt.data import examples
 from jaxgpt.data.labels import SCORE_KINDS
-from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import WeightsRef, require_label_model
 
 
@@ -24,19 +23,15 @@ def prepare(config: EvaluateConfig, source: WeightsRef) -> Measure:
 
 
 def measure(data: examples.Examples, load: Load) -> dict[str, Any]:
-    from jaxgpt.inference.classify import head_outputs
+    from jaxgpt.inference.classify import collect, head_outputs
     from jaxgpt.inference.task_metrics import correlation
 
     model = load(data.T)
     for note in data.notes:
         console.say("note", f"{data.name}: {note}")
     console.say("data", str(data))
-    parts = []
-    with stage("texts", data.count) as advance:
-        for part in head_outputs(model, data):
-            parts.append(part[:, 0])
-            advance(len(part))
-    predicted, truth = np.concatenate(parts), data.table["score"].astype(np.float64)
+    predicted = collect(head_outputs(model, data), data.count)[:, 0]
+    truth = data.table["score"].astype(np.float64)
     results = {"loss": float(np.mean((predicted - truth) ** 2))}
     results |= {name: correlation(name, truth, predicted) for name in ("pearson", "spearman")}
     console.say("loss", f"{results['loss']:.4f}, the mean squared error of {data.count:,}")

@@ -15,7 +15,6 @@ from jaxgpt.data.benchmarks.readers import read_dev, read_test
 from jaxgpt.data.benchmarks.tasks import Task
 from jaxgpt.files import new_file, write_whole
 from jaxgpt.inference.task_metrics import compute
-from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import resolve_weights
 
 Numbers = dict[int, dict[str, float]]  # of a set: for each seed the metrics by their names
@@ -70,7 +69,7 @@ def read_outputs(config: GlueConfig, task: Task, run: str, name: str) -> tuple[n
 def compute_outputs(config: GlueConfig, folder: Path, data: Path) -> np.ndarray:
     """As `read_outputs`, by the model."""
     from jaxgpt.inference import placement
-    from jaxgpt.inference.classify import head_outputs
+    from jaxgpt.inference.classify import collect, head_outputs
     from jaxgpt.runs.huggingface import load
     from jaxgpt.runtime import device
 
@@ -81,15 +80,8 @@ def compute_outputs(config: GlueConfig, folder: Path, data: Path) -> np.ndarray:
     if errors:
         raise errors[min(errors)]
     compute, _ = placement.select_compute(source.config, config.device, config.dtype, texts.T)
-    parts = []
-    with (
-        device.memory_errors("use a smaller --batch-size"),
-        stage("texts", texts.count) as advance,
-    ):
-        for part in head_outputs(load(source, **compute), texts):
-            parts.append(part.astype(np.float32))
-            advance(len(part))
-    return np.concatenate(parts)
+    with device.memory_errors("use a smaller --batch-size"):
+        return collect(head_outputs(load(source, **compute), texts), texts.count).astype(np.float32)
 
 
 def _read(path: Path, key: str) -> np.ndarray | None:
