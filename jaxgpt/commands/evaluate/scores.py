@@ -35,7 +35,6 @@ def measure(data: examples.Examples, load: Load) -> dict[str, Any]:
     results = {"loss": float(np.mean((predicted - truth) ** 2))}
     results |= {name: correlation(name, truth, predicted) for name in ("pearson", "spearman")}
     console.say("loss", f"{results['loss']:.4f}, the mean squared error of {data.count:,}")
-    console.say(
-        "pearson", f"{results['pearson']:.4f}, of the numbers; {results['spearman']:.4f} of their ranks (Spearman)"
-    )
+    console.say("pearson", f"{results['pearson']:.4f}")
+    console.say("spearman", f"{results['spearman']:.4f}, the same of ranks")
     return results | {"n": data.count}
