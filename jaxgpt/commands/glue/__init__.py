@@ -11,7 +11,7 @@ from jaxgpt.commands import sweep
 from jaxgpt.commands.flags import parse
 from jaxgpt.commands.glue.config import GlueConfig
 from jaxgpt.data.benchmarks.readers import Item, Split, read_dev, read_test, read_train
-from jaxgpt.data.benchmarks.tasks import Task, choose_tasks, read_tables
+from jaxgpt.data.benchmarks.tasks import Task, choose_tasks, read_tasks
 from jaxgpt.errors import RetryableError
 from jaxgpt.files import require_empty, require_separate, write_whole
 from jaxgpt.locks import hold
@@ -23,7 +23,7 @@ MARK = Path("work", "glue.json")  # of a folder of this command
 
 def main(argv: Sequence[str]) -> int:
     config = parse(GlueConfig, argv, command="glue")
-    tasks = choose_tasks(read_tables(config.table), config.folder, config.tasks)
+    tasks = choose_tasks(read_tasks(config.table), config.folder, config.tasks)
     weights = resolve_weights(config.init_from)
     from jaxgpt.inference.task_metrics import require_scikit_learn
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgpt import console
 from jaxgpt.commands.glue.measure import Numbers, score
-from jaxgpt.data.benchmarks.tasks import Task, read_tables
+from jaxgpt.data.benchmarks.tasks import Task, read_tasks
 from jaxgpt.files import write_whole
 from jaxgpt.json_file import replace_nonfinite
 from jaxgpt.reports.sweep_tables import mean_and_error, render
@@ -48,7 +48,7 @@ def average(benchmark: str, measured: Measured) -> dict[str, Any]:
     seeds = [{*numbers[task.sets[0].name]} for task, numbers in tasks]
     common = sorted(set.intersection(*seeds))
     values = {seed: 100 * float(np.mean([score(*each, seed) for each in tasks])) for seed in common}
-    known = sum(task.benchmark == benchmark for task in read_tables())
+    known = sum(task.benchmark == benchmark for task in read_tasks())
     return {"tasks": len(tasks), "tasks_of_benchmark": max(known, len(tasks))} | summarize(values)
 
 

@@ -90,7 +90,7 @@ class Task:
         return bool(self.choices) or self.records == "record"
 
 
-def read_tables(path: Path | None = None) -> list[Task]:
+def read_tasks(path: Path | None = None) -> list[Task]:
     """The tasks of GLUE and SuperGLUE, and those of another table, which replace any of the same name.
 
     Raises:
@@ -98,7 +98,7 @@ def read_tables(path: Path | None = None) -> list[Task]:
     """
     tasks = {}
     for file in (BUILT_IN, *([path] if path else [])):
-        tasks |= {(task.benchmark, task.name): task for task in parse_table(str(file), read_content(file))}
+        tasks |= {(task.benchmark, task.name): task for task in parse_tasks(str(file), read_content(file))}
     return [*tasks.values()]
 
 
@@ -127,7 +127,7 @@ def find_file(folder: Path, names: Sequence[str]) -> Path | None:
     return next((path for name in names if (path := folder / name).is_file()), None)
 
 
-def parse_table(path: str, content: bytes) -> list[Task]:
+def parse_tasks(path: str, content: bytes) -> list[Task]:
     """The tasks of a TOML file: [BENCHMARK] has what holds for all of its tasks, and [BENCHMARK.TASK] what one has."""
     try:
         tables = tomllib.loads(content.decode("utf-8"))

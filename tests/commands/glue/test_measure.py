@@ -4,11 +4,11 @@ import numpy as np
 
 from jaxgpt.commands.glue import measure
 from jaxgpt.commands.glue.config import GlueConfig
-from jaxgpt.data.benchmarks.tasks import read_tables
+from jaxgpt.data.benchmarks.tasks import read_tasks
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runs.weights import WeightsRef
 
-RTE = next(task for task in read_tables() if task.name == "RTE")
+RTE = next(task for task in read_tasks() if task.name == "RTE")
 
 
 def test_outputs_are_computed_again_where_the_run_or_the_texts_are_others(tmp_path, monkeypatch):
@@ -41,7 +41,7 @@ def test_outputs_are_computed_again_where_the_run_or_the_texts_are_others(tmp_pa
 
 
 def test_the_score_is_the_mean_of_metrics_and_of_sets():
-    mnli = next(task for task in read_tables() if task.name == "MNLI")
+    mnli = next(task for task in read_tasks() if task.name == "MNLI")
     numbers = {"MNLI-m": {3: {"accuracy": 0.2}}, "MNLI-mm": {3: {"accuracy": 0.6}}, "AX": {3: {"accuracy": 1.0}}}
     assert measure.score(mnli, numbers, 3) == np.mean([0.2, 0.6])
     rte = {"RTE": {0: {"accuracy": 0.5, "f1": 0.7}}}

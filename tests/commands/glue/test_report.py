@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jaxgpt.commands.glue import report
-from jaxgpt.data.benchmarks.tasks import read_tables
+from jaxgpt.data.benchmarks.tasks import read_tasks
 
 # BERT-large's rows, in percent: of GLUE's leaderboard, and of table 2 of Wang et al. (2019), "SuperGLUE".
 PRINTED = {
@@ -26,7 +26,7 @@ PRINTED = {
 def test_the_average_is_the_leaderboards(benchmark):
     rows, expected = PRINTED[benchmark]
     measured = []
-    for task in (task for task in read_tables() if task.benchmark == benchmark):
+    for task in (task for task in read_tasks() if task.benchmark == benchmark):
         sets = (each for each in task.sets if each.name in rows)
         values = {each.name: zip(each.metrics, rows[each.name], strict=True) for each in sets}
         measured.append((task, {name: {0: {m: x / 100 for m, x in pairs}} for name, pairs in values.items()}))
@@ -36,7 +36,7 @@ def test_the_average_is_the_leaderboards(benchmark):
 
 
 def test_only_seeds_that_all_tasks_have_are_averaged(tmp_path, capsys):
-    rte, wnli = (task for task in read_tables() if task.benchmark == "glue" and task.name in ("RTE", "WNLI"))
+    rte, wnli = (task for task in read_tasks() if task.benchmark == "glue" and task.name in ("RTE", "WNLI"))
     measured = [(rte, {"RTE": {0: {"accuracy": 0.5}, 1: {"accuracy": 0.7}}}), (wnli, {"WNLI": {1: {"accuracy": 0.6}}})]
     report.write_tables(tmp_path, measured)
     table = capsys.readouterr().out

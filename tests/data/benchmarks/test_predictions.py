@@ -10,7 +10,7 @@ from jaxgpt.data.benchmarks.predictions import Answer, format_answers, make_answ
 from tests.support import glue_files
 from tests.support.glue_rules import check_predictions
 
-TABLE = {(task.benchmark, task.name): task for task in tasks.read_tables()}
+TABLE = {(task.benchmark, task.name): task for task in tasks.read_tasks()}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_the_choice_that_is_most_true_is_predicted():
 
 def test_a_tables_own_labels_are_written_as_they_are():
     table = '[m.t]\ntrain = "a"\ndev = "b"\ntexts = ["{x}"]\nlabels = ["1", "good"]\nmetrics = ["f1"]\n'
-    (task,) = tasks.parse_table("t.toml", table.encode())
+    (task,) = tasks.parse_tasks("t.toml", table.encode())
     assert format_answers(task, [Answer(("q 1",), "good")]) == "index\tprediction\nq 1\tgood\n"
-    (task,) = tasks.parse_table("t.toml", (table + 'predictions = "jsonl"').encode())
+    (task,) = tasks.parse_tasks("t.toml", (table + 'predictions = "jsonl"').encode())
     assert json.loads(format_answers(task, [Answer((3,), "1")])) == {"idx": 3, "label": "1"}

@@ -4,7 +4,7 @@ from jaxgpt.data.benchmarks import readers, tasks
 from jaxgpt.errors import DataError
 from tests.support import glue_files
 
-TABLE = {(task.benchmark, task.name): task for task in tasks.read_tables()}
+TABLE = {(task.benchmark, task.name): task for task in tasks.read_tasks()}
 P = "Ann met Bob. Bob left"
 STARS = ("bank: A *bank* by a river.", "*Banks* lend.")
 LIES = ("Mark told Pete many lies, and then *he* left.", "he is Mark")

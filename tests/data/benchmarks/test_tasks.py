@@ -16,7 +16,7 @@ flags = { T = 64 }
 
 
 def test_a_benchmarks_table_holds_for_its_tasks():
-    (task,) = tasks.parse_table("mine.toml", MINE.encode())
+    (task,) = tasks.parse_tasks("mine.toml", MINE.encode())
     (each,) = task.sets
     assert (task.benchmark, task.name, task.train, task.flags) == ("mine", "mail", ("a.jsonl", "b.jsonl"), {"T": 64})
     assert (each.name, each.dev, each.test, each.texts) == ("mail", ("dev.jsonl",), (), ("{subject}", "{body}"))
@@ -25,7 +25,7 @@ def test_a_benchmarks_table_holds_for_its_tasks():
 def test_another_table_replaces_and_adds(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(MINE + MINE.replace("[mine]\n", "[glue]\n").replace("[mine.mail]", "[glue.RTE]"))
-    built_in, both = tasks.read_tables(), tasks.read_tables(path)
+    built_in, both = tasks.read_tasks(), tasks.read_tasks(path)
     assert [(task.benchmark, task.name) for task in both] == [
         *((task.benchmark, task.name) for task in built_in),
         ("mine", "mail"),
@@ -60,12 +60,12 @@ def test_another_table_replaces_and_adds(tmp_path):
 def test_a_wrong_table_is_refused(old, new, error):
     assert old in MINE
     with pytest.raises(DataError) as raised:
-        tasks.parse_table("mine.toml", MINE.replace(old, new).encode())
+        tasks.parse_tasks("mine.toml", MINE.replace(old, new).encode())
     assert error in str(raised.value) and str(raised.value).startswith("mine.toml: ")
 
 
 def test_tasks_are_those_whose_files_are_there(tmp_path):
-    table = tasks.read_tables()
+    table = tasks.read_tasks()
     for name in ("RTE/train.tsv", "MRPC/msr_paraphrase_train.txt", "WSC/val.jsonl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
