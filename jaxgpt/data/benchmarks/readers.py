@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jaxgpt.console import plural
 from jaxgpt.data.benchmarks.nested import RECORDS, Flat
 from jaxgpt.data.benchmarks.tasks import EvaluationSet, Task, find_file
-from jaxgpt.data.labels import parse_label
+from jaxgpt.data.labels import parse_label, parse_score
 from jaxgpt.data.records import (
     JSON_LINES,
     Record,
@@ -196,22 +196,14 @@ def _text(where: str, name: str, record: Flat) -> str:
 def _label(task: Task, where: str, record: Flat) -> str:
     value = _field(where, task.label, record)
     if task.range:
-        return _number(task, where, value)
+        (number,), (low, high) = parse_score(where, {"score": value}), task.range
+        if not low <= number <= high:
+            raise DataError(f"{where}: {task.label} is {value!r:.40}, and must be a number from {low:g} to {high:g}")
+        return str(number)
     label = parse_label(where, {"label": value})
     if label not in (allowed := task.labels or ("false", "true")):
         raise DataError(f"{where}: {task.label} is {label!r:.40}, and must be {' or '.join(allowed)}")
     return label
-
-
-def _number(task: Task, where: str, value: Any) -> str:
-    low, high = task.range
-    try:
-        number = float(value) if isinstance(value, str | int | float) else None
-    except ValueError:
-        number = None
-    if number is None or not low <= number <= high:
-        raise DataError(f"{where}: {task.label} is {value!r:.40}, and must be a number from {low:g} to {high:g}")
-    return str(number)
 
 
 def _index(task: Task, where: str, record: Flat, number: int) -> int | str:
