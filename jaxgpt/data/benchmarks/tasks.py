@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +167,9 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+FILES = ("train", "dev", "test")
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(("train", "dev", "test"), (_is_file, "the name of a file, or a list of them")),
+    **dict.fromkeys(FILES, (_is_file, "the name of a file, or a list of them")),
     **dict.fromkeys(("label", "index", "dev_ids", "skip_label", "name"), (_is_text, "a text")),
     **dict.fromkeys(("labels", "columns", "key", "choices"), (_are_texts, "a list of texts")),
     "texts": (lambda value: _are_texts(value) and len(value) <= 2, "a list of one text or two"),
@@ -181,37 +182,39 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("written", "flags"), (_is_table, "a table")),
     "sets": (lambda value: isinstance(value, list) and value and all(map(_is_table, value)), "a list of tables"),
 }
-OF_SETS = ("name", "texts", "metrics", "dev", "test", "diagnostic")
+SET_KEYS = ("name", "texts", "metrics", "dev", "test", "diagnostic")  # those of [[BENCHMARK.TASK.sets]]
+TASK_KEYS = CHECKS.keys() - {"name", "diagnostic"}
+
+
+def _check_keys(where: str, table: Mapping[str, Any], keys: Collection[str]) -> None:
+    for key, value in table.items():
+        if key not in keys:
+            raise DataError(f"{where}: {key}: no such key; docs/glue.md has them")
+        is_right, allowed = CHECKS[key]
+        if not is_right(value):
+            raise DataError(f"{where}: {key} must be {allowed}")
 
 
 def _task(where: str, benchmark: str, name: str, entry: Mapping[str, Any]) -> Task:
-    for each in (entry, *(entry.get("sets", ()) if isinstance(entry.get("sets"), list) else ())):
-        for key, value in each.items() if isinstance(each, dict) else ():
-            check, allowed = CHECKS.get(key, (None, ""))
-            if (
-                check is None
-                or (each is not entry and key not in OF_SETS)
-                or (each is entry and key in ("name", "diagnostic"))
-            ):
-                raise DataError(f"{where}: {key}: no such key; docs/glue.md has them")
-            if not check(value):
-                raise DataError(f"{where}: {key} must be {allowed}")
+    _check_keys(where, entry, TASK_KEYS)
+    tables = entry.get("sets", [{}])
+    for table in tables:
+        _check_keys(where, table, SET_KEYS)
     if missing := [key for key in ("train", "texts", "metrics") if key not in entry]:
         raise DataError(f"{where}: {missing[0]} is missing")
-    for word in (name, *(each.get("name", name) for each in entry.get("sets", ()))):
+    for word in (name, *(table.get("name", name) for table in tables)):
         if not re.fullmatch(r"\w[\w.+-]*", word):  # of folders and files
             raise DataError(f"{where}: a name must consist of letters, digits, and the characters . _ + -")
-    values = {key: _value(key, value) for key, value in entry.items() if key != "sets"}
-    usual = {key: values[key] for key in ("texts", "metrics")}
-    usual |= {key: values.pop(key) for key in ("dev", "test") if key in values}
-    sets = []
-    for each in entry.get("sets", [{}]):
-        own = {key: _value(key, value) for key, value in each.items()}
-        files = {} if "dev" in own or "test" in own else usual
-        sets.append(EvaluationSet(**{"name": name, **usual, "dev": (), "test": (), **files, **own}))
+    values = _tuples(entry)
+    defaults = {"name": name, "texts": values["texts"], "metrics": values["metrics"]}
+    files = {key: values.pop(key) for key in ("dev", "test") if key in values}
+    sets = tuple(
+        EvaluationSet(**defaults | ({} if table.keys() & {"dev", "test"} else files) | _tuples(table))
+        for table in tables
+    )
     if not sets[0].dev and "dev_ids" not in values:
         raise DataError(f"{where}: dev is missing, the file with labels that the task is measured on")
-    task = Task(benchmark, name, sets=tuple(sets), **values)
+    task = Task(benchmark, name, **values | {"sets": sets})
     if sum([bool(task.labels), task.range is not None, task.is_choice]) != 1:
         raise DataError(f"{where}: give one of labels, range and choices")
     for metric in (metric for each in (task, *sets) for metric in each.metrics):
@@ -228,7 +231,7 @@ def metrics_of(task: Task) -> tuple[str, ...]:
     return metrics if len(task.labels) == 2 or task.is_choice else tuple(name for name in metrics if name != "f1")
 
 
-def _value(key: str, value: Any) -> Any:
-    if key in ("train", "dev", "test") and isinstance(value, str):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
+def _tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with tuples in place of lists, and of the name of a single file."""
+    lists = {key: [value] if key in FILES and isinstance(value, str) else value for key, value in table.items()}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in lists.items()}
