@@ -46,11 +46,6 @@ def main(argv: Sequence[str]) -> int:
         return report_runs(config, tasks, failed)
 
 
-def examples_path(config: GlueConfig, task: Task, name: str) -> Path:
-    """Our own records of a file: `train`, or the name of a set with -dev or -test."""
-    return config.out / "data" / task.name / f"{name}.jsonl"
-
-
 def require_flags(config: GlueConfig, task: Task) -> None:
     """Refuse wrong flags; the data are not there yet, and a line that has all fields stands for them."""
     with tempfile.TemporaryDirectory() as folder:
@@ -61,7 +56,7 @@ def require_flags(config: GlueConfig, task: Task) -> None:
 
 
 def read_splits(config: GlueConfig, task: Task) -> dict[str, Split]:
-    """What a task learns from, is measured on and predicts, by the names of examples_path."""
+    """What a task learns from, is measured on and predicts, by the names of GlueConfig.examples_path."""
     splits = {"train": read_train(task, config.folder)}
     for each in task.sets:
         splits[f"{each.name}-dev"] = read_dev(task, each, config.folder)
@@ -74,7 +69,7 @@ def write_examples(config: GlueConfig, task: Task) -> None:
     (config.out / "data" / task.name).mkdir(exist_ok=True)
     counts = []
     for name, split in read_splits(config, task).items():
-        write_items(examples_path(config, task, name), task, split)
+        write_items(config.examples_path(task.name, name), task, split)
         counts.append(f"{len(split.items):,} in {name}")
         for note in split.notes:
             console.note(note)
@@ -93,7 +88,7 @@ def write_items(path: Path, task: Task, split: Split) -> None:
 
 def plan_runs(config: GlueConfig, task: Task) -> list[SweepRun]:
     """A run for each seed: the recipe of labels, the task's flags, and over them those of the command."""
-    train, dev = (str(examples_path(config, task, name)) for name in ("train", f"{task.sets[0].name}-dev"))
+    train, dev = (str(config.examples_path(task.name, name)) for name in ("train", f"{task.sets[0].name}-dev"))
     flags = {"recipe": "classify", "init-from": config.init_from, "data": train, "val": dev}
     flags |= {"score-field": "score"} if task.range else {}
     flags |= {name: value for name in ("device", "dtype") if (value := getattr(config, name)) != "auto"}

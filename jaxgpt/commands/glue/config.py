@@ -7,6 +7,10 @@ from typing import Annotated, Any, Literal
 from jaxgpt.commands.flags import positional
 from jaxgpt.errors import UsageError, require
 
+# Flags of `jaxgpt train` that this command sets itself.
+RESERVED = ("out", "fresh", "data", "val", "init-from", "seed", "device", "dtype")
+RESERVED += ("text-field", "label-field", "score-field")
+
 
 @dataclasses.dataclass(frozen=True)
 class GlueConfig:
@@ -49,7 +53,7 @@ class GlueConfig:
             name, equals, value = word.partition("=")
             if not (name and equals and value):
                 raise UsageError(f"--flags {word}: use NAME=VALUE, such as lr=3e-5")
-            if name.replace("_", "-") in OURS:
+            if name.replace("_", "-") in RESERVED:
                 raise UsageError(f"--flags {word}: jaxgpt glue sets it itself; leave it out")
 
     @property
@@ -58,17 +62,6 @@ class GlueConfig:
         pairs = (word.partition("=")[::2] for word in self.flags)
         return {name.replace("_", "-"): value for name, value in pairs}
 
-
-OURS = (
-    "out",
-    "fresh",
-    "data",
-    "val",
-    "init-from",
-    "seed",
-    "text-field",
-    "label-field",
-    "score-field",
-    "device",
-    "dtype",
-)
+    def examples_path(self, task: str, name: str) -> Path:
+        """Our own records of a task's file: `train`, or the name of a set with -dev or -test."""
+        return self.out / "data" / task / f"{name}.jsonl"

@@ -15,7 +15,7 @@ from jaxgpt.data.benchmarks.readers import read_dev, read_test
 from jaxgpt.data.benchmarks.tasks import Task
 from jaxgpt.files import new_file, write_whole
 from jaxgpt.inference.task_metrics import compute
-from jaxgpt.runs.weights import resolve_weights
+from jaxgpt.runs.weights import WeightsRef, resolve_weights
 
 Numbers = dict[int, dict[str, float]]  # of a set: for each seed the metrics by their names
 
@@ -55,25 +55,24 @@ def read_outputs(config: GlueConfig, task: Task, run: str, name: str) -> tuple[n
 
     They are computed again where the run or the examples are others.
     """
-    folder, data = config.out / run, config.out / "data" / task.name / f"{name}.jsonl"
+    folder, data = config.out / run, config.examples_path(task.name, name)
     source = resolve_weights(folder)
     contents = ((folder / "log.jsonl").read_bytes(), data.read_bytes(), repr(source.labels).encode())
     key = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()
     path = config.out / "outputs" / f"{run}-{name}.npy"
     if (kept := _read(path, key)) is None:
-        kept = compute_outputs(config, folder, data)
+        kept = compute_outputs(config, source, data)
         _write(path, key, kept)
     return kept, source.labels
 
 
-def compute_outputs(config: GlueConfig, folder: Path, data: Path) -> np.ndarray:
+def compute_outputs(config: GlueConfig, source: WeightsRef, data: Path) -> np.ndarray:
     """As `read_outputs`, by the model."""
     from jaxgpt.inference import placement
     from jaxgpt.inference.classify import collect, head_outputs
     from jaxgpt.runs.huggingface import load
     from jaxgpt.runtime import device
 
-    source = resolve_weights(folder)
     texts, errors, _ = examples.load_texts(
         str(data), config.batch_size, source.T, source.labels, tokenizer=source.tokenizer
     )

@@ -14,7 +14,7 @@ RTE = next(task for task in read_tasks() if task.name == "RTE")
 def test_outputs_are_computed_again_where_the_run_or_the_texts_are_others(tmp_path, monkeypatch):
     computed = []
 
-    def compute_outputs(config, folder, data):
+    def compute_outputs(config, source, data):
         computed.append(data.name)
         return np.full((2, 2), len(computed), np.float32)
 
