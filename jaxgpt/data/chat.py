@@ -85,7 +85,7 @@ def parse_messages(where: str, record: dict[str, Any], field: str = "messages") 
     messages = record[field]
     if not isinstance(messages, list) or not messages:
         raise DataError(f"{where}: {field!r} must be a list of {{'role', 'content'}} or {{'from', 'value'}}")
-    if has_system := isinstance(record.get("system"), str) and not _is_system(messages[0]):
+    if has_system := isinstance(record.get("system"), str) and _role_of(messages[0]) != "system":
         messages = [{"role": "system", "content": require_text(where, record, "system", may_be_empty=True)}, *messages]
     return [_parse_message(f"{where}, message {number}", each) for number, each in enumerate(messages, 1 - has_system)]
 
@@ -112,8 +112,15 @@ def _join(messages: Sequence[Message]) -> Segments:
     return [*segments, (text, False)]
 
 
-def _is_system(message: Any) -> bool:
-    return isinstance(message, dict) and message.get("role", message.get("from")) in ("system", "developer")
+def is_answer(message: Any) -> bool:
+    """Whether a message is the assistant's."""
+    return _role_of(message) == "assistant"
+
+
+def _role_of(message: Any) -> str | None:
+    """The role that a message has in the text; None: it has none."""
+    role = message.get("role", message.get("from")) if isinstance(message, dict) else None
+    return ROLES.get(role) if isinstance(role, str) else None
 
 
 def _parse_message(where: str, message: Any) -> Message:
@@ -134,11 +141,6 @@ def _parse_message(where: str, message: Any) -> Message:
         text = require_text(where, message, content, may_be_empty=True)
     is_assistant = ROLES[message[role]] == "assistant"
     return Message(ROLES[message[role]], text, _is_learned(where, message) if is_assistant else True)
-
-
-def is_answer(message: Any) -> bool:
-    """Whether a message is the assistant's."""
-    return isinstance(message, dict) and message.get("role", message.get("from")) in ("assistant", "gpt")
 
 
 def _is_learned(where: str, message: dict[str, Any]) -> bool | None:
