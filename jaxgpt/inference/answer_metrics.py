@@ -17,9 +17,6 @@ import numpy as np
 
 from jaxgpt.errors import UsageError
 
-METRICS = ("exact", "f1", "rouge", "bleu", "chrf")
-SCORES = {name: (name,) for name in METRICS} | {"rouge": ("rouge_1", "rouge_2", "rouge_l")}
-SCORE_NAMES = tuple(name for names in SCORES.values() for name in names)
 RESAMPLES = 1000
 INSTALL = "pip install -r requirements-metrics.txt"
 
@@ -52,7 +49,7 @@ def require_metrics(names: Sequence[str]) -> None:
     """
     if "rouge" in names:
         _rouge_scorer()
-    for name in ("bleu", "chrf"):
+    for name in OF_CORPUS:
         if name in names:
             _sacrebleu(name)
 
@@ -69,19 +66,18 @@ def score_answers(
     """
     scores = {}
     for name in names:
-        if name in ("bleu", "chrf"):
+        if name in OF_CORPUS:
             scores[name] = _score_corpus(name, answers, references, seed)
-        else:
-            measure = {"exact": exact_match, "f1": f1, "rouge": rouge}[name]
-            items = [measure(answer, rights) for answer, rights in zip(answers, references, strict=True)]
-            columns = zip(*items, strict=True) if name == "rouge" else [items]
-            signature = _rouge_signature() if name == "rouge" else ""
-            for score, column in zip(SCORES[name], columns, strict=True):
-                scores[score] = _score_mean(np.array(column, np.float64), signature, seed)
+            continue
+        items = [OF_ANSWER[name](answer, rights) for answer, rights in zip(answers, references, strict=True)]
+        columns = np.reshape(np.array(items, np.float64), (len(items), -1)).T.copy()
+        signature = _rouge_signature() if name == "rouge" else ""
+        for score, column in zip(SCORES[name], columns, strict=True):
+            scores[score] = _score_mean(column, signature, seed)
     return scores
 
 
-# ---- SQuAD
+# ---- SQuAD: Rajpurkar et al. (2016) and (2018), by the rules of its evaluate-v2.0.py
 
 
 def exact_match(answer: str, references: Sequence[str]) -> float:
@@ -112,7 +108,7 @@ def _word_f1(answer: list[str], reference: list[str]) -> float:
     return 2 * common / (len(answer) + len(reference))
 
 
-# ---- ROUGE
+# ---- ROUGE: Lin (2004)
 
 
 def rouge(answer: str, references: Sequence[str]) -> tuple[float, ...]:
@@ -134,7 +130,7 @@ def _rouge_signature() -> str:
     return f"F|stemmer:no|rouge-score:{importlib.metadata.version('rouge-score')}"
 
 
-# ---- BLEU and chrF
+# ---- BLEU: Papineni et al. (2002); chrF: Popović (2015); as Post (2018) has them
 
 
 @functools.cache
@@ -189,3 +185,10 @@ def _draw(n: int, seed: int) -> Iterator[np.ndarray]:
     generator = np.random.default_rng(seed)
     for _ in range(RESAMPLES):
         yield np.bincount(generator.integers(n, size=n), minlength=n)
+
+
+OF_ANSWER = {"exact": exact_match, "f1": f1, "rouge": rouge}  # of an answer and its references; all have the mean
+OF_CORPUS = ("bleu", "chrf")  # of all answers at once
+METRICS = (*OF_ANSWER, *OF_CORPUS)
+SCORES = {name: (name,) for name in METRICS} | {"rouge": ("rouge_1", "rouge_2", "rouge_l")}
+SCORE_NAMES = tuple(name for names in SCORES.values() for name in names)

@@ -11,14 +11,14 @@ import numpy as np
 
 from jaxgpt.data.benchmarks.predictions import Answer
 from jaxgpt.errors import UsageError
-from jaxgpt.inference.answer_metrics import exact_match, f1
+from jaxgpt.inference.answer_metrics import INSTALL, exact_match, f1
 
 COLUMNS = ("truth", "predicted")  # of answers, as scikit-learn and SciPy take them
 
 
 def require_scikit_learn() -> None:
     if importlib.util.find_spec("sklearn") is None:
-        raise UsageError("the metrics need scikit-learn: pip install -r requirements-metrics.txt")
+        raise UsageError(f"the metrics need scikit-learn, which is not installed: {INSTALL}")
 
 
 def compute(metric: str, answers: Sequence[Answer], positive: str) -> float:
