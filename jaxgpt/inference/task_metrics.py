@@ -13,8 +13,6 @@ from jaxgpt.data.benchmarks.predictions import Answer
 from jaxgpt.errors import UsageError
 from jaxgpt.inference.answer_metrics import INSTALL, exact_match, f1
 
-COLUMNS = ("truth", "predicted")  # of answers, as scikit-learn and SciPy take them
-
 
 def require_scikit_learn() -> None:
     if importlib.util.find_spec("sklearn") is None:
@@ -26,26 +24,26 @@ def compute(metric: str, answers: Sequence[Answer], positive: str) -> float:
 
     Args:
       metric: its name in METRICS.
-      positive: the label that F1 is of.
+      positive: the label whose precision and recall F1 combines.
     """
     return float(METRICS[metric](answers, positive))
 
 
-def _by_scikit_learn(name: str, **options: Any) -> Callable[[Sequence[Answer], str], float]:
-    def measure(answers: Sequence[Answer], positive: str) -> float:
-        import sklearn.metrics
+def _columns(answers: Sequence[Answer]) -> tuple[list[Any], list[Any]]:
+    """What is right and what is predicted, in scikit-learn's and SciPy's order."""
+    return [each.truth for each in answers], [each.predicted for each in answers]
 
-        given = {key: positive if value is ... else value for key, value in options.items()}
-        columns = ([getattr(answer, column) for answer in answers] for column in COLUMNS)
-        with warnings.catch_warnings():  # that a metric is not defined, and so 0
-            warnings.simplefilter("ignore")
-            return getattr(sklearn.metrics, name)(*columns, **given)
 
-    return measure
+def _by_scikit_learn(name: str, answers: Sequence[Answer], **options: Any) -> float:
+    import sklearn.metrics
+
+    with warnings.catch_warnings():  # it warns where a metric is not defined, and so 0
+        warnings.simplefilter("ignore")
+        return getattr(sklearn.metrics, name)(*_columns(answers), **options)
 
 
 def correlation(name: str, truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Pearson's or Spearman's; 0 where all numbers are alike, of which none is defined."""
+    """Pearson's or Spearman's; 0 where it is not defined, since all numbers are equal."""
     import scipy.stats
 
     if len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(predicted) == 0:
@@ -54,11 +52,11 @@ def correlation(name: str, truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def _correlation(name: str, answers: Sequence[Answer], positive: str) -> float:
-    return correlation(name, *(np.array([getattr(each, column) for each in answers]) for column in COLUMNS))
+    return correlation(name, *map(np.array, _columns(answers)))
 
 
 def question_exact(answers: Sequence[Answer], positive: str = "") -> float:
-    """The share of questions, of which each has several labelled texts, with no label wrong."""
+    """The share of questions with no wrong label; a question has several labelled texts."""
     are_right: dict[Any, bool] = collections.defaultdict(lambda: True)
     for answer in answers:
         are_right[answer.index[:-1]] &= answer.predicted == answer.truth
@@ -66,15 +64,15 @@ def question_exact(answers: Sequence[Answer], positive: str = "") -> float:
 
 
 def _by_words(measure: Callable[[str, Sequence[str]], float], answers: Sequence[Answer], positive: str) -> float:
-    """The mean over questions of how near the text of an answer is to the nearest that is right."""
+    """The mean over questions of a measure of the predicted text and those that are right."""
     return float(np.mean([measure(answer.predicted, answer.truth) for answer in answers]))
 
 
 METRICS: dict[str, Callable[[Sequence[Answer], str], float]] = {
-    "accuracy": _by_scikit_learn("accuracy_score"),
-    "f1": _by_scikit_learn("f1_score", pos_label=..., zero_division=0),
-    "f1_macro": _by_scikit_learn("f1_score", average="macro", zero_division=0),
-    "matthews": _by_scikit_learn("matthews_corrcoef"),
+    "accuracy": lambda answers, _: _by_scikit_learn("accuracy_score", answers),
+    "f1": lambda answers, positive: _by_scikit_learn("f1_score", answers, pos_label=positive, zero_division=0),
+    "f1_macro": lambda answers, _: _by_scikit_learn("f1_score", answers, average="macro", zero_division=0),
+    "matthews": lambda answers, _: _by_scikit_learn("matthews_corrcoef", answers),
     "pearson": functools.partial(_correlation, "pearson"),
     "spearman": functools.partial(_correlation, "spearman"),
     "question_exact": question_exact,
