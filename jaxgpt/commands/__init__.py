@@ -31,7 +31,7 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
     "verify": ("jaxgpt.commands.verify", "check a run's checkpoints, and prove that it resumes bit for bit"),
     "replay": ("jaxgpt.commands.replay", "show the batch of a step, with its losses"),
     "sweep": ("jaxgpt.commands.sweep", "train runs of every combination of some flags, and compare them"),
-    "glue": ("jaxgpt.commands.glue", "fine-tune on GLUE, SuperGLUE or tasks of your own, and measure as these do"),
+    "glue": ("jaxgpt.commands.glue", "fine-tune on GLUE, SuperGLUE or your own tasks, and measure them"),
     "report": ("jaxgpt.commands.report", "make an HTML report of runs: losses, speed, spikes, settings, evaluations"),
     "track": ("jaxgpt.commands.track", "send a run's rows to TensorBoard, W&B, MLflow or Trackio"),
     "fit": ("jaxgpt.commands.fit", "show a training step's GPU memory, and the largest batch"),

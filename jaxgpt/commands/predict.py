@@ -25,7 +25,7 @@ from jaxgpt.runs.weights import WeightsRef, require_label_model, resolve_weights
 class PredictConfig:
     """Predict the labels of texts: a line of {"label", "probabilities"} for each, in the order of the file.
 
-    Of a model that gives texts a number, lines of {"score"}.
+    A model that gives texts a number writes lines of {"score"}.
 
     A wrong row is reported, and has a line of {"label": null, "error"}.
     """
@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def format_line(log_p: np.ndarray, labels: Sequence[str]) -> str:
-    """A prediction as a line of JSON; log_p (n_labels,) in nats, or of SCORE (1,) a number."""
+    """A prediction as a line of JSON; log_p (n_labels,) in nats, or for SCORE the number (1,)."""
     if tuple(labels) == SCORE:
         return json.dumps({"score": float(log_p[0])}) + "\n"
     probabilities = dict(zip(labels, np.exp(log_p).tolist(), strict=True))

@@ -27,7 +27,7 @@ class FieldNames:
     label_field: str | None = None
     """Name of "label"."""
     score_field: str | None = None
-    """Name of "score", a number that a text is to get in place of a label: score, similarity, ..."""
+    """Name of the field of a number to predict, in place of a label: score, similarity, ..."""
 
     def __post_init__(self):
         if (self.text_field or "").count(",") > 1:

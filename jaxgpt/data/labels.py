@@ -153,7 +153,7 @@ def score_rows(path: str, examples: TokenizedExamples, T: int, labels: object = 
 
 KINDS = labelled_kinds()
 MAX_SCORE = 1e9  # whose square is a float32
-SCORE_KINDS = [  # of a run that names the field: many texts have a score that is none of theirs to learn
+SCORE_KINDS = [  # only where --score-field names it: many records have a score that is not meant
     ExampleKind("scores", ("text", "score"), parse_text, score_rows, parse_numbers=parse_score),
     ExampleKind("scores", ("text_a", "text_b", "score"), parse_pair, score_rows, parse_numbers=parse_score),
 ]

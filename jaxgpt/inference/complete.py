@@ -31,7 +31,7 @@ def complete(
       max_new_tokens: for each prompt; an answer that has fewer ended in the stop token.
       batch_size: prompts at a time.
       seed: of sampling; a prompt gets the same answer in any batch.
-      on_progress: called with how many answers are done since the last call.
+      on_progress: called with the number of answers finished since the last call.
 
     Returns:
       The new token ids of each prompt, without the stop token.
@@ -42,7 +42,7 @@ def complete(
     queue = collections.deque(sorted(range(len(prompts)), key=lambda number: -len(prompts[number])))
     answers: list[list[int]] = [[] for _ in prompts]
     rows = Rows(model, min(batch_size, len(prompts)), max(map(len, prompts)), max_new_tokens, sampling)
-    number, idle = np.zeros(len(rows.free), int), 0  # each row's prompt; steps that free rows have waited, in sum
+    number, idle = np.zeros(len(rows.free), int), 0  # each row's prompt; steps that free rows have waited, in all
     while queue or not rows.free.all():
         if queue and (rows.free.all() or idle >= _cost_of_reading(prompts[queue[0]], sum(~rows.free))):
             for row in np.flatnonzero(rows.free)[: len(queue)]:
@@ -71,21 +71,20 @@ class Rows:
       max_new_tokens, sampling: those of `complete`.
 
     Attributes:
-      free: bool (B,), which rows have no text that is to be continued.
+      free: bool (B,), which rows have no text to continue.
     """
 
     def __init__(self, model: Generative, B: int, longest: int, max_new_tokens: int, sampling: SamplingParams):
         self._block_size, self._max_new, self._sampling = model.config.block_size, max_new_tokens, sampling
-        room = (
-            room_for(self._block_size, longest + max_new_tokens) + PREFILL
-        )  # columns are read behind a full text, too
+        # Columns behind a full text are read, too.
+        room = room_for(self._block_size, longest + max_new_tokens) + PREFILL
         self._model, self._cache = _init_decoder(model, B, room)
         self._tokens, self._keys = np.zeros((B, room), np.int32), np.zeros((B, 2), np.uint32)
         self._length, self._cached, self._num_new = np.ones(B, np.int32), np.zeros(B, np.int32), np.zeros(B, np.int32)
         self.free = np.ones(B, bool)
 
     def start(self, row: int, prompt: list[int], key: np.ndarray) -> None:
-        """Give a row a text, whose new token i is drawn with fold_in(key, i)."""
+        """Give a text to a row; its new token i is drawn with fold_in(key, i)."""
         self._tokens[row, : len(prompt)], self._keys[row], self._length[row] = prompt, key, len(prompt)
         self._cached[row], self._num_new[row], self.free[row] = 0, 0, False
 

@@ -1,4 +1,4 @@
-"""A number for a text, such as how alike two sentences are, by a head of one output where a label's would be."""
+"""Regression: a number for a text, such as how similar two sentences are, by a head of one output."""
 
 import jax
 
@@ -12,8 +12,8 @@ def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     """The mean squared error.
 
     Args:
-      batch: as for classification.loss, with float32 `score` (B,), and `weight` (B,), 0 where it is not counted, in
-        place of `labels`.
+      batch: as for classification.loss, but with float32 `score` (B,) and `weight` (B,), 0 for a row that does not
+        count, in place of `labels`.
       keys: (B,), each sequence's dropout key; None: no dropout.
     """
     errors = _squared_errors(model, batch, keys)

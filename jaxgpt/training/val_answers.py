@@ -16,7 +16,7 @@ from jaxgpt.training.config import TrainConfig
 
 
 def load_val_prompts(config: TrainConfig, validation: Dataset | None) -> AnsweredPrompts | None:
-    """As many prompts of the validation data as --val-generate says, evenly spaced; None: there are to be no answers.
+    """The prompts of --val-generate: so many of the validation data, evenly spaced; None without the flag.
 
     Raises:
       UsageError: the validation data has no answers to prompts, or a library of --val-metrics is not installed.

@@ -37,10 +37,10 @@ DEFAULT_LEVELS = 100
 class EvaluateConfig:
     """Measure how good a model is: its loss on a text, multiple choice, memory, tasks of EleutherAI's harness, rewards.
 
-    For a model of labels, --data alone gives accuracy, F1, Matthews correlation and the confusion matrix; for an
-    model of numbers (--score-field) the squared error, Pearson's and Spearman's correlation; for an
-    encoder its bits per masked token, each token of a window hidden in turn (pseudo-log-likelihood); for a reward model
-    the rewards of texts.
+    For a model of labels, --data alone gives accuracy, F1, Matthews correlation and the confusion matrix; for a model
+    of numbers (--score-field) the squared error, Pearson's and Spearman's correlation; for an encoder its bits per
+    masked token, each token of a window hidden in turn (pseudo-log-likelihood); for a reward model the
+    rewards of texts.
     """
 
     model: Annotated[str | None, *positional("MODEL")] = None

@@ -1,4 +1,4 @@
-"""--data of a model that gives texts a number: its error and its correlations with the right numbers."""
+"""--data of a model that gives texts a number: its error, and its correlation with the true numbers."""
 
 import dataclasses
 import functools

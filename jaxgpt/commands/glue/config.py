@@ -14,10 +14,10 @@ RESERVED += ("text-field", "label-field", "score-field")
 
 @dataclasses.dataclass(frozen=True)
 class GlueConfig:
-    """Fine-tune weights on the tasks of GLUE, of SuperGLUE or of a table of yours, and measure them as these are.
+    """Fine-tune weights on the tasks of GLUE, SuperGLUE or a table of your own, and measure them by the tasks' metrics.
 
-    Each task is trained once for each seed and measured on its validation set; predictions of its test set are written
-    as the leaderboard takes them. Run the same command again to resume: runs that are done stay as they are.
+    Each task is trained once for each seed and measured on its validation set; predictions for its test set are written
+    in the leaderboard's format. Run the same command again to resume: runs that are done stay as they are.
     """
 
     folder: Annotated[Path, *positional("FOLDER")]
@@ -25,15 +25,15 @@ class GlueConfig:
     init_from: str
     """The weights: gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder in Hugging Face's layout, or a run."""
     tasks: tuple[str, ...] = ("all",)
-    """Which of the tasks: CoLA MNLI ...; all: those whose files are there."""
+    """Which tasks: CoLA MNLI ...; all: those whose files are there."""
     seeds: int = 3
     """How often each task is trained: with the seeds 0, 1, ..."""
     out: Path = Path("runs/glue")
     """A folder for the runs, table.md, results.json and predictions/."""
     table: Path | None = None
-    """Tasks of your own: a TOML file like those of docs/glue.md."""
+    """A TOML file of your own tasks, as docs/glue.md describes it."""
     flags: tuple[str, ...] = ()
-    """Flags of `jaxgpt train` for all runs, in place of a task's own: lr=3e-5 epochs=3 B=16 ..."""
+    """Flags of `jaxgpt train` for all runs, which override a task's own: lr=3e-5 epochs=3 B=16 ..."""
     workers: int = 1
     """Runs at a time; those of one GPU share its memory."""
     batch_size: int = 32

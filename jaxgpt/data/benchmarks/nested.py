@@ -1,4 +1,4 @@
-"""SuperGLUE's records with several examples in them, or with marked words, as flat ones, whose fields make a text."""
+"""Flattens those records of SuperGLUE that hold several examples, or that point at words of their text."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,7 +7,7 @@ Flat = dict[str, Any]  # fields by name; those of readers.Item, and `prediction`
 
 
 def flatten_multirc(record: Flat) -> Iterator[Flat]:
-    """Each answer to each question about a passage, which is right or not."""
+    """One for each answer to each question about a passage; its label says whether it is right."""
     passage = record["passage"]
     for question in passage["questions"]:
         for answer in question["answers"]:
@@ -17,7 +17,7 @@ def flatten_multirc(record: Flat) -> Iterator[Flat]:
 
 
 def flatten_record(record: Flat) -> Iterator[Flat]:
-    """Each entity of a passage in the place that a query leaves open; `end` is the entity's last character."""
+    """One for each entity of a passage, put into the query's gap; `end` is the entity's last character."""
     text = record["passage"]["text"]
     entities = (text[each["start"] : each["end"] + 1] for each in record["passage"]["entities"])
     names = [*dict.fromkeys(entities)]
@@ -31,7 +31,7 @@ def flatten_record(record: Flat) -> Iterator[Flat]:
 
 
 def mark_wic(record: Flat) -> Iterator[Flat]:
-    """Two sentences with stars around the word; start and end are characters."""
+    """Put stars around the word in both sentences; start and end count characters."""
     flat = dict(record)
     for k in "12":
         sentence, start, end = record[f"sentence{k}"], record[f"start{k}"], record[f"end{k}"]
@@ -40,7 +40,7 @@ def mark_wic(record: Flat) -> Iterator[Flat]:
 
 
 def mark_wsc(record: Flat) -> Iterator[Flat]:
-    """A text with stars around the pronoun, whose place is counted in words."""
+    """Put stars around the pronoun; its index counts words."""
     target, words = record["target"], record["text"].split()
     start = target["span2_index"]
     end = start + len(target["span2_text"].split())

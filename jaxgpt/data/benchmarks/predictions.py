@@ -1,4 +1,4 @@
-"""What a model says of items, as answers to their questions; and answers in the leaderboards' formats."""
+"""From a model's outputs for items to answers, and from answers to files in the leaderboards' formats."""
 
 import itertools
 import json
@@ -12,12 +12,12 @@ from jaxgpt.data.benchmarks.tasks import Task
 
 
 class Answer(NamedTuple):
-    """What a model says to a question.
+    """A model's answer to a question.
 
     Attributes:
-      index: the question's name.
-      predicted: a label, the number or the text of the choice, or the number that a text gets.
-      truth: what it should be; "" where it is not known; where a choice is a text, all that are right.
+      index: identifies the question.
+      predicted: a label, a choice by its number or its text, or the number of a regression.
+      truth: what it should be, all right answers if choices are texts; "" if it is not known.
     """
 
     index: tuple[Any, ...]
@@ -26,11 +26,11 @@ class Answer(NamedTuple):
 
 
 def make_answers(task: Task, items: Sequence[Item], outputs: np.ndarray, labels: Sequence[str]) -> list[Answer]:
-    """The answers to the questions of some items, in the order of the file.
+    """The answers to the items' questions, in the order of the file.
 
     Args:
-      outputs: of the head, (items, labels), for each item a logit for each label, or a number.
-      labels: the names of its outputs.
+      outputs: the head's, (items, labels): logits, or the one number of a regression.
+      labels: the names of the outputs.
     """
     if task.range:
         truths = (item.label and float(item.label) for item in items)
@@ -43,7 +43,7 @@ def make_answers(task: Task, items: Sequence[Item], outputs: np.ndarray, labels:
 
 
 def _choose(items: Sequence[Item], scores: np.ndarray) -> Iterator[Answer]:
-    """Of each question the choice with the highest score, of equal ones the first."""
+    """The choice with the highest score for each question; the first of equal ones."""
     for index, group in itertools.groupby(range(len(items)), key=lambda number: items[number].index):
         numbers = [*group]
         best = items[max(numbers, key=scores.__getitem__)]
@@ -54,7 +54,7 @@ def _choose(items: Sequence[Item], scores: np.ndarray) -> Iterator[Answer]:
 def format_answers(task: Task, answers: Iterable[Answer]) -> str:
     """The content of a file of predictions."""
     if task.predictions == "tsv":
-        rows = (f"{answer.index[0]}\t{_written(task, answer)}\n" for answer in answers)
+        rows = (f"{answer.index[0]}\t{_spell(task, answer)}\n" for answer in answers)
         return "".join(["index\tprediction\n", *rows])
     if task.records == "multirc":
         records = _nest(task, answers)
@@ -64,7 +64,7 @@ def format_answers(task: Task, answers: Iterable[Answer]) -> str:
 
 
 def _nest(task: Task, answers: Iterable[Answer]) -> Iterator[dict[str, Any]]:
-    """As MultiRC's own records, a line for each passage: its questions, and of each the answers with their labels."""
+    """MultiRC's own records, one for each passage: its questions, and the labels of their answers."""
     for passage, of_passage in itertools.groupby(answers, key=lambda answer: answer.index[0]):
         questions = []
         for question, of_question in itertools.groupby(of_passage, key=lambda answer: answer.index[1]):
@@ -73,14 +73,14 @@ def _nest(task: Task, answers: Iterable[Answer]) -> Iterator[dict[str, Any]]:
         yield {"idx": passage, "passage": {"questions": questions}}
 
 
-def _written(task: Task, answer: Answer) -> str:
+def _spell(task: Task, answer: Answer) -> str:
     predicted = answer.predicted
     return f"{predicted:.4f}" if isinstance(predicted, float) else task.written.get(predicted, predicted)
 
 
 def _json_label(task: Task, answer: Answer) -> Any:
-    """A number where the labels or the choices are numbers; true and false are texts, as the leaderboard has them."""
+    """A number if the labels or the choices are numbers; true and false are texts, as the leaderboard wants them."""
     if isinstance(answer.predicted, float):
         return answer.predicted
     is_number = task.choices or all(label.isdecimal() for label in task.labels or "x")
-    return int(answer.predicted) if is_number else _written(task, answer)
+    return int(answer.predicted) if is_number else _spell(task, answer)

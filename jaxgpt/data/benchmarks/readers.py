@@ -1,4 +1,4 @@
-"""The files of a benchmark's task as items: texts with what is known of them, whatever the format."""
+"""Reads the files of a benchmark's task, in any of their formats, as items: texts, with a label where they have one."""
 
 import collections
 import random
@@ -23,19 +23,19 @@ from jaxgpt.data.records import (
 )
 from jaxgpt.errors import DataError
 
-EMPTY = "."  # in place of a text that is empty, which no model reads
+EMPTY = "."  # in place of an empty text, which examples may not have
 
 
 class Item(NamedTuple):
-    """A text, or a pair, for which a model has an answer.
+    """A text, or a pair, that a model classifies or gives a number.
 
     Attributes:
-      line: of the file, on which its record begins.
+      line: on which its record begins in the file.
       texts: one or two.
-      label: its label, or the number that it should get; of a choice "true" or "false"; "" where it is not known.
-      index: the name of its question, which may have several items.
-      choice: which of the question's choices it is; "" where there are none.
-      answers: what would be right, where a choice is a text.
+      label: its label, or its number as a text; "true" or "false" for a choice; "" if it is not known.
+      index: identifies its question, which may have several items.
+      choice: which of the question's choices it is; "" if there are none.
+      answers: all right answers, if choices are texts.
     """
 
     line: int
@@ -47,12 +47,12 @@ class Item(NamedTuple):
 
     @property
     def record(self) -> dict[str, str]:
-        """What a file of examples has of it; its label is not among it."""
+        """Its texts as a record of a file of examples."""
         return dict(zip(("text",) if len(self.texts) == 1 else ("text_a", "text_b"), self.texts, strict=True))
 
 
 class Split(NamedTuple):
-    """The items of a file, and notes on what was left out or changed."""
+    """The items of a file, and notes on what was skipped or changed."""
 
     path: Path
     items: list[Item]
@@ -60,13 +60,13 @@ class Split(NamedTuple):
 
 
 def read_train(task: Task, folder: Path) -> Split:
-    """What a task learns from; of a question's wrong choices `negatives`, which are always the same.
+    """What a task is trained on, with at most `negatives` wrong choices of each question, always the same.
 
     Args:
-      folder: that of the benchmark.
+      folder: of the benchmark.
 
     Raises:
-      DataError: a file is missing, or a line in it is wrong, which it names.
+      DataError: a file is missing, or a line is wrong; with its number.
     """
     path = require_file(folder / task.name, task.train)
     keys = _dev_keys(task, folder / task.name) if task.key else ()
@@ -75,7 +75,7 @@ def read_train(task: Task, folder: Path) -> Split:
 
 
 def read_dev(task: Task, chosen: EvaluationSet, folder: Path) -> Split | None:
-    """What a task is measured on; None: a diagnostic set that is not there, or has no labels. Else as `read_train`."""
+    """What a task is measured on; None: a diagnostic set that is missing or has no labels. Errors as `read_train`."""
     folder = folder / task.name
     path = find_file(folder, chosen.dev)
     if chosen.diagnostic and (path is None or task.label not in (read_first(path) or {})):
@@ -89,7 +89,7 @@ def read_dev(task: Task, chosen: EvaluationSet, folder: Path) -> Split | None:
 
 
 def read_test(task: Task, chosen: EvaluationSet, folder: Path) -> Split | None:
-    """What the leaderboard wants predictions for; None: there is no such file."""
+    """What the leaderboard wants predictions for; None if there is no such file."""
     path = find_file(folder / task.name, chosen.test)
     return path and _read(task, path, chosen.texts, labelled=False)
 
@@ -113,7 +113,7 @@ def require_file(folder: Path, names: Sequence[str]) -> Path:
 
 
 def read_rows(task: Task, path: Path, labelled: bool) -> tuple[list[Record], list[str]]:
-    """The records of a file, JSONL, CSV or TSV, each with its line; and notes on those that were left out."""
+    """The records of a JSONL, CSV or TSV file, each with its line, and notes on those that were skipped."""
     content, errors = read_content(path), {}
     if path.suffix in JSON_LINES:
         return [*parse_jsonl(path, content)], []
@@ -132,7 +132,7 @@ def make_items(
 
     Args:
       texts: the templates of their texts.
-      labelled: whether their labels are known; those of a file without are not read.
+      labelled: whether the file has labels; else a field of that name is not read.
     """
     items, skipped, empty = [], 0, 0
     for number, (line, record) in enumerate(rows):
@@ -154,7 +154,7 @@ def make_items(
 
 
 def _flatten(task: Task, where: str, record: Flat, labelled: bool) -> Iterator[Flat]:
-    """The examples of a record; of a choice with `prediction`, what a prediction calls it."""
+    """The examples of a record; a choice also has `prediction`, its name in a file of predictions."""
     if task.choices:
         right = parse_label(where, {"label": _field(where, task.label, record)}) if labelled else ""
         if labelled and right not in (numbers := [*map(str, range(len(task.choices)))]):
@@ -172,7 +172,7 @@ def _flatten(task: Task, where: str, record: Flat, labelled: bool) -> Iterator[F
 
 
 def _fill(where: str, template: str, record: Flat) -> str:
-    """A template with a record's fields in the place of their names in braces."""
+    """A template with a record's fields in place of their names in braces."""
     if (name := template[1:-1]) in record and template == f"{{{name}}}":
         text = _text(where, name, record)  # itself: a passage may be that of many items
     else:
@@ -219,7 +219,7 @@ def _key(task: Task, path: Path, row: Record) -> tuple[str, ...]:
 
 
 def _dev_keys(task: Task, folder: Path) -> set[tuple[str, ...]]:
-    """The keys of the records that a task is measured on: of its file, or of one with the keys alone."""
+    """The keys of the records that a task is measured on, from its file or from one that has only the keys."""
     if path := find_file(folder, task.sets[0].dev):
         return {_key(task, path, row) for row in read_rows(task, path, labelled=True)[0]}
     path = require_file(folder, (*task.sets[0].dev, task.dev_ids) if task.dev_ids else task.sets[0].dev)
@@ -227,7 +227,7 @@ def _dev_keys(task: Task, folder: Path) -> set[tuple[str, ...]]:
 
 
 def _sample_choices(items: Sequence[Item], negatives: int) -> list[Item]:
-    """All right choices of each question and at most so many wrong ones, drawn by a seed."""
+    """All right choices of each question, and at most `negatives` wrong ones, drawn with a fixed seed."""
     questions = collections.defaultdict(list)
     for number, item in enumerate(items):
         questions[item.index].append(number)

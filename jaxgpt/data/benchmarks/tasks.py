@@ -1,4 +1,4 @@
-"""The table of a benchmark's tasks: which files a task has, what of a record is its text and its label, its metrics."""
+"""The table of a benchmark's tasks: their files, which fields are texts and labels, and their metrics."""
 
 import dataclasses
 import re
@@ -22,11 +22,11 @@ class EvaluationSet:
     """What a task is measured on.
 
     Attributes:
-      name: what its predictions are called.
-      texts, metrics: as Task has them.
-      dev: its file with labels; several: the first that is there.
-      test: its file without.
-      diagnostic: whether it may be missing, and counts in no average.
+      name: that of its file of predictions.
+      texts, metrics: as those of Task.
+      dev: its file with labels; of several, the first that exists.
+      test: its file without labels; likewise.
+      diagnostic: whether it may be missing, and does not count in the average.
     """
 
     name: str
@@ -39,26 +39,27 @@ class EvaluationSet:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A task, whose files lie in the folder of its name.
+    """A task, whose files are in a folder of its name.
 
     Attributes:
-      benchmark: whose average it counts in.
-      train: its file to learn from; several: the first that is there.
-      texts: what a model reads, one text or two, with a record's fields in braces.
-      metrics: the metrics of the task; their mean is its score.
+      benchmark: in whose average it counts.
+      train: the file to train on; of several, the first that exists.
+      texts: what a model reads: templates of one text or two, with a record's fields in braces.
+      metrics: their mean is the task's score.
       label: the field of the label.
-      labels: the labels, in the order in which F1 is the last one's; none: of choices and of a range.
-      range: the least and the greatest number that a text may get in place of a label.
-      columns: names of the columns of files with labels, which then have no header.
-      index: the field of a record's name in predictions; where it is missing, its number in the file.
-      key, dev_ids: fields that identify a record: no record to learn from is one of `dev`, which may be a file of keys.
-      skip_label: a label whose records are left out.
-      skip_short: whether rows with too few columns are left out; else they are an error.
-      records: the name of a function in nested.RECORDS, for records with several examples.
-      choices: fields of which one is right; the label is its number, from 0.
-      negatives: to learn from, the most wrong choices of a question; None: all.
-      predictions: the format of predictions.
-      written: labels as predictions have them, where that is not how they are read.
+      labels: all labels, of which F1 takes the last as positive; empty for choices and a range.
+      range: the lowest and the highest number, for a task of numbers.
+      columns: the columns' names in files with labels, if these have no header.
+      index: the field that identifies a record in predictions; without it, the record's number in the file does.
+      key, dev_ids: fields that identify a record of `dev`, so that it is not trained on; and a file of them in place of
+        `dev`.
+      skip_label: a label whose records are skipped.
+      skip_short: whether rows with too few columns are skipped; else they are an error.
+      records: the name of a function in nested.RECORDS, for nested records.
+      choices: fields, one of which is right; the label is its number, from 0.
+      negatives: the most wrong choices of a question to train on; None: all.
+      predictions: the format of predictions, one of FORMATS.
+      written: how predictions spell labels, if not as they are read.
       flags: of `jaxgpt train`.
     """
 
@@ -86,7 +87,7 @@ class Task:
 
     @property
     def is_choice(self) -> bool:
-        """Whether one of several texts is chosen: each is learned as true or false."""
+        """Whether one of several texts is chosen; each is classified as true or false."""
         return bool(self.choices) or self.records == "record"
 
 
@@ -103,10 +104,10 @@ def read_tasks(path: Path | None = None) -> list[Task]:
 
 
 def choose_tasks(tasks: Sequence[Task], folder: Path, names: Sequence[str] = ("all",)) -> list[Task]:
-    """The tasks of these names whose file to learn from is in a folder of their name; all: of any name.
+    """The tasks of these names, or "all", whose file to train on exists.
 
     Raises:
-      UsageError: a name is no task's, or there are no such files.
+      UsageError: there is no such task, or no such file.
     """
     known = {task.name for task in tasks}
     if unknown := [name for name in names if name not in known | {"all"}]:
@@ -123,12 +124,12 @@ def choose_tasks(tasks: Sequence[Task], folder: Path, names: Sequence[str] = ("a
 
 
 def find_file(folder: Path, names: Sequence[str]) -> Path | None:
-    """The first of some files that is there."""
+    """The first of these files that exists."""
     return next((path for name in names if (path := folder / name).is_file()), None)
 
 
 def parse_tasks(path: str, content: bytes) -> list[Task]:
-    """The tasks of a TOML file: [BENCHMARK] has what holds for all of its tasks, and [BENCHMARK.TASK] what one has."""
+    """The tasks of a TOML file: [BENCHMARK] has the defaults of its tasks, and [BENCHMARK.TASK] is one."""
     try:
         tables = tomllib.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
