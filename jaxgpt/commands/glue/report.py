@@ -1,4 +1,4 @@
-"""What a benchmark's tasks have reached, as a table and as JSON."""
+"""The results of a benchmark's tasks, as a table and as JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -28,12 +28,12 @@ def write_tables(out: Path, measured: Measured) -> None:
                 lines.append({"task": task.name, "set": name, "metric": metric} | summarize(values))
     for benchmark in dict.fromkeys(task.benchmark for task, _ in measured):
         averages.append({"benchmark": benchmark} | average(benchmark, measured))
-    shown = [{name: value for name, value in line.items() if name != "values"} for line in lines]
-    parts = [render([show(line) for line in shown])]
+    rows = ({name: line[name] for name in ("task", "set", "metric", "mean", "seeds")} for line in lines)
+    parts = [render([row | {"mean": format_mean(line)} for row, line in zip(rows, lines, strict=True)])]
     for line in averages:
         of = console.plural(line["tasks"], "task")
         of += f" of {line['tasks_of_benchmark']}" if line["tasks"] < line["tasks_of_benchmark"] else ""
-        parts.append(f"average   {line['benchmark']}, {of}: {show(line)['mean']}\n")
+        parts.append(f"average   {line['benchmark']}, {of}: {format_mean(line)}\n")
     text = "\n".join(parts)
     print(console.escape(text, keep="\n"), end="")
     write_whole(out / TABLE, text)
@@ -58,9 +58,8 @@ def summarize(values: Mapping[int, float]) -> dict[str, Any]:
     return {"mean": mean, "stderr": error, "seeds": len(values), "values": dict(values)}
 
 
-def show(line: Mapping[str, Any]) -> dict[str, Any]:
-    """A line with its mean and standard error as one text."""
+def format_mean(line: Mapping[str, Any]) -> str:
+    """A mean with its standard error, if there are several seeds."""
     mean, error = line["mean"], line["stderr"]
     text = f"{mean:.1f}" if np.isfinite(mean) else "no seed has all tasks"
-    text += f" ± {error:.1f}" if np.isfinite(error) else ""
-    return {name: text if name == "mean" else value for name, value in line.items() if name != "stderr"}
+    return text + f" ± {error:.1f}" * bool(np.isfinite(error))
