@@ -67,6 +67,14 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     return parse_json(content)
 
 
+def read_object(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """The object in a JSON file. Errors as `read_json`, and a ValueError if it has anything else."""
+    content = read_json(path, max_bytes)
+    if not isinstance(content, dict):
+        raise ValueError("not a JSON object")
+    return content
+
+
 def try_read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     """What a JSON file holds; None if there is none, or it can't be read."""
     try:

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from jaxgpt.json_file import MAX_BYTES, MAX_DEPTH, parse_json, read_json, try_read_json
+from jaxgpt.json_file import MAX_BYTES, MAX_DEPTH, parse_json, read_json, read_object, try_read_json
 
 DEEPEST = MAX_DEPTH * "[" + "7" + MAX_DEPTH * "]"
 
@@ -64,6 +64,8 @@ def test_what_is_no_file_of_some_size_has_a_reason(tmp_path):
     with (tmp_path / "large").open("r+b") as file:
         file.write(b"0".ljust(MAX_BYTES + 1))
     assert read_json(tmp_path / "large", MAX_BYTES + 1) == 0  # meta.json has a line for each shard
+    with pytest.raises(ValueError, match="not a JSON object"):
+        read_object(tmp_path / "large", MAX_BYTES + 1)
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "missing")
     assert try_read_json(tmp_path / "missing") is None

@@ -1,6 +1,5 @@
 """The chat template of a model in Hugging Face's layout: a text in Jinja, rendered in jinja2's sandbox."""
 
-import contextlib
 import dataclasses
 import datetime
 import functools
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from jaxgpt.data.chat import Message
 from jaxgpt.errors import DataError, UsageError
-from jaxgpt.json_file import read_json
+from jaxgpt.json_file import read_object
 
 if TYPE_CHECKING:
     import jinja2
@@ -76,15 +75,12 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            content = read_json(path)
-            if not isinstance(content, dict):
-                raise ValueError("not a JSON object")
-        except ValueError as error:
-            raise DataError(f"{path}: can't be read ({error}); copy it again") from None
-        return content
-    return {}
+    try:
+        return read_object(path)
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise DataError(f"{path}: can't be read ({error}); copy it again") from None
 
 
 def _read_text(path: Path) -> str:

@@ -11,7 +11,7 @@ from jaxgpt.data.plain_tokenizers import ByteTokenizer, CharTokenizer
 from jaxgpt.data.tokenizer import Roles, Tokenizer
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.files import new_file
-from jaxgpt.json_file import read_json
+from jaxgpt.json_file import read_object
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"  # of older versions of transformers, and never ours
@@ -92,14 +92,9 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        content = read_json(path, MAX_BYTES)
-        if not isinstance(content, dict):
-            raise ValueError("not a JSON object")
-    except FileNotFoundError:
-        raise
+        return read_object(path, MAX_BYTES)
     except ValueError as error:
         raise DataError(f"{path}: can't be read ({error}); give a tokenizer.json, or copy it again") from None
-    return content
 
 
 def _read_names(path: Path) -> tuple[str | None, Roles]:

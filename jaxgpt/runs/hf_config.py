@@ -18,14 +18,11 @@ TIED_KEY = "tie_word_embeddings"  # in Hugging Face's config.json; ours is the o
 def read_json(path: Path) -> dict[str, Any] | None:
     """An object in a JSON file; None if there is no such file."""
     try:
-        content = json_file.read_json(path)
-        if not isinstance(content, dict):
-            raise ValueError("not a JSON object")
+        return json_file.read_object(path)
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise CheckpointError(f"{path}: can't be read ({error}); resume its run, or copy it again") from None
-    return content
 
 
 def parse_config(path: Path, content: dict[str, Any]) -> tuple[ModelConfig, tuple[str, ...]]:
