@@ -184,13 +184,14 @@ def parse_table(
 
     Args:
       errors: takes the errors of rows with another number of fields than the first line; None: they are raised.
-      names: of the fields of a file whose first line is a row; none: that line has them.
+      names: of the fields, if the file has no header; empty: its first line has them.
 
     Raises:
       DataError: it is not UTF-8, has no rows, or one has another number of fields than the first line.
     """
     rows = _rows(path, content, delimiter)
-    if has_header := not names:
+    expected = "every row needs" if names else "the first line names"
+    if not names:
         _, names = next(rows, (1, []))
     if duplicates := [name for name, count in collections.Counter(names).items() if count > 1]:
         first = names.index(duplicates[0]) + 1
@@ -204,9 +205,7 @@ def parse_table(
         if len(row) == len(names):
             yield line, dict(zip(names, row, strict=True))
         else:
-            problem = (
-                f"{len(row)} fields, and {'the first line names' if has_header else 'each has'} {len(names)}; mend it"
-            )
+            problem = f"{len(row)} fields, and {expected} {len(names)}; mend it"
             collect_or_raise(DataError(f"{path}, line {line}: {problem}"), line, errors)
     if is_empty:
         raise DataError(f"{path}: no record in it: the first has the names of the fields, and each other a record")

@@ -102,11 +102,10 @@ def _parse_labels(path: Path, content: dict[str, Any], least: int) -> tuple[str,
     by_id, count = content.get("id2label"), content.get("num_labels", 2)
     names = by_id if isinstance(by_id, dict) else {}
     labels = tuple(str(names.get(str(number))) for number in range(len(names)))
+    has_one_output = labels == SCORE or len(labels) == least == 1
     if by_id is None and type(count) is int and least <= count < 2**16:
         labels = name_labels(count)
-    elif names.keys() != set(map(str, range(len(names)))) or not (
-        are_labels(labels) or len(labels) == least == 1 or labels == SCORE
-    ):
+    elif names.keys() != set(map(str, range(len(names)))) or not (has_one_output or are_labels(labels)):
         fewest = "two labels" if least > 1 else "one label"
         raise CheckpointError(f"{path}: id2label is {by_id!r:.60}, and must name {fewest} or more, from 0 on")
     trained = "single_label_classification" if len(labels) > 1 else "regression"

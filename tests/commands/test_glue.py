@@ -153,7 +153,7 @@ def test_an_encoder_chooses_and_learns_a_table_of_your_own(folder, in_this_proce
         (["glue", "--out", "glue"], 2, "glue: there are files in it already; choose a new folder"),
         (["glue", "--table", "no.toml"], 3, "no.toml: no such file"),
         (["glue", "--init-from", "no"], 4, "no: no such folder; weights have the name"),
-        (["wrong", "--flags", "T=16"], 3, "wrong/CoLA/train.tsv, line 2: 1 fields, and each has 4; mend it"),
+        (["wrong", "--flags", "T=16"], 3, "wrong/CoLA/train.tsv, line 2: 1 fields, and every row needs 4; mend it"),
     ],
 )
 def test_what_is_wrong_is_one_line(folder, tmp_path, monkeypatch, capsys, words, code, error):
