@@ -21,7 +21,7 @@ class Best:
     Attributes:
       step: after how many steps it was measured.
       loss: in nats, which need not be the lowest where another number decides.
-      of: the fingerprint of the validation data, and its windows; and how many answers.
+      of: the fingerprint of the validation data, its windows, and the number of answers, if they decide.
       by: which number decides: "loss", or a score by its name, such as "rouge_l".
       score: that score; None for the loss.
     """

@@ -118,9 +118,8 @@ class EvaluateConfig:
         if self.fields.words and self.data is None and self.pairs is None and self.generate is None:
             named = "--data, --generate or --pairs"
             raise UsageError(f"{self.fields}: they are names in a file of examples; name it with {named}")
-        positive = dict.fromkeys(("T", "max_windows", "limit", "levels", "answer_tokens", "batch_size"), 1)
-        positive |= dict.fromkeys(("max_new_tokens", "top_k"), 1)
-        for name, lowest in (positive | {"num_fewshot": 0, "seed": 0}).items():
+        positive = ("T", "max_windows", "limit", "levels", "answer_tokens", "batch_size", "max_new_tokens", "top_k")
+        for name, lowest in (dict.fromkeys(positive, 1) | {"num_fewshot": 0, "seed": 0}).items():
             if (value := getattr(self, name)) is not None:
                 require(lowest <= value < 2**31, name, value, f"from {lowest} to 2**31 - 1")
         heat = self.temperature

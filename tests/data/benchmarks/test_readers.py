@@ -271,7 +271,13 @@ def test_wrong_choices_to_learn_from_are_drawn():
 
 
 WRONG = [
-    ("glue", "CoLA", "train.tsv", "gj04\t1\t\tFine.\ngj04\t1\tShort.\n", "line 2: 3 fields, and every row needs 4; mend it"),
+    (
+        "glue",
+        "CoLA",
+        "train.tsv",
+        "gj04\t1\t\tFine.\ngj04\t1\tShort.\n",
+        "line 2: 3 fields, and every row needs 4; mend it",
+    ),
     ("glue", "CoLA", "train.tsv", "gj04\t2\t\tFine.\n", "line 1: label is '2', and must be 0 or 1"),
     ("glue", "CoLA", "train.tsv", "gj04\t1\t\tF\xff\n", "line 1: not UTF-8"),
     ("glue", "SST-2", "dev.tsv", "sentence\tlabel\na\tb\t1\n", "line 2: 3 fields, and the first line names 2; mend it"),
