@@ -161,8 +161,8 @@ class TrainConfig:
         model = self.model_config()
         if self.data.mask_ratio != DataConfig.mask_ratio and not model.bidirectional:
             raise UsageError(f"--mask-ratio {self.data.mask_ratio:g}: --arch {model.arch} is no encoder; leave it out")
-        if model.bidirectional and self.preset.objective not in ("auto", "masked", "classification"):
-            trained = f"--arch {model.arch} is an encoder, for masked or classification"
+        if model.bidirectional and self.preset.objective not in ("auto", "masked", "classification", "regression"):
+            trained = f"--arch {model.arch} is an encoder, for masked, classification or regression"
             raise UsageError(f"--objective {self.preset.objective}: {trained}; leave it out")
         if self.preset.size not in (Preset.size, *model.sizes):
             size = f"--size {self.preset.size}: --arch {model.arch} has no such size"

@@ -71,6 +71,13 @@ def test_values_must_fit_each_other():
         TrainConfig.of(optimizer="muon", lora=4, init_from="x")
 
 
+def test_an_encoder_has_the_objectives_of_what_it_reads():
+    for objective in ("auto", "masked", "classification", "regression"):
+        TrainConfig.of(arch="bert", objective=objective)
+    with pytest.raises(UsageError, match="--objective completion: --arch bert is an encoder, for masked, classif"):
+        TrainConfig.of(arch="bert", objective="completion")
+
+
 def test_flags_are_flat_by_name_and_grouped_by_concern():
     config = TrainConfig.of(B=8, lr=1e-3, mesh="data=8")
     assert (config.data.B, config.optimizer.lr, config.parallel.mesh) == (8, 1e-3, "data=8")
