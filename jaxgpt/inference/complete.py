@@ -1,4 +1,8 @@
-"""Answers to many prompts: a batch of rows, each of which takes the next prompt when its answer has ended."""
+"""Answers to many prompts: a batch of rows, each of which takes the next prompt when its answer has ended.
+
+This is continuous batching (Yu et al., 2022, "Orca: A Distributed Serving System for Transformer-Based Generative
+Models", iteration-level scheduling), here with a look at the rows every CHUNK tokens.
+"""
 
 import collections
 from collections.abc import Callable, Sequence

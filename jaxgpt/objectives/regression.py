@@ -9,7 +9,7 @@ from jaxgpt.objectives.classification import label_logits
 
 
 def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
-    """The mean squared error.
+    """The mean squared error, as `transformers` has it for the problem type "regression".
 
     Args:
       batch: as for classification.loss, but with float32 `score` (B,) and `weight` (B,), 0 for a row that does not

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         require_empty(config.out, except_for=[".lock"])
     inputs = [("FOLDER", config.folder), ("--init-from", config.init_from), ("the weights under it,", weights.base)]
     require_separate("--out", config.out, [*inputs, ("--table", config.table)])
-    for task in tasks:  # nothing is written before; what is read is let go, since all of it may take gigabytes
+    for task in tasks:  # all of them before anything is written; nothing is kept, since it may take gigabytes
         require_flags(config, task)
         read_splits(config, task)
     with hold(config.out):
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def require_flags(config: GlueConfig, task: Task) -> None:
-    """Refuse wrong flags; the data are not there yet, and a line that has all fields stands for them."""
+    """Refuse wrong flags; the examples are not written yet, and one line with all fields stands in for them."""
     with tempfile.TemporaryDirectory() as folder:
         (line := Path(folder) / "line.jsonl").write_text('{"text": "a", "label": "b", "score": 1}\n')
         run = plan_runs(config, task)[0]
@@ -56,7 +56,7 @@ def require_flags(config: GlueConfig, task: Task) -> None:
 
 
 def read_splits(config: GlueConfig, task: Task) -> dict[str, Split]:
-    """What a task learns from, is measured on and predicts, by the names of GlueConfig.examples_path."""
+    """All files of a task, by the names of GlueConfig.examples_path."""
     splits = {"train": read_train(task, config.folder)}
     for each in task.sets:
         splits[f"{each.name}-dev"] = read_dev(task, each, config.folder)
@@ -87,7 +87,7 @@ def write_items(path: Path, task: Task, split: Split) -> None:
 
 
 def plan_runs(config: GlueConfig, task: Task) -> list[SweepRun]:
-    """A run for each seed: the recipe of labels, the task's flags, and over them those of the command."""
+    """A run for each seed: the recipe for labels, the task's flags, and those of the command, which override them."""
     train, dev = (str(config.examples_path(task.name, name)) for name in ("train", f"{task.sets[0].name}-dev"))
     flags = {"recipe": "classify", "init-from": config.init_from, "data": train, "val": dev}
     flags |= {"score-field": "score"} if task.range else {}
@@ -115,7 +115,7 @@ def train(config: GlueConfig, runs: Sequence[SweepRun]) -> list[SweepRun]:
 
 
 def report_runs(config: GlueConfig, tasks: Sequence[Task], failed: Sequence[SweepRun]) -> int:
-    """Measure the runs that are done, and print and write what they reach."""
+    """Measure the runs that are done, and print and write the results."""
     from jaxgpt.commands.glue.measure import measure_task
     from jaxgpt.commands.glue.report import write_tables
 

@@ -17,11 +17,11 @@ from jaxgpt.files import new_file, write_whole
 from jaxgpt.inference.task_metrics import compute
 from jaxgpt.runs.weights import WeightsRef, resolve_weights
 
-Numbers = dict[int, dict[str, float]]  # of a set: for each seed the metrics by their names
+Numbers = dict[int, dict[str, float]]  # the metrics of a set, by seed and by name
 
 
 def measure_task(config: GlueConfig, task: Task, runs: Mapping[int, str]) -> dict[str, Numbers]:
-    """The metrics of each validation set, by its name; and writes the predictions of the best seed's run.
+    """The metrics of each validation set, by its name. Writes the predictions of the best seed, too.
 
     Args:
       runs: for each seed the name of its run.
@@ -51,9 +51,9 @@ def score(task: Task, numbers: Mapping[str, Numbers], seed: int) -> float:
 
 
 def read_outputs(config: GlueConfig, task: Task, run: str, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A run's outputs for a file of examples, float32 (items, labels), and the labels; kept in outputs/.
+    """A run's outputs for a file of examples, float32 (items, labels), and the labels.
 
-    They are computed again where the run or the examples are others.
+    They are kept in outputs/, and computed again when the run or the examples have changed.
     """
     folder, data = config.out / run, config.examples_path(task.name, name)
     source = resolve_weights(folder)
