@@ -10,10 +10,12 @@ from jaxgpt import console
 from jaxgpt.commands import sweep
 from jaxgpt.commands.flags import parse
 from jaxgpt.commands.glue.config import GlueConfig
+from jaxgpt.commands.glue.measure import measure_task
 from jaxgpt.data.benchmarks.readers import Item, Split, read_dev, read_test, read_train
 from jaxgpt.data.benchmarks.tasks import Task, choose_tasks, read_tasks
 from jaxgpt.errors import RetryableError
 from jaxgpt.files import require_empty, require_separate, write_whole
+from jaxgpt.inference.task_metrics import require_scikit_learn
 from jaxgpt.locks import hold
 from jaxgpt.runs.weights import resolve_weights
 from jaxgpt.training.sweep import SweepRun
@@ -25,8 +27,6 @@ def main(argv: Sequence[str]) -> int:
     config = parse(GlueConfig, argv, command="glue")
     tasks = choose_tasks(read_tasks(config.table), config.folder, config.tasks)
     weights = resolve_weights(config.init_from)
-    from jaxgpt.inference.task_metrics import require_scikit_learn
-
     require_scikit_learn()
     if not (config.out / MARK).is_file():
         require_empty(config.out, except_for=[".lock"])
@@ -116,8 +116,7 @@ def train(config: GlueConfig, runs: Sequence[SweepRun]) -> list[SweepRun]:
 
 def report_runs(config: GlueConfig, tasks: Sequence[Task], failed: Sequence[SweepRun]) -> int:
     """Measure the runs that are done, and print and write the results."""
-    from jaxgpt.commands.glue.measure import measure_task
-    from jaxgpt.commands.glue.report import write_tables
+    from jaxgpt.commands.glue.report import write_tables  # SciPy takes a second
 
     names = {run.name for run in failed}
     measured = []
