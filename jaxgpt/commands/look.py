@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxgpt import console
 from jaxgpt.commands.flags import parse, positional
+from jaxgpt.data.records import is_unicode
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import require_new, require_separate, require_writable, write_whole
@@ -54,7 +55,7 @@ class LookConfig:
             text = getattr(self, name)
             if text == "":
                 raise UsageError(f"--{name} is empty: give it some text")
-            if any("\ud800" <= character <= "\udfff" for character in text or ""):  # what Python makes of other bytes
+            if not is_unicode(text or ""):  # what Python makes of other bytes
                 raise UsageError(f"--{name} is not UTF-8; set the terminal to UTF-8, or convert the text with iconv")
         if len(self.answer) > 2:
             raise UsageError(f"--answer has {len(self.answer)} values; give the answer, and one to compare it with")

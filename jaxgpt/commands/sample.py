@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from jaxgpt import console
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.data.documents import normalize
+from jaxgpt.data.records import is_unicode
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import UsageError, require
 from jaxgpt.progress_bar import stage
@@ -54,7 +55,7 @@ class SampleConfig:
     def __post_init__(self):
         if not self.prompt:
             raise UsageError("--prompt is empty: give it some text; '<|endoftext|>' begins a document from nothing")
-        if any("\ud800" <= character <= "\udfff" for character in self.prompt):  # what Python makes of other bytes
+        if not is_unicode(self.prompt):  # what Python makes of other bytes
             raise UsageError("--prompt is not UTF-8; set the terminal to UTF-8, or convert the text with iconv")
         for name in ("n", "max_new_tokens"):
             require(1 <= getattr(self, name) <= 10**6, name, getattr(self, name), "from 1 to 1,000,000")
