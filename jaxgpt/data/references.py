@@ -1,6 +1,7 @@
 """Prompts and the right answers to them, by which written answers are measured."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from jaxgpt.data.records import parse_records, read_content, require_unicode
 from jaxgpt.data.tokenized import encode_segments
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError, UsageError
+from jaxgpt.json_file import replace_nonfinite
 
 KINDS = [*completions.KINDS, *chat.KINDS]
 ACCEPTED = '"prompt" with "completion" or "references", "instruction" with "output", or "messages"'
@@ -82,7 +84,8 @@ def load_references(
             raise DataError(f"{where}: {error}") from None
         ids = [token for ids, _ in encoded for token in ids.tolist()]
         references = [strip_separator(each) for each in references or [text]]
-        columns.append((prompt, ids, references, line, record.get("id")))
+        require_unicode(where, json.dumps(record.get("id"), ensure_ascii=False))
+        columns.append((prompt, ids, references, line, replace_nonfinite(record.get("id"))))
     return AnsweredPrompts(path, *zip(*columns, strict=True))
 
 
@@ -99,7 +102,8 @@ def _parse(where: str, record: dict[str, Any]) -> tuple[Segments, list[str]]:
     if references:
         record = record | {"completion": references[0], "output": references[0]}
         for name in ("messages", "conversations"):
-            if isinstance(turns := record.get(name), list) and turns and not chat.is_answer(turns[-1]):
+            if isinstance(turns := record.get(name), list) and turns:
+                turns = turns[:-1] if chat.is_answer(turns[-1]) else turns  # whose weight may be 0
                 record[name] = [*turns, {"role": "assistant", "content": references[0]}]
     matching = [kind for kind in KINDS if record.keys() >= set(kind.fields)]
     if len(matching) != 1:

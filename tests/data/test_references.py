@@ -61,6 +61,9 @@ def test_a_record_may_have_several_references_under_names_of_its_own(write):
     )
     assert first.prompts == second.prompts and first.tokens == second.tokens and first.references == second.references
     assert first.prompts[0].endswith("Assistant: Hello.<|endoftext|>\n\nUser: Bye\n\nAssistant:")
+    not_learned = {"messages": [*TURNS, SEE_YOU | {"weight": 0}], "references": several, "id": float("nan")}
+    third = load_references(write("e.jsonl", [not_learned]))
+    assert (third.prompts, third.references, third.ids) == (first.prompts, first.references, (None,))
 
 
 def test_tables_are_read_and_some_are_taken(write):
@@ -77,6 +80,7 @@ def test_tables_are_read_and_some_are_taken(write):
         ('{"prompt": "a", "references": []}', "line 2: 'references' must be a text, or a list of one text or more"),
         ('{"prompt": "a", "completion": ["a", 3]}', "line 2: 'completion' must be a text, or a list of one text or mo"),
         ('{"prompt": "a", "references": ["\\ud800"]}', "line 2: a lone surrogate"),
+        ('{"prompt": "a", "completion": "b", "id": ["\\ud800"]}', "line 2: a lone surrogate"),
         ('{"prompt": "a", "references": {"b": 1}}', "line 2: 'references' must be a text, or a list of one text or"),
         ('{"prompt": 3, "completion": "a"}', "line 2: 'prompt' is of type int"),
         ('{"prompt": "a", "completion": "b", "messages": []}', "line 2: its fields are 'prompt', 'completion', 'mess"),
