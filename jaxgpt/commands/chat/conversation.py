@@ -1,6 +1,8 @@
 """A conversation: its messages, and what of them the model reads."""
 
+import bisect
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 from jaxgpt import console
@@ -60,12 +62,19 @@ class Conversation:
           UsageError: there is no room for the last turn.
         """
         system, rest = self.messages[: self.num_system], self.messages[self.num_system :]
-        first = self.first_read
-        while len(ids := self.encode([*system, *rest[first:]])) > self.room:
-            turns = (i for i, each in enumerate(rest[first + 1 :], first + 1) if each.role == "user")
-            if (first := next(turns, None)) is None:
-                too_long = f"the last message has {len(ids):,} tokens with the system prompt"
-                raise UsageError(f"{too_long}, and there is room for {self.room:,} in the model's context; shorten it")
+        encode_from = functools.cache(lambda first: self.encode([*system, *rest[first:]]))
+
+        def fits(first: int) -> bool:
+            return len(encode_from(first)) <= self.room
+
+        users = [i for i, each in enumerate(rest) if i > self.first_read and each.role == "user"]
+        starts = [self.first_read, *users]
+        number = 0 if fits(starts[0]) else bisect.bisect_left(starts, True, lo=1, key=fits)  # a later one is shorter
+        if number == len(starts):
+            too_long = f"the last message has {len(encode_from(starts[-1])):,} tokens with the system prompt"
+            raise UsageError(f"{too_long}, and there is room for {self.room:,} in the model's context; shorten it")
+        first = starts[number]
+        ids = encode_from(first)
         if not ids:
             raise UsageError("the chat template makes no text of the conversation; say something")
         if first > self.first_read:

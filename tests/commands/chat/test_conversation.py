@@ -35,6 +35,15 @@ def test_the_oldest_turns_go_and_the_system_prompt_stays(capsys):
     assert read_by_model(conversation) == text.partition("\n\n")[2]
 
 
+def test_a_long_conversation_is_encoded_a_few_times():
+    """Not once for each turn that is left out, which of a pasted book takes hours."""
+    counts = []
+    conversation = new_conversation(90, *[Message("user", f"Question {number}") for number in range(1000)])
+    encode = conversation.encode
+    conversation.encode = lambda messages: counts.append(len(messages)) or encode(messages)
+    assert read_by_model(conversation).startswith("User: Question 996\n") and len(counts) < 15
+
+
 @pytest.mark.parametrize("number", range(40))
 def test_as_many_turns_are_read_as_there_is_room_for(number):
     """Against all choices of where to begin."""
