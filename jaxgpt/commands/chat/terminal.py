@@ -1,6 +1,7 @@
 """A conversation with whoever types: lines in, answers out, and the commands that begin with a slash."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -39,12 +40,12 @@ def talk(conversation: Conversation, answer: Callable[..., Answer]) -> None:
         console.note("/help lists the commands; Ctrl-C stops an answer, Ctrl-D ends the chat")
     with _restored_terminal() if is_terminal else contextlib.nullcontext():
         for line in _type_lines() if is_terminal else _read_lines():
-            messages, attempt = list(conversation.messages), conversation.attempt
+            before = dataclasses.replace(conversation, messages=[*conversation.messages])
             try:
                 if not _run_line(conversation, line, answer):
                     return
             except JaxgptError as error:
-                conversation.messages, conversation.attempt = messages, attempt
+                vars(conversation).update(vars(before))
                 console.note(" ".join(str(error).split()))
 
 

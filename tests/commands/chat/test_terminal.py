@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from jaxgpt.commands.chat.answer import AnswerText, write_answer
+from jaxgpt.commands.chat.answer import Answer, AnswerText, write_answer
 from jaxgpt.commands.chat.conversation import Conversation
 from jaxgpt.commands.chat.terminal import HELP, talk
 from jaxgpt.data import examples
@@ -180,6 +180,20 @@ def test_what_is_wrong_is_one_line_and_the_chat_goes_on(line, message, run, tmp_
     assert err.startswith(f"note: {message}") and err.count("\n") == 1
     assert out.splitlines()[-1] == ("3.0 b" if line.startswith("a\n") else "1.0 b")
     assert sorted(os.listdir()) == ["full.jsonl"] and (tmp_path / "full.jsonl").read_text() == "{}"
+
+
+def test_a_message_that_is_taken_back_leaves_the_older_turns(run, monkeypatch):
+    conversation = new_conversation()
+    conversation.room = 60
+    run(b"a\n", conversation)
+
+    def interrupt(conversation, *_):
+        assert len(conversation.prompt()) < 60 and conversation.first_read == 2
+        return Answer("", "interrupted")
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x" * 30)))
+    talk(conversation, interrupt)
+    assert conversation.first_read == 0 and len(conversation.messages) == 2
 
 
 @pytest.mark.slow
