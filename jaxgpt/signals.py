@@ -92,8 +92,10 @@ def before_exit(call: Callable[[], object]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stop_signals(message: bytes = STOPPING) -> Iterator[list[int]]:
+def stop_signals(message: bytes = STOPPING, raises: bool = False) -> Iterator[list[int]]:
     """Within this context, a signal does no more than enter the list that it gives, and print the message on stderr.
+
+    Where it `raises`, it raises KeyboardInterrupt(n) too, which ends a wait for what is typed.
 
     A loop looks there where it can stop without losing work. A second signal ends the process at once, but not SIGHUP:
     where a terminal is closed, both the shell and the system may send it.
@@ -108,6 +110,8 @@ def stop_signals(message: bytes = STOPPING) -> Iterator[list[int]]:
             signal.signal(each, signal.SIG_IGN if each == HANGUP else signal.SIG_DFL)
         with contextlib.suppress(OSError):  # the terminal was closed
             os.write(stderr, message)  # print is not allowed in a handler
+        if raises:
+            raise KeyboardInterrupt(signum)
 
     old_handlers = {signum: signal.signal(signum, receive) for signum in handled}
     old_wakeup = signal.set_wakeup_fd(-1)

@@ -120,18 +120,52 @@ def _type_lines() -> Iterator[str]:
 
         if os.environ.get("TERM") != "dumb":
             readline.parse_and_bind("set enable-bracketed-paste on")
+    line: str | None = ""
     while True:
+        was_interrupted = line is None
         try:
-            line = input(PROMPT)
+            line = _type_line(was_interrupted)
         except EOFError:
             print()
             return
         except UnicodeDecodeError as error:
             line = os.fsdecode(error.object)
-        if not is_unicode(line):
+        if line is None:
+            print()
+            console.note("Ctrl-C again, or Ctrl-D, ends the chat")
+        elif not is_unicode(line):
             console.note("the line is not UTF-8; set the terminal to UTF-8")
         elif line.strip():
             yield line
+
+
+def _type_line(was_interrupted: bool) -> str | None:
+    """A line that is typed; None: it was dropped by Ctrl-C, which ends the process if one came just before.
+
+    So one that comes too late for an answer, or too early, does not end the chat.
+    """
+    try:
+        with signals.stop_signals(message=b"", raises=True), _alarms():
+            return input(PROMPT)
+    except KeyboardInterrupt as error:
+        if was_interrupted or error.args != (signal.SIGINT,):
+            os.kill(os.getpid(), *error.args)
+        return None
+
+
+@contextlib.contextmanager
+def _alarms() -> Iterator[None]:
+    """Within this context, readline, which sees a signal only while it waits for a key, sees one that came before."""
+    if not hasattr(signal, "setitimer"):  # Windows
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _read_lines() -> Iterator[str]:

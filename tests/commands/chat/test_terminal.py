@@ -57,7 +57,7 @@ def answer_by_rule(conversation, *callbacks):
 
 
 def test_a_conversation_at_a_terminal(tmp_path):
-    """Ctrl-C stops an answer, and ends the chat at the prompt."""
+    """Ctrl-C stops an answer, drops what is typed, and ends the chat when nothing is done between two of them."""
     with Terminal(CHILD, HOME=str(tmp_path)) as terminal:
         assert "note: /help lists the commands; Ctrl-C stops an answer, Ctrl-D ends" in terminal.read_until("\n> ")
         terminal.type("na\u00efve \U0001f642\r")  # each character is of several tokens
@@ -78,6 +78,12 @@ def test_a_conversation_at_a_terminal(tmp_path):
         assert terminal.read_until("\n> ").endswith("\r\n7.0 no\r")
         terminal.type("/save ~/talk.jsonl\r")
         assert "saved 8 messages in " in terminal.read_until("\n> ")
+        for typed in ("dropped", "too", ""):
+            terminal.type(typed + "\x03")
+            assert "\nnote: Ctrl-C again, or Ctrl-D, ends the chat" in terminal.read_until("\n> ")
+            if typed:
+                terminal.type("/reset\r")
+                terminal.read_until("\n> ")
         terminal.type("\x03")
         code, out = terminal.read_to_end()
         assert code == 130 and "error: interrupted" in out
@@ -90,11 +96,12 @@ def test_a_conversation_at_a_terminal(tmp_path):
 
 
 @pytest.mark.slow
-def test_another_signal_ends_the_chat_in_an_answer():
+@pytest.mark.parametrize("typed, shown", [("slow\r", "1.0 wols and"), ("half", "half")])
+def test_another_signal_ends_the_chat(typed, shown):
     with Terminal(CHILD) as terminal:
         terminal.read_until("> ")
-        terminal.type("slow\r")
-        terminal.read_until("1.0 wols and")
+        terminal.type(typed)
+        terminal.read_until(shown)
         terminal.process.send_signal(signal.SIGTERM)
         code, out = terminal.read_to_end()
         assert code == 143 and out.count("error: terminated") == 1 and "Traceback" not in out
