@@ -1,10 +1,12 @@
 """The chat template of a model in Hugging Face's layout: a text in Jinja, rendered in jinja2's sandbox."""
 
+import contextlib
 import dataclasses
 import datetime
 import functools
 import json
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,12 +14,18 @@ from jaxgpt.data.chat import Message
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.json_file import read_object
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 if TYPE_CHECKING:
     import jinja2
 
 FILE, CONFIG, SPECIAL_TOKENS = "chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json"
 MAX_BYTES = 1 << 20  # of a template; those in use have some 10,000
 TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # special tokens that a template may name
+SECONDS, MEMORY = 10, 512 << 20  # that a template may take; those in use take a millisecond
 SANDBOX = (3, 1, 6)  # the first version without known escapes, as transformers requires it
 
 
@@ -38,10 +46,15 @@ class ChatTemplate:
         """
         given = [{"role": message.role, "content": message.content} for message in messages]
         try:
-            return _compile(self.source).render(
-                messages=given, tools=None, documents=None, add_generation_prompt=True, **self.special_tokens
-            )
-        except (UsageError, MemoryError):
+            _import_jinja()
+            with _limited():
+                text = _compile(self.source).render(
+                    messages=given, tools=None, documents=None, add_generation_prompt=True, **self.special_tokens
+                )
+            if len(text) > MAX_BYTES + 8 * sum(len(message.content) for message in messages):
+                raise ValueError(f"it makes a text of {len(text):,} characters")
+            return text
+        except UsageError:
             raise
         except Exception as error:  # the template is a program of its own, and may fail in any way
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -94,9 +107,7 @@ def _read_text(path: Path) -> str:
         raise DataError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error}); copy it again") from None
 
 
-@functools.lru_cache(maxsize=1)
-def _compile(source: str) -> "jinja2.Template":
-    """The template with what `transformers` gives it: loop controls, `generation`, tojson and three functions."""
+def _import_jinja() -> None:
     try:
         import jinja2.ext
         import jinja2.sandbox
@@ -104,6 +115,23 @@ def _compile(source: str) -> "jinja2.Template":
         raise UsageError("a model's own chat template needs jinja2: pip install -r requirements-chat.txt") from None
     if tuple(int(part) for part in jinja2.__version__.split(".")[:3] if part.isdecimal()) < SANDBOX:
         raise UsageError(f"jinja2 {jinja2.__version__} is too old: pip install -r requirements-chat.txt")
+
+
+@functools.lru_cache(maxsize=1)
+def _compile(source: str) -> "jinja2.Template":
+    """The template with what `transformers` gives it: loop controls, `generation`, tojson and three functions."""
+    import jinja2.ext
+    import jinja2.sandbox
+
+    class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
+        """With powers of small numbers only: one operation can't be interrupted."""
+
+        intercepted_binops = frozenset(["**"])
+
+        def call_binop(self, context, operator, left, right):
+            if max(abs(left), abs(right)) > 1000:
+                raise OverflowError("a power of a number above 1,000")
+            return super().call_binop(context, operator, left, right)
 
     class Generation(jinja2.ext.Extension):
         """What stands between `generation` and `endgeneration` is the assistant's; here it is text like any other."""
@@ -122,12 +150,39 @@ def _compile(source: str) -> "jinja2.Template":
         return json.dumps(value, ensure_ascii=ensure_ascii, **options)
 
     extensions = [Generation, jinja2.ext.loopcontrols]
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=extensions
-    )
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
     environment.filters["tojson"] = to_json
     environment.globals |= {"raise_exception": raise_exception, "strftime_now": _strftime_now, "dict": _make_dict}
     return environment.from_string(source)
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    """Within this context, more than SECONDS raise a TimeoutError, and on Linux more than MEMORY a MemoryError.
+
+    It is for the main thread. Where Python has no such limits, there are none.
+    """
+
+    def stop(signum: int, frame: object) -> NoReturn:
+        raise TimeoutError(f"more than {SECONDS} seconds")
+
+    if resource is None:
+        yield
+        return
+    limit, most = resource.getrlimit(resource.RLIMIT_AS)
+    with contextlib.suppress(OSError, ValueError):  # not Linux
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        allowed = pages * resource.getpagesize() + MEMORY
+        if limit == resource.RLIM_INFINITY or allowed < limit:
+            resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, most))
 
 
 def _strftime_now(form: str) -> str:

@@ -2,9 +2,12 @@
 
 import builtins
 import json
+import resource
+import signal
 
 import pytest
 
+from jaxgpt.data import chat_template
 from jaxgpt.data.chat import CHAT_TEMPLATE, Message, encode_until_answer, parse_messages
 from jaxgpt.data.chat_template import read_chat_template
 from jaxgpt.data.open_tokenizer import read_tokenizer
@@ -133,18 +136,28 @@ def test_our_own_template_gives_the_ids_of_training_through_jinja_too(tmp_path):
         ("{{ ''.__class__.__mro__ }}", "SecurityError"),
         ("{{ messages.append(1) }}", "SecurityError"),
         ("{% for i in range(10**9) %}{% endfor %}", "OverflowError"),
+        ("{% for i in range(9999) %}{% for i in range(9999) %}{% endfor %}{% endfor %}", "TimeoutError: more than"),
+        ("{{ 'x' * 10**9 }}", "MemoryError"),
+        ("{{ 'x' * 10**7 }}", "ValueError: it makes a text of 10,000,000 characters"),
+        ("{{ 9 ** 9 ** 9 }}", "OverflowError: a power of a number above 1,000"),
+        ("{{ 'x' ** 'x' }}", "TypeError"),
         ("{% if %}", "TemplateSyntaxError"),
         ("{{ 1 / 0 }}", "ZeroDivisionError"),
         ("{{ dict.fromkeys }}{{ raise_exception('no\n' + 'x' * 400) }}", "TemplateError: no"),
         ("{% include 'etc' %}", "TypeError: no loader"),
     ],
 )
-def test_a_template_can_do_nothing_but_text(template, message, tmp_path):
+def test_a_template_can_do_nothing_but_text(template, message, tmp_path, monkeypatch):
+    """Within limits, which are lifted again."""
     pytest.importorskip("jinja2", reason=NEEDS_JINJA)
+    monkeypatch.setattr(chat_template, "SECONDS", 0.1)
+    before = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)
     template = read_chat_template(write_folder(tmp_path / "model", template))
     with pytest.raises(DataError, match=message) as refusal:
         template.render([Message("user", "Hi!")])
     assert len(str(refusal.value)) < 500
+    assert before == (resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM))
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_the_file_comes_before_the_config_and_of_several_the_default(tmp_path):
