@@ -329,7 +329,6 @@ replay nowhere --step 1
 replay base --step 1
 replay corrupt --step 1
 replay labels --step 1
-replay adapters --step 1
 replay text --step -1
 replay text --step 9
 replay text --step 1 --data missing.txt
