@@ -41,7 +41,8 @@ class _Interrupted(Exception):
 class AnswerScorer:
     """Writes the likeliest answers to prompts, and scores them.
 
-    An answer has at most twice as many tokens as the longest reference, and the end token.
+    An answer has the end token and at most twice as many tokens as the longest reference, or the model's context if
+    that is less: training cuts an example there, and a model at its beginning ends no answer.
 
     Attributes:
       data: the prompts, with references.
@@ -73,10 +74,10 @@ class AnswerScorer:
 
         longest = max(len(self.tokenizer.encode(text)) for texts in self.data.references for text in texts)
         greedy = make_sampling_params(temperature=0, stop=self.tokenizer.end)
-        options = 2 * longest + 1, self.batch_size, greedy
         try:
             with jax.transfer_guard("allow"):
                 model = combine(model, self.base)
+                options = min(2 * longest, model.config.block_size) + 1, self.batch_size, greedy
                 written = complete(model, self.data.tokens, *options, on_progress=stop_if_interrupted)
         except _Interrupted:
             return {}

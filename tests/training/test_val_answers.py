@@ -1,5 +1,6 @@
 """Answers at a validation: which prompts, and their scores against those of evaluate --generate's parts."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from jaxgpt.data import datasets, examples
 from jaxgpt.data.plain_tokenizers import ByteTokenizer
 from jaxgpt.data.references import load_references
 from jaxgpt.errors import UsageError
+from jaxgpt.inference import complete
 from jaxgpt.runs.checkpoint import Checkpoints
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.val_answers import AnswerScorer, load_val_prompts
@@ -50,6 +52,15 @@ def test_scores_are_by_hand_and_a_signal_ends_them(write):
     assert scorer(Echo()) == {"exact": pytest.approx(8 / 12), "f1": pytest.approx(8 / 12)}
     asked = iter([False, True])
     assert AnswerScorer(data, ("exact",), ByteTokenizer(), 5, None, lambda: next(asked))(Echo()) == {}
+
+
+def test_a_long_reference_makes_no_answer_longer_than_the_context(write, monkeypatch):
+    data = load_references(write("a.jsonl", [{"prompt": "w", "completion": "w" * 10**4}]), tokenizer=ByteTokenizer())
+    lengths = []
+    monkeypatch.setattr(complete, "complete", lambda *given, **_: lengths.append(given[2]) or [[]])
+    AnswerScorer(data, ("exact",), ByteTokenizer(), 1)(Echo())
+    AnswerScorer(dataclasses.replace(data, references=(["w" * 9],)), ("exact",), ByteTokenizer(), 1)(Echo())
+    assert lengths == [Echo().config.block_size + 1, 19]
 
 
 def test_texts_have_no_answers(write):
