@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         new_text = functools.partial(AnswerText, tokenizer, stop, separator)
         answer = make_answer(config, load(source, **compute), tokenizer, new_text)
         if entries is None:
-            talk(conversation, answer)
+            talk(conversation, answer, config.model)
         else:
             answer_entries(entries, conversation, system, answer)
     return 0

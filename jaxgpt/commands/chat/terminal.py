@@ -15,7 +15,7 @@ from jaxgpt.commands.chat.conversation import Conversation
 from jaxgpt.data.chat import Message
 from jaxgpt.data.records import is_unicode
 from jaxgpt.errors import JaxgptError, UsageError
-from jaxgpt.files import require_new, require_writable, write_whole
+from jaxgpt.files import require_new, require_separate, require_writable, write_whole
 
 PROMPT = "> "
 HELP = """\
@@ -30,11 +30,12 @@ Ctrl-C stops an answer."""
 PASTE_MARKS_OFF = b"\x1b[?2004l"  # what readline prints when it gives the terminal back
 
 
-def talk(conversation: Conversation, answer: Callable[..., Answer]) -> None:
+def talk(conversation: Conversation, answer: Callable[..., Answer], model: str = "") -> None:
     """Answer messages, a line each, and run commands, until stdin ends or one is /quit.
 
     Args:
       answer: (conversation, show, interrupted) to the answer to its last message; see answer.write_answer.
+      model: its folder, into whose checkpoints nothing is saved.
     """
     if is_terminal := _is_terminal():
         console.note("/help lists the commands; Ctrl-C stops an answer, Ctrl-D ends the chat")
@@ -42,14 +43,14 @@ def talk(conversation: Conversation, answer: Callable[..., Answer]) -> None:
         for line in _type_lines() if is_terminal else _read_lines():
             before = dataclasses.replace(conversation, messages=[*conversation.messages])
             try:
-                if not _run_line(conversation, line, answer):
+                if not _run_line(conversation, line, answer, model):
                     return
             except JaxgptError as error:
                 vars(conversation).update(vars(before))
                 console.note(" ".join(str(error).split()))
 
 
-def _run_line(conversation: Conversation, line: str, answer: Callable[..., Answer]) -> bool:
+def _run_line(conversation: Conversation, line: str, answer: Callable[..., Answer], model: str) -> bool:
     """Run a command, or answer a message; False: the chat ends."""
     name, _, argument = line.strip().partition(" ")
     if not line.startswith("/"):
@@ -64,7 +65,7 @@ def _run_line(conversation: Conversation, line: str, answer: Callable[..., Answe
     elif name == "/reset":
         conversation.reset(conversation.messages[: conversation.num_system])
     elif name == "/save":
-        _save(conversation, argument.strip())
+        _save(conversation, argument.strip(), model)
     elif name == "/help":
         print(HELP)
     elif name != "/quit":
@@ -92,7 +93,7 @@ def _write_answer(conversation: Conversation, answer: Callable[..., Answer]) -> 
         console.note("the answer was cut: it reached --max-new-tokens, or the end of the model's context")
 
 
-def _save(conversation: Conversation, name: str) -> None:
+def _save(conversation: Conversation, name: str, model: str) -> None:
     """Write the conversation as a record that `train --data` reads."""
     if not any(message.role == "assistant" for message in conversation.messages):
         raise UsageError("/save: there is no answer yet")
@@ -102,6 +103,7 @@ def _save(conversation: Conversation, name: str) -> None:
     messages = [{"role": message.role, "content": message.content} for message in conversation.messages]
     try:
         require_writable("/save", path)
+        require_separate("/save", path, [("MODEL", model)])
         require_new("/save", path)
         write_whole(path, json.dumps({"messages": messages}, ensure_ascii=False) + "\n", new=True)
     except (OSError, ValueError) as error:  # ValueError: it is no name of a file

@@ -132,7 +132,7 @@ def test_a_narrow_window_shows_all_and_nothing_that_a_terminal_acts_on():
 def run(monkeypatch, capsys):
     def run(typed, conversation=None):
         monkeypatch.setattr(sys, "stdin", typed if typed is None else io.TextIOWrapper(io.BytesIO(typed)))
-        talk(conversation or new_conversation(), answer_by_rule)
+        talk(conversation or new_conversation(), answer_by_rule, "run")
         return capsys.readouterr()
 
     return run
@@ -175,6 +175,7 @@ def test_a_saved_conversation_trains_on_what_the_model_read(run, tmp_path):
         ("a\n/save x.json", "/save x.json: give a file whose name ends in .jsonl"),
         ("a\n/save full.jsonl", "/save full.jsonl: exists already; choose another file"),
         ("a\n/save none/x.jsonl", "/save none/x.jsonl: No such file or directory; choose a file that can be written"),
+        ("a\n/save run/checkpoints/9/x.jsonl", "/save run/checkpoints/9/x.jsonl overlaps with MODEL run, which"),
         ("a\n/save \0.jsonl", r"/save \x00.jsonl: embedded null byte; choose another file"),
         ("a\n/save ~nobody-of-that-name/x.jsonl", "/save ~nobody-of-that-name/x.jsonl: No such file or directory"),
         ("a" * 10**4, "the last message has 10,018 tokens with the system prompt, and there is room for 10,000"),
@@ -183,10 +184,12 @@ def test_a_saved_conversation_trains_on_what_the_model_read(run, tmp_path):
 def test_what_is_wrong_is_one_line_and_the_chat_goes_on(line, message, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full.jsonl").write_text("{}")
+    (tmp_path / "run" / "checkpoints" / "9").mkdir(parents=True)
     out, err = run(f"{line}\nb\n".encode())
     assert err.startswith(f"note: {message}") and err.count("\n") == 1
     assert out.splitlines()[-1] == ("3.0 b" if line.startswith("a\n") else "1.0 b")
-    assert sorted(os.listdir()) == ["full.jsonl"] and (tmp_path / "full.jsonl").read_text() == "{}"
+    assert sorted(os.listdir()) == ["full.jsonl", "run"] and not os.listdir("run/checkpoints/9")
+    assert (tmp_path / "full.jsonl").read_text() == "{}"
 
 
 def test_a_message_that_is_taken_back_leaves_the_older_turns(run, monkeypatch):
