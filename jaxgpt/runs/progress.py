@@ -33,9 +33,9 @@ class Best:
     score: float | None = None
 
     @property
-    def rank(self) -> float:
-        """Higher is better, of the same data and by the same number."""
-        return -self.loss if self.score is None else self.score
+    def rank(self) -> tuple[float, ...]:
+        """Higher is better, of the same data and by the same number; of equal scores the lower loss."""
+        return (-self.loss,) if self.score is None else (self.score, -self.loss)
 
     def __str__(self) -> str:
         loss = f"a validation loss of {self.loss:.4f}"

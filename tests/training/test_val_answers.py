@@ -93,5 +93,6 @@ def test_a_run_with_answers_resumes_to_the_bit_and_keeps_its_best(write, tmp_pat
     scores = {row["step"] + 1: row["val_f1"] for row in numbers(tmp_path / "whole") if "val_f1" in row}
     assert [*scores] == [2, 4, 6] and all("val_exact" in row for row in numbers(tmp_path / "whole")[1::2])
     assert whole == parts and (whole.by, whole.score) == ("f1", max(scores.values()))
-    assert whole.step == next(step for step, score in scores.items() if score == whole.score)
+    losses = {row["step"] + 1: row["val_loss"] for row in numbers(tmp_path / "whole") if "val_f1" in row}
+    assert whole.step == max(scores, key=lambda step: (scores[step], -losses[step]))
     assert whole.of.endswith("windows of 16, 5 answers") and (without.by, without.score) == ("loss", None)

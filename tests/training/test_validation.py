@@ -121,7 +121,8 @@ def test_the_best_may_be_the_highest_score_of_answers(validator):
 
     first = Best(3, 2.0, "its hash in windows of 8, 5 answers", "f1", 0.5)
     assert best_of(None, 2.0, 0.5) == dataclasses.replace(first, step=6)
-    assert [best_of(first, *pair) for pair in ((1.0, 0.5), (1.0, 0.4), (math.nan, 0.9))] == [first] * 3
+    assert [best_of(first, *pair) for pair in ((2.0, 0.5), (1.0, 0.4), (math.nan, 0.9))] == [first] * 3
+    assert best_of(first, 1.0, 0.5).step == 6  # as good a score, and a lower loss
     assert best_of(first, 9.0, 0.6) == Best(6, 9.0, first.of, "f1", 0.6)
     assert best_of(Best(3, 2.0, "its hash in windows of 8"), 9.0, 0.1).by == "f1"  # --best-by was another
     assert str(first) == "a validation f1 of 0.5000, and a validation loss of 2.0000"
