@@ -115,6 +115,10 @@ def read_texts(config: TokenizerTrainConfig, temporary: Path, val: list[str]) ->
                         count += 1
                         yield part
             advance(unit.size / 1e6)
+    if not count and val:  # a short text: it is trained on, and nothing is measured
+        count = len(val)
+        yield from val
+        val.clear()
     if not count:
         raise DataError(f"{' '.join(config.inputs):.200}: there is no text to train on; give more, or see --text-field")
 

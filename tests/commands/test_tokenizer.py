@@ -10,6 +10,7 @@ from jaxgpt.commands import tokenizer
 from jaxgpt.commands.tokenizer import TokenizerTrainConfig, read_texts
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.open_tokenizer import open_tokenizer
+from jaxgpt.prepare.tokenize import is_validation
 from tests.support.commands import run_command
 
 WORDS = [f"{n}. A fox saw {n * n} ducks and {n % 7} dogs.\n" for n in range(4000)]
@@ -28,6 +29,14 @@ def test_each_part_is_trained_on_or_for_validation(tmp_path, monkeypatch):
     monkeypatch.setattr(tokenizer, "VAL_CHARS", len(val[0]))
     again = []
     assert len([*read_texts(config, tmp_path, again)]) + 1 == len(parts) + len(val) and again == val[:1]
+
+
+def test_a_text_is_trained_on_where_all_of_it_would_be_for_validation(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text(next(word for word in WORDS if is_validation(word.encode(), tokenizer.VAL)))
+    val = []
+    config = TokenizerTrainConfig(inputs=(str(path),), out=tmp_path / "out")
+    assert [*read_texts(config, tmp_path, val)] == [path.read_text()] and val == []
 
 
 def _cut(text, most):
