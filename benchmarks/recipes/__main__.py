@@ -48,7 +48,8 @@ def run_page(task: str, folder: Path) -> None:
         started = time.perf_counter()
         line = re.sub(r"^jaxgpt ", "python -m jaxgpt ", command)
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        subprocess.run(line, shell=True, check=True, cwd=folder, env=os.environ | {"PYTHONPATH": path})
+        if code := subprocess.run(line, shell=True, cwd=folder, env=os.environ | {"PYTHONPATH": path}).returncode:
+            raise SystemExit(f"the command of {task} above ended with the exit code {code}")
         print(f"# {time.perf_counter() - started:.0f} s\n", flush=True)
 
 
