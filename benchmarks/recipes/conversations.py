@@ -1,23 +1,37 @@
 """Make conversations of a table of questions and answers.
 
-python -m benchmarks.recipes.conversations TABLE.csv > CONVERSATIONS.jsonl
+python -m benchmarks.recipes.conversations TABLE.csv [TURNS] > CONVERSATIONS.jsonl
+
+The rows are taken in order: the first conversation has one turn, the next one two, ... up to TURNS, and one again.
 """
 
 import csv
+import itertools
 import json
 import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 
-def make_conversation(row: dict[str, str]) -> dict[str, list[dict[str, str]]]:
-    """A record of "messages": a turn of the user, and the answer."""
-    turns = (("user", row["question"]), ("assistant", row["answer"]))
-    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+def make_conversations(rows: Iterable[dict[str, str]], turns: int = 1) -> Iterator[dict[str, Any]]:
+    """Records of "messages": questions of the user, each with its answer."""
+    rows = iter(rows)
+    for length in itertools.cycle(range(1, turns + 1)):
+        messages = [
+            {"role": role, "content": row[column]}
+            for row in itertools.islice(rows, length)
+            for role, column in (("user", "question"), ("assistant", "answer"))
+        ]
+        if not messages:
+            return
+        yield {"messages": messages}
 
 
 def main() -> None:
-    with open(sys.argv[1], encoding="utf-8", newline="") as table:
-        for row in csv.DictReader(table):
-            print(json.dumps(make_conversation(row), ensure_ascii=False))
+    path, *turns = sys.argv[1:]
+    with open(path, encoding="utf-8", newline="") as table:
+        for conversation in make_conversations(csv.DictReader(table), *map(int, turns)):
+            print(json.dumps(conversation, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.recipes import names, qa, sentiment, translation
 from benchmarks.recipes.__main__ import SIZES, write_data
-from benchmarks.recipes.conversations import make_conversation
+from benchmarks.recipes.conversations import make_conversations
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,11 @@ def test_the_chatbot_is_asked_in_other_words_and_answers_as_the_table(made):
     for row in val:
         assert not any(re.sub(r"\W", "", row["question"]).lower() in each for each in bare)
     assert {row["answer"] for row in train} <= {row["answer"] for row in val}
-    assert make_conversation({"question": "Q?", "answer": "A."}) == {
-        "messages": [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A."}]
-    }
+    rows = [{"question": f"{n}?", "answer": f"{n}."} for n in range(4)]
+    conversations = [each["messages"] for each in make_conversations(rows, turns=2)]
+    assert [[message["content"] for message in messages] for messages in conversations] == [
+        ["0?", "0."],
+        ["1?", "1.", "2?", "2."],
+        ["3?", "3."],
+    ]
+    assert [message["role"] for message in conversations[0]] == ["user", "assistant"]
