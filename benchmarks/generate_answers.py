@@ -12,8 +12,6 @@ import dataclasses
 import os
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -24,6 +22,7 @@ import torch
 import transformers
 import tyro
 
+from benchmarks.generation import seconds
 from jaxgpt.inference.complete import complete
 from jaxgpt.inference.sampling import make_sampling_params
 from jaxgpt.models.configs import GPT2Config
@@ -53,12 +52,6 @@ class Flags:
     """By how much the stop token's row of the output matrix is longer than others: so many answers end early."""
     rounds: int = 3
     """Runs of each side."""
-
-
-def seconds(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
 
 
 def write_with_transformers(model, prompts: list[list[int]], new: int, batch_size: int) -> list[list[int]]:

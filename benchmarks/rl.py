@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,23 +102,10 @@ WALK += ["--schedule", "cosine", "--warmup-ratio", 0.05, "--steps", 300]
 def walk(flags: Flags) -> None:
     """Random actions, then those that reach the goal; the share of 2,000 episodes that do, by the likeliest actions."""
     environment = open_environment(LAKE)
-    optimum = optimal_return(environment.env, environment.max_answers)
-    for seed in range(flags.seeds):
-        folder = flags.folder / f"frozen-lake-{seed}"
-        folder.mkdir(parents=True, exist_ok=True)
-        started = time.perf_counter()
-        jaxgpt("play", "--env", LAKE, "--record", folder / "episodes.jsonl", "--games", 4_000, "--seed", seed)
-        jaxgpt("train", "--out", folder / "random", "--data", folder / "episodes.jsonl", *EPISODES, "--seed", seed)
-        words = ["--init-from", folder / "random", "--env", LAKE, *WALK, "--seed", seed]
-        jaxgpt("train", "--out", folder / "walker", *words)
-        minutes = (time.perf_counter() - started) / 60
-        for name in ("random", "walker"):
-            path = folder / f"{name}.json"
-            how = ["--levels", 2000, "--batch-size", 500, "--json", path]
-            jaxgpt("evaluate", folder / name, "--env", LAKE, *how)
-            found = json.loads(path.read_text())["environment"]
-            print(f"seed {seed}, {name}: {found['mean']:.3f} ± {found['stderr']:.3f}; optimum {optimum:.3f}")
-        print(f"seed {seed}: {minutes:.1f} min", flush=True)
+    print(f"the best policy: {optimal_return(environment.env, environment.max_answers):.3f}", flush=True)
+    how = ["--levels", 2000, "--batch-size", 500]
+    for name, found in learn(flags, "frozen-lake", LAKE, 4_000, EPISODES, WALK, how):
+        print(f"{name}: {found['mean']:.3f} ± {found['stderr']:.3f}", flush=True)
 
 
 SUMS = "reasoning-gym/chain_sum:prompt=expression,min_terms=4,max_terms=4,min_digits=1,max_digits=1"
@@ -130,24 +118,31 @@ def add(flags: Flags) -> None:
     """Some steps on right answers, then answers that are rewarded; both models measured."""
     environment = open_environment(SUMS)
     known = {environment.start(level, 0).prompt for level in range(environment.num_levels)}
+    how = ["--levels", 1000, "--batch-size", 100]
+    for name, found in learn(flags, "sums", SUMS, 10_000, QUESTIONS, ADD, how):
+        new = [each["reward"] for each in found["each"] if environment.start(each["level"], 0).prompt not in known]
+        right = statistics.mean(reward >= 1 for reward in new)
+        error = (right * (1 - right) / len(new)) ** 0.5
+        print(f"{name}: {right:.3f} ± {error:.3f} of {len(new)} new questions", flush=True)
+
+
+def learn(
+    flags: Flags, task: str, env: str, games: int, read: list[Any], play: list[Any], how: list[Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Train on recorded examples, with the flags `read`, and then by reward, with `play`; measure both models."""
     for seed in range(flags.seeds):
-        folder = flags.folder / f"sums-{seed}"
+        folder = flags.folder / f"{task}-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
-        started = time.perf_counter()
-        jaxgpt("play", "--env", SUMS, "--record", folder / "sums.jsonl", "--games", 10_000, "--seed", seed)
-        jaxgpt("train", "--out", folder / "reader", "--data", folder / "sums.jsonl", *QUESTIONS, "--seed", seed)
-        words = ["--init-from", folder / "reader", "--env", SUMS, *ADD, "--seed", seed]
+        started, examples = time.perf_counter(), folder / "examples.jsonl"
+        jaxgpt("play", "--env", env, "--record", examples, "--games", games, "--seed", seed)
+        jaxgpt("train", "--out", folder / "reader", "--data", examples, *read, "--seed", seed)
+        words = ["--init-from", folder / "reader", "--env", env, *play, "--seed", seed]
         jaxgpt("train", "--out", folder / "policy", *words)
         minutes = (time.perf_counter() - started) / 60
         for name in ("reader", "policy"):
             path = folder / f"{name}.json"
-            how = ["--levels", 1000, "--batch-size", 100, "--json", path]
-            jaxgpt("evaluate", folder / name, "--env", SUMS, *how)
-            levels = json.loads(path.read_text())["environment"]["each"]
-            new = [each["reward"] for each in levels if environment.start(each["level"], 0).prompt not in known]
-            right = statistics.mean(reward >= 1 for reward in new)
-            error = (right * (1 - right) / len(new)) ** 0.5
-            print(f"seed {seed}, {name}: {right:.3f} ± {error:.3f} of {len(new)} new questions", flush=True)
+            jaxgpt("evaluate", folder / name, "--env", env, *how, "--json", path)
+            yield f"seed {seed}, {name}", json.loads(path.read_text())["environment"]
         print(f"seed {seed}: {minutes:.1f} min", flush=True)
 
 
