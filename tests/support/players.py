@@ -15,9 +15,27 @@ from jaxgpt.runs.weights import WeightsRef
 CONFIG = GPT2Config(vocab_size=257, block_size=32, n_layer=1, n_head=1, n_embd=8)
 
 
+class TextModel:
+    """What a Generative of bytes needs that answers by a rule: its cache is the text."""
+
+    STACKS = ()
+
+    def unembedding(self):
+        return jnp.eye(self.config.padded_vocab_size, 257)
+
+    def init_cache(self, B, length):
+        return jnp.zeros((B, length), jnp.int32)
+
+    def write(self, tokens, cache, column):
+        """The cache with the tokens; their columns (B, T); and which of its columns each sees, (B, T, length)."""
+        columns = jnp.broadcast_to(column, len(tokens))[:, None] + jnp.arange(tokens.shape[1])
+        cache = cache.at[jnp.arange(len(tokens))[:, None], columns].set(tokens, mode="drop")
+        return cache, columns, jnp.arange(cache.shape[1]) <= columns[..., None]
+
+
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["order", "blind", "end"], meta_fields=["config"])
 @dataclasses.dataclass(frozen=True)
-class RulePlayer:
+class RulePlayer(TextModel):
     """A Generative of bytes. It takes the first of `order` that no move in the text has; those of `blind` it overlooks.
 
     Its rule is no part of the compiled programs, and its cache is the text. Behind a square it writes `end`.
@@ -27,7 +45,6 @@ class RulePlayer:
     blind: np.ndarray  # bool (9,), of each of them
     end: np.ndarray  # int32 ()
     config: GPT2Config = CONFIG
-    STACKS = ()
 
     @classmethod
     def of(cls, order=range(1, 10), blind=(), end="\n"):
@@ -38,17 +55,9 @@ class RulePlayer:
             int(square) for square, blind in zip(self.order, self.blind, strict=True) if blind or square not in moves
         )
 
-    def unembedding(self):
-        return jnp.eye(self.config.padded_vocab_size, 257)
-
-    def init_cache(self, B, length):
-        return jnp.zeros((B, length), jnp.int32)
-
     @jax.numpy_rank_promotion("allow")
     def decode(self, tokens, cache, column, count=None):
-        columns = jnp.broadcast_to(column, len(tokens))[:, None] + jnp.arange(tokens.shape[1])
-        cache = cache.at[jnp.arange(len(tokens))[:, None], columns].set(tokens, mode="drop")
-        seen = jnp.arange(cache.shape[1]) <= columns[..., None]  # (B, T, length)
+        cache, _, seen = self.write(tokens, cache, column)
         squares = self.order + ord("0")
         taken = (seen[..., None, :] & (cache[:, None, None] == squares[:, None])).any(-1) & ~self.blind  # (B, T, 9)
         next_ids = jnp.where(tokens == ord("\n"), squares[jnp.argmin(taken, axis=-1)], self.end)
