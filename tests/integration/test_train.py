@@ -778,7 +778,7 @@ def test_the_commands_of_the_readme_are_understood():
     }
     pages = [SCRIPT.parent / "README.md", *(SCRIPT.parent / "docs").glob("*.md")]
     blocks = re.findall(r"^```bash\n(.*?)^```", "\n".join(page.read_text() for page in pages), re.MULTILINE | re.DOTALL)
-    lines = re.findall(r"^jaxgpt (\w+) (.*)", "\n".join(blocks), re.MULTILINE)
+    lines = re.findall(r"^jaxgpt (\w+) (.*)", "\n".join(blocks).replace("\\\n", ""), re.MULTILINE)
     assert {name for name, _ in lines} == configs.keys() == COMMANDS.keys()
     for name, words in lines:
         if words.count('"') % 2 == 0 and "mytasks" not in words:  # a text of two lines; a folder that is not there
