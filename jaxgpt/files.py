@@ -24,6 +24,7 @@ try:
 except ImportError:  # Windows, as in locks.py
     fcntl = None
 
+_user_umask: int | None = None  # while `owner_only` has another one: the process has only one too
 FRAGILE = ("checkpoints", "index", "work")  # subfolders of a run or a prepared folder, in which a new file is harm
 
 
@@ -189,16 +190,21 @@ def _files(path: Path) -> Iterator[tuple[tuple[int, int], Path]]:
 def owner_only(folder: Path | None = None) -> Iterator[None]:
     """A context in which new files and folders are this user's alone: 0600 and 0700, or what the umask leaves.
 
+    Every command runs in one. In another within it the umask is the user's again, but for what the folder forbids.
+
     Args:
       folder: where they are made; if it is there, they may be open to whom its owner has opened it.
     """
+    global _user_umask
     others = 0o077 & ~(folder.stat().st_mode if folder and folder.is_dir() else 0)
-    umask = os.umask(0o077)
-    os.umask(umask | others)
+    umask, outer = os.umask(0o077), _user_umask
+    _user_umask = umask if outer is None else outer
+    os.umask(_user_umask | others)
     try:
         yield
     finally:
         os.umask(umask)
+        _user_umask = outer
 
 
 def write_whole(path: Path, content: str, new: bool = False) -> None:

@@ -245,6 +245,25 @@ def test_a_folder_that_its_owner_has_opened_to_a_group_stays_so(tmp_path):
         os.umask(before)
 
 
+def test_a_folder_that_is_open_stays_so_within_a_command_which_is_its_users_alone(tmp_path):
+    """A command runs in `owner_only`, and what it writes into such a folder has that folder's modes."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o775)
+    before = os.umask(0o002)
+    try:
+        with owner_only():
+            with owner_only(tmp_path / "run"):
+                (tmp_path / "run" / "shared").touch()
+                with owner_only():
+                    (tmp_path / "run" / "cached").touch()
+                assert os.umask(0o002) == 0o002
+            (tmp_path / "run" / "mine").touch()
+    finally:
+        assert os.umask(before) == 0o002
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run").iterdir()}
+    assert modes == {"shared": 0o664, "cached": 0o600, "mine": 0o600}
+
+
 def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
     with no_file_may_grow(10), pytest.raises(OSError, match=r"File too large.*page.html"):
         write_whole(tmp_path / "page.html", "a long text")

@@ -52,7 +52,10 @@ def main(argv: Sequence[str]) -> int:
     if name in COMMANDS:
         module, _ = COMMANDS[name]
         _require_address_space(name)
-        return importlib.import_module(module).main(words)
+        from jaxgpt.files import owner_only
+
+        with owner_only():  # whatever it writes, and its workers
+            return importlib.import_module(module).main(words)
     if name == "--version":
         print("jaxgpt", jaxgpt.__version__)
         return 0

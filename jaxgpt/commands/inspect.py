@@ -1,6 +1,5 @@
 """Look at a prepared folder, `jaxgpt inspect data/mine`: what is in it, what was dropped and why, some documents."""
 
-import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -96,7 +95,7 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
     for text, cut in documents:
         terminal.rule()
         terminal.print(rich.text.Text(escape(text, keep="\n") + (" [...]" if cut else "")))
-    with contextlib.nullcontext() if named else owner_only(folder), stage("drawing the page"):
+    with owner_only(None if named else folder), stage("drawing the page"):
         write_whole(html, render_inspection(str(folder), tables, documents, statistics, report))
     say("saved", str(html))
 

@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
         logs, runs = log_states(config), load_runs(config.runs)
     evaluations = {str(path): read_evaluation(path) for path in config.evaluation}
     require_outputs(config, runs)
-    permissions = contextlib.nullcontext() if config.out else owner_only(config.runs[0])
+    permissions = owner_only(None if config.out else config.runs[0])
     with permissions, refreshing(config.page) if config.follow else contextlib.nullcontext():
         while config.follow and not all(run.is_done for run in runs):
             write_whole(config.page, render_report(runs, config.x, evaluations, FOLLOW_S))

@@ -15,7 +15,7 @@ from jaxgpt import console
 from jaxgpt.commands import train
 from jaxgpt.commands.flags import parse, positional
 from jaxgpt.errors import JaxgptError, RetryableError, UsageError, require
-from jaxgpt.files import require_empty, require_separate, write_whole
+from jaxgpt.files import owner_only, require_empty, require_separate, write_whole
 from jaxgpt.json_file import replace_nonfinite
 from jaxgpt.locks import hold
 from jaxgpt.processes import run_command, wait_for_workers
@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
         require_empty(config.out, except_for=[".lock"])
     require_separate("--out", config.out, [("SPEC", config.spec)], parts=PARTS)
     content = config.spec.read_text(encoding="utf-8-sig")
-    with hold(config.out):
+    with owner_only(config.out), hold(config.out):
         missing = [run for run, wanted in zip(runs, checked, strict=True) if not is_done(config.out / run.name, wanted)]
         (config.out / MARK).parent.mkdir(exist_ok=True)
         write_whole(config.out / MARK, content)

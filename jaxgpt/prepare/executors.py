@@ -50,6 +50,7 @@ class RedactErrors:
 
     def _run_for_rank(self, rank: int, *rest: Any, **more: Any) -> Any:
         logger.configure(patcher=redact)
+        # A cluster's workers do not have the command's umask.
         with owner_only(), open(os.devnull, "w") as devnull, contextlib.redirect_stderr(devnull):
             try:
                 return super()._run_for_rank(rank, *rest, **more)

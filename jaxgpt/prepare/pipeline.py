@@ -19,7 +19,6 @@ from jaxgpt.data.open_tokenizer import keep
 from jaxgpt.data.plain_tokenizers import CODE_POINTS
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError, UsageError
-from jaxgpt.files import owner_only
 from jaxgpt.locks import hold
 from jaxgpt.prepare import (
     canaries,
@@ -62,7 +61,6 @@ class Plan(NamedTuple):
     sequences: dict[str, np.ndarray]
 
 
-@owner_only()
 def prepare(config: PrepareConfig, command: str, say: Say, progress: Progress) -> dict[str, Any] | None:
     """Prepare into config.out, held meanwhile.
 

@@ -1,10 +1,12 @@
 """The table of commands: what is listed, what is refused, and that neither takes more than the table."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,25 @@ def test_a_limit_that_the_libraries_exceed_is_one_line_of_any_command():
     for line, name in zip(errors.splitlines(), COMMANDS, strict=False):
         needed = r"0\.9" if name in ("prepare", "tokenizer", "inspect", "report", "track") else r"5\.4"
         assert re.fullmatch(rf"error: .* limited to 0\.1 GB, and {name} needs more than {needed} GB; raise .*", line)
+
+
+def test_what_a_command_writes_is_its_users_alone(tmp_path, monkeypatch):
+    """And what the programs write that it starts."""
+    write = "import sys; open(sys.argv[1], 'w'); import os; os.mkdir(sys.argv[1] + '-folder')"
+
+    def main(words):
+        (tmp_path / "file").touch()
+        subprocess.run([sys.executable, "-c", write, tmp_path / "child"], check=True)
+        return 7
+
+    module = types.ModuleType("jaxgpt.commands.greet")
+    module.main = main
+    monkeypatch.setitem(sys.modules, "jaxgpt.commands.greet", module)
+    monkeypatch.setitem(COMMANDS, "greet", ("jaxgpt.commands.greet", "greet somebody"))
+    before = os.umask(0)
+    try:
+        assert run("greet") == 7
+    finally:
+        assert os.umask(before) == 0
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"file": 0o600, "child": 0o600, "child-folder": 0o700}

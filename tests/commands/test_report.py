@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from jaxgpt import console
+from jaxgpt import commands, console
 from jaxgpt.commands import report
 from jaxgpt.reports.report import is_report
 from tests.reports.test_tables import read_table
@@ -16,7 +16,7 @@ from tests.support.run_folders import make_rows, write_log, write_run
 
 
 def run(*words):
-    return console.run(report.main, [str(word) for word in words])
+    return console.run(commands.main, ["report", *map(str, words)])
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_page_plots_and_rows_are_written(runs, tmp_path, capsys):
     assert [float(row["loss"]) for row in rows] == losses
     files = [tmp_path / "any", page, tmp_path / "rows.csv", tmp_path / "png" / "loss.png"]
     mode, *modes = [os.stat(path).st_mode & 0o777 for path in files]
-    assert modes == [mode & 0o750, mode, mode]  # what was named has the umask's
+    assert modes == [mode & 0o750, mode & 0o700, mode & 0o700]  # what was named is the user's alone
     assert run(runs[0]) == 0 and run(runs[0], "--out", page) == 0  # its own page is replaced
 
 

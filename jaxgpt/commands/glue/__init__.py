@@ -14,7 +14,7 @@ from jaxgpt.commands.glue.measure import measure_task
 from jaxgpt.data.benchmarks.readers import Item, Split, read_dev, read_test, read_train
 from jaxgpt.data.benchmarks.tasks import Task, choose_tasks, read_tasks
 from jaxgpt.errors import RetryableError
-from jaxgpt.files import require_empty, require_separate, write_whole
+from jaxgpt.files import owner_only, require_empty, require_separate, write_whole
 from jaxgpt.inference.task_metrics import require_scikit_learn
 from jaxgpt.locks import hold
 from jaxgpt.runs.weights import resolve_weights
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     for task in tasks:  # all of them before anything is written; nothing is kept, since it may take gigabytes
         require_flags(config, task)
         read_splits(config, task)
-    with hold(config.out):
+    with owner_only(config.out), hold(config.out):
         for folder in (MARK.parent, "data", "outputs", "predictions"):
             (config.out / folder).mkdir(exist_ok=True)
         about = {"folder": str(config.folder), "init_from": config.init_from}
