@@ -59,7 +59,7 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
             return _print_error(OUT_OF_MEMORY, RetryableError.exit_code)
         return _print_error(f"{error.filename or 'output'}: {error.strerror or error}", 1)
     except UnicodeEncodeError as error:  # a name from a file, in a locale that lacks its letters
-        where = f"{error.object!a:.200} can't be written in {error.encoding}"
+        where = f"the letter U+{ord(error.object[error.start]):04X} of a name can't be written in {error.encoding}"
         return _print_error(f"{where}; use a UTF-8 locale, such as LC_ALL=C.UTF-8, or set PYTHONUTF8=1", 2)
     except ValueError as error:
         if not _is_raised_in(error, "jax/_src/config.py"):  # which reads JAX_... variables when JAX is imported

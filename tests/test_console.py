@@ -97,7 +97,7 @@ def test_what_stdout_lacks_is_noted_once(monkeypatch, capsys):
 def test_a_name_that_the_locale_can_not_write_is_one_line(capsys):
     assert console.run(lambda _: len("é\udc80".encode("ascii")), []) == 2
     assert capsys.readouterr().err == (
-        "error: '\\xe9\\udc80' can't be written in ascii; use a UTF-8 locale, such as LC_ALL=C.UTF-8, "
+        "error: the letter U+00E9 of a name can't be written in ascii; use a UTF-8 locale, such as LC_ALL=C.UTF-8, "
         "or set PYTHONUTF8=1\n"
     )
 

@@ -6,6 +6,7 @@ import datetime
 import functools
 import json
 import signal
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -52,13 +53,21 @@ class ChatTemplate:
                     messages=given, tools=None, documents=None, add_generation_prompt=True, **self.special_tokens
                 )
             if len(text) > MAX_BYTES + 8 * sum(len(message.content) for message in messages):
-                raise ValueError(f"it makes a text of {len(text):,} characters")
+                raise OverflowError(f"it makes a text of {len(text):,} characters")
             return text
         except UsageError:
             raise
         except Exception as error:  # the template is a program of its own, and may fail in any way
-            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            reason = self._describe(error)
             raise DataError(f"{self.path}: the chat template refuses the conversation ({reason:.300})") from None
+
+    def _describe(self, error: Exception) -> str:
+        """An error and its line in the template; its message only where that can't quote the conversation."""
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<template>"]
+        where = f" in line {lines[-1]}" if lines else ""
+        is_ours = isinstance(error, TimeoutError | OverflowError) or type(error).__name__ == "TemplateSyntaxError"
+        is_literal = str(error) != "" and str(error) in self.source
+        return f"{type(error).__name__}{f': {error}' if is_ours or is_literal else where}"
 
 
 def read_chat_template(folder: Path) -> ChatTemplate | None:

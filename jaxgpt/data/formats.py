@@ -1,15 +1,15 @@
 """From the records of a file to examples: the fields of a record decide which kind it is of."""
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxgpt.console import plural, program
+from jaxgpt.console import program
 from jaxgpt.data import chat, completions, labels, preferences
 from jaxgpt.data.base import Example, ExampleKind
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
-from jaxgpt.data.records import JSON_LINES, LineErrors, collect_or_raise, find_name, parse_records
+from jaxgpt.data.records import LineErrors, collect_or_raise, describe_fields, find_name, parse_records
 from jaxgpt.errors import DataError, UsageError
 
 KINDS: list[ExampleKind] = [*labels.KINDS, *chat.KINDS, *completions.KINDS, *preferences.KINDS]
@@ -108,18 +108,8 @@ def _matching(record: dict[str, Any], kinds: Sequence[ExampleKind]) -> list[Exam
 
 def _describe_unlabelled(path: str, record: dict[str, Any]) -> str:
     command = f"{program('prepare')} {shlex.join([path, '--out', f'data/{Path(path).stem}'])}"
-    return f"{_list_fields(record)}, and none is a label; name it with --label-field, or tokenize the texts: {command}"
-
-
-def _describe_fields(path: str, record: dict[str, Any], known: Iterable[str]) -> str:
-    """A record's fields; of a table without a known name, which may have no header but a record there, the number."""
-    if path.lower().endswith(JSON_LINES) or any(find_name(name, record) for name in known):
-        return _list_fields(record)
-    return f"its first line names {plural(len(record), 'field')}"
-
-
-def _list_fields(record: dict[str, Any]) -> str:
-    return f"its fields are {', '.join(map(repr, record)) or 'none':.200}"
+    fields = describe_fields(path, record, ["text"])
+    return f"{fields}, and none is a label; name it with --label-field, or tokenize the texts: {command}"
 
 
 def _describe_mismatch(
@@ -132,7 +122,7 @@ def _describe_mismatch(
     fields = {field for kind in matching or kinds for field in kind.fields}
     flags = [f"--{flag.replace('_', '-')}" for flag in vars(USUAL_FIELDS) if flag.removesuffix("_field") in fields]
     hint = f"name them with {', '.join(flags)}" if flags else "rename them"
-    start = f"{_describe_fields(path, record, {*fields, *renamed.values()})}, and an example has"
+    start = f"{describe_fields(path, record, {*fields, *renamed.values()})}, and an example has"
     if matching:
         return f"{start} {_describe(matching)}, not both; {hint}, or remove one"
     return f"{start} {_describe(kinds, renamed)}; {hint}; a plain text is a .txt file"

@@ -11,7 +11,7 @@ import numpy as np
 from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
 from jaxgpt.data.packing import PaddedRows, enumerate_spans
-from jaxgpt.data.records import require_text
+from jaxgpt.data.records import describe_value, require_text
 from jaxgpt.data.tokenizer import Template
 from jaxgpt.errors import DataError
 
@@ -140,7 +140,9 @@ def parse_score(where: str, record: dict[str, Any]) -> tuple[float]:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not abs(number) <= MAX_SCORE:
-        raise DataError(f"{where}: 'score' is {score!r:.40}, and must be a number; correct it, or remove the line")
+        raise DataError(
+            f"{where}: 'score' is {describe_value(score)}, and must be a number; correct it, or remove the line"
+        )
     return (number,)
 
 

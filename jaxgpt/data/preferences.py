@@ -11,7 +11,7 @@ from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
 from jaxgpt.data.chat import parse_conversation
 from jaxgpt.data.packing import PaddedRows
-from jaxgpt.data.records import require_text
+from jaxgpt.data.records import describe_value, require_text
 from jaxgpt.errors import DataError
 
 ANSWERS = ("chosen", "rejected")
@@ -60,7 +60,7 @@ def parse_rated_numbers(where: str, record: dict[str, Any]) -> tuple[float, floa
     good = record["good"]
     good = good.strip().lower() if isinstance(good, str) else good
     if not isinstance(good, bool | int | float | str) or good not in TRUTHS:
-        raise DataError(f"{where}: 'good' is {record['good']!r:.40}, and must be true or false; correct it")
+        raise DataError(f"{where}: 'good' is {describe_value(record['good'])}, and must be true or false; correct it")
     return TRUTHS[good], _weight(where, record)
 
 
@@ -85,7 +85,9 @@ def _number(where: str, record: dict[str, Any], field: str, default: float) -> f
     except (TypeError, ValueError):
         number = math.nan
     if not abs(number) <= 1e6:
-        raise DataError(f"{where}: {field!r} is {value!r:.40}, and must be a number, from -1e6 to 1e6; correct it")
+        raise DataError(
+            f"{where}: {field!r} is {describe_value(value)}, and must be a number, from -1e6 to 1e6; correct it"
+        )
     return number
 
 

@@ -13,7 +13,7 @@ from jaxgpt.data import chat
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
 from jaxgpt.data.examples import epoch_order, require_suffix
 from jaxgpt.data.formats import rename_fields
-from jaxgpt.data.records import parse_records, read_content, require_text
+from jaxgpt.data.records import describe_fields, parse_records, read_content, require_text
 from jaxgpt.data.tokenizer import ENDOFTEXT
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.json_file import TOO_DEEP, is_too_deep
@@ -110,7 +110,7 @@ def _prompt_field(where: str, record: dict[str, Any], renamed_record: dict[str, 
     present = [field for field in FIELDS if field in renamed_record]
     if len(present) == 1:
         return present[0]
-    start = f"{where}: its fields are {', '.join(map(repr, record)) or 'none':.200}"
+    start = f"{where}: {describe_fields(where.rpartition(', line ')[0], record, FIELDS)}"
     if present:
         raise DataError(f"{start}, and a prompt is {' or '.join(present)}, not both; remove one")
     raise DataError(f"{start}, and none is a prompt or messages; name it with --prompt-field or --messages-field")

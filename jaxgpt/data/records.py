@@ -6,10 +6,12 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxgpt.console import plural
 from jaxgpt.data import squad
 from jaxgpt.data.documents import require_no_utf16
 from jaxgpt.errors import DataError
@@ -167,6 +169,21 @@ def find_name(field: str, names: Collection[str]) -> str | None:
         return field
     tidy = field.strip().lower()
     return tidy if tidy in names else next((each for each in [*names][::-1] if each.strip().lower() == tidy), None)
+
+
+def describe_value(value: Any) -> str:
+    """A value that is wrong, for an error: a number itself; of what may be private, such as a text, the type alone."""
+    is_number = isinstance(value, int | float)
+    if isinstance(value, str):  # of a table
+        is_number = re.fullmatch(r"-?\d{1,6}(\.\d{1,6})?", value) is not None
+    return f"{value!r:.40}" if is_number else f"of type {type(value).__name__}"
+
+
+def describe_fields(path: str | Path, record: dict[str, Any], known: Iterable[str]) -> str:
+    """A record's fields; of a table without a known name, which may have no header but a record there, the number."""
+    if str(path).lower().endswith(JSON_LINES) or any(find_name(name, record) for name in known):
+        return f"its fields are {', '.join(map(repr, record)) or 'none':.200}"
+    return f"its first line names {plural(len(record), 'field')}"
 
 
 def require_unicode(where: str, *texts: str) -> None:

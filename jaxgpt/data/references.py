@@ -13,7 +13,7 @@ from jaxgpt.data.config import USUAL_FIELDS, FieldNames
 from jaxgpt.data.examples import require_suffix
 from jaxgpt.data.formats import rename_fields
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
-from jaxgpt.data.records import parse_records, read_content, require_unicode
+from jaxgpt.data.records import describe_fields, parse_records, read_content, require_unicode
 from jaxgpt.data.tokenized import encode_segments
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError, UsageError
@@ -107,7 +107,8 @@ def _parse(where: str, record: dict[str, Any]) -> tuple[Segments, list[str]]:
                 record[name] = [*turns, {"role": "assistant", "content": references[0]}]
     matching = [kind for kind in KINDS if record.keys() >= set(kind.fields)]
     if len(matching) != 1:
-        has = f"its fields are {', '.join(map(repr, record)) or 'none':.200}"
+        known = {name for kind in KINDS for name in kind.fields}
+        has = describe_fields(where.rpartition(", line ")[0], record, known)
         raise DataError(f"{where}: {has}, and it must have {ACCEPTED}; name them with --prompt-field and the like")
     segments = matching[0].parse(where, record)
     last = max(number for number, (_, is_learned) in enumerate(segments) if is_learned)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxgpt.console import plural
 from jaxgpt.environments.rewards import Reward, RewardFunction, open_reward
 from jaxgpt.errors import DataError, UsageError
 
@@ -86,7 +87,9 @@ class RewardProcess:
         threading.Thread(target=_send, args=(self._process.stdin, request), daemon=True).start()
         subject = f"the reward {self._reward.spec}"
         return [
-            self._receive(f"{each.where}: {subject}", self._limit_s, f"on the answer {each.answer[:60]!r}")
+            self._receive(
+                f"{each.where}: {subject}", self._limit_s, f"on an answer of {plural(len(each.answer), 'character')}"
+            )
             for each in answers
         ]
 
@@ -203,7 +206,7 @@ def _compute(function: RewardFunction, spec: str, prompt: str, answer: str, reco
     try:
         value = function(prompt, answer, record)
     except BaseException as error:
-        return _describe(error, spec)
+        return _describe(error, spec, quoted=False)  # such as a ValueError: could not convert string to float: ...
     try:
         if math.isfinite(value):  # a TypeError for a text, which float takes
             return float(value)
@@ -213,12 +216,14 @@ def _compute(function: RewardFunction, spec: str, prompt: str, answer: str, reco
     return f"returned {what}, which is no finite number,"
 
 
-def _describe(error: BaseException, spec: str) -> str:
-    """What was raised, and the line of the user's file where that happened."""
+def _describe(error: BaseException, spec: str, quoted: bool = True) -> str:
+    """What was raised, with its message if that may be `quoted`, and the line of the user's file."""
     path = spec.rpartition(":")[0]
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
     where = f" ({path}, line {lines[-1]})" if lines else ""
     text = ""
+    if not quoted:
+        return f"raised {type(error).__name__}{where}"
     with contextlib.suppress(Exception):  # of a __str__ of the user's
         text = " ".join(str(error).split())
     return f"raised {type(error).__name__}{f': {text:.300}' if text else ''}{where}"

@@ -101,8 +101,13 @@ def last_number(text: str) -> decimal.Decimal | None:
 def _field_text(spec: str, where: str, record: dict[str, Any], field: str) -> str:
     """A text or a number in a record, as a text."""
     if field not in record:
-        fields = f"{', '.join(map(repr, record)):.200}"
-        raise DataError(f"{where}: no field {field!r}, which --reward {spec} reads; its fields are {fields}")
+        from jaxgpt.data.prompts import (  # not in the process of a reward, which has no need of it
+            FIELDS,
+            describe_fields,
+        )
+
+        fields = describe_fields(where.rpartition(", line ")[0], record, FIELDS)
+        raise DataError(f"{where}: no field {field!r}, which --reward {spec} reads; {fields}")
     value = record[field]
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         what = f"{field!r} is of type {type(value).__name__}"

@@ -138,13 +138,16 @@ def test_our_own_template_gives_the_ids_of_training_through_jinja_too(tmp_path):
         ("{% for i in range(10**9) %}{% endfor %}", "OverflowError"),
         ("{% for i in range(9999) %}{% for i in range(9999) %}{% endfor %}{% endfor %}", "TimeoutError: more than"),
         ("{{ 'x' * 10**9 }}", "MemoryError"),
-        ("{{ 'x' * 10**7 }}", "ValueError: it makes a text of 10,000,000 characters"),
+        ("{{ 'x' * 10**7 }}", "OverflowError: it makes a text of 10,000,000 characters"),
         ("{{ 9 ** 9 ** 9 }}", "OverflowError: a power of a number above 1,000"),
         ("{{ 'x' ** 'x' }}", "TypeError"),
         ("{% if %}", "TemplateSyntaxError"),
         ("{{ 1 / 0 }}", "ZeroDivisionError"),
-        ("{{ dict.fromkeys }}{{ raise_exception('no\n' + 'x' * 400) }}", "TemplateError: no"),
-        ("{% include 'etc' %}", "TypeError: no loader"),
+        ("{{ dict.fromkeys }}{{ raise_exception('no\n' + 'x' * 400) }}", "TemplateError in line 1"),
+        ("\n{{ raise_exception('only ' + 'users') }}", "TemplateError in line 2"),
+        ("{{ raise_exception(messages[0].content + ', no') }}", "TemplateError in line 1"),
+        ("{{ raise_exception('users first') }}", "TemplateError: users first"),
+        ("{% include 'etc' %}", "TypeError in line 1"),
     ],
 )
 def test_a_template_can_do_nothing_but_text(template, message, tmp_path, monkeypatch):
@@ -155,7 +158,7 @@ def test_a_template_can_do_nothing_but_text(template, message, tmp_path, monkeyp
     template = read_chat_template(write_folder(tmp_path / "model", template))
     with pytest.raises(DataError, match=message) as refusal:
         template.render([Message("user", "Hi!")])
-    assert len(str(refusal.value)) < 500
+    assert len(str(refusal.value)) < 500 and "Hi!" not in str(refusal.value)
     assert before == (resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM))
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 

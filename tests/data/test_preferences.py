@@ -131,7 +131,10 @@ MESSAGE = {"role": "assistant", "content": "b"}
     [
         ({"prompt": "a", "chosen": "b"}, "line 2: its fields are 'prompt', 'chosen', and an example has prompt and ch"),
         ({**GOOD, "rejected": None}, "line 2: 'rejected' is of type NoneType, and must be a text"),
-        ({**GOOD, "margin": "high"}, "line 2: 'margin' is 'high', and must be a number, from -1e6 to 1e6; correct it"),
+        (
+            {**GOOD, "margin": "high"},
+            "line 2: 'margin' is of type str, and must be a number, from -1e6 to 1e6; correct it",
+        ),
         ({**GOOD, "margin": float("nan")}, "line 2: 'margin' is nan, and must be a number"),
         ({**GOOD, "weight": 0}, "line 2: 'weight' is 0, and must be at least 1e-9; correct it, or remove the line"),
         ({**GOOD, "weight": 1e-46}, "line 2: 'weight' is 1e-46, and must be at least 1e-9"),
@@ -163,7 +166,7 @@ def test_the_command_for_lists_of_messages_converts_each_form_of_trl(write, prom
 
 
 def test_a_rating_is_true_or_false(write):
-    with pytest.raises(DataError, match="line 1: 'good' is 'maybe', and must be true or false; correct it"):
+    with pytest.raises(DataError, match="line 1: 'good' is of type str, and must be true or false; correct it"):
         load(write("a.jsonl", [{"prompt": "a", "completion": "b", "good": "maybe"}]))
 
 

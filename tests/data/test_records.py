@@ -69,3 +69,22 @@ def test_a_table_is_read_in_linear_time_and_a_cell_too_long_is_a_one_line_error(
     assert line == 2 and len(row) == 100_000
     with pytest.raises(DataError, match=r"a\.csv, line 2: field larger than field limit \(8388608\); mend"):
         list(records.parse_table("a.csv", b"text\n" + b"a" * (8 << 20) + b"b\n", ","))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        *[(7, "7"), (-0.5, "-0.5"), (True, "True"), ("2", "'2'"), ("6.1", "'6.1'"), (float("nan"), "nan")],
+        *[("Ada", "of type str"), ("", "of type str"), ("4915112345678", "of type str"), ("1 Ada", "of type str")],
+        *[(["Ada"], "of type list"), ({"Ada": 1}, "of type dict"), (None, "of type NoneType")],
+    ],
+)
+def test_an_error_has_the_type_of_a_value_that_may_be_private(value, words):
+    assert records.describe_value(value) == words
+
+
+def test_an_error_lists_the_names_of_fields_but_not_a_first_record():
+    record = {"Ada": "a", "1815": "b"}
+    assert records.describe_fields("a.jsonl", record, ["text"]) == "its fields are 'Ada', '1815'"
+    assert records.describe_fields("a.csv", record, ["text"]) == "its first line names 2 fields"
+    assert records.describe_fields("a.csv", record | {"Text": ""}, ["text"]) == "its fields are 'Ada', '1815', 'Text'"

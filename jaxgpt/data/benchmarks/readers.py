@@ -14,6 +14,7 @@ from jaxgpt.data.labels import parse_label, parse_score
 from jaxgpt.data.records import (
     JSON_LINES,
     Record,
+    describe_value,
     find_name,
     parse_jsonl,
     parse_table,
@@ -158,7 +159,7 @@ def _flatten(task: Task, where: str, record: Flat, labelled: bool) -> Iterator[F
     if task.choices:
         right = parse_label(where, {"label": _field(where, task.label, record)}) if labelled else ""
         if labelled and right not in (numbers := [*map(str, range(len(task.choices)))]):
-            raise DataError(f"{where}: {task.label} is {right!r:.40}, and must be {' or '.join(numbers)}")
+            raise DataError(f"{where}: {task.label} is {describe_value(right)}, and must be {' or '.join(numbers)}")
         for k, field in enumerate(task.choices):
             yield record | {"choice": _field(where, field, record), "prediction": str(k), task.label: right == str(k)}
     elif task.records:
@@ -198,11 +199,12 @@ def _label(task: Task, where: str, record: Flat) -> str:
     if task.range:
         (number,), (low, high) = parse_score(where, {"score": value}), task.range
         if not low <= number <= high:
-            raise DataError(f"{where}: {task.label} is {value!r:.40}, and must be a number from {low:g} to {high:g}")
+            problem = f"{task.label} is {describe_value(value)}, and must be a number from {low:g} to {high:g}"
+            raise DataError(f"{where}: {problem}")
         return str(number)
     label = parse_label(where, {"label": value})
     if label not in (allowed := task.labels or ("false", "true")):
-        raise DataError(f"{where}: {task.label} is {label!r:.40}, and must be {' or '.join(allowed)}")
+        raise DataError(f"{where}: {task.label} is {describe_value(label)}, and must be {' or '.join(allowed)}")
     return label
 
 
