@@ -1,4 +1,4 @@
-"""Look at a prepared folder, `jaxgpt inspect data/mine`: what is in it, what was dropped and why, some documents."""
+"""Look at a prepared folder, `jaxgpt inspect data/mine`: what is in it, and what was dropped and why."""
 
 import dataclasses
 import sys
@@ -19,19 +19,23 @@ from jaxgpt.errors import DataError, UsageError, require
 from jaxgpt.files import owner_only, require_new, require_separate, require_writable, write_whole
 from jaxgpt.json_file import parse_json, read_json
 from jaxgpt.prepare.html import render_inspection
-from jaxgpt.prepare.statistics import PIECE, PIECES, SplitStatistics, compute_statistics, excerpt
+from jaxgpt.prepare.statistics import PIECE, PIECES, SplitStatistics, compute_statistics, count_document, excerpt
 from jaxgpt.progress_bar import stage
 
 REPORT, DROPPED, PAGE = "report.json", "dropped.jsonl", "report.html"
 FREQUENT, DOCUMENTS = 20, 5  # numbers of tokens and documents shown
 EXAMPLES = 100_000  # records of dropped.jsonl in which one of each reason is looked for
+TITLE_WIDTH = 60  # up to which a table is as wide as its title
 MAX_BARS = 1000  # of a plot: many more than there are reasons to drop a document
 QUANTILES = {"shortest": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "99 %": 0.99}
 
 
 @dataclasses.dataclass(frozen=True)
 class InspectConfig:
-    """Show what is in a prepared folder: counts, lengths, frequent tokens, what was dropped and why, some documents."""
+    """Show what is in a prepared folder: counts, lengths, frequent tokens, what was dropped and why.
+
+    Nothing of the texts is shown without --show-text.
+    """
 
     folder: Annotated[Path, *positional("FOLDER")]
     """A folder that `jaxgpt prepare` made."""
@@ -39,6 +43,8 @@ class InspectConfig:
     """Write the same as a page with plots to this new file; by default report.html in the folder, each time anew."""
     seed: int = 0
     """Random seed of the documents shown."""
+    show_text: bool = False
+    """Show text too: the beginnings of some documents, and what the most frequent tokens stand for."""
 
     def __post_init__(self):
         require(0 <= self.seed < 2**31, "seed", self.seed, "from 0 to 2**31 - 1")
@@ -46,16 +52,17 @@ class InspectConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = parse(InspectConfig, argv, command="inspect")
-    inspect_folder(config.folder, config.html, config.seed)
+    inspect_folder(config.folder, config.html, config.seed, config.show_text)
     return 0
 
 
-def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> None:
+def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0, show_text: bool = False) -> None:
     """Print what a prepared folder holds, and write it as a page with plots too.
 
     Args:
       html: the page; by default report.html in the folder.
       seed: chooses the documents.
+      show_text: whether anything of the texts is shown.
 
     Raises:
       DataError: it is no prepared folder, or one that is corrupt.
@@ -82,16 +89,16 @@ def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0) -> Non
     tables.append(lengths_table(statistics))
     documents = []
     if "train" in statistics:
-        tables.append(frequent_table(statistics["train"], tokenizer))
+        tables.append(frequent_table(statistics["train"], tokenizer if show_text else None))
         tokens = shards.open_split(folder, "train", tokenizer)
         starts = statistics["train"].sample_starts.tolist()
-        documents = [excerpt(tokens, start, tokenizer=tokenizer) for start in starts]
+        tables.append(documents_table(seed, {start: count_document(tokens, start, tokenizer) for start in starts}))
+        documents = [excerpt(tokens, start, tokenizer=tokenizer) for start in starts] if show_text else []
     tables += [records_table(report), steps_table(report, find_examples(folder / DROPPED)), kinds_table(report)]
 
     terminal = rich.console.Console(width=None if sys.stdout.isatty() else 160)
     for table in tables:
         terminal.print(table)
-    terminal.print(f"{plural(len(documents), 'document')} of train, drawn with seed {seed}:")
     for text, cut in documents:
         terminal.rule()
         terminal.print(rich.text.Text(escape(text, keep="\n") + (" [...]" if cut else "")))
@@ -164,7 +171,8 @@ def find_examples(path: Path) -> dict[tuple[str, str], str]:
 
 def new_table(title: str, *columns: str) -> rich.table.Table:
     """An empty table; all columns but the first have numbers."""
-    table = rich.table.Table(title=rich.text.Text(escape(title)), title_justify="left")
+    text = rich.text.Text(escape(title))
+    table = rich.table.Table(title=text, title_justify="left", min_width=min(len(text), TITLE_WIDTH))
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", overflow="fold")
     return table
@@ -196,11 +204,23 @@ def lengths_table(statistics: dict[str, SplitStatistics]) -> rich.table.Table:
     return table
 
 
-def frequent_table(split: SplitStatistics, tokenizer: Tokenizer) -> rich.table.Table:
-    table = new_table("the most frequent tokens of train", "token", "id", "times", "share")
+def frequent_table(split: SplitStatistics, tokenizer: Tokenizer | None) -> rich.table.Table:
+    """With a tokenizer, what they stand for as well."""
+    table = new_table("the most frequent tokens of train", *["token"] * (tokenizer is not None), "id", "times", "share")
     for token in np.argsort(-split.token_counts, kind="stable")[:FREQUENT].tolist():
         if number := int(split.token_counts[token]):
-            add_row(table, repr(tokenizer.escape_token(token)), token, number, f"{number / split.num_tokens:.2%}")
+            text = [repr(tokenizer.escape_token(token))] if tokenizer else []
+            add_row(table, *text, token, number, f"{number / split.num_tokens:.2%}")
+    return table
+
+
+def documents_table(seed: int, lengths: dict[int, int]) -> rich.table.Table:
+    """Some documents: the token of the split at which each begins, and its number of tokens."""
+    table = new_table(
+        f"{plural(len(lengths), 'document')} of train, drawn with seed {seed}", "begins at token", "tokens"
+    )
+    for start, length in lengths.items():
+        add_row(table, f"{start:,}", length)
     return table
 
 

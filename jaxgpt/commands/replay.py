@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 
 from jaxgpt.commands.flags import parse, positional
-from jaxgpt.console import escape, note
+from jaxgpt.console import escape, note, plural
 from jaxgpt.data.base import Batch
 from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.datasets import training_data
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
 
 @dataclasses.dataclass(frozen=True)
 class ReplayConfig:
-    """Show the batch of a step: its text, the losses before that step's update, the gradient's norm.
+    """Show the batch of a step: where it is from, the losses before that step's update, the gradient's norm.
 
     The batch is cut from the corpus at the position that log.jsonl has for the step. The weights are those of that
     moment: the run is trained again up to there, from the checkpoint before it or from its beginning. The run's own
@@ -42,6 +42,8 @@ class ReplayConfig:
     """The text, the file, or the --mix, where it has moved since the run's last start."""
     device: Literal["auto", "gpu", "cpu"] | None = None
     """Where to compute; by default where the run does: only there the log's numbers are reproduced bit for bit."""
+    show_text: bool = False
+    """Show the text too. Without it only places, losses and numbers of tokens are shown."""
 
     def __post_init__(self):
         require(0 <= self.step < 2**31, "step", self.step, "from 0 to 2**31 - 1")
@@ -65,12 +67,12 @@ def main(argv: Sequence[str]) -> int:
     run = ReplayedRun(config, sorted(starts, key=lambda start: start["step"]), rows, data)
     run.config_at(flags.step)
     with hold_to_read(flags.run):
-        replay(run, flags.step)
+        replay(run, flags.step, flags.show_text)
     return 0
 
 
-def replay(run: ReplayedRun, target_step: int) -> None:
-    """Train again up to a step, and print its batch, losses and gradient norm."""
+def replay(run: ReplayedRun, target_step: int, show_text: bool) -> None:
+    """Train again up to a step, and print its batch, with the text or without, losses and gradient norm."""
     from jaxgpt.runtime import allocator, device
 
     allocator.use_one_heap()
@@ -85,7 +87,7 @@ def replay(run: ReplayedRun, target_step: int) -> None:
             f"step {target_step:,} of {run.config.run.out}, on {where}, trained again from step {first:,} on, {origin}"
         )
         seen, values, is_equal = train_again(run, first, state, target_step, look)
-    show(*run.batch(target_step), seen, run.data.tokenizer)
+    show(*run.batch(target_step), seen, run.data.tokenizer if show_text else None)
     verdict = "as in the log" if is_equal else "not what the log has: see the note"
     print(f"step {target_step}: loss {values['loss']:.6f}, gradient norm {values['grad_norm']:.6f}, {verdict}")
 
@@ -130,12 +132,15 @@ def _next_tokens(batch: Batch) -> np.ndarray:
     return y if y.ndim == 2 else y[:, 0]  # of several tokens, the next one
 
 
-def print_text(batch: Batch, origins: Sequence[tuple[str, int]], losses: np.ndarray, tokenizer: Tokenizer) -> None:
-    """Print each sequence, then its tokens but for the first, which nothing predicts: place, loss, id and text.
+def print_text(
+    batch: Batch, origins: Sequence[tuple[str, int]], losses: np.ndarray, tokenizer: Tokenizer | None
+) -> None:
+    """Print each sequence's tokens but for the first, which nothing predicts: place and loss.
 
     Args:
       origins: the text that each sequence is from, and where it starts there.
       losses: (B, T), in nats.
+      tokenizer: with one, the sequence's text comes before, and the id and text of each token behind its loss.
     """
     tokens = np.column_stack([batch["tokens"], _next_tokens(batch)[:, -1]])
     B, several = len(losses), len({name for name, _ in origins}) > 1
@@ -144,23 +149,28 @@ def print_text(batch: Batch, origins: Sequence[tuple[str, int]], losses: np.ndar
         title = f"--- sequence {i + 1} of {B}{origin}, loss {losses[i].mean():.4f}"
         print_lines(title, tokens[i], tokenizer)
         for t, (token, loss) in enumerate(zip(tokens[i, 1:].tolist(), losses[i], strict=True), 1):
-            print(f"{start + t:>12} {loss:9.4f} {token:>6}  {tokenizer.decode([token])!r}")
+            text = f" {token:>6}  {tokenizer.decode([token])!r}" if tokenizer else ""
+            print(f"{start + t:>12} {loss:9.4f}{text}")
 
 
-def print_lines(title: str, tokens: np.ndarray, tokenizer: Tokenizer) -> None:
-    """Print a title, and a text whose lines begin with a bar."""
+def print_lines(title: str, tokens: np.ndarray, tokenizer: Tokenizer | None) -> None:
+    """Print a title, and with a tokenizer a text whose lines begin with a bar."""
+    if tokenizer is None:
+        print(title)
+        return
     lines = tokenizer.decode(tokens.tolist()).split("\n")
     print(title, *(escape(line, keep="\t") for line in lines), sep="\n| ")
 
 
 def print_answers(
-    batch: Batch, origins: Sequence[tuple[str, int]], seen: dict[str, np.ndarray], tokenizer: Tokenizer
+    batch: Batch, origins: Sequence[tuple[str, int]], seen: dict[str, np.ndarray], tokenizer: Tokenizer | None
 ) -> None:
-    """Print each pair of answers, or each rated one: its prompt, and its answers with what the model thinks of them.
+    """Print each pair of answers, or each rated one: its line, and what the model thinks of its answers.
 
     Args:
       origins: the file of each row, and its line.
       seen: of answer_metrics.
+      tokenizer: with one, the texts of the prompt and the answers too.
     """
     is_pair = batch["tokens"].ndim == 3
     for i, (name, line) in enumerate(origins):
@@ -172,10 +182,11 @@ def print_answers(
             title += f", {wanted:g} wanted"
         start, sequences = batch["start"][i], np.atleast_2d(batch["tokens"][i])
         print(title)
-        print_lines("prompt", sequences[0, :start], tokenizer)
+        print_lines(f"prompt of {plural(int(start), 'token')}", sequences[0, :start], tokenizer)
         kinds = ["chosen", "rejected"] if is_pair else [["bad", "good"][batch["good"][i]]]
         for j, (kind, sequence, last) in enumerate(zip(kinds, sequences, batch["last"][i].ravel(), strict=True)):
-            print_lines(f"{kind}, {describe_answer(batch, seen, i, j, kind)}", sequence[start : last + 1], tokenizer)
+            answer, size = sequence[start : last + 1], plural(int(last + 1 - start), "token")
+            print_lines(f"{kind} of {size}, {describe_answer(batch, seen, i, j, kind)}", answer, tokenizer)
 
 
 def describe_answer(batch: Batch, seen: dict[str, np.ndarray], row: int, answer: int, kind: str) -> str:

@@ -35,7 +35,7 @@ def render_inspection(
     ]
     parts = [f"<h2>{name}</h2>\n{svg or '<p>None.</p>'}" for name, svg in figures]
     parts += [_table(each) for each in tables]
-    parts += ["<h2>Some documents</h2>"]
+    parts += ["<h2>Some documents</h2>"] if documents else []
     parts += [f"<pre>{escape_html(text)}{' <b>[...]</b>' if cut else ''}</pre>" for text, cut in documents]
     return render_page(title, parts)
 

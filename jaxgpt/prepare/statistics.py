@@ -13,6 +13,7 @@ from jaxgpt.errors import DataError
 PIECE = 1 << 24  # tokens read at a time, 32 MB
 PIECES = 16  # how many are read of a larger split, evenly spaced
 CHARACTERS = 300  # in an excerpt
+DOCUMENT_TOKENS = 1 << 16  # in which the end of a document is looked for at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +103,17 @@ def _piece_bounds(count: int, piece: int) -> list[tuple[int, int]]:
     if len(starts) > PIECES:
         starts = [i * (count - piece) // (PIECES - 1) for i in range(PIECES)]
     return [(start, min(start + piece, count)) for start in starts]
+
+
+def count_document(tokens: Tokens, start: int, tokenizer: Tokenizer = GPT2_TOKENIZER) -> int:
+    """The tokens of the document that begins at `start`, with the one that begins it."""
+    end = start + 1
+    while end < len(tokens):
+        ends = np.flatnonzero(np.asarray(tokens[end : end + DOCUMENT_TOKENS]) == tokenizer.end)
+        if len(ends):
+            return end + int(ends[0]) - start
+        end = min(end + DOCUMENT_TOKENS, len(tokens))
+    return end - start
 
 
 def excerpt(

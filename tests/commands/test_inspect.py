@@ -1,6 +1,7 @@
 """The look at a prepared folder: what is printed and written, against the same counted one by one."""
 
 import collections
+import itertools
 import json
 import statistics
 
@@ -55,7 +56,7 @@ def rows(out):
 
 
 def test_it_says_what_is_there(folder, capsys):
-    inspect_folder(folder)
+    inspect_folder(folder, show_text=True)
     out = capsys.readouterr().out
     found = rows(out)
     ids = [encoding().encode_ordinary(text) for text in TEXTS]
@@ -81,15 +82,27 @@ def test_it_says_what_is_there(folder, capsys):
     assert text.count("<svg") == 3 and "</pre>\\x1b" not in text and "&lt;/pre&gt;\\x1b[31m" in text
 
 
+def test_nothing_of_the_texts_is_shown_unless_it_is_asked_for(folder, capsys):
+    inspect_folder(folder)
+    out = capsys.readouterr().out
+    (begin,) = [i for i, row in enumerate(rows(out)) if row[0] == "begins at token"]
+    documents = [tuple(int(cell.replace(",", "")) for cell in row) for row in rows(out)[begin + 1 : begin + 6]]
+    lengths = [len(encoding().encode_ordinary(text)) + 1 for text in TEXTS[:50]]
+    starts = [0, *itertools.accumulate(lengths)]
+    assert set(documents) <= set(zip(starts, lengths, strict=False)) and len(set(documents)) == 5
+    page = (folder / "report.html").read_text()
+    assert not any(word in out + page for word in ("la ", "la'", "th of them", "Some documents"))
+    assert "the most frequent tokens of train" in out and ("id", "times", "share") in rows(out)
+
+
 def test_the_page_where_it_is_wanted_and_other_documents_with_another_seed(folder, tmp_path, capsys):
     outs = []
     for seed in (0, 0, 1):
         (tmp_path / "page.html").unlink(missing_ok=True)
         inspect_folder(folder, tmp_path / "page.html", seed)
         outs.append(capsys.readouterr().out)
-    (tmp_path / "any").touch()
     assert outs[0] == outs[1] != outs[2]
-    assert (tmp_path / "page.html").stat().st_mode == (tmp_path / "any").stat().st_mode
+    assert (tmp_path / "page.html").stat().st_mode & 0o777 == 0o600
     assert not (folder / "report.html").exists()
 
 
@@ -151,4 +164,4 @@ def test_the_command_shows_the_folder(folder, tmp_path, capsys):
     assert (tmp_path / "page.html").read_bytes() == page
     (tmp_path / "page.html").write_bytes(b"")
     inspect_folder(folder, tmp_path / "page.html", 3)
-    assert capsys.readouterr().out == said and "drawn with seed 3:" in said
+    assert capsys.readouterr().out == said and "of train, drawn with seed 3" in said

@@ -64,7 +64,7 @@ def shown(out):
 
 def test_it_shows_the_batch_and_the_losses_of_the_weights_before_the_step(trained, capfd):
     before = files(trained)
-    assert run(replay.main, trained, "--step", 3) == 0
+    assert run(replay.main, trained, "--step", 3, "--show-text") == 0
     out, notes = capfd.readouterr()
     row = logged(trained)[3]
     assert out.endswith(f"\nstep 3: loss {row['loss']:.6f}, gradient norm {row['grad_norm']:.6f}, as in the log\n")
@@ -94,11 +94,21 @@ def test_it_trains_again_from_the_checkpoint_before_the_step(trained, capfd):
     assert "trained again from step 3 on, its checkpoint 3\n" in notes
 
 
+def test_no_text_is_shown_unless_it_is_asked_for(trained, capfd):
+    assert run(replay.main, trained, "--step", 5, "--show-text") == 0
+    *title, sequence, _ = capfd.readouterr().out.splitlines()[:3]
+    assert sequence.startswith("| ")
+    assert run(replay.main, trained, "--step", 5) == 0
+    first, *lines, last = capfd.readouterr().out.splitlines()
+    assert [first] == title and "word" not in "".join(lines) and last.startswith("step 5: loss ")
+    assert len(lines) == 16 and all(re.fullmatch(r" +\d+ +\d+\.\d{4}", line) for line in lines)
+
+
 def test_or_from_the_beginning_past_a_damaged_checkpoint_each_step_with_the_flags_of_its_time(trained, tmp_path, capfd):
     folder = shutil.copytree(trained, tmp_path / "run")
     shutil.rmtree(folder / "checkpoints" / "3" / "state")
     for step, B in ((2, 2), (5, 1)):
-        assert run(replay.main, folder, "--step", step) == 0
+        assert run(replay.main, folder, "--step", step, "--show-text") == 0
         out, notes = capfd.readouterr()
         assert "trained again from step 0 on, the random weights\n" in notes and "not those of the log" not in notes
         assert ("checkpoints/3 is corrupt" in notes) == (step == 5)
@@ -186,7 +196,7 @@ def test_a_pair_is_shown_with_what_the_model_thinks_of_its_answers(more, tmp_pat
     assert run(train.main, *words, *more) == 0
     before, row = files(tmp_path / "run"), logged(tmp_path / "run")[2]
     capfd.readouterr()
-    assert run(replay.main, tmp_path / "run", "--step", 2) == 0
+    assert run(replay.main, tmp_path / "run", "--step", 2, "--show-text") == 0
     out, notes = capfd.readouterr()
     assert out.endswith(f"\nstep 2: loss {row['loss']:.6f}, gradient norm {row['grad_norm']:.6f}, as in the log\n")
     assert "trained again from step 2 on, its checkpoint 2\n" in notes and files(tmp_path / "run") == before
@@ -201,12 +211,13 @@ def test_a_pair_is_shown_with_what_the_model_thinks_of_its_answers(more, tmp_pat
 
     losses = []
     for shown in out.split("--- pair ")[1:]:
-        title = r"\d of 2, line (\d) of .*pairs.jsonl, loss (\S+), margin (\S+)\nprompt\n"
+        title = r"\d of 2, line (\d) of .*pairs.jsonl, loss (\S+), margin (\S+)\nprompt of 12 tokens\n"
         n, loss, margin = re.match(title, shown).groups()
         n = int(n) - 1 - (int(n) > 3)
         assert f"| the prompt {n}\nchosen" in shown
         texts = [f"the prompt {n}", answers[n]["chosen"], answers[n]["rejected"]]
-        numbers = re.findall(r"(?:chosen|rejected), log-probability (\S+), the reference's (\S+)\n\| (.*)\n", shown)
+        answer = r"(?:chosen|rejected) of \d+ tokens, log-probability (\S+), the reference's (\S+)\n\| (.*)\n"
+        numbers = re.findall(answer, shown)
         assert [text for *_, text in numbers] == [f"{text}<|endoftext|>" for text in texts[1:]]
         expected = [[log_prob(model, texts[0], answer) for model in (policy, reference)] for answer in texts[1:]]
         np.testing.assert_allclose([[float(of) for of in both] for *both, _ in numbers], expected, atol=2e-4)
@@ -223,9 +234,14 @@ def test_rewards_and_rated_answers_are_printed(capsys):
     batch |= {"weight": np.float32([1]), "margin": np.float32([0.75])}
     seen = {"loss": np.array([0.5]), "margin": np.array([1.0]), "rewards": np.array([[0.25, -0.75]])}
     replay.print_answers(batch, [("pairs.jsonl", 1234)], seen, tokenizer)
-    title = "--- pair 1 of 1, line 1,234 of pairs.jsonl, loss 0.5000, margin 1.0000, 0.75 wanted\nprompt\n| ab\n| c\n"
-    answers = "chosen, reward 0.2500\n| d<|endoftext|>\nrejected, reward -0.7500\n| X!<|endoftext|>\n"
+    title = "--- pair 1 of 1, line 1,234 of pairs.jsonl, loss 0.5000, margin 1.0000, 0.75 wanted\n"
+    title += "prompt of 4 tokens\n| ab\n| c\n"
+    answers = "chosen of 2 tokens, reward 0.2500\n| d<|endoftext|>\n"
+    answers += "rejected of 3 tokens, reward -0.7500\n| X!<|endoftext|>\n"
     assert capsys.readouterr().out == title + answers
+    replay.print_answers(batch, [("pairs.jsonl", 1234)], seen, None)
+    without = "".join(line for line in (title + answers).splitlines(keepends=True) if not line.startswith("| "))
+    assert capsys.readouterr().out == without
 
     batch = {"tokens": tokens[0], "start": np.array([4, 4]), "last": np.array([5, 6]), "good": np.array([1, 0])}
     batch |= {"weight": np.float32([1, 2.5]), "reference": np.float32([-1, -2])}
@@ -238,8 +254,8 @@ def test_rewards_and_rated_answers_are_printed(capsys):
         "--- answer 2 of 2, line 1 of rated.jsonl, loss 0.2500 of weight 2.5",
     ]
     assert numbers == [
-        "good, log-probability -3.0000, the reference's -1.0000",
-        "bad, log-probability -4.0000, the reference's -2.0000",
+        "good of 2 tokens, log-probability -3.0000, the reference's -1.0000",
+        "bad of 3 tokens, log-probability -4.0000, the reference's -2.0000",
     ]
 
 

@@ -117,7 +117,7 @@ def test_shards_hold_the_text(made):
         assert tokenizer.decode(ids) == f"<|endoftext|>{TEXT}" and ids[0] == tokenizer.end
         assert open_tokenizer(str(made / name)) == tokenizer
     assert shards.read_tokenizer(made / "chars") == CharTokenizer.of([TEXT], has_end=True)
-    assert "6. The naïve" in run("inspect", made / "chars")
+    assert "6. The naïve" in run("inspect", made / "chars", "--show-text")
 
 
 def test_another_tokenizer_is_refused_in_a_line_and_nothing_is_lost(made, tmp_path, write):

@@ -199,15 +199,15 @@ predict labels{{e}} --data value.jsonl --device cpu
 predict labels{{e}} --data labels{{e}}.csv --out predicted{{e}} --device cpu
 prepare evil.txt corpus{{e}} --out folder{{e}} --val 0.1 --workers 1
 prepare fields.jsonl value.jsonl fields.csv --out none{{e}} --workers 1
-inspect folder{{e}}
-inspect report{{e}}
-inspect steps{{e}}
+inspect folder{{e}} --show-text
+inspect report{{e}} --show-text
+inspect steps{{e}} --show-text
 report run{{e}} start{{e}} --csv rows{{e}}.csv --png plots{{e}}
 export run{{e}} exported{{e}}
 verify run{{e}}
 verify damaged{{e}}
-replay run{{e}} --step 1 --device cpu
-replay mix{{e}} --step 1 --device cpu
+replay run{{e}} --step 1 --device cpu --show-text
+replay mix{{e}} --step 1 --device cpu --show-text
 track run{{e}} --to tensorboard
 """
 
