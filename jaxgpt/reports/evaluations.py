@@ -46,20 +46,20 @@ def _is_evaluation(content: Any) -> bool:
 
 def evaluations_table(evaluations: dict[str, dict[str, Any]]) -> str:
     """A column for each file, and a row for each number that one has; "" if there are no files."""
-    numbers = [dict(_flatten(content)) for content in evaluations.values()]
+    numbers = [dict(flatten_numbers(content)) for content in evaluations.values()]
     names = [*dict.fromkeys(name for each in numbers for name in each)][:MAX_ROWS]
     rows: list[Sequence[str]] = [["model", *(str(each.get("model", "")) for each in evaluations.values())]]
     rows += [[name, *(each.get(name, "") for each in numbers)] for name in names]
     return render_table("Evaluations", ["", *evaluations], rows) if evaluations else ""
 
 
-def _flatten(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+def flatten_numbers(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
     """The numbers in nested objects, by the names on the way to each; the harness's are `hellaswag acc`."""
     if isinstance(value, dict) and len(path) < MAX_DEPTH:
         for name, each in value.items():
             skipped = name in ("config", "configs", "versions", "n-shot", "n-samples") and path == ("tasks",)
             if not skipped:
-                yield from _flatten(each, (*path, name))
+                yield from flatten_numbers(each, (*path, name))
     elif type(value) in (int, float):
         name = " ".join(part for part in path if part not in ("tasks", "results")).removesuffix(",none")
         yield name, f"{value:,}" if type(value) is int else f"{value:,.4f}"

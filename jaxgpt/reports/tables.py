@@ -78,7 +78,7 @@ def summarize(run: LoggedRun) -> dict[str, str]:
     if np.isfinite(speed).any():
         facts["tokens/s, median"] = f"{np.nanmedian(speed):,.0f}"
     facts["training time"] = show_time(history.seconds()[-1])
-    starts = _starts(run)
+    starts = list_starts(run)
     if starts and type(starts[-1].get("step_bytes")) is int:
         facts["memory of a step, on one device"] = f"{starts[-1]['step_bytes'] / 1e9:.2f} GB"
     skipped = sum(math.isnan(each.loss) for each in run.spikes)
@@ -159,18 +159,19 @@ def settings_table(runs: Sequence[LoggedRun]) -> str:
 
 def data_table(runs: Sequence[LoggedRun]) -> str:
     """The data card: what each run was trained and measured on."""
-    return compare_table("Data", runs, [*map(_describe_data, runs)])
+    return compare_table("Data", runs, [*map(describe_data, runs)])
 
 
-def _describe_data(run: LoggedRun) -> dict[str, str]:
+def describe_data(run: LoggedRun) -> dict[str, str]:
+    """What a run was trained and measured on, in words."""
     names = {"corpus": "corpus", "data_kind": "kind", "fingerprint": "SHA-256 of its tokens", "val": "validation"}
     names |= {"mix": "mixture", "order": "order", "labels": "labels"}
     facts = {name: show(run.config[key]) for key, name in names.items() if run.config.get(key)}
-    folder = _find_data(run)
+    folder = find_data(run)
     return facts | (_describe_prepared(folder, run.config["fingerprint"]) if folder else {})
 
 
-def _find_data(run: LoggedRun) -> Path | None:
+def find_data(run: LoggedRun) -> Path | None:
     """The prepared folder that a run was trained on, if it is still there."""
     data, cwd = run.config.get("data"), run.config.get("cwd")
     if not isinstance(data, str) or run.config.get("mix"):
@@ -184,7 +185,7 @@ def _describe_prepared(folder: Path, fingerprint: Any) -> dict[str, str]:
     try:
         meta = shards.read_meta(folder)
         facts = {"prepared folder": str(folder)}
-        if shards.open_split(folder, "train").fingerprint != fingerprint:
+        if shards.open_split(folder, "train", shards.read_tokenizer(folder)).fingerprint != fingerprint:
             return facts | {"note": "it has changed since the run began"}
         for name, split in meta["splits"].items():
             numbers = (f"{split[key]:,} {unit}" for key, unit in (("documents", "documents"), ("tokens", "tokens")))
@@ -203,7 +204,7 @@ def lineage_table(runs: Sequence[LoggedRun]) -> str:
 
 
 def _describe_lineage(run: LoggedRun) -> dict[str, str]:
-    starts = _starts(run)
+    starts = list_starts(run)
     facts = {
         "began with": show(run.config.get("init_from") or "random weights, of --seed " + show(run.config.get("seed")))
     }
@@ -217,7 +218,8 @@ def _describe_lineage(run: LoggedRun) -> dict[str, str]:
     return facts | ({"checkpoints": ", ".join(f"{step:,}" for step in saved[-MAX_ROWS:])} if saved else {})
 
 
-def _starts(run: LoggedRun) -> list[dict[str, Any]]:
+def list_starts(run: LoggedRun) -> list[dict[str, Any]]:
+    """What config.json has of each start of a run, the first one first."""
     starts = run.config.get("starts")
     return [each for each in starts if isinstance(each, dict)] if isinstance(starts, list) else []
 

@@ -55,10 +55,16 @@ def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
     Raises:
       CheckpointError: a file is missing or corrupt, or its tensors are not the model's; it names the first of them.
     """
+    return load_with_step(source, mesh, **changes)[0]
+
+
+def load_with_step(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> tuple[Model, int | None]:
+    """As `load`, and of a run how many steps its weights have: the newest checkpoint may be corrupt."""
     require_bases(source)
     rules = architecture(source.config).SHARDING_RULES
     like = with_shardings(shapes(source.config), mesh or single_device(), rules)
     device.require_addresses(3 * device_bytes(like))  # while orbax reads, it has up to two more
+    step = None
     if source.is_run:
         trained, frozen = partition(like)
         model, progress = restore_weights(source.fetch(), trained, source.step)
@@ -76,11 +82,12 @@ def load(source: WeightsRef, mesh: Mesh | None = None, **changes: Any) -> Model:
                 ) from None
             require_base(base, progress.identity, source.base)
             model = merge(combine(model, base))
+        step = progress.step
     elif source.adapter:
         model = _merge_adapter(load(source.adapted, mesh), source.adapter, like)
     else:
         model = _read(source.fetch(), like)
-    return with_config(model, dataclasses.replace(model.config, **changes))
+    return with_config(model, dataclasses.replace(model.config, **changes)), step
 
 
 def require_bases(source: WeightsRef) -> None:
