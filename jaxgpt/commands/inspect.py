@@ -21,6 +21,7 @@ from jaxgpt.json_file import parse_json, read_json
 from jaxgpt.prepare.html import render_inspection
 from jaxgpt.prepare.statistics import PIECE, PIECES, SplitStatistics, compute_statistics, count_document, excerpt
 from jaxgpt.progress_bar import stage
+from jaxgpt.reports.cards import render_data_card, require_licence
 
 REPORT, DROPPED, PAGE = "report.json", "dropped.jsonl", "report.html"
 FREQUENT, DOCUMENTS = 20, 5  # numbers of tokens and documents shown
@@ -45,13 +46,26 @@ class InspectConfig:
     """Random seed of the documents shown."""
     show_text: bool = False
     """Show text too: the beginnings of some documents, and what the most frequent tokens stand for."""
+    card: bool = False
+    """Print a data card instead: what the folder records of its sources, cleaning, personal data and splits."""
+    license: str | None = None
+    """The licence of the data for the card, by its name on the Hugging Face hub, such as cc-by-4.0 or other."""
 
     def __post_init__(self):
         require(0 <= self.seed < 2**31, "seed", self.seed, "from 0 to 2**31 - 1")
+        if self.card and (self.html or self.show_text):
+            raise UsageError("--card is text without documents; leave out --html and --show-text")
+        if self.license is not None and not self.card:
+            raise UsageError("--license needs --card, which has it")
+        require_licence(self.license)
 
 
 def main(argv: Sequence[str]) -> int:
     config = parse(InspectConfig, argv, command="inspect")
+    if config.card:
+        meta, report = read_meta(config.folder), read_report(config.folder)
+        print(render_data_card(config.folder, meta, report, config.license), end="")
+        return 0
     inspect_folder(config.folder, config.html, config.seed, config.show_text)
     return 0
 

@@ -15,9 +15,11 @@ from jaxgpt.inference.generate import generate
 from jaxgpt.models.gpt2 import GPT2
 from jaxgpt.runs.huggingface import load, load_hf, save_hf
 from jaxgpt.runs.weights import resolve_weights
+from tests.reports.test_cards import read_tables
 from tests.support import golden
 
-FILES = ["config.json", "merges.txt", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.json"]
+FILES = ["README.md", "config.json", "merges.txt", "model.safetensors"]
+FILES += ["tokenizer.json", "tokenizer_config.json", "vocab.json"]
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,30 @@ def test_a_chat_run_answers_messages(run, tmp_path, capsys):
     (theirs,) = answer([{"role": "user", "content": "Hi!"}], max_new_tokens=8, do_sample=False)
     (ids,) = generate(load(resolve_weights(run)), [encoding().encode("User: Hi!\n\nAssistant:")], 8, temperature=0)
     assert theirs["generated_text"][-1] == {"role": "assistant", "content": encoding().decode(ids)}
+
+
+def test_the_card_says_what_the_run_records_and_stays_if_its_user_amends_it(run, tmp_path, capsys):
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    words = [str(run), str(tmp_path / "hf"), "--license", "mit"]
+    assert console.run(export.main, words) == 0
+    card = tmp_path / "hf" / "README.md"
+    assert huggingface_hub.ModelCard(card.read_text()).data.to_dict() == {
+        "library_name": "transformers", "pipeline_tag": "text-generation", "license": "mit", "tags": ["jaxgpt"]
+    }  # fmt: skip
+    (row,) = map(json.loads, (run / "log.jsonl").read_text().splitlines())
+    tensors = load_file(tmp_path / "hf" / "model.safetensors")
+    found = read_tables(card.read_text())
+    assert found["tokens trained on"] == [str(row["tokens_seen"])] and found["steps done"] == ["1"]
+    assert found["parameters"] == [f"{sum(tensor.size for tensor in tensors.values()):,}"]
+    card.write_text("mine")
+    assert console.run(export.main, words) == 0 and card.read_text() == "mine"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("mine")
+    assert console.run(export.main, [str(run), str(tmp_path / "mine")]) == 2
+    assert "there are files in it already" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in (tmp_path / "mine").iterdir()] == [("README.md", "mine")]
+    assert console.run(export.main, [*words[:2], "--license", "my own"]) == 2
+    assert "--license my own: give its name on the hub" in capsys.readouterr().err
 
 
 KILLED = """

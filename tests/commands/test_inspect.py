@@ -14,6 +14,7 @@ from jaxgpt.commands.inspect import find_examples, inspect_folder
 from jaxgpt.data import shards
 from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.errors import DataError, UsageError
+from jaxgpt.reports.cards import render_data_card
 
 TEXTS = [f"The {n}th of them, [bold]{'la ' * n}</pre>\x1b[31m" for n in range(60)]
 REPORT = {
@@ -147,6 +148,13 @@ def test_what_is_wrong_is_one_line(folder, monkeypatch):
         ([], 2, "not given: FOLDER; --help lists the flags"),
         (["nowhere"], 3, "nowhere: "),
         (["nowhere", "--seed", "-1"], 2, "--seed -1 is out of range: it must be from 0 to 2**31 - 1"),
+        (["{folder}", "--license", "mit"], 2, "--license needs --card, which has it"),
+        (
+            ["{folder}", "--card", "--show-text"],
+            2,
+            "--card is text without documents; leave out",
+        ),
+        (["{folder}", "--card", "--license", "My own"], 2, "--license My own: give its name on the hub, such as mit"),
         (["{folder}", "--html", "{folder}/page"], 2, "--html {folder}/page: give the page a name that ends in .html"),
     ],
 )
@@ -154,6 +162,13 @@ def test_a_wrong_flag_is_one_line(folder, words, code, message, capsys):
     assert console.run(inspect.main, [word.format(folder=folder) for word in words]) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: " + message.format(folder=folder))
+
+
+def test_the_command_prints_a_card(folder, capsys):
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert console.run(inspect.main, [str(folder), "--card"]) == 0
+    assert capsys.readouterr().out == render_data_card(folder, shards.read_meta(folder), REPORT)
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_the_command_shows_the_folder(folder, tmp_path, capsys):
