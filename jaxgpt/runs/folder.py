@@ -40,6 +40,12 @@ TMP = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is half writte
 LEFTOVER = re.compile(rf"\d+(\.damaged\+*|{re.escape(TMP)}.*)")
 
 
+def list_steps(folder: Path) -> list[int]:
+    """Steps done in the checkpoints of a folder, corrupt or not, the newest first."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted((int(name) for name in names if name.isdecimal() and str(int(name)) == name), reverse=True)
+
+
 def require_run_folder(out: Path) -> None:
     """Refuse a folder that contains files which are not from a run, or that can't be written.
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import jax
 
 from jaxgpt.errors import CheckpointError, CorruptError, JaxgptError, RetryableError
+from jaxgpt.runs.folder import list_steps
 from jaxgpt.runs.progress import corrupt_error, format_error
 from jaxgpt.runtime.device import free_memory
 from jaxgpt.runtime.distributed import broadcast_from_process_0, max_across_processes
@@ -16,12 +17,6 @@ from jaxgpt.runtime.mesh import device_bytes
 T = TypeVar("T")
 # Errors of the system that say nothing about the files themselves.
 TRANSIENT_ERRNOS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
-
-
-def list_steps(folder: Path) -> list[int]:
-    """Steps done in the checkpoints of a folder, corrupt or not, the newest first."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted((int(name) for name in names if name.isdecimal() and str(int(name)) == name), reverse=True)
 
 
 def candidates(folder: Path, at_most: int | None = None) -> Iterator[int]:

@@ -21,9 +21,9 @@ import orbax.checkpoint as ocp
 from jaxgpt.errors import CheckpointError, JaxgptError
 from jaxgpt.files import sync
 from jaxgpt.progress_bar import stage
-from jaxgpt.runs.folder import TMP, is_checkpoint
+from jaxgpt.runs.folder import TMP, is_checkpoint, list_steps
 from jaxgpt.runs.progress import Progress, format_error, from_json, require_fingerprint, require_same_run
-from jaxgpt.runs.restore import list_steps, read_on_all_processes, require_shapes
+from jaxgpt.runs.restore import read_on_all_processes, require_shapes
 from jaxgpt.runtime.device import free_memory
 from jaxgpt.runtime.distributed import all_processes
 

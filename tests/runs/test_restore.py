@@ -6,7 +6,8 @@ import pytest
 
 from jaxgpt.errors import CheckpointError, CorruptError, RetryableError
 from jaxgpt.runs import restore
-from jaxgpt.runs.restore import candidates, list_steps, read_first_valid, require_shapes
+from jaxgpt.runs.folder import list_steps
+from jaxgpt.runs.restore import candidates, read_first_valid, require_shapes
 
 
 @pytest.fixture
