@@ -18,6 +18,7 @@ from jaxgpt.data.records import JSON_LINES, find_name, read_first
 from jaxgpt.data.shards import Tokens
 from jaxgpt.data.squad import is_squad
 from jaxgpt.data.text import Text, Windows
+from jaxgpt.data.text_part import name_of_whole, parse_part
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError, UsageError
 
@@ -35,7 +36,7 @@ def open_data(
     fields: FieldNames = USUAL_FIELDS,
     tokenizer: Tokenizer = GPT2_TOKENIZER,
 ) -> Text | examples.Examples:
-    """A text or examples, whichever it names, in batches of B sequences of T tokens.
+    """A text, a part of one, or examples, whichever it names, in batches of B sequences of T tokens.
 
     Args:
       seed: of the order of examples.
@@ -50,6 +51,11 @@ def open_data(
     if is_examples(name, fields):
         return examples.load(name, B, T, seed, fields=fields, tokenizer=tokenizer)[0]
     require_no_names(fields, name)
+    if part := parse_part(name):
+        text = open_data(part.name, B, T, flag=flag, horizon=horizon, tokenizer=tokenizer)  # its train split
+        if not isinstance(text, Text):
+            raise UsageError(f"{flag} {name}: {part.name} has examples, and only a text has such parts")
+        return _split(text, part.share)[part.is_end]
     try:
         return Text(**vars(corpus.load(name, split=split, tokenizer=tokenizer)), B=B, T=T, horizon=horizon)
     except DataError as error:
@@ -127,7 +133,7 @@ def choose_tokenizer(config: DataConfig, bidirectional: bool = False) -> Tokeniz
     for name in names:
         if is_examples(name):
             raise UsageError(f"--tokenizer chars: {name} has examples, and takes the characters of a text; use bytes")
-    parts = [corpus.read_characters(name) for name in names]
+    parts = [corpus.read_characters(name_of_whole(name)) for name in names]
     return CharTokenizer.of((part.characters for part in parts), any(part.has_end for part in parts))
 
 

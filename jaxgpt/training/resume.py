@@ -14,6 +14,7 @@ from jaxgpt.data.base import Dataset
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.open_tokenizer import NAMES
 from jaxgpt.data.order import parse_mixture
+from jaxgpt.data.text_part import name_of_whole
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import require_separate
@@ -133,6 +134,7 @@ def require_output(config: TrainConfig, weights: WeightsRef | None) -> None:
     inputs = [("--init-from", config.preset.init_from), *texts, ("--val", data.val)]
     if data.tokenizer not in (*NAMES, "chars") and Path(data.tokenizer).resolve() != out.resolve():  # or its own
         inputs += [("--tokenizer", data.tokenizer)]
+    inputs = [(flag, name and name_of_whole(name)) for flag, name in inputs]
     inputs = [(flag, name) for flag, name in inputs if name != "shakespeare"]  # which is part of the package
     inputs += [("the weights under it,", weights.base)] if weights else []
     require_separate("--out", out, inputs, parts=folder.PARTS)
@@ -261,14 +263,15 @@ def _locate_inputs(config: TrainConfig, cwd: Any) -> TrainConfig:
 
     def locate(name: str) -> str:
         path = os.path.join(cwd, name)
-        return path if name != "shakespeare" and os.path.exists(path) else name
+        return path if name_of_whole(name) != "shakespeare" and os.path.exists(name_of_whole(path)) else name
 
     inputs = {"data": config.data.data, "val": config.data.val, "init_from": config.preset.init_from}
     located = {flag: locate(name) for flag, name in inputs.items() if name}
     file, _, function = (config.rollout.reward or "").rpartition(":")
     if file.endswith(".py"):
         located["reward"] = f"{locate(file)}:{function}"
-    if not os.path.exists(located["data"]) and located["data"] != "shakespeare":
+    whole = name_of_whole(located["data"])
+    if not os.path.exists(whole) and whole != "shakespeare":
         located["data"] = os.path.join(cwd, located["data"])  # so that the error names where it was
     if config.data.mix:
         texts = zip(*parse_mixture(config.data.mix), strict=True)

@@ -40,6 +40,21 @@ def test_a_fraction_is_the_end_and_is_not_trained_on(tmp_path):
     assert whole.num_bytes() == len(TEXT.encode()) == text.num_bytes() + held.num_bytes()
 
 
+def test_parts_of_a_text_are_those_that_a_fraction_makes(tmp_path, write):
+    """Of a mixture and of --val too, where no fraction can be given for each text."""
+    text, held = load(config(tmp_path, val="0.25"))
+    name = f"{tmp_path}/text.txt"
+    for part, expected in ((f"{name}[:-0.25]", text), (f"{name}[-0.25:]", held)):
+        opened = open_data(part, 2, 16, split="val")
+        np.testing.assert_array_equal(opened.tokens, expected.tokens)
+        assert (opened.name, opened.fingerprint) == (expected.name, expected.fingerprint)
+    mixed, _ = load(DataConfig(mix=f"{name}[:-0.25]=2,{name}=1", B=2, T=16, val=f"{name}[-0.25:]"))
+    assert [each.fingerprint for each in mixed.texts] == [text.fingerprint, load(config(tmp_path))[0].fingerprint]
+    examples = write("pairs.jsonl", [{"prompt": "a", "completion": "b"}])
+    with pytest.raises(UsageError, match=r"pairs.jsonl has examples, and only a text has such parts"):
+        load(DataConfig(data=f"{examples}[:-0.5]"))
+
+
 def test_fields_of_examples_have_the_same_names_in_both_files_and_a_text_has_none(tmp_path, write):
     fields = FieldNames(prompt_field="q", completion_field="a")
     train, val = (write(f"{name}.jsonl", [{"q": name, "a": "b"}]) for name in ("train", "val"))
