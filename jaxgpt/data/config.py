@@ -80,6 +80,8 @@ class DataConfig:
     val: str | None = None
     """Validation data: a file like --data; a prepared folder, for its val split; or a fraction: the end of a text, or
     examples drawn at random."""
+    val_also: str | None = None
+    """Further validation texts, measured whenever --val is, each with a name for log.jsonl: old=old.txt,web=FOLDER."""
     allow_other_data: bool = False
     """Resume from a checkpoint of another text: at the same position in this one."""
 
@@ -87,6 +89,8 @@ class DataConfig:
         for name in ("B", "T", "accumulate"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(0 < self.mask_ratio < 1, "mask_ratio", self.mask_ratio, "between 0 and 1")
+        if self.val_also_texts and self.val is None:
+            raise UsageError(f"--val-also {self.val_also}: it goes with --val; name a file or a fraction with that")
 
     @property
     def B_step(self) -> int:
@@ -111,3 +115,18 @@ class DataConfig:
         if not 0 < fraction < 1:
             raise UsageError(f"--val {self.val}: a fraction must lie between 0 and 1, such as 0.1; or name a file")
         return fraction
+
+    @property
+    def val_also_texts(self) -> dict[str, str]:
+        """The texts of --val-also, by their names in log.jsonl.
+
+        Raises:
+          UsageError: it is not of that form, or a name is there twice.
+        """
+        texts: dict[str, str] = {}
+        for part in re.split(r",(?=\w+=)", self.val_also) if self.val_also is not None else []:
+            name, _, text = part.partition("=")
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or not text or name in texts:
+                raise UsageError(f"--val-also {self.val_also}: give each text a name of its own: old=a.txt,web=b.txt")
+            texts[name] = text
+        return texts

@@ -92,11 +92,33 @@ def load(
     if config.val is not None and not config.val_fraction:
         if is_examples(config.val):
             raise UsageError(f"--val {config.val}: --data is a text, so it must be one too, or a fraction")
-        options = {"split": "val", "horizon": horizon, "tokenizer": tokenizer}
-        validation = open_data(config.val, config.B, config.T, flag="--val", **options)
-        if len(validation.tokens) < 2:
-            raise DataError(f"{validation.name}: one token predicts nothing; --val needs a longer text")
+        validation = open_validation(config.val, "--val", config, horizon, tokenizer)
     return hide_tokens(config, seed, train, validation) if bidirectional else (train, validation)
+
+
+def open_validation(name: str, flag: str, config: DataConfig, horizon: int, tokenizer: Tokenizer) -> Text:
+    """A validation text; of a prepared folder its val split."""
+    options = {"split": "val", "horizon": horizon, "tokenizer": tokenizer}
+    text = open_data(name, config.B, config.T, flag=flag, **options)
+    if len(text.tokens) < 2:
+        raise DataError(f"{text.name}: one token predicts nothing; {flag} needs a longer text")
+    return text
+
+
+def load_val_also(config: DataConfig, data: Dataset) -> dict[str, Text]:
+    """The texts of --val-also by their names.
+
+    Args:
+      data: what the run trains on.
+    """
+    texts = config.val_also_texts
+    if texts and data.kind != "text":
+        raise UsageError(f"--val-also {config.val_also}: {data.name} is no text to continue, nor can these be measured")
+    for name in texts.values():
+        if is_examples(name):
+            raise UsageError(f"--val-also {config.val_also}: {name} has examples, and only texts can be measured so")
+    options = (config, data.horizon, data.tokenizer) if texts else ()
+    return {name: open_validation(text, "--val-also", *options) for name, text in texts.items()}
 
 
 def hide_tokens(

@@ -132,6 +132,7 @@ def require_output(config: TrainConfig, weights: WeightsRef | None) -> None:
     out, data = config.run.out, config.data
     texts = [("--data", data.data)] if data.mix is None else [("--mix", name) for name in parse_mixture(data.mix)[0]]
     inputs = [("--init-from", config.preset.init_from), *texts, ("--val", data.val)]
+    inputs += [("--val-also", name) for name in data.val_also_texts.values()]
     if data.tokenizer not in (*NAMES, "chars") and Path(data.tokenizer).resolve() != out.resolve():  # or its own
         inputs += [("--tokenizer", data.tokenizer)]
     inputs = [(flag, name and name_of_whole(name)) for flag, name in inputs]
@@ -276,6 +277,8 @@ def _locate_inputs(config: TrainConfig, cwd: Any) -> TrainConfig:
     if config.data.mix:
         texts = zip(*parse_mixture(config.data.mix), strict=True)
         located["mix"] = ",".join(f"{locate(name)}={weight}" for name, weight in texts)
+    if config.data.val_also:
+        located["val_also"] = ",".join(f"{name}={locate(text)}" for name, text in config.data.val_also_texts.items())
     return config.replace(**located)
 
 

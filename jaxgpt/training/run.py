@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from jaxgpt.console import plural, say
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.cache import cache_folder
+from jaxgpt.data.datasets import load_val_also
 from jaxgpt.data.references import AnsweredPrompts
+from jaxgpt.data.text import Text
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import owner_only
 from jaxgpt.reports.trackers import require_installed
@@ -51,6 +53,7 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     out = config.run.out
     with owner_only(out), distributed.distributed_context(process, out) as process_dir:
         data, validation = load_data(config)
+        also = load_val_also(config.data, data)
         if weights:
             require_same_tokenizer(config, data.tokenizer, weights.tokenizer)
         require_encoder(config, data, weights)
@@ -60,7 +63,8 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
         config = resolve_steps(config, batches_per_epoch)
         tracker = TrackerProcess(process_dir, config.run.track if process.id == 0 else "none")
         with tracker, RunLock(process_dir) as lock, stop_signals() as received:
-            return run_locked(config, process_dir, data, validation, val_prompts, weights, lock, received, tracker)
+            inputs = data, validation, also, val_prompts
+            return run_locked(config, process_dir, *inputs, weights, lock, received, tracker)
 
 
 def run_locked(
@@ -68,6 +72,7 @@ def run_locked(
     process_dir: Path,
     data: Dataset,
     validation: Dataset | None,
+    also: dict[str, Text],
     val_prompts: AnsweredPrompts | None,
     weights: WeightsRef | None,
     lock: RunLock,
@@ -78,6 +83,7 @@ def run_locked(
 
     Args:
       process_dir: the folder for what this process alone writes, as distributed.distributed_context gives it.
+      also: the texts of --val-also, by their names.
       val_prompts: those of --val-generate; None: there are none.
       weights: what the first state has; None: random ones.
       received: signals to stop, to which more may be added meanwhile.
@@ -128,6 +134,7 @@ def run_locked(
     data = dataclasses.replace(data, rows=local_rows(trainer.sharding, data.B))
     if validation:
         validation = dataclasses.replace(validation, rows=local_rows(trainer.sharding, validation.B))
+    also = {name: dataclasses.replace(text, rows=validation.rows) for name, text in also.items()}
     announce_trainer(config, trainer, device_name)
     reference, interrupted = None, lambda: bool(received) and jax.process_count() == 1
     if objective.reference:
@@ -199,6 +206,7 @@ def run_locked(
             config.post_training.max_drop,
             scorer,
             config.run.best_by,
+            also,
         )
         first = updates_done(run.state.opt_state) // config.rollout.updates
         updates = jax.numpy.arange(first, first + steps - run.step)
@@ -243,7 +251,7 @@ def run_locked(
 def require_one_run(config: TrainConfig, signature: dict[str, Any], validation: Dataset | None) -> None:
     """Refuse processes that were not started with the same flags and data, or write to different folders."""
     # Paths may differ, the hashes of texts may not.
-    local_flags = ("out", "data", "tokenizer", "mix", "val", "coordinator", "process_id")
+    local_flags = ("out", "data", "tokenizer", "mix", "val", "val_also", "coordinator", "process_id")
     flags = {name: value for name, value in config.flat().items() if name not in local_flags}
     distributed.require_same_on_all_processes(signature | flags | {"val": validation and validation.fingerprint})
     distributed.require_shared(config.run.out)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +12,8 @@ from jaxgpt.inference.answer_metrics import SCORE_NAMES
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.progress import Best, Run
 from jaxgpt.training.val_answers import AnswerScorer
+
+ALSO = "_loss_stderr"  # the end of the name of a number that each further text has
 
 
 def summarize(batches: Iterable[dict[str, tuple[Any, Any]]], num_bytes: int | None = None) -> dict[str, float]:
@@ -62,6 +64,8 @@ def format_metrics(numbers: dict[str, float]) -> str:
     if losses_ahead:
         text += f"; further ahead {', '.join(losses_ahead)}"
     text += "".join(f", {name} {value:.4f}" for name, value in numbers.items() if name in SCORE_NAMES)
+    for name in (name.removesuffix(ALSO) for name in numbers if name.endswith(ALSO)):
+        text += f"; {name} {numbers[f'{name}_loss']:.4f} ± {numbers[f'{name}{ALSO}']:.4f}"
     if "accuracy" in numbers:
         text += f", accuracy {numbers['accuracy']:.4f} of {numbers['n']:,}"
     return text
@@ -80,6 +84,7 @@ class Validator:
       max_drop: the most that chosen answers may lose of their log-probability, in nats; None: anything.
       scorer: measures answers that a model writes; None: it writes none.
       best_by: which number decides what is the best: the loss, or a score of answers.
+      also: further texts by their names, of each of which the loss is measured.
     """
 
     data: Dataset
@@ -91,26 +96,40 @@ class Validator:
     max_drop: float | None = None
     scorer: AnswerScorer | None = None
     best_by: str = "loss"
+    also: Mapping[str, Dataset] = dataclasses.field(default_factory=dict)
 
     def due(self, step: int) -> bool:
         """Whether to measure after so many steps."""
         return step == self.steps or (self.every > 0 and step % self.every == 0)
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """The numbers of `summarize` for a model, and the scores of its answers; none if it is interrupted."""
-        metrics = []
-        with stage("validation", self.data.num_rows(), quiet_s=30) as advance:
-            for batch in self.data.one_pass(model):
-                if self.interrupted():
-                    return {}
-                local = {name: array[self.data.rows] for name, array in batch.items()}
-                metrics.append(jax.device_get(self.measure(model, self.put(local))))
-                advance(self.data.B)
-        numbers = summarize(metrics, self.data.num_bytes())
-        if self.scorer is None:
+        """The numbers of `summarize` for a model, the scores of its answers, and the losses of the further texts.
+
+        Returns:
+          None of them if it is interrupted.
+        """
+        numbers = self.measure_data(self.data, model)
+        for name, data in self.also.items():
+            further = numbers and self.measure_data(data, model)
+            if not further:
+                return {}
+            numbers |= {f"{name}_loss": further["loss"], f"{name}{ALSO}": further["loss_stderr"]}
+        if self.scorer is None or not numbers:
             return numbers
         scores = self.scorer(model)
         return numbers | scores if scores else {}
+
+    def measure_data(self, data: Dataset, model: Any) -> dict[str, float]:
+        """The numbers of `summarize` for a model on some data; none if it is interrupted."""
+        metrics = []
+        with stage("validation", data.num_rows(), quiet_s=30) as advance:
+            for batch in data.one_pass(model):
+                if self.interrupted():
+                    return {}
+                local = {name: array[data.rows] for name, array in batch.items()}
+                metrics.append(jax.device_get(self.measure(model, self.put(local))))
+                advance(data.B)
+        return summarize(metrics, data.num_bytes())
 
     def refusal(self, numbers: dict[str, float]) -> str:
         """Why a run must end with these numbers; "" if it may go on."""

@@ -11,7 +11,7 @@ from jaxgpt import console
 from jaxgpt.commands import train
 from jaxgpt.data import shards
 from jaxgpt.data.config import DataConfig, FieldNames
-from jaxgpt.data.datasets import load, open_data
+from jaxgpt.data.datasets import load, load_val_also, open_data
 from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.models.configs import GPT2Config
@@ -53,6 +53,26 @@ def test_parts_of_a_text_are_those_that_a_fraction_makes(tmp_path, write):
     examples = write("pairs.jsonl", [{"prompt": "a", "completion": "b"}])
     with pytest.raises(UsageError, match=r"pairs.jsonl has examples, and only a text has such parts"):
         load(DataConfig(data=f"{examples}[:-0.5]"))
+
+
+def test_further_validation_texts_have_names(tmp_path, write):
+    flags = config(tmp_path, val="0.25", val_also=f"old={tmp_path}/text.txt[-0.5:],b_2={tmp_path}/a,b.txt")
+    (tmp_path / "a,b.txt").write_text(TEXT)
+    data, _ = load(flags)
+    old, other = load_val_also(flags, data).values()
+    assert old.fingerprint == open_data(f"{tmp_path}/text.txt[-0.5:]", 2, 16).fingerprint
+    assert (other.name, old.B, old.T) == (f"{tmp_path}/a,b.txt", 2, 16)
+    assert load_val_also(config(tmp_path), data) == {}
+    for also in ("old", "old=", "=a.txt", "Old=a.txt", "old=a.txt,old=b.txt", ""):
+        with pytest.raises(UsageError, match="give each text a name of its own"):
+            config(tmp_path, val="0.25", val_also=also)
+    with pytest.raises(UsageError, match="it goes with --val"):
+        config(tmp_path, val_also="old=a.txt")
+    pairs = write("pairs.jsonl", [{"prompt": "a", "completion": "b"}] * 8)
+    for changes, also in (({}, pairs), ({"data": pairs}, "shakespeare")):
+        flags = config(tmp_path, val="0.5", val_also=f"old={also}", **changes)
+        with pytest.raises(UsageError, match=r"is no text to continue|has examples, and only texts"):
+            load_val_also(flags, load(flags)[0])
 
 
 def test_fields_of_examples_have_the_same_names_in_both_files_and_a_text_has_none(tmp_path, write):

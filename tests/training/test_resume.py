@@ -228,9 +228,10 @@ def test_relative_names_are_those_of_the_folder_in_which_the_run_was_started(tmp
     assert tuple(flags[name] for name in ("data", "val", "init_from", "reward")) == located
     gone = run_folder(tmp_path, data="gone.txt", cwd=str(start))
     assert load_run_config(gone)[0].data.data == f"{start}/gone.txt"
-    part = run_folder(tmp_path, data="a.txt[:-0.1]", val="shakespeare[-0.1:]", cwd=str(start))
-    parts = load_run_config(part)[0].data
+    names = {"data": "a.txt[:-0.1]", "val": "shakespeare[-0.1:]", "val_also": "old=b.txt,web=missing.txt"}
+    parts = load_run_config(run_folder(tmp_path, **names, cwd=str(start)))[0].data
     assert (parts.data, parts.val) == (f"{start}/a.txt[:-0.1]", "shakespeare[-0.1:]")
+    assert parts.val_also == f"old={start}/b.txt,web=missing.txt"
     mixed = run_folder(tmp_path, data="shakespeare", mix="a.txt=0.7, b.txt=0.3,c.txt=1", cwd=str(start))
     config, _ = load_run_config(mixed)
     assert (config.data.data, config.data.mix) == ("shakespeare", f"{start}/a.txt=7,{start}/b.txt=3,c.txt=10")

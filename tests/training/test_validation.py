@@ -127,3 +127,20 @@ def test_the_best_may_be_the_highest_score_of_answers(validator):
     assert best_of(Best(3, 2.0, "its hash in windows of 8"), 9.0, 0.1).by == "f1"  # --best-by was another
     assert str(first) == "a validation f1 of 0.5000, and a validation loss of 2.0000"
     assert str(Best(3, 2.0, "x")) == "a validation loss of 2.0000"
+
+
+def test_further_texts_have_their_losses_beside_that_of_the_first(validator):
+    def measure(model, batch):
+        losses, counted = model + batch["targets"], batch["targets"] >= 0
+        return {"loss": (losses[counted].sum(), counted.sum()), "loss_squared": ((losses**2)[counted].sum(), 1)}
+
+    old = Text("another", np.array([7, 5, 5, 11, 11], np.uint16), "its hash", B=2, T=8)
+    both = dataclasses.replace(validator, measure=measure, also={"old": old, "older": old})
+    numbers = both(10)
+    assert numbers["old_loss"] == numbers["older_loss"] == 18 and numbers["old_loss_stderr"] == math.sqrt(12 / 4)
+    alone = dataclasses.replace(validator, measure=measure)(10)
+    assert {name: numbers[name] for name in alone} == alone  # what it was without them
+    assert format_metrics(numbers) == f"{format_metrics(alone)}; old 18.0000 ± 1.7321; older 18.0000 ± 1.7321"
+    asked = []
+    late = dataclasses.replace(both, interrupted=lambda: bool(asked.append(0)) or len(asked) > 3)
+    assert late(10) == {}  # a signal came while the second one was measured
