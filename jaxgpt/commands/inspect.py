@@ -15,13 +15,15 @@ from jaxgpt.commands.flags import parse, positional
 from jaxgpt.console import escape, plural, say
 from jaxgpt.data import shards
 from jaxgpt.data.tokenizer import Tokenizer
-from jaxgpt.errors import DataError, UsageError, require
+from jaxgpt.errors import CheckpointError, DataError, UsageError, require
 from jaxgpt.files import owner_only, require_new, require_separate, require_writable, write_whole
-from jaxgpt.json_file import parse_json, read_json
+from jaxgpt.json_file import parse_json, read_json, try_read_json
 from jaxgpt.prepare.html import render_inspection
 from jaxgpt.prepare.statistics import PIECE, PIECES, SplitStatistics, compute_statistics, count_document, excerpt
 from jaxgpt.progress_bar import stage
 from jaxgpt.reports.cards import render_data_card, require_licence
+from jaxgpt.reports.lineage_tree import format_lineage
+from jaxgpt.runs.folder import describe_missing
 
 REPORT, DROPPED, PAGE = "report.json", "dropped.jsonl", "report.html"
 FREQUENT, DOCUMENTS = 20, 5  # numbers of tokens and documents shown
@@ -35,11 +37,13 @@ QUANTILES = {"shortest": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "99 %":
 class InspectConfig:
     """Show what is in a prepared folder: counts, lengths, frequent tokens, what was dropped and why.
 
-    Nothing of the texts is shown without --show-text.
+    Nothing of the texts is shown without --show-text. With --lineage, show where a run comes from.
     """
 
     folder: Annotated[Path, *positional("FOLDER")]
-    """A folder that `jaxgpt prepare` made."""
+    """A folder that `jaxgpt prepare` made; with --lineage a run."""
+    lineage: bool = False
+    """Show the runs that a run comes from, the data of each, and what the gates of `jaxgpt update` have found."""
     html: Path | None = None
     """Write the same as a page with plots to this new file; by default report.html in the folder, each time anew."""
     seed: int = 0
@@ -58,16 +62,31 @@ class InspectConfig:
         if self.license is not None and not self.card:
             raise UsageError("--license needs --card, which has it")
         require_licence(self.license)
+        if self.lineage and (self.html or self.card or self.show_text):
+            raise UsageError(
+                "--lineage shows a run, and --html, --card and --show-text a prepared folder; leave one out"
+            )
 
 
 def main(argv: Sequence[str]) -> int:
     config = parse(InspectConfig, argv, command="inspect")
+    if config.lineage:
+        require_run(config.folder)
+        print(*map(escape, format_lineage(config.folder)), sep="\n")
+        return 0
     if config.card:
         meta, report = read_meta(config.folder), read_report(config.folder)
         print(render_data_card(config.folder, meta, report, config.license), end="")
         return 0
     inspect_folder(config.folder, config.html, config.seed, config.show_text)
     return 0
+
+
+def require_run(folder: Path) -> None:
+    """Refuse what is no run's folder."""
+    config = try_read_json(folder / "config.json")
+    if not isinstance(config, dict) or describe_missing(config):
+        raise CheckpointError(f"{folder}: not a run that has begun; --lineage takes a run folder")
 
 
 def inspect_folder(folder: Path, html: Path | None = None, seed: int = 0, show_text: bool = False) -> None:

@@ -28,8 +28,9 @@ from jaxgpt.locks import Lock
 from jaxgpt.runs.rows import parse_row
 
 TRACKED = ("tensorboard", "wandb", "mlflow", "trackio")  # trackers, and their folders
+LINEAGE = "lineage.json"  # of a run that `jaxgpt update` has made
 ROWS = ("log.jsonl", "samples.jsonl", "answers.jsonl")  # files of rows
-PARTS = ("config.json", "checkpoints", "profile", *TOKENIZER_FILES, *ROWS, *TRACKED)  # what a run writes
+PARTS = ("config.json", LINEAGE, "checkpoints", "profile", *TOKENIZER_FILES, *ROWS, *TRACKED)  # what a run writes
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
 PROGRESS_KEYS = {"position", "tokens_seen", "identity"}  # and the JSON of any of its checkpoints
 CHECKPOINT_PARTS = frozenset({"state", "progress", "_CHECKPOINT_METADATA", "commit_success.txt"})
@@ -224,7 +225,7 @@ def start_over(out: Path) -> str:
         named = [child for child in old if not LEFTOVER.fullmatch(child.name)]
         doomed = [child.rename(child.with_name(f"{child.name}{TMP}-old")) for child in named]
         open_nofollow(out / "log.jsonl", "wb").close()
-        for name in ROWS[1:]:
+        for name in (*ROWS[1:], LINEAGE):
             (out / name).unlink(missing_ok=True)
         for child in doomed:
             shutil.rmtree(child)

@@ -15,6 +15,7 @@ from jaxgpt.data import shards
 from jaxgpt.data.gpt2_tokenizer import encoding
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.reports.cards import render_data_card
+from jaxgpt.runs.folder import CONFIG_KEYS
 
 TEXTS = [f"The {n}th of them, [bold]{'la ' * n}</pre>\x1b[31m" for n in range(60)]
 REPORT = {
@@ -180,3 +181,19 @@ def test_the_command_shows_the_folder(folder, tmp_path, capsys):
     (tmp_path / "page.html").write_bytes(b"")
     inspect_folder(folder, tmp_path / "page.html", 3)
     assert capsys.readouterr().out == said and "of train, drawn with seed 3" in said
+
+
+def test_the_lineage_of_a_run_is_printed_and_a_folder_of_text_has_none(folder, tmp_path, capsys):
+    (run := tmp_path / "run").mkdir()
+    config = dict.fromkeys(CONFIG_KEYS) | {"base": "gpt2\x1b[31m", "init_from": "gpt2"}
+    (run / "config.json").write_text(json.dumps(config))
+    assert console.run(inspect.main, [str(run), "--lineage"]) == 0
+    assert capsys.readouterr().out == f"{run}\n└── gpt2\\x1b[31m\n"
+    (run / "lineage.json").write_text("{")
+    for words, code, error in (
+        ([run], 4, "lineage.json: corrupt: "),
+        ([folder], 4, "not a run that has begun; --lineage takes a run folder"),
+        ([run, "--html", tmp_path / "page.html"], 2, "--lineage shows a run, and --html"),
+    ):
+        assert console.run(inspect.main, [*map(str, words), "--lineage"]) == code
+        assert error in capsys.readouterr().err
