@@ -54,6 +54,9 @@ class PrepareConfig:
     """Tokens of a shard."""
     seed: int = 0
     """Random seed of the canaries."""
+    work_dir: Path | None = None
+    """Keep the cleaned text in this folder until the end, such as one in memory (/dev/shm) or on an encrypted disk; by
+    default in --out."""
     workers: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """Processes, or tasks at once on a cluster; the result is the same for any number."""
     executor: Literal["local", "slurm", "ray"] = "local"

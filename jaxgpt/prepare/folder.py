@@ -16,11 +16,12 @@ from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import UsageError
 from jaxgpt.files import require_folder, require_no_links, require_separate, sync
 from jaxgpt.json_file import read_json, try_read_json
+from jaxgpt.prepare import work_dir
 from jaxgpt.prepare.config import PrepareConfig
 from jaxgpt.prepare.sources import is_stream
 
 # Flags that do not change the result may change between two starts.
-MAY_CHANGE_ON_RESUME = ("workers", "executor", "sbatch", "fresh")
+MAY_CHANGE_ON_RESUME = ("workers", "executor", "sbatch", "fresh", "work_dir")
 NAMES = {"inputs": "INPUT"}  # of what is given by its place
 # What a preparation writes into its folder, beside index/ and work/, and what a kill can leave of it.
 WRITTEN = re.compile(
@@ -39,7 +40,7 @@ def describe_request(config: PrepareConfig, units: list, exams: list[str], token
     digest = hashlib.sha256()
     extra_files = [*map(Path, exams), *([config.against / "meta.json"] if config.against else [])]
     for what, path in [*((unit, Path(unit.name)) for unit in units), *((str(path), path) for path in extra_files)]:
-        if path.parent == config.out / "work":  # a copy of a pipe, which is new at each start
+        if path.parent == work_dir.locate(config.out, config.work_dir):  # a copy of a pipe, which is new at each start
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         else:
@@ -49,7 +50,7 @@ def describe_request(config: PrepareConfig, units: list, exams: list[str], token
 
 def is_done(out: Path, request: dict[str, Any]) -> bool:
     """Whether this preparation has ended; UsageError: the folder has another one, ended or not."""
-    for path, what in ((out / "meta.json", "prepared"), (out / "work" / "asked.json", "half prepared")):
+    for path, what in ((out / "meta.json", "prepared"), (out / "work" / work_dir.ASKED, "half prepared")):
         if not path.exists():
             continue
         try:
@@ -76,7 +77,7 @@ def require_prepared_or_empty(out: Path) -> None:
     require_no_links(out / "work")
     require_no_links(out / "index")
     names = {child.name for child in out.iterdir()} - {".lock"} if out.is_dir() else set()
-    marked = (out / "work" / "workers").exists()
+    marked = (out / "work" / work_dir.MARK).exists()
     empty = (out / "work").is_dir() and not any((out / "work").iterdir())  # as a kill may leave it
     meta = try_read_json(out / "meta.json", shards.META_BYTES)
     if meta is None:
@@ -95,33 +96,37 @@ def require_separate_inputs(config: PrepareConfig) -> None:
     if config.tokenizer not in TOKENIZERS:
         inputs += [("--tokenizer", config.tokenizer)]
     inputs += [("--against", config.against), *(("--decontaminate", file) for file in config.decontaminate)]
-    require_separate("--out", config.out, [*inputs, ("--pii-names", config.pii_names)], nested=False)
+    inputs += [("--pii-names", config.pii_names)]
+    require_separate("--out", config.out, inputs, nested=False)
+    work_dir.require_usable(config, inputs)
 
 
 def reset(work: Path) -> None:
     """Start with an empty folder, so that a mistake can be corrected by another command."""
     delete_work(work)
     work.mkdir()
-    (work / "workers").touch()  # marks the folder as ours, and each worker holds it
+    (work / work_dir.MARK).touch()
     sync(work, *work.resolve().parents)
 
 
 def delete_work(work: Path) -> None:
-    """Delete the intermediate files, the mark last, so that the next start knows them after a kill."""
-    if work.exists():
-        _delete([child for child in work.iterdir() if child.name != "workers"])
-        (work / "workers").unlink(missing_ok=True)
-        work.rmdir()
+    """Delete the temporary files, wherever they are, and their folders."""
+    work_dir.delete_elsewhere(work)
+    work_dir.delete_place(work)
 
 
-def delete_old_files(out: Path) -> None:
-    """Delete an earlier preparation's files, except what this start has written already, and nothing else."""
+def delete_old_files(out: Path, place: Path) -> None:
+    """Delete an earlier preparation's files, except what this start has written already, and nothing else.
+
+    Args:
+      place: of the temporary files.
+    """
     (out / "meta.json").unlink(missing_ok=True)  # first: without it this is no prepared folder
     _delete([path for path in out.iterdir() if WRITTEN.fullmatch(path.name)])
     _delete([out / "index" / "exact", out / "index" / "near"])
     with contextlib.suppress(OSError):  # what else is in it stays
         (out / "index").rmdir()
-    _delete([child for child in (out / "work").iterdir() if child.is_dir() and child.name not in ("leaks", "earlier")])
+    _delete([child for child in place.iterdir() if child.is_dir() and child.name not in ("leaks", "earlier")])
 
 
 def sync_written(out: Path) -> None:

@@ -32,6 +32,7 @@ from jaxgpt.prepare import (
     sources,
     tasks,
     tokenize,
+    work_dir,
 )
 from jaxgpt.prepare.config import PrepareConfig
 from jaxgpt.prepare.documents import Read
@@ -81,14 +82,14 @@ def prepare(config: PrepareConfig, command: str, say: Say, progress: Progress) -
         plan = make_plan(config, *map(_without_streams, _names(config)))
     with hold(config.out):
         folder.require_prepared_or_empty(config.out)  # as another preparation may have left it meanwhile
-        begun = any(path.name != "workers" for path in config.out.glob("work/*"))  # by an earlier start
+        begun = any(path.name != work_dir.MARK for path in config.out.glob("work/*"))  # by an earlier start
         try:
             return _prepare(config, plan, command, say, progress)
         except (UsageError, DataError):  # what is wrong will be put right, and then this must not be in the way
             work = config.out / "work"
             if (config.out / "meta.json").exists():
                 folder.delete_work(work)
-            elif not begun and not (work / "stages").exists():
+            elif not begun and not (work_dir.locate(config.out, config.work_dir) / "stages").exists():
                 folder.reset(work)
             raise
 
@@ -129,9 +130,10 @@ def _without_streams(names: list[str]) -> list[str]:
 
 
 def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress: Progress) -> dict[str, Any] | None:
-    out, work = config.out, config.out / "work"
-    if not work.exists():
-        folder.reset(work)
+    out = config.out
+    if not (out / "work").exists():
+        folder.reset(out / "work")
+    work = work_dir.open_place(out, config.work_dir)
     wait_for_workers(work / "workers")
     slurm.wait_for_jobs(work, say)
     if plan.request["inputs"] is None:  # what it reads is known once the pipes are saved, in a folder that is ours
@@ -141,11 +143,15 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
     pieces, request, tokenizer, sequences = plan
     units = [unit for piece in pieces for unit in piece]
     if not config.fresh and folder.is_done(out, request):
-        folder.delete_work(work)
+        folder.delete_work(out / "work")
         return None
     size = sum(unit.size for unit in units)
     files = plural(len({unit.name for unit in units}), "file")
+    if config.work_dir:
+        say("work", f"{work} has the temporary files, and is deleted at the end")
     say("input", f"{files}, {size / 1e6:,.1f} MB, in {plural(len(pieces), 'task')}")
+    if config.fresh or not (work / "stages").exists():
+        work_dir.require_room(config, size)
     if config.against:
         dedup.copy_index(config.against, config.dedup == "minhash", work / "earlier")
     if sequences:
@@ -153,12 +159,12 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
         count = sum(map(len, sequences.values()))
         say("leaks", f"{plural(count, 'sequence')} of {decontaminate.LEAK_WORDS} words that must not be trained on")
     if config.fresh:  # only now, when nothing is wrong with the flags
-        folder.delete_old_files(out)
+        folder.delete_old_files(out, work)
     if (work / "stages").exists():
         say("resume", "checks what finished tasks wrote, then continues where an earlier start stopped")
         with stage("checking what finished tasks wrote"):
             completion.delete_false_marks(work)
-    write_json(work / "asked.json", request)
+    write_json(out / "work" / work_dir.ASKED, request)
     folder.delete_unfinished_files(out)
     documents.write_pieces(pieces, work)
     if tokenizer != CODE_POINTS:
@@ -177,7 +183,7 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
         splits = tokenize.collect(work, out, len(pieces), planted, config.shard_tokens, tokenizer)
         report = write_report(work, out, pieces, names, splits, sum(each.repeats for each in planted))
     if not splits["train"]["tokens"]:
-        folder.reset(work)
+        folder.reset(out / "work")
         why = f"{out}/dropped.jsonl says why"
         if splits["val"]["tokens"]:
             why = "all that are left are for validation; use --val 0"
@@ -188,7 +194,7 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
     keep(tokenizer, out)
     folder.sync_written(out)
     shards.write_meta(out, splits, tokenizer, command=command, **request, report=report, index=index)
-    folder.delete_work(work)
+    folder.delete_work(out / "work")
     return report | {"splits": splits}
 
 

@@ -64,7 +64,7 @@ def test_a_new_start_deletes_what_a_preparation_wrote_and_nothing_else(tmp_path)
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     (tmp_path / "work" / "workers").touch()
-    delete_old_files(tmp_path)
+    delete_old_files(tmp_path, tmp_path / "work")
     delete_unfinished_files(tmp_path)
     left = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(left) == sorted([*others, "work/workers"])
@@ -82,7 +82,7 @@ def test_a_link_among_them_is_deleted_and_not_what_it_names(tmp_path):
     (tmp_path / "out" / "work").mkdir()
     for link in ("report.html", "index/exact", "work/stages"):
         (tmp_path / "out" / link).symlink_to(tmp_path / "disk")
-    delete_old_files(tmp_path / "out")
+    delete_old_files(tmp_path / "out", tmp_path / "out" / "work")
     delete_work(tmp_path / "out" / "work")
     assert os.listdir(tmp_path / "out") == [] and (tmp_path / "disk" / "file").read_text() == "kept"
 
