@@ -36,13 +36,7 @@ def pseudo_likelihood(
     """
     for tokens in windows:
         columns = np.flatnonzero(ordinary[tokens]).astype(np.int32)
-        losses = [np.zeros(0)]
-        for start in range(0, len(columns), batch_size):
-            part = columns[start : start + batch_size]
-            padded = np.pad(part, (0, batch_size - len(part)))
-            put = device.put((tokens, padded, np.int32(mask)))
-            losses.append(jax.device_get(hidden_token_losses(model, *put))[: len(part)])
-        each, n = np.concatenate(losses, dtype=np.float64), float(len(columns))
+        each, n = hide_each(model, tokens, columns, mask, batch_size), float(len(columns))
         total = float(each.sum())
         yield {
             "loss": (total, n),
@@ -52,17 +46,44 @@ def pseudo_likelihood(
         on_progress(1)
 
 
+def hide_each(
+    model: Model,
+    tokens: np.ndarray,
+    columns: np.ndarray,
+    mask: int,
+    batch_size: int,
+    positions: np.ndarray | None = None,
+) -> np.ndarray:
+    """The losses of some tokens, each hidden alone, in nats, float64 (N,).
+
+    Args:
+      tokens: int32 (T,); positions: int32 (T,), where each stands in its document; None: it is one document.
+      columns: int32 (N,), the places of those that are measured.
+      batch_size: copies of the tokens at a time.
+    """
+    losses = [np.zeros(0)]
+    for start in range(0, len(columns), batch_size):
+        part = columns[start : start + batch_size]
+        padded = np.pad(part, (0, batch_size - len(part)))
+        arrays = device.put((tokens, padded, np.int32(mask), positions))
+        losses.append(jax.device_get(hidden_token_losses(model, *arrays))[: len(part)])
+    return np.concatenate(losses, dtype=np.float64)
+
+
 @jax.jit
-def hidden_token_losses(model: Model, tokens: jax.Array, columns: jax.Array, mask: jax.Array) -> jax.Array:
+def hidden_token_losses(
+    model: Model, tokens: jax.Array, columns: jax.Array, mask: jax.Array, positions: jax.Array | None = None
+) -> jax.Array:
     """The cross-entropy of some tokens, each hidden alone, in nats, float32 (B,).
 
     Args:
-      tokens: int32 (T,), one document.
+      tokens: int32 (T,); positions: int32 (T,), where each stands in its document; None: it is one document.
       columns: int32 (B,), where each of them stands.
       mask: int32 (), the id that takes its place.
     """
     is_hidden = jnp.arange(len(tokens))[None] == columns[:, None]  # (B, T)
-    hidden = model.hidden(jnp.where(is_hidden, mask, tokens[None]))  # (B, T, C)
+    places = None if positions is None else jnp.broadcast_to(positions, is_hidden.shape)
+    hidden = model.hidden(jnp.where(is_hidden, mask, tokens[None]), places)  # (B, T, C)
     at_columns = jnp.take_along_axis(hidden, columns[:, None, None], axis=1)[:, 0]  # (B, C)
     with matmul_precision(model.config):
         log_p = jax.nn.log_softmax(unembed(model, at_columns))  # (B, V)
