@@ -165,7 +165,8 @@ def read_report(folder: Path) -> dict[str, Any]:
         report = read_json(path)
         counts = [report[name] for name in ("records", "broken", "bytes", "canaries")]
         counts += [report["kept"][name] for name in ("documents", "tokens")]
-        counts += [*report["pii"].values(), *(step["changed"] for step in report["steps"])]
+        counts += [*report.get("counterfactual", {}).values(), *report["pii"].values()]
+        counts += [*(step["changed"] for step in report["steps"])]
         reasons = [number for step in report["steps"] for number in step["dropped"].values()]
         is_valid = all(map(_is_count, counts + reasons)) and all(type(step["name"]) is str for step in report["steps"])
         is_valid = is_valid and max(len(reasons), len(report["pii"])) <= MAX_BARS
@@ -263,8 +264,9 @@ def records_table(report: dict[str, Any]) -> rich.table.Table:
     add_row(table, "read", report["records"])
     add_row(table, "broken, not read", report["broken"])
     add_row(table, "dropped", dropped)
-    add_row(table, "kept, with copies of canaries", report["kept"]["documents"])
+    add_row(table, "kept, with canaries and mirror images", report["kept"]["documents"])
     add_row(table, "canaries", report["canaries"])
+    add_row(table, "mirror images", report.get("counterfactual", {}).get("mirrored", 0))
     return table
 
 

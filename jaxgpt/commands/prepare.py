@@ -74,7 +74,9 @@ def _print_report(config: PrepareConfig, report: dict[str, Any], seconds: float)
     out, splits = config.out, report["splits"]
     dropped = {step["name"]: sum(step["dropped"].values()) for step in report["steps"]}
     losses = ", ".join(f"{name} {count:,}" for name, count in dropped.items() if count)
-    console.say("documents", f"{report['records']:,} found, {report['kept']['documents'] - report['canaries']:,} kept")
+    mirrors = report.get("counterfactual", {})
+    kept = report["kept"]["documents"] - report["canaries"] - mirrors.get("mirrored", 0)
+    console.say("documents", f"{report['records']:,} found, {kept:,} kept")
     if losses:
         console.say("dropped", f"{losses}; {out}/dropped.jsonl says where and why")
     changed = ", ".join(f"{step['name']} {step['changed']:,}" for step in report["steps"] if step["changed"])
@@ -82,6 +84,10 @@ def _print_report(config: PrepareConfig, report: dict[str, Any], seconds: float)
         console.say("changed", changed)
     if report["pii"]:
         console.say("personal", ", ".join(f"{kind} {count:,}" for kind, count in report["pii"].items()))
+    if mirrors:
+        documents = console.plural(mirrors["mirrored"], "document")
+        none = f"not {mirrors['same']:,} without such a word, nor {mirrors['validation']:,} of validation"
+        console.say("mirrored", f"{documents}, with {mirrors['words']:,} words swapped; {none}")
     if report["canaries"]:
         console.say(
             "canaries", f"{console.plural(report['canaries'], 'document')} planted, listed in {out}/canaries.json"

@@ -76,8 +76,11 @@ def read_first(path: str | Path) -> dict[str, Any] | None:
     return None
 
 
-def read_content(path: str | Path) -> bytes:
+def read_content(path: str | Path, remedy: str = "give one with a record a line") -> bytes:
     """A file's bytes, without a byte order mark.
+
+    Args:
+      remedy: what the error says to do if there is no such file.
 
     Raises:
       DataError: it can't be read.
@@ -85,7 +88,7 @@ def read_content(path: str | Path) -> bytes:
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; give one with a record a line") from None
+        raise DataError(f"{path}: no such file; {remedy}") from None
     except (OSError, ValueError) as error:  # ValueError: no name of a file, such as one with a zero byte
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: {reason}; give a file that can be read") from None

@@ -46,6 +46,9 @@ class PrepareConfig:
     and the like, or drop the documents."""
     pii_names: str | None = None
     """A spaCy pipeline, such as en_core_web_sm, whose detected names of persons and places count too."""
+    counterfactual: str | None = None
+    """Add a mirror image of each training document, with words such as he and she swapped: default, the list that
+    ships, or a file in the format of jaxgpt/data/word_swaps.txt."""
     canaries: int = 0
     """Plant this many random secrets, 1, 4 or 16 times each, by which memorisation is measured later."""
     val: float = 0.01

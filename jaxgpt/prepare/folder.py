@@ -13,6 +13,7 @@ from jaxgpt.data import shards
 from jaxgpt.data.open_tokenizer import NAMES as TOKENIZERS
 from jaxgpt.data.plain_tokenizers import CODE_POINTS
 from jaxgpt.data.tokenizer import Tokenizer
+from jaxgpt.data.word_swaps import DEFAULT, read_word_swaps
 from jaxgpt.errors import UsageError
 from jaxgpt.files import require_folder, require_no_links, require_separate, sync
 from jaxgpt.json_file import read_json, try_read_json
@@ -37,6 +38,8 @@ def describe_request(config: PrepareConfig, units: list, exams: list[str], token
     flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in MAY_CHANGE_ON_RESUME}
     if config.tokenizer not in (*TOKENIZERS, CODE_POINTS.name):  # a file may move
         flags["tokenizer"] = tokenizer.sha256
+    if config.counterfactual:  # and the list that ships may change
+        flags["counterfactual"] = read_word_swaps(config.counterfactual).sha256
     digest = hashlib.sha256()
     extra_files = [*map(Path, exams), *([config.against / "meta.json"] if config.against else [])]
     for what, path in [*((unit, Path(unit.name)) for unit in units), *((str(path), path) for path in extra_files)]:
@@ -95,6 +98,8 @@ def require_separate_inputs(config: PrepareConfig) -> None:
     inputs = [("the input", name) for name in config.inputs if not is_stream(name)]
     if config.tokenizer not in TOKENIZERS:
         inputs += [("--tokenizer", config.tokenizer)]
+    if config.counterfactual != DEFAULT:
+        inputs += [("--counterfactual", config.counterfactual)]
     inputs += [("--against", config.against), *(("--decontaminate", file) for file in config.decontaminate)]
     inputs += [("--pii-names", config.pii_names)]
     require_separate("--out", config.out, inputs, nested=False)

@@ -18,11 +18,13 @@ from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.open_tokenizer import keep
 from jaxgpt.data.plain_tokenizers import CODE_POINTS
 from jaxgpt.data.tokenizer import Tokenizer
+from jaxgpt.data.word_swaps import read_word_swaps
 from jaxgpt.errors import DataError, UsageError
 from jaxgpt.locks import hold
 from jaxgpt.prepare import (
     canaries,
     completion,
+    counterfactual,
     decontaminate,
     dedup,
     documents,
@@ -215,6 +217,8 @@ def stages(
     if config.decontaminate:
         first.append(decontaminate.decontaminate(work / "leaks", work))
     last = [filters.Anonymise(config.pii, config.pii_names, work)] if config.pii != "off" else []
+    if config.counterfactual:  # after the filters and duplicates, which would judge a mirror image too
+        last.append(counterfactual.Mirror(read_word_swaps(config.counterfactual), config.val))
     last.append(Tokenize(work, config.val, tokenizer))
     if config.dedup == "none":
         return [("tokenise", first + last, pieces)]

@@ -26,7 +26,9 @@ def write_report(
 
     Returns:
       The report: `records` found (a long one counts as the parts it was cut into), `broken` ones, `bytes` of the input,
-      `steps` with how many documents each `changed`, and `dropped` by reason, `pii` by kind, `canaries`, and `kept`.
+      `steps` with how many documents each `changed`, and `dropped` by reason, `pii` by kind, `canaries`, and `kept`. With
+      mirror images also `counterfactual`: the documents that were `mirrored` and their swapped `words`, and those that
+      were not, as their image would be the `same`, or one of both is for `validation`.
 
     Raises:
       AssertionError: a document is neither kept nor dropped.
@@ -41,12 +43,14 @@ def write_report(
     broken = dropped["read"].total() - dropped["read"]["empty"]
     records = sum(entry["records"] for entry in read)
     kept = {name: sum(split[name] for split in splits.values()) for name in ("documents", "tokens")}
+    mirrors = stats.get("counterfactual", Counter())
+    added = canaries + mirrors["mirrored"]
     steps = [
         {"name": name, "changed": stats.get(name, {}).get("changed", 0), "dropped": dict(counts)}
         for name, counts in dropped.items()
     ]
     num_dropped = sum(counts.total() for counts in dropped.values())
-    assert records - num_dropped == kept["documents"] - canaries, f"{records} found, {num_dropped} dropped, {kept} kept"
+    assert records - num_dropped == kept["documents"] - added, f"{records} found, {num_dropped} dropped, {kept} kept"
     report = {
         "records": records,
         "broken": broken,
@@ -56,6 +60,8 @@ def write_report(
         "canaries": canaries,
         "kept": kept,
     }
+    if mirrors:
+        report["counterfactual"] = {name: mirrors[name] for name in ("mirrored", "words", "same", "validation")}
     write_json(out / "report.json", report, indent=2)
     return report
 

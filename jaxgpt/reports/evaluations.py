@@ -9,7 +9,7 @@ from jaxgpt.json_file import read_json, try_read_json
 from jaxgpt.page import render_table
 
 NUMBERS = ("loss", "accuracy")  # of which each such file has one, or one of the parts
-PARTS = ("pairs", "rewards", "reward", "choices", "canaries", "tasks", "environment")
+PARTS = ("pairs", "rewards", "reward", "choices", "canaries", "tasks", "environment", "bias", "bias_text")
 MAX_ROWS, MAX_DEPTH = 200, 6
 
 

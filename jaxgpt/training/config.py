@@ -13,6 +13,7 @@ from jaxgpt.models.flags import ModelFlags
 from jaxgpt.runs.folder import TRACKED
 from jaxgpt.runtime.config import ParallelConfig, require_divisible
 from jaxgpt.training import post_training
+from jaxgpt.training.bias_config import BiasConfig
 from jaxgpt.training.post_training import PostTrainingConfig
 from jaxgpt.training.preset import GPT3_LR, RECIPES, Preset
 from jaxgpt.training.rollout_config import RolloutConfig
@@ -145,6 +146,7 @@ class TrainConfig:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     fields: FieldNames = dataclasses.field(default_factory=FieldNames)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
+    bias: BiasConfig = dataclasses.field(default_factory=BiasConfig)
     model: ModelFlags = dataclasses.field(default_factory=ModelFlags)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     post_training: PostTrainingConfig = dataclasses.field(default_factory=PostTrainingConfig)
@@ -164,6 +166,8 @@ class TrainConfig:
         if model.bidirectional and self.preset.objective not in ("auto", "masked", "classification", "regression"):
             trained = f"--arch {model.arch} is an encoder, for masked, classification or regression"
             raise UsageError(f"--objective {self.preset.objective}: {trained}; leave it out")
+        if self.bias.bias_text is not None and model.bidirectional:
+            raise UsageError(f"--bias-text: --arch {model.arch} is an encoder, which takes pairs: --bias; leave it out")
         if self.preset.size not in (Preset.size, *model.sizes):
             size = f"--size {self.preset.size}: --arch {model.arch} has no such size"
             archs = " or ".join(f"--arch {name}" for name, each in CONFIGS.items() if self.preset.size in each.sizes)
@@ -258,6 +262,7 @@ MAY_CHANGE = {
     "data": True,
     "fields": True,
     "run": True,
+    "bias": True,
     "model": False,
     "optimizer": False,
     "post_training": False,

@@ -21,6 +21,7 @@ from jaxgpt.runs.fingerprint import combined_fingerprint
 from jaxgpt.runs.progress import Run
 from jaxgpt.runs.rows import parse_row
 from jaxgpt.runtime.distributed import broadcast_from_process_0
+from jaxgpt.training.bias import PREFIX, format_bias
 from jaxgpt.training.probe import Probe
 from jaxgpt.training.validation import format_metrics
 
@@ -123,7 +124,7 @@ class MetricsLog:
     def amend(self, validation: dict[str, float]) -> None:
         """Add the numbers of a validation to the last row, if it has none: a signal came while they were measured."""
         self._file.extend_last(_finite(_val(validation)))
-        print(f"  val | {format_metrics(validation)}", flush=True)
+        _print_validation(validation)
 
     def flush(self) -> None:
         """Wait for the last step, write it, and have the disk keep all rows: a checkpoint may follow."""
@@ -166,8 +167,7 @@ class MetricsLog:
         self._losses.append(row["loss"] if is_finite else None)
         shown = "" if self._show == "loss" else f" {row[self._show]:9.4f} |"
         print(ROW.format(**row, shown=shown) + ("" if is_finite else "  not finite: skipped"), flush=True)
-        if validation:
-            print(f"  val | {format_metrics(validation)}", flush=True)
+        _print_validation(validation)
         self._advance()
 
 
@@ -288,8 +288,17 @@ class RowFile:
         return skipped
 
 
+def _print_validation(numbers: dict[str, float]) -> None:
+    bias = {name: value for name, value in numbers.items() if name.startswith(PREFIX)}
+    if len(bias) < len(numbers):
+        print(f"  val | {format_metrics(numbers)}", flush=True)
+    if bias:
+        print(f" bias | {format_bias(bias)}", flush=True)
+
+
 def _val(numbers: dict[str, float]) -> dict[str, float]:
-    return {f"val_{name}": value for name, value in numbers.items()}
+    """The fields of a row; bias is not measured on the validation data."""
+    return {name if name.startswith(PREFIX) else f"val_{name}": value for name, value in numbers.items()}
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:

@@ -42,7 +42,7 @@ def train(
       trainer: the compiled step, and the way to the devices.
       log, checkpoints: where the run is kept.
       stop_requested: asked once a step, by all processes alike.
-      validator: measures validation data when it is due.
+      validator: measures validation data and bias when they are due.
       observers: called before and after each step.
 
     Returns:
@@ -56,7 +56,7 @@ def train(
     saved = run.step
     with jax.transfer_guard("disallow"):  # trainer.put is the only host-to-device transfer
         if validator and run.unvalidated:
-            if not (numbers := validator(run.state.model)):
+            if not (numbers := validator(run.state.model, run.step)):
                 return run
             log.amend(numbers)
             run = validator.update(run, numbers)
@@ -78,7 +78,7 @@ def train(
             if validator and validator.due(run.step):
                 try:
                     with log.pause(metrics):
-                        numbers = validator(state.model)
+                        numbers = validator(state.model, run.step)
                 except JaxgptError as error:
                     failure = error
                 if refusal := validator.refusal(numbers):

@@ -26,6 +26,7 @@ from jaxgpt.training.announce import (
     print_resume_command,
 )
 from jaxgpt.training.begin import begin, lead_of, make_config_writer, resolve_steps, resume
+from jaxgpt.training.bias import BiasMonitor, load_monitor
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.resume import (
     require_encoder,
@@ -59,11 +60,13 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
         require_encoder(config, data, weights)
         require_sample_prompt(config, data)
         val_prompts = load_val_prompts(config, validation)
+        shape = config.model_config()
+        monitor = load_monitor(config.bias, data.tokenizer, shape.block_size, shape.bidirectional)
         batches_per_epoch = announce_data(config.data, data, validation)
         config = resolve_steps(config, batches_per_epoch)
         tracker = TrackerProcess(process_dir, config.run.track if process.id == 0 else "none")
         with tracker, RunLock(process_dir) as lock, stop_signals() as received:
-            inputs = data, validation, also, val_prompts
+            inputs = data, validation, also, val_prompts, monitor
             return run_locked(config, process_dir, *inputs, weights, lock, received, tracker)
 
 
@@ -74,6 +77,7 @@ def run_locked(
     validation: Dataset | None,
     also: dict[str, Text],
     val_prompts: AnsweredPrompts | None,
+    monitor: BiasMonitor | None,
     weights: WeightsRef | None,
     lock: RunLock,
     received: list[int],
@@ -85,6 +89,7 @@ def run_locked(
       process_dir: the folder for what this process alone writes, as distributed.distributed_context gives it.
       also: the texts of --val-also, by their names.
       val_prompts: those of --val-generate; None: there are none.
+      monitor: what --bias and --bias-text name; None: nothing.
       weights: what the first state has; None: random ones.
       received: signals to stop, to which more may be added meanwhile.
       tracker: to be started.
@@ -129,6 +134,10 @@ def run_locked(
         raise UsageError("--sample-prompt continues it on one device; leave it out, or add --mesh data=1")
     if val_prompts and mesh.size > 1:
         raise UsageError("--val-generate writes on one device; leave it out, or add --mesh data=1")
+    if monitor and mesh.size > 1:
+        raise UsageError("--bias and --bias-text are measured on one device; leave them out, or add --mesh data=1")
+    if monitor and objective.labels:
+        raise UsageError("--bias and --bias-text: a model of labels or rewards scores no text; leave them out")
     trainer = build_trainer(sized, mesh, objective)
     device.require_addresses(5 * device_bytes(trainer.shapes) // 2)  # it, a copy for a save, a gradient
     data = dataclasses.replace(data, rows=local_rows(trainer.sharding, data.B))
@@ -165,7 +174,7 @@ def run_locked(
         if not config.run.fresh:
             config, resumed = resume(config, checkpoints, trainer, data, signature)
         checkpoints.about["steps"] = steps = config.run.steps
-        unvalidated = validation and resumed and resumed.unvalidated and resumed.step == steps
+        unvalidated = (validation or monitor) and resumed and resumed.unvalidated and resumed.step == steps
         if resumed and resumed.step >= steps and not unvalidated:
             say("run", f"{out}: already has {plural(resumed.step, 'step')}, of {steps:,} that were asked for")
             print_next_commands(config, data, resumed.step)
@@ -196,7 +205,10 @@ def run_locked(
             allocator.keep_freed_memory()
         metrics, B = config.run.val_metric_names, config.data.B
         scorer = val_prompts and AnswerScorer(val_prompts, metrics, data.tokenizer, B, frozen.base, interrupted)
-        validator = validation and Validator(
+        if monitor:
+            known = {"steps": steps, "batch_size": B, "base": frozen.base, "interrupted": interrupted}
+            monitor = dataclasses.replace(monitor, **known)
+        validator = (validation or monitor) and Validator(
             validation,
             compiled.put,
             compiled.measure,
@@ -207,6 +219,7 @@ def run_locked(
             scorer,
             config.run.best_by,
             also,
+            monitor,
         )
         first = updates_done(run.state.opt_state) // config.rollout.updates
         updates = jax.numpy.arange(first, first + steps - run.step)
@@ -230,7 +243,7 @@ def run_locked(
         guard = FolderGuard(lock, out, write_run_config)
         observers = [profiler, *[allocator.FreedMemory()] * on_cpu, guard, checkpoints, tracker]
         if config.run.sample_prompt is not None:
-            due = validator.due if validator else lambda step: step == steps
+            due = validator.data_due if validation else lambda step: step == steps
             sampled = process_dir / "samples.jsonl", run.step, config.run.sample_prompt, data.tokenizer
             what = *sampled, config.run.seed, frozen.base
             sampler = stack.enter_context(Sampler(*what, due, metrics_log.pause, lambda: bool(received)))

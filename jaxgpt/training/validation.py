@@ -11,6 +11,7 @@ from jaxgpt.data.base import Dataset
 from jaxgpt.inference.answer_metrics import SCORE_NAMES
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.progress import Best, Run
+from jaxgpt.training.bias import BiasMonitor
 from jaxgpt.training.val_answers import AnswerScorer
 
 ALSO = "_loss_stderr"  # the end of the name of a number that each further text has
@@ -73,10 +74,10 @@ def format_metrics(numbers: dict[str, float]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Validator:
-    """Measures validation data at times of a run.
+    """Measures validation data, and the model's bias, at times of a run.
 
     Attributes:
-      data: the validation data, in the rows of this process.
+      data: the validation data, in the rows of this process; None: there is none.
       put, measure: those of setup.CompiledTrainer.
       every: steps between two measurements; 0: only after the last step.
       steps: the length of the run.
@@ -85,9 +86,10 @@ class Validator:
       scorer: measures answers that a model writes; None: it writes none.
       best_by: which number decides what is the best: the loss, or a score of answers.
       also: further texts by their names, of each of which the loss is measured.
+      monitor: measures bias, at times of its own; None: it is not measured.
     """
 
-    data: Dataset
+    data: Dataset | None
     put: Callable[[Any], Any]
     measure: Callable[[Any, Any], Any]
     every: int
@@ -97,17 +99,33 @@ class Validator:
     scorer: AnswerScorer | None = None
     best_by: str = "loss"
     also: Mapping[str, Dataset] = dataclasses.field(default_factory=dict)
+    monitor: BiasMonitor | None = None
 
     def due(self, step: int) -> bool:
-        """Whether to measure after so many steps."""
-        return step == self.steps or (self.every > 0 and step % self.every == 0)
+        """Whether to measure anything after so many steps."""
+        return self.data_due(step) or (self.monitor is not None and self.monitor.due(step))
 
-    def __call__(self, model: Any) -> dict[str, float]:
-        """The numbers of `summarize` for a model, the scores of its answers, and the losses of the further texts.
+    def data_due(self, step: int) -> bool:
+        """Whether to measure the validation data."""
+        return self.data is not None and (step == self.steps or (self.every > 0 and step % self.every == 0))
 
-        Returns:
-          None of them if it is interrupted.
-        """
+    def __call__(self, model: Any, step: int) -> dict[str, float]:
+        """What is due of a model after so many steps, or all if nothing is; none if it is interrupted."""
+        all_due = not self.due(step)  # it was when a signal came, and a flag has changed since
+        numbers = {}
+        for measure, is_due in (
+            (self._measure_texts, self.data is not None and (all_due or self.data_due(step))),
+            (self.monitor, self.monitor is not None and (all_due or self.monitor.due(step))),
+        ):
+            if not is_due:
+                continue
+            if not (measured := measure(model)):
+                return {}
+            numbers |= measured
+        return numbers
+
+    def _measure_texts(self, model: Any) -> dict[str, float]:
+        """The losses of all texts, and the scores of answers; none if it is interrupted."""
         numbers = self.measure_data(self.data, model)
         for name, data in self.also.items():
             further = numbers and self.measure_data(data, model)
@@ -133,6 +151,8 @@ class Validator:
 
     def refusal(self, numbers: dict[str, float]) -> str:
         """Why a run must end with these numbers; "" if it may go on."""
+        if self.monitor and (refusal := self.monitor.refusal(numbers)):
+            return refusal
         if self.max_drop is None or not (drop := numbers.get("chosen_drop", 0.0)) > self.max_drop:
             return ""
         lost = f"the chosen answers of {self.data.name} have lost {drop:.4g} nats of log-probability"
@@ -144,10 +164,11 @@ class Validator:
 
         What is refused counts as unvalidated: the same command measures it again, and does not train on.
         """
-        by, best, of = self.best_by, run.best, f"{self.data.fingerprint} in windows of {self.data.T}"
-        if by != "loss":
-            of += f", {len(self.scorer.data)} answers"
-        if numbers and not math.isnan(numbers["loss"]):
+        by, best = self.best_by, run.best
+        if not math.isnan(numbers.get("loss", math.nan)):
+            of = f"{self.data.fingerprint} in windows of {self.data.T}"
+            if by != "loss":
+                of += f", {len(self.scorer.data)} answers"
             new = Best(run.step, numbers["loss"], of, by, None if by == "loss" else numbers[by])
             if not (best and (best.of, best.by) == (of, by) and new.rank <= best.rank):
                 best = new

@@ -64,7 +64,7 @@ class Validator:
     def due(self, step):
         return step % 3 == 0
 
-    def __call__(self, model):
+    def __call__(self, model, step):
         return {"loss": abs(len(model) - 6.0)}
 
     def update(self, run, numbers):
@@ -166,7 +166,7 @@ def test_an_error_of_the_data_ends_the_run_when_the_steps_before_are_saved(every
 
 def test_an_error_of_the_validation_ends_the_run_when_its_step_is_saved():
     class Broken(Validator):
-        def __call__(self, model):
+        def __call__(self, model, step):
             raise DataError("prompt 5: the reward is no number")
 
     log, checkpoints = Log(), Checkpoints()

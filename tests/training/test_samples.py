@@ -37,10 +37,10 @@ def test_samples_are_those_of_the_checkpoints_and_the_same_when_a_run_resumes(tm
     assert run(*words, "--steps", 4, "--out", tmp_path / "whole") == 0
     measure, calls = Validator.__call__, itertools.count(1)
 
-    def measure_once(self, model):
+    def measure_once(self, model, step):
         if next(calls) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return measure(self, model)
+        return measure(self, model, step)
 
     with monkeypatch.context() as patch:  # the second validation is given up
         patch.setattr(Validator, "__call__", measure_once)

@@ -83,10 +83,10 @@ def test_chosen_answers_may_not_lose_more_than_is_allowed(validator):
 
 
 def test_all_of_the_data_is_measured_in_the_rows_of_this_process(validator):
-    assert validator(10)["loss"] == 10 + np.arange(1, 33).mean() and validator(10)["tokens"] == 32
+    assert validator(10, 7)["loss"] == 10 + np.arange(1, 33).mean() and validator(10, 7)["tokens"] == 32
     half = dataclasses.replace(validator, data=dataclasses.replace(validator.data, rows=slice(1, 2)))
-    assert half(0)["tokens"] == 16
-    assert dataclasses.replace(validator, interrupted=lambda: True)(0) == {}
+    assert half(0, 3)["tokens"] == 16
+    assert dataclasses.replace(validator, interrupted=lambda: True)(0, 3) == {}
 
 
 def test_the_best_is_the_lowest_on_the_same_data(validator):
@@ -112,9 +112,9 @@ def test_the_best_may_be_the_highest_score_of_answers(validator):
             return {"f1": model / 10}
 
     by_f1 = dataclasses.replace(validator, scorer=Scorer(), best_by="f1")
-    numbers = by_f1(3)
-    assert numbers == validator(3) | {"f1": 0.3} and format_metrics(numbers).endswith("bits per byte, f1 0.3000")
-    assert dataclasses.replace(by_f1, scorer=lambda model: {})(3) == {}  # a signal came
+    numbers = by_f1(3, 6)
+    assert numbers == validator(3, 6) | {"f1": 0.3} and format_metrics(numbers).endswith("bits per byte, f1 0.3000")
+    assert dataclasses.replace(by_f1, scorer=lambda model: {})(3, 6) == {}  # a signal came
 
     def best_of(best, loss, f1):
         return by_f1.update(Run(None, 6, best=best), {"loss": loss, "f1": f1}).best

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from jaxgpt import console
 from jaxgpt.commands.evaluate import (
+    bias,
+    bias_text,
     canaries,
     choices,
     encoder,
@@ -41,8 +43,10 @@ OF_TEXT_MODELS: dict[str, Prepare] = {
     "canaries": canaries.prepare,
     "tasks": tasks.prepare,
     "env": environment.prepare,
+    "bias": bias.prepare,
+    "bias_text": bias_text.prepare,
 }
-OF_ENCODERS: dict[str, Prepare] = {"data": encoder.prepare}
+OF_ENCODERS: dict[str, Prepare] = {"data": encoder.prepare, "bias": bias.prepare}
 OF_LABEL_MODELS: dict[str, Prepare] = {"data": labels.prepare}
 OF_REGRESSIONS: dict[str, Prepare] = {"data": scores.prepare}
 OF_REWARD_MODELS: dict[str, Prepare] = {"pairs": pairs.prepare, "data": rewards.prepare}
@@ -95,7 +99,7 @@ def choose_measurements(config: EvaluateConfig, source: WeightsRef) -> dict[str,
         allowed, what = OF_LABEL_MODELS, "predicts labels, measured by --data alone"
         unusable = ["T", "max_windows"]
     elif source.config.bidirectional and not source.labels:
-        allowed, what = OF_ENCODERS, "is an encoder, measured by --data alone: it predicts no continuation"
+        allowed, what = OF_ENCODERS, "is an encoder, measured by --data and --bias: it predicts no continuation"
     else:
         require_text_model(source)
         return OF_TEXT_MODELS
@@ -108,8 +112,8 @@ def choose_measurements(config: EvaluateConfig, source: WeightsRef) -> dict[str,
 def require_outputs(config: EvaluateConfig, sources: Sequence[WeightsRef]) -> None:
     """Refuse a file for the results or the answers that can't be written, exists, or is a part of an input."""
     inputs = [("MODEL", config.model), *(("the weights under it,", source.base) for source in sources)]
-    names = ("generate", "pairs", "reference", "reward", "choices", "canaries")
-    inputs += [(f"--{name}", getattr(config, name)) for name in names]
+    names = ("generate", "pairs", "reference", "reward", "choices", "canaries", "bias", "bias_text", "swaps")
+    inputs += [(f"--{name.replace('_', '-')}", getattr(config, name)) for name in names]
     inputs += [("--data", config.data)] if config.data != "shakespeare" else []  # which is part of the package
     inputs += [("--include-path", config.include_path)]
     for flag, path in (("--json", config.json), ("--answers", config.answers)):

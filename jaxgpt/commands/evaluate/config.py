@@ -17,7 +17,7 @@ Load = Callable[..., "Model"]  # (T=None) to the model, read once, for sequences
 Measure = Callable[[Load], dict[str, Any]]  # loads the model, measures it, prints the results and returns them
 
 # Flags of what to measure; at least one is required.
-MEASUREMENTS = ("data", "generate", "pairs", "choices", "canaries", "tasks", "env")
+MEASUREMENTS = ("data", "generate", "pairs", "choices", "canaries", "tasks", "env", "bias", "bias_text")
 OPTIONS = {
     "T": ("data", "pairs"),
     "max_windows": ("data",),
@@ -26,6 +26,7 @@ OPTIONS = {
     "limit": ("generate", "choices", "tasks"),
     "num_fewshot": ("tasks",),
     "include_path": ("tasks",),
+    "swaps": ("bias_text",),
     **dict.fromkeys(("levels", "answer_tokens"), ("env",)),
     **dict.fromkeys(("temperature", "seed"), ("generate", "env")),
     **dict.fromkeys(("metrics", "max_new_tokens", "top_k", "top_p", "answers"), ("generate",)),
@@ -35,7 +36,7 @@ DEFAULT_LEVELS = 100
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure how good a model is: its loss on a text, multiple choice, memory, tasks of EleutherAI's harness, rewards.
+    """Measure how good a model is: its loss on a text, multiple choice, memory, tasks of EleutherAI's harness, bias.
 
     For a model of labels, --data alone gives accuracy, F1, Matthews correlation and the confusion matrix; for a model
     of numbers (--score-field) the squared error, Pearson's and Spearman's correlation; for an encoder its bits per
@@ -85,6 +86,13 @@ class EvaluateConfig:
     """A folder of your own tasks for --tasks, YAML files of the harness."""
     env: str | None = None
     """An environment, as train's --env: the mean reward, and the share of episodes that could not be better."""
+    bias: Path | None = None
+    """Pairs of sentences, "more", "less" and perhaps "group", or CrowS-Pairs's or StereoSet's file: how often the
+    first, which says what a stereotype has, is the likelier."""
+    bias_text: Path | None = None
+    """A text, or .jsonl of {"text"}: how much less likely its documents become when words are swapped in them."""
+    swaps: str | None = None
+    """The words that --bias-text swaps: a file in the format of jaxgpt/data/word_swaps.txt, the list by default."""
     levels: int | None = None
     """How many levels of --env, an episode on each; by default 100. They begin where those of training end."""
     temperature: float | None = None
@@ -108,12 +116,13 @@ class EvaluateConfig:
 
     def __post_init__(self):
         if all(getattr(self, name) is None for name in MEASUREMENTS):
-            flags = ", ".join(f"--{name}" for name in MEASUREMENTS[:-1]) + f" or --{MEASUREMENTS[-1]}"
+            *flags, last = (f"--{name.replace('_', '-')}" for name in MEASUREMENTS)
+            flags = f"{', '.join(flags)} or {last}"
             raise UsageError(f"nothing to measure: give {flags}; --help explains them")
-        needing = ("generate", "choices", "canaries", "tasks", "env", "reference")
+        needing = ("generate", "choices", "canaries", "tasks", "env", "bias", "bias_text", "reference")
         needing = [name for name in needing if getattr(self, name) is not None]
         if self.model is None and (needing or self.reward is None):
-            flag = f"--{needing[0]}: " if needing else ""
+            flag = f"--{needing[0].replace('_', '-')}: " if needing else ""
             raise UsageError(f"{flag}no MODEL; name a run folder or other weights, which --help lists")
         if self.fields.words and self.data is None and self.pairs is None and self.generate is None:
             named = "--data, --generate or --pairs"
@@ -127,7 +136,10 @@ class EvaluateConfig:
         require(self.top_p is None or 0 < self.top_p <= 1, "top_p", self.top_p, "above 0, and at most 1")
         for name, of in OPTIONS.items():
             if getattr(self, name) is not None and all(getattr(self, each) is None for each in of):
-                flag, required = "--" + name.replace("_", "-"), " or ".join(f"--{each}" for each in of)
+                flag, required = (
+                    "--" + name.replace("_", "-"),
+                    " or ".join(f"--{each.replace('_', '-')}" for each in of),
+                )
                 raise UsageError(f"{flag} changes nothing without {required}; leave it out")
         if self.answers is not None and self.answers == self.json:
             raise UsageError(f"--answers {self.answers} is --json, too; choose another file")

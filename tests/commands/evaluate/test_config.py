@@ -20,7 +20,12 @@ def run(*words):
 @pytest.mark.parametrize(
     "words, code, message",
     [
-        ([], 2, "nothing to measure: give --data, --generate, --pairs, --choices, --canaries, --tasks or --env"),
+        (
+            [],
+            2,
+            "nothing to measure: give --data, --generate, --pairs, --choices, --canaries, --tasks, "
+            "--env, --bias or --bias-text",
+        ),
         (["--choices", "nowhere.jsonl"], 3, "nowhere.jsonl: no such file"),
         (["--data", "nowhere.txt"], 3, "nowhere.txt: no such file"),
         (["--data", "shakespeare", "--T", "65"], 2, "--T 65 is above the model's context of 64 tokens"),

@@ -145,7 +145,11 @@ def test_a_wrong_input_is_one_line(folder, write, capsys):
             'text.txt: not a file of examples; give a .jsonl, .csv or .tsv of "prompt" and "',
         ),
         ("reward --data texts --max-windows 2", 2, "--max-windows: "),
-        ("bert --pairs pairs", 2, "is an encoder, measured by --data alone: it predicts no continuation; leave it out"),
+        (
+            "bert --pairs pairs",
+            2,
+            "is an encoder, measured by --data and --bias: it predicts no continuation; leave it out",
+        ),
         ("--pairs pairs", 2, "no MODEL; name a run folder or other weights, which --help lists"),
         ("--reward reward --data texts --tasks a", 2, "--tasks: no MODEL; name"),
         ("--reward reward --data texts --json texts", 2, "is --data "),
