@@ -87,6 +87,7 @@ def _print_report(config: PrepareConfig, report: dict[str, Any], seconds: float)
     if mirrors:
         documents = console.plural(mirrors["mirrored"], "document")
         none = f"not {mirrors['same']:,} without such a word, nor {mirrors['validation']:,} of validation"
+        none += f", nor {mirrors['leaks']:,} with leaks" * bool(mirrors["leaks"])
         console.say("mirrored", f"{documents}, with {mirrors['words']:,} words swapped; {none}")
     if report["canaries"]:
         console.say(

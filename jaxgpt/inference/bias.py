@@ -29,7 +29,7 @@ def measure_pairs(
     Returns:
       `measure`, in words; bias_metrics.preference of all; `unequal_lengths`, the pairs whose sentences differ in their
       number of tokens; of StereoSet also bias_metrics.stereoset; `groups` and `directions`, the same of each, if the
-      pairs name any.
+      pairs name any; `each`, the log-odds of every pair.
     """
     pairs, has_unrelated = data.pairs, data.has_unrelated
     if data.requests is None:
@@ -56,7 +56,7 @@ def measure_pairs(
     ):
         if any(values):
             results[name] = {each: summarize(np.array(values) == each) for each in sorted(set(values))}
-    return results
+    return results | {"each": (scores[:, 0] - scores[:, 1]).tolist()}
 
 
 def measure_gap(

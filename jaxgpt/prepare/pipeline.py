@@ -218,7 +218,8 @@ def stages(
         first.append(decontaminate.decontaminate(work / "leaks", work))
     last = [filters.Anonymise(config.pii, config.pii_names, work)] if config.pii != "off" else []
     if config.counterfactual:  # after the filters and duplicates, which would judge a mirror image too
-        last.append(counterfactual.Mirror(read_word_swaps(config.counterfactual), config.val))
+        leaks = decontaminate.decontaminate(work / "leaks", work) if config.decontaminate else None
+        last.append(counterfactual.Mirror(read_word_swaps(config.counterfactual), config.val, leaks))
     last.append(Tokenize(work, config.val, tokenizer))
     if config.dedup == "none":
         return [("tokenise", first + last, pieces)]

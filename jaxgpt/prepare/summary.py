@@ -26,9 +26,9 @@ def write_report(
 
     Returns:
       The report: `records` found (a long one counts as the parts it was cut into), `broken` ones, `bytes` of the input,
-      `steps` with how many documents each `changed`, and `dropped` by reason, `pii` by kind, `canaries`, and `kept`. With
-      mirror images also `counterfactual`: the documents that were `mirrored` and their swapped `words`, and those that
-      were not, as their image would be the `same`, or one of both is for `validation`.
+      `steps` with how many documents each `changed`, and `dropped` by reason, `pii` by kind, `canaries`, and `kept`.
+      With mirror images also `counterfactual`: the documents that were `mirrored` and their swapped `words`, and those
+      that were not, as their image is the `same`, one of both is for `validation`, or the image `leaks`.
 
     Raises:
       AssertionError: a document is neither kept nor dropped.
@@ -61,7 +61,9 @@ def write_report(
         "kept": kept,
     }
     if mirrors:
-        report["counterfactual"] = {name: mirrors[name] for name in ("mirrored", "words", "same", "validation")}
+        report["counterfactual"] = {
+            name: mirrors[name] for name in ("mirrored", "words", "same", "validation", "leaks")
+        }
     write_json(out / "report.json", report, indent=2)
     return report
 
