@@ -73,10 +73,15 @@ def read_word_swaps(name: str = DEFAULT) -> WordSwaps:
     """
     path = _FILE if name == DEFAULT else name
     content = records.read_content(path, "give a list with a swap a line, such as: he <-> she")
+    return parse_word_swaps(name, content)
+
+
+def parse_word_swaps(name: str, content: bytes) -> WordSwaps:
+    """The list in a file's content; errors as `read_word_swaps`."""
     try:
         lines = content.decode().splitlines()
     except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8; convert it first, for example: iconv -f latin1 -t utf-8") from None
+        raise DataError(f"{name}: not UTF-8; convert it first, for example: iconv -f latin1 -t utf-8") from None
     table: dict[str, tuple[str, str]] = {}
     function_words: set[str] = set()
     pairs = 0
@@ -86,9 +91,9 @@ def read_word_swaps(name: str = DEFAULT) -> WordSwaps:
             function_words |= set(line.removeprefix(FUNCTION_WORDS).lower().split())
         elif line:
             pairs += 1
-            _add(table, f"{path}, line {number}", line)
+            _add(table, f"{name}, line {number}", line)
     if not table:
-        raise DataError(f"{path}: no swap in it; write one a line, such as: he <-> she")
+        raise DataError(f"{name}: no swap in it; write one a line, such as: he <-> she")
     return WordSwaps(name, hashlib.sha256(content).hexdigest(), pairs, table, frozenset(function_words))
 
 
