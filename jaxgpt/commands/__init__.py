@@ -30,6 +30,7 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
     "export": ("jaxgpt.commands.export", "write a run's model for Hugging Face's transformers"),
     "verify": ("jaxgpt.commands.verify", "check a run's checkpoints, and prove that it resumes bit for bit"),
     "replay": ("jaxgpt.commands.replay", "show the batch of a step, with its losses"),
+    "update": ("jaxgpt.commands.update", "train a run on with new data, and promote it if the old is not forgotten"),
     "sweep": ("jaxgpt.commands.sweep", "train runs of every combination of some flags, and compare them"),
     "glue": ("jaxgpt.commands.glue", "fine-tune on GLUE, SuperGLUE or your own tasks, and measure them"),
     "report": ("jaxgpt.commands.report", "make an HTML report of runs: losses, speed, spikes, settings, evaluations"),

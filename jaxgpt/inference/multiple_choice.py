@@ -70,6 +70,11 @@ def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[
     return ids, tokenizer.encode_prompt(context + continuation)[len(ids) :]
 
 
+def find_hits(items: Sequence[Item], scores: Sequence[Sequence[float]]) -> list[bool]:
+    """Whether the right choice of each item has the highest score; of equal ones the first counts."""
+    return [each.index(max(each)) == item.answer for item, each in zip(items, scores, strict=True)]
+
+
 def accuracy(items: Sequence[Item], log_likelihoods: Sequence[Sequence[float]]) -> dict[str, float]:
     """How often the right choice is the likeliest.
 
@@ -80,11 +85,11 @@ def accuracy(items: Sequence[Item], log_likelihoods: Sequence[Sequence[float]]) 
       `acc`, and `acc_norm`, for which a choice's log likelihood is divided by its characters; the standard error of
       each, nan for a single item; `n`.
     """
-    hits, hits_norm = [], []
-    for item, scores in zip(items, log_likelihoods, strict=True):
-        by_character = [value / len(choice) for value, choice in zip(scores, item.choices, strict=True)]
-        hits.append(scores.index(max(scores)) == item.answer)
-        hits_norm.append(by_character.index(max(by_character)) == item.answer)
+    by_character = [
+        [value / len(choice) for value, choice in zip(scores, item.choices, strict=True)]
+        for item, scores in zip(items, log_likelihoods, strict=True)
+    ]
+    hits, hits_norm = find_hits(items, log_likelihoods), find_hits(items, by_character)
     acc, acc_stderr = mean_and_error(hits)
     acc_norm, acc_norm_stderr = mean_and_error(hits_norm)
     return {

@@ -50,9 +50,10 @@ def describe_gate(gate: dict[str, Any]) -> str:
     numbers = {name: gate.get(name) for name in ("before", "after", "change", "stderr", "limit")}
     text = {name: f"{n:.4f}" if isinstance(n, int | float) else "nan" for name, n in numbers.items()}
     change = text["change"] if text["change"].startswith("-") else f"+{text['change']}"
-    passed = "passed" if gate["passed"] else "NOT PASSED"
-    at_most = f"limit {text['limit']} + 2 standard errors"
-    return f"{gate['name']}: {text['before']} -> {text['after']}, {change} ± {text['stderr']} ({at_most}): {passed}"
+    found = f"{gate['name']}: {text['before']} -> {text['after']}, {change} ± {text['stderr']}"
+    if numbers["limit"] is None:
+        return found
+    return f"{found}, limit {text['limit']} + 2 standard errors: {'passed' if gate['passed'] else 'NOT PASSED'}"
 
 
 def describe_parent(parent: dict[str, Any]) -> str:

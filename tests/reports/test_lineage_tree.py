@@ -27,7 +27,7 @@ def test_a_run_stands_above_what_it_comes_from(tmp_path):
         f"{third}",
         "    step 9, promoted then, run cafe",
         "    new   95.00% new.txt (aaaaaaaaaaaa)",
-        "    gate  loss on old: 1.0000 -> 1.0100, +0.0100 ± 0.0020 (limit 0.0200 + 2 standard errors): passed",
+        "    gate  loss on old: 1.0000 -> 1.0100, +0.0100 ± 0.0020, limit 0.0200 + 2 standard errors: passed",
         f"└── {second}, step 7, run f00d",
         "        step 9, not promoted, run cafe",
         *(f"    {line}" for line in lines[2:4]),
@@ -53,5 +53,6 @@ def test_runs_that_come_from_each_other_end(tmp_path):
 
 def test_a_gate_of_nan_is_shown():
     gate = GATE | {"after": None, "change": None, "passed": False}
-    assert describe_gate(gate).endswith("1.0000 -> nan, +nan ± 0.0020 (limit 0.0200 + 2 standard errors): NOT PASSED")
+    assert describe_gate(gate).endswith("1.0000 -> nan, +nan ± 0.0020, limit 0.0200 + 2 standard errors: NOT PASSED")
+    assert describe_gate(GATE | {"limit": None, "passed": True}).endswith("+0.0100 ± 0.0020")
     assert ", -0.5000 ±" in describe_gate(json.loads(json.dumps(GATE | {"change": -0.5, "passed": True})))

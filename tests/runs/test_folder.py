@@ -164,6 +164,7 @@ def old(tmp_path):
     out.symlink_to(elsewhere.parent)
     (out / "config.json").write_text(CONFIG)
     (out / "log.jsonl").write_text("rows")
+    (out / "lineage.json").write_text("{}")
     (out / "mine.txt").write_text("kept")
     return out
 
@@ -178,6 +179,7 @@ def test_fresh_deletes_by_name_what_a_run_wrote_and_says_what_it_left(old):
     assert {name: snapshot(old / "checkpoints" / name) for name in LEFT} == kept
     assert sorted(path.name for path in (old / "checkpoints").iterdir()) == LEFT
     assert (old / "log.jsonl").read_text() == "" and (old / "mine.txt").read_text() == "kept"
+    assert not (old / "lineage.json").exists()  # another run's from now on
     assert start_over(old) == "" and old.is_symlink()
 
 
