@@ -55,9 +55,10 @@ def make_gates(config: UpdateConfig, plan: Plan) -> list[Gate]:
     Raises:
       UsageError: there are too few windows or items for a standard error.
     """
-    gates = [gate_of_text(f"loss on new {plan.new.name}", plan.new, None)]
-    for text in plan.old.values():
-        gates.append(gate_of_text(f"loss on old {text.name}", text, config.max_forgetting))
+    data = plan.train.data
+    gates = [gate_of_text(f"new loss on {data.val}", plan.new, None)]
+    for name, text in data.val_also_texts.items():
+        gates.append(gate_of_text(f"old loss on {text}", plan.old[name], config.max_forgetting))
     for word in config.gate:
         name, _, value = word.partition("=")
         gates.append(MEASUREMENTS[name](word, value, plan))

@@ -21,6 +21,7 @@ from jaxgpt.runs.lineage import find_parents, newest_step, read_lineage
 from jaxgpt.runs.weights import WeightsRef, resolve_weights
 from jaxgpt.runtime.config import PROCESS_FLAGS
 from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.preset import Preset
 from jaxgpt.training.resume import load_run_config, require_output, require_weights
 
 DEFAULT_VAL = 0.1  # of a new text that has no validation split
@@ -66,8 +67,10 @@ def make_plan(config: UpdateConfig) -> Plan:
         kind = f"was trained on {weights.data_kind}, and an update mixes texts for a model that writes"
         raise UsageError(f"{config.run}: {kind}; fine-tune it with {console.program('train')} --init-from")
     new_text, new_val = split_new(config)
+    sized = TrainConfig.from_preset(Preset(predict_tokens=old.preset.predict_tokens), weights.config)
     flags = {
         "init_from": str(checkpoint),
+        "size": sized.preset.size,
         "out": config.out,
         "data": DataConfig.data,
         "tokenizer": name_tokenizer(weights),

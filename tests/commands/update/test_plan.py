@@ -65,6 +65,12 @@ def test_the_new_run_begins_with_the_newest_checkpoint_and_has_the_flags_of_the_
     assert [text.name for text in made.data.texts] == ["new.txt", "old.txt"]  # without their ends
 
 
+def test_the_size_is_that_of_the_weights():
+    """A run may have the shape of another size than that which its flags name."""
+    make_run("tiny", data="old.txt", val="0.1", n_layer=2, n_head=2, n_embd=64)
+    assert plan("tiny").train.preset.size == "tiny"
+
+
 def test_flags_of_the_command_and_of_train_come_before_those_of_the_run(tmp_path):
     flags = ("B=4", "save-every=7", "n_layer=1")
     made = plan("run/checkpoints/3", lr=0.5, schedule="wsd", cooldown_ratio=0.5, steps=9, eval_every=2, flags=flags)
