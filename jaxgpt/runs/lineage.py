@@ -6,6 +6,7 @@ A run that no update made has none: its parent is what `--init-from` named. No J
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,11 +34,11 @@ def read_lineage(run: Path) -> dict[str, Any] | None:
       CheckpointError: it is not one.
     """
     path = run / FILE
+    if not os.path.lexists(path):
+        return None
     try:
         content = read_object(path)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise _corrupt(path, str(error)) from None
     if content.get("format") != FORMAT:
         raise _corrupt(path, f"format is {content.get('format')!r:.20}, and this version reads {FORMAT}")

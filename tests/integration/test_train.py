@@ -41,6 +41,7 @@ from jaxgpt.commands import (
 )
 from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.commands.glue.config import GlueConfig
+from jaxgpt.commands.update.config import UpdateConfig
 from jaxgpt.data import corpus, shards
 from jaxgpt.data.loader import next_batch
 from jaxgpt.models.gpt2 import GPT2
@@ -775,6 +776,7 @@ def test_the_commands_of_the_readme_are_understood():
         "glue": GlueConfig,
         "play": play.PlayConfig,
         "chat": chat.ChatConfig,
+        "update": UpdateConfig,
     }
     pages = [SCRIPT.parent / "README.md", *(SCRIPT.parent / "docs").glob("*.md")]
     blocks = re.findall(r"^```bash\n(.*?)^```", "\n".join(page.read_text() for page in pages), re.MULTILINE | re.DOTALL)

@@ -26,7 +26,7 @@ import tyro
 ROOT = Path(__file__).parents[2]
 SHAPE = ["--n-layer", "2", "--n-head", "2", "--n-embd", "16", "--block-size", "32", "--B", "2", "--T", "16"]
 LINES = {signal.SIGINT: "error: interrupted\n", signal.SIGTERM: "error: terminated\n"}
-RESUMED = ("train", "prepare", "track")
+RESUMED = ("train", "update", "prepare", "track")
 STOPPING = "\nstopping after the step in progress; once more quits at once\n"
 
 
@@ -73,6 +73,9 @@ def make_inputs(folder: Path) -> dict[str, list[str]]:
     (folder / "labels.csv").write_text("text,label\n" + "a good day,yes\na bad day,no\n" * 200)
     (folder / "messages.jsonl").write_text('{"content": "word1"}\n' * 5)
     run(folder, "train", *SHAPE, "--data", "text.txt", "--steps", "4", "--save-every", "2", "--out", "run")
+    (folder / "new.txt").write_text("".join(f"more{n % 5} " for n in range(2000)))
+    words = ["--data", "text.txt", "--val", "0.1", "--steps", "4", "--out", "val-run"]
+    run(folder, "train", *SHAPE, *words)
     run(folder, "export", "run", "hf")
     words = ["--recipe", "classify", "--init-from", "hf", "--data", "labels.csv", "--epochs", "1"]
     run(folder, "train", *words, "--B", "200", "--T", "16", "--out", "labels")
@@ -89,6 +92,7 @@ def make_inputs(folder: Path) -> dict[str, list[str]]:
         "replay": ["replay", "run", "--step", "3"],
         "report": ["report", "run", "--out", "out/page.html"],
         "track": ["track", "run", "--to", "tensorboard"],
+        "update": ["update", "val-run", "--data", "new.txt", "--steps", "20", "--replay", "0.5", "--out", "out/new"],
         "fit": ["fit", "--gpu", "h100", *SHAPE],
         "prepare": ["prepare", "text.txt", "--out", "out/prepared"],
         "tokenizer": ["tokenizer", "train", "text.txt", "--vocab", "300", "--out", "out/tokenizer"],

@@ -120,6 +120,12 @@ train --data text.txt --out text --init-from text --fresh
 train --data text.txt --out text --init-from text/checkpoints/3 --fresh
 train --data text.txt --mix text.txt=1,other.txt=1 --out new
 train --mix text.txt --out new
+train --data text.txt --val-also old=other.txt --out new
+train --data text.txt --val 0.1 --val-also other.txt --out new
+train --data text.txt --val 0.1 --val-also old=missing.txt --out new
+train --data text.txt --val 0.1 --val-also old=pairs.jsonl --out new
+train --data 'pairs.jsonl[:-0.1]' --out new
+train --data 'text.txt[-0.1:]' --out text.txt
 train --mix text.txt=1,missing.txt=1 --out new
 train --mix text.txt=1,pairs.jsonl=1 --out new
 train --mix text.txt=1,other.txt=1 --val 0.1 --out new
@@ -283,6 +289,9 @@ inspect foreign
 inspect text
 inspect halfway
 inspect prepared --seed -1
+inspect prepared --lineage
+inspect base --lineage
+inspect text --lineage --html new.html
 inspect prepared --html prepared/page
 inspect prepared --html nowhere/page.html
 inspect prepared --html prepared/index
@@ -333,6 +342,37 @@ replay text --step -1
 replay text --step 9
 replay text --step 1 --data missing.txt
 replay text --step 1 --data other.txt
+update
+update text --data other.txt
+update text --data other.txt --out new
+update nowhere --data other.txt --out new
+update foreign --data other.txt --out new
+update corrupt --data other.txt --out new
+update base --data other.txt --out new
+update labels --data other.txt --out new
+update text --data missing.txt --old-val text.txt --out new
+update text --data empty.txt --old-val text.txt --out new
+update text --data pairs.jsonl --old-val text.txt --out new
+update text --data other.txt --old-val missing.txt --out new
+update text --data other.txt --old-val pairs.jsonl --out new
+update text --data other.txt --old-val text.txt --val 2 --out new
+update text --data other.txt --old-val text.txt --out text
+update text --data other.txt --old-val text.txt --out mine
+update text --data other.txt --old-val text.txt --out foreign
+update text --data other.txt --old-val text.txt --out file/new
+update text --data other.txt --old-val text.txt --out new --replay 1
+update text --data other.txt --old-val text.txt --out new --max-forgetting -1
+update text --data other.txt --old-val text.txt --out new --gate items.jsonl
+update text --data other.txt --old-val text.txt --out new --gate choices=noitems.jsonl
+update text --data other.txt --old-val text.txt --out new --gate choices=items.jsonl
+update text --data other.txt --old-val text.txt --out new --gate data=pairs.jsonl
+update text --data other.txt --old-val text.txt --out new --gate generate=text.txt
+update text --data other.txt --old-val text.txt --out new --promoted mine
+update text --data other.txt --old-val text.txt --out new --promoted file/link
+update text --data other.txt --old-val text.txt --out new --flags B
+update text --data other.txt --old-val text.txt --out new --flags val=0.1
+update text --data other.txt --old-val text.txt --out new --flags n-layer=3
+update text --data 'other.txt[:-0.1]' --old-val text.txt --out other.txt
 track
 track text
 track text --to nothing

@@ -16,7 +16,7 @@ from jaxgpt.data.loader import batches_per_epoch
 from jaxgpt.data.order import parse_mixture
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.data.text_part import TextPart, name_of_whole
-from jaxgpt.errors import CheckpointError, DataError, UsageError
+from jaxgpt.errors import CheckpointError, DataError, JaxgptError, UsageError
 from jaxgpt.runs.lineage import find_parents, newest_step, read_lineage
 from jaxgpt.runs.weights import WeightsRef, resolve_weights
 from jaxgpt.runtime.config import PROCESS_FLAGS
@@ -91,12 +91,21 @@ def make_plan(config: UpdateConfig) -> Plan:
     }
     chosen = parse(TrainConfig, [f"--{word}" for word in config.flags], old.replace(**flags), command="train")
     require_weights(chosen, weights.config)
-    data, new = load(chosen.data, chosen.run.seed, chosen.preset.predict_tokens)
+    data, new, old_val = open_texts(chosen)
     steps = config.steps or count_steps(config, data)
     every = config.eval_every if config.eval_every is not None else max(1, steps // 10)
     chosen = chosen.replace(steps=steps, eval_every=every)
     require_output(chosen, weights)
-    return Plan(parent, step, weights, chosen, data, new, load_val_also(chosen.data, data))
+    return Plan(parent, step, weights, chosen, data, new, old_val)
+
+
+def open_texts(chosen: TrainConfig) -> tuple[Windows, Text, dict[str, Text]]:
+    """What is trained on, the new validation text and the old ones; errors name the flags of this command."""
+    try:
+        data, new = load(chosen.data, chosen.run.seed, chosen.preset.predict_tokens)
+        return data, new, load_val_also(chosen.data, data)
+    except JaxgptError as error:
+        raise type(error)(str(error).replace("--val-also", "--old-val").replace("--mix", "--data")) from None
 
 
 def find_checkpoint(config: UpdateConfig) -> tuple[Path, int]:
