@@ -68,7 +68,9 @@ def make_texts(folder: Path, seed: int, letters: int) -> None:
     draw = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for name, alphabet in LANGUAGES.items():
-        followers = [draw.choice(len(alphabet), len(PROBABILITIES), replace=False) for _ in alphabet]
+        n = len(alphabet)
+        order, shifts = draw.permutation(n), draw.choice(n, len(PROBABILITIES), replace=False)
+        followers = [order[(i + shifts) % n] for i in range(n)]  # so that all letters are equally frequent
         letter, text = 0, []
         for choice in draw.choice(len(PROBABILITIES), letters, p=PROBABILITIES):
             letter = followers[letter][choice]

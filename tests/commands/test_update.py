@@ -226,7 +226,7 @@ def test_a_run_that_was_trained_on_is_not_judged(here, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_kills_at_any_moment_leave_the_old_promotion_or_the_new_one(here):
-    """SIGKILL at random moments of the whole, and just when the records are written; the end is an undisturbed one's."""
+    """SIGKILL at random moments of the whole, and just when the records are written; the end is as without."""
     link, lineage_file = Path("runs/promoted"), Path("runs/new/lineage.json")
     words = f"{UPDATE} --steps 60 --max-forgetting 0.05 --replay 0.3 --flags save-every=5"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}

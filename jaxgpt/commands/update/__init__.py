@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     allocator.use_one_heap()  # as the training has it
     device.select(plan.train.parallel.device, plan.train.parallel.deterministic)
     console.say("parent", f"{plan.parent}/checkpoints/{plan.step}")
-    before = measure(plan, gates, plan.weights)
+    before = measure(plan, gates, plan.baseline)
     for gate, sums in zip(gates, before, strict=True):
         console.say("before", f"{gate.name}: {sums.mean:.4f}")
     if code := run(plan.train, plan.weights):

@@ -35,6 +35,8 @@ class Plan:
     Attributes:
       parent, step: the run that is continued, and from which of its checkpoints.
       weights: those of that checkpoint.
+      baseline: what the result is compared with: RUN's newest checkpoint where RUN names one before a cooldown, whose
+        own losses are higher; else the same.
       train: the flags of the new run.
       data: what it trains on: the new text first, then the old ones.
       new, old: validation texts; the old ones by their names in log.jsonl.
@@ -43,6 +45,7 @@ class Plan:
     parent: Path
     step: int
     weights: WeightsRef
+    baseline: WeightsRef
     train: TrainConfig
     data: Windows
     new: Text
@@ -96,7 +99,9 @@ def make_plan(config: UpdateConfig) -> Plan:
     every = config.eval_every if config.eval_every is not None else max(1, steps // 10)
     chosen = chosen.replace(steps=steps, eval_every=every)
     require_output(chosen, weights)
-    return Plan(parent, step, weights, chosen, data, new, old_val)
+    is_named = Path(os.path.realpath(config.run)).parent.name == "checkpoints"
+    baseline = resolve_weights(parent / "checkpoints" / str(newest_step(parent))) if is_named else weights
+    return Plan(parent, step, weights, baseline, chosen, data, new, old_val)
 
 
 def open_texts(chosen: TrainConfig) -> tuple[Windows, Text, dict[str, Text]]:

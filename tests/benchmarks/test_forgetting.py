@@ -1,0 +1,38 @@
+"""The languages are what they are said to be; and what an update forgets, with and without replay."""
+
+import collections
+import itertools
+
+import numpy as np
+import pytest
+
+from benchmarks import forgetting
+
+
+def test_each_letter_is_followed_by_one_of_four(tmp_path):
+    forgetting.make_texts(tmp_path, 3, 50_000)
+    old, new = ((tmp_path / f"{name}.txt").read_text() for name in ("old", "new"))
+    assert {*old} == {*"abcdefghijkl"} and {*new} == {*"ABCDEFGHIJKL"} and len(old) == len(new) == 50_000
+    for text in (old, new):
+        shares = collections.defaultdict(list)
+        pairs = collections.Counter(itertools.pairwise(text))
+        letters = collections.Counter(text[:-1])
+        for (first, _), count in pairs.items():
+            shares[first].append(count / letters[first])
+        assert min(letters.values()) > 0.9 * max(letters.values())
+        for letter, found in shares.items():
+            assert sorted(found, reverse=True) == pytest.approx(
+                forgetting.PROBABILITIES, abs=4 * 0.5 / letters[letter] ** 0.5
+            )
+    p = np.array(forgetting.PROBABILITIES)
+    assert -(p * np.log(p)).sum() == pytest.approx(1.1097, abs=5e-5)
+
+
+@pytest.mark.slow
+def test_five_percent_of_the_old_text_keep_the_old_loss(tmp_path):
+    """What docs/maintenance.md says of both seeds."""
+    rows = forgetting.main(forgetting.Flags(tmp_path))
+    for without, with_replay in zip(rows[::2], rows[1::2], strict=True):
+        assert without["rise"][0] > 0.2 and without["gate"] == "refused, code 6"
+        assert with_replay["rise"][0] + 2 * with_replay["rise"][1] < 0.02 and with_replay["gate"] == "promoted"
+        assert abs(with_replay["new after"] - without["new after"]) < 0.02
