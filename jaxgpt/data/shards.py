@@ -22,6 +22,7 @@ import numpy as np
 from jaxgpt.console import plural, program
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.open_tokenizer import read_kept
+from jaxgpt.data.redaction import Erasure, cut, merge, parse_erasures
 from jaxgpt.data.token_file import HEADERS, TOKEN, header, map_file
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError
@@ -31,6 +32,7 @@ from jaxgpt.json_file import read_json
 FORMAT, VERSION = "jaxgpt-tokens", 1
 META = "meta.json"
 META_BYTES = 64 << 20  # some 370,000 shards
+ERASURES, PENDING = "erasures", "erasure_pending"  # in meta.json: what was erased, and what a kill has left undone
 PREPARE_AGAIN = "run the command that prepares it again"
 
 
@@ -43,11 +45,13 @@ class Tokens:
 
     Attributes:
       shards: arrays of one dtype, in their order; memory maps for files.
-      fingerprint: of the split, made of its files' SHA-256.
+      fingerprint: of the split, made of its files' SHA-256 and of what was erased.
+      erasures: what was erased of it, in that order.
     """
 
     shards: tuple[np.ndarray, ...]
     fingerprint: str = ""
+    erasures: tuple[Erasure, ...] = ()
 
     @property
     def dtype(self) -> np.dtype:
@@ -57,6 +61,11 @@ class Tokens:
     def ends(self) -> list[int]:
         """Where each shard ends, in tokens of the split."""
         return list(itertools.accumulate(map(len, self.shards)))
+
+    @functools.cached_property
+    def erased(self) -> np.ndarray:
+        """The ranges of tokens that are no targets, since end tokens stand for what was erased, int64 (R, 2)."""
+        return merge(pair for each in self.erasures for pair in each.ranges)
 
     def __len__(self) -> int:
         return self.ends[-1] if self.shards else 0
@@ -81,8 +90,13 @@ class Tokens:
             offset = last - len(shard)
             piece = shard[max(first - offset, 0) : max(end - offset, 0)]
             shards += [piece] if len(piece) else []
-        digest = hashlib.sha256(f"{self.fingerprint}, tokens {first} to {end}".encode())
-        return Tokens(tuple(shards), digest.hexdigest())
+        names = (_name_part(each.fingerprint, first, end) for each in (self, *self.erasures))
+        ranges = (cut(each.ranges, first, end) for each in self.erasures)
+        return Tokens(tuple(shards), next(names), tuple(map(Erasure, names, ranges)))
+
+
+def _name_part(fingerprint: str, first: int, end: int) -> str:
+    return hashlib.sha256(f"{fingerprint}, tokens {first} to {end}".encode()).hexdigest()
 
 
 def open_split(folder: Path, split: str, tokenizer: Tokenizer = GPT2_TOKENIZER) -> Tokens:
@@ -97,11 +111,22 @@ def open_split(folder: Path, split: str, tokenizer: Tokenizer = GPT2_TOKENIZER) 
         shard is missing or of another size.
     """
     meta = read_meta(folder)
+    if PENDING in meta:
+        erase = f"{program('erase')} {shlex.quote(str(folder))} --apply"
+        raise DataError(f"{folder}: an erasure was interrupted, and some of its tokens are still there; run: {erase}")
+    return map_split(folder, meta, split, tokenizer)
+
+
+def map_split(folder: Path, meta: dict[str, Any], split: str, tokenizer: Tokenizer) -> Tokens:
+    """As `open_split`, of a folder whose meta.json was read."""
     _require_tokenizer(folder, meta, tokenizer)
-    shards, dtype = _shard_entries(folder, meta, split), tokenizer.dtype
+    shards, dtype = shard_entries(folder, meta, split), tokenizer.dtype
     arrays = [np.asarray(_map_shard(folder / name, n, dtype)) for name, n, _ in shards]  # slices of a memmap are slow
-    digest = hashlib.sha256("".join(f"{count} {sha256}\n" for _, count, sha256 in shards).encode())
-    return Tokens(tuple(arrays), digest.hexdigest())
+    count = sum(n for _, n, _ in shards)
+    erasures = parse_erasures(str(folder / META), meta.get(ERASURES, []), split, count)
+    lines = [f"{count} {sha256}\n" for _, count, sha256 in shards]
+    lines += [f"erased {first} {end}\n" for first, end in merge(pair for each in erasures for pair in each.ranges)]
+    return Tokens(tuple(arrays), hashlib.sha256("".join(lines).encode()).hexdigest(), erasures)
 
 
 def verify(folder: Path) -> int:
@@ -112,7 +137,7 @@ def verify(folder: Path) -> int:
     """
     meta, count = read_meta(folder), 0
     for split in meta["splits"]:
-        for name, tokens, sha256 in _shard_entries(folder, meta, split, empty=True):
+        for name, tokens, sha256 in shard_entries(folder, meta, split, empty=True):
             _map_shard(folder / name, tokens, np.dtype(meta["dtype"]))
             with (folder / name).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -171,7 +196,7 @@ def _require_tokenizer(folder: Path, meta: dict[str, Any], tokenizer: Tokenizer)
         raise DataError(f"{folder / META}: corrupt: dtype {meta['dtype']!r} for {size}; {PREPARE_AGAIN}")
 
 
-def _shard_entries(folder: Path, meta: dict[str, Any], split: str, empty: bool = False) -> list[tuple[str, int, str]]:
+def shard_entries(folder: Path, meta: dict[str, Any], split: str, empty: bool = False) -> list[tuple[str, int, str]]:
     """File, tokens and SHA-256 of each shard of a split; `empty`: there may be none."""
     try:
         entries = [(each["file"], each["tokens"], each["sha256"]) for each in meta["splits"].get(split, {})["shards"]]

@@ -11,6 +11,7 @@ from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, all_rows
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.loader import batches_per_epoch, next_batch
+from jaxgpt.data.redaction import mask_targets
 from jaxgpt.data.shards import Tokens
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.data.windows import next_windows, windows
@@ -42,7 +43,11 @@ class Text:
 
     def batch(self, position: int, model: Any = None) -> tuple[Batch, int]:
         """loader.next_batch: `tokens` (B, T) and `targets` (B, T), or (B, horizon, T) where the horizon is above 1."""
-        return _named(*next_batch(self.tokens, position, self.B, self.T, self.rows, self.horizon))
+        batch, next_position = _named(*next_batch(self.tokens, position, self.B, self.T, self.rows, self.horizon))
+        if len(erased := erased_ranges(self)):
+            starts = position + self.T * np.arange(*self.rows.indices(self.B))
+            batch["targets"] = mask_targets(batch["targets"], starts, erased, self.tokenizer.end)
+        return batch, next_position
 
     def batches_per_epoch(self) -> int:
         return batches_per_epoch(self.tokens, self.B, self.T, self.horizon)
@@ -66,7 +71,10 @@ class Text:
             padded[: len(ids)] = ids
             x, *y = (padded[i : i + B * T].reshape(B, T) for i in range(self.horizon + 1))
             x = np.where(y[0] >= 0, x, 0)  # the last token predicts nothing
-            yield {"tokens": x, "targets": y[0] if self.horizon == 1 else np.stack(y, axis=1)}
+            targets = y[0] if self.horizon == 1 else np.stack(y, axis=1)
+            if len(erased := erased_ranges(self)):
+                targets = mask_targets(targets, start + T * np.arange(B), erased, self.tokenizer.end)
+            yield {"tokens": x, "targets": targets}
 
     def num_rows(self) -> int:
         """Windows of T tokens in `one_pass`."""
@@ -139,7 +147,15 @@ class Windows:
         """windows.next_windows; arrays as Text.batch gives them."""
         tokens = [text.tokens for text in self.texts]
         order = self.weights, position, self.B, self.T, self.seed
-        return _named(*next_windows(tokens, *order, self.rows, self.horizon))
+        batch, next_position = _named(*next_windows(tokens, *order, self.rows, self.horizon))
+        if any(len(erased_ranges(text)) for text in self.texts):
+            sources, starts = windows([*map(len, tokens)], *order, self.rows, self.horizon)
+            targets = batch["targets"].copy()  # it may share its memory with the tokens
+            for i, text in enumerate(self.texts):
+                rows = np.flatnonzero(sources == i)
+                targets[rows] = mask_targets(targets[rows], starts[rows], erased_ranges(text), self.tokenizer.end)
+            batch["targets"] = targets
+        return batch, next_position
 
     def batches_per_epoch(self) -> float:
         """Batches until every window of every text was seen at least once. ValueError: a text has no window."""
@@ -168,6 +184,11 @@ class Windows:
         if not self.mix:
             return str(self.texts[0])
         return f"{self.mix}: {sum(len(text.tokens) for text in self.texts):,} tokens"
+
+
+def erased_ranges(text: Text) -> np.ndarray:
+    """The ranges of a text's tokens that were erased, int64 (R, 2); only a prepared folder has any."""
+    return text.tokens.erased if isinstance(text.tokens, Tokens) else np.empty((0, 2), np.int64)
 
 
 def _named(x: np.ndarray, y: np.ndarray, next_position: int) -> tuple[Batch, int]:

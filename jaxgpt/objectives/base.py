@@ -50,6 +50,11 @@ class Objective:
         return self.measure(model, batch) if self.measure else self.loss(model, batch, None)
 
 
+def count_targets(targets: jax.Array, axis: tuple[int, ...] | None = None) -> jax.Array:
+    """How many targets are not below 0, float32; a trifle for none, so that a batch that was erased has the loss 0."""
+    return jnp.maximum((targets >= 0).sum(axis, dtype=jnp.float32), jnp.float32(1e-30))
+
+
 def mean(metric: tuple[jax.Array, jax.Array]) -> jax.Array:
     """The mean of a metric, float32 (); NaN where nothing was counted."""
     total, count = metric

@@ -8,7 +8,7 @@ import optax
 
 from jaxgpt.models.base import Model, matmul_precision, unembed
 from jaxgpt.models.convert import pad_vocab_for_gpu
-from jaxgpt.objectives.base import Batch, Metrics, Objective, loss_sums
+from jaxgpt.objectives.base import Batch, Metrics, Objective, count_targets, loss_sums
 from jaxgpt.objectives.next_token import sum_losses
 
 
@@ -23,7 +23,7 @@ def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     model = pad_vocab_for_gpu(model)
     hidden = model.hidden(batch["tokens"], batch.get("positions"), keys)  # (B, T, C)
     total = sum_losses(model, hidden, batch["targets"])
-    return {"loss": (total, (batch["targets"] >= 0).sum(dtype=jnp.float32))}
+    return {"loss": (total, count_targets(batch["targets"]))}
 
 
 def measure(model: Model, batch: Batch) -> Metrics:

@@ -17,7 +17,7 @@ from jaxgpt.models.gpt2 import GPT2, GPT2Config
 from jaxgpt.models.layers import layer_keys, remat
 from jaxgpt.models.ops.attention import first_visible_positions
 from jaxgpt.models.ops.cross_entropy import cross_entropy
-from jaxgpt.objectives.base import Batch, Metrics, Objective, loss_sums
+from jaxgpt.objectives.base import Batch, Metrics, Objective, count_targets, loss_sums
 from jaxgpt.objectives.next_token import hidden_losses
 
 
@@ -42,7 +42,7 @@ def loss(model: GPT2, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     with matmul_precision(config):
         shared = z, model.ln_f, model.unembedding()
         total, losses = _sum_head_losses(config, shared, heads, first_visible_positions(positions))
-    counts = (targets >= 0).sum((0, 2), dtype=jnp.float32)
+    counts = count_targets(targets, (0, 2))
     return {"loss": (losses[0], counts[0]), "loss_sum": (total, counts[0])} | _metrics_ahead(losses, counts)
 
 

@@ -14,7 +14,8 @@ def loss(model: Model, batch: Batch, keys: jax.Array | None = None) -> Metrics:
     """The cross-entropy of each token that follows, in nats, summed over the batch's B*T tokens.
 
     Args:
-      batch: int32 (B, T): `tokens`, and `targets`, the token that follows each.
+      batch: int32 (B, T): `tokens`, and `targets`, the token that follows each. One below 0, which was erased, has the
+        loss 0 and counts, so that all others weigh what they did, and a batch without others has no gradient.
       keys: (B,), each sequence's dropout key; None: no dropout.
     """
     model = pad_vocab_for_gpu(model)

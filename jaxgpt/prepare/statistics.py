@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
+from jaxgpt.data.redaction import contains
 from jaxgpt.data.shards import PREPARE_AGAIN, Tokens
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError
@@ -81,6 +82,7 @@ def compute_statistics(
             raise DataError(f"{name}: corrupt: token {first + at:,} is {ids[at]}, {beyond}; {PREPARE_AGAIN}")
         occurrences += np.bincount(ids, minlength=vocab_size)
         begins = first + np.flatnonzero(ids == tokenizer.end)
+        begins = begins[~contains(tokens.erased, begins)]  # those are no documents
         if carry is not None and first == last_end:
             begins = np.append(carry, begins)
         borders = np.append(begins, end) if end == len(tokens) else begins

@@ -3,6 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from jaxgpt.data.redaction import Erasure, merge
+from jaxgpt.data.shards import Tokens
 from jaxgpt.data.text import Text, Windows
 
 TOKENS = np.random.default_rng(0).integers(0, 50257, 333).astype(np.uint16)
@@ -64,3 +66,71 @@ def test_a_position_is_left_where_the_last_token_ahead_is_missing():
         assert (text.resume_position(32), text.resume_position(33)) == (32, 0)
         with pytest.raises(ValueError, match="position 33, outside of the text"):
             text.locate(33)
+
+
+# ---- Erased tokens
+
+ERASED = {*range(40, 75), 90}  # 75 is the end token of the next document, 91 a token of the same
+END = 50256
+
+
+def erased_text(horizon=1, B=4, T=8):
+    tokens = np.where(TOKENS == END, 0, TOKENS)
+    tokens[[*ERASED, 39, 75]] = END
+    erasures = (Erasure("before", merge([(40, 75)])), Erasure("later", merge([(90, 91)])))
+    shards = tuple(np.split(tokens, [50, 90]))
+    return Text("", Tokens(shards, "now", erasures), "now", B=B, T=T, horizon=horizon), tokens
+
+
+def expected_targets(tokens, start, horizon, T):
+    """Of a sequence, token by token: (horizon, T), -1 for what is not learned."""
+
+    def target(number):
+        is_erased = number in ERASED or number == 75
+        return -1 if is_erased or number >= len(tokens) else int(tokens[number])
+
+    return [[target(start + 1 + i + t) for t in range(T)] for i in range(horizon)]
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+@pytest.mark.parametrize("order", ["sequential", "windows", "shuffled", "mixed"])
+def test_erased_tokens_are_no_targets(order, horizon):
+    text, tokens = erased_text(horizon)
+    plain = Text("plain", TOKENS, "", B=4, T=8, horizon=horizon)
+    data = {
+        "sequential": text,
+        "windows": Windows((text,), B=4, T=8),
+        "shuffled": Windows((text,), seed=3, B=4, T=8),
+        "mixed": Windows((plain, text), (2, 3), 3, "a mixture", B=4, T=8),
+    }[order]
+    position, masked = 0, 0
+    for _ in range(20):
+        for rows in (slice(None), slice(1, 3)):
+            part = dataclasses.replace(data, rows=rows)
+            batch, following = part.batch(position)
+            places = data.locate(position)[rows] if isinstance(data, Text) else part.locate(position)
+            for x, y, (name, start) in zip(batch["tokens"], batch["targets"], places, strict=True):
+                source = TOKENS if name else tokens
+                assert x.tolist() == source[start : start + 8].tolist()
+                targets = expected_targets(source if name else tokens, start, horizon, 8)
+                if name:
+                    targets = [source[start + 1 + i : start + 9 + i].tolist() for i in range(horizon)]
+                assert y.reshape(horizon, 8).tolist() == targets
+                masked += sum(target < 0 for row in targets for target in row)
+        position = following
+    assert masked > 60
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_a_validation_counts_no_erased_token(horizon):
+    text, tokens = erased_text(horizon)
+    batches = list(text.one_pass())
+    for number, batch in enumerate(batches):
+        for row in range(4):
+            start = 32 * number + 8 * row
+            expected = expected_targets(tokens, start, horizon, 8)
+            assert batch["targets"][row].reshape(horizon, 8).tolist() == expected
+    counted = sum(int((batch["targets"].reshape(4, horizon, 8)[:, 0] >= 0).sum()) for batch in batches)
+    assert counted == len(TOKENS) - 1 - len(ERASED) - 1
+    kept = [token for number, token in enumerate(tokens.tolist()) if number not in ERASED and token != END]
+    assert text.num_bytes() == len(text.tokenizer.decode_bytes(kept))  # so that bits per byte are those of the rest

@@ -4,7 +4,7 @@ import pytest
 
 from jaxgpt.errors import UsageError
 from jaxgpt.objectives import OBJECTIVES, choose_objective
-from jaxgpt.objectives.base import Objective, loss_sums, mean
+from jaxgpt.objectives.base import Objective, count_targets, loss_sums, mean
 
 
 def test_the_data_and_the_model_choose_the_objective_unless_it_is_named():
@@ -30,3 +30,11 @@ def test_a_mean_of_nothing_is_nan_and_without_a_measure_the_loss_is_measured():
     }
     objective = Objective("toy", "text", lambda model, batch, keys: (model, batch, keys))
     assert objective.validation_metrics("model", "batch") == ("model", "batch", None)
+
+
+def test_no_target_counts_as_a_trifle_so_that_nothing_divided_by_it_is_no_number():
+    targets = jnp.array([[3, -1, 0], [-1, -1, -1]])
+    assert count_targets(targets) == 2
+    mean = jnp.float32(0) / count_targets(targets[1])
+    assert mean == 0 and count_targets(targets) + count_targets(targets[1]) == 2
+    assert count_targets(jnp.ones((2, 3, 4)), (0, 2)).tolist() == [8, 8, 8]
