@@ -4,7 +4,7 @@ import functools
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -36,27 +36,51 @@ def permute(index: np.ndarray, n: int, key: Sequence[int]) -> np.ndarray:
     Returns:
       int64, of index's shape. The images of range(n) are every value once.
     """
+    return _walk(_feistel, index, n, key)
+
+
+def unpermute(image: np.ndarray, n: int, key: Sequence[int]) -> np.ndarray:
+    """The inverse of `permute`: the indices that it maps to these images."""
+    return _walk(_inverse_feistel, image, n, key)
+
+
+def _walk(network: Callable[..., np.ndarray], values: np.ndarray, n: int, key: Sequence[int]) -> np.ndarray:
+    """The values through the network, once more where the result is beyond n, until all are below."""
     a, b = _sides(n)
     keys = _round_keys(tuple(key), ROUNDS if n >= FEW_WINDOWS else ROUNDS_FOR_FEW)
-    index = np.asarray(index)
-    image = _feistel(index.reshape(-1).astype(WORD), a, b, keys)
-    while (beyond := image >= n).any():
-        image[beyond] = _feistel(image[beyond], a, b, keys)
-    return image.astype(np.int64).reshape(index.shape)
+    values = np.asarray(values)
+    result = network(values.reshape(-1).astype(WORD), a, b, keys)
+    while (beyond := result >= n).any():
+        result[beyond] = network(result[beyond], a, b, keys)
+    return result.astype(np.int64).reshape(values.shape)
 
 
 def _feistel(index: np.ndarray, a: np.ndarray, b: np.ndarray, keys: Sequence[np.ndarray]) -> np.ndarray:
     right, left = index // a, index % a  # faster than divmod
     for key in keys:  # left is in Z_a; then the two change places, and so do a and b
-        mixed = right ^ key
-        mixed *= MULTIPLIER_1
-        mixed ^= mixed >> HALF_WORD
-        mixed *= MULTIPLIER_2
-        mixed >>= HALF_WORD
+        mixed = _mix(right, key)
         mixed += left
         mixed %= a
         left, right, a, b = right, mixed, b, a
     return left + right * a
+
+
+def _inverse_feistel(image: np.ndarray, a: np.ndarray, b: np.ndarray, keys: Sequence[np.ndarray]) -> np.ndarray:
+    right, left = image // a, image % a  # the rounds are even in number, so that a and b are in their places again
+    for key in reversed(keys):
+        a, b = b, a
+        left, right = (right + a - _mix(left, key) % a) % a, left
+    return left + right * a
+
+
+def _mix(half: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """A hash of each number with a round's key, below 2**32."""
+    mixed = half ^ key
+    mixed *= MULTIPLIER_1
+    mixed ^= mixed >> HALF_WORD
+    mixed *= MULTIPLIER_2
+    mixed >>= HALF_WORD
+    return mixed
 
 
 @functools.lru_cache(maxsize=64)
@@ -98,6 +122,24 @@ def mixture_schedule(window: np.ndarray, weights: tuple[int, ...]) -> tuple[np.n
     source, number = _period(weights)
     period, at = np.divmod(window, len(source))
     return source[at], period * np.array(weights, np.int64)[source[at]] + number[at]
+
+
+def find_windows(source: int, number: np.ndarray, weights: tuple[int, ...]) -> np.ndarray:
+    """The inverse of `mixture_schedule`: which windows of a run are a source's windows of these numbers, int64."""
+    number = np.asarray(number, np.int64)
+    if len(weights) == 1:
+        return number
+    places = np.flatnonzero(_period(weights)[0] == source)  # of the source's windows in a period
+    period, at = np.divmod(number, weights[source])
+    return period * sum(weights) + places[at]
+
+
+def count_windows(source: int, window: int, weights: tuple[int, ...]) -> int:
+    """How many of a run's first `window` windows are a source's."""
+    if len(weights) == 1:
+        return window
+    period, at = divmod(window, sum(weights))
+    return period * weights[source] + int(np.count_nonzero(_period(weights)[0][:at] == source))
 
 
 @functools.lru_cache(maxsize=8)

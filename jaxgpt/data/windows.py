@@ -112,10 +112,14 @@ def _order_windows(number: np.ndarray, count: int, seed: int | None, text: int) 
     while first < end:
         epoch, window = divmod(first, count)
         block, offset = divmod(window, BLOCK)
-        key = (seed, epoch, text) if text else (seed, epoch)  # the first text has the order that it has alone
-        pieces.append(_permute_block(block, count, key)[offset : offset + end - first])
+        pieces.append(_permute_block(block, count, order_key(seed, epoch, text))[offset : offset + end - first])
         first += len(pieces[-1])
     return np.concatenate(pieces)
+
+
+def order_key(seed: int, epoch: int, text: int) -> tuple[int, ...]:
+    """The key of the permutation of an epoch of a text; the first text has the order that it has alone."""
+    return (seed, epoch, text) if text else (seed, epoch)
 
 
 @functools.lru_cache(maxsize=16)

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgpt.data.order import FEW_WINDOWS, MAX_PERIOD, mixture_schedule, parse_mixture, permute
+from jaxgpt.data.order import (
+    FEW_WINDOWS,
+    MAX_PERIOD,
+    count_windows,
+    find_windows,
+    mixture_schedule,
+    parse_mixture,
+    permute,
+    unpermute,
+)
 from jaxgpt.errors import UsageError
 
 
@@ -207,3 +216,20 @@ def test_an_invalid_mixture_is_a_one_line_error(mix, message):
     with pytest.raises(UsageError) as raised:
         parse_mixture(mix)
     assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 50, FEW_WINDOWS - 1, FEW_WINDOWS, 12_345, 2**40])
+def test_a_permutation_is_undone(n):
+    index = np.arange(n) if n < 2**20 else np.random.default_rng(0).integers(0, n, (9, 11))
+    for key in ((0, 0), (7, 3), (7, 3, 1)):
+        np.testing.assert_array_equal(unpermute(permute(index, n, key), n, key), index)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4))
+def test_a_schedule_is_undone(weights):
+    window = np.arange(5 * sum(weights) + 3)
+    source, number = mixture_schedule(window, tuple(weights))
+    for i in range(len(weights)):
+        np.testing.assert_array_equal(find_windows(i, number[source == i], tuple(weights)), window[source == i])
+        counts = [count_windows(i, k, tuple(weights)) for k in window.tolist()]
+        assert counts == [int((source[:k] == i).sum()) for k in window.tolist()]
