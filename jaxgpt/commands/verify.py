@@ -108,7 +108,7 @@ def prove_resume(flags: TrainConfig, k: int, folder: Path) -> None:
     """Train 2k steps at once, then k steps from the checkpoint in the middle, and compare."""
     whole, parts = folder / "whole", folder / "parts"
     # A better validation loss would save extra checkpoints.
-    short = unobserved(flags).replace(steps=2 * k, epochs=None, save_every=k, eval_every=0)
+    short = unobserved(flags).replace(steps=2 * k, epochs=None, save_every=k, keep_every=0, eval_every=0)
     run_training(short.replace(out=whole), 2 * k)
     shutil.copytree(whole, parts)
     shutil.rmtree(parts / "checkpoints" / str(2 * k))

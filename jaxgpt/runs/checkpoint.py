@@ -15,7 +15,9 @@ from jaxgpt.runs.restore import candidates, read_first_valid
 
 
 class Checkpoints(storage.Storage):
-    """The checkpoints of a run, folder/<steps done>: the newest three and the best. A context, which ends all saved.
+    """The checkpoints of a run, folder/<steps done>: the newest three, the best, and some that stay for good.
+
+    A context, which ends all saved.
 
     Saving is asynchronous: `save` returns when the state is copied to host memory (see `write`), so that the next step
     may take over the donated buffers, and a thread writes the copy. A folder gets its final name when it is complete,
@@ -29,15 +31,16 @@ class Checkpoints(storage.Storage):
       folder: where they are, or shall be.
       every: steps between two of them; 0: only what the loop asks for.
       about: what the JSON says beside the numbers of a Run: Progress's other fields. It is needed to save.
+      keep_every: steps between those that stay for good, which are saved too; 0: none.
     """
 
-    def __init__(self, folder: Path, every: int = 0, about: dict[str, Any] | None = None):
-        super().__init__(folder)
+    def __init__(self, folder: Path, every: int = 0, about: dict[str, Any] | None = None, keep_every: int = 0):
+        super().__init__(folder, keep_every)
         self.every, self.about = every, about
 
     def due(self, run: Run) -> bool:
         """Whether a run should be saved now: by the steps, for its best validation loss, or since a save has failed."""
-        scheduled = self.every > 0 and run.step % self.every == 0
+        scheduled = (self.every > 0 and run.step % self.every == 0) or self._keep.is_kept(run.step)
         return scheduled or (run.best is not None and run.best.step == run.step) or self.retry_due(run.step)
 
     def save(self, run: Run) -> None:

@@ -35,9 +35,14 @@ VERSIONS = {"jax": jax.__version__, "orbax-checkpoint": ocp.__version__}
 
 
 class KeepNewestAndBest(ocp.checkpoint_managers.PreservationPolicy):
-    """Which checkpoints stay: the newest, the best of those that were measured and saved, and what is no run's."""
+    """Which checkpoints stay: the newest, the best of those that were measured and saved, and what is no run's.
 
-    def __init__(self) -> None:
+    Args:
+      every: those of every so many steps stay too; 0: none.
+    """
+
+    def __init__(self, every: int = 0) -> None:
+        self.every = every
         self.best: list[int] = []  # steps, each better than those before it; the saving of one may fail
         self.foreign: list[int] = []  # numbers of what others have put there
 
@@ -45,7 +50,10 @@ class KeepNewestAndBest(ocp.checkpoint_managers.PreservationPolicy):
         steps = [checkpoint.step for checkpoint in checkpoints]
         best = next((step for step in reversed(self.best) if step in steps), None)
         newest = [step for step in steps if step not in self.foreign][-KEEP:]
-        return [step in newest or step == best or step in self.foreign for step in steps]
+        return [step in newest or step == best or step in self.foreign or self.is_kept(step) for step in steps]
+
+    def is_kept(self, step: int) -> bool:
+        return self.every > 0 and step % self.every == 0
 
 
 class Storage:
@@ -57,14 +65,15 @@ class Storage:
 
     Args:
       folder: where they are, or shall be.
+      keep_every: those of every so many steps stay; 0: only the newest and the best.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, keep_every: int = 0):
         self.folder = folder.absolute()
         if os.path.lexists(self.folder) and not self.folder.is_dir():
             raise CheckpointError(f"{folder}: not a folder; choose another --out")
         silence_orbax()  # also of what a kill has left half deleted
-        self._keep = KeepNewestAndBest()
+        self._keep = KeepNewestAndBest(keep_every)
         self._manager: ocp.CheckpointManager | None = None  # which writes
         self._step, self._in_flight = 0, False  # of the save that was begun last
         self._failures = 0  # saves in a row that failed
@@ -96,11 +105,14 @@ class Storage:
 
     # ---- Writing
 
-    def require_space(self, state: Any, saves: int, best: bool = False, old: Sequence[Path] | None = None) -> str:
+    def require_space(
+        self, state: Any, saves: int, best: bool = False, old: Sequence[Path] | None = None, kept: int = 0
+    ) -> str:
         """Refuse a disk that can't take a checkpoint of this state; a note if it can't take what `saves` need.
 
         Args:
           best: whether the best is kept too.
+          kept: how many are kept for good.
           old: folders that will be deleted before, all checkpoints among them; None: the checkpoints stay.
         """
         size, free = self._size(state), self._free()
@@ -112,7 +124,7 @@ class Storage:
                 f"{self.folder}: a checkpoint takes {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free; "
                 "make room, or choose an --out on another disk"
             )
-        at_most = KEEP + 1 + best  # the oldest is deleted when the newest is complete
+        at_most = KEEP + 1 + best + kept  # the oldest is deleted when the newest is complete
         missing = min(saves, at_most - num_existing) * size - free
         return f"{missing / 1e9:.2f} GB are missing for the checkpoints: {free / 1e9:.2f} GB are free" * (missing > 0)
 

@@ -87,6 +87,9 @@ class RunConfig:
     """Run folder: config.json, log.jsonl, checkpoints/."""
     save_every: int = 1000
     """Steps between checkpoints; the last step is always saved, and Ctrl-C saves too. 0: only then."""
+    keep_every: int = 0
+    """Steps between checkpoints that are kept for good, beside the newest three and the best, so that an erasure or a
+    replay need not start over; 0: none."""
     eval_every: int = 0
     """Steps between validations on --val; the last step always has one. 0: only there."""
     skip_bad_steps: int = 0
@@ -127,7 +130,7 @@ class RunConfig:
         if self.best_by not in ("loss", *scores):
             scores = f"among {', '.join(['loss', *scores])}, which --val-generate and --val-metrics measure"
             raise UsageError(f"--best-by {self.best_by} is not {scores}")
-        for name in ("save_every", "eval_every", "seed", "skip_bad_steps", "hash_every"):
+        for name in ("save_every", "keep_every", "eval_every", "seed", "skip_bad_steps", "hash_every"):
             require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
 
     @property

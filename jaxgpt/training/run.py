@@ -169,7 +169,8 @@ def run_locked(
 
         # ---- Where the run stands: at its newest checkpoint, or at the beginning.
         about = {name: config.flat()[name] for name in ("B", "T", "accumulate", "steps")} | {"identity": signature}
-        checkpoints = stack.enter_context(Checkpoints(out / "checkpoints", config.run.save_every, about))
+        save_every, keep_every = config.run.save_every, config.run.keep_every
+        checkpoints = stack.enter_context(Checkpoints(out / "checkpoints", save_every, about, keep_every))
         resumed = None
         if not config.run.fresh:
             config, resumed = resume(config, checkpoints, trainer, data, signature)
@@ -183,9 +184,12 @@ def run_locked(
         if config.run.epochs and (lead := lead_of(run, data)):
             sized = config.with_vocabulary(vocab_size)
             trainer = build_trainer(sized, mesh, objective, lead)
-        saves = 1 + sum((steps - run.step) // n for n in (config.run.save_every, config.run.eval_every) if n)
+        saves = 1 + sum((steps - run.step) // n for n in (save_every, keep_every, config.run.eval_every) if n)
+        kept = (steps - run.step) // keep_every if keep_every else 0
         old, _ = folder.find_old_run(out) if config.run.fresh else (None, None)
-        if shortage := checkpoints.require_space(trainer.shapes, saves, best=validation is not None, old=old):
+        if shortage := checkpoints.require_space(
+            trainer.shapes, saves, best=validation is not None, old=old, kept=kept
+        ):
             say("note", shortage)
         compiled = trainer.compile(frozen, data, validation)
 
