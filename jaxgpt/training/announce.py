@@ -68,7 +68,8 @@ def announce_resume(config: TrainConfig, saved: "Progress", position: int, signa
     steps = config.run.steps
     say("run", f"{config.run.out}: resumes from step {saved.step:,}, position {position:,}, to {plural(steps, 'step')}")
     if saved.identity.get("corpus") != signature["corpus"]:
-        say("note", "the text is a different one from here on")
+        erased = "some of the text was erased since, which no step before this one has read"
+        say("note", "the text is a different one from here on" if config.data.allow_other_data else erased)
     for name in ("B", "T", "accumulate"):
         if getattr(saved, name) != getattr(config.data, name):
             say("note", f"--{name} was {getattr(saved, name)} and is {getattr(config.data, name)} from here on")

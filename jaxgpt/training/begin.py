@@ -18,6 +18,7 @@ from jaxgpt.runs.weights import WeightsRef
 from jaxgpt.runtime.config import mesh_flag
 from jaxgpt.training.announce import announce_resume, describe_head_changes
 from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.erased import known_identity
 from jaxgpt.training.resume import require_compatible
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
@@ -78,7 +79,7 @@ def resume(
     checkpoint = checkpoints.resume(
         trainer.shapes,
         lambda saved, where: require_compatible(
-            saved.identity, signature, where, config.data.allow_other_data, data.name
+            known_identity(saved, data, where), signature, where, config.data.allow_other_data, data.name
         ),
         lambda problem: say("note", f"{problem}; skipped"),
     )

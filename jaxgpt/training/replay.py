@@ -3,11 +3,14 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from jaxgpt.console import note
 from jaxgpt.data.base import Batch, Dataset
+from jaxgpt.data.masking import Masked
+from jaxgpt.data.text import Text, Windows
+from jaxgpt.data.versions import versions
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import WeightsRef, resolve_weights
@@ -47,7 +50,7 @@ class ReplayedRun:
                 f"the flags of step {step:,}; ask for a later step with a checkpoint before it"
             )
         start = starts[-1]
-        if start["fingerprint"] != self.data.fingerprint:
+        if start["fingerprint"] not in self._fingerprints:
             raise CheckpointError(
                 f"step {step:,} of {out} was trained on another text than {self.data.name}: its hash was "
                 f"{start['fingerprint']:.16}, and is {self.data.fingerprint:.16}; name that text with --data"
@@ -74,6 +77,11 @@ class ReplayedRun:
         except ValueError as error:
             raise CheckpointError(f"{log}: step {step:,} has {error}") from None
         return data.batch(row["position"])[0], origins
+
+    @functools.cached_property
+    def _fingerprints(self) -> Collection[str]:
+        """Those of the data, and of what it was before parts of it were erased."""
+        return versions(self.data) if isinstance(self.data, Text | Windows | Masked) else (self.data.fingerprint,)
 
     @functools.cached_property
     def objective(self) -> "Objective":
