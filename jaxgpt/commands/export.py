@@ -11,6 +11,7 @@ from jaxgpt.data.chat import CHAT_TEMPLATE
 from jaxgpt.errors import CheckpointError
 from jaxgpt.files import require_empty, require_separate
 from jaxgpt.reports.cards import require_licence
+from jaxgpt.runs import provenance
 from jaxgpt.runs.folder import require_utf8
 from jaxgpt.runs.tensors import WEIGHTS
 from jaxgpt.runs.weights import resolve_weights
@@ -50,7 +51,8 @@ def main(argv: Sequence[str]) -> int:
     tokenizer = source.tokenizer
     length, template = source.T or source.config.block_size, tokenizer.template if source.labels else None
     others = tokenizer.hugging_face_files(length, template, CHAT_TEMPLATE if source.is_chat else None)
-    require_empty(config.folder, except_for={"config.json", WEIGHTS, CARD, *others})  # the same ones stay
+    written = {"config.json", WEIGHTS, CARD, provenance.FILE, *others}
+    require_empty(config.folder, except_for=written)  # the same ones stay
     require_separate("FOLDER", config.folder, [("RUN", config.run), ("the weights under it,", source.base)])
 
     import jax
@@ -69,6 +71,7 @@ def main(argv: Sequence[str]) -> int:
         (run,) = load_runs([source.folder])
         card = render_model_card(run, source, step, parameters, config.license)
         others |= {CARD: read_card(config.folder) or card}
+        others |= {provenance.FILE: provenance.describe(source.folder, config.folder, step).to_json()}
         save_hf(model, config.folder, source.labels, others, tokenizer)
     which = config.run if source.step else f"the newest checkpoint of {config.run}"
     say("exported", f"{config.folder}, from {which}")

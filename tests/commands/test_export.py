@@ -18,7 +18,7 @@ from jaxgpt.runs.weights import resolve_weights
 from tests.reports.test_cards import read_tables
 from tests.support import golden
 
-FILES = ["README.md", "config.json", "merges.txt", "model.safetensors"]
+FILES = ["README.md", "config.json", "merges.txt", "model.safetensors", "provenance.json"]
 FILES += ["tokenizer.json", "tokenizer_config.json", "vocab.json"]
 
 
