@@ -26,6 +26,7 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
     "predict": ("jaxgpt.commands.predict", "predict the labels of texts"),
     "prepare": ("jaxgpt.commands.prepare", "make token shards of raw text: clean, deduplicate, anonymize, tokenize"),
     "tokenizer": ("jaxgpt.commands.tokenizer", "train a tokenizer on text: tokenizer train INPUT... --out FOLDER"),
+    "erase": ("jaxgpt.commands.erase", "erase documents from a prepared folder, and find the runs that have read them"),
     "inspect": ("jaxgpt.commands.inspect", "show what is in a prepared folder, and what was dropped and why"),
     "export": ("jaxgpt.commands.export", "write a run's model for Hugging Face's transformers"),
     "verify": ("jaxgpt.commands.verify", "check a run's checkpoints, and prove that it resumes bit for bit"),
@@ -41,10 +42,8 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
 }
 
 # Bytes of addresses that a command's libraries take, JAX's unless it is named here, and those of a core's threads.
-ADDRESS_SPACE, THREAD_SPACE = (
-    {"train": 5e9, "prepare": 0.5e9, "tokenizer": 0.5e9, "inspect": 0.5e9, "report": 0.5e9, "track": 0.5e9},
-    0.1e9,
-)
+ADDRESS_SPACE = {"train": 5e9} | dict.fromkeys(("prepare", "tokenizer", "inspect", "erase", "report", "track"), 0.5e9)
+THREAD_SPACE = 0.1e9
 
 
 def main(argv: Sequence[str]) -> int:

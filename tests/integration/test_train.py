@@ -22,6 +22,7 @@ from jaxgpt.commands import (
     COMMANDS,
     chat,
     doctor,
+    erase,
     evaluate,
     export,
     fit,
@@ -768,6 +769,7 @@ def test_the_commands_of_the_readme_are_understood():
     configs |= {"predict": predict.PredictConfig, "prepare": prepare.PrepareFlags, "inspect": inspect.InspectConfig}
     configs |= {"export": export.ExportConfig, "verify": verify.VerifyConfig, "replay": replay.ReplayConfig}
     configs |= {"fit": fit.FitConfig, "doctor": doctor.DoctorConfig, "report": report.ReportConfig}
+    configs |= {"erase": erase.EraseConfig}
     configs |= {
         "tokenizer": tokenizer.TokenizerTrainConfig,
         "track": track.TrackConfig,

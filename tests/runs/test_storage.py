@@ -226,3 +226,11 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
         Storage(tmp_path / "file" / "checkpoints").make()
     with pytest.raises(CheckpointError, match="not a folder; choose another --out"):
         Storage(tmp_path / "file")
+
+
+def test_some_checkpoints_stay_for_good(tmp_path):
+    with Storage(tmp_path, keep_every=3) as checkpoints:
+        for step in range(1, 12):
+            checkpoints.write(step, {"a": jnp.zeros(2)}, {})
+            checkpoints.wait()
+        assert checkpoints.steps() == [11, 10, 9, 6, 3]

@@ -96,6 +96,7 @@ def make_inputs(folder: Path) -> dict[str, list[str]]:
         "fit": ["fit", "--gpu", "h100", *SHAPE],
         "prepare": ["prepare", "text.txt", "--out", "out/prepared"],
         "tokenizer": ["tokenizer", "train", "text.txt", "--vocab", "300", "--out", "out/tokenizer"],
+        "erase": ["erase", "prepared", "--pattern", "word1 word2", "--runs", "run"],
         "inspect": ["inspect", "prepared", "--html", "out/page.html"],
     }
 

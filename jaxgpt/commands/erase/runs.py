@@ -1,0 +1,287 @@
+"""Which runs have read what is erased, at which step first, and what they have left of it."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgpt.data.config import DataConfig
+from jaxgpt.data.datasets import is_examples, training_data
+from jaxgpt.data.masking import Masked
+from jaxgpt.data.order import parse_mixture
+from jaxgpt.data.reads import first_read
+from jaxgpt.data.redaction import cut, merge
+from jaxgpt.data.shards import META, Tokens
+from jaxgpt.data.text import Text, Windows
+from jaxgpt.data.versions import texts_of, versions
+from jaxgpt.errors import JaxgptError
+from jaxgpt.json_file import try_read_json
+from jaxgpt.runs.folder import CONFIG_KEYS, LEFTOVER
+from jaxgpt.runs.provenance import read_provenance
+from jaxgpt.runs.rows import read_rows
+from jaxgpt.runs.tensors import has_weights
+from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.erased import stretches_of
+from jaxgpt.training.resume import load_run_config
+
+PRUNED = ("node_modules", "__pycache__", "site-packages")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFacts:
+    """A run as its files tell of it.
+
+    Attributes:
+      folder: its folder.
+      config: the flags of its last start.
+      starts: its starts, as config.json has them.
+      steps: steps done, of which it has a checkpoint or a row.
+      checkpoints: folders in checkpoints/ by their steps; -1: halves that a kill has left.
+      parents: runs or exports whose weights it began with, each with the steps that they had; None: not known.
+    """
+
+    folder: Path
+    config: TrainConfig
+    starts: list[dict[str, Any]]
+    steps: int
+    checkpoints: dict[Path, int]
+    parents: tuple[tuple[Path, int | None], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """A run that reads the folder, or began with weights that had.
+
+    Attributes:
+      run: the run.
+      first: the first step that has read what is erased; None: none has.
+      why: what else there is to say.
+      generation: 0, or how many runs on it is from one that has read it.
+      unknown: why it is not known what it has read; "" if it is.
+    """
+
+    run: RunFacts
+    first: int | None
+    why: str = ""
+    generation: int = 0
+    unknown: str = ""
+
+    @property
+    def clean(self) -> int:
+        """The newest checkpoint before that step, in steps; 0: there is none, and the run starts over."""
+        steps = (step for path, step in self.run.checkpoints.items() if path.name.isdecimal())
+        return max((step for step in steps if self.first is None or step <= self.first), default=0)
+
+    @property
+    def tainted(self) -> list[Path]:
+        """The checkpoints that have read it, and halves that a kill has left, perhaps of this command."""
+        last = self.run.steps if self.first is None else self.first
+        return [path for path, step in self.run.checkpoints.items() if step > last or step < 0]
+
+
+# ---- Looking for runs
+
+
+def find(roots: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The run folders and the exports at and below some folders; links and hidden folders are not followed."""
+    runs, exports = {}, {}
+    for root in roots:
+        for place, names, files in os.walk(root):
+            folder = Path(place)
+            if "pyvenv.cfg" in files or META in files:
+                names.clear()
+                continue
+            config = try_read_json(folder / "config.json") if "config.json" in files else None
+            if isinstance(config, dict) and (config.keys() >= CONFIG_KEYS or "starts" in config):
+                runs[folder.resolve()] = folder
+                names.clear()
+            elif config is not None and has_weights(folder):
+                exports[folder.resolve()] = folder
+                names.clear()
+            names[:] = sorted(name for name in names if not name.startswith(".") and name not in PRUNED)
+    return list(runs.values()), list(exports.values())
+
+
+def describe(run: Path) -> RunFacts:
+    """What a run's files tell; CheckpointError: it is none, or its config.json is corrupt."""
+    config, starts = load_run_config(run)
+    starts = sorted(starts, key=lambda start: start["step"])
+    checkpoints = dict(_checkpoints(run / "checkpoints"))
+    rows = read_rows(run / "log.jsonl")
+    steps = max([0, *checkpoints.values(), *(step + 1 for step in rows)])
+    return RunFacts(run, config, starts, steps, checkpoints, tuple(_parents(run, config)))
+
+
+def reads_file(run: Path, file: Path) -> bool:
+    """Whether a run's flags name a file as what it trains or validates on."""
+    config = try_read_json(run / "config.json") or {}
+    mixed = (each.rpartition("=")[0] for each in str(config.get("mix") or "").split(","))
+    names = [name for name in (config.get("data"), config.get("val"), *mixed) if isinstance(name, str) and name]
+    places = [Path(str(config.get("cwd") or "."), name) for name in names]
+    return any(os.path.exists(path) and os.path.samefile(path, file) for path in places)
+
+
+def _checkpoints(folder: Path) -> Iterator[tuple[Path, int]]:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.isdecimal() and not path.is_symlink():
+            yield path, int(path.name)
+        elif LEFTOVER.fullmatch(path.name):
+            damaged = re.match(r"(\d+)\.damaged", path.name)
+            yield path, int(damaged[1]) if damaged else -1
+
+
+def _parents(run: Path, config: TrainConfig) -> Iterator[tuple[Path, int | None]]:
+    """By --init-from, by the weights under adapters, and by lineage.json."""
+    content, lineage = (try_read_json(run / name) for name in ("config.json", "lineage.json"))
+    names = {config.preset.init_from, content.get("base") if isinstance(content, dict) else None}
+    for name in sorted(name for name in names if isinstance(name, str)):
+        path = Path(name)
+        if path.parent.name == "checkpoints" and path.name.isdecimal():
+            yield path.parent.parent.resolve(), int(path.name)
+        else:
+            yield path.resolve(), None
+    for parent in lineage.get("parents") or [] if isinstance(lineage, dict) else []:
+        if isinstance(parent, dict) and isinstance(parent.get("run"), str):
+            step = parent.get("step")
+            yield (run / parent["run"]).resolve(), step if type(step) is int else None
+            yield Path(parent["run"]).resolve(), step if type(step) is int else None
+
+
+# ---- What a run has read
+
+
+def examine(run: RunFacts, folder: Path, splits: Mapping[str, Tokens], new: Mapping[str, np.ndarray]) -> Reader | None:
+    """A run as a reader of a folder; None: it does not read it.
+
+    Args:
+      splits: of the folder.
+      new: the ranges that are to be erased, by split.
+    """
+    names = _names(run.config)
+    is_named = any(is_same(name, folder) for name in names)
+    known = versions(_as_text(splits["train"])) if "train" in splits else {}
+    if not is_named and all(start["fingerprint"] not in known for start in run.starts):
+        return Reader(run, None, why) if (why := _validates(run, folder, splits, new)) else None
+    if any(is_same(name, folder) and not os.path.isdir(name) for name in names):
+        return Reader(run, None, unknown="it reads a shard as a token file, and not the folder")
+    try:
+        data = _open_data(run.config, None if is_named else folder)
+    except JaxgptError as error:
+        return Reader(run, None, unknown=f"its data can't be opened: {error}")
+    found = versions(data)
+    if run.starts[0]["step"] or any(start["fingerprint"] not in found for start in run.starts):
+        why = "it read other tokens than the folder has, or its config.json lacks its first steps"
+        return Reader(run, None, unknown=why)
+    now = [
+        cut(new.get("train", merge([])), 0, len(text.tokens)) if is_same(name, folder) else merge([])
+        for name, text in zip(names if is_named else [str(folder)], texts_of(data), strict=True)
+    ]
+    why = _validates(run, folder, splits, new, len(texts_of(data)[0].tokens))
+    ends = [*(start["step"] for start in run.starts[1:]), run.steps]
+    for start, stretch, end in zip(run.starts, stretches_of(data, run.starts), ends, strict=True):
+        ranges = [merge([*before, *more]) for before, more in zip(found[start["fingerprint"]], now, strict=True)]
+        if (step := first_read(data, ranges, stretch, end)) is not None:
+            return Reader(run, step, why)
+    return Reader(run, None, why)
+
+
+def _names(config: TrainConfig) -> list[str]:
+    """The texts that a run is trained on, by name; none if it is trained on examples or by rewards."""
+    data: DataConfig = config.data
+    if data.mix is not None:
+        return list(parse_mixture(data.mix)[0])
+    is_text = not config.rollout.env and not config.rollout.reward
+    return [data.data] if is_text and os.path.exists(data.data) and not is_examples(data.data, config.fields) else []
+
+
+def is_same(name: str, folder: Path) -> bool:
+    """Whether a flag names a folder, or one of its shards."""
+    path = Path(name)
+    return any(os.path.exists(each) and os.path.samefile(each, folder) for each in (path, path.parent))
+
+
+def _as_text(tokens: Tokens) -> Text:
+    return Text("", tokens, tokens.fingerprint, B=1, T=1)
+
+
+def _open_data(config: TrainConfig, moved: Path | None) -> Text | Windows | Masked:
+    flags = config.data if moved is None else dataclasses.replace(config.data, data=str(moved), mix=None)
+    bidirectional = config.model_config().bidirectional
+    return training_data(flags, config.run.seed, config.preset.predict_tokens, config.fields, bidirectional)
+
+
+def _validates(
+    run: RunFacts, folder: Path, splits: Mapping[str, Tokens], new: Mapping[str, np.ndarray], trained: int = 0
+) -> str:
+    """What to say of a run whose validation data has what is erased; "" if it has not.
+
+    Args:
+      trained: tokens of the training split before those that are reserved for validation.
+    """
+    data = run.config.data
+    if data.val is None:
+        return ""
+    name, split, first = (data.data, "train", trained) if data.val_fraction else (data.val, "val", 0)
+    if (data.mix is not None and data.val_fraction) or not is_same(name, folder) or split not in splits:
+        return ""
+    erased = cut(merge([*splits[split].erased, *new.get(split, [])]), first, len(splits[split]))
+    return "its validation data has it, and its val_loss was measured on that" * bool(len(erased))
+
+
+# ---- What has their weights
+
+
+def spread(
+    readers: Sequence[Reader], runs: Sequence[RunFacts], exports: Sequence[Path]
+) -> tuple[list[Reader], list[Path], list[Path]]:
+    """The readers with the runs that began with their weights, over any number of runs and exports.
+
+    Returns:
+      The readers; the exports that have read it; and those of which it is not known, since they have no provenance.
+    """
+    found = {reader.run.folder.resolve(): reader for reader in readers}
+    places = {run.folder.resolve() for run in runs}
+    while True:
+        origins = {export: _find_origin(export, found, places) for export in exports}
+        tainted = {export.resolve() for export, origin in origins.items() if origin == "tainted"}
+        heirs = [heir for run in runs if (heir := _inherit(run, found, tainted))]
+        if not heirs:
+            return list(found.values()), *(
+                [e for e in exports if origins[e] == kind] for kind in ("tainted", "unknown")
+            )
+        found |= {heir.run.folder.resolve(): heir for heir in heirs}
+
+
+def _inherit(run: RunFacts, found: Mapping[Path, Reader], exports: set[Path]) -> Reader | None:
+    """A run as one that began with weights which had read it; None: it did not, or that is known."""
+    own = found.get(run.folder.resolve())
+    if not (run.steps or run.checkpoints) or (own and own.first == 0):
+        return None
+    for parent, step in run.parents:
+        reader = found.get(parent)
+        has_read = reader is not None and reader.first is not None and (step is None or step > reader.first)
+        if parent != run.folder.resolve() and (has_read or parent in exports):
+            return Reader(
+                run, 0, f"it began with the weights of {parent.name}", 1 + (reader.generation if reader else 0)
+            )
+    return None
+
+
+def _find_origin(export: Path, found: Mapping[Path, Reader], places: set[Path]) -> str:
+    """Whether an export is "tainted", "clean" or "unknown", by its provenance."""
+    provenance = read_provenance(export)
+    if provenance is None:
+        return "unknown"
+    run = (export / provenance.run).resolve()
+    if run in places:
+        sources = [found[run]] if run in found else []
+    else:  # one of them was moved: the runs with such data
+        sources = [
+            each for each in found.values() if provenance.data in (start["fingerprint"] for start in each.run.starts)
+        ]
+    has_read = any(each.first is not None and provenance.step > each.first for each in sources)
+    return "tainted" if has_read else "clean" if run in places else "unknown"
