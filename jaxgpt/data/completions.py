@@ -1,13 +1,13 @@
 """Prompts with completions as rows of tokens, where the loss counts the completions alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
-from jaxgpt.data.packing import best_fit_decreasing, enumerate_spans
+from jaxgpt.data.packing import best_fit_decreasing, enumerate_spans, one_a_row
 from jaxgpt.data.records import require_text
 from jaxgpt.errors import DataError
 
@@ -43,17 +43,24 @@ def parse_instruction(where: str, record: dict[str, Any]) -> Segments:
     return [(prompt, False), (texts["output"], True)]
 
 
-def pack_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[str] = ()) -> tuple[Batch, list[str]]:
-    """Pack examples into rows of T tokens by packing.best_fit_decreasing.
+def pack_rows(
+    path: str,
+    examples: TokenizedExamples,
+    T: int,
+    labels: Sequence[str] = (),
+    place: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]] = best_fit_decreasing,
+) -> tuple[Batch, list[str]]:
+    """Pack examples into rows of T tokens.
 
     An example longer than a row loses its end; if that leaves nothing to learn, it is skipped.
 
     Args:
       path: the file, for errors.
+      place: which row each example goes to, and where in it, as packing.best_fit_decreasing says; or one_a_row.
 
     Returns:
-      `tokens` uint16 or uint32, `targets` int32 (-1 where a token is not learned) and `positions` uint16, each (R, T);
-      and notes on what was cut and skipped.
+      `tokens` uint16 or uint32, `targets` int32 (-1 where a token is not learned) and `positions` uint16, each (R, T),
+      and with one example a row `line` (R,), that of the file; and notes on what was cut and skipped.
 
     Raises:
       DataError: no example has anything to learn within T tokens.
@@ -67,8 +74,10 @@ def pack_rows(path: str, examples: TokenizedExamples, T: int, labels: Sequence[s
     if not fits.any():
         raise DataError(f"{path}: the prompts alone fill --T {T} tokens; use a larger --T")
     start, length = start[fits], np.minimum(length[fits] - 1, T)  # each token but the last predicts the next
-    row, column = best_fit_decreasing(length, T)
+    row, column = place(length, T)
     table = _fill_rows(examples, T, start, length, row, column)
+    if place is one_a_row:
+        table["line"] = examples.lines[fits]
     notes = [f"{plural(num_cut, 'example')} cut at the end, to --T {T}"] if num_cut else []
     notes += [f"{plural(num_skipped, 'example')} skipped: the prompt alone fills --T {T}"] if num_skipped else []
     written = np.cumsum(np.where(examples.learned, np.diff(examples.starts) - 1, 0))  # tokens before <|endoftext|>

@@ -8,7 +8,7 @@ from jaxgpt.data import corpus, examples
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import USUAL_FIELDS, DataConfig, FieldNames
 from jaxgpt.data.encoder_tokenizer import for_encoder
-from jaxgpt.data.formats import is_example
+from jaxgpt.data.formats import KINDS, UNPACKED, is_example
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.masking import VALIDATION_SEED, Masked, ordinary_tokens
 from jaxgpt.data.open_tokenizer import open_tokenizer
@@ -68,6 +68,7 @@ def load(
     horizon: int = 1,
     fields: FieldNames = USUAL_FIELDS,
     bidirectional: bool = False,
+    packing: bool = True,
 ) -> tuple[Dataset, Dataset | None]:
     """The training data that --data or --mix names, in the order of --order, and the validation data of --val.
 
@@ -78,6 +79,7 @@ def load(
       horizon: how many tokens ahead are predicted.
       fields: the names of the fields of examples.
       bidirectional: whether it is for an encoder, whose tokenizer has a mask, a cls and a sep.
+      packing: whether a row may hold several examples.
 
     Raises:
       DataError: a file can't be read, or a record in it is wrong.
@@ -85,7 +87,7 @@ def load(
         together.
     """
     if config.mix is None and is_examples(config.data, fields):
-        return _examples(config, seed, horizon, fields, bidirectional)
+        return _examples(config, seed, horizon, fields, bidirectional, packing)
     require_no_names(fields, config.mix or config.data)
     tokenizer = choose_tokenizer(config, bidirectional)
     train, validation = _texts(config, seed, horizon, tokenizer)
@@ -178,7 +180,7 @@ def is_examples(data: str, fields: FieldNames = USUAL_FIELDS) -> bool:
 
 
 def _examples(
-    config: DataConfig, seed: int, horizon: int, fields: FieldNames, bidirectional: bool
+    config: DataConfig, seed: int, horizon: int, fields: FieldNames, bidirectional: bool, packing: bool
 ) -> tuple[examples.Examples, examples.Examples | None]:
     if config.order != "sequential":
         raise UsageError(
@@ -186,7 +188,7 @@ def _examples(
             "leave --order out"
         )
     fraction, tokenizer = config.val_fraction, choose_tokenizer(config, bidirectional)
-    options = {"fields": fields, "tokenizer": tokenizer}
+    options = {"fields": fields, "tokenizer": tokenizer, "kinds": KINDS if packing else UNPACKED}
     train, *rest = examples.load(config.data, config.B_step, config.T, seed, fraction=fraction, **options)
     if bidirectional and train.kind not in ("labels", "scores"):
         raise UsageError(

@@ -1,5 +1,7 @@
 """From the records of a file to examples: the fields of a record decide which kind it is of."""
 
+import dataclasses
+import functools
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,10 +11,16 @@ from jaxgpt.console import program
 from jaxgpt.data import chat, completions, labels, preferences
 from jaxgpt.data.base import Example, ExampleKind
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
+from jaxgpt.data.packing import one_a_row
 from jaxgpt.data.records import LineErrors, collect_or_raise, describe_fields, find_name, parse_records
 from jaxgpt.errors import DataError, UsageError
 
 KINDS: list[ExampleKind] = [*labels.KINDS, *chat.KINDS, *completions.KINDS, *preferences.KINDS]
+
+_one_a_row = functools.partial(completions.pack_rows, place=one_a_row)
+UNPACKED = [  # the same, with no two examples in a row
+    dataclasses.replace(kind, tabulate=_one_a_row) if kind.tabulate is completions.pack_rows else kind for kind in KINDS
+]
 
 
 def parse_examples(

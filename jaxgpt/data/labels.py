@@ -65,8 +65,8 @@ def label_rows(
 
     Returns:
       `tokens` uint16 or uint32 (R, T), `last` int32 (R,), the column of the last token, for an encoder `second` int32
-      (R,), where the second text of a pair begins, 0 for a single text, and `labels` int32 (R,), -1 where it is not
-      known; and notes on texts that were cut.
+      (R,), where the second text of a pair begins, 0 for a single text, `line` int64 (R,), that of the file, and
+      `labels` int32 (R,), -1 where it is not known; and notes on texts that were cut.
 
     Raises:
       DataError: an example has a label that is not in `labels`; or T leaves no room for what surrounds a text.
@@ -109,6 +109,7 @@ def text_rows(examples: TokenizedExamples, T: int, template: Template | None = N
         tokens[target[:, None] + np.arange(len(ids))] = ids
     notes = [f"{plural(is_cut.sum(), 'text')} cut at the end, to {T:,} tokens"] if is_cut.any() else []
     table: Batch = {"tokens": PaddedRows(tokens, starts, T), "last": (lengths - 1).astype(np.int32)}
+    table["line"] = examples.lines
     if examples.tokenizer.cls is not None:
         table["second"] = np.where(is_pair, second - starts[:-1], 0).astype(np.int32)
     return table, notes

@@ -98,14 +98,14 @@ class Masked:
     def _hide(self, tokens: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows with masks, the first of which is the window of that number, and their targets."""
         pairs = [
-            mask_row(row, self.seed, first + i, self.ratio, self.tokenizer.mask, self._may_be_chosen)
+            mask_row(row, self.seed, first + i, self.ratio, self.tokenizer.mask, self.ordinary)
             for i, row in enumerate(tokens)
         ]
         hidden, targets = (np.stack(each) for each in zip(*pairs, strict=True))
         return hidden, targets
 
     @functools.cached_property
-    def _may_be_chosen(self) -> np.ndarray:
+    def ordinary(self) -> np.ndarray:
         return ordinary_tokens(self.tokenizer)
 
     def num_rows(self) -> int:
