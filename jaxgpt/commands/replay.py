@@ -52,6 +52,8 @@ class ReplayConfig:
 def main(argv: Sequence[str]) -> int:
     flags = parse(ReplayConfig, argv, command="replay")
     config, starts = load_run_config(flags.run)
+    if config.privacy.is_private:
+        raise CheckpointError(f"{flags.run}: a private run, whose rows are nobody's to see; replay shows none of them")
     kind = resolve_weights(flags.run).data_kind
     if kind not in KINDS:
         what = "masked tokens" if kind == "masked" else kind

@@ -43,6 +43,8 @@ def read_config(argv: Sequence[str]) -> tuple[TrainConfig, WeightsRef | None]:
         defaults = defaults.replace(epochs=None)
     config = parse(TrainConfig, argv, default=defaults, command="train")
     config.rollout.require_objective(config)
+    if config.privacy.is_private and "order" in given:
+        config.privacy.refuse_order(config.data.order)
     if "steps" in given and config.run.epochs is not None:
         raise UsageError("--steps and --epochs both say how long the run is; leave one out")
     if weights:

@@ -30,7 +30,17 @@ from jaxgpt.runs.rows import parse_row
 TRACKED = ("tensorboard", "wandb", "mlflow", "trackio")  # trackers, and their folders
 LINEAGE = "lineage.json"  # of a run that `jaxgpt update` has made
 ROWS = ("log.jsonl", "samples.jsonl", "answers.jsonl")  # files of rows
-PARTS = ("config.json", LINEAGE, "checkpoints", "profile", *TOKENIZER_FILES, *ROWS, *TRACKED)  # what a run writes
+SECRET = "privacy.key"  # of a private run
+PARTS = (
+    "config.json",
+    LINEAGE,
+    "checkpoints",
+    "profile",
+    SECRET,
+    *TOKENIZER_FILES,
+    *ROWS,
+    *TRACKED,
+)  # what a run writes
 CONFIG_KEYS = {"B", "T", "steps", "block_size", "fingerprint", "versions"}  # which any run's config.json has
 PROGRESS_KEYS = {"position", "tokens_seen", "identity"}  # and the JSON of any of its checkpoints
 CHECKPOINT_PARTS = frozenset({"state", "progress", "_CHECKPOINT_METADATA", "commit_success.txt"})

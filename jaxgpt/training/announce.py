@@ -82,7 +82,8 @@ def announce_resume(config: TrainConfig, saved: "Progress", position: int, signa
 
 def print_next_commands(config: TrainConfig, data: Dataset, done: int) -> None:
     """Print the commands that come next."""
-    if not config.optimizer.lr_depends_on_steps:  # else the learning rate would leap up to the longer schedule
+    # Else the learning rate would leap up to the longer schedule, or the noise would be too small for more steps.
+    if not config.optimizer.lr_depends_on_steps and not config.privacy.is_private:
         epochs = config.run.epochs
         longer = {"steps": 2 * done} if epochs is None else {"epochs": 2 * epochs}
         print_resume_command(config, **longer)

@@ -24,6 +24,7 @@ from jaxgpt.training.resume import require_compatible
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.runs.checkpoint import Checkpoints
     from jaxgpt.runs.progress import Progress, Run
+    from jaxgpt.training.private_run import PrivateRun
     from jaxgpt.training.setup import Trainer
 
 
@@ -103,12 +104,14 @@ def make_config_writer(
     device_name: str,
     step: int,
     step_bytes: int | None,
+    private: "PrivateRun | None" = None,
 ) -> Callable[[], None]:
     """A function that writes config.json of a run that this process starts at a step.
 
     Args:
       labels: of the model's head.
       step_bytes: of CompiledTrainer.
+      private: of a private run, whose secret it writes too; None: it is none.
     """
     import jax
 
@@ -116,10 +119,13 @@ def make_config_writer(
     facts = {"device_name": device_name, "corpus": data.name, "fingerprint": data.fingerprint}
     facts |= {"tokenizer_sha256": data.tokenizer.sha256, "vocab_size": trainer.model.vocab_size}
     facts |= {"data_kind": data.kind, "is_chat": data.is_chat, "labels": list(labels), "base": base}
+    if private:
+        facts["privacy"] = private.record
     with contextlib.suppress(FileNotFoundError):  # the folder was deleted meanwhile
         facts["cwd"] = os.getcwd()  # of which relative names are
     start = {name: config.flat()[name] for name in ("B", "T", "accumulate", "steps")}
     start |= {"step": step, "dtype": trainer.model.dtype, "fingerprint": data.fingerprint}
     start |= {"mesh": mesh_flag(trainer.mesh.shape), "processes": jax.process_count(), "step_bytes": step_bytes}
     kept = {} if data.tokenizer == GPT2_TOKENIZER else data.tokenizer.hugging_face_files(trainer.model.block_size)
-    return functools.partial(write_config, process_dir, config.flat() | facts, start, kept)
+    write = functools.partial(write_config, process_dir, config.flat() | facts, start, kept)
+    return functools.partial(private.keep_with, write, config.run.out) if private else write

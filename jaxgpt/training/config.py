@@ -16,6 +16,7 @@ from jaxgpt.training import post_training
 from jaxgpt.training.bias_config import BiasConfig
 from jaxgpt.training.post_training import PostTrainingConfig
 from jaxgpt.training.preset import GPT3_LR, RECIPES, Preset
+from jaxgpt.training.privacy_config import PrivacyConfig
 from jaxgpt.training.rollout_config import RolloutConfig
 
 
@@ -154,6 +155,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     post_training: PostTrainingConfig = dataclasses.field(default_factory=PostTrainingConfig)
     rollout: RolloutConfig = dataclasses.field(default_factory=RolloutConfig)
+    privacy: PrivacyConfig = dataclasses.field(default_factory=PrivacyConfig)
     parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
 
     def __post_init__(self):
@@ -163,6 +165,7 @@ class TrainConfig:
             raise UsageError("--eval-every has nothing to measure; name a file or a fraction with --val")
         if self.run.val_generate and self.data.val is None:
             raise UsageError("--val-generate has no prompts; name a file or a fraction with --val")
+        self.privacy.require_flags(self)
         model = self.model_config()
         if self.data.mask_ratio != DataConfig.mask_ratio and not model.bidirectional:
             raise UsageError(f"--mask-ratio {self.data.mask_ratio:g}: --arch {model.arch} is no encoder; leave it out")
@@ -270,6 +273,7 @@ MAY_CHANGE = {
     "optimizer": False,
     "post_training": False,
     "rollout": False,
+    "privacy": False,
     "parallel": True,
 }
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class MetricsLog:
       probe: what else to measure of the model; None: nothing.
       loss_title: what the column of the loss is called.
       show: another metric that is shown beside it, and in the end; "": none.
+      epsilon: of a private run, by the steps done; None: it is none.
     """
 
     def __init__(
@@ -63,10 +64,11 @@ class MetricsLog:
         probe: Probe | None = None,
         loss_title: str = "loss",
         show: str = "",
+        epsilon: Callable[[int], float] | None = None,
     ):
         self._learning_rates, self._updates = learning_rates, 0
         self._skip, self._hash_every, self._minimize, self._late = skip, hash_every, minimize, late
-        self._show = show or minimize
+        self._show, self._epsilon = show or minimize, epsilon
         self._probe, self._file, self._loss_title = probe, RowFile(path, start), loss_title
         self._bad_steps = broadcast_from_process_0(self._file.skipped_at_end)  # only process 0 has the log
         self._pending: tuple | None = None  # the arguments of `_write`
@@ -163,6 +165,8 @@ class MetricsLog:
         self._updates += is_finite
         row = {"step": facts["step"], "loss": values["loss"], **values, "lr": lr, **facts, **speed, **state}
         skipped = {} if is_finite else {"skipped": True}
+        if self._epsilon:
+            row |= {"epsilon": self._epsilon(facts["step"] + 1)}
         self._file.append(row | _finite(values) | _finite(_val(validation)) | skipped)
         self._losses.append(row["loss"] if is_finite else None)
         shown = "" if self._show == "loss" else f" {row[self._show]:9.4f} |"

@@ -85,6 +85,12 @@ def require_compatible(
                 f"is a run that has trained on, name the checkpoint that this run began with: --init-from "
                 f"{source}/checkpoints/N"
             )
+        if "dp_steps" in differences and len(differences) <= 2:  # with the noise that they make
+            old, new = differences["dp_steps"]
+            raise CheckpointError(
+                f"{where}: the noise is that of {old} steps in all, and epsilon would be another with {new}; "
+                f"use --steps {old}, or --fresh to start over"
+            )
         differing = ", ".join(f"{name} {old} there and {new} here" for name, (old, new) in differences.items())
         raise CheckpointError(
             f"{where} is a checkpoint of another configuration: {differing}; "

@@ -141,7 +141,8 @@ def load_data(config: TrainConfig) -> tuple[Dataset, Dataset | None]:
     if config.preset.objective in POLICIES:
         return load_rollouts(config)
     bidirectional = config.model_config().bidirectional
-    return load(config.data, config.run.seed, config.preset.predict_tokens, config.fields, bidirectional)
+    packing = not config.privacy.is_private  # a row is what such a run protects
+    return load(config.data, config.run.seed, config.preset.predict_tokens, config.fields, bidirectional, packing)
 
 
 def load_rollouts(config: TrainConfig) -> tuple[Rollouts, Rollouts | None]:

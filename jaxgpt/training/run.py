@@ -28,6 +28,7 @@ from jaxgpt.training.announce import (
 from jaxgpt.training.begin import begin, lead_of, make_config_writer, resolve_steps, resume
 from jaxgpt.training.bias import BiasMonitor, load_monitor
 from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.privacy_config import require_accounting
 from jaxgpt.training.resume import (
     require_encoder,
     require_output,
@@ -50,6 +51,8 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     require_output(config, weights)
     if config.run.track != "none":
         require_installed(config.run.track)
+    if config.privacy.is_private:
+        require_accounting()
     process = distributed.detect_process(parallel.coordinator, parallel.num_processes, parallel.process_id)
     out = config.run.out
     with owner_only(out), distributed.distributed_context(process, out) as process_dir:
@@ -151,12 +154,19 @@ def run_locked(
             (data, validation), reference = add_reference(
                 objective, trainer, weights, config.data.B, data, validation, interrupted=interrupted
             )
+    private = None
+    if config.privacy.is_private:
+        from jaxgpt.training.private_run import make_private  # which brings dp-accounting: only here
+
+        data, private = make_private(config, data, trainer)
     with device.memory_errors("the weights of --init-from alone are too large"):
-        frozen = trainer.init_frozen(config.run.seed, weights)
+        frozen = trainer.init_frozen(config.run.seed, weights, private and private.noise)
     if data.kind == "rollouts":
         (data, validation), reference = add_policy(config, trainer, objective, weights, frozen, data, validation)
     base = None if frozen.base is None else int(combined_fingerprint(frozen.base))
     signature = run_signature(config, data, trainer.model.dtype, base, reference)
+    if private:
+        signature |= private.signature
     if objective.labels:  # of the head, as config.json has them; a reward's are not the data's
         signature |= {"labels": list(objective.labels)}
     require_one_run(config, signature, validation)
@@ -197,7 +207,16 @@ def run_locked(
         distributed.all_processes(True)  # all could compile theirs
         lock.make()
         write_run_config = make_config_writer(
-            config, process_dir, data, objective.labels, weights, trainer, device_name, run.step, compiled.step_bytes
+            config,
+            process_dir,
+            data,
+            objective.labels,
+            weights,
+            trainer,
+            device_name,
+            run.step,
+            compiled.step_bytes,
+            private,
         )
         write_run_config()
         if config.run.fresh:
@@ -242,6 +261,7 @@ def run_locked(
             probe=probe,
             loss_title="mlm loss" if data.kind == "masked" else "loss",
             show=objective.show,
+            epsilon=private and private.epsilon(),
         )
         profiler = Profiler(process_dir / "profile", config.parallel.profile)
         guard = FolderGuard(lock, out, write_run_config)

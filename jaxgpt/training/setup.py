@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgpt.data.base import Batch, Dataset
+from jaxgpt.data.poisson import num_batch_rows
 from jaxgpt.models.base import Model, architecture, build, shapes
 from jaxgpt.models.configs import ModelConfig
 from jaxgpt.models.convert import with_n_heads
@@ -34,6 +36,7 @@ from jaxgpt.runtime.mesh import (
 )
 from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.optimizer import lr_schedule, make_optimizer
+from jaxgpt.training.privacy import clipped_loss_and_grads, make_noise
 from jaxgpt.training.step import FrozenInputs, TrainState, init_state, init_state_from, loss_and_grads, train_step
 
 LESS_MEMORY = "use a smaller --B (and --accumulate), --T or --size, or --remat full"
@@ -121,15 +124,25 @@ class Trainer:
 
         return jax.jit(make_state, out_shardings=shardings(self.shapes))
 
-    def init_frozen(self, seed: int, weights: WeightsRef | None = None) -> FrozenInputs:
-        """What a step reads and never changes, of a run with this seed and these weights."""
-        base = key = None
+    def init_frozen(
+        self, seed: int, weights: WeightsRef | None = None, noise: tuple[np.ndarray, float, float] | None = None
+    ) -> FrozenInputs:
+        """What a step reads and never changes, of a run with this seed and these weights.
+
+        Args:
+          noise: of a private run, as privacy.make_noise takes it.
+        """
+        base = key = made = None
         if self.model.lora:
             base = with_base_weights(self.frozen.base, self.load(weights))
         if self.model.dropout:
             make = functools.partial(_key, purpose=DROPOUT_KEY)
             key = jax.jit(make, out_shardings=self.frozen.key.sharding)(np.uint32(seed))
-        return FrozenInputs(base, key)
+        if noise:
+            words, *numbers = noise
+            make = jax.jit(make_noise, out_shardings=shardings(self.frozen.noise))
+            made = make(words, *map(np.float32, numbers))
+        return FrozenInputs(base, key, made)
 
     def compile(self, frozen: FrozenInputs, data: Dataset, validation: Dataset | None = None) -> CompiledTrainer:
         """The step for the batches of `data`, and the measuring of `validation`, compiled.
@@ -138,7 +151,7 @@ class Trainer:
           RetryableError: they take more memory than is free.
         """
         example, _ = dataclasses.replace(data, rows=slice(1)).batch(0)
-        batch = self.batch_shapes(example, data.B)
+        batch = self.batch_shapes(example, num_batch_rows(data))
         with stage("compiling the training step"):
             step, measure = self.step.lower(self.shapes, batch, frozen).compile(), None
         if validation:
@@ -201,14 +214,18 @@ def build_trainer(
     updates = config.rollout.updates
     tx = make_optimizer(config.optimizer, schedule if updates == 1 else lambda count: schedule(count // updates))
     rules = architecture(model).SHARDING_RULES
-    shapes, frozen = with_shardings(jax.eval_shape(lambda: _init_all(model, tx)), mesh, rules)
+    privacy, compute = config.privacy, loss_and_grads
+    if privacy.is_private:
+        options = {"clip": privacy.dp_clip, "microbatch": privacy.dp_microbatch}
+        compute = functools.partial(clipped_loss_and_grads, **options)
+    shapes, frozen = with_shardings(jax.eval_shape(lambda: _init_all(model, tx, privacy.is_private)), mesh, rules)
     step = functools.partial(
         train_step,
         objective=objective,
         tx=tx,
         accumulate=config.data.accumulate,
         updates=updates,
-        loss_and_grads=sharded_loss_and_grads(loss_and_grads, mesh, model.dtype, rules),
+        loss_and_grads=sharded_loss_and_grads(compute, mesh, model.dtype, rules),
     )
     result = shardings(shapes), NamedSharding(mesh, PartitionSpec())
     measure = sharded_measure(objective.validation_metrics, mesh, model.dtype, rules)
@@ -266,6 +283,9 @@ def compile_step(config: TrainConfig, mesh: Mesh) -> jax.stages.Compiled:
     trainer = build_trainer(config, mesh)
     B, T, n = config.data.B_step, config.data.T, config.preset.predict_tokens
     shapes = {"tokens": (B, T), "targets": (B, T) if n == 1 else (B, n, T)}
+    if config.privacy.is_private:
+        multiple = mesh.size * config.privacy.dp_microbatch
+        shapes = {name: (-(-B // multiple) * multiple, *rest) for name, (B, *rest) in {**shapes, "slot": (B,)}.items()}
     batch = {name: jax.ShapeDtypeStruct(shape, "int32", sharding=trainer.sharding) for name, shape in shapes.items()}
     lowered = trainer.step.lower(trainer.shapes, batch, trainer.frozen)
     with warnings.catch_warnings():  # JAX's cache keeps what it then can't read for a GPU that is not there
@@ -287,10 +307,13 @@ def step_memory(config: TrainConfig, mesh: Mesh) -> StepMemory | None:
     return StepMemory(parameters, optimizer, temporary=device.extra_bytes(plan))
 
 
-def _init_all(model: ModelConfig, tx: optax.GradientTransformation) -> tuple[TrainState, FrozenInputs]:
+def _init_all(
+    model: ModelConfig, tx: optax.GradientTransformation, is_private: bool
+) -> tuple[TrainState, FrozenInputs]:
     _, base = partition(build(model, _key(0, WEIGHTS_KEY)))
     key = _key(0, DROPOUT_KEY) if model.dropout else None
-    return init_state(_key(0, WEIGHTS_KEY), config=model, tx=tx), FrozenInputs(base, key)
+    noise = make_noise(jnp.zeros(2, jnp.uint32), jnp.float32(0), jnp.float32(0)) if is_private else None
+    return init_state(_key(0, WEIGHTS_KEY), config=model, tx=tx), FrozenInputs(base, key, noise)
 
 
 DROPOUT_KEY, WEIGHTS_KEY = 0, 1  # what the keys of a seed are for

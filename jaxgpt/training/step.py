@@ -12,6 +12,7 @@ from jaxgpt.models.base import Model, build
 from jaxgpt.models.configs import ModelConfig
 from jaxgpt.models.lora import combine, partition
 from jaxgpt.objectives.base import Batch, Metrics, Objective, mean
+from jaxgpt.training.privacy import Noise, privatize
 
 
 @jax.tree_util.register_dataclass
@@ -38,10 +39,12 @@ class FrozenInputs:
     Attributes:
       base: the weights that are not trained, lora.partition's second part; None: all are trained.
       key: of dropout; None: there is none.
+      noise: of a private run; None: it is none.
     """
 
     base: Model | None = None
     key: jax.Array | None = None
+    noise: Noise | None = None
 
 
 def init_state(key: jax.Array, *, config: ModelConfig, tx: optax.GradientTransformation) -> TrainState:
@@ -109,7 +112,7 @@ def train_step(
       objective: the loss.
       accumulate: parts that the batch is computed in, one after the other, in the memory of one part and a gradient.
       updates: of the optimizer, on the same batch; the metrics are their means.
-      loss_and_grads: for many devices, mesh.sharded_loss_and_grads.
+      loss_and_grads: for many devices, mesh.sharded_loss_and_grads; for a private run, privacy.clipped_loss_and_grads.
 
     Returns:
       The next state, and float32 () metrics: the objective's as means over the batch before the update, and
@@ -126,8 +129,14 @@ def train_step(
 
         new, metrics = jax.lax.scan(update, state, length=updates)
         return dataclasses.replace(new, step=state.step + 1), jax.tree.map(lambda each: each.mean(), metrics)
-    keys = None if frozen.key is None else sequence_keys(frozen.key, state.step, len(batch["tokens"]))
+    keys = None
+    if frozen.key is not None:
+        keys = sequence_keys(frozen.key, state.step, len(batch["tokens"]))
+        if "slot" in batch:
+            keys = keys[batch["slot"]]
     metrics, grads = loss_and_grads(state.model, batch, objective, accumulate, frozen.base, keys)
+    if frozen.noise is not None:
+        metrics, grads = privatize(metrics, grads, frozen.noise, state.step, state.model, objective.minimize)
     total, count = metrics[objective.minimize]
     grad_norm = global_norm(grads) / count  # not of the mean: XLA would keep its squares for AdamW, a copy of all
     is_finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
