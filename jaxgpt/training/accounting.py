@@ -25,7 +25,7 @@ def epsilon_after(noise_multiplier: float, rate: float, steps: int, delta: float
     """
     if not steps:
         return 0.0
-    losses = _losses_of_step(noise_multiplier, rate, max(1e-5, min(1e-3, 1e-2 / math.sqrt(steps))))
+    losses = _losses_of_step(noise_multiplier, rate, min(1e-3, max(1e-4, 1e-2 / math.sqrt(steps))))
     return max(0.0, losses.self_compose(steps).get_epsilon_for_delta(delta))
 
 
@@ -41,20 +41,33 @@ def noise_multiplier_for(epsilon: float, delta: float, rate: float, steps: int) 
     """The smallest noise multiplier whose steps have at most this epsilon, rounded up; at least LEAST_NOISE.
 
     Raises:
-      ValueError: there is none below MOST_NOISE.
+      ValueError: there is none up to MOST_NOISE.
     """
 
-    def is_enough(noise_multiplier: float) -> bool:
-        return epsilon_after(noise_multiplier, rate, steps, delta) <= epsilon
+    def excess(noise_multiplier: float) -> float:
+        return math.log(max(epsilon_after(noise_multiplier, rate, steps, delta), 1e-300) / epsilon)
 
-    low = high = LEAST_NOISE
-    while not is_enough(high):
-        low, high = high, 2 * high
-        if high > MOST_NOISE:
-            raise ValueError(f"no noise multiplier below {MOST_NOISE:,.0f} is enough")
-    while high - low > 10.0**-DIGITS / 2:
-        middle = (low + high) / 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    # Where the central limit theorem has it (Bu et al., 2020, corollary 5.4): far from there a number takes long.
+    spread = math.sqrt(2 * math.log(1 / delta))
+    mu = math.sqrt(spread**2 + 2 * epsilon) - spread
+    guess = 1 / math.sqrt(math.log1p((mu / rate) ** 2 / steps))
+    low = high = min(max(guess, LEAST_NOISE), MOST_NOISE)
+    above = below = excess(low)
+    while below > 0:
+        if high >= MOST_NOISE:
+            raise ValueError(f"no noise multiplier up to {MOST_NOISE:,.0f} is enough")
+        low, above, high = high, below, 1.2 * high
+        below = excess(high)
+    while above <= 0:
+        if low <= LEAST_NOISE:
+            return LEAST_NOISE
+        high, below, low = low, above, max(LEAST_NOISE, low / 1.2)
+        above = excess(low)
+    while high - low > 10.0**-DIGITS / 2:  # false position, and a margin so that both ends move
+        middle = low + (high - low) * above / (above - below)
+        middle = min(max(middle, low + (high - low) / 20), high - (high - low) / 20)
+        value = excess(middle)
+        low, above, high, below = (low, above, middle, value) if value <= 0 else (middle, value, high, below)
     return math.ceil(high * 10**DIGITS) / 10**DIGITS
 
 
