@@ -88,7 +88,7 @@ def require_compatible(
         if "dp_steps" in differences and len(differences) <= 2:  # with the noise that they make
             old, new = differences["dp_steps"]
             raise CheckpointError(
-                f"{where}: the noise is that of {old} steps in all, and epsilon would be another with {new}; "
+                f"{where}: the noise is for {old} steps in all, and epsilon would be another with {new}; "
                 f"use --steps {old}, or --fresh to start over"
             )
         differing = ", ".join(f"{name} {old} there and {new} here" for name, (old, new) in differences.items())
