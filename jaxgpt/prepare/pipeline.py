@@ -6,12 +6,14 @@ result depends on its piece alone. So any number of workers makes the same bytes
 
 import contextlib
 import hashlib
+import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+import jaxgpt
 from jaxgpt.console import plural
 from jaxgpt.data import shards
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
@@ -195,7 +197,10 @@ def _prepare(config: PrepareConfig, plan: Plan, command: str, say: Say, progress
     index = dedup.write_index(work, out / "index") if config.dedup != "none" and config.index else {}
     keep(tokenizer, out)
     folder.sync_written(out)
-    shards.write_meta(out, splits, tokenizer, command=command, **request, report=report, index=index)
+    versions = {"jaxgpt": jaxgpt.__version__}
+    versions |= {library: importlib.metadata.version(library) for library in ("datatrove", "ftfy")}
+    facts = {"command": command, "versions": versions} | request
+    shards.write_meta(out, splits, tokenizer, **facts, report=report, index=index)
     folder.delete_work(out / "work")
     return report | {"splits": splits}
 
