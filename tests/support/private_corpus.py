@@ -132,7 +132,7 @@ BAD = {
 }
 WITH_TEXT = {
     "written.jsonl": "evaluate --answers asks for the answers, with their references",
-    "rl/answers.jsonl": "what a policy answers to which prompt: the file is for that, and --show-every 0 writes none",
+    "answers.jsonl": "what a policy answers to which prompt: the file is for that, and --show-every 0 writes none",
     "tokenizer.json": "a vocabulary is made of the texts that it is trained on, and a model needs it",
     "merges.txt": "the same vocabulary, as transformers wants it",
     "vocab.json": "the same vocabulary, as transformers wants it",
