@@ -14,7 +14,7 @@ from jaxgpt import console
 from jaxgpt.commands.flags import parse
 from jaxgpt.commands.update.config import UpdateConfig
 from jaxgpt.commands.update.gates import Gate, make_gates, measure_all
-from jaxgpt.commands.update.plan import Plan, make_plan
+from jaxgpt.commands.update.plan import Plan, find_baseline, make_plan
 from jaxgpt.errors import CheckpointError, GateError, UsageError
 from jaxgpt.locks import hold
 from jaxgpt.reports.lineage_tree import describe_gate
@@ -32,11 +32,17 @@ def main(argv: Sequence[str]) -> int:
     config = parse(UpdateConfig, argv, command="update")
     plan = make_plan(config)
     link = find_link(config)
-    ancestors = [plan.parent, *walk_ancestors(plan.parent)]
+    ancestors = [*walk_ancestors(plan.parent)]
     if is_done(config, plan):
         console.say("update", f"{config.out}: has been promoted already")
         return 0
-    require_promotable(link, config.out, ancestors)
+    replaced = [plan.parent, *ancestors]
+    require_promotable(link, config.out, replaced)
+    baseline, step = find_baseline(plan, link, ancestors, config.run.parent.name == "checkpoints")
+    in_use = resolve_weights(baseline / "checkpoints" / str(step))
+    if in_use.config.predict_tokens != plan.data.horizon:
+        heads = f"{in_use.config.predict_tokens} tokens ahead, and RUN {plan.data.horizon}"
+        raise UsageError(f"{baseline}: predicts {heads}: they can't be compared; name another link with --promoted")
     gates = make_gates(config, plan)
 
     from jaxgpt.runtime import allocator, device
@@ -44,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
     allocator.use_one_heap()  # as the training has it
     device.select(plan.train.parallel.device, plan.train.parallel.deterministic)
     console.say("parent", f"{plan.parent}/checkpoints/{plan.step}")
-    before = measure(plan, gates, plan.baseline)
+    console.say("baseline", f"{baseline}/checkpoints/{step}")
+    before = measure(plan, gates, in_use)
     for gate, sums in zip(gates, before, strict=True):
         console.say("before", f"{gate.name}: {sums.mean:.4f}")
     if code := run(plan.train, plan.weights):
@@ -52,10 +59,10 @@ def main(argv: Sequence[str]) -> int:
         return code
     with hold(config.out):
         verdicts = judge(config, plan, gates, before)
-        content = describe(plan, verdicts)
+        content = describe(plan, verdicts) | {"baseline": describe_checkpoint(baseline, step)}
         write_lineage(config.out, content | {"promoted": False})
         refuse_failed(config, verdicts)
-        promote(link, config.out, ancestors)
+        promote(link, config.out, replaced)
         write_lineage(config.out, content | {"promoted": content["created"]})
     console.say("promoted", f"{link}: {config.out}")
     return 0

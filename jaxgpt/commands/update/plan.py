@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxgpt import console
@@ -35,8 +36,6 @@ class Plan:
     Attributes:
       parent, step: the run that is continued, and from which of its checkpoints.
       weights: those of that checkpoint.
-      baseline: what the result is compared with: RUN's newest checkpoint where RUN names one before a cooldown, whose
-        own losses are higher; else the same.
       train: the flags of the new run.
       data: what it trains on: the new text first, then the old ones.
       new, old: validation texts; the old ones by their names in log.jsonl.
@@ -45,7 +44,6 @@ class Plan:
     parent: Path
     step: int
     weights: WeightsRef
-    baseline: WeightsRef
     train: TrainConfig
     data: Windows
     new: Text
@@ -99,9 +97,7 @@ def make_plan(config: UpdateConfig) -> Plan:
     every = config.eval_every if config.eval_every is not None else max(1, steps // 10)
     chosen = chosen.replace(steps=steps, eval_every=every)
     require_output(chosen, weights)
-    is_named = Path(os.path.realpath(config.run)).parent.name == "checkpoints"
-    baseline = resolve_weights(parent / "checkpoints" / str(newest_step(parent))) if is_named else weights
-    return Plan(parent, step, weights, baseline, chosen, data, new, old_val)
+    return Plan(parent, step, weights, chosen, data, new, old_val)
 
 
 def open_texts(chosen: TrainConfig) -> tuple[Windows, Text, dict[str, Text]]:
@@ -132,6 +128,24 @@ def find_checkpoint(config: UpdateConfig) -> tuple[Path, int]:
         load_run_config(run)  # whose error comes first, if it is no run
         raise CheckpointError(f"{config.run}: no checkpoint there yet; train it first")
     return run, step
+
+
+def find_baseline(plan: Plan, link: Path, ancestors: Sequence[Path], is_named: bool) -> tuple[Path, int]:
+    """The run and the checkpoint that the result is compared with: the one in use, which the link names.
+
+    Without one it is RUN, or, if gates have refused that, the nearest run before it that none has: else two updates
+    would lose what one may not.
+
+    Args:
+      is_named: whether RUN names a checkpoint, such as one before a cooldown, whose losses are higher than RUN's last.
+    """
+    in_use = Path(os.path.realpath(link))
+    runs = [in_use] * (link.is_symlink() and in_use != Path(os.path.realpath(plan.out)))
+    for run in (plan.parent, *ancestors):
+        lineage = read_lineage(run)
+        runs += [run] * (lineage is None or lineage["promoted"] is not False)
+    run = next((run for run in runs if newest_step(run) is not None), plan.parent)  # others were deleted
+    return run, plan.step if run == plan.parent and not is_named else newest_step(run)
 
 
 def split_new(config: UpdateConfig) -> tuple[str, str]:

@@ -152,6 +152,29 @@ def test_an_update_that_has_begun_keeps_its_checkpoint(tmp_path):
     assert plan().step == 5
 
 
+def test_the_result_is_compared_with_the_run_in_use(tmp_path):
+    """Else a run that was refused could be updated, and be promoted with all that it has forgotten."""
+    content = {"run": "f00d", "step": 5, "created": "then", "gates": [], "data": [], "promoted": False}
+    content |= {"parents": [{"run": f"{tmp_path}/run", "id": "cafe", "step": 5}]}
+    make_run("refused", steps=(4,), data="older.txt", val="0.1")
+    write_lineage(Path("refused"), content)
+    made, link, before = plan("refused"), Path("promoted"), [tmp_path / "gone", tmp_path / "run"]
+
+    def baseline(made=made, is_named=False):
+        run, step = plans.find_baseline(made, link, before, is_named)
+        return run.name, step
+
+    assert baseline() == ("run", 5)
+    write_lineage(Path("refused"), content | {"promoted": "then"})
+    assert baseline() == ("refused", 4)
+    for in_use, expected in (("run", ("run", 5)), ("gone", ("refused", 4)), ("out", ("refused", 4))):
+        link.symlink_to(in_use)  # to `out`: an update that was killed when it had moved the link
+        assert baseline() == expected
+        link.unlink()
+    early = plan("run/checkpoints/3")  # before a cooldown
+    assert baseline(early, is_named=True) == ("run", 5) and baseline(early) == ("run", 3)
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
