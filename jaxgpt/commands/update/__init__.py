@@ -15,6 +15,7 @@ from jaxgpt.commands.flags import parse
 from jaxgpt.commands.update.config import UpdateConfig
 from jaxgpt.commands.update.gates import Gate, make_gates, measure_all
 from jaxgpt.commands.update.plan import Plan, find_baseline, make_plan
+from jaxgpt.data.order import parse_mixture
 from jaxgpt.errors import CheckpointError, GateError, UsageError
 from jaxgpt.locks import hold
 from jaxgpt.reports.lineage_tree import describe_gate
@@ -163,6 +164,9 @@ def describe(plan: Plan, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
 
 def describe_data(plan: Plan) -> list[dict[str, Any]]:
     """The texts of the mixture; the first is the new one."""
-    total, parts = sum(plan.data.weights), zip(plan.data.texts, plan.data.weights, strict=True)
-    entries = [{"name": text.name, "fingerprint": text.fingerprint, "share": weight / total} for text, weight in parts]
+    total, (names, _) = sum(plan.data.weights), parse_mixture(plan.train.data.mix)
+    entries = [
+        {"name": name, "fingerprint": text.fingerprint, "share": weight / total}
+        for name, text, weight in zip(names, plan.data.texts, plan.data.weights, strict=True)
+    ]
     return [each | {"role": "old" if i else "new"} for i, each in enumerate(entries)]
