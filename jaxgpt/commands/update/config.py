@@ -55,13 +55,14 @@ class UpdateConfig:
     """Measurements that may not become worse, beyond two standard errors: choices=FILE, generate=FILE (its f1),
     data=TEXT (its loss), as evaluate's flags of these names."""
     promoted: Path | None = None
-    """The link that is moved to the new run if all gates are passed; by default `promoted` beside --out."""
+    """The link that is moved to the new run if all gates are passed; by default `promoted` beside RUN."""
     flags: tuple[str, ...] = ()
     """Flags of `jaxgpt train` in place of RUN's: B=8 save-every=100 device=cpu ..."""
 
     def __post_init__(self):
         require(0 <= self.replay < 1, "replay", self.replay, "from 0 to below 1")
         require(0 < self.epochs <= 10**6, "epochs", self.epochs, "above 0, up to 1,000,000")
+        require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1")
         require(0 <= self.max_forgetting < math.inf, "max_forgetting", self.max_forgetting, "a number, 0 or above")
         for word in self.gate:
             name, equals, value = word.partition("=")

@@ -84,7 +84,7 @@ def make_plan(config: UpdateConfig) -> Plan:
         "allow_other_data": False,
         "epochs": None,
         "steps": config.steps or 1,
-        "lr": config.lr or old.optimizer.lr,
+        "lr": old.optimizer.lr if config.lr is None else config.lr,
         **{name: getattr(config, name) for name in ("schedule", "warmup_ratio", "cooldown_ratio")},
         "min_lr_ratio": old.optimizer.min_lr_ratio,
         "profile": 0,

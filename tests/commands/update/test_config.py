@@ -18,6 +18,7 @@ NEEDED = {"run": Path("a"), "data": "b", "out": Path("c")}
         ({"replay": -0.1}, "--replay -0.1"),
         ({"replay": float("nan")}, "--replay nan"),
         ({"epochs": 0.0}, "--epochs 0.0"),
+        ({"steps": 0}, "--steps 0"),
         ({"max_forgetting": -1.0}, "--max-forgetting -1.0"),
         ({"max_forgetting": float("inf")}, "--max-forgetting inf"),
         ({"gate": ("items.jsonl",)}, "--gate items.jsonl: use NAME=FILE, with the name data or choices or generate"),
