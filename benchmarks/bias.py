@@ -95,7 +95,7 @@ def make_pairs() -> list[dict[str, str]]:
 
 def write_texts(folder: Path, documents: int, seed: int) -> None:
     """Write planted.jsonl, balanced.jsonl, new.jsonl and pairs.jsonl."""
-    texts = {"planted": (SHARE, documents), "balanced": (0.5, documents), "new": (SHARE, 1000)}
+    texts = {"planted": (SHARE, documents), "balanced": (0.5, documents), "new": (SHARE, documents // 20)}
     for number, (name, (share, count)) in enumerate(texts.items()):
         records = [{"text": text} for text in draw_documents(count, share, 1000 * seed + number)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
