@@ -27,6 +27,9 @@ def test_evaluations_in_a_run_s_folder_are_found_and_nothing_else(tmp_path):
     played = {"model": "runs/x", "environment": {"mean": 0.5, "each": [{"level": 2, "reward": 0.5}]}}
     (tmp_path / "played.json").write_text(json.dumps(played))
     assert read_evaluation(tmp_path / "played.json") == played
+    for part in ("bias", "bias_text"):
+        (tmp_path / "bias.json").write_text(json.dumps({"model": "runs/x", part: {"n": 3}}))
+        assert read_evaluation(tmp_path / "bias.json")[part] == {"n": 3}
     for name, problem in (("other", "is not from"), ("broken", "can't be read"), ("missing", "no such file")):
         with pytest.raises(DataError, match=problem):
             read_evaluation(run / f"{name}.json")
