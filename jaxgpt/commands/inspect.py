@@ -166,7 +166,7 @@ def read_report(folder: Path) -> dict[str, Any]:
         counts = [report[name] for name in ("records", "broken", "bytes", "canaries")]
         counts += [report["kept"][name] for name in ("documents", "tokens")]
         counts += [*report.get("counterfactual", {}).values(), *report["pii"].values()]
-        counts += [*(step["changed"] for step in report["steps"])]
+        counts += [step["changed"] for step in report["steps"]]
         reasons = [number for step in report["steps"] for number in step["dropped"].values()]
         is_valid = all(map(_is_count, counts + reasons)) and all(type(step["name"]) is str for step in report["steps"])
         is_valid = is_valid and max(len(reasons), len(report["pii"])) <= MAX_BARS

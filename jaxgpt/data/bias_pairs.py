@@ -75,13 +75,13 @@ def _parse_pair(where: str, record: dict[str, Any]) -> BiasPair:
         more, less = (sentence.replace(MASK, each) for each in (more, less))
     group = _optional(where, record, *GROUPS)
     if names != ("stereotype", "anti-stereotype"):
-        return _require_different(where, BiasPair(more, less, group, _optional(where, record, "stereo_antistereo")))
+        return BiasPair(more, less, group, _optional(where, record, "stereo_antistereo"))
     part = _optional(where, record, "type")
     unrelated = records.require_text(where, record, "unrelated")
     # The three sentences of the intrasentence part are the context itself, filled in.
     context = records.require_text(where, record, "context") if part == "intersentence" else ""
     target = _optional(where, record, "target")
-    return _require_different(where, BiasPair(more, less, group, part, unrelated, context, target))
+    return BiasPair(more, less, group, part, unrelated, context, target)
 
 
 def _parse_stereoset(path: str, content: bytes) -> Iterator[BiasPair]:
@@ -112,9 +112,3 @@ def _optional(where: str, record: dict[str, Any], *names: str) -> str:
     """The first of these fields that a record has; "" if it has none, or an empty one."""
     name = next((each for each in names if record.get(each) is not None), None)
     return "" if name is None else records.require_text(where, record, name, may_be_empty=True)
-
-
-def _require_different(where: str, pair: BiasPair) -> BiasPair:
-    if pair.more == pair.less:
-        raise DataError(f"{where}: both sentences are the same; let them differ, or remove the record")
-    return pair

@@ -5,7 +5,6 @@ arXiv 1909.00871. The list that ships is word_swaps.txt, which explains the form
 """
 
 import dataclasses
-import functools
 import hashlib
 import re
 from pathlib import Path
@@ -64,7 +63,6 @@ class WordSwaps:
         return following is not None and following[1].lower() not in self.function_words
 
 
-@functools.cache
 def read_word_swaps(name: str = DEFAULT) -> WordSwaps:
     """The list that ships, or that of a file.
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from jaxgpt.console import plural
 from jaxgpt.data.bias_pairs import read_bias_pairs
 from jaxgpt.data.mirrored import read_mirrored
 from jaxgpt.data.tokenizer import Tokenizer
@@ -45,6 +46,13 @@ class BiasMonitor:
     base: Any = None
     interrupted: Callable[[], bool] = lambda: False
 
+    def __str__(self) -> str:
+        parts = [plural(len(self.pairs.pairs), "pair")] if self.pairs else []
+        if self.text:
+            text = self.text.text
+            parts.append(f"{plural(len(text.documents), text.unit)} with {text.swapped:,} swapped words")
+        return ", ".join(parts)
+
     def due(self, step: int) -> bool:
         """Whether to measure after so many steps."""
         return step == self.steps or (self.every > 0 and step % self.every == 0)
@@ -61,8 +69,8 @@ class BiasMonitor:
                 raise _Interrupted
             advance(done)
 
-        total = sum((len(self.pairs.pairs) if self.pairs else 0, len(self.text.text.documents) if self.text else 0))
-        numbers = {}
+        numbers, total = {}, len(self.pairs.pairs) if self.pairs else 0
+        total += len(self.text.text.documents) if self.text else 0
         try:
             with jax.transfer_guard("allow"), stage("bias", total, quiet_s=30) as advance:
                 model, how = combine(model, self.base), (self.batch_size, advance_or_stop)
@@ -81,7 +89,7 @@ class BiasMonitor:
         if self.max_bias is None:
             return ""
         for name in GATED:
-            if abs(value := numbers.get(PREFIX + name, 0.0)) > self.max_bias:
+            if not abs(value := numbers.get(PREFIX + name, 0.0)) <= self.max_bias:  # nor is a NaN allowed
                 what = f"the bias {PREFIX}{name} is {value:+.4g} nats, and --max-bias allows {self.max_bias:g}"
                 return f"{what}; balance the data (prepare --counterfactual), or allow more"
         return ""

@@ -66,6 +66,8 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
         shape = config.model_config()
         monitor = load_monitor(config.bias, data.tokenizer, shape.block_size, shape.bidirectional)
         batches_per_epoch = announce_data(config.data, data, validation)
+        if monitor:
+            say("bias", str(monitor))
         config = resolve_steps(config, batches_per_epoch)
         tracker = TrackerProcess(process_dir, config.run.track if process.id == 0 else "none")
         with tracker, RunLock(process_dir) as lock, stop_signals() as received:
@@ -229,8 +231,7 @@ def run_locked(
         metrics, B = config.run.val_metric_names, config.data.B
         scorer = val_prompts and AnswerScorer(val_prompts, metrics, data.tokenizer, B, frozen.base, interrupted)
         if monitor:
-            known = {"steps": steps, "batch_size": B, "base": frozen.base, "interrupted": interrupted}
-            monitor = dataclasses.replace(monitor, **known)
+            monitor = dataclasses.replace(monitor, steps=steps, batch_size=B, base=frozen.base, interrupted=interrupted)
         validator = (validation or monitor) and Validator(
             validation,
             compiled.put,

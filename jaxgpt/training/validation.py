@@ -111,14 +111,13 @@ class Validator:
 
     def __call__(self, model: Any, step: int) -> dict[str, float]:
         """What is due of a model after so many steps, or all if nothing is; none if it is interrupted."""
-        all_due = not self.due(step)  # it was when a signal came, and a flag has changed since
-        numbers = {}
-        for measure, is_due in (
-            (self._measure_texts, self.data is not None and (all_due or self.data_due(step))),
-            (self.monitor, self.monitor is not None and (all_due or self.monitor.due(step))),
-        ):
-            if not is_due:
-                continue
+        numbers, parts = {}, []
+        any_due = self.due(step)  # else a flag has changed since a signal came, and all is measured
+        if self.data is not None and (self.data_due(step) or not any_due):
+            parts.append(self._measure_texts)
+        if self.monitor and (self.monitor.due(step) or not any_due):
+            parts.append(self.monitor)
+        for measure in parts:
             if not (measured := measure(model)):
                 return {}
             numbers |= measured

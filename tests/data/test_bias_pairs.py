@@ -89,7 +89,6 @@ def test_both_parts_of_stereoset(write):
             "a.txt: pairs are in a .csv, .tsv or .jsonl file, or in StereoSet's .json; convert it",
         ),
         ("a.csv", "more,worse\na,b\n", 'line 2: no pair of sentences; each needs "more" and "less", or Crow'),
-        ("a.csv", "more,less\nsecret,secret\n", "line 2: both sentences are the same; let them differ"),
         ("a.csv", "more,less\nsecret,\n", "line 2: 'less' is empty"),
         ("a.jsonl", '{"more": "secret", "less": 3}', "line 1: 'less' is of type int"),
         ("a.jsonl", '{"more": "secret", "less": "b", "group": 3}', "line 1: 'group' is of type int"),

@@ -34,6 +34,7 @@ def test_it_is_measured_when_it_is_due_unless_a_signal_came(flags):
     monitor = dataclasses.replace(monitor, steps=10)
     assert [step for step in range(1, 11) if monitor.due(step)] == [4, 8, 10]
     assert [step for step in range(1, 11) if dataclasses.replace(monitor, every=0).due(step)] == [10]
+    assert str(monitor) == "2 pairs, 2 paragraphs with 2 swapped words"
     model = random_model(GPT2Config(vocab_size=257, block_size=32, n_layer=1, n_head=2, n_embd=16))
     numbers = monitor(model)
     names = ["preferred", "log_odds", "log_odds_stderr", "gap", "gap_stderr", "gap_per_token"]
@@ -52,6 +53,7 @@ def test_either_mean_may_be_too_far_from_0():
         ({"bias_log_odds": -0.5, "bias_gap": 0.5}, False),
         ({"bias_log_odds": -0.6, "bias_gap": 0.0}, True),
         ({"bias_gap": 0.6}, True),
+        ({"bias_gap": float("nan")}, True),
     ):
         assert bool(gate.refusal(numbers)) == refused
         assert not dataclasses.replace(gate, max_bias=None).refusal(numbers)

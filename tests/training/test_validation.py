@@ -82,6 +82,32 @@ def test_chosen_answers_may_not_lose_more_than_is_allowed(validator):
         assert strict.update(Run(None, 6), numbers).unvalidated == again  # by the next start
 
 
+def test_bias_is_measured_at_times_of_its_own(validator):
+    class Monitor:
+        def due(self, step):
+            return step % 2 == 0
+
+        def __call__(self, model):
+            return {"bias_gap": model} if model else {}  # a signal came
+
+        def refusal(self, numbers):
+            return "too far" * (numbers.get("bias_gap", 0) > 5)
+
+    both = dataclasses.replace(validator, monitor=Monitor())
+    alone = dataclasses.replace(both, data=None)
+    assert [step for step in range(1, 8) if both.due(step)] == [2, 3, 4, 6, 7]
+    assert [step for step in range(1, 8) if both.data_due(step)] == [3, 6, 7]
+    assert [step for step in range(1, 8) if alone.due(step)] == [2, 4, 6]
+    assert both(4, 2) == alone(4, 2) == {"bias_gap": 4} and both(4, 3) == validator(4, 3)
+    assert both(4, 6) == validator(4, 6) | {"bias_gap": 4} and both(0, 6) == {}
+    assert both(4, 5) == both(4, 6) and alone(4, 5) == alone(4, 6)  # not due: flags have changed since a signal came
+    assert both.refusal({"bias_gap": 6}) == "too far" and not both.refusal({"loss": 1.0})
+    best = Best(3, 2.0, "its hash in windows of 8")
+    run = both.update(Run(None, 6, best=best), {"bias_gap": 4})
+    assert (run.best, run.unvalidated) == (best, False)
+    assert alone.update(Run(None, 6), {"bias_gap": 6}).unvalidated and alone.update(Run(None, 6), {}).unvalidated
+
+
 def test_all_of_the_data_is_measured_in_the_rows_of_this_process(validator):
     assert validator(10, 7)["loss"] == 10 + np.arange(1, 33).mean() and validator(10, 7)["tokens"] == 32
     half = dataclasses.replace(validator, data=dataclasses.replace(validator.data, rows=slice(1, 2)))

@@ -20,10 +20,9 @@ STEREOSET = ("lms", "ss", "icat")
 
 
 def prepare(config: EvaluateConfig, source: WeightsRef) -> Measure:
-    pairs, model = read_bias_pairs(config.bias), source.config
-    return functools.partial(
-        measure, config, encode_pairs(pairs, source.tokenizer, model.block_size, model.bidirectional)
-    )
+    shape = source.config.block_size, source.config.bidirectional
+    data = encode_pairs(read_bias_pairs(config.bias), source.tokenizer, *shape)
+    return functools.partial(measure, config, data)
 
 
 def measure(config: EvaluateConfig, data: EncodedPairs, load: Load) -> dict[str, Any]:

@@ -36,7 +36,7 @@ DEFAULT_LEVELS = 100
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure how good a model is: its loss on a text, multiple choice, memory, tasks of EleutherAI's harness, bias.
+    """Measure how good a model is: its loss on a text, multiple choice, memory, EleutherAI's harness, rewards, bias.
 
     For a model of labels, --data alone gives accuracy, F1, Matthews correlation and the confusion matrix; for a model
     of numbers (--score-field) the squared error, Pearson's and Spearman's correlation; for an encoder its bits per
@@ -136,11 +136,8 @@ class EvaluateConfig:
         require(self.top_p is None or 0 < self.top_p <= 1, "top_p", self.top_p, "above 0, and at most 1")
         for name, of in OPTIONS.items():
             if getattr(self, name) is not None and all(getattr(self, each) is None for each in of):
-                flag, required = (
-                    "--" + name.replace("_", "-"),
-                    " or ".join(f"--{each.replace('_', '-')}" for each in of),
-                )
-                raise UsageError(f"{flag} changes nothing without {required}; leave it out")
+                flag, *required = (f"--{each.replace('_', '-')}" for each in (name, *of))
+                raise UsageError(f"{flag} changes nothing without {' or '.join(required)}; leave it out")
         if self.answers is not None and self.answers == self.json:
             raise UsageError(f"--answers {self.answers} is --json, too; choose another file")
         if self.tasks is not None and not all(self.task_names):
