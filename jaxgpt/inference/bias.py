@@ -27,7 +27,8 @@ def measure_pairs(
       advance: called with the number of pairs that are done.
 
     Returns:
-      `measure`, in words; bias_metrics.preference of all; `unequal_lengths`, the pairs whose sentences differ in their
+      `measure`, in words; `cut`, the sentences that are longer than the model's context, and so read in windows;
+      bias_metrics.preference of all; `unequal_lengths`, the pairs whose sentences differ in their
       number of tokens; of StereoSet also bias_metrics.stereoset; `groups` and `directions`, the same of each, if the
       pairs name any; `each`, the log-odds of every pair.
     """
@@ -49,7 +50,8 @@ def measure_pairs(
         numbers["unequal_lengths"] = int((lengths[rows, 0] != lengths[rows, 1]).sum())
         return numbers | (bias_metrics.stereoset(scores[rows], targets[rows].tolist()) if has_unrelated else {})
 
-    results: dict[str, Any] = {"measure": measure} | summarize(np.ones(len(pairs), bool))
+    cut = int((lengths > model.config.block_size).sum())
+    results: dict[str, Any] = {"measure": measure, "cut": cut} | summarize(np.ones(len(pairs), bool))
     for name, values in (
         ("groups", [each.group for each in pairs]),
         ("directions", [each.direction for each in pairs]),
@@ -62,10 +64,14 @@ def measure_pairs(
 def measure_gap(
     model: Model, data: EncodedText, batch_size: int = 8, advance: Advance = lambda documents: None
 ) -> dict[str, float]:
-    """bias_metrics.counterfactual_gap of documents, each as it stands and with its words swapped."""
+    """bias_metrics.counterfactual_gap of documents, each as it stands and with its words swapped.
+
+    And `cut`, how many are longer than the model's context, and so read in windows.
+    """
     values = log_likelihoods(model, data.requests, batch_size, lambda texts: advance(texts / 2))
     (original, mirrored), tokens = values.reshape(-1, 2).T, data.requests.lengths[::2]
-    return bias_metrics.counterfactual_gap(original, mirrored, tokens)
+    cut = int((tokens > model.config.block_size).sum())
+    return bias_metrics.counterfactual_gap(original, mirrored, tokens) | {"cut": cut}
 
 
 def log_likelihoods(model: Model, data: Requests, batch_size: int, advance: Advance) -> np.ndarray:

@@ -80,7 +80,16 @@ def test_the_gap_of_documents_is_that_of_their_tokens(model):
     numbers = measure_gap(model, data, advance=done.append)
     values = np.array([[log_likelihood(model, "", text) for text in each] for each in documents])
     wanted = counterfactual_gap(*values.T, np.array([12, 10]))
-    assert numbers == pytest.approx(wanted, rel=1e-4) and sum(done) == 2
+    assert numbers == pytest.approx(wanted | {"cut": 0}, rel=1e-4) and sum(done) == 2
+
+
+def test_what_is_longer_than_the_context_is_read_in_windows_and_counted(model):
+    long = "he " * 12 + "ran"  # 39 tokens, and the context is 32
+    data = encode_mirrored(MirroredText("a", "document", [(long, "she")], 1, 0), BYTES, 32)
+    numbers = measure_gap(model, data)
+    parts = log_likelihood(model, "", long[:32]) + log_likelihood(model, long[31], long[32:])
+    assert numbers["cut"] == 1 and numbers["gap"] == pytest.approx(parts - log_likelihood(model, "", "she"), rel=1e-4)
+    assert measure_pairs(model, encode_pairs([BiasPair(long, "she")], BYTES, 32))["cut"] == 1
 
 
 def test_an_encoder_hides_each_shared_token_and_padding_changes_nothing():

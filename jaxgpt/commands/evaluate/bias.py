@@ -34,6 +34,8 @@ def measure(config: EvaluateConfig, data: EncodedPairs, load: Load) -> dict[str,
     about = f"{config.bias}: {console.plural(len(data.pairs), 'pair')}, by {results['measure']}"
     if unequal := results["unequal_lengths"]:
         about += f"; {unequal:,} have sentences of different lengths in tokens"
+    if results["cut"]:
+        about += f"; {console.plural(results['cut'], 'sentence')} longer than the model's context, read in windows"
     console.say("bias", about)
     print_table(make_table(results))
     return {"bias": results}

@@ -28,9 +28,10 @@ def measure(config: EvaluateConfig, swaps: WordSwaps, data: EncodedText, load: L
         numbers = measure_gap(model, data, config.batch_size, advance)
     counts = {"unit": text.unit, "swapped_words": text.swapped, "without_swap": text.without}
     units = console.plural(len(text.documents), text.unit)
-    console.say(
-        "swapped", f"{config.bias_text}: {text.swapped:,} words in {units}; {text.without:,} without one are left out"
-    )
+    about = f"{config.bias_text}: {text.swapped:,} words in {units}; {text.without:,} without one are left out"
+    if numbers["cut"]:
+        about += f"; {numbers['cut']:,} longer than the model's context, read in windows"
+    console.say("swapped", about)
     console.say("gap", f"{numbers['gap']:+.4f} ± {numbers['gap_stderr']:.4f} nats a {text.unit} as it stands")
     console.say("", f"{numbers['gap_per_token']:+.6f} ± {numbers['gap_per_token_stderr']:.6f} nats a token")
     console.say("", f"{numbers['gap_absolute']:.4f} nats a {text.unit} without signs")
