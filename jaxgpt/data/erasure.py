@@ -72,7 +72,7 @@ def complete(folder: Path, tokenizer: Tokenizer) -> None:
     entry = meta.pop(shards.PENDING)
     for split, pairs in ranges.items():
         first, described = 0, meta["splits"][split]
-        with stage(f"erasing tokens of {split}", len(pairs)):
+        with stage(f"erasing tokens of {split}"):
             for shard in described["shards"]:
                 inside = cut(pairs, first, first + shard["tokens"])
                 if len(inside):

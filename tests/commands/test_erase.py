@@ -43,7 +43,7 @@ ORDERS = {  # and a document that none of the first 20 steps reads
 }
 
 
-@pytest.mark.parametrize("order", [*ORDERS][:-1] + [pytest.param("several tokens", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("order", [*[*ORDERS][:-1], pytest.param("several tokens", marks=pytest.mark.slow)])
 def test_the_resumed_run_is_the_run_from_scratch(order, folder, tmp_path, capsys):
     make_folder(tmp_path / "other", train=OTHER)
     number, words = ORDERS[order]
