@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxgpt.console import program
 from jaxgpt.data.base import Dataset
@@ -12,7 +12,9 @@ from jaxgpt.data.text import Text, Windows
 from jaxgpt.data.versions import versions
 from jaxgpt.errors import CheckpointError
 from jaxgpt.json_file import try_read_json
-from jaxgpt.runs.progress import Progress
+
+if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
+    from jaxgpt.runs.progress import Progress
 
 
 def stretches_of(data: Text | Windows | Masked, starts: Sequence[dict[str, Any]]) -> list[Stretch]:
@@ -24,7 +26,7 @@ def stretches_of(data: Text | Windows | Masked, starts: Sequence[dict[str, Any]]
     return stretches
 
 
-def known_identity(saved: Progress, data: Dataset, where: Path) -> dict[str, Any]:
+def known_identity(saved: "Progress", data: Dataset, where: Path) -> dict[str, Any]:
     """A checkpoint's signature; with today's data, where that differs only by what it has not read.
 
     Args:
