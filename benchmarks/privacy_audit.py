@@ -3,8 +3,8 @@
 python benchmarks/privacy_audit.py --out runs/audit --canaries 300 -- --size tiny --dp-epsilon 8 --steps 200 ...
 
 Each canary is an example of random letters. A coin puts it into the training data, beside the examples of --data, or
-leaves it out; then `jaxgpt train` runs with the flags behind `--`. Of the canaries that the model finds likelier than
-it did before, half of those with a guess are said to have been in the data: jaxgpt/inference/privacy_audit.py.
+leaves it out; then `jaxgpt train` runs with the flags behind `--`. The quarter that the model finds the likeliest, or
+whose likelihood grew most since --init-from, is said to have been in the data, and the last quarter not.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from jaxgpt.inference.score import score
 from jaxgpt.runs.weights import resolve_weights
 
 LETTERS = 12  # of a canary
-REPEATS = 1  # in the data: more would be another unit
 
 
 def plant(out: Path, canaries: int, data: str | None, seed: int) -> tuple[Path, list[str], np.ndarray]:
