@@ -117,15 +117,20 @@ def make_memory_table(config: FitConfig, mesh: "Mesh", limit: int) -> rich.table
                     return step_memory(config.replace(B=share * mesh.size, remat=remat), mesh)
 
             share = config.data.B // mesh.size
-            memory, double = measure(share), measure(2 * share)
-            best = mesh.size * find_largest_B(measure, {share: memory, 2 * share: double}, limit)
+            memory = measure(share)
+            if config.privacy.is_private:  # its rows are computed --dp-microbatch at a time, however many there are
+                double, largest = memory, "any" if memory and memory.total <= limit else "none"
+            else:
+                double = measure(2 * share)
+                best = mesh.size * find_largest_B(measure, {share: memory, 2 * share: double}, limit)
+                largest = f"{best:,}" if best else "none"
             parts = ["-"] * 5
             if memory and double:
                 activations = min(memory.temporary, double.temporary - memory.temporary)  # what grows with B
                 temporaries = memory.temporary - activations
                 sizes = memory.parameters, memory.optimizer, activations, temporaries, memory.total
                 parts = [f"{size / 1e9:.2f}" for size in sizes]
-            table.add_row(remat, *parts, f"{best:,}" if best else "none")
+            table.add_row(remat, *parts, largest)
             advance(1)
     return table
 

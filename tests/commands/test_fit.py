@@ -48,6 +48,20 @@ def rows_of(table):
     return {line.split("│")[1].strip(): line.split("│")[2:-1] for line in table.splitlines() if "│" in line}
 
 
+def test_a_private_step_takes_as_much_for_any_batch(h100, monkeypatch, capsys):
+    """Its rows come a few at a time: there is no largest B to look for."""
+
+    def measure(config, mesh):
+        assert config.privacy.dp_microbatch == 4 and config.data.B == 8
+        too_large = 10**12 * (config.model.remat == "dots")
+        return StepMemory(parameters=1_000_000_000, optimizer=2_000_000_000, temporary=500_000_000 + too_large)
+
+    monkeypatch.setattr(setup, "step_memory", measure)
+    assert fit.main(["--gpu", "h100", "--B", "8", "--dp-epsilon", "8", "--dp-microbatch", "4"]) == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert [rows[remat][-1].strip() for remat in ("none", "dots", "full")] == ["any", "none", "any"]
+
+
 def test_the_table_has_what_each_remat_takes(h100, monkeypatch, capsys):
     per_sequence = {"none": 4_000_000, "dots": 2_000_000, "full": 1_000_000}
 
