@@ -162,7 +162,7 @@ def test_further_texts_have_their_losses_beside_that_of_the_first(validator):
 
     old = Text("another", np.array([7, 5, 5, 11, 11], np.uint16), "its hash", B=2, T=8)
     both = dataclasses.replace(validator, measure=measure, also={"old": old, "older": old})
-    numbers = both(10)
+    numbers = both(10, 0)
     assert numbers["old_loss"] == numbers["older_loss"] == 18 and numbers["old_loss_stderr"] == math.sqrt(12 / 4)
     alone = dataclasses.replace(validator, measure=measure)(10)
     assert {name: numbers[name] for name in alone} == alone  # what it was without them
