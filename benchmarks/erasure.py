@@ -31,7 +31,7 @@ from jaxgpt.data.redaction import merge
 from jaxgpt.runs.rows import read_rows
 
 PATTERN = "^My locker code is"
-SHAPE = "--n-layer 4 --n-head 4 --n-embd 128 --block-size 128 --B 16 --T 128 --tokenizer bytes"
+SHAPE = "--n-layer 2 --n-head 4 --n-embd 64 --block-size 64 --B 16 --T 64 --tokenizer bytes"
 CHANCE = 1.44  # bits, the mean exposure of a secret that a model has never seen
 
 
@@ -68,19 +68,19 @@ def measure(folder: Path, run: str, steps: int) -> dict[str, float | dict[int, f
 
 
 def cost_table(folder: Path, epochs: int, keep: int) -> list[str]:
-    """Rows: an order, and of all documents the mean share of the steps that are to be trained again, and the least."""
+    """Rows: an order, and the mean over all documents of the share of the steps that are to be trained again."""
     rows = []
     for order in ("sequential", "shuffled"):
-        data = training_data(DataConfig(B=16, T=128, data=str(folder / "data"), order=order, tokenizer="bytes"))
+        data = training_data(DataConfig(B=16, T=64, data=str(folder / "data"), order=order, tokenizer="bytes"))
         tokens = data.tokens if order == "sequential" else data.texts[0].tokens
         for count in (1, epochs):
             steps = int(count * data.batches_per_epoch())
             shares = []
             for pair in bounds(tokens, data.tokenizer).tolist():
-                first = first_read(dataclasses.replace(data), [merge([pair])], Stretch(0, 16, 128), steps)
+                first = first_read(dataclasses.replace(data), [merge([pair])], Stretch(0, 16, 64), steps)
                 every = max(1, steps // keep)
                 shares.append(0.0 if first is None else 1 - first // every * every / steps)
-            rows.append(f"| {order}, {count} epoch{'s' * (count > 1)} | {np.mean(shares):.0%} | {np.min(shares):.0%} |")
+            rows.append(f"| {order}, {count} epoch{'s' * (count > 1)} | {np.mean(shares):.0%} |")
     return rows
 
 
@@ -106,14 +106,14 @@ def main(steps: int, characters: int, canaries: int, keep: int, folder: Path) ->
     losses = [f"{each['val_loss']:.4f} ± {each['val_loss_stderr']:.4f}" for each in (before, after)]
     print(f"| validation loss, nats | {losses[0]} | {losses[1]} | |")
     print(f"| the same as from scratch, bit for bit | | {difference or 'yes'} | |")
-    print(f"\n| steps to train again, {keep} checkpoints kept | mean of all documents | least |\n|---|---|---|")
+    print(f"\n| steps to train again, {keep} checkpoints kept | mean of all documents |\n|---|---|")
     print("\n".join(costs))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--characters", type=int, default=50_000, help="of the text")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--characters", type=int, default=30_000, help="of the text")
     parser.add_argument("--canaries", type=int, default=24)
     parser.add_argument("--keep", type=int, default=10, help="checkpoints that are kept for good")
     parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder")
