@@ -67,7 +67,7 @@ def render_data_card(folder: Path, meta: dict[str, Any], report: dict[str, Any],
         render_section(3, "Source Data", *_describe_source(flags, report)),
         render_section(3, "Data Collection and Processing", *_describe_steps(flags, report)),
         render_section(3, "Personal and Sensitive Information", *_describe_personal(flags, report)),
-        render_section(3, "Erased Afterwards", _describe_redactions(meta)),
+        render_section(3, "Erased Afterwards", _describe_erasures(meta)),
         render_section(2, "Bias, Risks, and Limitations", MISSED),
         render_section(2, "How It Was Made", *_describe_command(folder, meta)),
     ]
@@ -113,16 +113,16 @@ def _describe_personal(flags: dict[str, Any], report: dict[str, Any]) -> list[st
     return [render_facts(facts | {"made-up secrets planted (canaries)": report["canaries"]})]
 
 
-def _describe_redactions(meta: dict[str, Any]) -> str:
-    """What was erased of the shards later: ranges of tokens, [shard, start, end], of which the last two count."""
-    redacted = meta.get("redacted")
-    if not redacted:
-        return "Nothing."
-    ranges = [each[-2:] for each in redacted if isinstance(each, list) and len(each) > 1]
-    tokens = [end - start for start, end in ranges if type(start) is type(end) is int]
-    if len(tokens) != len(redacted):
-        return "Parts of the text, in a form that this version does not know."
-    return render_facts({"ranges of tokens erased": len(ranges), "tokens erased": sum(tokens)})
+def _describe_erasures(meta: dict[str, Any]) -> str:
+    """What `jaxgpt erase` has taken out of the shards, by split."""
+    rows = []
+    for name, split in meta["splits"].items():
+        count = sum(shard["tokens"] for shard in split["shards"])
+        erasures = shards.parse_erasures(shards.META, meta.get(shards.ERASURES, []), name, count)
+        ranges = [tuple(pair) for each in erasures for pair in each.ranges.tolist()]
+        if ranges:
+            rows.append([name, len(erasures), len(ranges), sum(end - first for first, end in ranges)])
+    return render_rows(("split", "erasures", "ranges", "tokens"), rows) if rows else "Nothing."
 
 
 def _describe_command(folder: Path, meta: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 What nobody has recorded is said to be so, and no document is quoted.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def _describe_data(run: LoggedRun, meta: dict[str, Any], row: int) -> dict[str, 
     facts.pop("prepared folder", None)  # a path of this machine; its name is the corpus's
     if meta and seen is not None:
         facts["epochs"] = seen / meta["splits"]["train"]["tokens"]
-    return facts | {"redacted": "yes: see the data card"} if meta.get("redacted") else facts
+    return facts | {"erased since it was prepared": "yes: see the data card"} if meta.get(shards.ERASURES) else facts
 
 
 def _describe_training(run: LoggedRun, step: int, row: int) -> dict[str, Any]:
@@ -168,7 +169,9 @@ def _describe_lineage(run: LoggedRun) -> list[str]:
         began = run.config.get("init_from") or "random weights"
         return [render_facts({"began with": began, "seed": run.config.get("seed")})]
     facts = {name: lineage.get(name) for name in ("run", "created", "promoted")}
-    parents = [[each.get(name) for name in ("run", "id", "step")] for each in _objects(lineage, "parents")]
+    parents = [  # a run's name alone: a card is for others, and tells them nothing of the machine
+        [Path(str(each.get("run"))).name, each.get("id"), each.get("step")] for each in _objects(lineage, "parents")
+    ]
     data = [[each.get(name) for name in ("name", "fingerprint", "share", "role")] for each in _objects(lineage, "data")]
     names = ("name", "before", "after", "limit", "passed")
     gates = [[each.get(name) for name in names] for each in _objects(lineage, "gates")]

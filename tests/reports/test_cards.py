@@ -8,7 +8,7 @@ import pytest
 
 from jaxgpt.data import shards
 from jaxgpt.data.gpt2_tokenizer import encoding
-from jaxgpt.errors import UsageError
+from jaxgpt.errors import DataError, UsageError
 from jaxgpt.reports.cards import render_data_card, require_licence
 
 TEXTS = [f"The {n}th of them" for n in range(12)]
@@ -67,19 +67,14 @@ def test_the_hub_reads_its_front_matter(folder):
     assert "license" not in huggingface_hub.DatasetCard(render(folder)).data.to_dict()
 
 
-@pytest.mark.parametrize(
-    ("redacted", "words"),
-    [
-        (None, "Nothing."),
-        ([], "Nothing."),
-        ([["train_000000.bin", 3, 10], ["train_000001.bin", 0, 1]], "| tokens erased | 8 |"),
-        ([{"from": 1}], "in a form that this version does not know"),
-        ("yes", "in a form that this version does not know"),
-        ([[1]], "in a form that this version does not know"),
-    ],
-)
-def test_what_was_erased_afterwards(folder, redacted, words):
-    assert f"### Erased Afterwards\n\n{words}" in (card := render(folder, redacted=redacted)) or words in card
+def test_what_was_erased_afterwards(folder):
+    assert "### Erased Afterwards\n\nNothing." in render(folder)
+    split = {"fingerprint": "its own before", "documents": 1, "text_bytes": 3}
+    erasures = [{"time": "then", "splits": {"train": split | {"ranges": [[3, 4], [5, 6]]}}}]
+    assert "| train | 1 | 2 | 2 |" in render(folder, erasures=erasures)
+    erasures[0]["splits"]["train"]["ranges"] = [[6, 3]]
+    with pytest.raises(DataError, match="corrupt: its erasures are no ranges"):
+        render(folder, erasures=erasures)
 
 
 def test_a_folder_that_records_nothing_of_itself_says_so(folder):

@@ -88,10 +88,15 @@ def test_the_prepared_folder_is_looked_up(card, folder, tmp_path):  # noqa: F811
     assert data.datasets == ["owner/name"] and data.language == FLAGS["language"]
     train = shards.read_meta(folder)["splits"]["train"]["tokens"]
     assert read_tables(text)["epochs"] == [f"{make_rows()[-1]['tokens_seen'] / train:,.6g}"]
-    assert str(tmp_path) not in text and "redacted" not in text
+    assert str(tmp_path) not in text and "erased" not in text
     meta = json.loads((folder / "meta.json").read_text())
-    (folder / "meta.json").write_text(json.dumps(meta | {"redacted": [["train_000000.bin", 0, 2]]}))
-    assert read_tables(card())["redacted"] == ["yes: see the data card"]
+    split = {"fingerprint": known["fingerprint"], "ranges": [[0, 2]], "documents": 1, "text_bytes": 3}
+    (folder / "meta.json").write_text(json.dumps(meta | {"erasures": [{"time": "then", "splits": {"train": split}}]}))
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["fingerprint"] = shards.open_split(folder, "train").fingerprint
+    assert read_tables(card(files={"config.json": config}))["erased since it was prepared"] == [
+        "yes: see the data card"
+    ]
     (folder / "meta.json").write_text("{")
     assert "epochs" not in read_tables(card())
 
@@ -118,7 +123,7 @@ def test_evaluations_are_shown_bias_in_a_section_of_its_own(card):
 def test_lineage_is_what_its_file_says(card):
     text = section(card(files={"lineage.json": LINEAGE}), "Lineage")
     found = read_tables(text)
-    assert found["runs/|old"] == ["r1", "300"] and found["promoted"] == ["no"]
+    assert found["|old"] == ["r1", "300"] and found["promoted"] == ["no"]
     assert found["old loss"] == ["3.1", "3.25", "0.02", "no"] and found["data/new"][1:] == ["0.95", "new"]
 
 

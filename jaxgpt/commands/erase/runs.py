@@ -21,6 +21,7 @@ from jaxgpt.data.versions import texts_of, versions
 from jaxgpt.errors import JaxgptError
 from jaxgpt.json_file import try_read_json
 from jaxgpt.runs.folder import CONFIG_KEYS, LEFTOVER
+from jaxgpt.runs.lineage import read_lineage
 from jaxgpt.runs.provenance import read_provenance
 from jaxgpt.runs.rows import read_rows
 from jaxgpt.runs.tensors import has_weights
@@ -136,7 +137,7 @@ def _checkpoints(folder: Path) -> Iterator[tuple[Path, int]]:
 
 def _parents(run: Path, config: TrainConfig) -> Iterator[tuple[Path, int | None]]:
     """By --init-from, by the weights under adapters, and by lineage.json."""
-    content, lineage = (try_read_json(run / name) for name in ("config.json", "lineage.json"))
+    content = try_read_json(run / "config.json")
     names = {config.preset.init_from, content.get("base") if isinstance(content, dict) else None}
     for name in sorted(name for name in names if isinstance(name, str)):
         path = Path(name)
@@ -144,11 +145,8 @@ def _parents(run: Path, config: TrainConfig) -> Iterator[tuple[Path, int | None]
             yield path.parent.parent.resolve(), int(path.name)
         else:
             yield path.resolve(), None
-    for parent in lineage.get("parents") or [] if isinstance(lineage, dict) else []:
-        if isinstance(parent, dict) and isinstance(parent.get("run"), str):
-            step = parent.get("step")
-            yield (run / parent["run"]).resolve(), step if type(step) is int else None
-            yield Path(parent["run"]).resolve(), step if type(step) is int else None
+    for parent in (read_lineage(run) or {}).get("parents", []):
+        yield Path(parent["run"]).resolve(), parent["step"]
 
 
 # ---- What a run has read

@@ -10,6 +10,7 @@ from jaxgpt.data import erasure, shards
 from jaxgpt.data.config import DataConfig
 from jaxgpt.data.datasets import training_data
 from jaxgpt.data.redaction import merge
+from jaxgpt.runs.lineage import write_lineage
 from jaxgpt.runs.provenance import FILE, Provenance
 from tests.support.erasure import BYTES, make_folder, make_texts, places_of
 from tests.support.run_folders import START, write_run
@@ -149,7 +150,11 @@ def test_weights_are_followed_through_runs_and_exports(folder, tmp_path):
         init_from = parent and str(tmp_path / parent)
         (runs[name] / "config.json").write_text(json.dumps(config | {"init_from": init_from}))
     runs["f"], _ = make_run(tmp_path / "f", data=other)
-    (runs["f"] / "lineage.json").write_text(json.dumps({"format": 1, "parents": [{"run": "../d", "step": 40}]}))
+    parent = {"run": str(tmp_path / "d"), "id": None, "step": 40}
+    write_lineage(
+        runs["f"],
+        {"run": "f", "step": 0, "created": "then", "parents": [parent], "data": [], "gates": [], "promoted": False},
+    )
     for name, source in {"hf_a": Provenance("../a", 5, ""), "hf_b": Provenance("../b", 40, "")}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / FILE).write_text(source.to_json())
