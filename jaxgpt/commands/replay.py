@@ -145,7 +145,7 @@ def print_text(
       tokenizer: with one, the sequence's text comes before, and the id and text of each token behind its loss.
     """
     last = _next_tokens(batch)[:, -1]
-    last = np.where(last < 0, tokenizer.end or 0, last)  # it was erased
+    last = np.where(last < 0, (tokenizer and tokenizer.end) or 0, last)  # it was erased
     tokens = np.column_stack([batch["tokens"], last])
     B, several = len(losses), len({name for name, _ in origins}) > 1
     for i, (name, start) in enumerate(origins):
