@@ -129,11 +129,8 @@ def train_step(
 
         new, metrics = jax.lax.scan(update, state, length=updates)
         return dataclasses.replace(new, step=state.step + 1), jax.tree.map(lambda each: each.mean(), metrics)
-    keys = None
-    if frozen.key is not None:
-        keys = sequence_keys(frozen.key, state.step, len(batch["tokens"]))
-        if "slot" in batch:
-            keys = keys[batch["slot"]]
+    rows = batch.get("slot", jnp.arange(len(batch["tokens"])))
+    keys = None if frozen.key is None else sequence_keys(frozen.key, state.step, rows)
     metrics, grads = loss_and_grads(state.model, batch, objective, accumulate, frozen.base, keys)
     if frozen.noise is not None:
         metrics, grads = privatize(metrics, grads, frozen.noise, state.step, state.model, objective.minimize)
@@ -153,10 +150,10 @@ def train_step(
     return TrainState(state.step + 1, model, opt_state), means | {"grad_norm": grad_norm}
 
 
-def sequence_keys(key: jax.Array, step: jax.Array, B: int) -> jax.Array:
-    """A key for each sequence of a step's batch, (B,), the same on any mesh and in any parts of the batch."""
+def sequence_keys(key: jax.Array, step: jax.Array, rows: jax.Array) -> jax.Array:
+    """A key for each of these rows of a step's batch, (B,), the same on any mesh and in any parts of the batch."""
     key = jax.random.fold_in(key, step)
-    return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(B))
+    return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
 
 def global_norm(tree: Any) -> jax.Array:

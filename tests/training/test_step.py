@@ -220,7 +220,7 @@ def test_dropout_is_of_the_seed_the_step_and_the_sequence(tiny, batch, accumulat
         frozen = FrozenInputs(key=jax.random.key(seed))
         return float(step(dataclasses.replace(state, step=jnp.int32(number)), batch, frozen)[1]["loss"])
 
-    keys = sequence_keys(jax.random.key(5), jnp.int32(3), 2)
+    keys = sequence_keys(jax.random.key(5), jnp.int32(3), jnp.arange(2))
     rows = [jax.tree.map(lambda array, i=i: array[i : i + 1], (batch, keys)) for i in range(2)]
     alone = [jax.jit(next_token.loss)(state.model, *row)["loss"][0] for row in rows]
     np.testing.assert_allclose(loss(3, 5), sum(alone) / batch["targets"].size, rtol=1e-6)
