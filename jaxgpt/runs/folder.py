@@ -57,6 +57,12 @@ def list_steps(folder: Path) -> list[int]:
     return sorted((int(name) for name in names if name.isdecimal() and str(int(name)) == name), reverse=True)
 
 
+def split_checkpoint(path: Path) -> tuple[Path, int | None]:
+    """The run and the steps of RUN/checkpoints/N; of another path itself and None."""
+    is_checkpoint = path.parent.name == "checkpoints" and path.name.isdecimal()
+    return (path.parents[1], int(path.name)) if is_checkpoint else (path, None)
+
+
 def require_run_folder(out: Path) -> None:
     """Refuse a folder that contains files which are not from a run, or that can't be written.
 

@@ -17,7 +17,7 @@ from jaxgpt.errors import CheckpointError
 from jaxgpt.files import new_file, report_write_errors
 from jaxgpt.json_file import read_object, replace_nonfinite, try_read_json
 from jaxgpt.runs.folder import LINEAGE as FILE
-from jaxgpt.runs.folder import list_steps
+from jaxgpt.runs.folder import list_steps, split_checkpoint
 
 FORMAT = 1
 LISTS = {  # of objects, with the types of the fields that any of them has
@@ -96,10 +96,8 @@ def find_parents(run: Path) -> list[dict[str, Any]]:
     base = config.get("base", config.get("init_from")) if isinstance(config, dict) else None
     if not isinstance(base, str):
         return []
-    path = Path(base)
-    if path.parent.name == "checkpoints" and path.name.isdecimal():
-        return [{"run": str(path.parents[1]), "id": None, "step": int(path.name)}]
-    return [{"run": base, "id": None, "step": None}]
+    parent, step = split_checkpoint(Path(base))
+    return [{"run": str(parent), "id": None, "step": step}]
 
 
 def walk_ancestors(run: Path) -> Iterator[Path]:

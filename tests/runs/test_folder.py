@@ -16,6 +16,7 @@ from jaxgpt.runs.folder import (
     find_old_run,
     parse_row,
     require_run_folder,
+    split_checkpoint,
     start_over,
     write_config,
 )
@@ -360,3 +361,10 @@ def test_the_config_has_the_facts_and_the_versions(tmp_path):
 def test_what_is_no_row_of_a_log_is_none(line):
     assert parse_row(line.encode()) is None
     assert parse_row(b'{"step": 1, "loss": null}\n') == {"step": 1, "loss": None}
+
+
+def test_a_checkpoint_is_a_run_and_its_steps():
+    assert split_checkpoint(Path("runs/a/checkpoints/70")) == (Path("runs/a"), 70)
+    assert split_checkpoint(Path("checkpoints/0")) == (Path("."), 0)
+    for name in ("runs/a", "runs/a/checkpoints", "runs/a/70", "runs/a/checkpoints/7.damaged", "7", "."):
+        assert split_checkpoint(Path(name)) == (Path(name), None)

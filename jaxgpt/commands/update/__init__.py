@@ -19,6 +19,7 @@ from jaxgpt.data.order import parse_mixture
 from jaxgpt.errors import CheckpointError, GateError, UsageError
 from jaxgpt.locks import hold
 from jaxgpt.reports.lineage_tree import describe_gate
+from jaxgpt.runs.folder import split_checkpoint
 from jaxgpt.runs.lineage import describe_checkpoint, newest_step, read_lineage, walk_ancestors, write_lineage
 from jaxgpt.runs.promotion import DEFAULT_NAME, promote, require_promotable
 from jaxgpt.runs.weights import WeightsRef, resolve_weights
@@ -71,9 +72,7 @@ def main(argv: Sequence[str]) -> int:
 
 def find_link(config: UpdateConfig) -> Path:
     """--promoted; by default it stands beside RUN, which it may be itself."""
-    run = config.run if config.run.name else config.run.absolute()
-    if run.parent.name == "checkpoints" and run.name.isdecimal():
-        run = run.parents[1]
+    run, _ = split_checkpoint(config.run if config.run.name else config.run.absolute())
     return config.promoted or run.parent / DEFAULT_NAME
 
 

@@ -18,6 +18,7 @@ from jaxgpt.data.order import parse_mixture
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.data.text_part import TextPart, name_of_whole
 from jaxgpt.errors import CheckpointError, DataError, JaxgptError, UsageError
+from jaxgpt.runs.folder import split_checkpoint
 from jaxgpt.runs.lineage import find_parents, newest_step, read_lineage
 from jaxgpt.runs.weights import WeightsRef, resolve_weights
 from jaxgpt.runtime.config import PROCESS_FLAGS
@@ -114,9 +115,7 @@ def find_checkpoint(config: UpdateConfig) -> tuple[Path, int]:
 
     An update that has begun keeps its own, whatever its parent has trained, and whichever run RUN links to, by now.
     """
-    run, step, out = Path(os.path.realpath(config.run)), None, Path(os.path.realpath(config.out))
-    if run.parent.name == "checkpoints" and run.name.isdecimal():
-        run, step = run.parents[1], int(run.name)
+    (run, step), out = split_checkpoint(Path(os.path.realpath(config.run))), Path(os.path.realpath(config.out))
     begun = {Path(each["run"]): each["step"] for each in find_parents(out)}
     if run == out:
         if not begun or read_lineage(out) is None:
