@@ -23,12 +23,12 @@ from jaxgpt.reports.markdown import (
     render_section,
 )
 from jaxgpt.reports.tables import describe_data, find_data, list_starts, show_time
+from jaxgpt.runs.folder import LINEAGE
 from jaxgpt.runs.hub import HUB, OWNER
 from jaxgpt.runs.weights import WeightsRef
 
 FLAGS = ("recipe", "objective", "steps", "epochs", "B", "T", "accumulate", "order", "optimizer", "lr", "schedule")
 FLAGS += ("warmup_ratio", "min_lr_ratio", "beta1", "beta2", "eps", "weight_decay", "grad_clip", "dropout", "lora")
-LINEAGE = "lineage.json"
 MAX_NUMBERS = 60  # shown of an evaluation
 EXTRACTABLE = "No differential privacy is recorded. Assume that anyone who can use the model can extract text from it."
 PRIVATE = (
