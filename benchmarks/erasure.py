@@ -10,7 +10,6 @@ that reads it, and the steps after the last kept checkpoint before that.
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import re
 import shlex
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgpt.commands.verify import find_difference
+from jaxgpt.console import plural
 from jaxgpt.data.config import DataConfig
 from jaxgpt.data.corpus import SHAKESPEARE
 from jaxgpt.data.datasets import training_data
@@ -77,10 +77,10 @@ def cost_table(folder: Path, epochs: int, keep: int) -> list[str]:
             steps = int(count * data.batches_per_epoch())
             shares = []
             for pair in bounds(tokens, data.tokenizer).tolist():
-                first = first_read(dataclasses.replace(data), [merge([pair])], Stretch(0, 16, 64), steps)
+                first = first_read(data, [merge([pair])], Stretch(0, 16, 64), steps)
                 every = max(1, steps // keep)
                 shares.append(0.0 if first is None else 1 - first // every * every / steps)
-            rows.append(f"| {order}, {count} epoch{'s' * (count > 1)} | {np.mean(shares):.0%} |")
+            rows.append(f"| {order}, {plural(count, 'epoch')} | {np.mean(shares):.0%} |")
     return rows
 
 
@@ -102,7 +102,8 @@ def main(steps: int, characters: int, canaries: int, keep: int, folder: Path) ->
     print(f"\n| {canaries} canaries, {steps} steps | before | after | chance |\n|---|---|---|---|")
     print(f"| mean exposure, bits | {before['all']:.2f} | {after['all']:.2f} | {CHANCE} |")
     for repeats, value in before["by"].items():
-        print(f"| of those that stood there {repeats} times | {value:.2f} | {after['by'][repeats]:.2f} | {CHANCE} |")
+        times = plural(repeats, "time")
+        print(f"| of those that stood there {times} | {value:.2f} | {after['by'][repeats]:.2f} | {CHANCE} |")
     losses = [f"{each['val_loss']:.4f} ± {each['val_loss_stderr']:.4f}" for each in (before, after)]
     print(f"| validation loss, nats | {losses[0]} | {losses[1]} | |")
     print(f"| the same as from scratch, bit for bit | | {difference or 'yes'} | |")

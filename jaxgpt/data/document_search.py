@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from jaxgpt.console import plural
 from jaxgpt.data.redaction import contains, merge
 from jaxgpt.data.shards import Tokens
 from jaxgpt.data.tokenizer import Tokenizer
@@ -106,7 +107,7 @@ def search(
                     matches = [match.span() for match in pattern.finditer(text) if match[0]] if pattern else []
                     why, ranges = "", ((first, end),)
                     if matches:
-                        why = f"{len(matches)} match{'es' * (len(matches) > 1)}"
+                        why = plural(len(matches), "match", "matches")
                         if spans:
                             ids = np.asarray(tokens[first:end])
                             ranges = tuple(_tokens_of(text, matches, ids, first, tokenizer))

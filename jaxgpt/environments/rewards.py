@@ -101,10 +101,8 @@ def last_number(text: str) -> decimal.Decimal | None:
 def _field_text(spec: str, where: str, record: dict[str, Any], field: str) -> str:
     """A text or a number in a record, as a text."""
     if field not in record:
-        from jaxgpt.data.prompts import (  # not in the process of a reward, which has no need of it
-            FIELDS,
-            describe_fields,
-        )
+        from jaxgpt.data.prompts import FIELDS  # not in the process of a reward, which has no need of it
+        from jaxgpt.data.records import describe_fields
 
         fields = describe_fields(where.rpartition(", line ")[0], record, FIELDS)
         raise DataError(f"{where}: no field {field!r}, which --reward {spec} reads; {fields}")
