@@ -164,9 +164,9 @@ def test_further_texts_have_their_losses_beside_that_of_the_first(validator):
     both = dataclasses.replace(validator, measure=measure, also={"old": old, "older": old})
     numbers = both(10, 0)
     assert numbers["old_loss"] == numbers["older_loss"] == 18 and numbers["old_loss_stderr"] == math.sqrt(12 / 4)
-    alone = dataclasses.replace(validator, measure=measure)(10)
+    alone = dataclasses.replace(validator, measure=measure)(10, 0)
     assert {name: numbers[name] for name in alone} == alone  # what it was without them
     assert format_metrics(numbers) == f"{format_metrics(alone)}; old 18.0000 ± 1.7321; older 18.0000 ± 1.7321"
     asked = []
     late = dataclasses.replace(both, interrupted=lambda: bool(asked.append(0)) or len(asked) > 3)
-    assert late(10) == {}  # a signal came while the second one was measured
+    assert late(10, 0) == {}  # a signal came while the second one was measured
