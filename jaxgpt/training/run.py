@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 from jaxgpt.console import plural, say
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.cache import cache_folder
-from jaxgpt.data.datasets import load_val_also
-from jaxgpt.data.references import AnsweredPrompts
-from jaxgpt.data.text import Text
 from jaxgpt.errors import CheckpointError, UsageError
 from jaxgpt.files import owner_only
 from jaxgpt.reports.trackers import require_installed
@@ -26,8 +23,8 @@ from jaxgpt.training.announce import (
     print_resume_command,
 )
 from jaxgpt.training.begin import begin, lead_of, make_config_writer, resolve_steps, resume
-from jaxgpt.training.bias import BiasMonitor, load_monitor
 from jaxgpt.training.config import TrainConfig
+from jaxgpt.training.measurements import Measurements, load_measurements, make_validator, require_measurable
 from jaxgpt.training.privacy_config import require_accounting
 from jaxgpt.training.resume import (
     require_encoder,
@@ -38,7 +35,6 @@ from jaxgpt.training.resume import (
 )
 from jaxgpt.training.rollouts import load_data
 from jaxgpt.training.tracking import TrackerProcess
-from jaxgpt.training.val_answers import AnswerScorer, load_val_prompts
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.runs.progress import Run
@@ -57,22 +53,19 @@ def run(config: TrainConfig, weights: WeightsRef | None) -> int:
     out = config.run.out
     with owner_only(out), distributed.distributed_context(process, out) as process_dir:
         data, validation = load_data(config)
-        also = load_val_also(config.data, data)
         if weights:
             require_same_tokenizer(config, data.tokenizer, weights.tokenizer)
         require_encoder(config, data, weights)
         require_sample_prompt(config, data)
-        val_prompts = load_val_prompts(config, validation)
-        shape = config.model_config()
-        monitor = load_monitor(config.bias, data.tokenizer, shape.block_size, shape.bidirectional)
+        measurements = load_measurements(config, data, validation)
         batches_per_epoch = announce_data(config.data, data, validation)
-        if monitor:
-            say("bias", str(monitor))
+        if measurements.monitor:
+            say("bias", str(measurements.monitor))
         config = resolve_steps(config, batches_per_epoch)
         tracker = TrackerProcess(process_dir, config.run.track if process.id == 0 else "none")
         with tracker, RunLock(process_dir) as lock, stop_signals() as received:
-            inputs = data, validation, also, val_prompts, monitor
-            return run_locked(config, process_dir, *inputs, weights, lock, received, tracker)
+            inputs = data, validation, measurements, weights
+            return run_locked(config, process_dir, *inputs, lock, received, tracker)
 
 
 def run_locked(
@@ -80,9 +73,7 @@ def run_locked(
     process_dir: Path,
     data: Dataset,
     validation: Dataset | None,
-    also: dict[str, Text],
-    val_prompts: AnsweredPrompts | None,
-    monitor: BiasMonitor | None,
+    measurements: Measurements,
     weights: WeightsRef | None,
     lock: RunLock,
     received: list[int],
@@ -92,9 +83,6 @@ def run_locked(
 
     Args:
       process_dir: the folder for what this process alone writes, as distributed.distributed_context gives it.
-      also: the texts of --val-also, by their names.
-      val_prompts: those of --val-generate; None: there are none.
-      monitor: what --bias and --bias-text name; None: nothing.
       weights: what the first state has; None: random ones.
       received: signals to stop, to which more may be added meanwhile.
       tracker: to be started.
@@ -118,7 +106,6 @@ def run_locked(
     from jaxgpt.training.reference import add_reference
     from jaxgpt.training.samples import Sampler
     from jaxgpt.training.setup import LESS_MEMORY, build_trainer, choose_mesh, objective_of
-    from jaxgpt.training.validation import Validator
 
     # ---- What is static: devices, model, optimizer, and which run this is.
     out = config.run.out
@@ -135,20 +122,12 @@ def run_locked(
     vocab_size = weights.config.vocab_size if weights else data.tokenizer.vocab_size
     sized = config.with_vocabulary(vocab_size)
     mesh = choose_mesh(sized, objective)
-    if config.run.sample_prompt is not None and mesh.size > 1:
-        raise UsageError("--sample-prompt continues it on one device; leave it out, or add --mesh data=1")
-    if val_prompts and mesh.size > 1:
-        raise UsageError("--val-generate writes on one device; leave it out, or add --mesh data=1")
-    if monitor and mesh.size > 1:
-        raise UsageError("--bias and --bias-text are measured on one device; leave them out, or add --mesh data=1")
-    if monitor and objective.labels:
-        raise UsageError("--bias and --bias-text: a model of labels or rewards scores no text; leave them out")
+    require_measurable(config, mesh.size, objective)
     trainer = build_trainer(sized, mesh, objective)
     device.require_addresses(5 * device_bytes(trainer.shapes) // 2)  # it, a copy for a save, a gradient
     data = dataclasses.replace(data, rows=local_rows(trainer.sharding, data.B))
     if validation:
         validation = dataclasses.replace(validation, rows=local_rows(trainer.sharding, validation.B))
-    also = {name: dataclasses.replace(text, rows=validation.rows) for name, text in also.items()}
     announce_trainer(config, trainer, device_name)
     reference, interrupted = None, lambda: bool(received) and jax.process_count() == 1
     if objective.reference:
@@ -187,7 +166,7 @@ def run_locked(
         if not config.run.fresh:
             config, resumed = resume(config, checkpoints, trainer, data, signature)
         checkpoints.about["steps"] = steps = config.run.steps
-        unvalidated = (validation or monitor) and resumed and resumed.unvalidated and resumed.step == steps
+        unvalidated = (validation or measurements.monitor) and resumed and resumed.unvalidated and resumed.step == steps
         if resumed and resumed.step >= steps and not unvalidated:
             say("run", f"{out}: already has {plural(resumed.step, 'step')}, of {steps:,} that were asked for")
             print_next_commands(config, data, resumed.step)
@@ -208,18 +187,8 @@ def run_locked(
         # ---- Train. Nothing is refused from here on, and nothing was touched before.
         distributed.all_processes(True)  # all could compile theirs
         lock.make()
-        write_run_config = make_config_writer(
-            config,
-            process_dir,
-            data,
-            objective.labels,
-            weights,
-            trainer,
-            device_name,
-            run.step,
-            compiled.step_bytes,
-            private,
-        )
+        start = device_name, run.step, compiled.step_bytes, private
+        write_run_config = make_config_writer(config, process_dir, data, objective.labels, weights, trainer, *start)
         write_run_config()
         if config.run.fresh:
             delete_old_run(process_dir)
@@ -228,23 +197,7 @@ def run_locked(
         on_cpu = jax.default_backend() == "cpu"
         if on_cpu:
             allocator.keep_freed_memory()
-        metrics, B = config.run.val_metric_names, config.data.B
-        scorer = val_prompts and AnswerScorer(val_prompts, metrics, data.tokenizer, B, frozen.base, interrupted)
-        if monitor:
-            monitor = dataclasses.replace(monitor, steps=steps, batch_size=B, base=frozen.base, interrupted=interrupted)
-        validator = (validation or monitor) and Validator(
-            validation,
-            compiled.put,
-            compiled.measure,
-            config.run.eval_every,
-            steps,
-            interrupted,
-            config.post_training.max_drop,
-            scorer,
-            config.run.best_by,
-            also,
-            monitor,
-        )
+        validator = make_validator(config, validation, measurements, compiled, data.tokenizer, frozen.base, interrupted)
         first = updates_done(run.state.opt_state) // config.rollout.updates
         updates = jax.numpy.arange(first, first + steps - run.step)
         learning_rates = jax.device_get(jax.vmap(trainer.schedule)(updates))
