@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxgpt.inference.multiple_choice import mean_and_error
+from jaxgpt.inference.multiple_choice import mean_and_error, ratio_and_error
 
 
 def preference(log_odds: np.ndarray) -> dict[str, float]:
@@ -71,8 +71,7 @@ def counterfactual_gap(original: np.ndarray, mirrored: np.ndarray, tokens: np.nd
     """
     differences, tokens = np.asarray(original, np.float64) - mirrored, np.asarray(tokens, np.float64)
     numbers = preference(differences)
-    ratio = float(differences.sum() / tokens.sum())
-    _, error = mean_and_error(((differences - ratio * tokens) / tokens.mean()).tolist())
+    ratio, error = ratio_and_error(differences, tokens)
     gap = {"n": numbers["n"], "gap": numbers["log_odds"], "gap_stderr": numbers["log_odds_stderr"]}
     gap |= {"gap_per_token": ratio, "gap_per_token_stderr": error, "gap_absolute": float(np.abs(differences).mean())}
     return gap | {name: numbers[name] for name in ("preferred", "preferred_low", "preferred_high", "p_value")}

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxgpt.data import records
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import DataError
@@ -106,3 +108,18 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     n, mean = len(values), sum(values) / len(values)
     variance = sum((value - mean) ** 2 for value in values) / (n - 1) if n > 1 else math.nan
     return mean, math.sqrt(variance / n)
+
+
+def ratio_and_error(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """sum(values) / sum(counts) of items drawn alike, and its standard error; nan for fewer than two.
+
+    Cochran (1977), "Sampling Techniques", section 2.11.
+
+    Args:
+      values, counts: float64 (n,).
+    """
+    n, total = len(counts), counts.sum()
+    ratio = float(values.sum() / total)
+    squares = float(((values - ratio * counts) ** 2).sum())
+    variance = squares * n / (n - 1) if n > 1 else math.nan
+    return ratio, math.sqrt(variance) / float(total)

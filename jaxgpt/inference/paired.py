@@ -5,13 +5,13 @@ change is seen that their own standard errors would hide.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from jaxgpt.data.text import Text
+from jaxgpt.inference.multiple_choice import ratio_and_error
 from jaxgpt.models.base import Model
 from jaxgpt.objectives import choose_objective
 from jaxgpt.runtime import device
@@ -46,15 +46,10 @@ class Change:
 def compare(before: Sums, after: Sums) -> Change:
     """The change of the mean, with each item, not each token, taken for a draw of its own.
 
-    The error is that of a ratio of sums (Cochran, 1977, "Sampling Techniques", section 2.11), of the items'
-    differences; NaN for a single item. Tokens of a window depend on each other, and may vary together.
+    The error is that of the items' differences; NaN for a single item. Tokens of a window depend on each other, and may
+    vary together.
     """
-    n, total = len(after.counts), after.counts.sum()
-    differences = after.values - before.values
-    change = float(differences.sum() / total)
-    rest = differences - change * after.counts
-    variance = float((rest**2).sum()) * n / (n - 1) if n > 1 else math.nan
-    return Change(before.mean, after.mean, change, math.sqrt(variance) / float(total))
+    return Change(before.mean, after.mean, *ratio_and_error(after.values - before.values, after.counts))
 
 
 def window_losses(model: Model, data: Text, on_progress: Callable[[int], None] = lambda done: None) -> Sums:
