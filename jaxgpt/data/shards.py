@@ -114,11 +114,6 @@ def open_split(folder: Path, split: str, tokenizer: Tokenizer = GPT2_TOKENIZER) 
     if PENDING in meta:
         erase = f"{program('erase')} {shlex.quote(str(folder))} --apply"
         raise DataError(f"{folder}: an erasure was interrupted, and some of its tokens are still there; run: {erase}")
-    return map_split(folder, meta, split, tokenizer)
-
-
-def map_split(folder: Path, meta: dict[str, Any], split: str, tokenizer: Tokenizer) -> Tokens:
-    """As `open_split`, of a folder whose meta.json was read."""
     _require_tokenizer(folder, meta, tokenizer)
     shards, dtype = shard_entries(folder, meta, split), tokenizer.dtype
     arrays = [np.asarray(_map_shard(folder / name, n, dtype)) for name, n, _ in shards]  # slices of a memmap are slow

@@ -38,11 +38,6 @@ class WordSwaps:
     table: dict[str, tuple[str, str]]
     function_words: frozenset[str]
 
-    @property
-    def is_one_to_one(self) -> bool:
-        """Whether swapping twice gives the text again, whatever it is."""
-        return all(a == b and self.table.get(a, ("",))[0] == word for word, (a, b) in self.table.items())
-
     def swap(self, text: str) -> tuple[str, int]:
         """A text with each word of the list replaced, in the same case, and how many were."""
         swapped = 0

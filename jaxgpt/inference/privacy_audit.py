@@ -49,21 +49,20 @@ def audit(scores: Sequence[float], included: Sequence[bool], delta: float, share
     return Audit(len(scores), 2 * each, correct, *bounds)
 
 
-def epsilon_lower_bound(
-    correct: int, guesses: int, canaries: int, delta: float, confidence: float = CONFIDENCE
-) -> float:
+def epsilon_lower_bound(correct: int, guesses: int, canaries: int, delta: float) -> float:
     """The largest epsilon, to 0.001, that so many correct guesses rule out; 0 if they rule out none."""
-    low, high = 0.0, 1.0
-    if p_value(correct, guesses, canaries, 0.0, delta) > 1 - confidence:
+
+    def is_ruled_out(epsilon: float) -> bool:
+        return p_value(correct, guesses, canaries, epsilon, delta) < 1 - CONFIDENCE
+
+    if not is_ruled_out(0.0):
         return 0.0
-    while p_value(correct, guesses, canaries, high, delta) < 1 - confidence:
+    low, high = 0.0, 1.0
+    while is_ruled_out(high):
         low, high = high, 2 * high
     while high - low > 1e-3:
         middle = (low + high) / 2
-        if p_value(correct, guesses, canaries, middle, delta) < 1 - confidence:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if is_ruled_out(middle) else (low, middle)
     return low
 
 
