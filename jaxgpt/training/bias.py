@@ -85,7 +85,7 @@ class BiasMonitor:
         return numbers
 
     def refusal(self, numbers: dict[str, float]) -> str:
-        """Why a run must end with these numbers; "" if it may go on."""
+        """Why a run must end with these numbers; "" if it may continue."""
         if self.max_bias is None:
             return ""
         for name in GATED:

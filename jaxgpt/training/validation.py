@@ -149,7 +149,7 @@ class Validator:
         return summarize(metrics, data.num_bytes())
 
     def refusal(self, numbers: dict[str, float]) -> str:
-        """Why a run must end with these numbers; "" if it may go on."""
+        """Why a run must end with these numbers; "" if it may continue."""
         if self.monitor and (refusal := self.monitor.refusal(numbers)):
             return refusal
         if self.max_drop is None or not (drop := numbers.get("chosen_drop", 0.0)) > self.max_drop:

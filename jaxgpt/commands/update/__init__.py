@@ -149,11 +149,11 @@ def refuse_failed(config: UpdateConfig, verdicts: list[dict[str, Any]]) -> None:
 
 def describe(plan: Plan, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
     """What lineage.json says of the run."""
-    own = describe_checkpoint(plan.out, plan.train.run.steps)
+    checkpoint = describe_checkpoint(plan.out, plan.train.run.steps)
     return {
-        "run": own["id"],
-        "step": own["step"],
-        "checkpoint_fingerprint": own["checkpoint_fingerprint"],
+        "run": checkpoint["id"],
+        "step": checkpoint["step"],
+        "checkpoint_fingerprint": checkpoint["checkpoint_fingerprint"],
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "parents": [describe_checkpoint(plan.parent, plan.step)],
         "data": describe_data(plan),

@@ -187,8 +187,8 @@ def find_old_val(config: UpdateConfig, old: TrainConfig) -> dict[str, str]:
     texts = [*config.old_val]
     if not texts:
         val, fraction = old.data.val, old.data.val_fraction
-        own = str(TextPart(old.data.data, fraction, is_end=True)) if fraction else val
-        texts = [*filter(None, [own]), *old.data.val_also_texts.values()]
+        first = str(TextPart(old.data.data, fraction, is_end=True)) if fraction else val
+        texts = [*filter(None, [first]), *old.data.val_also_texts.values()]
     if not texts:
         raise UsageError(f"{config.run}: was trained without --val; name texts of the old data with --old-val")
     return {f"old_{i}" if i > 1 else "old": text for i, text in enumerate(dict.fromkeys(texts), 1)}
