@@ -15,7 +15,8 @@ import numpy as np
 from jaxgpt.data.base import Batch, Dataset, all_rows
 from jaxgpt.data.examples import Examples, as_batch
 from jaxgpt.data.masking import Masked, frame, mask_row
-from jaxgpt.data.text import Text
+from jaxgpt.data.redaction import mask_targets
+from jaxgpt.data.text import Text, erased_ranges
 from jaxgpt.data.units import Units, single_rows
 from jaxgpt.errors import DataError
 
@@ -183,7 +184,10 @@ def take(data: Text | Masked | Examples, rows: np.ndarray, step: int) -> Batch:
         tokens, targets = (np.stack(each) for each in zip(*pairs, strict=True))
         return {"tokens": tokens, "targets": targets}
     x, *y = (ids[:, i : i + T] for i in range(data.horizon + 1))
-    return {"tokens": x, "targets": y[0] if data.horizon == 1 else np.stack(y, axis=1)}
+    targets = y[0] if data.horizon == 1 else np.stack(y, axis=1)
+    if len(erased := erased_ranges(data)):  # an encoder hides no end token, and erased ones are these
+        targets = mask_targets(targets, rows * stride, erased, data.tokenizer.end)
+    return {"tokens": x, "targets": targets}
 
 
 def _tokens(data: Text | Masked) -> Any:

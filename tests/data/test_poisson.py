@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxgpt.data import examples
+from jaxgpt.data import erasure, examples, shards
 from jaxgpt.data.encoder_tokenizer import for_encoder
 from jaxgpt.data.formats import UNPACKED
 from jaxgpt.data.masking import Masked
 from jaxgpt.data.plain_tokenizers import ByteTokenizer
 from jaxgpt.data.poisson import Poisson, draw, largest_draw, num_batch_rows, row_units, take
+from jaxgpt.data.redaction import merge
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.data.units import Units, single_rows
 from jaxgpt.errors import DataError
+from tests.support.erasure import BYTES, make_folder, make_texts, places_of
 
 KEY = bytes(range(16))
 
@@ -149,6 +151,31 @@ def test_masks_depend_on_the_row_and_the_step():
     hidden = first["targets"] >= 0
     original = tokens[: 5 * 20].reshape(5, 20)
     assert np.array_equal(first["targets"][hidden], original[hidden]) and 0.1 < hidden.mean() < 0.5
+
+
+@pytest.mark.parametrize("horizon", [1, 2])
+def test_what_was_erased_is_no_target(horizon, tmp_path):
+    """Against the text's own windows of the same stride, which loader cuts."""
+    texts = make_texts(20)
+    folder = make_folder(tmp_path / "data", train=texts)
+    places = places_of(folder, "train", texts[3])
+    erasure.begin(folder, {"train": merge([places])}, {}, BYTES)
+    erasure.complete(folder, BYTES)
+    tokens = shards.open_split(folder, "train", BYTES)
+    text = Text("text", tokens, "f", tokenizer=BYTES, B=1, T=9, horizon=horizon)
+    rows = np.arange(len(tokens) // (9 + horizon))
+    taken = take(text, rows, 0)
+    for row in rows[:-1].tolist():
+        expected, _ = text.batch(row * (9 + horizon))
+        assert np.array_equal(taken["tokens"][row], expected["tokens"][0])
+        assert np.array_equal(taken["targets"][row], expected["targets"][0])
+    assert (taken["targets"] == -1).sum() > 50
+
+    tokenizer = for_encoder(BYTES)
+    encoder = dataclasses.replace(text, tokenizer=tokenizer, horizon=1)
+    hidden = take(Masked(Windows((encoder,), B=1, T=9), 0.9, 1, B=1, T=9), np.arange(len(tokens) // 9), 0)["targets"]
+    numbers = np.flatnonzero(hidden.ravel() >= 0)
+    assert len(numbers) > 500 and not ((numbers >= places[0]) & (numbers < places[1])).any()
 
 
 def test_what_has_too_few_tokens_is_refused(text):
