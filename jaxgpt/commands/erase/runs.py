@@ -17,6 +17,7 @@ from jaxgpt.data.reads import first_read
 from jaxgpt.data.redaction import cut, merge
 from jaxgpt.data.shards import META, Tokens
 from jaxgpt.data.text import Text, Windows
+from jaxgpt.data.text_part import name_of_whole, parse_part
 from jaxgpt.data.versions import texts_of, versions
 from jaxgpt.errors import JaxgptError
 from jaxgpt.json_file import try_read_json
@@ -121,8 +122,9 @@ def reads_file(run: Path, file: Path) -> bool:
     """Whether a run's flags name a file as what it trains or validates on."""
     config = try_read_json(run / "config.json") or {}
     mixed = (each.rpartition("=")[0] for each in str(config.get("mix") or "").split(","))
-    names = [name for name in (config.get("data"), config.get("val"), *mixed) if isinstance(name, str) and name]
-    places = [Path(str(config.get("cwd") or "."), name) for name in names]
+    also = (each.partition("=")[2] for each in str(config.get("val_also") or "").split(","))
+    names = [name for name in (config.get("data"), config.get("val"), *mixed, *also) if isinstance(name, str) and name]
+    places = [Path(str(config.get("cwd") or "."), name_of_whole(name)) for name in names]
     return any(os.path.exists(path) and os.path.samefile(path, file) for path in places)
 
 
@@ -164,7 +166,7 @@ def examine(run: RunFacts, folder: Path, splits: Mapping[str, Tokens], new: Mapp
     known = versions(_as_text(splits["train"])) if "train" in splits else {}
     if not is_named and all(start["fingerprint"] not in known for start in run.starts):
         return Reader(run, None, why) if (why := _validates(run, folder, splits, new)) else None
-    if any(is_same(name, folder) and not os.path.isdir(name) for name in names):
+    if any(is_same(name, folder) and not os.path.isdir(name_of_whole(name)) for name in names):
         return Reader(run, None, unknown="it reads a shard as a token file, and not the folder")
     try:
         data = _open_data(run.config, None if is_named else folder)
@@ -175,7 +177,9 @@ def examine(run: RunFacts, folder: Path, splits: Mapping[str, Tokens], new: Mapp
         why = "it read other tokens than the folder has, or its config.json lacks its first steps"
         return Reader(run, None, unknown=why)
     now = [
-        cut(new.get("train", merge([])), 0, len(text.tokens)) if is_same(name, folder) else merge([])
+        cut(new.get("train", merge([])), *_place(name, len(text.tokens), len(splits["train"])))
+        if is_same(name, folder)
+        else merge([])
         for name, text in zip(names if is_named else [str(folder)], texts_of(data), strict=True)
     ]
     why = _validates(run, folder, splits, new, len(texts_of(data)[0].tokens))
@@ -192,13 +196,19 @@ def _names(config: TrainConfig) -> list[str]:
     data: DataConfig = config.data
     if data.mix is not None:
         return list(parse_mixture(data.mix)[0])
-    is_text = not config.rollout.env and not config.rollout.reward
-    return [data.data] if is_text and os.path.exists(data.data) and not is_examples(data.data, config.fields) else []
+    is_text, whole = not config.rollout.env and not config.rollout.reward, name_of_whole(data.data)
+    return [data.data] if is_text and os.path.exists(whole) and not is_examples(whole, config.fields) else []
+
+
+def _place(name: str, count: int, whole: int) -> tuple[int, int]:
+    """Where a text of `count` tokens is in the split that it is a part of: from which token to which."""
+    part = parse_part(name)
+    return (whole - count, whole) if part and part.is_end else (0, count)
 
 
 def is_same(name: str, folder: Path) -> bool:
-    """Whether a flag names a folder, or one of its shards."""
-    path = Path(name)
+    """Whether a flag names a folder, a part of it, or one of its shards."""
+    path = Path(name_of_whole(name))
     return any(os.path.exists(each) and os.path.samefile(each, folder) for each in (path, path.parent))
 
 
@@ -220,14 +230,24 @@ def _validates(
     Args:
       trained: tokens of the training split before those that are reserved for validation.
     """
-    data = run.config.data
-    if data.val is None:
-        return ""
-    name, split, first = (data.data, "train", trained) if data.val_fraction else (data.val, "val", 0)
-    if (data.mix is not None and data.val_fraction) or not is_same(name, folder) or split not in splits:
-        return ""
-    erased = cut(merge([*splits[split].erased, *new.get(split, [])]), first, len(splits[split]))
-    return "its validation data has it, and its val_loss was measured on that" * bool(len(erased))
+    data, places = run.config.data, []
+    if data.val_fraction:
+        places += [(data.data, "train", trained)] * (data.mix is None)
+    elif data.val is not None:
+        places.append((data.val, "val", 0))
+    places += [(name, "val", 0) for name in data.val_also_texts.values()]
+    for name, split, first in places:
+        part = parse_part(name)
+        split = "train" if part else split
+        if not is_same(name, folder) or split not in splits:
+            continue
+        erased, end = merge([*splits[split].erased, *new.get(split, [])]), len(splits[split])
+        if part:
+            border = end - round(part.share * end)
+            first, end = (border, end) if part.is_end else (0, border)
+        if len(cut(erased, first, end)):
+            return "its validation data has it, and its val_loss was measured on that"
+    return ""
 
 
 # ---- What has their weights

@@ -40,11 +40,12 @@ def splits_of(folder):
     return {split: shards.open_split(folder, split, BYTES) for split in ("train", "val")}
 
 
-def first_step(data, places, steps):
-    """By a scan of all batches; the data's first text is the folder."""
+def first_step(data, places, steps, offset=0):
+    """By a scan of all batches; the folder's tokens begin in its text with that of this number."""
     position, (first, end) = 0, places
     for step in range(steps):
         for name, start in data.locate(position):
+            start += offset * ("other" not in name)
             if "other" not in name and start < end and first < start + 16 + 1:
                 return step
         _, position = data.batch(position)
@@ -57,6 +58,9 @@ FLAGS = [
     {"data": "{data}", "val": "0.2"},
     {"mix": "{data}=2,{other}=1"},
     {"mix": "{data}=1,{other}=2", "order": "shuffled"},
+    {"mix": "{other}[:-0.1]=1,{data}[:-0.2]=2", "order": "shuffled"},  # as `jaxgpt update` writes it
+    {"mix": "{other}=1,{data}[-0.7:]=2"},
+    {"data": "{data}[:-0.2]"},
 ]
 
 
@@ -65,10 +69,11 @@ def test_a_run_that_read_a_document_is_found_with_the_step(flags, folder, tmp_pa
     make_folder(tmp_path / "other", train=make_texts(30, seed=2))
     flags = {name: value.format(data=folder, other=tmp_path / "other") for name, value in flags.items()}
     place, data = make_run(tmp_path / "runs" / "a", saved=(5, 10, 20, 30), **flags)
-    seen = set()
+    seen, whole = set(), len(splits_of(folder)["train"])
+    offset = round(0.3 * whole) if "[-0.7:]" in str(flags) else 0
     for number in (0, 7, 11, 20, 29):
         places = places_of(folder, "train", TEXTS[number])
-        expected = first_step(data, places, 40)
+        expected = first_step(data, places, 40, offset)
         reader = examine(describe(place), folder, splits_of(folder), {"train": merge([places])})
         assert reader.first == expected and not reader.unknown
         saved = [0, 5, 10, 20, 30, 40]
@@ -76,7 +81,7 @@ def test_a_run_that_read_a_document_is_found_with_the_step(flags, folder, tmp_pa
         tainted = [step for step in saved if expected is not None and step > expected]
         assert sorted(int(path.name) for path in reader.tainted) == tainted
         seen.add(expected is None)
-    assert seen == {True, False} or "shuffled" in flags.values()
+    assert seen == {True, False} or flags.get("order") == "shuffled"
 
 
 def test_erased_tokens_count_for_runs_on_what_was_before(folder, tmp_path):
@@ -123,6 +128,12 @@ def test_a_run_that_only_validates_on_it_says_so(folder, tmp_path):
     assert reader.first is None and "its validation data has it" in reader.why
     assert examine(describe(place), folder, splits, {}) is None
     assert examine(describe(unread), folder, splits, new) is None
+    also = "old={0}[-0.2:],older={0}"
+    for number, (val_also, document) in enumerate([(also, ("train", TEXTS[29])), (also, ("val", VAL[1]))]):
+        place, _ = make_run(tmp_path / f"also{number}", data=str(other), val="0.2", val_also=val_also.format(folder))
+        new = {document[0]: merge([places_of(folder, *document)])}
+        assert "its validation data has it" in examine(describe(place), folder, splits, new).why
+    assert examine(describe(place), folder, splits, {"train": merge([places_of(folder, "train", TEXTS[2])])}) is None
 
 
 def test_runs_and_exports_are_found_below_folders_and_nowhere_else(tmp_path, folder):
@@ -173,6 +184,8 @@ def test_weights_are_followed_through_runs_and_exports(folder, tmp_path):
 def test_a_run_that_reads_a_file_names_it(tmp_path):
     (tmp_path / "a.jsonl").touch()
     (tmp_path / "b.txt").touch()
-    for name, flags in {"x": {"data": "a.jsonl"}, "y": {"mix": "b.txt=1,a.jsonl=2"}, "z": {"data": "b.txt"}}.items():
-        write_run(tmp_path / name, [], **flags | {"cwd": str(tmp_path)})
-    assert [reads_file(tmp_path / name, tmp_path / "a.jsonl") for name in "xyz"] == [True, True, False]
+    flags = {"x": {"data": "a.jsonl"}, "y": {"mix": "b.txt=1,a.jsonl[:-0.1]=2"}, "z": {"data": "b.txt"}}
+    flags["v"] = {"data": "b.txt", "val_also": "old=a.jsonl[-0.1:]"}
+    for name, each in flags.items():
+        write_run(tmp_path / name, [], **each | {"cwd": str(tmp_path)})
+    assert [reads_file(tmp_path / name, tmp_path / "a.jsonl") for name in "xyzv"] == [True, True, False, True]
