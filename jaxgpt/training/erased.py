@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from jaxgpt.console import program
 from jaxgpt.data.base import Dataset
+from jaxgpt.data.examples import Examples
 from jaxgpt.data.masking import Masked
+from jaxgpt.data.poisson import Poisson
 from jaxgpt.data.reads import Stretch, first_read, position_at
 from jaxgpt.data.text import Text, Windows
 from jaxgpt.data.versions import versions
@@ -35,9 +37,15 @@ def known_identity(saved: "Progress", data: Dataset, where: Path) -> dict[str, A
       where: the checkpoint, in its run's folder.
 
     Raises:
-      CheckpointError: it has read what was erased since.
+      CheckpointError: it has read what was erased since, or its run is private.
     """
     corpus = saved.identity.get("corpus")
+    if isinstance(data, Poisson) and not isinstance(data.data, Examples) and corpus != data.fingerprint:
+        if corpus in versions(data.data):
+            raise CheckpointError(
+                f"{where}: something was erased from {data.name} since, and a private run does not resume on other "
+                "data, where its noise would come again; use --fresh to start over with new noise"
+            )
     if corpus == data.fingerprint or not isinstance(data, Text | Windows | Masked):
         return saved.identity
     known, config = versions(data), try_read_json(where.parents[1] / "config.json")

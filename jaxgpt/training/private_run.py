@@ -18,7 +18,7 @@ from jaxgpt.data.units import Units, read_units
 from jaxgpt.errors import CheckpointError, DataError, UsageError
 from jaxgpt.files import new_file, report_write_errors
 from jaxgpt.progress_bar import stage
-from jaxgpt.runs.folder import SECRET
+from jaxgpt.runs.folder import SECRET, list_steps
 from jaxgpt.runtime.distributed import broadcast_from_process_0
 from jaxgpt.runtime.mesh import local_rows
 from jaxgpt.training.accounting import EpsilonByStep, noise_multiplier_for
@@ -130,11 +130,15 @@ def describe_limits(config: TrainConfig, data: Any) -> list[str]:
 
 
 def open_secret(config: TrainConfig) -> bytes:
-    """The run's secret: that in its folder, or a new one; by --dp-seed, a hash of the number."""
+    """The run's secret: that in its folder, beside checkpoints, or a new one; by --dp-seed, a hash of the number.
+
+    A run that starts over, as after its checkpoints were deleted, has a new one: of two models with the same noise, on
+    other data, the difference would tell what is in one of them alone.
+    """
     if config.privacy.dp_seed is not None:
         return hashlib.sha256(f"dp_seed {config.privacy.dp_seed}".encode()).digest()
     path, secret = config.run.out / SECRET, secrets.token_bytes(SECRET_BYTES)
-    if not config.run.fresh and path.exists():  # one of another run would give both the same noise
+    if not config.run.fresh and list_steps(config.run.out / "checkpoints") and path.exists():
         content = path.read_text(errors="replace").strip()
         if not re.fullmatch(f"[0-9a-f]{{{2 * SECRET_BYTES}}}", content):
             raise CheckpointError(f"{path}: is not a run's key; bring it back, or use --fresh to start over")

@@ -13,6 +13,7 @@ from jaxgpt.commands import replay, train
 from jaxgpt.runs.checkpoint import Checkpoints
 from jaxgpt.runs.folder import SECRET
 from jaxgpt.training.accounting import epsilon_after, noise_multiplier_for
+from tests.support.erasure import make_folder, make_texts, run_erase
 from tests.support.kill import numbers, saved_bits
 
 SHAPE = ["--n-layer", 1, "--n-head", 2, "--n-embd", 16, "--block-size", 32, "--T", 24, "--tokenizer", "bytes"]
@@ -154,6 +155,25 @@ def test_what_can_not_be_promised_is_refused(text, pairs, write, tmp_path, capsy
         error = refused(capsys, code, *words, "--steps", 2)
         assert message in error and error.count("\n") == 1, error
         assert not out.exists()
+
+
+def test_after_an_erasure_it_starts_over_with_other_noise(tmp_path, capsys):
+    """Of two models with the same noise the difference would tell the erased document."""
+    folder, out = make_folder(tmp_path / "data", train=make_texts(20)), tmp_path / "run"
+    words = folder, out, "--steps", 4, "--save-every", 2
+    assert start(*words) == 0
+    key, losses = (out / SECRET).read_text(), [row["loss"] for row in rows_of(out)]
+    erased = folder, "--doc", "train:19", "--runs", tmp_path, "--apply"
+    assert run_erase(*erased) == 0
+    printed = capsys.readouterr().out
+    assert f"{out}: has read it from step 0 on; it is private, and its noise must not come again" in printed
+    assert "starts over" in printed
+    assert "a private run does not resume on other data" in refused(capsys, 4, *words)
+    assert run_erase(*erased, "--delete") == 0 and list((out / "checkpoints").iterdir()) == []
+    assert start(*words) == 0
+    assert (out / SECRET).read_text() != key and [row["loss"] for row in rows_of(out)] != losses
+    capsys.readouterr()
+    assert run_erase(*erased) == 0 and f"{out}: reads the folder, and has not read it" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -30,6 +30,8 @@ from jaxgpt.training.config import TrainConfig
 from jaxgpt.training.erased import stretches_of
 from jaxgpt.training.resume import load_run_config
 
+# Of a private run: its rows are drawn by a secret, and two models of one noise would tell what only one has read.
+PRIVATE = "it is private, and its noise must not come again on other data"
 PRUNED = ("node_modules", "__pycache__", "site-packages")
 
 
@@ -183,6 +185,9 @@ def examine(run: RunFacts, folder: Path, splits: Mapping[str, Tokens], new: Mapp
         for name, text in zip(names if is_named else [str(folder)], texts_of(data), strict=True)
     ]
     why = _validates(run, folder, splits, new, len(texts_of(data)[0].tokens))
+    if run.config.privacy.is_private:
+        erased = (ranges for start in run.starts for ranges in [*found[start["fingerprint"]], *now])
+        return Reader(run, 0, PRIVATE) if any(len(ranges) for ranges in erased) else Reader(run, None, why)
     ends = [*(start["step"] for start in run.starts[1:]), run.steps]
     for start, stretch, end in zip(run.starts, stretches_of(data, run.starts), ends, strict=True):
         ranges = [merge([*before, *more]) for before, more in zip(found[start["fingerprint"]], now, strict=True)]
