@@ -40,12 +40,12 @@ def known_identity(saved: "Progress", data: Dataset, where: Path) -> dict[str, A
       CheckpointError: it has read what was erased since, or its run is private.
     """
     corpus = saved.identity.get("corpus")
-    if isinstance(data, Poisson) and not isinstance(data.data, Examples) and corpus != data.fingerprint:
-        if corpus in versions(data.data):
-            raise CheckpointError(
-                f"{where}: something was erased from {data.name} since, and a private run does not resume on other "
-                "data, where its noise would come again; use --fresh to start over with new noise"
-            )
+    is_private_text = isinstance(data, Poisson) and not isinstance(data.data, Examples)
+    if is_private_text and corpus != data.fingerprint and corpus in versions(data.data):
+        raise CheckpointError(
+            f"{where}: something was erased from {data.name} since, and a private run does not resume on other "
+            "data, where its noise would come again; use --fresh to start over with new noise"
+        )
     if corpus == data.fingerprint or not isinstance(data, Text | Windows | Masked):
         return saved.identity
     known, config = versions(data), try_read_json(where.parents[1] / "config.json")

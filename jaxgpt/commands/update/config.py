@@ -74,5 +74,7 @@ class UpdateConfig:
             name, equals, value = word.partition("=")
             if not (name and equals and value):
                 raise UsageError(f"--flags {word}: use NAME=VALUE, such as B=8")
+            if name.replace("_", "-").startswith("dp-"):
+                raise UsageError(f"--flags {word}: texts that are mixed are not drawn with one rate; leave it out")
             if name.replace("_", "-") in RESERVED:
                 raise UsageError(f"--flags {word}: jaxgpt update sets it itself, or has a flag for it; leave it out")

@@ -68,6 +68,12 @@ def make_plan(config: UpdateConfig) -> Plan:
     if weights.data_kind != "text":
         kind = f"was trained on {weights.data_kind}, and an update mixes texts for a model that writes"
         raise UsageError(f"{config.run}: {kind}; fine-tune it with {console.program('train')} --init-from")
+    if old.privacy.is_private:
+        again = f"{console.program('train')} --init-from {config.run} --dp-epsilon {old.privacy.dp_epsilon:g}"
+        raise UsageError(
+            f"{config.run}: a private run, and an update reads its data again, without the noise that it promises; "
+            f"train on with new data alone: {again} --data {config.data} --out {config.out}"
+        )
     new_text, new_val = split_new(config)
     sized = TrainConfig.from_preset(Preset(predict_tokens=old.preset.predict_tokens), weights.config)
     flags = {

@@ -26,6 +26,7 @@ NEEDED = {"run": Path("a"), "data": "b", "out": Path("c")}
         ({"gate": ("choices=a", "choices=a")}, "--gate names a measurement twice"),
         ({"flags": ("B",)}, "--flags B: use NAME=VALUE"),
         ({"flags": ("val_also=x",)}, "--flags val_also=x: jaxgpt update sets it itself"),
+        ({"flags": ("dp_epsilon=8",)}, "--flags dp_epsilon=8: texts that are mixed are not drawn"),
     ],
 )
 def test_a_wrong_flag_is_one_line(flags, error):

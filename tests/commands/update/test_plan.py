@@ -182,6 +182,10 @@ def test_the_result_is_compared_with_the_run_in_use(tmp_path):
         ({"run": "labels"}, (UsageError, "labels: was trained on labels, and an update mixes texts")),
         ({"run": "unvalidated"}, (UsageError, "unvalidated: was trained without --val; name texts .* with --old-val")),
         ({"run": "empty"}, (CheckpointError, "empty: no checkpoint there yet")),
+        (
+            {"run": "private"},
+            (UsageError, "private: a private run, .*train --init-from private --dp-epsilon 8 --data n"),
+        ),
         ({"data": "old.txt"}, (UsageError, "--data old.txt: RUN was trained on it .old.txt..-0.1..; name a text")),
         ({"data": "missing.txt"}, (DataError, "missing.txt.*no such file; --data takes")),
         ({"data": "pairs.jsonl"}, (UsageError, "pairs.jsonl.* has examples")),
@@ -196,6 +200,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_made(tmp_path, words, error):
     make_run("labels", "labels")
     make_run("unvalidated", data="old.txt")
     make_run("empty", steps=(), data="old.txt", val="0.1")
+    make_run("private", data="old.txt", val="0.1", dp_epsilon=8.0)
     Path("pairs.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 9)
     Path("mine").mkdir()
     Path("mine/notes").touch()
