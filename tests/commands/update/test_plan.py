@@ -184,7 +184,7 @@ def test_the_result_is_compared_with_the_run_in_use(tmp_path):
         ({"run": "empty"}, (CheckpointError, "empty: no checkpoint there yet")),
         (
             {"run": "private"},
-            (UsageError, "private: a private run, .*train --init-from private --dp-epsilon 8 --data n"),
+            (UsageError, "private: a private run, .*--init-from private --dp-epsilon 8 --d"),
         ),
         ({"data": "old.txt"}, (UsageError, "--data old.txt: RUN was trained on it .old.txt..-0.1..; name a text")),
         ({"data": "missing.txt"}, (DataError, "missing.txt.*no such file; --data takes")),
