@@ -58,6 +58,17 @@ def require_no_links(folder: Path) -> None:
             require_no_link(Path(parent, name))
 
 
+def is_path(name: str) -> bool:
+    """Whether a name that anyone may have written can be a path: not too long, without a zero byte, of characters."""
+    try:
+        os.lstat(name)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def is_same_file(file: int, path: Path) -> bool:
     """Whether an open file is still the one of that name."""
     try:

@@ -10,6 +10,7 @@ import pytest
 
 from jaxgpt.errors import UsageError
 from jaxgpt.files import (
+    is_path,
     new_file,
     new_folder,
     owner_only,
@@ -268,3 +269,8 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
     with no_file_may_grow(10), pytest.raises(OSError, match=r"File too large.*page.html"):
         write_whole(tmp_path / "page.html", "a long text")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_can_be_a_path(tmp_path):
+    names = {f"{tmp_path}": True, f"{tmp_path}/a": True, "a\0b": False, "/" + 5000 * "x": False, "\ud800": False}
+    assert {name: is_path(name) for name in names} == names

@@ -14,7 +14,7 @@ from typing import Any
 
 import jaxgpt
 from jaxgpt.errors import CheckpointError
-from jaxgpt.files import new_file, report_write_errors
+from jaxgpt.files import is_path, new_file, report_write_errors
 from jaxgpt.json_file import read_object, replace_nonfinite, try_read_json
 from jaxgpt.runs.folder import LINEAGE as FILE
 from jaxgpt.runs.folder import list_steps, split_checkpoint
@@ -46,6 +46,8 @@ def read_lineage(run: Path) -> dict[str, Any] | None:
         entries = content.get(name)
         if not isinstance(entries, list) or not all(_has_fields(each, fields) for each in entries):
             raise _corrupt(path, f"{name!r} is missing, or not as an update writes it")
+    if not all(is_path(each["run"]) for each in content["parents"]):
+        raise _corrupt(path, "the run of one of its 'parents' can't be a path")
     types = {"run": str, "step": int, "created": str, "promoted": bool | str, "versions": dict}
     if not _has_fields(content, types):
         raise _corrupt(path, f"{', '.join(types)}: one is missing, or not as an update writes it")
@@ -94,7 +96,7 @@ def find_parents(run: Path) -> list[dict[str, Any]]:
         return lineage["parents"]
     config = try_read_json(run / "config.json")
     base = config.get("base", config.get("init_from")) if isinstance(config, dict) else None
-    if not isinstance(base, str):
+    if not isinstance(base, str) or not is_path(base):
         return []
     parent, step = split_checkpoint(Path(base))
     return [{"run": str(parent), "id": None, "step": step}]

@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+from jaxgpt.files import is_path
 from jaxgpt.json_file import try_read_json
 
 FILE = "provenance.json"
@@ -41,4 +42,5 @@ def read_provenance(folder: Path) -> Provenance | None:
     if not isinstance(content, dict) or content.get("format") != 1:
         return None
     values = [content.get(field.name) for field in dataclasses.fields(Provenance)]
-    return Provenance(*values) if [type(value) for value in values] == [str, int, str] else None
+    valid = [type(value) for value in values] == [str, int, str] and is_path(values[0])
+    return Provenance(*values) if valid else None

@@ -57,6 +57,7 @@ def test_what_is_written_is_read(tmp_path):
         {"promoted": None},
         {"versions": []},
         {"run": 5},
+        *({"parents": [PARENT, PARENT | {"run": name}]} for name in ("a\0b", "/" + 5000 * "x", "\ud800")),
     ],
 )
 def test_what_no_update_writes_is_one_line(tmp_path, change):
@@ -74,6 +75,7 @@ def test_a_run_that_no_update_made_comes_from_what_it_began_with(tmp_path):
     child = run_folder(tmp_path, "child", init_from="old/checkpoints/7", base=f"{old}/checkpoints/7")
     assert find_parents(child) == [{"run": str(old), "id": None, "step": 7}]
     assert find_parents(run_folder(tmp_path, "tuned", init_from="gpt2")) == [{"run": "gpt2", "id": None, "step": None}]
+    assert find_parents(run_folder(tmp_path, "hostile", base="a\0b")) == []
     grandchild = run_folder(tmp_path, "grandchild", base=str(child))
     write_lineage(grandchild, CONTENT | {"parents": [PARENT, PARENT | {"run": str(child)}]})
     assert [path.name for path in walk_ancestors(grandchild)] == ["a", "child", "old"]

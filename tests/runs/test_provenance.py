@@ -17,7 +17,10 @@ def test_an_export_says_where_it_is_from(tmp_path):
     assert (export / provenance.run).resolve() == run.resolve()
 
 
-@pytest.mark.parametrize("text", ["", "3", "{}", '{"format": 2, "run": "a", "step": 1, "data": ""}', '{"format": 1}'])
+BAD = ['{"format": 2, "run": "a", "step": 1, "data": ""}', '{"format": 1, "run": "a\\u0000", "step": 1, "data": ""}']
+
+
+@pytest.mark.parametrize("text", ["", "3", "{}", '{"format": 1}', *BAD])
 def test_what_is_no_provenance_is_none(tmp_path, text):
     (tmp_path / FILE).write_text(text)
     assert read_provenance(tmp_path) is None and read_provenance(tmp_path / "nowhere") is None

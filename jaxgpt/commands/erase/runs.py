@@ -20,6 +20,7 @@ from jaxgpt.data.text import Text, Windows
 from jaxgpt.data.text_part import name_of_whole, parse_part
 from jaxgpt.data.versions import texts_of, versions
 from jaxgpt.errors import JaxgptError
+from jaxgpt.files import is_path
 from jaxgpt.json_file import try_read_json
 from jaxgpt.runs.folder import CONFIG_KEYS, LEFTOVER
 from jaxgpt.runs.lineage import read_lineage
@@ -143,7 +144,7 @@ def _parents(run: Path, config: TrainConfig) -> Iterator[tuple[Path, int | None]
     """By --init-from, by the weights under adapters, and by lineage.json."""
     content = try_read_json(run / "config.json")
     names = {config.preset.init_from, content.get("base") if isinstance(content, dict) else None}
-    for name in sorted(name for name in names if isinstance(name, str)):
+    for name in sorted(name for name in names if isinstance(name, str) and is_path(name)):
         path = Path(name)
         if path.parent.name == "checkpoints" and path.name.isdecimal():
             yield path.parent.parent.resolve(), int(path.name)
