@@ -35,6 +35,7 @@ PRIVATE = (
     "The bound holds for one such unit of this run's data. It does not hold for the data of the weights that the run "
     "began with, nor for what the validation's numbers and this card reveal."
 )
+NO_SECRET = "Its noise is made of a number that is no secret, --dp-seed: to whoever knows that, nothing is promised."
 ANOTHER = "The file of an evaluation does not record which checkpoint was measured; it may be another one than this."
 
 
@@ -159,7 +160,8 @@ def _describe_privacy(run: LoggedRun, row: int) -> list[str]:
     if not record:
         return [EXTRACTABLE]
     spent = _at(run, "epsilon", row)
-    return [render_facts(record | {"epsilon of the steps done": spent}), PRIVATE]
+    known = [NO_SECRET] if record.get("is_secret") is False else []
+    return [render_facts(record | {"epsilon of the steps done": spent}), PRIVATE, *known]
 
 
 def _describe_lineage(run: LoggedRun) -> list[str]:

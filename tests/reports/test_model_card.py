@@ -6,7 +6,7 @@ import pytest
 
 from jaxgpt.models.configs import BertConfig, GPT2Config
 from jaxgpt.reports.logged_run import load_runs
-from jaxgpt.reports.model_card import EXTRACTABLE, UNMEASURED, choose_task, render_model_card
+from jaxgpt.reports.model_card import EXTRACTABLE, NO_SECRET, UNMEASURED, choose_task, render_model_card
 from jaxgpt.runs.weights import WeightsRef
 from tests.reports.test_cards import FLAGS, folder, read_tables  # noqa: F401 -- folder is a fixture
 from tests.support.run_folders import make_rows, write_log, write_run
@@ -107,6 +107,11 @@ def test_privacy_is_what_the_run_records(card):
     assert found["delta"] == ["1e-05"] and found["noise_multiplier"] == ["0.7"] and found["unit"] == ["example"]
     assert found["epsilon"] == ["8"] and found["epsilon of the steps done"] == ["2.9"]
     assert "does not hold for the data of the weights that the run began with" in text and EXTRACTABLE not in text
+    assert NO_SECRET not in text
+
+
+def test_a_number_that_is_no_secret_promises_nothing(card):
+    assert NO_SECRET in section(card(privacy=PRIVACY | {"is_secret": False}), "Privacy")
 
 
 def test_evaluations_are_shown_bias_in_a_section_of_its_own(card):
