@@ -35,5 +35,17 @@ def parse_part(name: str) -> TextPart | None:
 
 
 def name_of_whole(name: str) -> str:
-    """The name of the text that a name is a part of, or the same name."""
-    return part.name if (part := parse_part(name)) else name
+    """The name of the text that a name is a part of, or a part of a part; or the same name."""
+    while part := parse_part(name):
+        name = part.name
+    return name
+
+
+def place_of(name: str, count: int) -> tuple[int, int]:
+    """Which of the `count` tokens of the whole text a name asks for: the first, and the one after the last."""
+    part = parse_part(name)
+    if part is None:
+        return 0, count
+    first, end = place_of(part.name, count)
+    border = end - round(part.share * (end - first))
+    return (border, end) if part.is_end else (first, border)

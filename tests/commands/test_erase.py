@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from jaxgpt.commands import erase, export, train, verify
+from jaxgpt.commands import erase, export, train, update, verify
 from jaxgpt.errors import CheckpointError, DataError, RetryableError, UsageError
 from jaxgpt.locks import hold
 from tests.support.erasure import make_folder, make_texts, read_tokens, run_erase
@@ -140,6 +140,30 @@ def test_a_checkpoint_that_has_read_it_is_refused_until_it_is_deleted(folder, tm
     assert "run: reads the folder, and has not read it" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_an_update_that_has_read_it_is_found_and_made_again(folder, tmp_path, monkeypatch, capsys):
+    """It names a part of the folder, as does its parent's --val 0.2; and what it has promoted is no longer in use."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new.txt").write_text("".join(make_texts(20, seed=4)))
+    run_train(*SHAPE, "--data", "data", "--val", "0.2", "--B", "2", "--steps", "40", "--out", "runs/old")
+    words = ["runs/old", "--data", "new.txt", "--steps", "20", "--replay", "0.5", "--max-forgetting", "9"]
+    assert update.main([*words, "--out", "runs/new"]) == 0 and os.readlink("runs/promoted") == "new"
+    capsys.readouterr()
+    assert run_erase("data", "--doc", "train:1") == 0
+    listed = capsys.readouterr().out
+    assert "runs/old: has read it from step" in listed and "runs/new: has read it from step" in listed
+    assert "link      runs/promoted: leads to a run that has read it" in listed
+    assert os.path.islink("runs/promoted") and os.path.exists("runs/new/lineage.json")
+    assert run_erase("data", "--doc", "train:1", "--apply", "--delete") == 0
+    assert "runs/new: `python -m jaxgpt update` made it" in capsys.readouterr().err
+    assert not os.path.islink("runs/promoted") and os.listdir("runs/new/checkpoints") == []
+    run_train(*SHAPE, "--data", "data", "--val", "0.2", "--B", "2", "--steps", "40", "--out", "runs/old")
+    assert update.main([*words, "--out", "runs/new"]) == 0 and os.readlink("runs/promoted") == "new"
+    capsys.readouterr()
+    assert run_erase("data") == 0 and "has not read it" in capsys.readouterr().out
+    assert os.path.islink("runs/promoted")
+
+
 def test_what_can_not_be_done_is_one_line_and_changes_nothing(folder, tmp_path, monkeypatch):
     run_train(*SHAPE, "--data", folder, "--B", "1", "--steps", "1", "--out", tmp_path / "run")
     (tmp_path / "a.txt").write_text("a text")
@@ -152,6 +176,8 @@ def test_what_can_not_be_done_is_one_line_and_changes_nothing(folder, tmp_path, 
         (["a.txt"], UsageError, r"a.txt: a file, .*--fresh \(no run that was found reads it\); documents can be"),
         (["data"], UsageError, "data: say what to erase, with --doc, --pattern or --file; nothing was erased before"),
         (["data", "--doc", "train:77"], UsageError, "--doc train:77: no such document; there are train:0 to train:19"),
+        (["data", "--doc", "train:7", "--runs", "rnus"], UsageError, "--runs rnus: No such file or directory; name a"),
+        (["data", "--doc", "train:7", "--runs", "a.txt"], UsageError, "--runs a.txt: Not a directory; name a folder"),
         (["data", "--file", "b.txt"], DataError, "--file b.txt: No such file or directory"),
         (["data", "--file", "latin.txt"], DataError, "--file latin.txt: not UTF-8"),
     ]:
@@ -178,6 +204,7 @@ def test_pages_and_leftovers_that_may_quote_a_document_go(folder, tmp_path):
 KILLED = """
 import os, pathlib, shutil, sys
 from jaxgpt.commands import erase
+from jaxgpt.runs.lineage import write_lineage
 from tests.commands.erase.test_runs import make_run
 from tests.support.erasure import make_folder, make_texts
 
@@ -192,6 +219,9 @@ def prepare():
     make_folder(root / "now" / "data", train=make_texts(20), per_shard=300)
     pathlib.Path("data/report.html").touch()
     make_run(root / "now" / "run", saved=(5, 20), data="data")
+    pathlib.Path("promoted").symlink_to("run")
+    nothing = {"parents": [], "data": [], "gates": [], "promoted": "then"}
+    write_lineage(pathlib.Path("run"), {"run": "a", "step": 40, "created": "then"} | nothing)
 
 def state():
     files = [path for path in pathlib.Path(".").rglob("*") if path.is_file() and path.name != ".lock"]
@@ -201,6 +231,7 @@ def state():
 prepare()
 assert erase.main(words) == 0
 expected = state()
+assert not {"promoted", "run/lineage.json"} & {str(path) for path in expected[1]}
 kills = 0
 while True:
     prepare()

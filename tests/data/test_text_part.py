@@ -1,6 +1,8 @@
 import pytest
 
-from jaxgpt.data.text_part import TextPart, name_of_whole, parse_part
+from jaxgpt.data.datasets import open_data
+from jaxgpt.data.plain_tokenizers import ByteTokenizer
+from jaxgpt.data.text_part import TextPart, name_of_whole, parse_part, place_of
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 1e-5, 0.999, 1 / 3])
@@ -23,3 +25,13 @@ def test_a_file_of_that_name_comes_first(tmp_path):
     (tmp_path / "a[-0.1:]").touch()
     assert parse_part(f"{tmp_path}/a[-0.1:]") is None
     assert parse_part(f"{tmp_path}/b[-0.1:]") == TextPart(f"{tmp_path}/b", 0.1, True)
+
+
+@pytest.mark.parametrize("name", ["a", "a[:-0.2]", "a[-0.2:]", "a[-0.7:][:-0.1]", "a[:-0.1][-0.3:][:-0.5]"])
+def test_a_part_of_a_part_is_where_loading_finds_it(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").write_text("".join(chr(32 + i % 90) for i in range(1001)))
+    tokens = open_data("a", 1, 8, tokenizer=ByteTokenizer()).tokens
+    first, end = place_of(name, len(tokens))
+    assert open_data(name, 1, 8, tokenizer=ByteTokenizer()).tokens.tolist() == tokens[first:end].tolist()
+    assert name_of_whole(name) == "a"

@@ -12,7 +12,7 @@ import numpy as np
 from jaxgpt.commands.erase.config import EraseConfig
 from jaxgpt.commands.erase.delete import cached_copies, delete_export, require_idle, rewind
 from jaxgpt.commands.erase.listing import count_tokens, list_documents, list_paths, list_readers
-from jaxgpt.commands.erase.runs import Reader, RunFacts, describe, examine, find, reads_file, spread
+from jaxgpt.commands.erase.runs import Reader, RunFacts, describe, examine, find, find_links, reads_file, spread
 from jaxgpt.commands.flags import parse
 from jaxgpt.console import note, program, say
 from jaxgpt.data import erasure, shards
@@ -21,8 +21,9 @@ from jaxgpt.data.redaction import merge, subtract
 from jaxgpt.data.shards import Tokens
 from jaxgpt.data.tokenizer import Tokenizer
 from jaxgpt.errors import CheckpointError, DataError, UsageError
-from jaxgpt.files import owner_only
+from jaxgpt.files import owner_only, report_write_errors
 from jaxgpt.locks import hold, hold_to_read
+from jaxgpt.runs.folder import LINEAGE
 from jaxgpt.training.resume import resume_command
 
 PAGE = "report.html"  # of `jaxgpt inspect`, which quotes documents
@@ -38,6 +39,7 @@ class Plan:
       num_runs: how many runs were looked at.
       readers: the runs that read the folder, or began with weights that had; in the order in which they train again.
       exports: those that have read it.
+      links: those to runs that have read it, such as `promoted`.
       unknown_exports: those that don't say where they are from.
       cached: files of the cache that have the tokens.
     """
@@ -47,6 +49,7 @@ class Plan:
     num_runs: int
     readers: list[Reader]
     exports: list[Path]
+    links: list[Path]
     unknown_exports: list[Path]
     cached: list[Path]
 
@@ -125,7 +128,8 @@ def make_plan(flags: EraseConfig, tokenizer: Tokenizer, texts: Mapping[str, str]
     readers = [reader for run in runs if (reader := examine(run, folder, splits, new))]
     readers, exports, unknown = spread(readers, runs, exports)
     readers.sort(key=lambda each: (each.generation, str(each.run.folder)))
-    return Plan(found, new, len(runs), readers, exports, unknown, cached_copies(splits, new, tokenizer))
+    links = find_links(flags.runs, readers)
+    return Plan(found, new, len(runs), readers, exports, links, unknown, cached_copies(splits, new, tokenizer))
 
 
 def open_splits(folder: Path, tokenizer: Tokenizer) -> dict[str, Tokens]:
@@ -149,6 +153,7 @@ def show(flags: EraseConfig, plan: Plan) -> None:
         list_documents(plan.found, plan.new, flags.folder)
     list_readers(plan.readers, plan.num_runs, flags.runs)
     list_paths("export", plan.exports, "has read it")
+    list_paths("link", plan.links, "leads to a run that has read it")
     list_paths("cache", plan.cached, "has these tokens")
     list_paths("unknown", plan.unknown_exports, "weights that don't say where they are from; see yourself")
     if not flags.apply and not flags.delete and (plan.new or plan.tainted or plan.exports):
@@ -170,8 +175,12 @@ def carry_out(flags: EraseConfig, plan: Plan, tokenizer: Tokenizer) -> None:
         note(f"the input of {folder} still has it: take it out there too, or `prepare --fresh` brings it back")
     if not flags.delete:
         return
+    for link in plan.links:
+        with report_write_errors(link.parent):
+            link.unlink(missing_ok=True)
     for export in plan.exports:
         delete_export(export)
+    updates = [reader.run.folder for reader in tainted if (reader.run.folder / LINEAGE).exists()]
     for reader in reversed(plan.readers):  # from the last heir on: its parent tells that it has read it
         if reader.tainted:
             rewind(reader)
@@ -179,6 +188,8 @@ def carry_out(flags: EraseConfig, plan: Plan, tokenizer: Tokenizer) -> None:
         say("deleted", "what has read it")
     for reader in tainted:
         say("resume", resume_command(reader.run.config))
+    for run in updates:
+        note(f"{run}: `{program('update')}` made it: the command that did resumes it, and measures and judges it anew")
 
 
 def overwrite(folder: Path, tokenizer: Tokenizer) -> None:

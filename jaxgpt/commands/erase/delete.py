@@ -17,7 +17,7 @@ from jaxgpt.errors import RetryableError
 from jaxgpt.files import open_nofollow, report_write_errors
 from jaxgpt.locks import hold, is_held
 from jaxgpt.runs import provenance
-from jaxgpt.runs.folder import LEFTOVER, ROWS, TMP
+from jaxgpt.runs.folder import LEFTOVER, LINEAGE, ROWS, TMP
 from jaxgpt.runs.rows import complete_lines, parse_row
 from jaxgpt.runs.tensors import INDEX
 
@@ -34,10 +34,13 @@ def require_idle(readers: Sequence[Reader]) -> None:
 def rewind(reader: Reader) -> None:
     """Delete a run's checkpoints that have read it, and the rows after its newest clean one.
 
-    The checkpoints get a name first that the run's next start deletes too.
+    lineage.json goes too, so that `jaxgpt update` judges the run anew. The checkpoints get a name first that the run's
+    next start deletes too.
     """
     folder = reader.run.folder
     with hold(folder), report_write_errors(folder):
+        if reader.first is not None:  # what it has measured was of these weights
+            (folder / LINEAGE).unlink(missing_ok=True)
         named = [path for path in reader.tainted if not LEFTOVER.fullmatch(path.name)]
         doomed = [path.rename(path.with_name(f"{path.name}{TMP}-old")) for path in named]
         for name in ROWS if reader.first is not None else ():

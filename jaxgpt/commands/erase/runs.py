@@ -17,9 +17,9 @@ from jaxgpt.data.reads import first_read
 from jaxgpt.data.redaction import cut, merge
 from jaxgpt.data.shards import META, Tokens
 from jaxgpt.data.text import Text, Windows
-from jaxgpt.data.text_part import name_of_whole, parse_part
+from jaxgpt.data.text_part import TextPart, name_of_whole, parse_part, place_of
 from jaxgpt.data.versions import texts_of, versions
-from jaxgpt.errors import JaxgptError
+from jaxgpt.errors import JaxgptError, UsageError
 from jaxgpt.files import is_path
 from jaxgpt.json_file import try_read_json
 from jaxgpt.runs.folder import CONFIG_KEYS, LEFTOVER
@@ -92,9 +92,17 @@ class Reader:
 
 
 def find(roots: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The run folders and the exports at and below some folders; links and hidden folders are not followed."""
+    """The run folders and the exports at and below some folders; links and hidden folders are not followed.
+
+    Raises:
+      UsageError: one of them is no folder, or can't be read: nobody should take that for an answer.
+    """
     runs, exports = {}, {}
     for root in roots:
+        try:
+            os.listdir(root)
+        except OSError as error:
+            raise UsageError(f"--runs {root}: {error.strerror}; name a folder that can be read") from None
         for place, names, files in os.walk(root):
             folder = Path(place)
             if "pyvenv.cfg" in files or META in files:
@@ -109,6 +117,21 @@ def find(roots: Sequence[Path]) -> tuple[list[Path], list[Path]]:
                 names.clear()
             names[:] = sorted(name for name in names if not name.startswith(".") and name not in PRUNED)
     return list(runs.values()), list(exports.values())
+
+
+def find_links(roots: Sequence[Path], readers: Sequence[Reader]) -> list[Path]:
+    """The links, at and below some folders, to runs that have tainted checkpoints, or to these, such as `promoted`."""
+    tainted = [reader for reader in readers if reader.first is not None and reader.tainted]
+    ends = {os.path.realpath(path) for reader in tainted for path in (reader.run.folder, *reader.tainted)}
+    found = {}
+    for root in roots if ends else ():
+        for place, names, files in os.walk(root):
+            paths = [os.path.join(place, name) for name in (*names, *files)]
+            found |= {os.path.abspath(path): Path(path) for path in paths if os.path.islink(path)}
+            names[:] = sorted(
+                name for name in names if not name.startswith(".") and name not in (*PRUNED, "checkpoints")
+            )
+    return [path for path in found.values() if os.path.realpath(path) in ends]
 
 
 def describe(run: Path) -> RunFacts:
@@ -179,13 +202,12 @@ def examine(run: RunFacts, folder: Path, splits: Mapping[str, Tokens], new: Mapp
     if run.starts[0]["step"] or any(start["fingerprint"] not in found for start in run.starts):
         why = "it read other tokens than the folder has, or its config.json lacks its first steps"
         return Reader(run, None, unknown=why)
-    now = [
-        cut(new.get("train", merge([])), *_place(name, len(text.tokens), len(splits["train"])))
-        if is_same(name, folder)
-        else merge([])
-        for name, text in zip(names if is_named else [str(folder)], texts_of(data), strict=True)
-    ]
-    why = _validates(run, folder, splits, new, len(texts_of(data)[0].tokens))
+    now = []
+    for name, text in zip(names if is_named else [str(folder)], texts_of(data), strict=True):
+        first, _ = place_of(name, len(splits["train"]) if "train" in splits else 0)
+        read = new.get("train", merge([])) if is_same(name, folder) else merge([])
+        now.append(cut(read, first, first + len(text.tokens)))
+    why = _validates(run, folder, splits, new)
     if run.config.privacy.is_private:
         erased = (ranges for start in run.starts for ranges in [*found[start["fingerprint"]], *now])
         return Reader(run, 0, PRIVATE) if any(len(ranges) for ranges in erased) else Reader(run, None, why)
@@ -206,12 +228,6 @@ def _names(config: TrainConfig) -> list[str]:
     return [data.data] if is_text and os.path.exists(whole) and not is_examples(whole, config.fields) else []
 
 
-def _place(name: str, count: int, whole: int) -> tuple[int, int]:
-    """Where a text of `count` tokens is in the split that it is a part of: from which token to which."""
-    part = parse_part(name)
-    return (whole - count, whole) if part and part.is_end else (0, count)
-
-
 def is_same(name: str, folder: Path) -> bool:
     """Whether a flag names a folder, a part of it, or one of its shards."""
     path = Path(name_of_whole(name))
@@ -228,31 +244,19 @@ def _open_data(config: TrainConfig, moved: Path | None) -> Text | Windows | Mask
     return training_data(flags, config.run.seed, config.preset.predict_tokens, config.fields, bidirectional)
 
 
-def _validates(
-    run: RunFacts, folder: Path, splits: Mapping[str, Tokens], new: Mapping[str, np.ndarray], trained: int = 0
-) -> str:
-    """What to say of a run whose validation data has what is erased; "" if it has not.
-
-    Args:
-      trained: tokens of the training split before those that are reserved for validation.
-    """
-    data, places = run.config.data, []
-    if data.val_fraction:
-        places += [(data.data, "train", trained)] * (data.mix is None)
-    elif data.val is not None:
-        places.append((data.val, "val", 0))
-    places += [(name, "val", 0) for name in data.val_also_texts.values()]
-    for name, split, first in places:
-        part = parse_part(name)
-        split = "train" if part else split
-        if not is_same(name, folder) or split not in splits:
-            continue
-        erased, end = merge([*splits[split].erased, *new.get(split, [])]), len(splits[split])
-        if part:
-            border = end - round(part.share * end)
-            first, end = (border, end) if part.is_end else (0, border)
-        if len(cut(erased, first, end)):
-            return "its validation data has it, and its val_loss was measured on that"
+def _validates(run: RunFacts, folder: Path, splits: Mapping[str, Tokens], new: Mapping[str, np.ndarray]) -> str:
+    """What to say of a run whose validation data has what is erased; "" if it has not."""
+    data, names = run.config.data, [*run.config.data.val_also_texts.values()]
+    if not data.val_fraction:
+        names += [data.val] if data.val is not None else []
+    elif data.mix is None:
+        names.append(str(TextPart(data.data, data.val_fraction, is_end=True)))
+    for name in names:
+        split = "train" if parse_part(name) else "val"
+        if is_same(name, folder) and split in splits:
+            erased = merge([*splits[split].erased, *new.get(split, [])])
+            if len(cut(erased, *place_of(name, len(splits[split])))):
+                return "its validation data has it, and its val_loss was measured on that"
     return ""
 
 

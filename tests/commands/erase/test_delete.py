@@ -10,8 +10,11 @@ from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.redaction import merge
 from jaxgpt.errors import RetryableError
 from jaxgpt.locks import hold
+from jaxgpt.runs.lineage import write_lineage
 from jaxgpt.runs.rows import read_rows
 from tests.support.run_folders import START, make_rows, write_run
+
+LINEAGE = {"run": "a", "step": 60, "created": "then", "parents": [], "data": [], "gates": [], "promoted": "then"}
 
 
 def make_run(place):
@@ -26,7 +29,10 @@ def make_run(place):
 
 def test_a_run_goes_back_to_its_newest_clean_checkpoint(tmp_path):
     run = make_run(tmp_path / "run")
-    rewind(Reader(describe(run), 33))
+    write_lineage(run, LINEAGE)
+    reader = Reader(describe(run), 33)
+    rewind(reader)
+    assert not (run / "lineage.json").exists()  # its gates have measured what was deleted
     left = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert left == ["20", "30.damaged+", "notes"]  # what was damaged had not read it either
     assert sorted(read_rows(run / "log.jsonl")) == list(range(20))

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from jaxgpt.commands.erase.runs import describe, examine, find, reads_file, spread
+from jaxgpt.commands.erase.runs import Reader, describe, examine, find, find_links, reads_file, spread
 from jaxgpt.data import erasure, shards
 from jaxgpt.data.config import DataConfig
 from jaxgpt.data.datasets import training_data
@@ -61,6 +61,7 @@ FLAGS = [
     {"mix": "{other}[:-0.1]=1,{data}[:-0.2]=2", "order": "shuffled"},  # as `jaxgpt update` writes it
     {"mix": "{other}=1,{data}[-0.7:]=2"},
     {"data": "{data}[:-0.2]"},
+    {"mix": "{other}=1,{data}[-0.7:][:-0.1]=2"},
 ]
 
 
@@ -146,6 +147,19 @@ def test_runs_and_exports_are_found_below_folders_and_nowhere_else(tmp_path, fol
     runs, exports = find([tmp_path, tmp_path / "runs"])
     assert [run.relative_to(tmp_path).as_posix() for run in runs] == ["runs/a", "runs/sweep/b"]
     assert exports == [tmp_path / "hf"]
+
+
+def test_links_to_what_has_read_it_are_found(tmp_path, folder):
+    place, _ = make_run(tmp_path / "runs" / "a", saved=(5,), data=str(folder))
+    make_run(tmp_path / "runs" / "b", data=str(folder))
+    links = {"promoted": "a", "newest": "a/checkpoints/40", "early": "a/checkpoints/5", "b2": "b", "gone": "c"}
+    for name, target in links.items():
+        (tmp_path / "runs" / name).symlink_to(target)
+    (tmp_path / "again").symlink_to("runs/promoted")
+    found = find_links([tmp_path, tmp_path / "runs"], [Reader(describe(place), 9)])
+    assert sorted(path.name for path in found) == ["again", "newest", "promoted"]
+    for first in (None, 40):
+        assert find_links([tmp_path], [Reader(describe(place), first)]) == []
 
 
 def test_weights_are_followed_through_runs_and_exports(folder, tmp_path):
