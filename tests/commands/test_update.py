@@ -183,12 +183,12 @@ def test_what_would_be_refused_in_the_end_is_refused_before_anything_is_trained(
 def test_a_loss_that_is_not_a_number_is_not_promoted(here, monkeypatch, capsys):
     measured = []
 
-    def measure_all(all_gates, load):
+    def measure(plan, all_gates, weights):
         measured.append(0)
         value = np.nan if len(measured) > 1 else 1.0
         return [gates.make_sums([value, value]) for _ in all_gates]
 
-    monkeypatch.setattr(update, "measure_all", measure_all)
+    monkeypatch.setattr(update, "measure", measure)
     assert run(update.main, f"{UPDATE} --steps 1 --out runs/new") == 6
     assert "old loss on old.txt[-0.2:] is not a number ± nan" in capsys.readouterr().err
     assert not Path("runs/promoted").exists() and read_lineage(Path("runs/new"))["gates"][1]["after"] is None

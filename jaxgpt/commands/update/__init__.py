@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jaxgpt import console
 from jaxgpt.commands.flags import parse
 from jaxgpt.commands.update.config import UpdateConfig
-from jaxgpt.commands.update.gates import Gate, make_gates, measure_all
+from jaxgpt.commands.update.gates import Gate, make_gates
 from jaxgpt.commands.update.plan import Plan, find_baseline, make_plan
 from jaxgpt.data.order import parse_mixture
 from jaxgpt.errors import CheckpointError, GateError, UsageError
@@ -27,7 +27,6 @@ from jaxgpt.training.run import run
 
 if TYPE_CHECKING:  # JAX is imported when the flags are known to be right
     from jaxgpt.inference.paired import Sums
-    from jaxgpt.models.base import Model
 
 
 def main(argv: Sequence[str]) -> int:
@@ -100,17 +99,12 @@ def measure(plan: Plan, gates: list[Gate], weights: WeightsRef) -> "list[Sums]":
     from jaxgpt.runs.huggingface import load
     from jaxgpt.runtime import device
 
-    flags = plan.train
-
-    def load_model() -> "Model":
-        compute, described = placement.select_compute(
-            weights.config, flags.parallel.device, flags.model.dtype, plan.new.T
-        )
-        console.say("model", f"{weights.name}: {described}")
-        return load(weights, **compute)
-
+    where, dtype = plan.train.parallel.device, plan.train.model.dtype
     with device.memory_errors("use a smaller B: --flags B=..."):
-        return measure_all(gates, load_model)
+        compute, described = placement.select_compute(weights.config, where, dtype, plan.new.T)
+        console.say("model", f"{weights.name}: {described}")
+        model = load(weights, **compute)
+        return [gate.measure(model) for gate in gates]
 
 
 def judge(config: UpdateConfig, plan: Plan, gates: list[Gate], before: "list[Sums]") -> list[dict[str, Any]]:

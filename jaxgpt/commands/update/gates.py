@@ -4,7 +4,6 @@ A measurement of `--gate` is a function and a line in MEASUREMENTS.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -135,9 +134,3 @@ def make_sums(items: Any) -> "Sums":
 
 
 MEASUREMENTS = {"data": gate_of_data, "choices": gate_of_choices, "generate": gate_of_answers}
-
-
-def measure_all(gates: list[Gate], load: Callable[[], "Model"]) -> list["Sums"]:
-    """What each gate measures of a model, which is let go afterwards."""
-    load = functools.cache(load)
-    return [gate.measure(load()) for gate in gates]
