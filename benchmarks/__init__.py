@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks.NAME`. A package, for else that of a library, such as Opacus, would come first."""
