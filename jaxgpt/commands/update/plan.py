@@ -178,8 +178,14 @@ def format_mixture(config: UpdateConfig, new: str, old: TrainConfig) -> str:
     """--mix of the new run: the new text, and the old ones in percent of all windows."""
     texts = find_old_texts(old)
     known = {os.path.realpath(name_of_whole(name)): name for name, _ in texts}
-    if (again := known.get(os.path.realpath(config.data))) is not None:
+    whole = os.path.realpath(name_of_whole(config.data))
+    if (again := known.get(whole)) is not None:
         raise UsageError(f"--data {config.data}: RUN was trained on it ({again}); name a text of what is new alone")
+    validation = {os.path.realpath(name_of_whole(name)): name for name in find_old_val(config, old).values()}
+    if not os.path.isdir(whole) and whole in validation:  # of a folder it is another split
+        raise UsageError(
+            f"--data {config.data}: the loss on it ({validation[whole]}) tells what is forgotten; name other text"
+        )
     percent = {new: 100 * (1 - config.replay)}
     if config.replay:
         total = sum(weight for _, weight in texts)

@@ -187,6 +187,12 @@ def test_the_result_is_compared_with_the_run_in_use(tmp_path):
             (UsageError, "private: a private run, .*--init-from private --dp-epsilon 8 --d"),
         ),
         ({"data": "old.txt"}, (UsageError, "--data old.txt: RUN was trained on it .old.txt..-0.1..; name a text")),
+        ({"data": "old.txt[-0.1:]"}, (UsageError, "--data old.txt.-0.1:.: RUN was trained on it")),
+        (
+            {"data": "older.txt", "old_val": ("older.txt",)},
+            (UsageError, "the loss on it .older.txt. tells what is for"),
+        ),
+        ({"run": "validated", "data": "val.txt"}, (UsageError, "--data val.txt: the loss on it .val.txt. tells")),
         ({"data": "missing.txt"}, (DataError, "missing.txt.*no such file; --data takes")),
         ({"data": "pairs.jsonl"}, (UsageError, "pairs.jsonl.* has examples")),
         ({"val": "1.5"}, (UsageError, "--val 1.5: a fraction")),
@@ -200,6 +206,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_made(tmp_path, words, error):
     make_run("labels", "labels")
     make_run("unvalidated", data="old.txt")
     make_run("empty", steps=(), data="old.txt", val="0.1")
+    make_run("validated", data="old.txt", val="val.txt")
     make_run("private", data="old.txt", val="0.1", dp_epsilon=8.0)
     Path("pairs.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 9)
     Path("mine").mkdir()
