@@ -48,7 +48,7 @@ class EraseConfig:
         """--pattern, compiled; UsageError: it is no regular expression."""
         try:
             return None if self.pattern is None else re.compile(self.pattern)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError, ValueError) as error:
             raise UsageError(
                 f"--pattern: no regular expression ({error}); put a backslash before . ( [ * + ?"
             ) from None

@@ -19,6 +19,9 @@ def test_several_documents_and_folders_may_be_named():
     "words, message",
     [
         ("data --pattern (", r"--pattern: no regular expression \(missing \), .*\); put a backslash before"),
+        ("data --pattern a{99999999999999}", "--pattern: no regular expression"),
+        (f"data --pattern {3000 * '('}{3000 * ')'}", "--pattern: no regular expression"),
+        ("data --pattern (?L)a", "--pattern: no regular expression"),
         ("data --similar 2", "--similar 2.0 is out of range: it must be from 0 to 1"),
         ("data --doc train:1 --spans", "--spans has nothing to cut out; name it with --pattern"),
     ],
