@@ -22,6 +22,7 @@ from jaxgpt.errors import DataError
 from jaxgpt.files import new_file
 from jaxgpt.progress_bar import stage
 
+COUNTS = ("documents", "text_bytes")  # of a split, in meta.json
 PIECE = 1 << 22  # tokens that are copied at a time
 
 
@@ -35,6 +36,7 @@ def begin(folder: Path, ranges: Mapping[str, np.ndarray], documents: Mapping[str
     meta, splits = shards.read_meta(folder), {}
     for split, pairs in ranges.items():
         tokens = shards.open_split(folder, split, tokenizer)
+        _require_counts(folder, meta["splits"][split])
         lengths = tokenizer.byte_lengths
         size = sum(int(lengths[tokens[first:end]].sum()) for first, end in pairs.tolist())
         counts = {"documents": documents.get(split, 0), "text_bytes": size}
@@ -53,14 +55,22 @@ def pending(folder: Path) -> dict[str, np.ndarray]:
     if shards.PENDING not in meta:
         return {}
     entry = meta[shards.PENDING]
-    if not isinstance(entry, dict) or not isinstance(entry.get("splits"), dict):
+    if not isinstance(entry, dict) or not isinstance(entry.get("splits"), dict) or not entry["splits"]:
         raise DataError(f"{folder / shards.META}: corrupt: its erasure has no splits; bring back a copy of it")
     found = {}
     for split in entry["splits"]:
         count = sum(n for _, n, _ in shards.shard_entries(folder, meta, split))
         (each,) = parse_erasures(str(folder / shards.META), [entry], split, count)
+        for described in (entry["splits"][split], meta["splits"][split]):
+            _require_counts(folder, described)
         found[split] = each.ranges
     return found
+
+
+def _require_counts(folder: Path, described: Mapping[str, Any]) -> None:
+    for name in COUNTS:
+        if type(described.get(name, 0)) is not int:
+            raise DataError(f"{folder / shards.META}: corrupt: its {name!r} is no number; bring back a copy of it")
 
 
 def complete(folder: Path, tokenizer: Tokenizer) -> None:
@@ -78,7 +88,7 @@ def complete(folder: Path, tokenizer: Tokenizer) -> None:
                 if len(inside):
                     shard["sha256"] = _overwrite(folder / shard["file"], inside, end, tokenizer.dtype)
                 first += shard["tokens"]
-        for name in ("documents", "text_bytes"):
+        for name in COUNTS:
             described[name] = max(0, described.get(name, 0) - entry["splits"][split].get(name, 0))
     meta[shards.ERASURES] = [*meta.get(shards.ERASURES, []), entry]
     _write_meta(folder, meta)

@@ -52,12 +52,27 @@ def test_a_folder_in_which_an_erasure_has_begun_is_not_opened(folder):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("entry", [3, {}, {"splits": {"train": 3}}, {"splits": {"nope": {}}}])
+UNCOUNTED = {"train": {"fingerprint": "f", "ranges": [[0, 3]], "documents": "1"}}
+
+
+@pytest.mark.parametrize(
+    "entry", [3, {}, {"splits": {}}, {"splits": {"train": 3}}, {"splits": {"nope": {}}}, {"splits": UNCOUNTED}]
+)
 def test_a_record_that_is_none_is_refused(folder, entry):
     meta = json.loads((folder / "meta.json").read_text())
     (folder / "meta.json").write_text(json.dumps(meta | {"erasure_pending": entry}))
     with pytest.raises(DataError, match=r"meta\.json: corrupt|no split"):
         erasure.pending(folder)
+
+
+def test_counts_that_are_no_numbers_are_refused_before_a_token_is_erased(folder):
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["splits"]["train"]["documents"] = "many"
+    (folder / "meta.json").write_text(json.dumps(meta))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(DataError, match=r"meta\.json: corrupt: its 'documents' is no number"):
+        erasure.begin(folder, {"train": merge([(1, 9)])}, {}, BYTES)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_the_fingerprint_tells_what_is_not_learned(folder):
