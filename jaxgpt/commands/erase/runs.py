@@ -85,7 +85,8 @@ class Reader:
     def tainted(self) -> list[Path]:
         """The checkpoints that have read it, and halves that a kill has left, perhaps of this command."""
         last = self.run.steps if self.first is None else self.first
-        return [path for path, step in self.run.checkpoints.items() if step > last or step < 0]
+        found = sorted(self.run.checkpoints.items(), key=lambda item: (item[1], item[0]))
+        return [path for path, step in found if step > last or step < 0]
 
 
 # ---- Looking for runs
