@@ -62,4 +62,5 @@ def flatten_numbers(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[st
                 yield from flatten_numbers(each, (*path, name))
     elif type(value) in (int, float):
         name = " ".join(part for part in path if part not in ("tasks", "results")).removesuffix(",none")
-        yield name, f"{value:,}" if type(value) is int else f"{value:,.4f}"
+        digits = ".3g" if 0 < abs(value) < 1e-4 else ",.4f"  # a p-value of 1e-60 is not 0
+        yield name, f"{value:,}" if type(value) is int else f"{value:{digits}}"

@@ -48,3 +48,10 @@ def test_a_table_has_each_number_of_each_file():
         "arc acc_stderr": ["", "0.1000"],
     }
     assert evaluations_table({}) == ""
+
+
+def test_a_number_close_to_0_is_not_shown_as_0():
+    numbers = {"p_value": 1.234e-60, "log_odds": -0.00002, "ties": 0, "gap": 0.0}
+    table = facts_of(evaluations_table({"a.json": {"bias": numbers}}))
+    shown = {name: table[f"bias {name}"] for name in numbers}
+    assert shown == {"p_value": "1.23e-60", "log_odds": "-2e-05", "ties": "0", "gap": "0.0000"}
