@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxgpt.data.records import find_name, parse_records, read_content
+from jaxgpt.data.records import describe_fields, find_name, parse_records, read_content
 from jaxgpt.errors import DataError
 
 
@@ -48,10 +48,14 @@ def read_units(path: str, field: str, lines: np.ndarray) -> Units:
     numbers: dict[str, int] = {}
     unit_of_line = {}
     for line, record in parse_records(path, read_content(path)):
-        value = record.get(find_name(field, record))
+        name = find_name(field, record)
+        value = record.get(name)
         value = value.strip() if isinstance(value, str) else value
         if value == "" or isinstance(value, bool) or not isinstance(value, str | int):
-            raise DataError(f"{path}, line {line}: --dp-unit {field} needs a text or a whole number there; add it")
+            there = f" ({describe_fields(path, record, ())})" if name is None else ""
+            raise DataError(
+                f"{path}, line {line}: --dp-unit {field} needs a text or a whole number there; add it{there}"
+            )
         unit_of_line[line] = numbers.setdefault(str(value), len(numbers))
     unit = np.array([unit_of_line[line] for line in lines.tolist()], np.int64)
     rows = np.argsort(unit, kind="stable")

@@ -39,5 +39,5 @@ def test_a_record_without_a_user_is_named_and_not_quoted(write, value):
 
 
 def test_a_field_that_no_record_has_is_refused(write):
-    with pytest.raises(DataError, match="line 1: --dp-unit user"):
-        read_units(write("a.jsonl", [{"text": "b"}]), "user", np.array([1]))
+    with pytest.raises(DataError, match=r"line 1: --dp-unit user .*add it \(its fields are 'text', 'uesr'\)$"):
+        read_units(write("a.jsonl", [{"text": "b", "uesr": "ann"}]), "user", np.array([1]))
