@@ -137,7 +137,9 @@ def train_and_measure(folder: Path, name: str, text: str, flags: Flags, more: Se
 
 def main(flags: Flags) -> None:
     folder = flags.folder.resolve()  # the commands run in ROOT
-    folder.mkdir(parents=True, exist_ok=False)
+    if folder.exists():
+        raise SystemExit(f"{folder} exists; delete it, or name a new folder with --folder")
+    folder.mkdir(parents=True)
     write_texts(folder, flags.documents, flags.seed)
     run("tokenizer", "train", folder / "planted.jsonl", "--vocab", 1600, "--out", folder / "tokenizer", "--workers", 1)
     mirrored = ["--counterfactual", "default"]
