@@ -102,7 +102,7 @@ def search(
                 advance(1)
                 if number in wanted:
                     found.append(Found(split, number, first, end, ((first, end),), "named"))
-                elif first < end and (pattern or (queries and similar)):
+                elif (pattern or (queries and similar)) and np.any(np.asarray(tokens[first:end]) != tokenizer.end):
                     text = _decode(tokens, first, end, tokenizer)
                     matches = [match.span() for match in pattern.finditer(text) if match[0]] if pattern else []
                     why, ranges = "", ((first, end),)

@@ -73,6 +73,7 @@ def test_documents_keep_their_numbers_when_one_is_erased():
     erased = Tokens((tokens,), "", (Erasure("", merge([(first, end)])),))
     np.testing.assert_array_equal(bounds(erased, BYTES), before)
     assert len(bounds(tokens, BYTES)) > len(before)
+    assert search({"train": erased}, BYTES, pattern=re.compile("endoftext")) == []  # its tokens are not its text
 
 
 def test_a_text_without_an_end_token_is_one_document():
