@@ -40,7 +40,7 @@ class Plan:
       readers: the runs that read the folder, or began with weights that had; in the order in which they train again.
       exports: those that have read it.
       links: those to runs that have read it, such as `promoted`.
-      unknown_exports: those that don't say where they are from.
+      unknown_exports: those of which it is not known.
       cached: files of the cache that have the tokens.
     """
 
@@ -155,7 +155,7 @@ def show(flags: EraseConfig, plan: Plan) -> None:
     list_paths("export", plan.exports, "has read it")
     list_paths("link", plan.links, "leads to a run that has read it")
     list_paths("cache", plan.cached, "has these tokens")
-    list_paths("unknown", plan.unknown_exports, "weights that don't say where they are from; see yourself")
+    list_paths("unknown", plan.unknown_exports, "weights that don't say what they have read; see yourself")
     if not flags.apply and not flags.delete and (plan.new or plan.tainted or plan.exports):
         goal = "--apply --delete erases the tokens, and deletes" if plan.new else "--delete deletes"
         say("next", f"the same command with {goal} what has read them")

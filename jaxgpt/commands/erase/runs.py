@@ -313,4 +313,5 @@ def _find_origin(export: Path, found: Mapping[Path, Reader], places: set[Path]) 
             each for each in found.values() if provenance.data in (start["fingerprint"] for start in each.run.starts)
         ]
     has_read = any(each.first is not None and provenance.step > each.first for each in sources)
-    return "tainted" if has_read else "clean" if run in places else "unknown"
+    is_known = run in places and not any(each.unknown for each in sources)
+    return "tainted" if has_read else "clean" if is_known else "unknown"

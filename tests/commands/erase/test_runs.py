@@ -195,6 +195,16 @@ def test_weights_are_followed_through_runs_and_exports(folder, tmp_path):
     assert (tainted, unknown) == ([tmp_path / "hf_b"], [tmp_path / "hf"])
 
 
+def test_an_export_of_a_run_of_which_nothing_is_known_is_not_known_either(folder, tmp_path):
+    place, _ = make_run(tmp_path / "run", data=str(folder), starts=[{"step": 3}])
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / FILE).write_text(Provenance("../run", 40, "").to_json())
+    new = {"train": merge([places_of(folder, "train", TEXTS[3])])}
+    reader = examine(describe(place), folder, splits_of(folder), new)
+    _, tainted, unknown = spread([reader], [describe(place)], [tmp_path / "hf"])
+    assert reader.unknown and (tainted, unknown) == ([], [tmp_path / "hf"])
+
+
 def test_a_run_that_reads_a_file_names_it(tmp_path):
     (tmp_path / "a.jsonl").touch()
     (tmp_path / "b.txt").touch()
