@@ -35,6 +35,11 @@ FILES = {
     "items.jsonl": _lines({"context": PLANTED, "choices": [f"{PLANTED} a", f"{PLANTED} b"], "answer": 0}),
     "squad.json": json.dumps({"data": [{"title": PLANTED, "paragraphs": [{"context": TEXT, "qas": [
         {"id": PLANTED, "question": f"{PLANTED}?", "answers": [{"text": PLANTED, "answer_start": 4}]}]}]}]}),
+    "bias.csv": "more,less,group\n" + f'"{PLANTED}, he said.","{PLANTED}, she said.",a\n' * 2,
+    "her.txt": f"{PLANTED} saw her brother. \n\nHe saw {PLANTED}.\n",
+    "users.jsonl": _lines(
+        *({"prompt": f"{PLANTED} {n}", "completion": f" {n}", "who": f"{PLANTED} {n}"} for n in ROWS)
+    ),
     "talk.jsonl": _lines({"content": f"{PLANTED}?"}, {"messages": _turns(1)[:1]}),
     "reward.py": "def score(prompt, answer, record):\n    return float(len(answer) % 2)\n",
     "raises.py": "def score(prompt, answer, record):\n    raise ValueError(record['answer'] + answer)\n",
@@ -80,9 +85,27 @@ train {FINE} --data prompts.jsonl --objective rloo --group-size 2 --reward rewar
 play --env tic-tac-toe --record games.jsonl --games 3
 sweep sweep.toml --out sweep
 export labels exported --license mit
+evaluate run --bias bias.csv --bias-text her.txt --json run/bias.json
+prepare her.txt docs.jsonl --out mirrored --counterfactual default --dedup none --workers 1
+train {SHAPE} --data mirrored --steps 2 --out watched --bias bias.csv --bias-text her.txt --bias-every 1
+train {SHAPE} --data text.txt --steps 2 --out private --dp-epsilon 8 --dp-delta 1e-3
+train {FINE} --data users.jsonl --out users --dp-epsilon 8 --dp-delta 1e-3 --dp-unit who
+export private private-hf
+update run --data docs.jsonl --out updated --steps 2 --max-forgetting 9
+export updated updated-hf
+erase made --file text.txt --runs run updated
+erase mirrored --pattern {PLANTED} --runs watched
+erase mirrored --pattern {PLANTED} --apply --delete --runs watched
 """
 FAULTS = f"""
 train {SHAPE} --data broken.jsonl --out no
+train {FINE} --data headless.jsonl --out no --dp-epsilon 8 --dp-delta 1e-3 --dp-unit who
+train {SHAPE} --data text.txt --steps 2 --out watched2 --bias bias.csv --max-bias 0
+evaluate run --bias types.jsonl
+evaluate run --bias broken.json
+evaluate run --bias bias.csv --bias-text her.txt --swaps her.txt
+update updated --data broken.jsonl --out no
+erase near --file latin.txt
 train {SHAPE} --data number.jsonl --out no
 train {SHAPE} --data latin.txt --out no
 train {SHAPE} --data types.jsonl --out no
