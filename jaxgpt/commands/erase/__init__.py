@@ -12,7 +12,8 @@ import numpy as np
 from jaxgpt.commands.erase.config import EraseConfig
 from jaxgpt.commands.erase.delete import cached_copies, delete_export, require_idle, rewind
 from jaxgpt.commands.erase.listing import count_tokens, list_documents, list_paths, list_readers
-from jaxgpt.commands.erase.runs import Reader, RunFacts, describe, examine, find, find_links, reads_file, spread
+from jaxgpt.commands.erase.readers import Reader, examine, find_links, spread
+from jaxgpt.commands.erase.runs import RunFacts, describe, find, reads_file
 from jaxgpt.commands.flags import parse
 from jaxgpt.console import note, program, say
 from jaxgpt.data import erasure, shards

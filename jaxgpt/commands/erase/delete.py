@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxgpt.commands.erase.runs import Reader
+from jaxgpt.commands.erase.readers import Reader
 from jaxgpt.data.cache import cache_folder
 from jaxgpt.data.shards import Tokens
 from jaxgpt.data.token_file import HEADER_BYTES

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxgpt.commands.erase.runs import Reader
+from jaxgpt.commands.erase.readers import Reader
 from jaxgpt.console import plural, say
 from jaxgpt.data.document_search import Found
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jaxgpt.commands.erase.delete import cached_copies, delete_export, require_idle, rewind
-from jaxgpt.commands.erase.runs import Reader, describe
+from jaxgpt.commands.erase.readers import Reader
+from jaxgpt.commands.erase.runs import describe
 from jaxgpt.data import corpus
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.redaction import merge

@@ -2,7 +2,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from jaxgpt.commands.erase.listing import count_tokens, list_documents, list_paths, list_readers
-from jaxgpt.commands.erase.runs import Reader
+from jaxgpt.commands.erase.readers import Reader
 from jaxgpt.data.document_search import Found
 from jaxgpt.data.redaction import merge
 
