@@ -13,6 +13,7 @@ from jaxgpt.data import shards
 from jaxgpt.errors import UsageError
 from jaxgpt.reports.markdown import (
     escape_markdown,
+    join_parts,
     render_facts,
     render_front_matter,
     render_list,
@@ -71,7 +72,7 @@ def render_data_card(folder: Path, meta: dict[str, Any], report: dict[str, Any],
         render_section(2, "Bias, Risks, and Limitations", MISSED),
         render_section(2, "How It Was Made", *_describe_command(folder, meta)),
     ]
-    return "\n\n".join(parts) + "\n"
+    return join_parts(parts)
 
 
 def read_object(content: dict[str, Any], name: str) -> dict[str, Any]:

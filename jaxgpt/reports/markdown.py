@@ -9,12 +9,18 @@ from typing import Any
 from jaxgpt.console import escape
 
 NOT_RECORDED = "not recorded"
+FOLDERS = re.compile(r"(?<![\w.:/;&])/(?:[^\s/|,=]+/)+")  # of a path from the root
 MARKUP = re.compile(r"[\\`*\[\]#|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore in a word is none
 
 
 def escape_markdown(text: str) -> str:
     """Text in one line that is text in Markdown, whatever is in it: no markup, no HTML, no link."""
     return MARKUP.sub(r"\\\g<0>", html.escape(escape(text), quote=False)).replace("://", ":&sol;&sol;")
+
+
+def join_parts(parts: Iterable[str]) -> str:
+    """A card of its parts. A path from the root is shown by its last name alone: a card tells nothing of a machine."""
+    return FOLDERS.sub("", "\n\n".join(parts) + "\n")
 
 
 def render_front_matter(facts: Mapping[str, str | Sequence[str]]) -> str:

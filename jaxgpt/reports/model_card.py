@@ -3,7 +3,6 @@
 What nobody has recorded is said to be so, and no document is quoted.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxgpt.reports.evaluations import find_evaluations, flatten_numbers
 from jaxgpt.reports.logged_run import LoggedRun
 from jaxgpt.reports.markdown import (
     escape_markdown,
+    join_parts,
     render_facts,
     render_front_matter,
     render_list,
@@ -82,7 +82,7 @@ def render_model_card(run: LoggedRun, source: WeightsRef, step: int, parameters:
         render_section(2, "Lineage", *_describe_lineage(run)),
         render_section(2, "License", escape_markdown(licence or "")),
     ]
-    return "\n\n".join(parts) + "\n"
+    return join_parts(parts)
 
 
 START = """```python
@@ -171,9 +171,7 @@ def _describe_lineage(run: LoggedRun) -> list[str]:
         began = run.config.get("init_from") or "random weights"
         return [render_facts({"began with": began, "seed": run.config.get("seed")})]
     facts = {name: lineage.get(name) for name in ("run", "created", "promoted")}
-    parents = [  # a run's name alone: a card is for others, and tells them nothing of the machine
-        [Path(str(each.get("run"))).name, each.get("id"), each.get("step")] for each in _objects(lineage, "parents")
-    ]
+    parents = [[each.get(name) for name in ("run", "id", "step")] for each in _objects(lineage, "parents")]
     data = [[each.get(name) for name in ("name", "fingerprint", "share", "role")] for each in _objects(lineage, "data")]
     names = ("name", "before", "after", "limit", "passed")
     gates = [[each.get(name) for name in names] for each in _objects(lineage, "gates")]

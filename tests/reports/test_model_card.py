@@ -74,8 +74,9 @@ def test_the_hub_reads_its_front_matter(card):
 
 
 def test_weights_on_this_machine_are_no_base_model_of_the_hub(card):
-    text = card(init_from="/home/me/runs/a")
-    assert "base_model" not in text and "- **Finetuned from:** /home/me/runs/a" in text
+    text = card(init_from="/home/me/runs/a", val="/home/me/val.txt[-0.1:]", mix="/home/me/a.txt=3,data/b=1")
+    assert "base_model" not in text and "- **Finetuned from:** a\n" in text and "/home" not in text
+    assert "val.txt" in text and "a.txt=3,data/b=1" in text
 
 
 def test_the_prepared_folder_is_looked_up(card, folder, tmp_path):  # noqa: F811
@@ -128,7 +129,7 @@ def test_evaluations_are_shown_bias_in_a_section_of_its_own(card):
 def test_lineage_is_what_its_file_says(card):
     text = section(card(files={"lineage.json": LINEAGE}), "Lineage")
     found = read_tables(text)
-    assert found["|old"] == ["r1", "300"] and found["promoted"] == ["no"]
+    assert found["runs/|old"] == ["r1", "300"] and found["promoted"] == ["no"]
     assert found["old loss"] == ["3.1", "3.25", "0.02", "no"] and found["data/new"][1:] == ["0.95", "new"]
 
 
