@@ -121,8 +121,9 @@ export.main(sys.argv[1:3])
 @pytest.mark.parametrize("moment", ["early", "late"])
 def test_a_killed_export_is_made_by_the_same_command(run, tmp_path, moment, capsys):
     folder, words = tmp_path / "folder", [str(run), str(tmp_path / "folder" / "hf")]
-    assert console.run(export.main, [str(run), str(tmp_path / "undisturbed")]) == 0
-    expected = {path.name: path.read_bytes() for path in (tmp_path / "undisturbed").iterdir()}
+    undisturbed = tmp_path / "undisturbed" / "hf"  # as deep as the other: provenance.json has the way to the run
+    assert console.run(export.main, [str(run), str(undisturbed)]) == 0
+    expected = {path.name: path.read_bytes() for path in undisturbed.iterdir()}
     assert subprocess.run([sys.executable, "-c", KILLED, *words, moment], timeout=120).returncode == -9
     assert [path.name == "hf" for path in folder.iterdir()] == [moment == "late"]
     assert console.run(export.main, words) == 0
