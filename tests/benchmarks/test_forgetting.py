@@ -30,8 +30,8 @@ def test_each_letter_is_followed_by_one_of_four(tmp_path):
 
 @pytest.mark.slow
 def test_five_percent_of_the_old_text_keep_the_old_loss(tmp_path):
-    """What docs/maintenance.md says of both seeds."""
-    rows = forgetting.main(forgetting.Flags(tmp_path))
+    """What docs/maintenance.md says of the first of two seeds."""
+    rows = forgetting.main(forgetting.Flags(tmp_path, seeds=1))
     for without, with_replay in zip(rows[::2], rows[1::2], strict=True):
         assert without["rise"][0] > 0.2 and without["gate"] == "refused, code 6"
         assert with_replay["rise"][0] + 2 * with_replay["rise"][1] < 0.02 and with_replay["gate"] == "promoted"

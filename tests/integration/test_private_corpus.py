@@ -64,8 +64,7 @@ def contents(path):
     return path.read_bytes()
 
 
-@pytest.mark.slow
-def test_all_commands_run_and_all_faults_are_refused(ran):
+def require_that_all_commands_run_and_all_faults_are_refused(ran):
     _, _, printed = ran
     codes = {words: printed[words][0] for words in COMMANDS.strip().splitlines()}
     assert {words: printed[words] for words, code in codes.items() if code != 0} == {}
@@ -76,8 +75,7 @@ def test_all_commands_run_and_all_faults_are_refused(ran):
     assert sum(code != 0 for code, _ in faults.values()) >= len(faults) - 2
 
 
-@pytest.mark.slow
-def test_nothing_that_is_printed_has_a_word_of_the_corpus(ran):
+def require_no_word_of_the_corpus_in_what_is_printed(ran):
     _, _, printed = ran
     shown = {words: output for words, (_, output) in printed.items() if PART in output}
     assert shown == {}
@@ -85,8 +83,7 @@ def test_nothing_that_is_printed_has_a_word_of_the_corpus(ran):
     assert labels <= {words for words in printed if "labels" in words}  # of which they are the classes
 
 
-@pytest.mark.slow
-def test_nothing_that_is_logged_or_reported_has_a_word_of_the_corpus(ran):
+def require_no_word_of_the_corpus_in_what_is_logged_or_reported(ran):
     folder, inputs, _ = ran
     files = [path for path in written(folder, inputs) if path.is_file() and path.suffix not in DATA]
     files = [path for path in files if folder / "cache" / "tokens" not in path.parents]
@@ -98,8 +95,7 @@ def test_nothing_that_is_logged_or_reported_has_a_word_of_the_corpus(ran):
     assert logs and not [path for path in logs if LABEL.encode() in path.read_bytes()]
 
 
-@pytest.mark.slow
-def test_no_file_and_no_folder_is_open_to_others(ran):
+def require_no_file_and_no_folder_open_to_others(ran):
     folder, inputs, _ = ran
     paths = written(folder, inputs)
     modes = {str(path.relative_to(folder)): path.lstat().st_mode for path in paths if not path.is_symlink()}
@@ -107,12 +103,21 @@ def test_no_file_and_no_folder_is_open_to_others(ran):
     assert len(paths) > 200 and open_to_others == {}
 
 
-@pytest.mark.slow
-def test_text_is_shown_where_it_is_asked_for(ran):
-    """So that the tests above would see it."""
+def require_text_where_it_is_asked_for(ran):
+    """So that the others would see it."""
     folder, _, _ = ran
     with contextlib.chdir(folder):
         for words in ("replay run --step 1 --show-text", "inspect made --show-text", "replay dpo --step 1 --show-text"):
             code, output = capture(words.split())
             assert code == 0 and PART in output, words
         assert PART in (folder / "made" / "report.html").read_bytes()
+
+
+@pytest.mark.slow
+def test_what_is_private_stays_so(ran):
+    """One test, since each process that has one of several would run all commands."""
+    require_that_all_commands_run_and_all_faults_are_refused(ran)
+    require_no_word_of_the_corpus_in_what_is_printed(ran)
+    require_no_word_of_the_corpus_in_what_is_logged_or_reported(ran)
+    require_no_file_and_no_folder_open_to_others(ran)
+    require_text_where_it_is_asked_for(ran)
