@@ -205,7 +205,7 @@ KILLED = """
 import os, pathlib, shutil, sys
 from jaxgpt.commands import erase
 from jaxgpt.runs.lineage import write_lineage
-from tests.commands.erase.test_runs import make_run
+from tests.commands.erase.test_readers import make_run
 from tests.support.erasure import make_folder, make_texts
 
 root = pathlib.Path(sys.argv[1])
