@@ -1,7 +1,7 @@
 """Tokens of a prepared folder that were erased: ranges of a split, whose tokens became end tokens that are no target.
 
 The positions of all other tokens stay, so the windows of a run are the same, but for those that had read them. What a
-folder was before each erasure is told by its fingerprint, so that a checkpoint can prove that it had read none of them.
+folder was before each erasure has a fingerprint, by which a checkpoint can prove that it had read none of them.
 """
 
 import dataclasses

@@ -29,6 +29,7 @@ def test_a_run_without_privacy_gives_canaries_away(tmp_path):
 @pytest.mark.slow
 def test_no_private_run_gives_away_more_than_it_promises(tmp_path):
     pytest.importorskip("dp_accounting")
-    words = [*SHAPE, "--steps", "30", "--dp-epsilon", "1", "--dp-delta", "1e-5", "--dp-microbatch", "8"]
-    results = [audit_run(tmp_path / f"{seed}", words, seed=seed) for seed in range(4)]
+    """Of as many steps as make a run without privacy give its canaries away: with fewer, any run would pass."""
+    words = [*SHAPE, "--steps", "400", "--dp-epsilon", "1", "--dp-delta", "1e-5", "--dp-microbatch", "8"]
+    results = [audit_run(tmp_path / f"{seed}", words, seed=seed) for seed in range(2)]
     assert max(result.epsilon for result in results) <= 1 < min(result.largest for result in results)

@@ -31,7 +31,7 @@ def test_with_delta_it_is_the_papers_sum():
 
 @pytest.mark.parametrize("epsilon", [0.5, 1.0, 3.0])
 def test_on_randomized_response_it_holds_and_is_near(epsilon):
-    """Each canary's bit is told as it is with probability e^epsilon / (1 + e^epsilon): nothing gives more away."""
+    """Each canary's bit is reported truthfully with probability e^epsilon / (1 + e^epsilon): nothing gives more."""
     rng, bounds = np.random.default_rng(0), []
     for _ in range(300):
         included = rng.random(400) < 0.5
