@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxgpt.commands.chat.answer import Answer
 from jaxgpt.commands.chat.conversation import Conversation
 from jaxgpt.data.chat import Message, parse_messages
 from jaxgpt.data.records import read_jsonl, require_text
 from jaxgpt.errors import DataError, JaxgptError
+from jaxgpt.inference.answer_text import Answer
 from jaxgpt.progress_bar import stage
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxgpt import console, signals
-from jaxgpt.commands.chat.answer import Answer
 from jaxgpt.commands.chat.conversation import Conversation
 from jaxgpt.data.chat import Message
 from jaxgpt.data.records import is_unicode
 from jaxgpt.errors import JaxgptError, UsageError
 from jaxgpt.files import require_new, require_separate, require_writable, write_whole
+from jaxgpt.inference.answer_text import Answer
 
 PROMPT = "> "
 HELP = """\

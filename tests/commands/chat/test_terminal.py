@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from jaxgpt.commands.chat.answer import Answer, AnswerText, write_answer
 from jaxgpt.commands.chat.conversation import Conversation
 from jaxgpt.commands.chat.terminal import HELP, talk
 from jaxgpt.data import examples
 from jaxgpt.data.chat import Message, encode_until_answer, parse_messages
 from jaxgpt.data.plain_tokenizers import ByteTokenizer
+from jaxgpt.inference.answer_text import Answer, AnswerText, write_answer
 from tests.support.terminal import ROOT, Terminal
 
 TOKENIZER = ByteTokenizer()

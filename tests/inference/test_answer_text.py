@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxgpt.commands.chat.answer import NEXT_TURN, Answer, AnswerText, write_answer
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.plain_tokenizers import ByteTokenizer
+from jaxgpt.inference.answer_text import Answer, AnswerText, write_answer
+from jaxgpt.inference.chat_format import NEXT_TURN
 
 BYTES = ByteTokenizer()
 
@@ -25,7 +26,7 @@ def pieces(content, sizes):
 def test_a_text_comes_in_whole_characters(tokenizer):
     text = " na\u00efve \U0001f642\U0001f680 \u65e5\u672c\u8a9e \u0451\U0001f926\U0001f3fd\n\n\tend"
     ids, shown = tokenizer.encode(text).tolist(), []
-    answer = write_answer(([each] for each in ids), AnswerText(tokenizer, NEXT_TURN, " "), len(ids) + 1, shown.append)
+    answer = write_answer(([each] for each in ids), AnswerText(tokenizer, [NEXT_TURN], " "), len(ids) + 1, shown.append)
     assert answer == Answer(text[1:], "stop") and "".join(shown) == text[1:] and len(shown) > 12
     assert all(shown) and "\ufffd" not in "".join(shown)
 
@@ -38,11 +39,24 @@ def test_nothing_is_shown_of_the_next_turn_and_all_before_it(number):
     text = "".join(draw.choice(parts, draw.integers(1, 12)))
     shown, used = [], []
     stream = (used.append(piece) or piece for piece in pieces(text.encode(), [*draw.integers(0, 4, 5).tolist(), 1]))
-    answer = write_answer(stream, AnswerText(BYTES, NEXT_TURN), 10**3, shown.append)
+    answer = write_answer(stream, AnswerText(BYTES, [NEXT_TURN]), 10**3, shown.append)
     expected, stop, _ = text.partition(NEXT_TURN)
     assert answer == Answer(expected, "stop") and "".join(shown) == expected
     if stop:  # it stops as soon as it knows
         assert len(text.encode()) == sum(map(len, used)) or sum(map(len, used[:-1])) < len((expected + stop).encode())
+
+
+@pytest.mark.parametrize("number", range(30))
+def test_of_several_stops_the_one_that_is_complete_first_ends_the_text(number):
+    """Against a search in ever longer beginnings of the text."""
+    draw = np.random.default_rng(number)
+    text = "".join(draw.choice([*"ab\n"], 40))
+    stops = ["".join(draw.choice([*"ab\n"], draw.integers(2, 6))) for _ in range(3)]
+    answer = write_answer(pieces(text.encode(), [1]), AnswerText(BYTES, stops), 10**3)
+    ends = [end for end in range(len(text) + 1) if text[:end].endswith(tuple(stops))]
+    ended = text[: min(ends)] if ends else text
+    stop = max((stop for stop in stops if ended.endswith(stop)), key=len, default="") if ends else ""
+    assert answer.content == ended.removesuffix(stop)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +77,7 @@ def test_nothing_is_shown_of_the_next_turn_and_all_before_it(number):
 def test_an_answer_has_a_content_and_a_reason(text, most, interrupt_at, content, reason):
     shown, asked = [], itertools.count(1)
     interrupted = lambda: interrupt_at is not None and next(asked) >= interrupt_at  # noqa: E731
-    answer = write_answer(pieces(text, [1]), AnswerText(BYTES, NEXT_TURN, " "), most, shown.append, interrupted)
+    answer = write_answer(pieces(text, [1]), AnswerText(BYTES, [NEXT_TURN], " "), most, shown.append, interrupted)
     assert answer == Answer(content, reason)
     assert "".join(shown) == content.removeprefix(" ")
 

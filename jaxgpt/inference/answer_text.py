@@ -7,8 +7,6 @@ from typing import Literal
 
 from jaxgpt.data.tokenizer import Tokenizer
 
-NEXT_TURN = "\n\nUser:"  # where a model that learned no end of an answer begins to write the user's next message
-
 
 @dataclasses.dataclass
 class Answer:
@@ -24,29 +22,29 @@ class Answer:
 
 
 class AnswerText:
-    """The text of an answer as its tokens come: whole characters, and nothing from `stop` on.
+    """The text of an answer as its tokens come: whole characters, and nothing from the first of `stops` on.
 
     Args:
-      stop: a text that ends it; "": only the model's end token does.
+      stops: texts, none of them empty, that end it; without any, only the model's end token does.
       separator: what the template puts before a content that doesn't begin with whitespace.
 
     Attributes:
       text: all of it so far.
-      stopped: whether `stop` was written.
+      stopped: whether one of `stops` was written.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: str = "", separator: str = ""):
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), separator: str = ""):
         self.text, self.stopped, self._separator = "", False, separator
-        self._tokenizer, self._stop, self._held = tokenizer, stop, ""
+        self._tokenizer, self._stops, self._held = tokenizer, tuple(stops), ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, ids: Sequence[int]) -> str:
-        """The text that is new; what may be a part of `stop`, or of a character, is held back until it is known."""
+        """The text that is new; what may be a part of a stop, or of a character, is held back until it is known."""
         held = self._held + self._decoder.decode(self._tokenizer.decode_bytes(ids))
-        if self._stop and self._stop in held:
-            held, self.stopped = held.partition(self._stop)[0], True
-        parts = (n for n in range(len(self._stop) - 1, 0, -1) if held.endswith(self._stop[:n]))
-        end = len(held) - (0 if self.stopped else next(parts, 0))
+        starts = [start for stop in self._stops if (start := held.find(stop)) >= 0]
+        if starts:
+            held, self.stopped = held[: min(starts)], True
+        end = len(held) - (0 if self.stopped else max((_overlap(held, stop) for stop in self._stops), default=0))
         self._held = held[end:]
         self.text += held[:end]
         return held[:end]
@@ -62,6 +60,11 @@ class AnswerText:
         """The text as the content of a message, from which the template makes the same text again."""
         content = self.text.removeprefix(self._separator)
         return content if content[:1].strip() else self.text
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of a text may begin a stop."""
+    return next((n for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), 0)
 
 
 def write_answer(
