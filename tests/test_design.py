@@ -99,7 +99,7 @@ def test_each_module_has_its_tests():
     [
         *("flax", "gymnasium", "huggingface_hub", "jinja2", "kingfisher_sdk", "lm_eval", "matplotlib", "orbax"),
         *("reasoning_gym", "rouge_score", "sacrebleu", "safetensors", "sklearn", "tiktoken", "tokenizers"),
-        *("tyro", "tensorboard", "wandb", "mlflow", "trackio", "dp_accounting"),
+        *("tyro", "tensorboard", "wandb", "mlflow", "trackio", "dp_accounting", "starlette", "uvicorn"),
     ],
 )
 def test_a_library_has_one_door(library):

@@ -1,0 +1,142 @@
+"""HTTP on Starlette: routes, JSON in and out, streams of events, and pages."""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from jaxgpt.errors import JaxgptError, UsageError
+from jaxgpt.json_file import parse_json
+from jaxgpt.serving.guard import Guard, HttpError, as_http_error
+
+INSTALL = "pip install -r requirements-serve.txt"
+try:
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+    from starlette.responses import HTMLResponse, JSONResponse, Response
+    from starlette.routing import Route
+except ImportError:
+    raise UsageError(f"a server needs starlette and uvicorn: {INSTALL}") from None
+
+FORBIDDEN = ("base-uri", "form-action", "frame-ancestors")  # which default-src does not cover
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(
+    routes: Sequence[tuple[str, str, Handler]], hosts: frozenset[str], on_close: Callable[[], object] = lambda: None
+) -> Guard:
+    """The ASGI application of some routes.
+
+    Args:
+      routes: (method, path, handler); a path may have parts such as {name}, which the handler finds in
+        request.path_params.
+      hosts: names that a request's Host may have, of ServerConfig.hosts.
+      on_close: called when the server ends.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        on_close()
+
+    async def describe(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):  # Starlette's own: no such path, or not by this method
+            what = {404: "no such path", 405: "not by this method"}.get(error.status_code, str(error.detail))
+            error = HttpError(error.status_code, what, headers=error.headers)
+        error = as_http_error(error)
+        return JSONResponse(error.body, error.status, error.headers)
+
+    table = [Route(path, handler, methods=[method]) for method, path, handler in routes]
+    handled = dict.fromkeys((HTTPException, HttpError, JaxgptError, Exception), describe)
+    app = Starlette(routes=table, exception_handlers=handled, lifespan=lifespan)
+    app.router.redirect_slashes = False  # a redirect would name the host that the request names
+    return Guard(app, hosts)
+
+
+def holder_of_token(request: Request, tokens: Mapping[str, str], in_url: bool = False) -> str:
+    """Whose token a request has.
+
+    Args:
+      tokens: {token: its holder}.
+      in_url: whether it may be in the URL, as ?token=..., for a page that is opened by a link.
+
+    Raises:
+      HttpError: 401, it has none, or a wrong one.
+    """
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if in_url and not given:
+        scheme, given = "bearer", request.query_params.get("token", "")
+    found = [holder for token, holder in tokens.items() if hmac.compare_digest(token.encode(), given.strip().encode())]
+    if scheme.lower() != "bearer" or not found:
+        what = "a wrong token" if given else "no token"
+        headers = {"www-authenticate": "Bearer"}
+        raise HttpError(
+            401, f"the request has {what}; send Authorization: Bearer TOKEN", "invalid_api_key", None, headers
+        )
+    return found[0]
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The JSON object that a request sends.
+
+    Raises:
+      HttpError: 400, it sends something else.
+    """
+    try:
+        content = parse_json(await request.body())
+    except ValueError as error:
+        raise HttpError(400, f"the request's body is not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise HttpError(400, "the request's body must be a JSON object")
+    return content
+
+
+class EventStream(Response):
+    """Server-sent events: `data: ...` lines, each of which is JSON or a text of one line.
+
+    An error before the first event has its own status; one after it is the last event. `events` is closed when the
+    client leaves.
+    """
+
+    def __init__(self, events: AsyncIterator[dict[str, Any] | str], last: str = ""):
+        super().__init__(media_type="text/event-stream")
+        self._events, self._last = events, last
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        headers = [each for each in self.raw_headers if each[0] != b"content-length"]
+        is_started = False
+
+        async def write(event: dict[str, Any] | str, more: bool = True) -> None:
+            nonlocal is_started
+            if not is_started:
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                is_started = True
+            text = event if isinstance(event, str) else json.dumps(event)
+            body = f"data: {text}\n\n".encode() if text else b""
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+        async with contextlib.aclosing(self._events) as events:
+            try:
+                async for event in events:
+                    await write(event)
+            except HttpError as error:
+                if not is_started:
+                    raise
+                await write(error.body)
+            await write(self._last, more=False)
+
+
+def page_response(page: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An HTML page of one file, whose own <script> and <style> run, and nothing else; it may ask this server alone."""
+    rules = ["default-src 'none'; connect-src 'self'", *(f"{name} 'none'" for name in FORBIDDEN)]
+    for tag in ("script", "style"):
+        parts = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        hashes = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in parts)
+        rules.append(f"{tag}-src " + (" ".join(f"'sha256-{each}'" for each in hashes) or "'none'"))
+    return HTMLResponse(page, headers={"content-security-policy": "; ".join(rules), **(headers or {})})

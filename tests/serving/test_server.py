@@ -1,0 +1,75 @@
+"""A server as a process: where it listens, how it ends, and what it answers to what is no HTTP."""
+
+import contextlib
+import json
+import signal
+import socket
+import threading
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+from jaxgpt.errors import UsageError
+from jaxgpt.serving.config import ServerConfig
+from jaxgpt.serving.server import bind
+from tests.support.servers import Server
+
+PROGRAM = """
+import asyncio, sys
+from jaxgpt.serving.config import ServerConfig
+from jaxgpt.serving.server import bind, run_server
+from jaxgpt.serving.web import EventStream, JSONResponse, make_app
+
+async def hello(request):
+    return JSONResponse("hello")
+
+async def events():
+    while True:
+        yield {}
+        await asyncio.sleep(0.01)
+
+async def endless(request):
+    return EventStream(events())
+
+config = ServerConfig(port=0)
+app = make_app([("GET", "/", hello), ("GET", "/endless", endless)], config.hosts, lambda: print("closed"))
+sys.exit(run_server(app, bind(config), lambda port: print(config.url(port))))
+"""
+
+
+def raw(server, content):
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(content)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+def test_a_server_answers_until_a_signal_ends_it():
+    with Server(code=PROGRAM) as server:
+        status, headers, body = server.ask("GET", "/")
+        assert (status, json.loads(body)) == (200, "hello") and "Server" not in headers
+        duplicate = b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"
+        for garbage in (b"\x00\xff" * 50 + b"\r\n\r\n", b"GET\r\n\r\n", duplicate):
+            head, _, error = raw(server, garbage).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 400") and set(json.loads(error)["error"]) >= {"message", "type"}
+        with contextlib.suppress(OSError):  # it need not read all of it before it refuses
+            long = raw(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 10**6 + b"\r\n\r\n")
+            assert long.startswith(b"HTTP/1.1 400") or not long
+        reader = threading.Thread(target=lambda: raw(server, b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        reader.start()
+        assert server.ask("GET", "/")[0] == 200
+        assert server.stop(signal.SIGINT) == 130
+        reader.join(10)
+        assert server.output.split("\n")[1:] == ["", "stopping", "closed", ""] and not reader.is_alive()
+
+
+def test_a_port_that_is_taken_is_refused_in_one_line():
+    with bind(ServerConfig(port=0)) as listening:
+        port = listening.getsockname()[1]
+        with pytest.raises(UsageError, match=rf"--port {port}: .*choose another port"):
+            bind(ServerConfig(port=port))
+    with pytest.raises(UsageError, match=r"--host 203\.0\.113\.7"):
+        bind(ServerConfig(host="203.0.113.7"))
