@@ -1,0 +1,105 @@
+"""What a client asks of a model, and the tokens that it gets, piece by piece."""
+
+import asyncio
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from jaxgpt.errors import JaxgptError
+
+
+class Busy(JaxgptError):
+    """The queue is full: try again later."""
+
+
+class TooSlow(JaxgptError):
+    """The deadline passed before the first token was written."""
+
+
+class EngineError(JaxgptError):
+    """The model failed, such as for want of memory, or the engine was closed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationRequest:
+    """A text to continue.
+
+    Attributes:
+      prompt: token ids, at least one; with max_new_tokens no more than the model's context.
+      max_new_tokens: at least 1.
+      temperature, top_k, top_p: as in `generate`.
+      stop: the id of the token that ends the text; -1 for none.
+      key: uint32 (2,), as `sampling.prompt_keys` makes them; None: zeros, enough for temperature 0.
+      deadline_s: seconds from the request on, after which the text is cut; None: no limit.
+    """
+
+    prompt: tuple[int, ...]
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    stop: int = -1
+    key: np.ndarray | None = None
+    deadline_s: float | None = None
+
+
+class TokenStream:
+    """The new token ids of a request, in pieces, as an asynchronous iterator; not from several tasks at once.
+
+    Close it with `aclose` when the client leaves, such as by contextlib.aclosing: its place becomes free at the next
+    look at the clients. A stream that nobody refers to any more is closed, too.
+
+    Attributes:
+      request: what was asked for.
+      num_new: tokens so far.
+      finish_reason: None until it has ended; "stop", by the stop token, which is not among the pieces; or "length", by
+        max_new_tokens or by the deadline.
+      timed_out: whether the deadline ended it, after its first token; before that, TooSlow is raised.
+    """
+
+    def __init__(self, request: GenerationRequest, job: "Job"):
+        self.request, self.num_new, self._job = request, 0, job
+        self.finish_reason: Literal["stop", "length"] | None = None
+        self.timed_out = False
+
+    def __aiter__(self) -> "TokenStream":
+        return self
+
+    async def __anext__(self) -> list[int]:
+        """The next piece, of at least one token.
+
+        Raises:
+          TooSlow, EngineError.
+        """
+        if self._job.is_closed or self.finish_reason:
+            raise StopAsyncIteration
+        item = await self._job.items.get()
+        if isinstance(item, list):
+            self.num_new += len(item)
+            return item
+        self._job.is_closed = True
+        if isinstance(item, Exception):
+            raise item
+        self.timed_out = item == "deadline"
+        self.finish_reason = "stop" if item == "stop" else "length"
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End the request, if it has not ended; at once, and any number of times."""
+        self._job.is_closed = True
+
+    def __del__(self) -> None:
+        self._job.is_closed = True
+
+
+@dataclasses.dataclass(eq=False)
+class Job:
+    """A request on its way: made by its client's task, whose loop gets the items that the engine's thread puts."""
+
+    request: GenerationRequest
+    loop: asyncio.AbstractEventLoop
+    deadline: float  # of time.monotonic; inf: none
+    items: asyncio.Queue = dataclasses.field(default_factory=asyncio.Queue)
+    is_closed: bool = False  # set by the client's task: no more is read
+    num_new: int = 0
