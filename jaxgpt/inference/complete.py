@@ -83,7 +83,8 @@ class Rows:
     def __init__(self, model: Generative, B: int, longest: int):
         self._model, self._block_size = model, model.config.block_size
         room = room_for(self._block_size, longest) + PREFILL  # columns behind a full text are read, too
-        self._cache = _init_cache(model, B, room)
+        sharding = jax.tree.leaves(model)[0].sharding  # another would need the program to be compiled once more
+        self._cache = jax.device_put(_init_cache(model, B, room), sharding)
         self._tokens, self._keys = np.zeros((B, room), np.int32), np.zeros((B, 2), np.uint32)
         self._length, self._cached = np.ones(B, np.int32), np.zeros(B, np.int32)
         self._num_new, self._max_new = np.zeros(B, np.int32), np.zeros(B, np.int32)
