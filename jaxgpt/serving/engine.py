@@ -182,23 +182,32 @@ class Engine:
         self._send()
 
     def _take_turn(self) -> None:
-        """Read or write a little for everyone."""
+        """Read and write a little for everyone."""
         self._drop_ended()
-        self._start_next()
+        self._read_prompts()
         small, large = self._small, self._large
-        if small.jobs[0]:
-            rows = self._rows(small)
-            if rows.unread(0) > PIECE:
-                rows.read(PIECE)
-            elif not small.jobs[0].num_new:
-                self._write(small, 1)
-        if small.jobs[0] and small.jobs[0].num_new and (self._waiting or large.taken()) and large.jobs:
-            self._move(small, 0, large, large.jobs.index(None))
         if len(large.taken()) == 1 and not (small.jobs[0] or self._waiting):
             self._move(large, large.taken()[0], small, 0)
         for group in (small, large):
-            if any(job and job.num_new for job in group.jobs):
+            if any(job and job.has_begun for job in group.jobs):
                 self._write(group, max(1, min(int(CHUNK_S / group.step_s), MAX_CHUNK)))
+
+    def _read_prompts(self) -> None:
+        """Read what is waiting, and write its first token; no longer than a chunk where others would have to wait."""
+        small, large, started = self._small, self._large, time.perf_counter()
+        while small.jobs[0] or self._start_next():
+            job, rows = small.jobs[0], self._rows(small)
+            if rows.unread(0) > PIECE:
+                rows.read(PIECE)
+            elif not job.has_begun:
+                job.has_begun = True
+                self._write(small, 1)
+            if small.jobs[0] and job.has_begun:
+                if not large.jobs or not (self._waiting or large.taken()):
+                    return  # it continues alone
+                self._move(small, 0, large, large.jobs.index(None))
+            if time.perf_counter() - started > CHUNK_S and large.taken():
+                return
 
     def _drop_ended(self) -> None:
         """Free the places of requests whose clients have left, or whose deadline has passed."""
@@ -222,13 +231,11 @@ class Engine:
                 early = TooSlow("the answer had not begun when its time was over; try again later")
                 self._finish(job, "deadline" if job.num_new else early, "timed_out")
 
-    def _start_next(self) -> None:
-        """Give the next request the small group, if there will be a row for it."""
-        if self._small.jobs[0] or (self._large.jobs and None not in self._large.jobs):
-            return
+    def _start_next(self) -> bool:
+        """Give the free small group to the next request, if there is one, and if there will be a row for it."""
         with self._condition:
-            if not self._waiting:
-                return
+            if not self._waiting or (self._large.jobs and None not in self._large.jobs):
+                return False
             job = self._small.jobs[0] = self._waiting.popleft()
             self._running += 1
         request = job.request
@@ -239,6 +246,7 @@ class Engine:
         self._rows(self._small).start(0, request.prompt, key, request.max_new_tokens, params)
         with self._condition:
             self._count(prompt_tokens=len(request.prompt))
+        return True
 
     def _move(self, group: _Group, row: int, other: _Group, other_row: int) -> None:
         self._rows(group).move(row, self._rows(other), other_row)
@@ -248,8 +256,7 @@ class Engine:
         """Continue the texts of a group, and give their clients what is new."""
         started, rows = time.perf_counter(), self._rows(group)
         new, steps = rows.write(num_tokens)
-        if steps == num_tokens > 1 or group.step_s == float("inf"):
-            group.step_s = (time.perf_counter() - started) / max(steps, 1)
+        group.step_s = (time.perf_counter() - started) / max(steps, 1)
         for row in group.taken():
             job = group.jobs[row]
             job.num_new += len(new[row])

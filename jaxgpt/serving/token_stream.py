@@ -102,4 +102,5 @@ class Job:
     deadline: float  # of time.monotonic; inf: none
     items: asyncio.Queue = dataclasses.field(default_factory=asyncio.Queue)
     is_closed: bool = False  # set by the client's task: no more is read
+    has_begun: bool = False  # its prompt was read, and its first token written
     num_new: int = 0
