@@ -20,11 +20,19 @@ from jaxgpt.inference.complete import Rows, unstack
 from jaxgpt.inference.decoder import PREFILL
 from jaxgpt.inference.sampling import make_sampling_params
 from jaxgpt.models.base import Generative
-from jaxgpt.serving.token_stream import Busy, EngineError, GenerationRequest, Job, TokenStream, TooSlow
+from jaxgpt.serving.token_stream import (
+    Busy,
+    EngineError,
+    GenerationRequest,
+    Job,
+    TokenStream,
+    TooSlow,
+    require_possible,
+)
 
 PIECE = 4 * PREFILL  # tokens of a prompt that are read before the other texts are continued
 CHUNK_S = 0.03  # seconds between two looks at the clients, as far as MAX_CHUNK allows
-MAX_CHUNK = 16  # tokens of each text between two looks
+MAX_CHUNK = 32  # tokens of each text between two looks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +112,7 @@ class Engine:
           UsageError: the model can't do what the request asks for.
           EngineError: the engine was closed.
         """
-        self._check(request)
+        require_possible(request, self.context, self._vocab_size)
         deadline = float("inf") if request.deadline_s is None else time.monotonic() + request.deadline_s
         job = Job(request, asyncio.get_running_loop(), deadline)
         with self._condition:
@@ -130,17 +138,6 @@ class Engine:
             self._is_closed = True
             self._condition.notify()
         self._thread.join()
-
-    def _check(self, request: GenerationRequest) -> None:
-        n, new = len(request.prompt), request.max_new_tokens
-        if n < 1 or new < 1:
-            raise UsageError("a request needs a prompt of at least one token, and at least one new token")
-        if n + new > self.context:
-            most = f"the model's context of {self.context:,} tokens"
-            raise UsageError(f"{n:,} tokens of the prompt and {new:,} new ones are more than {most}")
-        if not all(0 <= token < self._vocab_size for token in request.prompt):
-            raise UsageError(f"the prompt has a token beyond the model's vocabulary, ids 0 to {self._vocab_size - 1:,}")
-        make_sampling_params(request.temperature, request.top_k, request.top_p)
 
     def _rows(self, group: _Group) -> Rows:
         if group.rows is None:
@@ -171,8 +168,7 @@ class Engine:
                 self._take_turn()
             except Exception as error:  # such as for want of memory: the requests fail, and the engine lives
                 self._fail_running(error)
-            with self._condition:
-                self._count(busy_seconds=time.perf_counter() - started)
+            self._count(busy_seconds=time.perf_counter() - started)
             self._send()
         with self._condition:
             jobs = [*self._small.empty(), *self._large.empty(), *self._waiting]
@@ -190,7 +186,14 @@ class Engine:
             self._move(large, large.taken()[0], small, 0)
         for group in (small, large):
             if any(job and job.has_begun for job in group.jobs):
-                self._write(group, max(1, min(int(CHUNK_S / group.step_s), MAX_CHUNK)))
+                self._write(group, self._chunk_size(group))
+
+    def _chunk_size(self, group: _Group) -> int:
+        """Tokens until the next look: as time allows, and where others wait no more than until the first text ends."""
+        most = max(1, min(int(CHUNK_S / group.step_s), MAX_CHUNK))
+        if not self._waiting:
+            return most
+        return min(most, *(group.jobs[row].request.max_new_tokens - group.jobs[row].num_new for row in group.taken()))
 
     def _read_prompts(self) -> None:
         """Read what is waiting, and write its first token; no longer than a chunk where others would have to wait."""
@@ -239,13 +242,9 @@ class Engine:
             job = self._small.jobs[0] = self._waiting.popleft()
             self._running += 1
         request = job.request
-        params = make_sampling_params(
-            request.temperature, request.top_k, request.top_p, None if request.stop < 0 else request.stop
-        )
         key = np.zeros(2, np.uint32) if request.key is None else request.key
-        self._rows(self._small).start(0, request.prompt, key, request.max_new_tokens, params)
-        with self._condition:
-            self._count(prompt_tokens=len(request.prompt))
+        self._rows(self._small).start(0, request.prompt, key, request.max_new_tokens, request.sampling())
+        self._count(prompt_tokens=len(request.prompt))
         return True
 
     def _move(self, group: _Group, row: int, other: _Group, other_row: int) -> None:
@@ -267,8 +266,7 @@ class Engine:
                 with self._condition:
                     self._running -= 1
                 self._finish(job, "stop" if rows.stopped[row] else "length", "finished")
-        with self._condition:
-            self._count(new_tokens=sum(map(len, new)))
+        self._count(new_tokens=sum(map(len, new)))
 
     def _fail_running(self, error: Exception) -> None:
         jobs = [*self._small.empty(), *self._large.empty()]
@@ -280,12 +278,12 @@ class Engine:
 
     def _finish(self, job: Job, item: object, how: str) -> None:
         self._outbox.append((job, item))
-        with self._condition:
-            self._count(**{how: 1})
+        self._count(**{how: 1})
 
     def _count(self, **more: float) -> None:
-        changed = {name: getattr(self._stats, name) + value for name, value in more.items()}
-        self._stats = dataclasses.replace(self._stats, **changed)
+        with self._condition:
+            changed = {name: getattr(self._stats, name) + value for name, value in more.items()}
+            self._stats = dataclasses.replace(self._stats, **changed)
 
     def _send(self) -> None:
         """Give clients what is new: a loop is woken once for all of its clients."""

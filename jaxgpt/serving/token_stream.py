@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from jaxgpt.errors import JaxgptError
+from jaxgpt.errors import JaxgptError, UsageError
+from jaxgpt.inference.sampling import SamplingParams, make_sampling_params
 
 
 class Busy(JaxgptError):
@@ -42,6 +43,23 @@ class GenerationRequest:
     stop: int = -1
     key: np.ndarray | None = None
     deadline_s: float | None = None
+
+    def sampling(self) -> SamplingParams:
+        """Its settings; raises UsageError for one that is out of range."""
+        return make_sampling_params(self.temperature, self.top_k, self.top_p, stop=None if self.stop < 0 else self.stop)
+
+
+def require_possible(request: GenerationRequest, context: int, vocab_size: int) -> None:
+    """Raise UsageError where a model of this context and vocabulary can't do what a request asks for."""
+    n, new = len(request.prompt), request.max_new_tokens
+    if n < 1 or new < 1:
+        raise UsageError("a request needs a prompt of at least one token, and at least one new token")
+    if n + new > context:
+        most = f"the model's context of {context:,} tokens"
+        raise UsageError(f"{n:,} tokens of the prompt and {new:,} new ones are more than {most}")
+    if not all(0 <= token < vocab_size for token in request.prompt):
+        raise UsageError(f"the prompt has a token beyond the model's vocabulary, ids 0 to {vocab_size - 1:,}")
+    request.sampling()
 
 
 class TokenStream:

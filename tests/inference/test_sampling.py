@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxgpt.inference.sampling import make_sampling_params, mask_top, sample_token
+from jaxgpt.inference.sampling import first_argmax, make_sampling_params, mask_top, sample_token
 
 
 def probabilities(logits, temperature, top_k, top_p):
@@ -50,6 +50,36 @@ def test_draws_have_the_right_probabilities(choice):
         observed, wanted = observed[:-1], wanted[:-1]
     assert len(wanted) >= 5
     assert scipy.stats.chisquare(observed, wanted).pvalue > 1e-3
+
+
+def test_texts_with_settings_of_their_own_are_drawn_as_if_they_were_alone():
+    logits = np.random.default_rng(0).normal(size=(len(CHOICES) + 1, 40)).astype(np.float32) * 2
+    alone = [make_sampling_params(**choice) for choice in [*CHOICES, {"temperature": 0}]]
+    together = jax.tree.map(lambda *values: np.array(values)[:, None], *alone)
+    draw = jax.jit(sample_token)
+    for number in range(20):
+        keys, num_new = jax.random.split(jax.random.key(number), len(logits)), np.arange(len(logits)) + number
+        expected = [
+            draw(logits[row : row + 1], params, keys[row : row + 1], num_new[row : row + 1]).item()
+            for row, params in enumerate(alone)
+        ]
+        assert draw(logits, together, keys, num_new).tolist() == expected
+        assert expected[-1] == logits[-1].argmax()
+
+
+def test_all_tokens_are_allowed_by_default_and_the_draw_is_that_of_categorical():
+    logits = np.random.default_rng(1).normal(size=(3, 4000)).astype(np.float32)
+    for number in range(20):
+        keys = jax.random.split(jax.random.key(number), 3)
+        folded = jax.vmap(jax.random.fold_in)(keys, np.arange(3))
+        expected = jax.vmap(jax.random.categorical)(folded, logits)
+        assert sample_token(logits, make_sampling_params(), keys, np.arange(3)).tolist() == expected.tolist()
+
+
+def test_the_first_of_equal_entries_is_the_likeliest():
+    x = np.random.default_rng(0).integers(0, 4, size=(200, 9)).astype(np.float32)
+    x[:3] = -np.inf
+    assert first_argmax(jnp.array(x)).tolist() == x.argmax(-1).tolist() != jnp.argmin(x, -1).tolist()
 
 
 def test_a_temperature_near_0_is_greedy_and_does_not_overflow():
