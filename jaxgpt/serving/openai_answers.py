@@ -65,7 +65,11 @@ class Envelope:
         return facts | {"system_fingerprint": self.fingerprint, "choices": choices} | usage
 
 
-def describe_model(name: str, created: int, context: int, is_chat: bool) -> dict[str, Any]:
-    """A model of /v1/models. Beyond OpenAI's fields: its context in tokens, and whether it learned conversations."""
+def describe_model(name: str, created: int, context: int, max_new_tokens: int, is_chat: bool) -> dict[str, Any]:
+    """A model of /v1/models.
+
+    Beyond OpenAI's fields, it says how many tokens the model reads and the server writes at most, and whether the model
+    learned conversations.
+    """
     facts = {"id": name, "object": "model", "created": created, "owned_by": OWNER}
-    return facts | {"max_model_len": context, "is_chat": is_chat}
+    return facts | {"max_model_len": context, "max_new_tokens": max_new_tokens, "is_chat": is_chat}

@@ -11,7 +11,6 @@ from jaxgpt.data.chat import Message, parse_messages
 from jaxgpt.data.records import is_unicode
 from jaxgpt.errors import DataError
 
-DEFAULT_MAX_TOKENS = 16  # of a completion, as OpenAI has it; a chat's answer may be as long as the server allows
 MAX_STOPS, MAX_STOP_CHARS = 4, 200
 
 # OpenAI's parameters that have no effect here. Each is refused, but for null and these values, which change nothing.
@@ -50,7 +49,7 @@ OF_COMPLETIONS = SHARED | {"prompt", "echo"}
 OF_CHAT = SHARED | {"messages", "max_completion_tokens"}
 
 
-class InvalidRequest(Exception):
+class ApiError(Exception):
     """A request that can't be answered, in one line.
 
     Attributes:
@@ -81,7 +80,7 @@ class TextRequest:
       prompts: of completions, each a text or token ids; an empty one begins a document.
       messages: of a chat, whose next message is asked for; None: it is no chat.
       n: texts for each prompt.
-      max_tokens: new tokens of each text; None: as many as the server and the model's context allow.
+      max_tokens: new tokens of each text; None: the request does not say.
       temperature, top_p, top_k: as in `generate`.
       stops: texts that end an answer, and are no part of it.
       seed: from 0 to 2**31 - 1; None: another one each time.
@@ -111,11 +110,11 @@ def parse_completion(body: dict[str, Any], limits: Limits) -> TextRequest:
     """The body of a request to /v1/completions.
 
     Raises:
-      InvalidRequest: a parameter is wrong, or has no effect here.
+      ApiError: a parameter is wrong, or has no effect here.
     """
     _refuse_unknown(body, OF_COMPLETIONS)
     prompts = _parse_prompts(body.get("prompt"))
-    max_tokens = _read_int(body, "max_tokens", min(DEFAULT_MAX_TOKENS, limits.max_new_tokens), 1, limits.max_new_tokens)
+    max_tokens = _read_int(body, "max_tokens", None, 1, limits.max_new_tokens)
     return _parse_shared(
         body, limits, prompts=prompts, messages=None, max_tokens=max_tokens, echo=_read_bool(body, "echo")
     )
@@ -125,16 +124,16 @@ def parse_chat(body: dict[str, Any], limits: Limits) -> TextRequest:
     """The body of a request to /v1/chat/completions; errors as `parse_completion`."""
     _refuse_unknown(body, OF_CHAT)
     if body.get("messages") is None:
-        raise InvalidRequest("'messages' is missing: give a list of {'role', 'content'}", "messages")
+        raise ApiError("'messages' is missing: give a list of {'role', 'content'}", "messages")
     try:
         messages = parse_messages("messages", {"messages": body["messages"]})
     except DataError as error:
-        raise InvalidRequest(str(error).removeprefix("messages: "), "messages") from None
+        raise ApiError(str(error).removeprefix("messages: "), "messages") from None
     for message in messages:
         _require_unicode(message.content, "messages")
     given = [name for name in ("max_completion_tokens", "max_tokens") if body.get(name) is not None]
     if len(given) == 2:
-        raise InvalidRequest("give one of 'max_completion_tokens' and 'max_tokens', which mean the same", given[1])
+        raise ApiError("give one of 'max_completion_tokens' and 'max_tokens', which mean the same", given[1])
     max_tokens = _read_int(body, given[0], None, 1, limits.max_new_tokens) if given else None
     return _parse_shared(body, limits, prompts=(), messages=tuple(messages), max_tokens=max_tokens, echo=False)
 
@@ -143,7 +142,7 @@ def _parse_shared(body: dict[str, Any], limits: Limits, **fields: Any) -> TextRe
     """What both have in common, with the `fields` that they do not."""
     model = body.get("model")
     if not isinstance(model, str):
-        raise InvalidRequest(f"'model' must be the model's name, here {limits.model!r}", "model")
+        raise ApiError(f"'model' must be the model's name, here {limits.model!r}", "model")
     require_model(model, limits.model)
     stream = _read_bool(body, "stream")
     seed = _read_int(body, "seed", None, -(2**63), 2**63 - 1)
@@ -160,15 +159,15 @@ def _parse_shared(body: dict[str, Any], limits: Limits, **fields: Any) -> TextRe
     )
     if request.num_texts > limits.max_texts:
         what = f"{len(request.prompts):,} prompts with 'n' {request.n:,} are {request.num_texts:,} texts"
-        raise InvalidRequest(f"{what}, and one request may ask for {limits.max_texts:,}", "n")
+        raise ApiError(f"{what}, and one request may ask for {limits.max_texts:,}", "n")
     return request
 
 
 def require_model(model: str, served: str) -> None:
-    """Raise InvalidRequest, with the status 404, for the name of a model that is not the server's."""
+    """Raise ApiError, with the status 404, for the name of a model that is not the server's."""
     if model != served:
         message = f"there is no model {_show(model)} here, only {served!r}"
-        raise InvalidRequest(message, "model", "model_not_found", status=404)
+        raise ApiError(message, "model", "model_not_found", status=404)
 
 
 def _refuse_unknown(body: dict[str, Any], known: set[str]) -> None:
@@ -176,11 +175,11 @@ def _refuse_unknown(body: dict[str, Any], known: set[str]) -> None:
         if value is None or name in known or name in IGNORED:
             continue
         if name not in UNSUPPORTED:
-            raise InvalidRequest(f"there is no parameter {_show(name)}; leave it out", _shorten(name))
+            raise ApiError(f"there is no parameter {_show(name)}; leave it out", _shorten(name))
         allowed = (*UNSUPPORTED[name], *([body.get("n")] if name == "best_of" else []))
         if not any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in allowed):
             but = "".join(f", or send {json.dumps(each)}" for each in UNSUPPORTED[name][:1])
-            raise InvalidRequest(f"{name!r} is not supported; leave it out{but}", name, "unsupported_parameter")
+            raise ApiError(f"{name!r} is not supported; leave it out{but}", name, "unsupported_parameter")
 
 
 def _parse_prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
@@ -190,12 +189,12 @@ def _parse_prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
     if isinstance(value, str) or (isinstance(value, list) and value and all(map(_is_id, value))):
         value = [value]
     if not isinstance(value, list) or not value:
-        raise InvalidRequest("'prompt' must be a text, a list of token ids, or a list of either", "prompt")
+        raise ApiError("'prompt' must be a text, a list of token ids, or a list of either", "prompt")
     for each in value:
         if isinstance(each, str):
             _require_unicode(each, "prompt")
         elif not isinstance(each, list) or not each or not all(map(_is_id, each)):
-            raise InvalidRequest("each 'prompt' must be a text, or a list of one or more token ids from 0", "prompt")
+            raise ApiError("each 'prompt' must be a text, or a list of one or more token ids from 0", "prompt")
     return tuple(each if isinstance(each, str) else tuple(each) for each in value)
 
 
@@ -206,7 +205,7 @@ def _is_id(value: Any) -> bool:
 def _parse_stops(value: Any) -> tuple[str, ...]:
     stops = [] if value is None else value if isinstance(value, list) else [value]
     if len(stops) > MAX_STOPS or not all(isinstance(each, str) and 0 < len(each) <= MAX_STOP_CHARS for each in stops):
-        raise InvalidRequest(f"'stop' must be 1 to {MAX_STOPS} texts of 1 to {MAX_STOP_CHARS} characters", "stop")
+        raise ApiError(f"'stop' must be 1 to {MAX_STOPS} texts of 1 to {MAX_STOP_CHARS} characters", "stop")
     for each in stops:
         _require_unicode(each, "stop")
     return tuple(stops)
@@ -217,11 +216,11 @@ def _parse_stream_options(value: Any, stream: bool) -> bool:
     if value is None:
         return False
     if not isinstance(value, dict) or not value.keys() <= {"include_usage", "include_obfuscation"}:
-        raise InvalidRequest("'stream_options' must be an object with 'include_usage'", "stream_options")
+        raise ApiError("'stream_options' must be an object with 'include_usage'", "stream_options")
     if not stream:
-        raise InvalidRequest("'stream_options' needs 'stream': true", "stream_options")
+        raise ApiError("'stream_options' needs 'stream': true", "stream_options")
     if _read_bool(value, "include_obfuscation"):
-        raise InvalidRequest("'include_obfuscation' is not supported; leave it out", "stream_options")
+        raise ApiError("'include_obfuscation' is not supported; leave it out", "stream_options")
     return _read_bool(value, "include_usage")
 
 
@@ -231,7 +230,7 @@ def _read_int(body: dict[str, Any], name: str, default: int | None, lowest: int,
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
         wanted = f"an integer from {lowest:,} to {highest:,}"
-        raise InvalidRequest(f"{name!r} must be {wanted}, and is {_show(value)}", name)
+        raise ApiError(f"{name!r} must be {wanted}, and is {_show(value)}", name)
     return value
 
 
@@ -240,20 +239,20 @@ def _read_float(body: dict[str, Any], name: str, default: float, lowest: float, 
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
-        raise InvalidRequest(f"{name!r} must be a number from {lowest} to {highest}, and is {_show(value)}", name)
+        raise ApiError(f"{name!r} must be a number from {lowest} to {highest}, and is {_show(value)}", name)
     return float(value)
 
 
 def _read_bool(body: dict[str, Any], name: str) -> bool:
     value = body.get(name)
     if value is not None and not isinstance(value, bool):
-        raise InvalidRequest(f"{name!r} must be true or false, and is {_show(value)}", name)
+        raise ApiError(f"{name!r} must be true or false, and is {_show(value)}", name)
     return bool(value)
 
 
 def _require_unicode(text: str, param: str) -> None:
     if not is_unicode(text):  # JSON's \ud800 alone
-        raise InvalidRequest(f"{param!r} has half of a surrogate pair, which is no character; remove it", param)
+        raise ApiError(f"{param!r} has half of a surrogate pair, which is no character; remove it", param)
 
 
 def _show(value: Any) -> str:

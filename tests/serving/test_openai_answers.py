@@ -49,5 +49,5 @@ def test_chunks(include_usage):
 
 
 def test_a_model():
-    read = Model.model_validate(describe_model("m", 9, 64, True), strict=True)
+    read = Model.model_validate(describe_model("m", 9, 64, 32, True), strict=True)
     assert (read.id, read.created, read.object, read.owned_by) == ("m", 9, "model", "jaxgpt")

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from jaxgpt.data.chat import Message
 from jaxgpt.json_file import parse_json
 from jaxgpt.serving import openai_api
-from jaxgpt.serving.openai_api import InvalidRequest, Limits, TextRequest, parse_chat, parse_completion
+from jaxgpt.serving.openai_api import ApiError, Limits, TextRequest, parse_chat, parse_completion
 
 LIMITS = Limits("tiny", max_texts=8, max_new_tokens=100)
 HI = [{"role": "user", "content": "Hi"}]
 TEXT, CHAT = {"model": "tiny", "prompt": "a"}, {"model": "tiny", "messages": HI}
-DEFAULTS = TextRequest(("a",), None, 1, 16, 1.0, 1.0, 0, (), None, False, False, False)
+DEFAULTS = TextRequest(("a",), None, 1, None, 1.0, 1.0, 0, (), None, False, False, False)
 
 
 def change(request, **fields):
@@ -44,7 +44,7 @@ def test_a_completion_is_read(body, fields):
 
 
 def test_a_chat_is_read():
-    expected = change(DEFAULTS, prompts=(), messages=(Message("user", "Hi"),), max_tokens=None)
+    expected = change(DEFAULTS, prompts=(), messages=(Message("user", "Hi"),))
     assert parse_chat(CHAT, LIMITS) == expected
     assert parse_chat(CHAT | {"max_completion_tokens": 7}, LIMITS) == change(expected, max_tokens=7)
     assert parse_chat(CHAT | {"max_tokens": 7}, LIMITS) == change(expected, max_tokens=7)
@@ -90,7 +90,7 @@ def test_a_chat_is_read():
     ],
 )
 def test_what_is_wrong_is_named(body, message):
-    with pytest.raises(InvalidRequest) as error:
+    with pytest.raises(ApiError) as error:
         parse_completion(TEXT | body, LIMITS)
     assert str(error.value).startswith(message) and error.value.param in body
     assert error.value.status == (404 if "no model" in message else 400)
@@ -112,7 +112,7 @@ def test_what_is_wrong_is_named(body, message):
     ],
 )
 def test_what_is_wrong_in_a_chat_is_named(body, message):
-    with pytest.raises(InvalidRequest) as error:
+    with pytest.raises(ApiError) as error:
         parse_chat(CHAT | body, LIMITS)
     assert str(error.value).startswith(message) and error.value.param in body
 
@@ -148,7 +148,7 @@ def test_any_object_is_a_request_or_refused_in_a_line(body, right):
     for parse in (parse_completion, parse_chat):
         try:
             read = parse(body, LIMITS)
-        except InvalidRequest as error:
+        except ApiError as error:
             assert "\n" not in str(error) and len(str(error)) < 200 and 400 <= error.status < 500
         else:
             assert 1 <= read.num_texts <= 8 and 0 <= read.temperature <= 2 and 0 < read.top_p <= 1
