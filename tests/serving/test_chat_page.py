@@ -1,0 +1,192 @@
+"""The chat page in a real browser, with a server whose model repeats what it is told."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs starlette: pip install -r requirements-serve.txt")
+selenium = pytest.importorskip("selenium", reason="needs selenium")
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+ROOT = Path(__file__).parents[2]
+HOSTILE = [
+    "</p><img src=x onerror=window.broken=1><script>window.broken=1</script>",
+    "<svg/onload=window.broken=1> \"'`${window.broken=1}",
+    "javascript:window.broken=1 &lt;b&gt; <a href='javascript:window.broken=1'>x</a> <base href=//evil.example>",
+    "data: [DONE] \u2028\u202e\u2066 \ufeff <!-- ]]> {{7*7}} <iframe srcdoc='<script>parent.broken=1</script>'>",
+]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver"),
+]
+
+
+@pytest.fixture(scope="module")
+def url():
+    words = [sys.executable, "-m", "tests.support.fake_engine"]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield server.stdout.readline().split()[1]
+        finally:
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(20) == 128 + signal.SIGTERM
+
+
+@pytest.fixture(scope="module")
+def browser():
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for each in ("--headless=new", "--no-sandbox", "--hide-scrollbars"):
+        options.add_argument(each)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def driver(browser, url):
+    """The page, loaded anew."""
+    open_page(browser, url)
+    return browser
+
+
+def open_page(driver, url, width=1000, dark=False):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+    for log in ("browser", "performance"):
+        driver.get_log(log)
+    driver.get("about:blank")
+    driver.get(url)
+    wait_until(driver, lambda each: each.title == "Chat with tiny")
+
+
+def wait_until(driver, condition):
+    return WebDriverWait(driver, 20, poll_frequency=0.02).until(condition)
+
+
+def type_into(driver, element_id, text):
+    """Put a text into a field at once; what is typed key by key would lose characters that no keyboard has."""
+    script = "const box = document.getElementById(arguments[0]); box.value = arguments[1]; box.focus()"
+    driver.execute_script(script, element_id, text)
+
+
+def send(driver, text, wait=True):
+    type_into(driver, "message", text)
+    driver.switch_to.active_element.send_keys(Keys.ENTER)
+    if wait:
+        wait_until(driver, lambda each: each.find_element(By.ID, "send").is_enabled())
+
+
+def texts(driver):
+    """What is shown of each message."""
+    return [each.get_property("textContent") for each in driver.find_elements(By.CSS_SELECTOR, "article > p")]
+
+
+def status(driver):
+    return driver.find_element(By.ID, "status").text
+
+
+def test_hostile_text_never_becomes_html(driver, url):
+    type_into(driver, "system", HOSTILE[0])
+    for text in HOSTILE:
+        send(driver, text)
+    assert texts(driver) == [each for text in HOSTILE for each in (text, text)]
+    elements = driver.execute_script(
+        "return [...document.querySelectorAll('#log *')].map((each) => each.tagName + each.attributes.length)"
+    )
+    assert set(elements) <= {"ARTICLE1", "H20", "P0", "SMALL0"}
+    facts = "return [typeof window.broken, document.scripts.length, document.links.length]"
+    assert driver.execute_script(facts) == ["undefined", 1, 0]
+    assert driver.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
+    origin = url.partition("/?")[0]
+    assert {each.partition("?")[0].removeprefix(origin) for each in asked} <= {
+        "/", "/v1/models", "/v1/chat/completions",
+    }  # fmt: skip
+
+
+def test_an_answer_is_stopped_and_a_conversation_begun_anew(driver, url):
+    for stop in (
+        lambda: driver.switch_to.active_element.send_keys(Keys.ESCAPE),
+        lambda: driver.find_element(By.ID, "stop").click(),
+    ):
+        send(driver, "long", wait=False)
+        wait_until(driver, lambda each: "long long" in texts(each)[-1])
+        assert driver.find_element(By.CSS_SELECTOR, "article:last-of-type").get_attribute("aria-busy") == "true"
+        stop()
+        wait_until(driver, lambda each: status(each) == "Stopped.")
+        before = texts(driver)[-1]
+        time.sleep(0.1)
+        assert texts(driver)[-1] == before
+    driver.switch_to.active_element.send_keys("two lines", Keys.SHIFT, Keys.ENTER)
+    assert len(texts(driver)) == 4  # nothing was sent
+    driver.find_element(By.ID, "new").click()
+    assert texts(driver) == [] and status(driver) == ""
+    assert driver.switch_to.active_element.get_attribute("id") == "message"
+
+
+def test_old_turns_are_left_out_visibly_when_the_context_is_full(driver, url):
+    for number in range(3):
+        send(driver, f"{number}" * 100)
+    assert driver.find_elements(By.CSS_SELECTOR, ".unread, .left-out") == []
+    for number in range(3, 5):
+        send(driver, f"{number}" * 100)
+    unread = driver.find_elements(By.CSS_SELECTOR, "article.unread")
+    order = driver.execute_script("return [...document.querySelector('#log').children].map((e) => e.className)")
+    assert len(unread) % 2 == 0 and len(texts(driver)) == 10
+    assert order.index("left-out") == len(unread) > 0 and order.count("left-out") == 1
+    note = driver.find_element(By.CLASS_NAME, "left-out").text
+    assert note == "The model's context is full: it no longer reads the messages above."
+    send(driver, "x" * 2000)
+    assert "do not fit into the model's context of 1,024" in status(driver)
+    box = driver.find_element(By.ID, "message")
+    assert box.get_property("value") == "x" * 2000 and len(texts(driver)) == 10  # to shorten it
+    assert len(driver.find_elements(By.CSS_SELECTOR, "article.unread")) == len(unread)
+
+
+@pytest.mark.parametrize("width, dark", [(1000, False), (1000, True), (360, False)])
+def test_it_fits_a_phone_and_the_night_and_has_names_for_screen_readers(driver, url, width, dark):
+    open_page(driver, url, width, dark)
+    send(driver, "word" * 100)
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    page, text = driver.execute_script(
+        "const style = getComputedStyle(document.body); return [style.backgroundColor, style.color]"
+    )
+    assert (page, text) == (
+        ("rgb(22, 24, 28)", "rgb(228, 228, 228)") if dark else ("rgb(255, 255, 255)", "rgb(34, 34, 34)")
+    )
+    tree = driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    names = {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node.get("ignored")}
+    assert {
+        ("button", "Send"),
+        ("button", "Stop"),
+        ("button", "New conversation"),
+        ("log", "Conversation"),
+    } <= names
+    assert any(role == "textbox" and name.startswith("Message (") for role, name in names)
+    assert not any(role in ("textbox", "spinbutton", "button") and not name for role, name in names)
+    log = driver.find_element(By.ID, "log")
+    assert log.get_attribute("aria-live") == "polite" and log.get_attribute("role") == "log"
+    assert driver.get_log("browser") == []
+
+
+def test_a_page_that_lost_its_key_or_server_says_so(driver, url):
+    driver.execute_cdp_cmd("Network.enable", {})
+    driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*"]})
+    send(driver, "Hi")
+    assert status(driver) == "Error: no connection"
+    assert texts(driver) == [] and driver.find_element(By.ID, "message").get_property("value") == "Hi"
