@@ -39,10 +39,10 @@ def main(argv: Sequence[str]) -> int:
 
     def announce(port: int) -> None:
         url = config.server.url(port)
-        console.say("serving", f"{limits.model}: up to {console.plural(config.batch_size, 'text')} at a time")
+        console.say("serving", f"{limits.model}: {served.described}; {config.batch_size} texts at a time")
+        console.say("chat", f"{url}/?token={key if is_new else 'KEY'}")
         console.say("api", f"{url}/v1")
         console.say("key", key if is_new else f"that of {'--api-key' if config.api_key else KEY_VARIABLE}")
-        console.say("chat", f"{url}/?token={key if is_new else 'KEY'}")
 
     return run_server(app, listening, announce)
 

@@ -146,17 +146,23 @@ def test_no_path_leaves_its_folder(app, path):
     assert refused.status == 404 and refused.json()["error"]["message"]
 
 
-def test_random_requests_get_an_answer_or_an_error_in_json(app, served):
-    """Ten thousand of them are in tests/commands/test_serve.py."""
-    served.engine.answers = [[b"a", b"b", "stop"]] * 9999
-    draw, statuses = random.Random(0), set()
-    for number in range(600):
-        method, path, headers, body = draw_request(draw, KEY)
-        answer = ask(app, method, path.encode().decode("latin-1"), body, headers)
-        statuses.add(answer.status)
-        if answer.status == 200:
-            assert b"choices" in answer.body or method != "POST", number
-        else:
-            error = answer.json()["error"]
-            assert 400 <= answer.status < 500 and "\n" not in error["message"] and error["type"], (number, answer)
+@pytest.mark.parametrize("num_requests", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_random_requests_get_an_answer_or_an_error_in_json(app, served, num_requests):
+    """Over sockets, and with a real model, it is tests/commands/test_serve.py."""
+    served.engine.answers = [[b"a", b"b", "stop"]] * 8 * num_requests
+    draw, statuses = random.Random(num_requests), set()
+
+    async def ask_all():
+        for number in range(num_requests):
+            method, path, headers, body = draw_request(draw, KEY)
+            answer = await ask_async(app, method, path.encode().decode("latin-1"), body, headers)
+            statuses.add(answer.status)
+            if answer.status == 200:
+                assert b"choices" in answer.body or method != "POST", number
+            else:
+                error = answer.json()["error"]
+                assert 400 <= answer.status < 500 and "\n" not in error["message"] and error["type"], (number, answer)
+
+    asyncio.run(ask_all())
     assert {200, 400, 401, 403, 404, 405, 413} <= statuses
+    assert all(stream.is_closed for stream in served.engine.streams)
