@@ -1,0 +1,191 @@
+"""What annotators said of pairs of answers: lines in two files, each of which is on the disk before it counts.
+
+`prefs.jsonl` has the judgments that chose, and is `--data` of a run that learns pairs or completions as it is;
+`prefs.undecided.jsonl` beside it has ties and skips. A line is an object with
+
+- "prompt", a text, or "messages", a conversation; and "answers", two texts in the order of the models;
+- "choice": 1 or 2, the place on the page of the answer that was chosen; "tie" or "skip" in the other file;
+- "chosen", "rejected" and "completion", where one was chosen: the texts of the two, and the first again. Of an answer
+  that was edited, "chosen" is the edited text and "rejected" the answer as it was; "edited" says so;
+- "winner": the number, 0 or 1, of the answer that was chosen or edited; null: none was;
+- "order": the numbers of the answers at places 1 and 2 of the page;
+- "models": for each answer the {"name", "fingerprint"} of the model that wrote it; "seeds": of each; "sampling": the
+  flags; "cut": for each whether it ended because it was too long;
+- "item": the prompt's identity, the same for all annotators; "annotator"; "topic" and "remark", texts, often empty;
+- "time" of the server's clock, in UTC; "seconds" for which it was looked at, null if that is not known; "number", which
+  orders the lines of both files, whatever the clock did; and "id", that of the click.
+"""
+
+import errno
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from jaxgpt import console
+from jaxgpt.errors import DataError, RetryableError
+from jaxgpt.files import open_nofollow, report_write_errors, sync, write_whole
+from jaxgpt.json_file import parse_json
+from jaxgpt.locks import try_lock
+
+Record = dict[str, Any]
+CHOICES = (1, 2, "tie", "skip")
+CLICK_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+READ_AGAIN = {  # the fields that a restarted server needs, and what they must be
+    "id": lambda value: isinstance(value, str) and CLICK_ID.fullmatch(value),
+    "item": lambda value: isinstance(value, str),
+    "annotator": lambda value: isinstance(value, str),
+    "number": lambda value: type(value) is int and value > 0,
+    "choice": lambda value: type(value) in (int, str) and value in CHOICES,
+    "winner": lambda value: value is None or (type(value) is int and value in (0, 1)),
+    "answers": lambda value: isinstance(value, list) and [*map(type, value)] == [str, str],
+    "models": lambda value: isinstance(value, list) and [*map(type, value)] == [dict, dict],
+    "seeds": lambda value: isinstance(value, list) and [*map(type, value)] == [int, int],
+    "sampling": lambda value: isinstance(value, dict),
+    "cut": lambda value: isinstance(value, list) and [*map(type, value)] == [bool, bool],
+}
+
+
+def undecided_path(out: Path) -> Path:
+    """The file of ties and skips beside that of the judgments that chose."""
+    return out.with_suffix(".undecided" + out.suffix)
+
+
+class Judgments:
+    """The judgments of one --out, which no other process may have open.
+
+    Attributes:
+      records: all of them, in the order in which they came.
+
+    Raises:
+      DataError: a line is no judgment of `review`.
+      RetryableError: another process has them open.
+      UsageError: a file can't be written.
+    """
+
+    def __init__(self, out: Path):
+        self._paths = out, undecided_path(out)
+        with report_write_errors(out.parent):
+            self._lock = open_nofollow(out.with_name(f".{out.name}.lock"), "a+")
+            try:
+                if not try_lock(self._lock):
+                    raise RetryableError(f"--out {out}: in use by another review; stop it, or choose another file")
+                records = [record for path in self._paths for record in _open(path, path != out)]
+                sync(out.parent)
+            except BaseException:
+                self._lock.close()
+                raise
+        self.records: list[Record] = sorted(records, key=lambda record: record["number"])
+        self._by_id = {record["id"]: record for record in self.records}
+
+    def close(self) -> None:
+        self._lock.close()
+
+    def __enter__(self) -> "Judgments":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def find(self, id: str) -> Record | None:
+        """The judgment of a click."""
+        return self._by_id.get(id)
+
+    def last_of(self, annotator: str) -> Record | None:
+        """The newest judgment of an annotator."""
+        return next((each for each in reversed(self.records) if each["annotator"] == annotator), None)
+
+    def add(self, record: Record) -> Record:
+        """Write a judgment, and return it, with its number, when it is on the disk.
+
+        Raises:
+          OSError: it can't be written, and nothing of it was.
+        """
+        number = self.records[-1]["number"] + 1 if self.records else 1
+        record = record | {"number": number}
+        _append(self._path_of(record), record)
+        self.records.append(record)
+        self._by_id[record["id"]] = record
+        return record
+
+    def remove(self, record: Record) -> None:
+        """Take a judgment out of its file, which at any moment has it in whole or not at all.
+
+        Raises:
+          OSError: it can't be written, and the judgment stays.
+        """
+        path = self._path_of(record)
+        lines = path.read_bytes().splitlines(keepends=True)
+        rest = [line for line in lines if line.strip() and parse_json(line)["id"] != record["id"]]
+        write_whole(path, b"".join(rest).decode())
+        self.records = [each for each in self.records if each is not record]
+        del self._by_id[record["id"]]
+
+    def _path_of(self, record: Record) -> Path:
+        return self._paths[record["winner"] is None]
+
+
+def _append(path: Path, record: Record) -> None:
+    """Write a line at the end of a file, and wait until it is on the disk; or leave the file as it was."""
+    text = json.dumps(record, ensure_ascii=False)
+    for separator in "\x85\u2028\u2029":  # which some readers take for the end of a line
+        text = text.replace(separator, ascii(separator)[1:-1].replace("\\x", "\\u00"))
+    line = (text + "\n").encode()
+    with open_nofollow(path, "ab", buffering=0) as file:
+        before = os.fstat(file.fileno()).st_size
+        try:
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(file.fileno())
+            if not before:  # somebody may have moved the file away
+                sync(path.parent)
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+def _open(path: Path, is_undecided: bool) -> list[Record]:
+    """The judgments in a file, which is made if it is not there; a line that a kill left unfinished is cut off."""
+    with open_nofollow(path, "ab+") as file:
+        file.seek(0)
+        content = file.read()
+        end = content.rfind(b"\n") + 1
+        if last := content[end:]:
+            if _is_json(last):  # it was written in whole, or an editor has left out the end
+                file.write(b"\n")
+                content += b"\n"
+            else:
+                console.note(f"{path}: its last line was not finished, and so never saved; {len(last)} bytes are cut")
+                file.truncate(end)
+                content = content[:end]
+            file.flush()
+        os.fsync(file.fileno())
+    lines = enumerate(content.splitlines(), 1)
+    return [_parse(f"{path}, line {number}", line, is_undecided) for number, line in lines if line.strip()]
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        parse_json(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _parse(where: str, line: bytes, is_undecided: bool) -> Record:
+    try:
+        record = parse_json(line)
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON ({error}); mend or remove the line, or choose another --out") from None
+    wrong = (
+        READ_AGAIN.keys()
+        if not isinstance(record, dict)
+        else [name for name, is_right in READ_AGAIN.items() if name not in record or not is_right(record[name])]
+    )
+    if not wrong and (record["winner"] is None) != is_undecided:
+        wrong = ["winner"]
+    if wrong:
+        fields = ", ".join(map(repr, wrong))
+        raise DataError(f"{where}: not a judgment of `review`: {fields} is missing or wrong; choose another --out")
+    return record
