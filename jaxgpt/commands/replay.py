@@ -65,7 +65,8 @@ def main(argv: Sequence[str]) -> int:
     config = config.replace(device=flags.device or config.parallel.device)
     new_names = {"data" if config.data.mix is None else "mix": flags.data} if flags.data else {}
     renamed_data = dataclasses.replace(config.data, **new_names)
-    data = training_data(renamed_data, config.run.seed, config.preset.predict_tokens, config.fields)
+    options = config.preset.predict_tokens, config.fields
+    data = training_data(renamed_data, config.run.seed, *options, learns_pairs=kind == "preferences")
     run = ReplayedRun(config, sorted(starts, key=lambda start: start["step"]), rows, data)
     run.config_at(flags.step)
     with hold_to_read(flags.run):

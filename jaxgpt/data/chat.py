@@ -151,9 +151,23 @@ def _is_learned(where: str, message: dict[str, Any]) -> bool | None:
     return None if weight == 0 else True
 
 
+def parse_next_answer(where: str, record: dict[str, Any], field: str = "completion") -> Segments:
+    """{"messages", field}: the answer to a conversation, in whose text only this one, which is the last, is learned."""
+    messages = record["messages"]
+    if not isinstance(messages, list) or not messages:
+        raise DataError(f"{where}: 'messages' must be a list of {{'role', 'content'}} or {{'from', 'value'}}")
+    answer = {"role": "assistant", "content": require_text(where, record, field, may_be_empty=True)}
+    *earlier, learned, _ = parse_conversation(where, record | {"messages": [*messages, answer]})
+    return [*((text, False if is_learned is False else None) for text, is_learned in earlier), learned]
+
+
 def _kind(field: str) -> ExampleKind:
     parse = functools.partial(parse_conversation, field=field)
     return ExampleKind("completions", (field,), parse, pack_rows, is_chat=True)
 
 
-KINDS = [_kind("messages"), _kind("conversations")]
+KINDS = [
+    _kind("messages"),
+    _kind("conversations"),
+    ExampleKind("completions", ("messages", "completion"), parse_next_answer, pack_rows, is_chat=True),
+]

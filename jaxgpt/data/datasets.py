@@ -69,6 +69,7 @@ def load(
     fields: FieldNames = USUAL_FIELDS,
     bidirectional: bool = False,
     packing: bool = True,
+    learns_pairs: bool = False,
 ) -> tuple[Dataset, Dataset | None]:
     """The training data that --data or --mix names, in the order of --order, and the validation data of --val.
 
@@ -80,6 +81,7 @@ def load(
       fields: the names of the fields of examples.
       bidirectional: whether it is for an encoder, whose tokenizer has a mask, a cls and a sep.
       packing: whether a row may hold several examples.
+      learns_pairs: whether an example that has a pair of answers and a completion is the pair.
 
     Raises:
       DataError: a file can't be read, or a record in it is wrong.
@@ -87,7 +89,7 @@ def load(
         together.
     """
     if config.mix is None and is_examples(config.data, fields):
-        return _examples(config, seed, horizon, fields, bidirectional, packing)
+        return _examples(config, seed, horizon, fields, bidirectional, packing, learns_pairs)
     require_no_names(fields, config.mix or config.data)
     tokenizer = choose_tokenizer(config, bidirectional)
     train, validation = _texts(config, seed, horizon, tokenizer)
@@ -180,7 +182,13 @@ def is_examples(data: str, fields: FieldNames = USUAL_FIELDS) -> bool:
 
 
 def _examples(
-    config: DataConfig, seed: int, horizon: int, fields: FieldNames, bidirectional: bool, packing: bool
+    config: DataConfig,
+    seed: int,
+    horizon: int,
+    fields: FieldNames,
+    bidirectional: bool,
+    packing: bool,
+    learns_pairs: bool,
 ) -> tuple[examples.Examples, examples.Examples | None]:
     if config.order != "sequential":
         raise UsageError(
@@ -188,7 +196,8 @@ def _examples(
             "leave --order out"
         )
     fraction, tokenizer = config.val_fraction, choose_tokenizer(config, bidirectional)
-    options = {"fields": fields, "tokenizer": tokenizer, "kinds": KINDS if packing else UNPACKED}
+    options: dict[str, Any] = {"fields": fields, "tokenizer": tokenizer, "learns_pairs": learns_pairs}
+    options["kinds"] = KINDS if packing else UNPACKED
     train, *rest = examples.load(config.data, config.B_step, config.T, seed, fraction=fraction, **options)
     if bidirectional and train.kind not in ("labels", "scores"):
         raise UsageError(

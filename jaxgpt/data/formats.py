@@ -17,6 +17,9 @@ from jaxgpt.errors import DataError, UsageError
 
 KINDS: list[ExampleKind] = [*labels.KINDS, *chat.KINDS, *completions.KINDS, *preferences.KINDS]
 
+JUDGED_COMPLETIONS = [  # what a record of `review` matches
+    [(field, "completions"), (field, "preferences")] for field in ("prompt", "messages")
+]
 _one_a_row = functools.partial(completions.pack_rows, place=one_a_row)
 UNPACKED = [  # the same, with no two examples in a row
     dataclasses.replace(kind, tabulate=_one_a_row) if kind.tabulate is completions.pack_rows else kind for kind in KINDS
@@ -29,6 +32,7 @@ def parse_examples(
     kinds: Sequence[ExampleKind] = KINDS,
     fields: FieldNames = USUAL_FIELDS,
     errors: LineErrors | None = None,
+    learns_pairs: bool = False,
 ) -> tuple[ExampleKind, Iterator[Example]]:
     """The kind that a file's examples are of, which is that of the first, and all of them, read one by one.
 
@@ -38,6 +42,7 @@ def parse_examples(
       kinds: those that they may be of.
       fields: names of fields, which only examples of some kinds have.
       errors: takes the errors of wrong records, which are left out, unless no record has a kind; None: they are raised.
+      learns_pairs: whether a record that has a pair of answers and a completion, as `review` writes it, is the pair.
 
     Raises:
       DataError: a record is wrong, here the first one; with its line.
@@ -54,7 +59,7 @@ def parse_examples(
         try:
             if "text" in renamed_record and not renamed and not _matching(renamed_record, kinds):
                 raise DataError(f"{path}, line {line}: {_describe_unlabelled(path, record)}")
-            kind, _ = _recognize(path, line, record, kinds, renamed)
+            kind, _ = _recognize(path, line, record, kinds, renamed, learns_pairs)
             return kind, _parse(path, content, kind, renamed, errors)
         except DataError as error:
             collect_or_raise(error, line, errors)
@@ -78,11 +83,19 @@ def _parse(
 
 
 def _recognize(
-    path: str, line: int, record: dict[str, Any], kinds: Sequence[ExampleKind], renamed: dict[str, str]
+    path: str,
+    line: int,
+    record: dict[str, Any],
+    kinds: Sequence[ExampleKind],
+    renamed: dict[str, str],
+    learns_pairs: bool = False,
 ) -> tuple[ExampleKind, dict[str, Any]]:
     """The kind of example that a record's fields make it, and the record with our names for them."""
     renamed_record = rename_fields(record, renamed)
     matching = _matching(renamed_record, kinds)
+    if sorted((kind.fields[0], kind.name) for kind in matching) in JUDGED_COMPLETIONS:
+        wanted = "preferences" if learns_pairs else "completions"
+        matching = [kind for kind in matching if kind.name == wanted]
     if len(matching) != 1:
         raise DataError(f"{path}, line {line}: {_describe_mismatch(path, record, kinds, matching, renamed)}")
     return matching[0], renamed_record

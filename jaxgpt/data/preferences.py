@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgpt.console import plural
 from jaxgpt.data.base import Batch, ExampleKind, Segments, TokenizedExamples
-from jaxgpt.data.chat import parse_conversation
+from jaxgpt.data.chat import parse_next_answer
 from jaxgpt.data.packing import PaddedRows
 from jaxgpt.data.records import describe_value, require_text
 from jaxgpt.errors import DataError
@@ -34,14 +34,8 @@ def parse_pair(where: str, record: dict[str, Any]) -> Segments:
 
 def parse_chat_pair(where: str, record: dict[str, Any]) -> Segments:
     """{"messages", "chosen", "rejected"}: two answers to a conversation, in whose text only these are learned."""
-    if not isinstance(record["messages"], list) or not record["messages"]:
-        raise DataError(f"{where}: 'messages' must be a list of {{'role', 'content'}} or {{'from', 'value'}}")
-    earlier, answers = [], []
-    for field in ANSWERS:
-        answer = {"role": "assistant", "content": require_text(where, record, field, may_be_empty=True)}
-        *earlier, learned, _ = parse_conversation(where, record | {"messages": [*record["messages"], answer]})
-        answers.append(learned)
-    return [*((text, False if is_learned is False else None) for text, is_learned in earlier), *answers]
+    (*earlier, chosen), (*_, rejected) = (parse_next_answer(where, record, field) for field in ANSWERS)
+    return [*earlier, chosen, rejected]
 
 
 def parse_rated(where: str, record: dict[str, Any]) -> Segments:

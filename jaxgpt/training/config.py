@@ -14,7 +14,7 @@ from jaxgpt.runs.folder import TRACKED
 from jaxgpt.runtime.config import ParallelConfig, require_divisible
 from jaxgpt.training import post_training
 from jaxgpt.training.bias_config import BiasConfig
-from jaxgpt.training.post_training import PostTrainingConfig
+from jaxgpt.training.post_training import PREFERENCES, PostTrainingConfig
 from jaxgpt.training.preset import GPT3_LR, RECIPES, Preset
 from jaxgpt.training.privacy_config import PrivacyConfig
 from jaxgpt.training.rollout_config import RolloutConfig
@@ -256,6 +256,11 @@ class TrainConfig:
         if given is None and size == ModelConfig.vocab_size:
             return self
         return self.replace(vocab_size=given or size)
+
+    @property
+    def learns_pairs(self) -> bool:
+        """Whether the objective is one for judged answers, which only a name chooses."""
+        return self.preset.objective in PREFERENCES
 
     def model_config(self, **overrides: Any) -> ModelConfig:
         """The model's config; `overrides` is what the device (dtype, attention, ...) and the data (n_labels) decide."""

@@ -142,7 +142,8 @@ def load_data(config: TrainConfig) -> tuple[Dataset, Dataset | None]:
         return load_rollouts(config)
     bidirectional = config.model_config().bidirectional
     packing = not config.privacy.is_private  # a row is what such a run protects
-    return load(config.data, config.run.seed, config.preset.predict_tokens, config.fields, bidirectional, packing)
+    shared = config.preset.predict_tokens, config.fields, bidirectional, packing
+    return load(config.data, config.run.seed, *shared, learns_pairs=config.learns_pairs)
 
 
 def load_rollouts(config: TrainConfig) -> tuple[Rollouts, Rollouts | None]:

@@ -143,7 +143,7 @@ def require_same_run(
     differences = [f"{name} {old[name]} there and {new[name]} here" for name in sorted(names) if old[name] != new[name]]
     if not differences:
         options = wanted.preset.predict_tokens, wanted.fields, wanted.model_config().bidirectional
-        text, _ = datasets.load(wanted.data, wanted.run.seed, *options)
+        text, _ = datasets.load(wanted.data, wanted.run.seed, *options, learns_pairs=wanted.learns_pairs)
         if text.tokenizer.sha256 != (sha256 or GPT2_TOKENIZER.sha256):
             differences = ["another tokenizer"]
         elif text.fingerprint != fingerprint:

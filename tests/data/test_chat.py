@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.data import examples
-from jaxgpt.data.chat import CHAT_TEMPLATE, encode_until_answer, parse_conversation, parse_messages
+from jaxgpt.data.chat import CHAT_TEMPLATE, encode_until_answer, parse_conversation, parse_messages, parse_next_answer
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, encoding
 from jaxgpt.data.plain_tokenizers import ByteTokenizer
 from jaxgpt.data.tokenized import encode_segments
@@ -181,3 +181,19 @@ def test_a_conversation_without_outer_blanks_has_the_tokens_that_it_always_had(w
 def test_a_bad_conversation_is_named_by_its_line(write, messages, message):
     with pytest.raises(DataError, match=message):
         examples.load(write("a.jsonl", [{"messages": messages}]), 2, 8)
+
+
+def test_of_a_conversation_with_a_completion_only_that_is_learned():
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
+    record = {"messages": messages, "completion": "d"}
+    whole = parse_conversation("", {"messages": [*messages, {"role": "assistant", "content": "d"}]})
+    segments = parse_next_answer("", record)
+    assert [text for text, _ in segments] == [text for text, _ in whole[:-1]]
+    assert [is_learned for _, is_learned in segments] == [False, None, False, True]
+    for wrong in ({"messages": []}, {"messages": "x"}, {"completion": 3}, {"completion": None}):
+        with pytest.raises(DataError, match="must be a"):
+            parse_next_answer("a.jsonl, line 1", record | wrong)

@@ -56,7 +56,11 @@ def test_a_label_may_have_blanks_and_capitals(write):
             {"question": "a", " best Answer": "b"},
             "pairs",
         ),
-        ({"completion_field": "answer"}, {"prompt": "a", "answer": "b", "completion": 3, "messages": []}, "pairs"),
+        (
+            {"prompt_field": "prompt", "completion_field": "answer"},
+            {"prompt": "a", "answer": "b", "completion": 3, "messages": []},
+            "pairs",
+        ),
         ({"prompt_field": "instruction", "completion_field": "output"}, {"instruction": "a", "output": "b"}, "pairs"),
         ({"messages_field": "chat"}, {"chat": [{"role": "assistant", "content": "b"}], "text": "", "label": 1}, "chat"),
         ({"text_field": "review", "label_field": "stars"}, {"review": "a", "stars": 5, "text": 3}, "label"),
@@ -95,9 +99,9 @@ def test_names_that_no_example_has_are_one_line(write):
 
 
 KINDS = (
-    "text and label, or text_a and text_b and label, or messages, or conversations, or prompt and completion, or "
-    "instruction and output, or prompt and chosen and rejected, or messages and chosen and rejected, or prompt and "
-    "completion and good"
+    "text and label, or text_a and text_b and label, or messages, or conversations, or messages and completion, or "
+    "prompt and completion, or instruction and output, or prompt and chosen and rejected, or "
+    "messages and chosen and rejected, or prompt and completion and good"
 )
 
 
@@ -112,8 +116,9 @@ KINDS = (
         ),
         (
             [{"prompt": "x", "completion": "y", "messages": []}],
-            ", line 1: its fields are 'prompt', 'completion', 'messages', and an example has messages, or prompt and "
-            "completion, not both; name them with --prompt-field, --completion-field, --messages-field, or remove one",
+            ", line 1: its fields are 'prompt', 'completion', 'messages', and an example has messages and "
+            "completion, or prompt and completion, not both; name them with --prompt-field, --completion-field, "
+            "--messages-field, or remove one",
         ),
         (
             [{"prompt": "x", "completion": "y"}, {"instruction": "x", "output": "y"}],
@@ -128,3 +133,32 @@ def test_the_fields_of_no_kind_or_of_two_are_one_line(write, records, message):
     with pytest.raises(DataError) as error:
         read(path)
     assert str(error.value) == path + message
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        {"prompt": "a"},
+        {
+            "messages": [
+                {"role": "user", "content": "a"},
+                {"role": "assistant", "content": "b"},
+                {"role": "user", "content": "c"},
+            ]
+        },
+    ],
+    ids=["prompt", "messages"],
+)
+def test_a_judged_answer_is_a_pair_for_a_run_that_learns_pairs_and_else_a_completion(write, prompt):
+    """Its text is that of a record with the fields of one kind alone; such records may be in the same file."""
+    pair, completion = prompt | {"chosen": "d", "rejected": "e"}, prompt | {"completion": "d"}
+    both = pair | completion | {"annotator": "anna", "choice": 1}
+    for learns_pairs, alone, name in ((False, completion, "completions"), (True, pair, "preferences")):
+        path = write("a.jsonl", [both, alone, both])
+        kind, examples = parse_examples(path, read_content(path), learns_pairs=learns_pairs)
+        texts = [example.segments for example in examples]
+        assert kind.name == name and texts == [texts[0]] * 3
+        alone = write("b.jsonl", [alone])
+        assert texts[0] == next(parse_examples(alone, read_content(alone))[1]).segments
+    with pytest.raises(DataError, match="messages and completion, or prompt and completion"):
+        read(write("a.jsonl", [both | {"prompt": "a", "messages": prompt.get("messages", [])}]))

@@ -8,7 +8,7 @@ import pytest
 from jaxgpt.errors import DataError
 from jaxgpt.objectives.policy import LOGGED
 from jaxgpt.training.config import TrainConfig
-from jaxgpt.training.rollouts import FILLING, VALIDATION_POSITION, Rollouts, load_rollouts
+from jaxgpt.training.rollouts import FILLING, VALIDATION_POSITION, Rollouts, load_data, load_rollouts
 from tests.support.talk import TOKENIZER, Talk
 
 B, T, G = 6, 8, 2
@@ -100,3 +100,10 @@ def test_a_prompt_without_room_is_refused_at_the_start_with_its_line(val, write)
     data, _ = load_rollouts(config.replace(T=16))
     assert data.num_rows() == 2 - bool(val) and data.answer_tokens == 15
     data.environment.process.close()
+
+
+def test_a_judged_answer_is_what_the_objective_learns(write):
+    record = {"prompt": "a", "chosen": "b", "rejected": "c", "completion": "b"}
+    flags = {"data": write("a.jsonl", [record, record | {"chosen": "d"}]), "T": 8, "val": "0.5"}
+    for objective, kind in (("dpo", "preferences"), ("reward", "preferences"), ("auto", "completions")):
+        assert [each.kind for each in load_data(TrainConfig.of(objective=objective, **flags))] == [kind] * 2
