@@ -1,1 +1,73 @@
 """Have people choose the better of two answers: `jaxgpt review runs/chat --prompts prompts.jsonl --out prefs.jsonl`."""
+
+from collections.abc import Sequence
+from importlib import resources
+
+from jaxgpt import console
+from jaxgpt.commands.flags import parse
+from jaxgpt.commands.review.config import ReviewConfig
+from jaxgpt.commands.review.items import encode_items, load_items
+from jaxgpt.commands.review.judgments import Judgments, undecided_path
+from jaxgpt.commands.review.tokens import load_tokens, tokens_path
+from jaxgpt.files import require_separate, require_writable
+from jaxgpt.inference.chat_format import find_chat_format
+from jaxgpt.runs.weights import require_text_model, resolve_weights
+
+
+def main(argv: Sequence[str]) -> int:
+    config = parse(ReviewConfig, argv, command="review")
+    sources = [resolve_weights(run) for run in config.runs]
+    for source in sources:
+        require_text_model(source)
+    items = load_items(config.prompts)
+    ids = [encode_items(items, source.name, find_chat_format(source), source.config.block_size) for source in sources]
+    require_outputs(config)
+
+    from jaxgpt.commands.review.server import Review
+    from jaxgpt.serving.server import bind, run_server
+    from jaxgpt.serving.web import make_app
+
+    with bind(config.server) as listening, Judgments(config.out) as judgments:
+        tokens = load_tokens(config.out, config.names)
+
+        from jaxgpt.commands.review.answers import Answers
+        from jaxgpt.commands.review.writing import make_writer
+        from jaxgpt.serving.served_model import load_served
+
+        served = [load_served(source, config.device, config.dtype) for source in sources]
+        for name, each in zip(config.runs, served, strict=True):
+            console.note(f"{name}: {each.described}")
+        both = [0, len(served) - 1]  # a model's two draws have the same model
+        models = [{"name": served[number].name, "fingerprint": served[number].fingerprint} for number in both]
+        note_other_models(judgments, models)
+        writers = [make_writer(served[number], config, ids[number]) for number in both]
+        answers = Answers(writers, models, config.sampling, config.seed, judgments.records)
+        page = resources.files("jaxgpt.serving").joinpath("pages/review.html").read_text(encoding="utf-8")
+        review = Review(items, judgments, answers, tokens, config.per_item, config.seed, page)
+
+        def close() -> None:
+            for each in served:
+                each.engine.close()
+
+        def announce(port: int) -> None:
+            console.say("review", f"{console.plural(len(items), 'prompt')}, judgments in {config.out}; Ctrl-C ends it")
+            for token, name in tokens.items():
+                console.say(name, f"{config.server.url(port)}/?token={token}")
+
+        return run_server(make_app(review.routes(), config.server.hosts, close), listening, announce)
+
+
+def require_outputs(config: ReviewConfig) -> None:
+    """Refuse files that can't be written, or that are the command's inputs."""
+    inputs = [("--prompts", config.prompts), *(("RUN", run) for run in config.runs)]
+    for path in (config.out, undecided_path(config.out), tokens_path(config.out)):
+        require_writable("--out", path)
+        require_separate("--out", path, inputs)
+
+
+def note_other_models(judgments: Judgments, models: Sequence[dict[str, str]]) -> None:
+    """Say so if the file has answers of other models, which are shown again as they were."""
+    others = {each["name"] for record in judgments.records for each in record["models"] if each not in models}
+    if others:
+        names = ", ".join(sorted(map(str, others)))
+        console.note(f"there are judgments of other models already ({names}); the file will have those of both")

@@ -28,12 +28,211 @@ POST /api/judgments  {"id": "...", "item": "...", "shown": "5e88...", "choice": 
     "edit", a text, the answer at the place "choice" is replaced by it. All but id, item, shown and choice may be left
     out.
     -> {"saved": true, "id": "..."}, when it is on the disk
-    409, by "code": already_judged, in another tab, say: show the next item; answers_changed, since the server was
-    started with other flags: show this item again. 400: equal_answers, of which none can be better; same_edit, which
-    changes nothing; empty_edit. 503: the disk is full, and nothing was saved.
+    409, by "code": already_judged, perhaps in another tab: show the next item; answers_changed, because the server was
+    started with other flags: show this item again. 404 no_such_item: it was started with other prompts. 400:
+    equal_answers, neither of which can be better; same_edit, which changes nothing; empty_edit. 503 not_saved: the
+    disk is full.
 
 POST /api/undo  {"id": "..."}
-    Take back this annotator's last judgment, whose id this is; again, it does nothing.
-    -> {"undone": true, "id": "..."}
+    Take back this annotator's last judgment, whose id this is; again, it does nothing. "was" is what it said, or null.
+    -> {"undone": true, "id": "...", "was": {"item", "choice", "edit", "topic", "remark"}}
     409 not_last: another came after it.
 """
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from jaxgpt import console
+from jaxgpt.commands.review.answers import Answers, Pair, show
+from jaxgpt.commands.review.assignment import count, digest, draw_order, judged_by, needs, next_item
+from jaxgpt.commands.review.clicks import make_record, parse_click
+from jaxgpt.commands.review.items import Item
+from jaxgpt.commands.review.judgments import Judgments
+from jaxgpt.errors import JaxgptError
+from jaxgpt.serving.guard import HttpError
+from jaxgpt.serving.web import (
+    EventStream,
+    Handler,
+    JSONResponse,
+    Request,
+    Response,
+    holder_of_token,
+    page_response,
+    read_json,
+)
+
+CLAIM_S = 1800.0  # how long an item waits for an annotator who has it on the page
+
+
+class Review:
+    """The state of a review, and the handlers of its requests. One task at a time changes it.
+
+    Args:
+      tokens: {token: annotator}.
+      per_item: how many judgments an item needs.
+      seed: of the order of answers.
+      page: the HTML.
+      clock: in seconds, which nobody sets.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        judgments: Judgments,
+        answers: Answers,
+        tokens: Mapping[str, str],
+        per_item: int,
+        seed: int,
+        page: str,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._items, self._judgments, self._answers = {item.id: item for item in items}, judgments, answers
+        self._tokens, self._per_item, self._seed, self._page, self._clock = tokens, per_item, seed, page, clock
+        self._judged = judged_by(judgments.records)
+        self._claims: dict[str, tuple[str, float]] = {}  # by annotator: the item, and when the claim ends
+
+    def routes(self) -> list[tuple[str, str, Handler]]:
+        return [
+            ("GET", "/", self.get_page),
+            ("POST", "/api/next", self.post_next),
+            ("GET", "/api/answers/{item}", self.get_answers),
+            ("POST", "/api/judgments", self.post_judgment),
+            ("POST", "/api/undo", self.post_undo),
+        ]
+
+    async def get_page(self, request: Request) -> Response:
+        try:
+            holder_of_token(request, self._tokens, in_url=True)
+        except HttpError:
+            what = "open the whole address that `review` has printed for you, with ?token= and what follows"
+            raise HttpError(401, what, "invalid_api_key") from None
+        return page_response(self._page)
+
+    async def post_next(self, request: Request) -> Response:
+        annotator = holder_of_token(request, self._tokens)
+        claims = {name: item for name, (item, end) in self._claims.items() if end > self._clock()}
+        id = next_item(annotator, self._items, self._per_item, self._judged, claims)
+        if id is None:
+            self._claims.pop(annotator, None)
+        else:
+            self._claims[annotator] = id, self._clock() + CLAIM_S
+            self._answers.pair(self._items[id])
+            self._prepare_after(annotator, id, claims)
+        return JSONResponse({"annotator": annotator, "item": self._describe(id)} | self._progress(annotator))
+
+    def _prepare_after(self, annotator: str, id: str, claims: Mapping[str, str]) -> None:
+        """Have the answers to the annotator's next item but one written, while this one is judged."""
+        later = (each for each in self._items if each != id)
+        claims = {name: item for name, item in claims.items() if name != annotator}
+        if (after := next_item(annotator, later, self._per_item, self._judged, claims)) is not None:
+            self._answers.pair(self._items[after])
+
+    def _describe(self, id: str | None) -> dict[str, Any] | None:
+        return None if id is None else {"id": id, "topic": self._items[id].topic} | self._items[id].content
+
+    def _progress(self, annotator: str) -> dict[str, Any]:
+        left = sum(needs(annotator, item, self._per_item, self._judged) for item in self._items)
+        judged = sum(annotator in self._judged.get(item, ()) for item in self._items)
+        done = sum(count(item, self._judged) >= self._per_item for item in self._items)
+        last = self._judgments.last_of(annotator)
+        return {
+            "is_done": not left,
+            "progress": {"judged": judged, "left": left, "done": done, "items": len(self._items)},
+            "last": last and {name: last[name] for name in ("id", "item", "choice")},
+        }
+
+    async def get_answers(self, request: Request) -> Response:
+        annotator = holder_of_token(request, self._tokens)
+        item = self._find(request.path_params["item"])
+        pair, order = self._answers.pair(item), draw_order(self._seed, annotator, item.id)
+
+        def ends() -> dict[str, Any]:
+            shown = [pair.texts[number] for number in order]
+            return {"shown": digest(shown), "cut": [pair.cut[number] for number in order]}
+
+        async def events() -> AsyncIterator[dict[str, Any]]:
+            try:
+                async for new in show(pair, order):
+                    yield {"add": new}
+            except JaxgptError as error:
+                raise _unavailable(error) from None
+            yield {"done": True} | ends()
+
+        if "application/json" not in request.headers.get("accept", ""):
+            return EventStream(events())
+        await _wait(pair)
+        return JSONResponse({"answers": [pair.texts[number] for number in order]} | ends())
+
+    async def post_judgment(self, request: Request) -> Response:
+        annotator = holder_of_token(request, self._tokens)
+        click = parse_click(await read_json(request))
+        item = self._find(click.item)
+        self._require_new(annotator, click.id, item)
+        pair, order = self._answers.pair(item), draw_order(self._seed, annotator, item.id)
+        if not self._judgments.find(click.id):
+            await _wait(pair)
+        if not self._judgments.find(click.id):  # no other request comes between here and the end
+            self._require_new(annotator, click.id, item)
+            if click.shown != digest([pair.texts[number] for number in order]):
+                what = "the answers are no longer those that were shown; nothing was saved, look at these"
+                raise HttpError(409, what, "answers_changed")
+            with _report_full_disk():
+                record = self._judgments.add(make_record(click, annotator, item, pair, order))
+            self._judged[item.id][annotator] = record["choice"] != "skip"
+        return JSONResponse({"saved": True, "id": click.id})
+
+    def _require_new(self, annotator: str, id: str, item: Item) -> None:
+        """Refuse a click on an item that was judged already, unless it is this very click that comes again."""
+        before = self._judgments.find(id)
+        if before and (before["annotator"], before["item"]) != (annotator, item.id):
+            raise HttpError(409, "'id' is that of another click; make up another one", "id_taken", "id")
+        if not before and annotator in self._judged.get(item.id, ()):
+            what = "you have judged this one already, perhaps in another tab; nothing was changed"
+            raise HttpError(409, what, "already_judged")
+
+    async def post_undo(self, request: Request) -> Response:
+        annotator = holder_of_token(request, self._tokens)
+        id = (await read_json(request)).get("id")
+        if not isinstance(id, str):
+            raise HttpError(400, "'id' must be a text", param="id")
+        record = self._judgments.find(id)
+        was = None
+        if record and record["annotator"] == annotator:
+            if record is not self._judgments.last_of(annotator):
+                raise HttpError(409, "you have judged another one since, perhaps in another tab", "not_last")
+            with _report_full_disk():
+                self._judgments.remove(record)
+            del self._judged[record["item"]][annotator]
+            self._claims.pop(annotator, None)  # what was undone comes first again
+            was = {name: record[name] for name in ("item", "choice", "topic", "remark")}
+            was["edit"] = record["chosen"] if record["edited"] else None
+        return JSONResponse({"undone": True, "id": id, "was": was})
+
+    def _find(self, id: str) -> Item:
+        if id not in self._items:
+            raise HttpError(404, "there is no such item now; ask for the next one", "no_such_item")
+        return self._items[id]
+
+
+async def _wait(pair: Pair) -> None:
+    try:
+        await pair.whole()
+    except JaxgptError as error:
+        raise _unavailable(error) from None
+
+
+def _unavailable(error: Exception) -> HttpError:
+    """What the page is told of a model that can't write; the error itself may name it."""
+    console.note(f"an answer could not be written: {error}")
+    return HttpError(503, "the answers could not be written; try again", "no_answers", headers={"retry-after": "2"})
+
+
+@contextlib.contextmanager
+def _report_full_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        console.note(f"{error.filename or 'the judgments'}: {error.strerror or error}")
+        raise HttpError(503, "the server can't write to its disk; nothing was saved or undone", "not_saved") from None
