@@ -19,6 +19,7 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
     "sample": ("jaxgpt.commands.sample", "write text with a trained model"),
     "chat": ("jaxgpt.commands.chat", "talk to a model, turn by turn"),
     "serve": ("jaxgpt.commands.serve", "serve a model over HTTP, as OpenAI's clients speak, with a chat page"),
+    "review": ("jaxgpt.commands.review", "have people choose the better of two answers, on a web page"),
     "evaluate": (
         "jaxgpt.commands.evaluate",
         "measure a model: loss, labels, judged answers, multiple choice, tasks, rewards",
