@@ -37,8 +37,9 @@ def main(argv: Sequence[str]) -> int:
         served = [load_served(source, config.device, config.dtype) for source in sources]
         for name, each in zip(config.runs, served, strict=True):
             console.note(f"{name}: {each.described}")
-        both = [0, len(served) - 1]  # a model's two draws have the same model
-        models = [{"name": served[number].name, "fingerprint": served[number].fingerprint} for number in both]
+        both = [0, len(served) - 1]  # of one model two draws
+        models = name_models(config.runs, [(each.name, each.fingerprint) for each in served])
+        models = [models[number] for number in both]
         note_other_models(judgments, models)
         writers = [make_writer(served[number], config, ids[number]) for number in both]
         answers = Answers(writers, models, config.sampling, config.seed, judgments.records)
@@ -63,6 +64,13 @@ def require_outputs(config: ReviewConfig) -> None:
     for path in (config.out, undecided_path(config.out), tokens_path(config.out)):
         require_writable("--out", path)
         require_separate("--out", path, inputs)
+
+
+def name_models(runs: Sequence[str], models: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """The {"name", "fingerprint"} of each; two models whose folders have the same name are called as the user did."""
+    are_alike = len({name for name, _ in models}) < len({*models})
+    names = runs if are_alike else [name for name, _ in models]
+    return [{"name": name, "fingerprint": model[1]} for name, model in zip(names, models, strict=True)]
 
 
 def note_other_models(judgments: Judgments, models: Sequence[dict[str, str]]) -> None:

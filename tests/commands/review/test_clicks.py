@@ -1,0 +1,63 @@
+"""What becomes of a click: every choice with every order, against the words of the format."""
+
+import datetime
+import itertools
+
+import pytest
+
+pytest.importorskip("starlette")
+
+from jaxgpt.commands.review import clicks
+from jaxgpt.commands.review.answers import Pair
+from jaxgpt.commands.review.clicks import Click, make_record, parse_click
+from jaxgpt.commands.review.items import Item
+from jaxgpt.data.chat import Message
+from jaxgpt.serving.guard import HttpError
+
+BODY = {"id": "c-1_A", "item": "i", "shown": "s", "choice": 1}
+PAIR = Pair({"models": [{"name": "m"}, {"name": "n"}], "seeds": [1, 2], "sampling": {}}, ["zero", "one"])
+ITEM = Item("i", "a.jsonl, line 1", None, (Message("user", "q"),), "")
+
+
+def test_what_is_left_out_has_a_default():
+    assert parse_click(BODY) == Click("c-1_A", "i", "s", 1, None, "", "", None)
+    whole = BODY | {"choice": 2, "edit": " x", "topic": " t ", "remark": "r\n", "seconds": 2, "more": []}
+    assert parse_click(whole) == Click("c-1_A", "i", "s", 2, " x", "t", "r", 2)
+    for name in BODY:
+        with pytest.raises(HttpError, match=f"^'{name}' must be"):
+            parse_click({key: value for key, value in BODY.items() if key != name})
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_place_is_the_answer_that_was_there(order):
+    texts = ["zero", "one"]
+    for choice, edit in itertools.product((1, 2, "tie", "skip"), (None, "new")):
+        if edit and isinstance(choice, str):
+            continue
+        record = make_record(Click("c", "i", "s", choice, edit, "t", "r", 1.5), "anna", ITEM, PAIR, order)
+        assert record["messages"] == [{"role": "user", "content": "q"}] and "prompt" not in record
+        assert (record["answers"], record["order"], record["seeds"]) == (texts, [*order], [1, 2])
+        if isinstance(choice, str):
+            assert record["winner"] is None and not {"chosen", "rejected", "completion"} & record.keys()
+            continue
+        on_page = [texts[number] for number in order]
+        better, worse = on_page[choice - 1], on_page[2 - choice]
+        assert record["answers"][record["winner"]] == better and record["edited"] == bool(edit)
+        assert (record["chosen"], record["rejected"]) == (("new", better) if edit else (better, worse))
+        assert record["completion"] == record["chosen"]
+
+
+def test_a_clock_that_jumps_changes_only_the_time(monkeypatch):
+    """A record's place and seconds come from elsewhere; see the server's test of it."""
+    times = ["2031-01-01T00:00:00", "1970-01-01T00:00:01", "2026-03-29T02:30:00"]
+
+    class Jumping(datetime.datetime):
+        @classmethod
+        def now(cls, zone):
+            return datetime.datetime.fromisoformat(times.pop(0)).replace(tzinfo=zone)
+
+    monkeypatch.setattr(clicks.datetime, "datetime", Jumping)
+    records = [make_record(parse_click(BODY | {"seconds": 4}), "anna", ITEM, PAIR, (0, 1)) for _ in range(3)]
+    said = [record.pop("time") for record in records]
+    assert said == ["2031-01-01T00:00:00+00:00", "1970-01-01T00:00:01+00:00", "2026-03-29T02:30:00+00:00"]
+    assert records[0] == records[1] == records[2] and records[0]["seconds"] == 4
