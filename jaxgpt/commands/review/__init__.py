@@ -8,7 +8,7 @@ from jaxgpt.commands.flags import parse
 from jaxgpt.commands.review.config import ReviewConfig
 from jaxgpt.commands.review.items import encode_items, load_items
 from jaxgpt.commands.review.judgments import Judgments, undecided_path
-from jaxgpt.commands.review.tokens import load_tokens, tokens_path
+from jaxgpt.commands.review.tokens import load_tokens, read_tokens, tokens_path
 from jaxgpt.files import require_separate, require_writable
 from jaxgpt.inference.chat_format import find_chat_format
 from jaxgpt.runs.weights import require_text_model, resolve_weights
@@ -59,11 +59,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def require_outputs(config: ReviewConfig) -> None:
-    """Refuse files that can't be written, or that are the command's inputs."""
+    """Refuse files that can't be written, that are the command's inputs, or that have something else."""
     inputs = [("--prompts", config.prompts), *(("RUN", run) for run in config.runs)]
     for path in (config.out, undecided_path(config.out), tokens_path(config.out)):
         require_writable("--out", path)
         require_separate("--out", path, inputs)
+    read_tokens(config.out)
 
 
 def name_models(runs: Sequence[str], models: Sequence[tuple[str, str]]) -> list[dict[str, str]]:

@@ -25,7 +25,7 @@ class Click:
     shown: str
     choice: int | str
     edit: str | None
-    topic: str
+    topic: str | None
     remark: str
     seconds: float | None
 
@@ -53,9 +53,10 @@ def parse_click(body: dict[str, Any]) -> Click:
         raise HttpError(400, "the edited answer is empty; write one, or skip", "empty_edit", "edit")
     seconds = body.get("seconds")
     is_known = type(seconds) in (int, float) and math.isfinite(seconds) and 0 <= seconds <= MAX_SECONDS
-    texts = _text(body, "topic", MAX_TOPIC, "").strip(), _text(body, "remark", MAX_REMARK, "").strip()
+    topic = None if body.get("topic") is None else _text(body, "topic", MAX_TOPIC).strip()
     ids = id, _text(body, "item", 64), _text(body, "shown", 64)
-    return Click(*ids, choice, edit, *texts, round(seconds, 3) if is_known else None)
+    remark = _text(body, "remark", MAX_REMARK, "").strip()
+    return Click(*ids, choice, edit, topic, remark, round(seconds, 3) if is_known else None)
 
 
 def _text(body: dict[str, Any], name: str, most: int, default: str | None = None) -> str:
@@ -86,7 +87,8 @@ def make_record(click: Click, annotator: str, item: Item, pair: Pair, order: Seq
         record |= {"chosen": chosen, "rejected": rejected, "completion": chosen}
     record |= {"edited": click.edit is not None, "choice": click.choice, "winner": winner}
     record |= {"answers": pair.texts, "order": [*order], **pair.origin, "cut": pair.cut}
-    record |= {"item": item.id, "annotator": annotator, "topic": click.topic, "remark": click.remark}
+    topic = item.topic if click.topic is None else click.topic
+    record |= {"item": item.id, "annotator": annotator, "topic": topic, "remark": click.remark}
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return record | {"time": time, "seconds": click.seconds, "id": click.id}
 

@@ -67,12 +67,15 @@ class Judgments:
     def __init__(self, out: Path):
         self._paths = out, undecided_path(out)
         with report_write_errors(out.parent):
+            self._read()  # what is wrong with them is found before anything is written
             self._lock = open_nofollow(out.with_name(f".{out.name}.lock"), "a+")
             try:
                 if not try_lock(self._lock):
                     raise RetryableError(f"--out {out}: in use by another review; stop it, or choose another file")
-                records = [record for path in self._paths for record in _open(path, path != out)]
+                for path in self._paths:
+                    _mend(path)
                 sync(out.parent)
+                records = self._read()
             except BaseException:
                 self._lock.close()
                 raise
@@ -122,6 +125,13 @@ class Judgments:
         self.records = [each for each in self.records if each is not record]
         del self._by_id[record["id"]]
 
+    def _read(self) -> list[Record]:
+        return [
+            record
+            for path, is_undecided in zip(self._paths, (False, True), strict=True)
+            for record in _read(path, is_undecided)
+        ]
+
     def _path_of(self, record: Record) -> Path:
         return self._paths[record["winner"] is None]
 
@@ -145,8 +155,19 @@ def _append(path: Path, record: Record) -> None:
             raise
 
 
-def _open(path: Path, is_undecided: bool) -> list[Record]:
-    """The judgments in a file, which is made if it is not there; a line that a kill left unfinished is cut off."""
+def _read(path: Path, is_undecided: bool) -> list[Record]:
+    """The judgments in a file, if it is there, without a last line that was not finished."""
+    if not os.path.lexists(path):
+        return []
+    with open_nofollow(path, "rb") as file:
+        *lines, last = file.read().split(b"\n")
+    lines += [last] * _is_json(last)
+    named = enumerate(lines, 1)
+    return [_parse(f"{path}, line {number}", line, is_undecided) for number, line in named if line.strip()]
+
+
+def _mend(path: Path) -> None:
+    """Make a file, if it is not there, and cut off a last line that a kill left unfinished."""
     with open_nofollow(path, "ab+") as file:
         file.seek(0)
         content = file.read()
@@ -154,15 +175,11 @@ def _open(path: Path, is_undecided: bool) -> list[Record]:
         if last := content[end:]:
             if _is_json(last):  # it was written in whole, or an editor has left out the end
                 file.write(b"\n")
-                content += b"\n"
+                file.flush()
             else:
                 console.note(f"{path}: its last line was not finished, and so never saved; {len(last)} bytes are cut")
                 file.truncate(end)
-                content = content[:end]
-            file.flush()
         os.fsync(file.fileno())
-    lines = enumerate(content.splitlines(), 1)
-    return [_parse(f"{path}, line {number}", line, is_undecided) for number, line in lines if line.strip()]
 
 
 def _is_json(line: bytes) -> bool:

@@ -26,7 +26,7 @@ POST /api/judgments  {"id": "...", "item": "...", "shown": "5e88...", "choice": 
                       "edit": null, "topic": "", "remark": "", "seconds": 3.2}
     "id" is the click's, up to 64 letters, digits, - and _, which the page makes up: sent again, it is saved once. With
     "edit", a text, the answer at the place "choice" is replaced by it. All but id, item, shown and choice may be left
-    out.
+    out; the topic is then the item's.
     -> {"saved": true, "id": "..."}, when it is on the disk
     409, by "code": already_judged, perhaps in another tab: show the next item; answers_changed, because the server was
     started with other flags: show this item again. 404 no_such_item: it was started with other prompts. 400:

@@ -24,6 +24,17 @@ def load_tokens(out: Path, annotators: Sequence[str]) -> dict[str, str]:
       DataError: the file has something else.
       UsageError: it can't be written.
     """
+    path, known = tokens_path(out), read_tokens(out)
+    new = {name: secrets.token_urlsafe(16) for name in annotators if name not in known}
+    with report_write_errors(out.parent):
+        if new:
+            write_whole(path, json.dumps(known | new, indent=1, ensure_ascii=False) + "\n")
+        os.chmod(path, 0o600)
+    return {token: name for name, token in (known | new).items() if name in annotators}
+
+
+def read_tokens(out: Path) -> dict[str, str]:
+    """{annotator: token} of those who have one. DataError: the file has something else."""
     path, known = tokens_path(out), {}
     with contextlib.suppress(FileNotFoundError):
         try:
@@ -31,13 +42,7 @@ def load_tokens(out: Path, annotators: Sequence[str]) -> dict[str, str]:
         except ValueError as error:
             raise DataError(f"{path}: {error}; delete it, and all annotators get new addresses") from None
     tokens = [*known.values()]
-    if not all(isinstance(token, str) and len(token) >= 16 and token.isascii() for token in tokens) or len(
-        {*tokens}
-    ) < len(tokens):
+    are_secrets = all(isinstance(token, str) and len(token) >= 16 and token.isascii() for token in tokens)
+    if not are_secrets or len({*tokens}) < len(tokens):
         raise DataError(f"{path}: not a file of {{name: secret}}; delete it, and all annotators get new addresses")
-    new = {name: secrets.token_urlsafe(16) for name in annotators if name not in known}
-    with report_write_errors(out.parent):
-        if new:
-            write_whole(path, json.dumps(known | new, indent=1, ensure_ascii=False) + "\n")
-        os.chmod(path, 0o600)
-    return {token: name for name, token in (known | new).items() if name in annotators}
+    return known

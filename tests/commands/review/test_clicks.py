@@ -20,7 +20,7 @@ ITEM = Item("i", "a.jsonl, line 1", None, (Message("user", "q"),), "")
 
 
 def test_what_is_left_out_has_a_default():
-    assert parse_click(BODY) == Click("c-1_A", "i", "s", 1, None, "", "", None)
+    assert parse_click(BODY) == Click("c-1_A", "i", "s", 1, None, None, "", None)
     whole = BODY | {"choice": 2, "edit": " x", "topic": " t ", "remark": "r\n", "seconds": 2, "more": []}
     assert parse_click(whole) == Click("c-1_A", "i", "s", 2, " x", "t", "r", 2)
     for name in BODY:
