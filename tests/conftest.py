@@ -18,8 +18,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX starts, here and in the proces
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAXGPT_PROGRESS"] = "off"  # lines of a busy machine, among those that tests expect
 # Most of the time is compilation, of programs that then run for a moment: a fifth less of it without LLVM's passes, and
-# half of the rest with XLA's older code generator, where it has that.
-QUICK = "--xla_backend_optimization_level=0"
+# half of the rest with XLA's older code generator, where it has that; and a quarter less of what is left by one module
+# of LLVM's for a program, and no passes that only large ones are worth.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+QUICK += " --xla_cpu_parallel_codegen_split_count=1"
 if importlib.metadata.version("jax").startswith(("0.10.", "0.11.")):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
@@ -34,6 +36,7 @@ import hypothesis
 import jax
 import numpy as np
 import pytest
+from jax._src import compiler
 from jax._src.lru_cache import LRUCache
 
 from jaxgpt.data.config import DataConfig
@@ -56,6 +59,7 @@ def put_at_once(self, key, value):
 
 LRUCache.put = put_at_once
 MAX_MAPPINGS = 25_000
+gc.set_threshold(50_000, 20, 20)  # tracing makes so many objects that a twentieth of the time went into looking at them
 
 real_build_trainer = functools.lru_cache(maxsize=64)(setup.build_trainer)
 
@@ -121,6 +125,24 @@ def once(tmp_path_factory):
         return folder
 
     return once
+
+
+@pytest.fixture
+def optimized(monkeypatch):
+    """Programs that are slower to compile and run in less than half the time: for trainings of hundreds of steps."""
+    real = compiler.get_compile_options
+
+    def get_compile_options(*args, **options):
+        made = real(*args, **options)
+        made.executable_build_options.debug_options.xla_backend_optimization_level = 1
+        return made
+
+    monkeypatch.setattr(compiler, "get_compile_options", get_compile_options)
+    slow, fast = (f"--xla_backend_optimization_level={level}" for level in (0, 1))
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"].replace(slow, fast))  # of processes that the test starts
+    yield
+    real_build_trainer.cache_clear()  # other tests compare numbers with those of processes of their own, to the bit
+    jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)
