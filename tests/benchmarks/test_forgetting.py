@@ -39,7 +39,7 @@ def run_here(folder, codes, *words):
 
 
 @pytest.mark.slow
-def test_five_percent_of_the_old_text_keep_the_old_loss(tmp_path, monkeypatch):
+def test_five_percent_of_the_old_text_keep_the_old_loss(tmp_path, monkeypatch, optimized):
     """What docs/maintenance.md says of longer runs on longer texts."""
     monkeypatch.setattr(forgetting, "run", run_here)
     rows = forgetting.main(forgetting.Flags(tmp_path, seeds=1, letters=60_000, steps=150))
