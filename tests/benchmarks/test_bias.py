@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 
 from benchmarks import bias
+from jaxgpt import commands, console
 
 
 def test_the_planted_shares_are_exact():
@@ -28,9 +29,15 @@ def test_null_p_values_are_uniform():
     assert scipy.stats.kstest(values, "uniform").pvalue > 0.01
 
 
+def run_here(*words):
+    """bias.run, in this process: seven starts, and a second training's programs, cost as much as the trainings."""
+    assert console.run(commands.main, [*map(str, words)]) == 0
+
+
 @pytest.mark.slow
-def test_a_planted_association_is_measured_and_taken_out(tmp_path, monkeypatch):
+def test_a_planted_association_is_measured_and_taken_out(tmp_path, monkeypatch, optimized):
     """A shorter form: documents with four numbers, so that the pronouns are learned in 400 steps."""
+    monkeypatch.setattr(bias, "run", run_here)
     monkeypatch.setattr(bias, "NUMBERS", 4)
     shape = [13 if each == bias.T else each for each in bias.SHAPE]
     monkeypatch.setattr(bias, "SHAPE", shape)

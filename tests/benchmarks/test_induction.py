@@ -13,7 +13,7 @@ def test_each_sequence_repeats_at_a_distance_of_its_own():
 
 
 @pytest.mark.slow
-def test_without_the_induction_head_a_repetition_is_lost():
+def test_without_the_induction_head_a_repetition_is_lost(optimized):
     """Olsson et al. (2022): nor is it continued without the previous-token head, from which that head reads."""
     model = train_model(layers=4, heads=1, steps=300, lr=3e-3, seed=0)
     intact, scores, costs, _ = measure_heads(model, seed=1)

@@ -21,13 +21,13 @@ def test_a_coin_puts_each_canary_into_the_data_or_leaves_it_out(write, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_run_without_privacy_gives_canaries_away(tmp_path):
+def test_a_run_without_privacy_gives_canaries_away(tmp_path, optimized):
     result = audit_run(tmp_path / "run", [*SHAPE, "--steps", "400"], seed=2)
     assert result.epsilon > 1 and result.correct > 0.8 * result.guesses
 
 
 @pytest.mark.slow
-def test_no_private_run_gives_away_more_than_it_promises(tmp_path):
+def test_no_private_run_gives_away_more_than_it_promises(tmp_path, optimized):
     pytest.importorskip("dp_accounting")
     """Of as many steps as make a run without privacy give its canaries away: with fewer, any run would pass."""
     words = [*SHAPE, "--steps", "400", "--dp-epsilon", "1", "--dp-delta", "1e-5", "--dp-microbatch", "8"]
