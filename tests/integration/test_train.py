@@ -42,6 +42,7 @@ from jaxgpt.commands import (
 )
 from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.commands.glue.config import GlueConfig
+from jaxgpt.commands.serve.config import ServeConfig
 from jaxgpt.commands.update.config import UpdateConfig
 from jaxgpt.data import corpus, shards
 from jaxgpt.data.loader import next_batch
@@ -778,6 +779,7 @@ def test_the_commands_of_the_readme_are_understood():
         "glue": GlueConfig,
         "play": play.PlayConfig,
         "chat": chat.ChatConfig,
+        "serve": ServeConfig,
         "update": UpdateConfig,
     }
     pages = [SCRIPT.parent / "README.md", *(SCRIPT.parent / "docs").glob("*.md")]
