@@ -176,9 +176,8 @@ def measure(flags: Flags) -> tuple[Load, Load, Load]:
 def main(flags: Flags) -> None:
     reference, alone, together = measure(flags)
     differ = [number for number, texts in together.texts.items() if texts != reference.texts[number]]
-    print(
-        f"{flags.clients} clients, {together.seconds:.0f} s, {len(together.times):,} texts: {len(together.failures)} failed"
-    )
+    failed = f"{len(together.failures)} of {len(together.times):,} requests failed"
+    print(f"{flags.clients} clients, {together.seconds:.0f} s: {failed}")
     print(f"{len(differ)} of {len(together.texts)} requests got another text than from one client alone\n")
     print("| clients | tokens/s | ratio | median s a text | 99 % |\n|---|---|---|---|---|")
     for clients, load in ((1, alone), (flags.clients, together)):
