@@ -20,6 +20,7 @@ from jaxgpt.data.plain_tokenizers import ByteTokenizer
 from jaxgpt.inference.generate import generate
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runs.huggingface import load_hf, save_hf
+from tests.support.commands import run_command
 from tests.support.http_fuzz import draw_request
 from tests.support.models import random_model
 from tests.support.servers import Server
@@ -44,7 +45,9 @@ def server(folder):
     with Server(*words, env={"JAXGPT_API_KEY": KEY}) as server:
         yield server
         assert server.stop() == 128 + signal.SIGTERM
-        assert "Traceback" not in server.output and "internal error" not in server.output
+        lines = server.output.splitlines()
+        assert [line.split()[0] for line in lines if line] == ["serving", "chat", "api", "key", "stopping"]
+        assert KEY not in server.output  # nor anything that was asked or answered
 
 
 @pytest.fixture
@@ -212,3 +215,30 @@ def test_noise_on_the_socket(server, num_requests):
         check_raw(send_raw(server, content))
     assert check_raw(send_raw(server, b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 200_000)) == 400
     assert server.process.poll() is None and server.ask("GET", "/health")[0] == 200
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_server_and_its_open_streams(folder):
+    """One that has a key of its own, as none was given, and a name."""
+    with Server("serve", folder, "--port", 0, "--served-name", "my-model", "--batch-size", 1) as server:
+        with_key = {"Authorization": f"Bearer {server.token}"}
+        status, _, content = server.ask("GET", "/v1/models", headers=with_key)
+        assert status == 200 and json.loads(content)["data"][0]["id"] == "my-model"
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=20)
+        body = {"model": "my-model", "prompt": "a", "max_tokens": 120, "n": 30, "stream": True}
+        connection.request("POST", "/v1/completions", json.dumps(body), with_key)
+        response = connection.getresponse()
+        assert response.readline().startswith(b"data: ")
+        began = time.monotonic()
+        assert server.stop(signal.SIGINT) == 128 + signal.SIGINT and time.monotonic() - began < 10
+        with contextlib.suppress(http.client.IncompleteRead):
+            response.read()
+        connection.close()
+        assert re.search(r"^key +(\S+)$", server.output, re.MULTILINE)[1] == server.token
+        assert "Traceback" not in server.output and "error" not in server.output
+
+
+def test_a_port_that_is_taken_is_one_line(folder):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = run_command(["serve", str(folder), "--port", str(taken.getsockname()[1])])
+    assert (ended.code, ended.problem) == (2, "") and "--port 0 for a free one" in ended.err

@@ -64,8 +64,8 @@ class Server:
         """End it by a signal; returns its exit code, and keeps the rest of its output."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signum)
-        rest, _ = self.process.communicate(timeout=wait_s)
-        self.output += rest
+        self.process.wait(wait_s)
+        self.output += self.process.stdout.read()  # communicate() would lose what was read with the last line
         return self.process.returncode
 
     def __enter__(self):

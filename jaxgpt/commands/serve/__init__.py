@@ -11,6 +11,7 @@ from jaxgpt.commands.serve.config import KEY_VARIABLE, ServeConfig, require_key
 from jaxgpt.data.chat import Message
 from jaxgpt.errors import DataError
 from jaxgpt.inference.chat_format import find_chat_format
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import require_text_model, resolve_weights
 from jaxgpt.serving.openai_api import Limits
 
@@ -27,24 +28,23 @@ def main(argv: Sequence[str]) -> int:
     from jaxgpt.serving.server import bind, run_server
     from jaxgpt.serving.web import make_app
 
-    listening = bind(config.server)
+    with bind(config.server) as listening:  # before the model is loaded, which may take long
+        from jaxgpt.serving.served_model import load_served
 
-    from jaxgpt.serving.served_model import load_served
+        with stage("loading the model, and compiling its programs"):
+            served = load_served(source, config.device, config.dtype, config.batch_size, config.max_waiting)
+        most = config.batch_size + config.max_waiting
+        limits = Limits(config.served_name or served.name, most, config.max_new_tokens)
+        app = make_app(Api(served, key, limits, config.timeout).routes(), config.server.hosts, served.engine.close)
 
-    served = load_served(source, config.device, config.dtype, config.batch_size, config.max_waiting)
-    most = config.batch_size + config.max_waiting
-    limits = Limits(config.served_name or served.name, most, config.max_new_tokens)
-    api = Api(served, key, limits, config.timeout)
-    app = make_app(api.routes(), config.server.hosts, served.engine.close)
+        def announce(port: int) -> None:
+            url, texts = config.server.url(port), console.plural(config.batch_size, "text")
+            console.say("serving", f"{limits.model}: {served.described}; {texts} at a time; Ctrl-C ends it")
+            console.say("chat", f"{url}/?token={key if is_new else 'KEY'}")
+            console.say("api", f"{url}/v1")
+            console.say("key", key if is_new else f"that of {'--api-key' if config.api_key else KEY_VARIABLE}")
 
-    def announce(port: int) -> None:
-        url = config.server.url(port)
-        console.say("serving", f"{limits.model}: {served.described}; {config.batch_size} texts at a time")
-        console.say("chat", f"{url}/?token={key if is_new else 'KEY'}")
-        console.say("api", f"{url}/v1")
-        console.say("key", key if is_new else f"that of {'--api-key' if config.api_key else KEY_VARIABLE}")
-
-    return run_server(app, listening, announce)
+        return run_server(app, listening, announce)
 
 
 def find_key(config: ServeConfig) -> tuple[str, bool]:

@@ -6,10 +6,10 @@ import dataclasses
 import functools
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from jaxgpt.errors import DataError
+from jaxgpt.errors import JaxgptError
 from jaxgpt.inference.answer_text import AnswerText
 from jaxgpt.serving.openai_api import ApiError, Limits, TextRequest
 from jaxgpt.serving.prometheus import Histogram
@@ -106,12 +106,14 @@ class Writer:
         tokenizer = self._served.tokenizer  # a token is at most as long as its text, or as it is spelled
         return max(int(tokenizer.byte_lengths.max()), len(tokenizer.end_text), 1)
 
-    @staticmethod
-    def _tokenize(encode: functools.partial, param: str) -> list[int]:
+    def _tokenize(self, encode: Callable[[], list[int]], param: str) -> list[int]:
         try:
             return encode()
-        except DataError as error:  # letters that the vocabulary lacks; messages that the template refuses
-            raise ApiError(str(error), param) from None
+        except JaxgptError as error:  # letters that the vocabulary lacks; messages that the template refuses
+            template = self._served.chat_format.template
+            path = f"{template.path}: " if template else ""  # which is no client's affair
+            message = str(error).removeprefix(path)
+            raise ApiError(message, param) from None
 
     def _length(self, request: TextRequest, num_prompt: int) -> int:
         """The most new tokens of a text behind so many."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,6 +11,9 @@ import pytest
 
 from jaxgpt.commands.serve.answers import Writer
 from jaxgpt.data.chat import Message
+from jaxgpt.data.chat_template import ChatTemplate
+from jaxgpt.data.plain_tokenizers import CharTokenizer
+from jaxgpt.inference.chat_format import ChatFormat
 from jaxgpt.inference.sampling import prompt_keys
 from jaxgpt.serving.openai_api import ApiError, Limits, TextRequest
 from jaxgpt.serving.token_stream import Busy, EngineError, TooSlow
@@ -80,6 +85,27 @@ def test_a_text_has_room_for_as_many_tokens_as_are_left(served):
         make_writer(served).plan(ask_chat([Message("user", "x" * 64)]))
     with pytest.raises(ApiError, match=r"'prompt' has the token id 257, and the vocabulary has 257 tokens"):
         make_writer(served).plan(ask(prompts=((1, 257),)))
+
+
+def test_a_template_of_the_models_own_is_used_and_may_refuse(served):
+    pytest.importorskip("jinja2", reason="needs jinja2: pip install -r requirements-chat.txt")
+    source = "{% if messages | length > 1 %}{{ raise_exception('one only') }}{% endif %}<{{ messages[0].content }}>"
+    chat_format = ChatFormat(served.tokenizer, ChatTemplate(Path("/secret/folder/t.jinja"), source, {}))
+    served = dataclasses.replace(served, chat_format=chat_format)
+    (plan,) = make_writer(served).plan(ask_chat())
+    assert bytes(plan.generation.prompt) == b"<Hi>"
+    with pytest.raises(ApiError) as error:
+        make_writer(served).plan(ask_chat(CHAT * 2))
+    assert str(error.value) == "the chat template refuses the conversation (TemplateError: one only)"
+
+
+def test_letters_that_the_vocabulary_lacks_are_refused(served):
+    served = dataclasses.replace(served, tokenizer=CharTokenizer("abc"))
+    with pytest.raises(ApiError) as error:
+        make_writer(served).plan(ask(prompts=("abd",)))
+    assert error.value.param == "prompt" and "\n" not in str(error.value)
+    with pytest.raises(ApiError, match="the prompt is empty, and the tokenizer has no token that begins a document"):
+        make_writer(served).plan(ask(prompts=("",)))
 
 
 def test_parts_are_the_texts(served):
