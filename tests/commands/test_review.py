@@ -24,7 +24,9 @@ CONFIG = GPT2Config(vocab_size=257, block_size=64, n_layer=1, n_head=2, n_embd=1
 def folder(tmp_path):
     """A model, and prompts."""
     save_hf(random_model(CONFIG, 0.3), tmp_path / "model", others=TOKENIZER.hugging_face_files(), tokenizer=TOKENIZER)
-    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a", "topic": "t"}\n{"prompt": "b"}\n{"prompt": "c"}\n')
+    (tmp_path / "prompts.jsonl").write_text(
+        '{"prompt": "Plover", "topic": "t"}\n{"prompt": "Plover b"}\n{"prompt": "Plover c"}\n'
+    )
     return tmp_path
 
 
@@ -67,11 +69,15 @@ def test_what_is_judged_survives_a_kill_and_is_data_of_both_kinds_of_runs(folder
         busy = run_command([*map(str, words(folder))])
         assert busy.code == 75 and "in use by another review" in busy.err
         assert server.stop(signal.SIGINT) == 130
-        assert "Traceback" not in server.output
+        assert "Traceback" not in server.output and "Plover" not in server.output
     lines = [json.loads(line) for line in (folder / "prefs.jsonl").read_text().splitlines()]
     assert [line["models"][0]["name"] for line in lines] == ["model", "model"] and lines[0]["topic"] == "t"
     one, two = (line["models"] for line in lines)
     assert one == two == [one[0]] * 2 and len(one[0]["fingerprint"]) == 16
+    for text, seed in zip(lines[0]["answers"], lines[0]["seeds"], strict=True):
+        flags = ["--seed", f"{seed}", "--max-new-tokens", "12", "--device", "cpu"]
+        written = run_command(["sample", f"{folder / 'model'}", "--prompt", lines[0]["prompt"], *flags])
+        assert written.out.removesuffix("\n").startswith(lines[0]["prompt"] + text)  # but for half a character
     for objective, kind in (("dpo", "preferences"), ("auto", "completions")):
         data = load_data(TrainConfig.of(data=str(folder / "prefs.jsonl"), objective=objective, T=64))[0]
         assert data.kind == kind and data.num_rows() and not data.notes

@@ -43,6 +43,7 @@ from jaxgpt.commands import (
 from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.commands.glue.config import GlueConfig
 from jaxgpt.commands.serve.config import ServeConfig
+from jaxgpt.commands.review.config import ReviewConfig
 from jaxgpt.commands.update.config import UpdateConfig
 from jaxgpt.data import corpus, shards
 from jaxgpt.data.loader import next_batch
@@ -781,6 +782,7 @@ def test_the_commands_of_the_readme_are_understood():
         "chat": chat.ChatConfig,
         "serve": ServeConfig,
         "update": UpdateConfig,
+        "review": ReviewConfig,
     }
     pages = [SCRIPT.parent / "README.md", *(SCRIPT.parent / "docs").glob("*.md")]
     blocks = re.findall(r"^```bash\n(.*?)^```", "\n".join(page.read_text() for page in pages), re.MULTILINE | re.DOTALL)

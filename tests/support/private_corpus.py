@@ -127,6 +127,7 @@ evaluate run --pairs types.jsonl
 evaluate labels --data unknown.csv
 predict labels --data types.jsonl
 chat run --input types.jsonl
+review run --prompts types.jsonl --out no.jsonl
 chat run --input long_talk.jsonl --max-new-tokens 3
 sample run --prompt text.txt --tokens 3
 prepare broken.jsonl number.jsonl types.jsonl ragged.csv latin.txt plain.parquet plain.gz --out none --workers 1
