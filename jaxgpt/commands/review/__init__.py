@@ -13,6 +13,8 @@ from jaxgpt.files import require_separate, require_writable
 from jaxgpt.inference.chat_format import find_chat_format
 from jaxgpt.runs.weights import require_text_model, resolve_weights
 
+MAX_BATCH = 16  # answers that a model writes at once
+
 
 def main(argv: Sequence[str]) -> int:
     config = parse(ReviewConfig, argv, command="review")
@@ -34,7 +36,8 @@ def main(argv: Sequence[str]) -> int:
         from jaxgpt.commands.review.writing import make_writer
         from jaxgpt.serving.served_model import load_served
 
-        served = [load_served(source, config.device, config.dtype) for source in sources]
+        batch = min(MAX_BATCH, 4 // len(sources) * len(config.names))  # the answers on each page, and those to the next
+        served = [load_served(source, config.device, config.dtype, batch) for source in sources]
         for name, each in zip(config.runs, served, strict=True):
             console.note(f"{name}: {each.described}")
         both = [0, len(served) - 1]  # of one model two draws

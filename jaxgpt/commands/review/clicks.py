@@ -41,9 +41,7 @@ def parse_click(body: dict[str, Any]) -> Click:
     Raises:
       HttpError: 400, a field is missing or wrong.
     """
-    id, choice = _text(body, "id", 64), body.get("choice")
-    if not CLICK_ID.fullmatch(id):
-        raise HttpError(400, "'id' must be 1 to 64 letters, digits, - and _", param="id")
+    id, choice = parse_id(body), body.get("choice")
     if type(choice) not in (int, str) or choice not in CHOICES:
         raise HttpError(400, "'choice' must be 1, 2, 'tie' or 'skip'", param="choice")
     edit = None if body.get("edit") is None else _text(body, "edit", MAX_EDIT)
@@ -57,6 +55,14 @@ def parse_click(body: dict[str, Any]) -> Click:
     ids = id, _text(body, "item", 64), _text(body, "shown", 64)
     remark = _text(body, "remark", MAX_REMARK, "").strip()
     return Click(*ids, choice, edit, topic, remark, round(seconds, 3) if is_known else None)
+
+
+def parse_id(body: dict[str, Any]) -> str:
+    """The id of a click. HttpError: 400, it is missing or wrong."""
+    id = _text(body, "id", 64)
+    if not CLICK_ID.fullmatch(id):
+        raise HttpError(400, "'id' must be 1 to 64 letters, digits, - and _", param="id")
+    return id
 
 
 def _text(body: dict[str, Any], name: str, most: int, default: str | None = None) -> str:

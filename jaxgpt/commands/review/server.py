@@ -47,7 +47,7 @@ from typing import Any
 from jaxgpt import console
 from jaxgpt.commands.review.answers import Answers, Pair, show
 from jaxgpt.commands.review.assignment import count, digest, draw_order, judged_by, needs, next_item
-from jaxgpt.commands.review.clicks import make_record, parse_click
+from jaxgpt.commands.review.clicks import make_record, parse_click, parse_id
 from jaxgpt.commands.review.items import Item
 from jaxgpt.commands.review.judgments import Judgments
 from jaxgpt.errors import JaxgptError
@@ -194,9 +194,7 @@ class Review:
 
     async def post_undo(self, request: Request) -> Response:
         annotator = holder_of_token(request, self._tokens)
-        id = (await read_json(request)).get("id")
-        if not isinstance(id, str):
-            raise HttpError(400, "'id' must be a text", param="id")
+        id = parse_id(await read_json(request))
         record = self._judgments.find(id)
         was = None
         if record and record["annotator"] == annotator:

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import datetime
 import json
 import random
 
@@ -9,6 +10,7 @@ import pytest
 
 pytest.importorskip("starlette")
 
+from jaxgpt.commands.review import clicks
 from jaxgpt.commands.review.answers import Answers
 from jaxgpt.commands.review.assignment import draw_order
 from jaxgpt.commands.review.items import load_items
@@ -319,6 +321,71 @@ def test_a_time_that_can_not_be_is_not_known(host, seconds):
     assert host.lines()[0]["seconds"] is None
 
 
+def test_a_clock_that_jumps_changes_no_order(host, monkeypatch):
+    host, times = host(), ["2031-01-01T00:00:00", "1970-01-01T00:00:00", "2026-03-29T02:30:00", "2000-01-01T00:00:00"]
+
+    class Jumping(datetime.datetime):
+        @classmethod
+        def now(cls, zone):
+            return datetime.datetime.fromisoformat(times[len(host.lines())]).replace(tzinfo=zone)
+
+    monkeypatch.setattr(clicks.datetime, "datetime", Jumping)
+
+    async def judge():
+        for n in range(4):
+            assert (await host.click(f"c{n}", 1, seconds=n))[0] == 200
+            host.restart()
+            assert (await host.next())["last"]["id"] == f"c{n}"
+        assert [(line["id"], line["time"][:19], line["seconds"]) for line in host.lines()] == [
+            (f"c{n}", time, n) for n, time in enumerate(times)
+        ]
+        for n in (3, 2, 1, 0):
+            assert (await host.ask("/api/undo", {"id": f"c{n}"}))[1]["was"]["item"] == host.items[n].id
+
+    asyncio.run(judge())
+
+
+def test_any_request_gets_json_and_leaves_no_trace(host):
+    host, draw = host(2), random.Random(0)
+    values = [
+        None,
+        True,
+        -1,
+        1e400,
+        2**70,
+        "",
+        "x",
+        "\0",
+        "<b>",
+        [],
+        {},
+        [[[]]],
+        "c1",
+        host.items[0].id,
+        1,
+        "tie",
+        "\ud800",
+    ]
+    names = ["id", "item", "shown", "choice", "edit", "topic", "remark", "seconds", "more"]
+    paths = ["/api/next", "/api/judgments", "/api/undo", f"/api/answers/{host.items[0].id}", "/", "/x", "/api/../x"]
+
+    async def ask():
+        for _ in range(1500):
+            body = {name: draw.choice(values) for name in draw.sample(names, draw.randrange(9))}
+            content = draw.choice(
+                [json.dumps(body), json.dumps(draw.choice(values)), "{" * draw.randrange(200), "\xff"]
+            )
+            method, path = draw.choice(["GET", "POST", "PUT", "HEAD", "DELETE"]), draw.choice(paths)
+            headers = {"Authorization": "Bearer token-of-anna-0123", "Accept": "application/json"}
+            answer = await ask_async(host.app, method, path, content.encode("latin-1"), headers)
+            assert answer.status in (200, 400, 401, 404, 405, 409), (answer, path, content)
+            if method != "HEAD" and answer.status != 200:
+                assert answer.json()["error"]["message"].count("\n") == 0
+
+    asyncio.run(ask())
+    assert host.lines() == [] and (host.out.parent / "prefs.undecided.jsonl").read_text() == ""
+
+
 def test_only_a_token_lets_in(host):
     host = host()
 
@@ -330,6 +397,9 @@ def test_only_a_token_lets_in(host):
             assert (await ask_async(host.app, method, f"{path}?token=wrong", {})).status == 401
         assert (await ask_async(host.app, "GET", "/?token=token-of-anna-0123")).body == b"<p>page</p>"
         assert (await ask_async(host.app, "POST", "/api/next?token=token-of-anna-0123", {})).status == 401
+        for headers in ({"Host": "evil.example"}, {"Host": "localhost", "Origin": "http://evil.example"}):
+            answer = await ask_async(host.app, "GET", "/?token=token-of-anna-0123", headers=headers)
+            assert answer.status in (400, 403) and answer.json()["error"]
         for path in (
             "/../prefs.jsonl",
             "/prefs.tokens.json",
