@@ -74,7 +74,6 @@ class Judgments:
                     raise RetryableError(f"--out {out}: in use by another review; stop it, or choose another file")
                 for path in self._paths:
                     _mend(path)
-                sync(out.parent)
                 records = self._read()
             except BaseException:
                 self._lock.close()
@@ -148,7 +147,7 @@ def _append(path: Path, record: Record) -> None:
             if file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             os.fsync(file.fileno())
-            if not before:  # somebody may have moved the file away
+            if not before:  # it is new, or somebody has moved the old one away
                 sync(path.parent)
         except OSError:
             file.truncate(before)

@@ -166,6 +166,7 @@ def test_an_edit_replaces_the_answer_that_was_edited(host):
             answers[0],
         )
         assert line["edited"] and line["answers"][line["winner"]] == answers[0] and line["choice"] == 1
+        assert (await host.next())["item"]["id"] == host.items[1].id
         _, undone = await host.ask("/api/undo", {"id": "c1"})
         item = shown["item"]["id"]
         was = {"item": item, "choice": 1, "topic": "", "remark": "", "edit": "  <b>mine</b> "}
