@@ -16,6 +16,7 @@ from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX starts, here and in the processes that tests start
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["OMP_NUM_THREADS"] = "1"  # threads of PyTorch's that wait for each other take more time than its small sums
 os.environ["JAXGPT_PROGRESS"] = "off"  # lines of a busy machine, among those that tests expect
 # Most of the time is compilation, of programs that then run for a moment: a fifth less of it without LLVM's passes, and
 # half of the rest with XLA's older code generator, where it has that; and a quarter less of what is left by one module
