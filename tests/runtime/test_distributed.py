@@ -280,7 +280,7 @@ def test_a_folder_that_is_not_the_same_for_all(folder):
 @pytest.mark.slow
 def test_a_part_that_can_not_be_written_or_read(folder):
     """A part is damaged, which process 1 alone reads; both fall back. Then process 1 can't write its part; both end."""
-    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))"
+    full = "import resource; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))"
     preludes = {0: "storage.SAVE_TIMEOUT_S = 5", 1: "storage.SAVE_TIMEOUT_S = 5; " + full}
     words = ["--out", "run", "--mesh", "fsdp=2"]
     assert [code for code, _, _ in run(folder, 2, *words, "--steps", "4", "--save-every", "2")] == [0, 0]

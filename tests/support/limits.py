@@ -3,6 +3,7 @@
 import contextlib
 import resource
 import signal
+import sys
 from collections.abc import Iterator
 
 
@@ -23,9 +24,11 @@ def limit_time(seconds: int) -> Iterator[None]:
 @contextlib.contextmanager
 def no_file_may_grow(size: int = 10) -> Iterator[None]:
     """Beyond so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, writes = resource.getrlimit(resource.RLIMIT_FSIZE), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # Python would keep the half of it that is written
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = writes
