@@ -42,8 +42,8 @@ from jaxgpt.commands import (
 )
 from jaxgpt.commands.flags import parse, parse_some
 from jaxgpt.commands.glue.config import GlueConfig
-from jaxgpt.commands.serve.config import ServeConfig
 from jaxgpt.commands.review.config import ReviewConfig
+from jaxgpt.commands.serve.config import ServeConfig
 from jaxgpt.commands.update.config import UpdateConfig
 from jaxgpt.data import corpus, shards
 from jaxgpt.data.loader import next_batch

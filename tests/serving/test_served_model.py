@@ -23,7 +23,9 @@ CONFIG = GPT2Config(block_size=64, n_layer=1, n_head=1, n_embd=8)
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    served = load_served(resolve_weights(write_gpt2(tmp_path_factory.mktemp("models") / "mine", CONFIG)), "cpu", batch_size=2)
+    served = load_served(
+        resolve_weights(write_gpt2(tmp_path_factory.mktemp("models") / "mine", CONFIG)), "cpu", batch_size=2
+    )
     yield served
     served.engine.close()
 
