@@ -46,7 +46,7 @@ class Flags:
     """How long they ask, in all."""
     rounds: int = 4
     """Parts of that time; before each, one client asks alone for a quarter as long."""
-    new_tokens: int = 100
+    new_tokens: int = 200
     """Of each text."""
     texts: int = 64
     """How many different ones are asked for."""
