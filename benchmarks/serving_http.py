@@ -46,7 +46,7 @@ class Flags:
     """How long they ask, in all."""
     rounds: int = 4
     """Parts of that time; before each, one client asks alone for a quarter as long."""
-    new_tokens: int = 200
+    new_tokens: int = 150
     """Of each text."""
     texts: int = 64
     """How many different ones are asked for."""
@@ -81,7 +81,7 @@ def make_bodies(flags: Flags) -> list[dict]:
     draw, bodies = random.Random(0), []
     for number in range(flags.texts):
         sampling = draw.choice([{"temperature": 0}, {"temperature": 0.8, "top_k": 50}, {"top_p": 0.9}, {}])
-        prompt = " ".join(draw.choices(["some", "words", "of", "a", "prompt"], k=draw.randrange(4, 20)))
+        prompt = " ".join(draw.choices(["some", "words", "of", "a", "prompt"], k=draw.randrange(4, 18)))
         body = {"model": "tiny", "prompt": prompt, "seed": number, "max_tokens": flags.new_tokens}
         bodies.append(body | sampling)
     return bodies
@@ -158,7 +158,7 @@ def serve(folder: Path, *words: str) -> Iterator[int]:
 def measure(flags: Flags) -> tuple[Load, Load, Load]:
     """What one client gets of all requests; one client, timed; and many clients, timed."""
     tokenizer = GPT2_TOKENIZER if flags.gpt2_vocabulary else ByteTokenizer()
-    config = GPT2Config(vocab_size=tokenizer.vocab_size, block_size=512, **SIZES["tiny"])
+    config = GPT2Config(vocab_size=tokenizer.vocab_size, block_size=256, **SIZES["tiny"])
     reference, alone, together = Load(), Load(), Load()
     with tempfile.TemporaryDirectory() as name:
         folder, bodies = Path(name) / "tiny", make_bodies(flags)
