@@ -166,6 +166,24 @@ train {ENCODER} --data pairs.jsonl
 train {ENCODER} --data labels.csv --mask-ratio 0.3
 train --data text.txt --out new --mask-ratio 0.3
 train --missing
+review
+review text --prompts pairs.jsonl
+review text --prompts missing.jsonl --out new.jsonl
+review text --prompts text.txt --out new.jsonl
+review text --prompts broken.jsonl --out new.jsonl
+review text --prompts labels.csv --out new.jsonl
+review nowhere --prompts pairs.jsonl --out new.jsonl
+review foreign --prompts pairs.jsonl --out new.jsonl
+review labels --prompts pairs.jsonl --out new.jsonl
+review text base text --prompts pairs.jsonl --out new.jsonl
+review text --prompts pairs.jsonl --out new.txt
+review text --prompts pairs.jsonl --out file/new.jsonl
+review text --prompts pairs.jsonl --out items.jsonl
+review text --prompts pairs.jsonl --out new.jsonl --annotators a,a
+review text --prompts pairs.jsonl --out new.jsonl --per-item 2
+review text --prompts pairs.jsonl --out new.jsonl --temperature 0
+review text --prompts pairs.jsonl --out new.jsonl --port 70000
+review text --prompts pairs.jsonl --out new.jsonl --host http://a
 sample text
 sample --prompt a
 sample nowhere --prompt a
@@ -458,6 +476,7 @@ PAIRS = [
     ("evaluate labels --data {i} --json {o}", "labels.csv", ""),
     ("evaluate text --choices {i} --json {o}", "items.jsonl", ""),
     ("evaluate text --generate {i} --answers {o}", "pairs.jsonl", ""),
+    ("review text --prompts {i} --out {o}", "pairs.jsonl", ""),
     ("evaluate wide --canaries {i} --json {o}", "secret", "canaries.json meta.json"),
     ("evaluate text --tasks mine --include-path {i} --json {o}", "tasks", "mine.yaml"),
     ("evaluate adapters --data text.txt --json {o}", "base", "config.json model.safetensors"),
