@@ -5,7 +5,7 @@ Annotators get the items in the order of the file, so that those who share an it
 
 import collections
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 Judged = Mapping[str, Mapping[str, bool]]  # by item and annotator: whether the judgment counts; a skip does not
@@ -20,7 +20,7 @@ def judged_by(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, bool]
 
 
 def next_item(
-    annotator: str, items: Iterable[str], per_item: int, judged: Judged, claims: Mapping[str, str]
+    annotator: str, items: Collection[str], per_item: int, judged: Judged, claims: Mapping[str, str]
 ) -> str | None:
     """The item that an annotator judges next: the one that this annotator has, else the first that needs a judgment.
 
@@ -31,13 +31,24 @@ def next_item(
     Returns:
       None: there is none, perhaps only until another annotator skips an item or leaves.
     """
-    open_items = [item for item in items if needs(annotator, item, per_item, judged)]
-    if claims.get(annotator) in open_items:
-        return claims[annotator]
+    ours = claims.get(annotator)
+    if ours in items and needs(annotator, ours, per_item, judged):
+        return ours
     claimed = collections.Counter(
         item for other, item in claims.items() if other != annotator and other not in judged.get(item, ())
     )
-    return next((item for item in open_items if count(item, judged) + claimed[item] < per_item), None)
+    free = (item for item in items if count(item, judged) + claimed[item] < per_item)
+    return next((item for item in free if annotator not in judged.get(item, ())), None)
+
+
+def progress(annotator: str, items: Collection[str], per_item: int, judged: Judged) -> dict[str, int]:
+    """How many items an annotator has judged, has left at most, are done by all, and there are."""
+    counts = {"judged": 0, "left": 0, "done": 0, "items": len(items)}
+    for item in items:
+        counts["judged"] += annotator in judged.get(item, ())
+        counts["left"] += needs(annotator, item, per_item, judged)
+        counts["done"] += count(item, judged) >= per_item
+    return counts
 
 
 def needs(annotator: str, item: str, per_item: int, judged: Judged) -> bool:
@@ -47,7 +58,8 @@ def needs(annotator: str, item: str, per_item: int, judged: Judged) -> bool:
 
 def count(item: str, judged: Judged) -> int:
     """How many judgments of an item count."""
-    return sum(judged.get(item, {}).values())
+    by_annotator = judged.get(item)
+    return sum(by_annotator.values()) if by_annotator else 0
 
 
 def draw_order(seed: int, annotator: str, item: str) -> tuple[int, int]:

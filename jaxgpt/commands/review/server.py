@@ -46,7 +46,7 @@ from typing import Any
 
 from jaxgpt import console
 from jaxgpt.commands.review.answers import Answers, Pair, show
-from jaxgpt.commands.review.assignment import count, digest, draw_order, judged_by, needs, next_item
+from jaxgpt.commands.review.assignment import digest, draw_order, judged_by, next_item, progress
 from jaxgpt.commands.review.clicks import make_record, parse_click, parse_id
 from jaxgpt.commands.review.items import Item
 from jaxgpt.commands.review.judgments import Judgments
@@ -124,7 +124,7 @@ class Review:
 
     def _prepare_after(self, annotator: str, id: str, claims: Mapping[str, str]) -> None:
         """Have the answers to the annotator's next item but one written, while this one is judged."""
-        later = (each for each in self._items if each != id)
+        later = [each for each in self._items if each != id]
         claims = {name: item for name, item in claims.items() if name != annotator}
         if (after := next_item(annotator, later, self._per_item, self._judged, claims)) is not None:
             self._answers.pair(self._items[after])
@@ -133,13 +133,11 @@ class Review:
         return None if id is None else {"id": id, "topic": self._items[id].topic} | self._items[id].content
 
     def _progress(self, annotator: str) -> dict[str, Any]:
-        left = sum(needs(annotator, item, self._per_item, self._judged) for item in self._items)
-        judged = sum(annotator in self._judged.get(item, ()) for item in self._items)
-        done = sum(count(item, self._judged) >= self._per_item for item in self._items)
+        counts = progress(annotator, self._items, self._per_item, self._judged)
         last = self._judgments.last_of(annotator)
         return {
-            "is_done": not left,
-            "progress": {"judged": judged, "left": left, "done": done, "items": len(self._items)},
+            "is_done": not counts["left"],
+            "progress": counts,
             "last": last and {name: last[name] for name in ("id", "item", "choice")},
         }
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from jaxgpt.commands.review.assignment import digest, draw_order, draw_seeds, judged_by, next_item
+from jaxgpt.commands.review.assignment import digest, draw_order, draw_seeds, judged_by, next_item, progress
 
 ITEMS = [f"i{n}" for n in range(12)]
 
@@ -43,6 +43,13 @@ def test_every_item_has_its_judgments_each_by_another_annotator(num_annotators, 
         assert counts == dict.fromkeys(ITEMS, min(per_item, num_annotators))
         assert len({(record["item"], record["annotator"]) for record in records}) == len(records)
         assert all(items == sorted(items, key=ITEMS.index) for items in seen.values())
+
+
+def test_progress_counts_what_is_judged_left_and_done():
+    by = {"i0": {"a": True, "b": True}, "i1": {"a": False, "b": True}, "i2": {"b": False}, "i3": {"b": True, "c": True}}
+    assert progress("a", ITEMS[:5], 2, by) == {"judged": 2, "left": 2, "done": 2, "items": 5}
+    assert progress("b", ITEMS[:5], 2, by) == {"judged": 4, "left": 1, "done": 2, "items": 5}
+    assert progress("c", ITEMS[:5], 2, by) == {"judged": 1, "left": 3, "done": 2, "items": 5}
 
 
 def test_a_skip_leaves_the_item_to_others_and_an_undo_gives_it_back():

@@ -187,12 +187,12 @@ while status:
 
 
 def judge(out, say):
-    """Six judgments, of which two are undone, each said when it is done."""
+    """Four judgments, of which one is undone, each said when it is done."""
     store = Judgments(out)
-    for n in range(6):
+    for n in range(4):
         store.add(judgment(f"{n}", "tie" if n % 3 == 1 else 1))
         say(f"saved {n}\n")
-        if n in (2, 4):
+        if n == 2:
             store.remove(store.find(f"{n}"))
             say(f"undone {n}\n")
 
@@ -204,7 +204,7 @@ def expected(printed):
         what, id = line.split()
         saved.append(id) if what == "saved" else saved.remove(id)
     what, id = last.split()
-    if what == "saved" and id in ("2", "4"):  # its undo had begun
+    if what == "saved" and id == "2":  # its undo had begun
         return [saved, saved[:-1]]
     return [saved, [*saved, str(int(id) + 1)]]  # the next one had begun
 
@@ -214,7 +214,7 @@ def test_a_kill_before_or_after_any_file_operation_loses_and_doubles_nothing(out
     trials = [json.loads(line) for line in done.stdout.splitlines()]
     for status, said, found, _ in trials[:-1]:
         assert status == signal.SIGKILL and found in expected(said), said
-    assert trials[-1][0] == 0 and trials[-1][2] == ["0", "1", "3", "5"] and len(trials) > 60, done.stderr
+    assert trials[-1][0] == 0 and trials[-1][2] == ["0", "1", "3"] and len(trials) > 40, done.stderr
     assert any(name.endswith(".tmp") for *_, names in trials for name in names) and trials[-1][3] == [
         ".prefs.jsonl.lock",
         "prefs.jsonl",

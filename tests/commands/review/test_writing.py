@@ -24,7 +24,7 @@ def test_an_answer_is_what_generate_writes_with_the_prompt_and_the_seed(write, t
     items = load_items(write("a.jsonl", [{"prompt": text} for text in ("a", "bcd", "x" * 40)]))
     items += load_items(write("b.jsonl", [{"messages": [{"role": "user", "content": "Hi"}]}]))
     chat = ChatFormat(TOKENIZER)
-    ids, engine = encode_items(items, "m", chat, 48), Engine(MODEL, batch_size=2)
+    ids, engine = encode_items(items, "m", chat, 48), Engine(MODEL, batch_size=1)
     served = ServedModel("m", "0" * 16, "", TOKENIZER, engine.context, chat, engine)
     config = ReviewConfig(("run",), tmp_path, tmp_path / "x.jsonl", max_new_tokens=24, temperature=1.5, top_k=200)
     write_answer = make_writer(served, config, ids)
