@@ -20,15 +20,7 @@ from jaxgpt.inference.complete import Rows, unstack
 from jaxgpt.inference.decoder import PREFILL
 from jaxgpt.inference.sampling import make_sampling_params
 from jaxgpt.models.base import Generative
-from jaxgpt.serving.token_stream import (
-    Busy,
-    EngineError,
-    GenerationRequest,
-    Job,
-    TokenStream,
-    TooSlow,
-    require_possible,
-)
+from jaxgpt.serving.token_stream import Busy, EngineError, GenerationRequest, Job, TokenStream, TooSlow, check_request
 
 PIECE = 4 * PREFILL  # tokens of a prompt that are read before the other texts are continued
 CHUNK_S = 0.03  # seconds between two looks at the clients, as far as MAX_CHUNK allows
@@ -64,13 +56,13 @@ class _Group:
     Attributes:
       jobs: each row's; None: the row is free.
       rows: None: they are allocated when they are needed.
-      step_s: seconds for a token of each text; inf: nobody knows yet.
+      step_s, write_s: seconds for a token of each text and for the newest chunk; at first nobody knows.
     """
 
     def __init__(self, B: int):
         self.jobs: list[Job | None] = [None] * B
         self.rows: Rows | None = None
-        self.step_s = float("inf")
+        self.step_s, self.write_s = float("inf"), 0.0
 
     def taken(self) -> list[int]:
         return [row for row, job in enumerate(self.jobs) if job]
@@ -112,7 +104,7 @@ class Engine:
           UsageError: the model can't do what the request asks for.
           EngineError: the engine was closed.
         """
-        require_possible(request, self.context, self._vocab_size)
+        check_request(request, self.context, self._vocab_size)
         deadline = float("inf") if request.deadline_s is None else time.monotonic() + request.deadline_s
         job = Job(request, asyncio.get_running_loop(), deadline)
         with self._condition:
@@ -146,15 +138,15 @@ class Engine:
 
     def _compile(self) -> None:
         """Compile all programs now, so that the first request is not late, and that a lack of memory is seen."""
-        small, key, params = self._rows(self._small), np.zeros(2, np.uint32), make_sampling_params(0)
-        small.start(0, [0], key, 2, params)
+        small = self._rows(self._small)
+        small.start(0, [0], np.zeros(2, np.uint32), 3, make_sampling_params(0))
         small.write(1)
         if self._large.jobs:
-            small.move(0, self._rows(self._large), 0)
-            self._rows(self._large).write(1)
-            self._rows(self._large).start(0, [0], key, 1, params)
-            self._rows(self._large).move(0, small, 0)
-            small.end(0)
+            large = self._rows(self._large)
+            small.move(0, large, 0)
+            large.write(1)
+            large.move(0, small, 0)
+        small.end(0)
 
     def _run(self) -> None:
         while True:
@@ -196,7 +188,7 @@ class Engine:
         return min(most, *(group.jobs[row].request.max_new_tokens - group.jobs[row].num_new for row in group.taken()))
 
     def _read_prompts(self) -> None:
-        """Read what is waiting, and write its first token; no longer than a chunk where others would have to wait."""
+        """Read what is waiting, and write its first token; where others have to wait, as long as a chunk takes."""
         small, large, started = self._small, self._large, time.perf_counter()
         while small.jobs[0] or self._start_next():
             job, rows = small.jobs[0], self._rows(small)
@@ -209,7 +201,7 @@ class Engine:
                 if not large.jobs or not (self._waiting or large.taken()):
                     return  # it continues alone
                 self._move(small, 0, large, large.jobs.index(None))
-            if time.perf_counter() - started > CHUNK_S and large.taken():
+            if time.perf_counter() - started > max(CHUNK_S, large.write_s) and large.taken():
                 return
 
     def _drop_ended(self) -> None:
@@ -221,12 +213,10 @@ class Engine:
                 self._waiting.remove(job)
         for group in (self._small, self._large):
             for row in group.taken():
-                job = group.jobs[row]
-                if job.is_closed or job.deadline <= now:
-                    late.append(job)
-                    group.jobs[row] = None
+                if group.jobs[row].is_closed or group.jobs[row].deadline <= now:
+                    late.append(group.jobs[row])
                     self._rows(group).end(row)
-                    self._running -= 1
+                    self._free(group, row)
         for job in late:
             if job.is_closed:
                 self._finish(job, None, "cancelled")
@@ -255,18 +245,22 @@ class Engine:
         """Continue the texts of a group, and give their clients what is new."""
         started, rows = time.perf_counter(), self._rows(group)
         new, steps = rows.write(num_tokens)
-        group.step_s = (time.perf_counter() - started) / max(steps, 1)
+        group.write_s = time.perf_counter() - started
+        group.step_s = group.write_s / max(steps, 1)
         for row in group.taken():
             job = group.jobs[row]
             job.num_new += len(new[row])
             if new[row]:
                 self._outbox.append((job, new[row]))
             if rows.free[row]:
-                group.jobs[row] = None
-                with self._condition:
-                    self._running -= 1
+                self._free(group, row)
                 self._finish(job, "stop" if rows.stopped[row] else "length", "finished")
         self._count(new_tokens=sum(map(len, new)))
+
+    def _free(self, group: _Group, row: int) -> None:
+        group.jobs[row] = None
+        with self._condition:
+            self._running -= 1
 
     def _fail_running(self, error: Exception) -> None:
         jobs = [*self._small.empty(), *self._large.empty()]

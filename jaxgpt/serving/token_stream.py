@@ -49,7 +49,7 @@ class GenerationRequest:
         return make_sampling_params(self.temperature, self.top_k, self.top_p, stop=None if self.stop < 0 else self.stop)
 
 
-def require_possible(request: GenerationRequest, context: int, vocab_size: int) -> None:
+def check_request(request: GenerationRequest, context: int, vocab_size: int) -> None:
     """Raise UsageError where a model of this context and vocabulary can't do what a request asks for."""
     n, new = len(request.prompt), request.max_new_tokens
     if n < 1 or new < 1:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from jaxgpt.errors import UsageError
-from jaxgpt.serving.token_stream import EngineError, GenerationRequest, Job, TokenStream, TooSlow, require_possible
+from jaxgpt.serving.token_stream import EngineError, GenerationRequest, Job, TokenStream, TooSlow, check_request
 
 
 def read(*items, request=None):
@@ -64,4 +64,4 @@ def test_a_stream_that_is_closed_or_dropped_closes_its_job():
 )
 def test_what_a_model_can_not_do_is_refused(request_, message):
     with pytest.raises(UsageError, match=message):
-        require_possible(request_, 200, 61)
+        check_request(request_, 200, 61)
