@@ -161,6 +161,14 @@ def parse_next_answer(where: str, record: dict[str, Any], field: str = "completi
     return [*((text, False if is_learned is False else None) for text, is_learned in earlier), learned]
 
 
+def parse_answered(where: str, record: dict[str, Any]) -> Segments:
+    """{"messages", "completion"}, of which the messages end before an answer."""
+    messages = record["messages"]
+    if isinstance(messages, list) and messages and is_answer(messages[-1]):
+        raise DataError(f"{where}: 'messages' end in an answer, and 'completion' is another; remove one of them")
+    return parse_next_answer(where, record)
+
+
 def _kind(field: str) -> ExampleKind:
     parse = functools.partial(parse_conversation, field=field)
     return ExampleKind("completions", (field,), parse, pack_rows, is_chat=True)
@@ -169,5 +177,5 @@ def _kind(field: str) -> ExampleKind:
 KINDS = [
     _kind("messages"),
     _kind("conversations"),
-    ExampleKind("completions", ("messages", "completion"), parse_next_answer, pack_rows, is_chat=True),
+    ExampleKind("completions", ("messages", "completion"), parse_answered, pack_rows, is_chat=True),
 ]

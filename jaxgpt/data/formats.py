@@ -57,7 +57,7 @@ def parse_examples(
     for line, record in parse_records(path, content, errors):
         renamed_record = rename_fields(record, renamed)
         try:
-            if "text" in renamed_record and not renamed and not _matching(renamed_record, kinds):
+            if "text" in renamed_record and not renamed and not matching_kinds(renamed_record, kinds):
                 raise DataError(f"{path}, line {line}: {_describe_unlabelled(path, record)}")
             kind, _ = _recognize(path, line, record, kinds, renamed, learns_pairs)
             return kind, _parse(path, content, kind, renamed, errors)
@@ -92,7 +92,7 @@ def _recognize(
 ) -> tuple[ExampleKind, dict[str, Any]]:
     """The kind of example that a record's fields make it, and the record with our names for them."""
     renamed_record = rename_fields(record, renamed)
-    matching = _matching(renamed_record, kinds)
+    matching = matching_kinds(renamed_record, kinds)
     if sorted((kind.fields[0], kind.name) for kind in matching) in JUDGED_COMPLETIONS:
         wanted = "preferences" if learns_pairs else "completions"
         matching = [kind for kind in matching if kind.name == wanted]
@@ -118,10 +118,10 @@ def rename_fields(record: dict[str, Any], renamed: dict[str, str]) -> dict[str, 
 
 def is_example(record: dict[str, Any]) -> bool:
     """Whether a record has the fields of an example."""
-    return bool(_matching(rename_fields(record, {}), KINDS))
+    return bool(matching_kinds(rename_fields(record, {}), KINDS))
 
 
-def _matching(record: dict[str, Any], kinds: Sequence[ExampleKind]) -> list[ExampleKind]:
+def matching_kinds(record: dict[str, Any], kinds: Sequence[ExampleKind]) -> list[ExampleKind]:
     """The kinds whose fields a record has, but for one whose fields are a part of another's."""
     matching = [kind for kind in kinds if record.keys() >= set(kind.fields)]
     return [kind for kind in matching if not any(set(kind.fields) < set(each.fields) for each in matching)]

@@ -11,7 +11,7 @@ from jaxgpt.data import chat, completions
 from jaxgpt.data.base import Segments
 from jaxgpt.data.config import USUAL_FIELDS, FieldNames
 from jaxgpt.data.examples import require_suffix
-from jaxgpt.data.formats import rename_fields
+from jaxgpt.data.formats import matching_kinds, rename_fields
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.records import describe_fields, parse_records, read_content, require_unicode
 from jaxgpt.data.tokenized import encode_segments
@@ -105,7 +105,9 @@ def _parse(where: str, record: dict[str, Any]) -> tuple[Segments, list[str]]:
             if isinstance(turns := record.get(name), list) and turns:
                 turns = turns[:-1] if chat.is_answer(turns[-1]) else turns  # whose weight may be 0
                 record[name] = [*turns, {"role": "assistant", "content": references[0]}]
-    matching = [kind for kind in KINDS if record.keys() >= set(kind.fields)]
+                if name == "messages" and "prompt" not in record:
+                    del record["completion"]  # which would be another answer
+    matching = matching_kinds(record, KINDS)
     if len(matching) != 1:
         known = {name for kind in KINDS for name in kind.fields}
         has = describe_fields(where.rpartition(", line ")[0], record, known)

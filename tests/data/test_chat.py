@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxgpt.data import examples
-from jaxgpt.data.chat import CHAT_TEMPLATE, encode_until_answer, parse_conversation, parse_messages, parse_next_answer
+from jaxgpt.data.chat import CHAT_TEMPLATE, encode_until_answer, parse_answered, parse_conversation, parse_messages
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER, encoding
 from jaxgpt.data.plain_tokenizers import ByteTokenizer
 from jaxgpt.data.tokenized import encode_segments
@@ -191,9 +191,11 @@ def test_of_a_conversation_with_a_completion_only_that_is_learned():
     ]
     record = {"messages": messages, "completion": "d"}
     whole = parse_conversation("", {"messages": [*messages, {"role": "assistant", "content": "d"}]})
-    segments = parse_next_answer("", record)
+    segments = parse_answered("", record)
     assert [text for text, _ in segments] == [text for text, _ in whole[:-1]]
     assert [is_learned for _, is_learned in segments] == [False, None, False, True]
     for wrong in ({"messages": []}, {"messages": "x"}, {"completion": 3}, {"completion": None}):
         with pytest.raises(DataError, match="must be a"):
-            parse_next_answer("a.jsonl, line 1", record | wrong)
+            parse_answered("a.jsonl, line 1", record | wrong)
+    with pytest.raises(DataError, match="line 1: 'messages' end in an answer, and 'completion' is another; remove one"):
+        parse_answered("a.jsonl, line 1", record | {"messages": messages[:2]})

@@ -27,6 +27,7 @@ SEE_YOU = {"role": "assistant", "content": "See you."}
         ({"instruction": "Add.", "input": "1, 1", "output": "2"}, "2"),
         ({"instruction": "Add.", "input": "", "output": "\n2"}, "\n2"),
         ({"messages": [*TURNS, SEE_YOU]}, "See you."),
+        ({"messages": TURNS, "completion": "See you.", "chosen": "See you.", "rejected": "Hm."}, "See you."),
         ({"messages": [*TURNS[:2], TURNS[2] | {"weight": 0}, TURNS[3], SEE_YOU]}, "See you."),
         ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": " Hello"}]}, "Hello"),
         ({"messages": [*TURNS[:3], {"role": "user", "content": "is left out"}]}, "Hello."),

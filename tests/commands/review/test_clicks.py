@@ -5,8 +5,6 @@ import itertools
 
 import pytest
 
-pytest.importorskip("starlette")
-
 from jaxgpt.commands.review import clicks
 from jaxgpt.commands.review.answers import Pair
 from jaxgpt.commands.review.clicks import Click, make_record, parse_click
