@@ -111,7 +111,7 @@ def test_accumulate_makes_the_batch_larger_and_changes_nothing(text, tmp_path):
 @pytest.mark.slow
 def test_no_mesh_changes_the_losses(text, tmp_path, eight_devices):
     one = losses_of(text, tmp_path / "one", "--mesh", "data=1")
-    for mesh in ("data=2", "data=8", "data=1,fsdp=2"):
+    for mesh in ("data=8", "data=1,fsdp=2"):
         np.testing.assert_allclose(losses_of(text, tmp_path / mesh, "--mesh", mesh), one, rtol=1e-5)
 
 
