@@ -36,6 +36,7 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
     "update": ("jaxgpt.commands.update", "train a run on with new data, and promote it if the old is not forgotten"),
     "sweep": ("jaxgpt.commands.sweep", "train runs of every combination of some flags, and compare them"),
     "glue": ("jaxgpt.commands.glue", "fine-tune on GLUE, SuperGLUE or your own tasks, and measure them"),
+    "agreement": ("jaxgpt.commands.agreement", "measure how far annotators agree, and which model they prefer"),
     "report": ("jaxgpt.commands.report", "make an HTML report of runs: losses, speed, spikes, settings, evaluations"),
     "track": ("jaxgpt.commands.track", "send a run's rows to TensorBoard, W&B, MLflow or Trackio"),
     "fit": ("jaxgpt.commands.fit", "show a training step's GPU memory, and the largest batch"),
@@ -44,7 +45,9 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
 }
 
 # Bytes of addresses that a command's libraries take, JAX's unless it is named here, and those of a core's threads.
-ADDRESS_SPACE = {"train": 5e9} | dict.fromkeys(("prepare", "tokenizer", "inspect", "erase", "report", "track"), 0.5e9)
+ADDRESS_SPACE = {"train": 5e9} | dict.fromkeys(
+    ("prepare", "tokenizer", "inspect", "erase", "report", "track", "agreement"), 0.5e9
+)
 THREAD_SPACE = 0.1e9
 
 
