@@ -12,7 +12,7 @@ from jaxgpt.errors import DataError
 
 TIE = 2  # the vote that neither answer is better
 OUTCOMES = {"tie": TIE, "skip": None}  # votes that choose no answer, by their words
-UNDECIDED = ".undecided.jsonl"  # the end of the name beside prefs.jsonl of the file that has them
+UNDECIDED = ".undecided"  # in the name of the file beside prefs.jsonl that has them: prefs.undecided.jsonl
 MAX_PROMPT_CHARS = 400  # of a prompt that is shown
 
 
@@ -65,8 +65,8 @@ def with_undecided(paths: Iterable[Path]) -> list[Path]:
     """
     files: dict[Path, None] = {}
     for path in paths:
-        beside = path.with_suffix(UNDECIDED)
-        has_undecided = not path.name.endswith(UNDECIDED) and beside.is_file() and beside.stat().st_size > 0
+        beside = path.with_name(path.stem + UNDECIDED + path.suffix)
+        has_undecided = not path.stem.endswith(UNDECIDED) and beside.is_file() and beside.stat().st_size > 0
         is_empty = not path.exists() or (path.is_file() and path.stat().st_size == 0)
         files |= dict.fromkeys([path] * (not (has_undecided and is_empty)) + [beside] * has_undecided)
     return [*files]

@@ -20,6 +20,7 @@ import pytest
 from jaxgpt import console
 from jaxgpt.commands import (
     COMMANDS,
+    agreement,
     chat,
     doctor,
     erase,
@@ -771,7 +772,7 @@ def test_the_commands_of_the_readme_are_understood():
     configs |= {"predict": predict.PredictConfig, "prepare": prepare.PrepareFlags, "inspect": inspect.InspectConfig}
     configs |= {"export": export.ExportConfig, "verify": verify.VerifyConfig, "replay": replay.ReplayConfig}
     configs |= {"fit": fit.FitConfig, "doctor": doctor.DoctorConfig, "report": report.ReportConfig}
-    configs |= {"erase": erase.EraseConfig}
+    configs |= {"erase": erase.EraseConfig, "agreement": agreement.AgreementConfig}
     configs |= {
         "tokenizer": tokenizer.TokenizerTrainConfig,
         "track": track.TrackConfig,

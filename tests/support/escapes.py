@@ -163,6 +163,8 @@ inspect splits{e}
 inspect report{e}
 inspect {e}
 inspect steps{e} --html {e}
+agreement {e}
+agreement unknown.jsonl --out page{e}
 report {e}
 report dtype{e} --evaluation {e}
 report text{e} --out {e}

@@ -11,6 +11,7 @@ import collections
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import random
 import shutil
@@ -80,6 +81,8 @@ def make_inputs(folder: Path) -> dict[str, list[str]]:
     words = ["--recipe", "classify", "--init-from", "hf", "--data", "labels.csv", "--epochs", "1"]
     run(folder, "train", *words, "--B", "200", "--T", "16", "--out", "labels")
     short = ["--max-new-tokens", "20"]
+    votes = ({"item": i, "annotator": name, "winner": i % 2, "choice": 1} for i in range(2000) for name in "ab")
+    (folder / "prefs.jsonl").write_text("".join(json.dumps(vote) + "\n" for vote in votes))
     return {
         "train": ["train", *SHAPE, "--data", "text.txt", "--steps", "40", "--save-every", "1", "--out", "out/run"],
         "evaluate": ["evaluate", "run", "--data", "text.txt", "--json", "out/result.json"],
@@ -91,6 +94,7 @@ def make_inputs(folder: Path) -> dict[str, list[str]]:
         "verify": ["verify", "run", "--resume", "1"],
         "replay": ["replay", "run", "--step", "3"],
         "report": ["report", "run", "--out", "out/page.html"],
+        "agreement": ["agreement", "prefs.jsonl", "--out", "out/page.html", "--json", "out/numbers.json"],
         "track": ["track", "run", "--to", "tensorboard"],
         "update": ["update", "val-run", "--data", "new.txt", "--steps", "20", "--replay", "0.5", "--out", "out/new"],
         "fit": ["fit", "--gpu", "h100", *SHAPE],

@@ -41,6 +41,10 @@ FILES = {
         *({"prompt": f"{PLANTED} {n}", "completion": f" {n}", "who": f"{PLANTED} {n}"} for n in ROWS)
     ),
     "talk.jsonl": _lines({"content": f"{PLANTED}?"}, {"messages": _turns(1)[:1]}),
+    "prefs.jsonl": _lines(
+        *({"item": n, "annotator": name, "winner": (n + i) % 2, "prompt": PLANTED, "remark": f"{PLANTED} {n}",
+           "answers": [PLANTED, f"{PLANTED} {n}"]} for n in ROWS for i, name in enumerate(("anna", "ben")))
+    ),
     "reward.py": "def score(prompt, answer, record):\n    return float(len(answer) % 2)\n",
     "raises.py": "def score(prompt, answer, record):\n    raise ValueError(record['answer'] + answer)\n",
     "sweep.toml": '[flags]\ndata = "text.txt"\nval = "0.2"\nsteps = 2\nB = 2\nT = 16\nn-layer = 1\nn-head = 1\n'
@@ -67,6 +71,7 @@ evaluate run --canaries made --json canaries.json
 evaluate run --generate squad.json --answers written.jsonl --max-new-tokens 3 --json generated.json
 report run --png png --csv rows.csv
 report run --out named.html
+agreement prefs.jsonl --out agreement.html --json agreement.json
 look run --prompt word --out look.html --json look.json
 sample run --prompt word --max-new-tokens 3
 chat run --input talk.jsonl --max-new-tokens 3
@@ -155,6 +160,8 @@ BAD = {
     "plain.gz": PLANTED,
 }
 WITH_TEXT = {
+    "agreement.html": "agreement --out asks for the items in dispute, to talk about them",
+    "agreement.json": "the same items, as numbers and texts",
     "written.jsonl": "evaluate --answers asks for the answers, with their references",
     "answers.jsonl": "what a policy answers to which prompt: the file is for that, and --show-every 0 writes none",
     "tokenizer.json": "a vocabulary is made of the texts that it is trained on, and a model needs it",

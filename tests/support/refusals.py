@@ -213,6 +213,10 @@ look text --prompt a --patch 'a b' --out new
 look text --prompt a --answer 'two words' --out new
 look text --prompt a --out mine
 look text --prompt a --json text.txt
+agreement
+agreement nowhere.jsonl
+agreement pairs.jsonl --json new.json
+agreement pairs.jsonl --json pairs.jsonl
 sample encoder --prompt a
 look encoder --prompt a --out new
 replay encoder --step 1
@@ -471,6 +475,7 @@ PAIRS = [
     ("evaluate {i}/checkpoints/3 --data text.txt --json {o}", "text", "config.json log.jsonl checkpoints/9"),
     ("look {i} --prompt a --out {o}", "text", "config.json checkpoints/9"),
     ("look {i} --prompt a --json {o}", "base", "config.json model.safetensors"),
+    ("agreement {i} --json {o}", "pairs.jsonl", ""),
     ("evaluate text --data {i} --json {o}", "text.txt", ""),
     ("evaluate text --data {i} --json {o}", "prepared", "meta.json val_000000.bin report.json index/new.json"),
     ("evaluate labels --data {i} --json {o}", "labels.csv", ""),
