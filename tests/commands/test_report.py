@@ -149,6 +149,7 @@ def test_a_run_that_is_moved_ends_it_in_one_line_and_its_page_is_still(tmp_path,
 @pytest.mark.slow
 @pytest.mark.skipif(not DRIVER, reason="chromedriver is not installed")
 def test_a_browser_shows_the_page_asks_for_nothing_and_reports_nothing(runs, tmp_path):
+    pytest.importorskip("selenium", reason="pip install selenium")
     long = write_run(tmp_path / "long", make_rows(100_000, every=10_000, spikes=(45, 70_000)))
     assert run(*runs, long) == 0
     page = runs[0] / "report.html"

@@ -1,4 +1,4 @@
-"""A page in headless Chromium, through chromedriver: what it asks for and reports, how it looks, how long it takes.
+"""A page in headless Chromium, by selenium: what it asks for and reports, how it looks, how long it takes.
 
 python -m tests.support.browser PAGE.html [--png FILE] [--width 1000] [--height 1200] [--dark]
 """
@@ -7,19 +7,17 @@ import base64
 import contextlib
 import dataclasses
 import json
-import re
 import shutil
-import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+REQUEST = "Network.requestWillBeSent"
 
 
 @dataclasses.dataclass
@@ -34,65 +32,66 @@ class Flags:
 
 
 class Browser:
-    """A session of chromedriver's."""
+    """A window.
 
-    def __init__(self, port: int, width: int, height: int, dark: bool):
-        self._url = f"http://localhost:{port}/session"
-        options = {"binary": CHROMIUM, "args": ["--headless=new", "--no-sandbox", "--hide-scrollbars"]}
-        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
-        self._url += "/" + self._post("", capabilities={"alwaysMatch": wanted})["sessionId"]
+    Attributes:
+      driver: selenium's.
+    """
+
+    def __init__(self, driver: Any, width: int, height: int, dark: bool):
+        self.driver = driver
+        self.show_as(width, height, dark)
+
+    def show_as(self, width: int, height: int, dark: bool) -> None:
+        """Have a window of this size, a phone's below 600 pixels, whose owner likes light or dark pages."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.devtools("Emulation.setDeviceMetricsOverride", **size)
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.devtools("Emulation.setEmulatedMedia", features=[scheme])
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
-    def _post(self, path: str, **body: object) -> dict:
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(self._url + path, json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request) as answer:
-            return json.loads(answer.read())["value"]
-
-    def devtools(self, command: str, **parameters: object) -> dict:
-        return self._post("/goog/cdp/execute", cmd=command, params=parameters)
-
-    def run(self, script: str) -> object:
+    def run(self, script: str) -> Any:
         """What a script returns; the page's policy does not apply to it."""
-        return self._post("/execute/sync", script=script, args=[])
+        return self.driver.execute_script(script)
 
     def open(self, page: Path) -> float:
         """Open a page and draw it; the seconds that it took."""
         start = time.monotonic()
-        self._post("/url", url=page.resolve().as_uri())
+        self.driver.get(page.resolve().as_uri())
         self.screenshot()
         return time.monotonic() - start
 
+    def events(self) -> list[dict[str, Any]]:
+        """What the network log has since the last call: DevTools' events, with `method` and `params`."""
+        return [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+
     def requests(self) -> list[str]:
-        """What was asked for since the last call."""
-        events = [json.loads(entry["message"])["message"] for entry in self._post("/se/log", type="performance")]
-        sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        """What was asked for since the last call of `events`."""
+        sent = [event["params"]["request"]["url"] for event in self.events() if event["method"] == REQUEST]
         return [url for url in sent if not url.startswith("data:")]
 
     def messages(self) -> list[str]:
         """What is on the console."""
-        return [entry["message"] for entry in self._post("/se/log", type="browser")]
+        return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def screenshot(self) -> bytes:
-        return base64.b64decode(self.devtools("Page.captureScreenshot", format="png")["data"])
+        return base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
 
 
 @contextlib.contextmanager
 def browser(width: int = 1000, height: int = 1200, dark: bool = False) -> Iterator[Browser]:
-    with subprocess.Popen([DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as driver:
-        session = None
-        try:
-            port = next(found[1] for line in driver.stdout if (found := re.search(r"successfully on port (\d+)", line)))
-            session = Browser(int(port), width, height, dark)
-            yield session
-        finally:
-            if session:
-                with contextlib.suppress(OSError):
-                    session.devtools("Browser.close")
-            driver.terminate()
+    """A browser of its own, which ends with the context."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in ("--headless=new", "--no-sandbox", "--hide-scrollbars"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    try:
+        yield Browser(driver, width, height, dark)
+    finally:
+        driver.quit()
 
 
 def main(flags: Flags) -> int:
