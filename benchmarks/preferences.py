@@ -143,16 +143,7 @@ def make_base(folder: Path, seed: int) -> list[str]:
     draw = random.Random(seed)
     requests = draw_requests(draw)
     new, held_out, known = requests[:SAMPLES], requests[SAMPLES:][:VAL_REQUESTS], requests[SAMPLES + VAL_REQUESTS :]
-    answers = [draw_answer(draw, request) for request in known]
-    folder.mkdir(parents=True, exist_ok=True)
-    pairs = zip(known, answers, strict=True)
-    write(folder / "base.jsonl", [{"prompt": request, "completion": answer} for request, answer in pairs])
-    tokenizer = json_tokenizers.train(map("".join, zip(known, answers, strict=True)), 1000)  # a token for each word
-    (folder / "tokenizer").mkdir(exist_ok=True)
-    for name, text in tokenizer.hugging_face_files().items():
-        (folder / "tokenizer" / name).write_text(text, encoding="utf-8")
-    words = ["--data", folder / "base.jsonl", "--tokenizer", folder / "tokenizer", "--seed", seed]
-    train("--out", folder / "base", *words, *BASE)
+    train_base(folder, known, draw, seed)
     pairs = make_pairs(folder, known, seed)[:PAIRS]
     write(folder / "pairs.jsonl", pairs)
     rated = ({"completion": pair[name], "good": name == "chosen"} for pair in pairs for name in ("chosen", "rejected"))
@@ -160,6 +151,21 @@ def make_base(folder: Path, seed: int) -> list[str]:
     write(folder / "ratings.jsonl", [{"prompt": prompt} | each for prompt, each in zip(prompts, rated, strict=True)])
     write(folder / "val.jsonl", make_pairs(folder, held_out, seed)[:VAL_PAIRS])
     return new
+
+
+def train_base(folder: Path, requests: Sequence[str], draw: random.Random, seed: int) -> None:
+    """Train a model, folder/base, on an answer of the grammar to each request."""
+    answers = [draw_answer(draw, request) for request in requests]
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = zip(requests, answers, strict=True)
+    write(folder / "base.jsonl", [{"prompt": request, "completion": answer} for request, answer in pairs])
+    texts = map("".join, zip(requests, answers, strict=True))
+    tokenizer = json_tokenizers.train(texts, 1000)  # a token for each word
+    (folder / "tokenizer").mkdir(exist_ok=True)
+    for name, text in tokenizer.hugging_face_files().items():
+        (folder / "tokenizer" / name).write_text(text, encoding="utf-8")
+    words = ["--data", folder / "base.jsonl", "--tokenizer", folder / "tokenizer", "--seed", seed]
+    train("--out", folder / "base", *words, *BASE)
 
 
 def make_pairs(folder: Path, requests: list[str], seed: int) -> list[dict[str, str]]:
