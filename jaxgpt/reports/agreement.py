@@ -1,8 +1,7 @@
 """Statistics on judgments of two answers: how far annotators agree, which model wins, what else their choices follow.
 
-No JAX. An interval is of 95 % and Wilson's, of a share of as many independent draws as there are; of what is no share
-itself, such as kappa, it is that of the share which it is computed from. Unlike an interval of one standard error's
-multiple, it holds for a few items, and where all agree.
+No JAX. All intervals are Wilson's, of 95 %. That of a number which is no share itself, such as kappa, follows from the
+interval of a share. Unlike a multiple of the standard error, such an interval holds for few items, and where all agree.
 """
 
 import collections
