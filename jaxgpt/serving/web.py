@@ -132,11 +132,11 @@ class EventStream(Response):
             await write(self._last, more=False)
 
 
-def page_response(page: str, headers: Mapping[str, str] | None = None) -> Response:
+def page_response(page: str) -> Response:
     """An HTML page of one file, whose own <script> and <style> run, and nothing else; it may ask this server alone."""
     rules = ["default-src 'none'; connect-src 'self'", *(f"{name} 'none'" for name in FORBIDDEN)]
     for tag in ("script", "style"):
         parts = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
         hashes = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in parts)
         rules.append(f"{tag}-src " + (" ".join(f"'sha256-{each}'" for each in hashes) or "'none'"))
-    return HTMLResponse(page, headers={"content-security-policy": "; ".join(rules), **(headers or {})})
+    return HTMLResponse(page, headers={"content-security-policy": "; ".join(rules)})
