@@ -222,7 +222,7 @@ class Engine:
                 self._finish(job, None, "cancelled")
             else:
                 early = TooSlow("the answer had not begun when its time was over; try again later")
-                self._finish(job, "deadline" if job.num_new else early, "timed_out")
+                self._finish(job, "length" if job.num_new else early, "timed_out")
 
     def _start_next(self) -> bool:
         """Give the free small group to the next request, if there is one, and if there will be a row for it."""

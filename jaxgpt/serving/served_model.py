@@ -75,11 +75,6 @@ class TextStream:
         """Tokens that were written, without the stop token."""
         return self._tokens.num_new
 
-    @property
-    def timed_out(self) -> bool:
-        """Whether the deadline ended it, after its first token."""
-        return self._tokens.timed_out
-
     def __aiter__(self) -> "TextStream":
         return self
 

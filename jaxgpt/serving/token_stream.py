@@ -72,14 +72,12 @@ class TokenStream:
       request: what was asked for.
       num_new: tokens so far.
       finish_reason: None until it has ended; "stop", by the stop token, which is not among the pieces; or "length", by
-        max_new_tokens or by the deadline.
-      timed_out: whether the deadline ended it, after its first token; before that, TooSlow is raised.
+        max_new_tokens or by the deadline; before the first token, TooSlow is raised instead.
     """
 
     def __init__(self, request: GenerationRequest, job: "Job"):
         self.request, self.num_new, self._job = request, 0, job
         self.finish_reason: Literal["stop", "length"] | None = None
-        self.timed_out = False
 
     def __aiter__(self) -> "TokenStream":
         return self
@@ -99,8 +97,7 @@ class TokenStream:
         self._job.is_closed = True
         if isinstance(item, Exception):
             raise item
-        self.timed_out = item == "deadline"
-        self.finish_reason = "stop" if item == "stop" else "length"
+        self.finish_reason = item
         raise StopAsyncIteration
 
     async def aclose(self) -> None:

@@ -19,7 +19,7 @@ class FakeStream:
 
     def __init__(self, request, pieces):
         self.request, self.finish_reason, self.is_closed, self._pieces = request, None, False, iter(pieces)
-        self.num_new, self.timed_out = 0, False
+        self.num_new = 0
 
     def __aiter__(self):
         return self
