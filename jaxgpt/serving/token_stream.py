@@ -30,7 +30,7 @@ class GenerationRequest:
       prompt: token ids, at least one; with max_new_tokens no more than the model's context.
       max_new_tokens: at least 1.
       temperature, top_k, top_p: as in `generate`.
-      stop: the id of the token that ends the text; -1 for none.
+      stop: the id of the token that ends the text; None: no token does.
       key: uint32 (2,), as `sampling.prompt_keys` makes them; None: zeros, enough for temperature 0.
       deadline_s: seconds from the request on, after which the text is cut; None: no limit.
     """
@@ -40,13 +40,13 @@ class GenerationRequest:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-    stop: int = -1
+    stop: int | None = None
     key: np.ndarray | None = None
     deadline_s: float | None = None
 
     def sampling(self) -> SamplingParams:
         """Its settings; raises UsageError for one that is out of range."""
-        return make_sampling_params(self.temperature, self.top_k, self.top_p, stop=None if self.stop < 0 else self.stop)
+        return make_sampling_params(self.temperature, self.top_k, self.top_p, self.stop)
 
 
 def check_request(request: GenerationRequest, context: int, vocab_size: int) -> None:

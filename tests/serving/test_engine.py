@@ -28,11 +28,10 @@ def draw_requests(n):
         prompt = rng.integers(CONFIG.vocab_size, size=rng.choice([1, 5, 40, 170])).tolist()
         new = int(rng.integers(1, 31))
         choice = {"temperature": float(rng.choice([0, 0.7, 1.5])), "top_k": int(rng.choice([0, 5]))}
-        choice |= {"top_p": float(rng.choice([1.0, 0.8])), "stop": int(rng.choice([-1, 3, 7]))}
+        choice |= {"top_p": float(rng.choice([1.0, 0.8])), "stop": [None, 3, 7][rng.integers(3)]}
         key = jax.random.key(number)
         requests.append(GenerationRequest(tuple(prompt), new, **choice, key=prompt_keys(key, [prompt])[0]))
-        stop = None if choice["stop"] < 0 else choice["stop"]
-        expected += generate(MODEL, [prompt], new, key, **(choice | {"stop": stop}))
+        expected += generate(MODEL, [prompt], new, key, **choice)
     return requests, expected
 
 

@@ -21,8 +21,6 @@ def make_writer(served: "ServedModel", config: ReviewConfig, ids: Mapping[str, t
     """
     from jaxgpt.serving.token_stream import GenerationRequest
 
-    stop = served.tokenizer.end
-
     async def write(item: Item, seed: int, add: Callable[[str], object]) -> bool:
         prompt = ids[item.id]
         request = GenerationRequest(
@@ -31,7 +29,7 @@ def make_writer(served: "ServedModel", config: ReviewConfig, ids: Mapping[str, t
             config.temperature,
             config.top_k,
             config.top_p,
-            -1 if stop is None else stop,
+            served.tokenizer.end,
             served.keys(seed, prompt)[0],
         )
         text = AnswerText(served.tokenizer) if item.prompt is not None else served.chat_format.new_text()

@@ -68,8 +68,7 @@ class Writer:
         repeated = [number for number in range(len(prompts)) for _ in range(request.n)]
         keys = prompt_keys(jax.random.key(seed), [prompts[number] for number in repeated])  # as `sample --seed`
         sampling = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
-        end = self._served.tokenizer.end
-        sampling |= {"stop": -1 if end is None else end, "deadline_s": self._timeout_s}
+        sampling |= {"stop": self._served.tokenizer.end, "deadline_s": self._timeout_s}
         return [
             Plan(
                 GenerationRequest(tuple(prompts[number]), lengths[number], key=key, **sampling),
