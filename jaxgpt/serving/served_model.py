@@ -42,9 +42,9 @@ class ServedModel:
     chat_format: ChatFormat
     engine: Engine
 
-    def keys(self, seed: int, prompt: Sequence[int], n: int = 1) -> np.ndarray:
-        """A key for each of n answers to a prompt, uint32 (n, 2), those of `generate` with n equal prompts."""
-        return prompt_keys(jax.random.key(seed), [prompt] * n)
+    def keys(self, seed: int, prompts: Sequence[Sequence[int]]) -> np.ndarray:
+        """A key for each prompt, uint32 (B, 2), those of `sample --seed`; equal prompts have different ones."""
+        return prompt_keys(jax.random.key(seed), prompts)
 
     def stream_text(self, request: GenerationRequest, text: AnswerText) -> "TextStream":
         """Begin a request, as Engine.stream does, with the same errors.

@@ -38,7 +38,7 @@ def test_texts_are_those_of_generate(served, tmp_path_factory):
     prompt, n = served.tokenizer.encode("First Citizen:"), 3
     model = load_hf(next(tmp_path_factory.getbasetemp().glob("models*/mine")))
     expected = generate(model, [prompt] * n, 30, jax.random.key(4), 0.9, 50)
-    keys = served.keys(4, prompt, n)
+    keys = served.keys(4, [prompt] * n)
     requests = [GenerationRequest(tuple(prompt), 30, 0.9, 50, key=key) for key in keys]
 
     async def run():

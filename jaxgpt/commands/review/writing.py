@@ -30,7 +30,7 @@ def make_writer(served: "ServedModel", config: ReviewConfig, ids: Mapping[str, t
             config.top_k,
             config.top_p,
             served.tokenizer.end,
-            served.keys(seed, prompt)[0],
+            served.keys(seed, [prompt])[0],
         )
         text = AnswerText(served.tokenizer) if item.prompt is not None else served.chat_format.new_text()
         async with contextlib.aclosing(served.stream_text(request, text)) as pieces:

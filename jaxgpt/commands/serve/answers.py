@@ -58,15 +58,11 @@ class Writer:
         Raises:
           ApiError: a prompt does not fit into the model's context with the tokens that are asked for.
         """
-        import jax
-
-        from jaxgpt.inference.sampling import prompt_keys
-
         prompts = [self._encode(request, each) for each in request.prompts or ("",)]
         lengths = [self._length(request, len(ids)) for ids in prompts]
         seed = secrets.randbelow(2**31) if request.seed is None else request.seed
         repeated = [number for number in range(len(prompts)) for _ in range(request.n)]
-        keys = prompt_keys(jax.random.key(seed), [prompts[number] for number in repeated])  # as `sample --seed`
+        keys = self._served.keys(seed, [prompts[number] for number in repeated])
         sampling = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
         sampling |= {"stop": self._served.tokenizer.end, "deadline_s": self._timeout_s}
         return [
