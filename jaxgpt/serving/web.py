@@ -72,14 +72,14 @@ def holder_of_token(request: Request, tokens: Mapping[str, str], in_url: bool = 
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if in_url and not given:
         scheme, given = "bearer", request.query_params.get("token", "")
-    found = [holder for token, holder in tokens.items() if hmac.compare_digest(token.encode(), given.strip().encode())]
-    if scheme.lower() != "bearer" or not found:
-        what = "a wrong token" if given else "no token"
-        headers = {"www-authenticate": "Bearer"}
-        raise HttpError(
-            401, f"the request has {what}; send Authorization: Bearer TOKEN", "invalid_api_key", None, headers
-        )
-    return found[0]
+    given = given.strip().encode()
+    holders = [holder for token, holder in tokens.items() if hmac.compare_digest(token.encode(), given)]
+    if scheme.lower() != "bearer" or not holders:
+        what = f"the request has {'a wrong token' if given else 'no token'}; send Authorization: Bearer TOKEN"
+        if in_url:
+            what = "open the whole address that the server has printed, with ?token= and what follows"
+        raise HttpError(401, what, "invalid_api_key", headers={"www-authenticate": "Bearer"})
+    return holders[0]
 
 
 async def read_json(request: Request) -> dict[str, Any]:
