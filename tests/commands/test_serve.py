@@ -1,7 +1,9 @@
 """`jaxgpt serve` as a process: OpenAI's client, many clients at once, noise, and how it begins and ends."""
 
+import asyncio
 import contextlib
 import http.client
+import itertools
 import json
 import random
 import re
@@ -150,6 +152,42 @@ def test_a_client_that_leaves_frees_its_place(server, stream):
             pass
     connection.close()
     assert wait_until_idle(server)["cancelled"] > before["cancelled"] + 30
+
+
+@pytest.mark.slow
+def test_32_clients_at_once_get_what_one_client_gets(server):
+    """For 5 seconds here, and for a minute in benchmarks/serving.py; every other text is a stream."""
+    openai = pytest.importorskip("openai")
+    sampling = [{"temperature": 0}, {"temperature": 0.7, "extra_body": {"top_k": 20}}, {"top_p": 0.9}, {}]
+    bodies = [
+        {"model": "tiny", "prompt": f"{n} is " * (1 + n % 9), "seed": n, "max_tokens": 40, **sampling[n % 4]}
+        for n in range(24)
+    ]
+
+    async def ask(client, number):
+        if number % 2:
+            return (await client.completions.create(**bodies[number])).choices[0].text
+        chunks = await client.completions.create(stream=True, **bodies[number])
+        return "".join([chunk.choices[0].text async for chunk in chunks])
+
+    async def ask_often(client, order, until):
+        texts = []
+        for number in itertools.cycle(order):
+            texts.append((number, await ask(client, number)))
+            if time.monotonic() > until:
+                return texts
+
+    async def run_all():
+        options = {"base_url": f"{server.url}/v1", "api_key": KEY, "max_retries": 0}
+        async with openai.AsyncOpenAI(**options) as client:
+            alone = [await ask(client, number) for number in range(24)]
+            orders, until = [random.Random(n).sample(range(24), 24) for n in range(32)], time.monotonic() + 5
+            return alone, await asyncio.gather(*(ask_often(client, order, until) for order in orders))
+
+    alone, together = asyncio.run(run_all())
+    texts = [each for client in together for each in client]
+    assert [(number, text) for number, text in texts if text != alone[number]] == []
+    assert len(set(alone)) > 20 and {number for number, _ in texts} == set(range(24)) and len(texts) > 100
 
 
 @pytest.mark.parametrize("headers, status", [
