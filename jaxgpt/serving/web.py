@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import importlib.resources
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -130,6 +131,11 @@ class EventStream(Response):
                     raise
                 await write(error.body)
             await write(self._last, more=False)
+
+
+def read_page(name: str) -> str:
+    """The HTML of a file in pages/."""
+    return (importlib.resources.files("jaxgpt.serving") / "pages" / name).read_text("utf-8")
 
 
 def page_response(page: str) -> Response:

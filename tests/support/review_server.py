@@ -13,7 +13,7 @@ from jaxgpt.commands.review.server import Review
 from jaxgpt.commands.review.tokens import load_tokens
 from jaxgpt.serving.config import ServerConfig
 from jaxgpt.serving.server import bind, run_server
-from jaxgpt.serving.web import make_app
+from jaxgpt.serving.web import make_app, read_page
 
 MODELS = [{"name": "brass", "fingerprint": "1" * 16}, {"name": "copper", "fingerprint": "2" * 16}]
 
@@ -34,8 +34,7 @@ def serve(prompts: Path, out: Path, annotators, port=0, per_item=1):
     with bind(config) as listening, Judgments(out) as judgments:
         tokens = load_tokens(out, annotators)
         answers = Answers([make_writer(0), make_writer(1)], MODELS, {}, 0, judgments.records)
-        page = Path(__file__).parents[2].joinpath("jaxgpt/serving/pages/review.html").read_text()
-        review = Review(items, judgments, answers, tokens, per_item, 0, page)
+        review = Review(items, judgments, answers, tokens, per_item, 0, read_page("review.html"))
 
         def announce(port):
             print(*(f"{config.url(port)}/?token={token}" for token in tokens), flush=True)

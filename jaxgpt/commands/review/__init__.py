@@ -1,7 +1,6 @@
 """Have people choose the better of two answers: `jaxgpt review runs/chat --prompts prompts.jsonl --out prefs.jsonl`."""
 
 from collections.abc import Sequence
-from importlib import resources
 
 from jaxgpt import console
 from jaxgpt.commands.flags import parse
@@ -27,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxgpt.commands.review.server import Review
     from jaxgpt.serving.server import bind, run_server
-    from jaxgpt.serving.web import make_app
+    from jaxgpt.serving.web import make_app, read_page
 
     with bind(config.server) as listening, Judgments(config.out) as judgments:
         tokens = load_tokens(config.out, config.names)
@@ -46,8 +45,7 @@ def main(argv: Sequence[str]) -> int:
         note_other_models(judgments, models)
         writers = [make_writer(served[number], config, ids[number]) for number in both]
         answers = Answers(writers, models, config.sampling, config.seed, judgments.records)
-        page = resources.files("jaxgpt.serving").joinpath("pages/review.html").read_text(encoding="utf-8")
-        review = Review(items, judgments, answers, tokens, config.per_item, config.seed, page)
+        review = Review(items, judgments, answers, tokens, config.per_item, config.seed, read_page("review.html"))
 
         def close() -> None:
             for each in served:

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import importlib.resources
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -29,6 +28,7 @@ from jaxgpt.serving.web import (
     holder_of_token,
     page_response,
     read_json,
+    read_page,
 )
 
 if TYPE_CHECKING:
@@ -50,10 +50,11 @@ class Api:
     def __init__(self, served: "ServedModel", key: str, limits: Limits, timeout_s: float):
         self._served, self._limits, self._created = served, limits, int(time.time())
         self._tokens, self._writer = {key: "key"}, Writer(served, limits, timeout_s)
+        self._page = read_page("chat.html")
 
     def routes(self) -> list[Route]:
         return [
-            ("GET", "/", self._page),
+            ("GET", "/", self._get_page),
             ("GET", "/health", self._health),
             ("GET", "/metrics", self._with_key(self._metrics)),
             ("GET", "/v1/models", self._with_key(self._models)),
@@ -70,9 +71,9 @@ class Api:
 
         return handle
 
-    async def _page(self, request: Request) -> Response:
+    async def _get_page(self, request: Request) -> Response:
         holder_of_token(request, self._tokens, in_url=True)
-        return page_response(read_page())
+        return page_response(self._page)
 
     async def _health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -157,9 +158,3 @@ def _as_http():
 def _usage(plans: Sequence[Plan], asked: TextRequest, num_new: int) -> Usage:
     """Each prompt counts once, however many texts it gets."""
     return Usage(sum(len(plan.generation.prompt) for plan in plans[:: asked.n]), num_new)
-
-
-@functools.cache
-def read_page() -> str:
-    """The chat page, one file."""
-    return (importlib.resources.files("jaxgpt.serving") / "pages" / "chat.html").read_text("utf-8")

@@ -8,10 +8,10 @@ import re
 import pytest
 
 pytest.importorskip("starlette", reason="needs starlette: pip install -r requirements-serve.txt")
-from jaxgpt.commands.serve.app import Api, read_page
+from jaxgpt.commands.serve.app import Api
 from jaxgpt.serving.openai_api import Limits
 from jaxgpt.serving.token_stream import Busy, EngineError, TooSlow
-from jaxgpt.serving.web import make_app
+from jaxgpt.serving.web import make_app, read_page
 from tests.support.asgi import ask, ask_async
 from tests.support.http_fuzz import draw_request
 
@@ -131,7 +131,7 @@ def test_nobody_gets_anything_without_the_key(app, method, path):
 def test_the_page_has_all_of_it_in_one_file(app):
     page = ask(app, "GET", f"/?token={KEY}")
     text = page.body.decode()
-    assert text == read_page() and "text/html" in page.headers["content-type"]
+    assert text == read_page("chat.html") and "text/html" in page.headers["content-type"]
     assert not re.search(r"https?://|//\w|@import|url\(|\son\w+=|innerHTML|outerHTML|insertAdjacentHTML|eval\(", text)
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy and "connect-src 'self'" in policy
