@@ -35,7 +35,9 @@ class HttpError(Exception):
 
     Attributes:
       status: of HTTP.
-      body: OpenAI's JSON of an error: its text in one line, a type, and perhaps a code and the parameter.
+      code: a word for the error, OpenAI's where it has one; None: the status says enough.
+      param: the field of the request that is wrong; None: no single one.
+      body: OpenAI's JSON of an error: its text in one line, its type, code and param.
       headers: of the response.
     """
 
@@ -48,7 +50,7 @@ class HttpError(Exception):
         headers: Mapping[str, str] | None = None,
     ):
         super().__init__(message)
-        self.status, self.headers = status, dict(headers or {})
+        self.status, self.code, self.param, self.headers = status, code, param, dict(headers or {})
         type_ = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
         self.body: dict[str, Any] = {"error": {"message": message, "type": type_, "param": param, "code": code}}
 

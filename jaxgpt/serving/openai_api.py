@@ -10,6 +10,7 @@ from typing import Any
 from jaxgpt.data.chat import Message, parse_messages
 from jaxgpt.data.records import is_unicode
 from jaxgpt.errors import DataError
+from jaxgpt.serving.guard import HttpError
 
 MAX_STOPS, MAX_STOP_CHARS = 4, 200
 
@@ -47,20 +48,6 @@ SHARED = {
 }
 OF_COMPLETIONS = SHARED | {"prompt", "echo"}
 OF_CHAT = SHARED | {"messages", "max_completion_tokens"}
-
-
-class ApiError(Exception):
-    """A request that can't be answered, in one line.
-
-    Attributes:
-      param: the parameter that is wrong.
-      code: OpenAI's word for it, if there is one.
-      status: the status of the response.
-    """
-
-    def __init__(self, message: str, param: str | None = None, code: str | None = None, status: int = 400):
-        super().__init__(message)
-        self.param, self.code, self.status = param, code, status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +97,7 @@ def parse_completion(body: dict[str, Any], limits: Limits) -> TextRequest:
     """The body of a request to /v1/completions.
 
     Raises:
-      ApiError: a parameter is wrong, or has no effect here.
+      HttpError: a parameter is wrong, or has no effect here.
     """
     _refuse_unknown(body, OF_COMPLETIONS)
     prompts = _parse_prompts(body.get("prompt"))
@@ -124,16 +111,18 @@ def parse_chat(body: dict[str, Any], limits: Limits) -> TextRequest:
     """The body of a request to /v1/chat/completions; errors as `parse_completion`."""
     _refuse_unknown(body, OF_CHAT)
     if body.get("messages") is None:
-        raise ApiError("'messages' is missing: give a list of {'role', 'content'}", "messages")
+        raise HttpError(400, "'messages' is missing: give a list of {'role', 'content'}", param="messages")
     try:
         messages = parse_messages("messages", {"messages": body["messages"]})
     except DataError as error:
-        raise ApiError(str(error).removeprefix("messages: "), "messages") from None
+        raise HttpError(400, str(error).removeprefix("messages: "), param="messages") from None
     for message in messages:
         _require_unicode(message.content, "messages")
     given = [name for name in ("max_completion_tokens", "max_tokens") if body.get(name) is not None]
     if len(given) == 2:
-        raise ApiError("give one of 'max_completion_tokens' and 'max_tokens', which mean the same", given[1])
+        raise HttpError(
+            400, "give one of 'max_completion_tokens' and 'max_tokens', which mean the same", param=given[1]
+        )
     max_tokens = _read_int(body, given[0], None, 1, limits.max_new_tokens) if given else None
     return _parse_shared(body, limits, prompts=(), messages=tuple(messages), max_tokens=max_tokens, echo=False)
 
@@ -142,7 +131,7 @@ def _parse_shared(body: dict[str, Any], limits: Limits, **fields: Any) -> TextRe
     """What both have in common, with the `fields` that they do not."""
     model = body.get("model")
     if not isinstance(model, str):
-        raise ApiError(f"'model' must be the model's name, here {limits.model!r}", "model")
+        raise HttpError(400, f"'model' must be the model's name, here {limits.model!r}", param="model")
     require_model(model, limits.model)
     stream = _read_bool(body, "stream")
     seed = _read_int(body, "seed", None, -(2**63), 2**63 - 1)
@@ -159,15 +148,15 @@ def _parse_shared(body: dict[str, Any], limits: Limits, **fields: Any) -> TextRe
     )
     if request.num_texts > limits.max_texts:
         what = f"{len(request.prompts):,} prompts with 'n' {request.n:,} are {request.num_texts:,} texts"
-        raise ApiError(f"{what}, and one request may ask for {limits.max_texts:,}", "n")
+        raise HttpError(400, f"{what}, and one request may ask for {limits.max_texts:,}", param="n")
     return request
 
 
 def require_model(model: str, served: str) -> None:
-    """Raise ApiError, with the status 404, for the name of a model that is not the server's."""
+    """Raise HttpError, with the status 404, for the name of a model that is not the server's."""
     if model != served:
         message = f"there is no model {_show(model)} here, only {served!r}"
-        raise ApiError(message, "model", "model_not_found", status=404)
+        raise HttpError(404, message, "model_not_found", "model")
 
 
 def _refuse_unknown(body: dict[str, Any], known: set[str]) -> None:
@@ -175,11 +164,11 @@ def _refuse_unknown(body: dict[str, Any], known: set[str]) -> None:
         if value is None or name in known or name in IGNORED:
             continue
         if name not in UNSUPPORTED:
-            raise ApiError(f"there is no parameter {_show(name)}; leave it out", _shorten(name))
+            raise HttpError(400, f"there is no parameter {_show(name)}; leave it out", param=_shorten(name))
         allowed = (*UNSUPPORTED[name], *([body.get("n")] if name == "best_of" else []))
         if not any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in allowed):
             but = "".join(f", or send {json.dumps(each)}" for each in UNSUPPORTED[name][:1])
-            raise ApiError(f"{name!r} is not supported; leave it out{but}", name, "unsupported_parameter")
+            raise HttpError(400, f"{name!r} is not supported; leave it out{but}", "unsupported_parameter", name)
 
 
 def _parse_prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
@@ -189,12 +178,14 @@ def _parse_prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
     if isinstance(value, str) or (isinstance(value, list) and value and all(map(_is_id, value))):
         value = [value]
     if not isinstance(value, list) or not value:
-        raise ApiError("'prompt' must be a text, a list of token ids, or a list of either", "prompt")
+        raise HttpError(400, "'prompt' must be a text, a list of token ids, or a list of either", param="prompt")
     for each in value:
         if isinstance(each, str):
             _require_unicode(each, "prompt")
         elif not isinstance(each, list) or not each or not all(map(_is_id, each)):
-            raise ApiError("each 'prompt' must be a text, or a list of one or more token ids from 0", "prompt")
+            raise HttpError(
+                400, "each 'prompt' must be a text, or a list of one or more token ids from 0", param="prompt"
+            )
     return tuple(each if isinstance(each, str) else tuple(each) for each in value)
 
 
@@ -205,7 +196,7 @@ def _is_id(value: Any) -> bool:
 def _parse_stops(value: Any) -> tuple[str, ...]:
     stops = [] if value is None else value if isinstance(value, list) else [value]
     if len(stops) > MAX_STOPS or not all(isinstance(each, str) and 0 < len(each) <= MAX_STOP_CHARS for each in stops):
-        raise ApiError(f"'stop' must be 1 to {MAX_STOPS} texts of 1 to {MAX_STOP_CHARS} characters", "stop")
+        raise HttpError(400, f"'stop' must be 1 to {MAX_STOPS} texts of 1 to {MAX_STOP_CHARS} characters", param="stop")
     for each in stops:
         _require_unicode(each, "stop")
     return tuple(stops)
@@ -216,11 +207,11 @@ def _parse_stream_options(value: Any, stream: bool) -> bool:
     if value is None:
         return False
     if not isinstance(value, dict) or not value.keys() <= {"include_usage", "include_obfuscation"}:
-        raise ApiError("'stream_options' must be an object with 'include_usage'", "stream_options")
+        raise HttpError(400, "'stream_options' must be an object with 'include_usage'", param="stream_options")
     if not stream:
-        raise ApiError("'stream_options' needs 'stream': true", "stream_options")
+        raise HttpError(400, "'stream_options' needs 'stream': true", param="stream_options")
     if _read_bool(value, "include_obfuscation"):
-        raise ApiError("'include_obfuscation' is not supported; leave it out", "stream_options")
+        raise HttpError(400, "'include_obfuscation' is not supported; leave it out", param="stream_options")
     return _read_bool(value, "include_usage")
 
 
@@ -230,7 +221,7 @@ def _read_int(body: dict[str, Any], name: str, default: int | None, lowest: int,
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
         wanted = f"an integer from {lowest:,} to {highest:,}"
-        raise ApiError(f"{name!r} must be {wanted}, and is {_show(value)}", name)
+        raise HttpError(400, f"{name!r} must be {wanted}, and is {_show(value)}", param=name)
     return value
 
 
@@ -239,20 +230,20 @@ def _read_float(body: dict[str, Any], name: str, default: float, lowest: float, 
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
-        raise ApiError(f"{name!r} must be a number from {lowest} to {highest}, and is {_show(value)}", name)
+        raise HttpError(400, f"{name!r} must be a number from {lowest} to {highest}, and is {_show(value)}", param=name)
     return float(value)
 
 
 def _read_bool(body: dict[str, Any], name: str) -> bool:
     value = body.get(name)
     if value is not None and not isinstance(value, bool):
-        raise ApiError(f"{name!r} must be true or false, and is {_show(value)}", name)
+        raise HttpError(400, f"{name!r} must be true or false, and is {_show(value)}", param=name)
     return bool(value)
 
 
 def _require_unicode(text: str, param: str) -> None:
     if not is_unicode(text):  # JSON's \ud800 alone
-        raise ApiError(f"{param!r} has half of a surrogate pair, which is no character; remove it", param)
+        raise HttpError(400, f"{param!r} has half of a surrogate pair, which is no character; remove it", param=param)
 
 
 def _show(value: Any) -> str:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from jaxgpt.data.chat import Message
 from jaxgpt.json_file import parse_json
 from jaxgpt.serving import openai_api
-from jaxgpt.serving.openai_api import ApiError, Limits, TextRequest, parse_chat, parse_completion
+from jaxgpt.serving.guard import HttpError
+from jaxgpt.serving.openai_api import Limits, TextRequest, parse_chat, parse_completion
 
 LIMITS = Limits("tiny", max_texts=8, max_new_tokens=100)
 HI = [{"role": "user", "content": "Hi"}]
@@ -90,7 +91,7 @@ def test_a_chat_is_read():
     ],
 )
 def test_what_is_wrong_is_named(body, message):
-    with pytest.raises(ApiError) as error:
+    with pytest.raises(HttpError) as error:
         parse_completion(TEXT | body, LIMITS)
     assert str(error.value).startswith(message) and error.value.param in body
     assert error.value.status == (404 if "no model" in message else 400)
@@ -112,7 +113,7 @@ def test_what_is_wrong_is_named(body, message):
     ],
 )
 def test_what_is_wrong_in_a_chat_is_named(body, message):
-    with pytest.raises(ApiError) as error:
+    with pytest.raises(HttpError) as error:
         parse_chat(CHAT | body, LIMITS)
     assert str(error.value).startswith(message) and error.value.param in body
 
@@ -148,7 +149,7 @@ def test_any_object_is_a_request_or_refused_in_a_line(body, right):
     for parse in (parse_completion, parse_chat):
         try:
             read = parse(body, LIMITS)
-        except ApiError as error:
+        except HttpError as error:
             assert "\n" not in str(error) and len(str(error)) < 200 and 400 <= error.status < 500
         else:
             assert 1 <= read.num_texts <= 8 and 0 <= read.temperature <= 2 and 0 < read.top_p <= 1

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from jaxgpt.errors import JaxgptError
 from jaxgpt.inference.answer_text import AnswerText
-from jaxgpt.serving.openai_api import ApiError, Limits, TextRequest
+from jaxgpt.serving.guard import HttpError
+from jaxgpt.serving.openai_api import Limits, TextRequest
 from jaxgpt.serving.prometheus import Histogram
 from jaxgpt.serving.token_stream import Busy, EngineError, GenerationRequest, TooSlow
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from jaxgpt.serving.served_model import ServedModel, TextStream
 
 DEFAULT_MAX_TOKENS = 16  # of a completion, as OpenAI has it; an answer of a chat may be as long as the server allows
+RETRY = {"retry-after": "1"}  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Writer:
         """The texts of a request, n for each prompt.
 
         Raises:
-          ApiError: a prompt does not fit into the model's context with the tokens that are asked for.
+          HttpError: a prompt does not fit into the model's context with the tokens that are asked for.
         """
         prompts = [self._encode(request, each) for each in request.prompts or ("",)]
         lengths = [self._length(request, len(ids)) for ids in prompts]
@@ -86,9 +88,11 @@ class Writer:
             ids = list(prompt)
             if max(ids) >= served.tokenizer.vocab_size:
                 most = f"the vocabulary has {served.tokenizer.vocab_size:,} tokens"
-                raise ApiError(f"'prompt' has the token id {max(ids):,}, and {most}", "prompt")
+                raise HttpError(400, f"'prompt' has the token id {max(ids):,}, and {most}", param="prompt")
         if not ids and served.tokenizer.end is None:
-            raise ApiError("the prompt is empty, and the tokenizer has no token that begins a document", "prompt")
+            raise HttpError(
+                400, "the prompt is empty, and the tokenizer has no token that begins a document", param="prompt"
+            )
         return ids or [served.tokenizer.end]
 
     def _require_short(self, num_bytes: int) -> None:
@@ -108,7 +112,7 @@ class Writer:
             template = self._served.chat_format.template
             path = f"{template.path}: " if template else ""  # which is no client's affair
             message = str(error).removeprefix(path)
-            raise ApiError(message, param) from None
+            raise HttpError(400, message, param=param) from None
 
     def _length(self, request: TextRequest, num_prompt: int) -> int:
         """The most new tokens of a text behind so many."""
@@ -120,9 +124,9 @@ class Writer:
             raise self._too_long(total)
         return wanted
 
-    def _too_long(self, what: str) -> ApiError:
+    def _too_long(self, what: str) -> HttpError:
         message = f"{what} into the model's context of {self._served.context:,}; shorten the prompt, or 'max_tokens'"
-        return ApiError(message, "messages", "context_length_exceeded")
+        return HttpError(400, message, "context_length_exceeded", "messages")
 
     def _echo(self, prompt: str | tuple[int, ...]) -> str:
         return prompt if isinstance(prompt, str) else self._served.tokenizer.decode(prompt)
@@ -131,7 +135,7 @@ class Writer:
         """The parts of texts as they come; closing it frees their places.
 
         Raises:
-          ApiError: there is no place for all of them, or one failed.
+          HttpError: there is no place for all of them, or one failed.
         """
         parts: asyncio.Queue[Part | Exception] = asyncio.Queue()
 
@@ -161,7 +165,7 @@ class Writer:
         try:
             stream = served.stream_text(plan.generation, text)
         except Busy as error:
-            raise ApiError(str(error), None, "rate_limit_exceeded", 429) from None
+            raise HttpError(429, str(error), "rate_limit_exceeded", headers=RETRY) from None
         stack.push_async_callback(stream.aclose)
         return stream
 
@@ -176,8 +180,8 @@ class Writer:
                 to_echo, is_first = "", False
         except TooSlow:
             late = f"no token was written within {self._timeout_s:g} seconds; try again later"
-            raise ApiError(late, None, "timeout", 503) from None
+            raise HttpError(503, late, "timeout", headers=RETRY) from None
         except EngineError as error:
-            raise ApiError(str(error), None, "engine_error", 500) from None
+            raise HttpError(500, str(error), "engine_error") from None
         self.whole_text.observe(time.monotonic() - began)
         yield Part(index, to_echo, pieces.num_new, pieces.finish_reason)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from jaxgpt.commands.serve.answers import Plan, Writer
 from jaxgpt.serving.openai_answers import Envelope, Usage, describe_model
 from jaxgpt.serving.openai_api import (
-    ApiError,
     Limits,
     TextRequest,
     parse_chat,
@@ -21,7 +20,6 @@ from jaxgpt.serving.prometheus import CONTENT_TYPE, Metric, counter, gauge, rend
 from jaxgpt.serving.web import (
     EventStream,
     Handler,
-    HttpError,
     JSONResponse,
     Request,
     Response,
@@ -34,7 +32,6 @@ from jaxgpt.serving.web import (
 if TYPE_CHECKING:
     from jaxgpt.serving.served_model import ServedModel
 
-RETRY_AFTER_S = 1
 Route = tuple[str, str, Handler]
 
 
@@ -66,8 +63,7 @@ class Api:
     def _with_key(self, handler: Handler) -> Handler:
         async def handle(request: Request) -> Response:
             holder_of_token(request, self._tokens)
-            with _as_http():
-                return await handler(request)
+            return await handler(request)
 
         return handle
 
@@ -117,15 +113,14 @@ class Api:
         self, plans: Sequence[Plan], asked: TextRequest, envelope: Envelope
     ) -> AsyncIterator[dict[str, Any]]:
         begun, num_new = set(), 0
-        with _as_http():
-            async with contextlib.aclosing(self._writer.write(plans, envelope.is_chat)) as parts:
-                async for part in parts:
-                    if envelope.is_chat and part.index not in begun:
-                        begun.add(part.index)
-                        yield envelope.chunk(part.index, "", is_first=True)
-                    num_new += part.num_new
-                    if part.text or part.reason:
-                        yield envelope.chunk(part.index, part.text, part.reason)
+        async with contextlib.aclosing(self._writer.write(plans, envelope.is_chat)) as parts:
+            async for part in parts:
+                if envelope.is_chat and part.index not in begun:
+                    begun.add(part.index)
+                    yield envelope.chunk(part.index, "", is_first=True)
+                num_new += part.num_new
+                if part.text or part.reason:
+                    yield envelope.chunk(part.index, part.text, part.reason)
         if asked.include_usage:
             yield envelope.usage_chunk(_usage(plans, asked, num_new))
 
@@ -143,16 +138,6 @@ class Api:
             self._writer.first_text.metric(),
             self._writer.whole_text.metric(),
         ]
-
-
-@contextlib.contextmanager
-def _as_http():
-    """Within this context, an error of the API is the response's."""
-    try:
-        yield
-    except ApiError as error:
-        headers = {"retry-after": str(RETRY_AFTER_S)} if error.status in (429, 503) else {}
-        raise HttpError(error.status, str(error), error.code, error.param, headers) from None
 
 
 def _usage(plans: Sequence[Plan], asked: TextRequest, num_new: int) -> Usage:

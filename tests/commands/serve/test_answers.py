@@ -15,7 +15,8 @@ from jaxgpt.data.chat_template import ChatTemplate
 from jaxgpt.data.plain_tokenizers import CharTokenizer
 from jaxgpt.inference.chat_format import ChatFormat
 from jaxgpt.inference.sampling import prompt_keys
-from jaxgpt.serving.openai_api import ApiError, Limits, TextRequest
+from jaxgpt.serving.guard import HttpError
+from jaxgpt.serving.openai_api import Limits, TextRequest
 from jaxgpt.serving.token_stream import Busy, EngineError, TooSlow
 
 LIMITS = Limits("tiny", max_texts=8, max_new_tokens=40)
@@ -78,12 +79,12 @@ def test_a_text_has_room_for_as_many_tokens_as_are_left(served):
         ("x" * 64, "68 tokens, 64 of the prompt and 4 new ones, do not fit into the model's context of 64; shorten"),
         ("x" * 10**6, "a prompt of 1,000,000 bytes does not fit into the model's context of 64; shorten the prompt"),
     ):
-        with pytest.raises(ApiError) as error:
+        with pytest.raises(HttpError) as error:
             make_writer(served).plan(ask(prompts=(prompt,), max_tokens=4))
         assert str(error.value).startswith(message) and error.value.code == "context_length_exceeded"
-    with pytest.raises(ApiError, match="do not fit"):
+    with pytest.raises(HttpError, match="do not fit"):
         make_writer(served).plan(ask_chat([Message("user", "x" * 64)]))
-    with pytest.raises(ApiError, match=r"'prompt' has the token id 257, and the vocabulary has 257 tokens"):
+    with pytest.raises(HttpError, match=r"'prompt' has the token id 257, and the vocabulary has 257 tokens"):
         make_writer(served).plan(ask(prompts=((1, 257),)))
 
 
@@ -94,17 +95,17 @@ def test_a_template_of_the_models_own_is_used_and_may_refuse(served):
     served = dataclasses.replace(served, chat_format=chat_format)
     (plan,) = make_writer(served).plan(ask_chat())
     assert bytes(plan.generation.prompt) == b"<Hi>"
-    with pytest.raises(ApiError) as error:
+    with pytest.raises(HttpError) as error:
         make_writer(served).plan(ask_chat(CHAT * 2))
     assert str(error.value) == "the chat template refuses the conversation (TemplateError: one only)"
 
 
 def test_letters_that_the_vocabulary_lacks_are_refused(served):
     served = dataclasses.replace(served, tokenizer=CharTokenizer("abc"))
-    with pytest.raises(ApiError) as error:
+    with pytest.raises(HttpError) as error:
         make_writer(served).plan(ask(prompts=("abd",)))
     assert error.value.param == "prompt" and "\n" not in str(error.value)
-    with pytest.raises(ApiError, match="the prompt is empty, and the tokenizer has no token that begins a document"):
+    with pytest.raises(HttpError, match="the prompt is empty, and the tokenizer has no token that begins a document"):
         make_writer(served).plan(ask(prompts=("",)))
 
 
@@ -156,7 +157,7 @@ def test_an_answer_is_its_content_in_parts_too(served, pieces, content):
 )
 def test_a_text_that_fails_frees_the_places_of_all(served, answers, status, code):
     served.engine.answers = answers
-    with pytest.raises(ApiError) as error:
+    with pytest.raises(HttpError) as error:
         write(served, ask(n=2))
     assert (error.value.status, error.value.code) == (status, code)
     assert all(stream.is_closed for stream in served.engine.streams)
