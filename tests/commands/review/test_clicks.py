@@ -1,11 +1,9 @@
 """What becomes of a click: every choice with every order, against the words of the format."""
 
-import datetime
 import itertools
 
 import pytest
 
-from jaxgpt.commands.review import clicks
 from jaxgpt.commands.review.answers import Pair
 from jaxgpt.commands.review.clicks import Click, make_record, parse_click
 from jaxgpt.commands.review.items import Item
@@ -43,19 +41,3 @@ def test_a_place_is_the_answer_that_was_there(order):
         assert record["answers"][record["winner"]] == better and record["edited"] == bool(edit)
         assert (record["chosen"], record["rejected"]) == (("new", better) if edit else (better, worse))
         assert record["completion"] == record["chosen"]
-
-
-def test_a_clock_that_jumps_changes_only_the_time(monkeypatch):
-    """A record's place and seconds come from elsewhere; see the server's test of it."""
-    times = ["2031-01-01T00:00:00", "1970-01-01T00:00:01", "2026-03-29T02:30:00"]
-
-    class Jumping(datetime.datetime):
-        @classmethod
-        def now(cls, zone):
-            return datetime.datetime.fromisoformat(times.pop(0)).replace(tzinfo=zone)
-
-    monkeypatch.setattr(clicks.datetime, "datetime", Jumping)
-    records = [make_record(parse_click(BODY | {"seconds": 4}), "anna", ITEM, PAIR, (0, 1)) for _ in range(3)]
-    said = [record.pop("time") for record in records]
-    assert said == ["2031-01-01T00:00:00+00:00", "1970-01-01T00:00:01+00:00", "2026-03-29T02:30:00+00:00"]
-    assert records[0] == records[1] == records[2] and records[0]["seconds"] == 4
