@@ -37,6 +37,10 @@ def bind(config: ServerConfig) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for the port of a server that was killed
             listening.bind(address)
             listening.listen(1024)
+        except UnicodeError:  # a label of a name that is empty, or longer than 63 characters
+            raise UsageError(
+                f"--host {config.host}: no name that a host can have; give this machine's address"
+            ) from None
         except OSError as error:
             where, reason = f"--host {config.host} --port {config.port}", error.strerror or error
             raise UsageError(f"{where}: {reason}; choose another port, or --port 0 for a free one") from None
@@ -66,16 +70,20 @@ async def _serve(
     server: "_Server", listening: socket.socket, announce: Callable[[int], object], received: list[int]
 ) -> None:
     async def watch() -> None:
-        while not server.started:
-            await asyncio.sleep(0.01)
-        announce(listening.getsockname()[1])
-        while not received:
-            await asyncio.sleep(0.1)
-        server.should_exit = True
+        try:
+            while not server.started:
+                await asyncio.sleep(0.01)
+            announce(listening.getsockname()[1])
+            while not received:
+                await asyncio.sleep(0.1)
+        finally:  # a signal, or nobody reads what is announced
+            server.should_exit = True
 
     watcher = asyncio.ensure_future(watch())
     try:
         await server.serve(sockets=[listening])
+        if watcher.done():
+            watcher.result()
     finally:
         watcher.cancel()
 

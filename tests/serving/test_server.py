@@ -13,7 +13,8 @@ pytest.importorskip("uvicorn")
 
 from jaxgpt.errors import UsageError
 from jaxgpt.serving.config import ServerConfig
-from jaxgpt.serving.server import bind
+from jaxgpt.serving.server import bind, run_server
+from jaxgpt.serving.web import make_app
 from tests.support.servers import Server
 
 PROGRAM = """
@@ -66,6 +67,16 @@ def test_a_server_answers_until_a_signal_ends_it():
         assert server.output.split("\n")[1:] == ["", "stopping", "closed", ""] and not reader.is_alive()
 
 
+def test_a_server_that_can_not_say_where_it_is_ends():
+    def announce(port):
+        raise BrokenPipeError
+
+    config, closed = ServerConfig(port=0), []
+    with bind(config) as listening, pytest.raises(BrokenPipeError):
+        run_server(make_app([], config.hosts, lambda: closed.append(True)), listening, announce)
+    assert closed == [True]
+
+
 def test_a_port_that_is_taken_is_refused_in_one_line():
     with bind(ServerConfig(port=0)) as listening:
         port = listening.getsockname()[1]
@@ -73,3 +84,9 @@ def test_a_port_that_is_taken_is_refused_in_one_line():
             bind(ServerConfig(port=port))
     with pytest.raises(UsageError, match=r"--host 203\.0\.113\.7"):
         bind(ServerConfig(host="203.0.113.7"))
+
+
+@pytest.mark.parametrize("host", ["a..b", ".", "a" * 64 + ".org"])
+def test_a_name_that_no_host_can_have_is_refused_in_one_line(host):
+    with pytest.raises(UsageError, match=r"^--host \S+: .*give this machine's address"):
+        bind(ServerConfig(port=0, host=host))
