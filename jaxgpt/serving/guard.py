@@ -11,7 +11,6 @@ import re
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from jaxgpt import console
 from jaxgpt.errors import JaxgptError
@@ -138,7 +137,7 @@ class Guard:
         if name not in self._hosts:
             raise HttpError(400, "the Host header names another server; a proxy's name is given with --allowed-hosts")
         for origin in origins:
-            if urlsplit(origin).netloc.lower() != hosts[0].lower() or not origin.startswith(("http://", "https://")):
+            if origin.lower() not in (f"{scheme}://{hosts[0].lower()}" for scheme in ("http", "https")):
                 raise HttpError(403, "the request comes from another site's page (Origin header)")
 
 

@@ -60,6 +60,7 @@ def test_two_hosts_are_none():
         *(("http://localhost:8000", 200), ("https://localhost:8000", 200), ("http://LOCALHOST:8000", 200)),
         *(("http://localhost", 403), ("http://localhost:8001", 403), ("http://evil.org", 403), ("null", 403)),
         *(("http://localhost:8000.evil.org", 403), ("file://localhost:8000", 403), ("http://a@localhost:8000", 403)),
+        *(("http://[", 403), ("http://[::1]x", 403), ("http://localhost:8000/", 403), ("", 403)),
     ],
 )
 def test_a_page_asks_its_own_server_alone(origin, status):
