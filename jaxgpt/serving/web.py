@@ -19,7 +19,7 @@ try:
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
-    from starlette.responses import HTMLResponse, JSONResponse, Response
+    from starlette.responses import HTMLResponse, Response
     from starlette.routing import Route
 except ImportError:
     raise UsageError(f"a server needs starlette and uvicorn: {INSTALL}") from None
@@ -27,6 +27,16 @@ except ImportError:
 FORBIDDEN = ("base-uri", "form-action", "frame-ancestors")  # which default-src does not cover
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class JSONResponse(Response):
+    """JSON; half of a surrogate pair, which a request's JSON may have, is escaped as it was there."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "backslashreplace")
 
 
 def make_app(

@@ -64,6 +64,16 @@ def test_a_body_is_a_json_object(body):
     assert answer.status == 400 and "body" in answer.json()["error"]["message"]
 
 
+def test_any_text_of_a_request_can_be_in_an_answer():
+    async def handler(request):
+        content = await read_json(request)
+        raise HttpError(400, "wrong", param=content["a"])
+
+    for text in ("\ud800", "x\udfff\U0001f600é\\", "\0\u2028"):
+        answer = ask(make(handler), "POST", "/", json.dumps({"a": text}).encode())
+        assert answer.status == 400 and answer.json()["error"]["param"] == text
+
+
 def test_events_are_lines_and_the_iterator_is_closed():
     closed = []
 
