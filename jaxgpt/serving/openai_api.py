@@ -134,7 +134,7 @@ def _parse_shared(body: dict[str, Any], limits: Limits, **fields: Any) -> TextRe
         raise HttpError(400, f"'model' must be the model's name, here {limits.model!r}", param="model")
     require_model(model, limits.model)
     stream = _read_bool(body, "stream")
-    seed = _read_int(body, "seed", None, -(2**63), 2**63 - 1)
+    seed = _read_seed(body)
     request = TextRequest(
         n=_read_int(body, "n", 1, 1, limits.max_texts),
         temperature=_read_float(body, "temperature", 1.0, 0, 2),
@@ -223,6 +223,14 @@ def _read_int(body: dict[str, Any], name: str, default: int | None, lowest: int,
         wanted = f"an integer from {lowest:,} to {highest:,}"
         raise HttpError(400, f"{name!r} must be {wanted}, and is {_show(value)}", param=name)
     return value
+
+
+def _read_seed(body: dict[str, Any]) -> int | None:
+    """A seed of 64 bits; json_file.parse_json makes a float of one of 19 digits or more, which is as good."""
+    value = body.get("seed")
+    if isinstance(value, float) and 1e17 <= abs(value) < 2**64:
+        return int(value) // 2**11  # a float's last bits are 0 there, and would make many seeds one
+    return _read_int(body, "seed", None, -(2**63), 2**63 - 1)
 
 
 def _read_float(body: dict[str, Any], name: str, default: float, lowest: float, highest: float) -> float:

@@ -35,6 +35,8 @@ def change(request, **fields):
                                                                            "top_p": 0.5, "top_k": 5}),
         ({"top_k": -1, "top_p": 0, "seed": -1}, {"top_p": 1e-9, "seed": 2**31 - 1}),
         ({"seed": 2**31 + 7, "stop": "x"}, {"seed": 7, "stops": ("x",)}),
+        ({"seed": float(2**63 - 1)}, {"seed": 0}),
+        ({"seed": -float(2**62 + 2**11)}, {"seed": 2**31 - 1}),
         ({"stop": ["x", "y"], "echo": True}, {"stops": ("x", "y"), "echo": True}),
         ({"stream": True, "stream_options": {"include_usage": True}}, {"stream": True, "include_usage": True}),
         ({"user": "me", "logit_bias": {}, "best_of": 2, "n": 2, "suffix": "", "logprobs": None}, {"n": 2}),
