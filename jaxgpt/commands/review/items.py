@@ -11,6 +11,7 @@ from typing import Any
 from jaxgpt.data.chat import Message, parse_messages
 from jaxgpt.data.formats import rename_fields
 from jaxgpt.data.prompts import FIELDS, load_prompts
+from jaxgpt.data.records import is_unicode
 from jaxgpt.errors import DataError
 from jaxgpt.inference.chat_format import ChatFormat
 
@@ -68,6 +69,8 @@ def load_items(path: Path) -> list[Item]:
         topic = named.get("topic") if isinstance(named.get("topic"), str) else ""
         if len(topic) > MAX_TOPIC:
             raise DataError(f"{where}: 'topic' has {len(topic):,} characters, and at most {MAX_TOPIC}; shorten it")
+        if not is_unicode(topic):
+            raise DataError(f"{where}: 'topic' has half of a surrogate pair, which is no text; write it again")
         text = json.dumps([prompt, messages])
         digits = hashlib.sha256(text.encode()).hexdigest()[:12]
         counts[digits] += 1

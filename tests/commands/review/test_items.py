@@ -54,6 +54,9 @@ def test_what_can_not_be_answered_is_refused_with_its_line(write):
     long = write("b.jsonl", [{"prompt": "a", "topic": "x" * 101}])
     with pytest.raises(DataError, match=r"b\.jsonl, line 1: 'topic' has 101 characters, and at most 100; shorten it"):
         load_items(long)
+    half = write("d.jsonl", r'{"prompt": "a", "topic": "\ud800"}' + "\n")
+    with pytest.raises(DataError, match=r"d\.jsonl, line 1: 'topic' has half of a surrogate pair"):
+        load_items(half)
     answered = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     with pytest.raises(DataError, match=r"line 1: ends in an answer of the assistant"):
         load_items(write("c.jsonl", [{"messages": answered}]))
