@@ -20,10 +20,12 @@ import errno
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from jaxgpt import console
+from jaxgpt.data.records import is_unicode
 from jaxgpt.errors import DataError, RetryableError
 from jaxgpt.files import open_nofollow, report_write_errors, sync, write_whole
 from jaxgpt.json_file import parse_json
@@ -34,17 +36,25 @@ CHOICES = (1, 2, "tie", "skip")
 CLICK_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 READ_AGAIN = {  # the fields that a restarted server needs, and what they must be
     "id": lambda value: isinstance(value, str) and CLICK_ID.fullmatch(value),
-    "item": lambda value: isinstance(value, str),
-    "annotator": lambda value: isinstance(value, str),
+    **dict.fromkeys(("item", "annotator", "topic", "remark"), lambda value: _is_text(value)),
+    "edited": lambda value: isinstance(value, bool),
     "number": lambda value: type(value) is int and value > 0,
     "choice": lambda value: type(value) in (int, str) and value in CHOICES,
     "winner": lambda value: value is None or (type(value) is int and value in (0, 1)),
-    "answers": lambda value: isinstance(value, list) and [*map(type, value)] == [str, str],
-    "models": lambda value: isinstance(value, list) and [*map(type, value)] == [dict, dict],
+    "answers": lambda value: isinstance(value, list) and [*map(_is_text, value)] == [True, True],
+    "models": lambda value: isinstance(value, list) and [*map(_is_model, value)] == [True, True],
     "seeds": lambda value: isinstance(value, list) and [*map(type, value)] == [int, int],
     "sampling": lambda value: isinstance(value, dict),
     "cut": lambda value: isinstance(value, list) and [*map(type, value)] == [bool, bool],
 }
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and is_unicode(value)
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_text(value.get(name)) for name in ("name", "fingerprint"))
 
 
 def undecided_path(out: Path) -> Path:
@@ -75,6 +85,7 @@ class Judgments:
                 for path in self._paths:
                     _mend(path)
                 records = self._read()
+                _require_single(out, records)
             except BaseException:
                 self._lock.close()
                 raise
@@ -118,9 +129,15 @@ class Judgments:
           OSError: it can't be written, and the judgment stays.
         """
         path = self._path_of(record)
-        lines = path.read_bytes().splitlines(keepends=True)
-        rest = [line for line in lines if line.strip() and parse_json(line)["id"] != record["id"]]
-        write_whole(path, b"".join(rest).decode())
+        with open_nofollow(path, "rb") as file:
+            content = file.read()
+        try:
+            rest = [
+                line for line in content.splitlines(keepends=True) if line.strip() and not _has_id(line, record["id"])
+            ]
+            write_whole(path, b"".join(rest).decode())
+        except (ValueError, TypeError, KeyError):
+            raise OSError(errno.EIO, "it was changed, and is no longer a file of judgments", str(path)) from None
         self.records = [each for each in self.records if each is not record]
         del self._by_id[record["id"]]
 
@@ -165,6 +182,10 @@ def _read(path: Path, is_undecided: bool) -> list[Record]:
     return [_parse(f"{path}, line {number}", line, is_undecided) for number, line in named if line.strip()]
 
 
+def _has_id(line: bytes, id: str) -> bool:
+    return parse_json(line)["id"] == id
+
+
 def _mend(path: Path) -> None:
     """Make a file, if it is not there, and cut off a last line that a kill left unfinished."""
     with open_nofollow(path, "ab+") as file:
@@ -189,6 +210,17 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
+def _require_single(out: Path, records: Iterable[Record]) -> None:
+    """Refuse two judgments of an annotator on one item, as in files that somebody has joined: one undo has one line."""
+    seen: set[tuple[str, str]] = set()
+    for record in records:
+        for name, key in (("id", ("", record["id"])), ("judgment", (record["annotator"] + "\0", record["item"]))):
+            if key in seen:
+                which = f"{record['annotator']!r} on item {record['item']!r}, with the id {record['id']!r}"
+                raise DataError(f"{out}: a second {name} of {which}; remove one of the lines, or choose another --out")
+            seen.add(key)
+
+
 def _parse(where: str, line: bytes, is_undecided: bool) -> Record:
     try:
         record = parse_json(line)
@@ -201,6 +233,8 @@ def _parse(where: str, line: bytes, is_undecided: bool) -> Record:
     )
     if not wrong and (record["winner"] is None) != is_undecided:
         wrong = ["winner"]
+    if not wrong and record["edited"] and not _is_text(record.get("chosen")):
+        wrong = ["chosen"]
     if wrong:
         fields = ", ".join(map(repr, wrong))
         raise DataError(f"{where}: not a judgment of `review`: {fields} is missing or wrong; choose another --out")

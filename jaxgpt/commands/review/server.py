@@ -50,7 +50,7 @@ from jaxgpt.commands.review.assignment import digest, draw_order, judged_by, nex
 from jaxgpt.commands.review.clicks import make_record, parse_click, parse_id
 from jaxgpt.commands.review.items import Item
 from jaxgpt.commands.review.judgments import Judgments
-from jaxgpt.errors import JaxgptError
+from jaxgpt.errors import JaxgptError, UsageError
 from jaxgpt.serving.guard import HttpError
 from jaxgpt.serving.web import (
     EventStream,
@@ -225,6 +225,7 @@ def _unavailable(error: Exception) -> HttpError:
 def _report_full_disk() -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        console.note(f"{error.filename or 'the judgments'}: {error.strerror or error}")
+    except (OSError, UsageError) as error:  # UsageError: the file was made a link
+        is_ours = isinstance(error, UsageError)
+        console.note(str(error) if is_ours else f"{error.filename or 'the judgments'}: {error.strerror or error}")
         raise HttpError(503, "the server can't write to its disk; nothing was saved or undone", "not_saved") from None

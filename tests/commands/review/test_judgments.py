@@ -21,6 +21,7 @@ MODEL = {"name": "a", "fingerprint": "0" * 16}
 def judgment(id, choice=1, annotator="anna", **fields):
     record = {"prompt": "x", "answers": ["a", "b"], "choice": choice, "order": [0, 1], "models": [MODEL, MODEL]}
     record |= {"winner": None if isinstance(choice, str) else choice - 1, "seeds": [1, 2], "sampling": {}}
+    record |= {"topic": "", "remark": "", "edited": False}
     return record | {"cut": [False, False], "item": f"i{id}", "annotator": annotator, "id": id} | fields
 
 
@@ -121,6 +122,12 @@ def test_a_full_disk_leaves_no_half_of_a_line(out, monkeypatch):
             json.dumps(judgment("1", number=True, answers=["a", 1], seeds=[1], models=[1, {}])),
             "'number', 'answers', 'mo",
         ),
+        (json.dumps(judgment("1", number=1, models=[{}, MODEL], answers=["\ud800", "a"])), ": 'answers', 'models' is"),
+        (
+            json.dumps(judgment("1", number=1, topic=None, remark="\ud800", edited=0)),
+            ": 'topic', 'remark', 'edited' is",
+        ),
+        (json.dumps(judgment("1", number=1, edited=True)), ": 'chosen' is missing"),
     ],
 )
 def test_a_file_of_something_else_is_refused_and_stays(out, line, message):
@@ -128,6 +135,33 @@ def test_a_file_of_something_else_is_refused_and_stays(out, line, message):
     with pytest.raises(DataError, match=message) as error:
         Judgments(out)
     assert out.read_text() == line + "\n" and str(error.value).startswith(f"{out}, line 1: ")
+
+
+@pytest.mark.parametrize("other", [judgment("1", item="other"), judgment("2", "tie", item="i1")])
+def test_files_that_somebody_has_joined_are_refused(out, other):
+    out.write_text(json.dumps(judgment("1", number=1)) + "\n")
+    store = Judgments(out)
+    store.close()
+    path = out if other["winner"] is not None else undecided_path(out)
+    with path.open("a") as file:
+        file.write(json.dumps(other | {"number": 2}) + "\n")
+    with pytest.raises(DataError, match=r"prefs\.jsonl: a second (id|judgment) of 'anna' on item .*; remove one"):
+        Judgments(out)
+
+
+@pytest.mark.parametrize("content", [b"[]\n", b"{}\n", b"{\n", b"\xff\n"])
+def test_what_an_editor_has_made_of_the_file_meanwhile_is_not_overwritten(out, content):
+    store = Judgments(out)
+    record = store.add(judgment("1"))
+    out.write_bytes(content)
+    with pytest.raises(OSError, match="it was changed"):
+        store.remove(record)
+    assert out.read_bytes() == content and store.find("1") is record
+    out.unlink()
+    out.symlink_to(__file__)
+    with pytest.raises(UsageError, match="is a symbolic link"):
+        store.remove(record)
+    store.close()
 
 
 def test_one_process_at_a_time(out):

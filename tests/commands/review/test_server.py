@@ -446,6 +446,22 @@ def test_a_full_disk_saves_nothing_and_says_so(host, monkeypatch):
     asyncio.run(judge())
 
 
+def test_a_file_that_was_made_a_link_is_not_followed_and_its_place_is_not_told(host, capsys):
+    host = host()
+
+    async def judge():
+        await host.click("c0", 1)
+        host.out.rename(host.out.with_name("moved"))
+        host.out.symlink_to("moved")
+        for answer in (await host.click("c1", 1), await host.ask("/api/undo", {"id": "c0"})):
+            assert code(answer) == (503, "not_saved") and str(host.out.parent) not in str(answer)
+        host.out.unlink()
+        assert (await host.click("c1", 1))[0] == 200 and len(host.lines()) == 1
+
+    asyncio.run(judge())
+    assert capsys.readouterr().err.count(f"note: {host.out} is a symbolic link") == 2
+
+
 def test_the_stream_ends_in_the_answers_and_tells_no_more_than_the_page_needs(host):
     host = host(
         [{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}], "secret": "brass"}]
