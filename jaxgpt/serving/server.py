@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import json
+import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from jaxgpt import signals
+from jaxgpt import console, signals
 from jaxgpt.errors import UsageError
 from jaxgpt.serving.config import ServerConfig
 from jaxgpt.serving.guard import HttpError
@@ -18,6 +21,7 @@ try:
 except ImportError:
     raise UsageError(f"a server needs starlette and uvicorn: {INSTALL}") from None
 
+REQUEST_TIMEOUT_S = 30.0  # for a connection's first request to name its path and headers
 GRACE_S = 3  # for open answers, when the server ends
 MAX_HEADER = 1 << 16  # bytes of a request's first line and headers
 STOPPING = b"\nstopping\n"
@@ -79,6 +83,8 @@ async def _serve(
         finally:  # a signal, or nobody reads what is announced
             server.should_exit = True
 
+    asyncio.get_running_loop().set_exception_handler(_Notes())
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it warns of each client that has left
     watcher = asyncio.ensure_future(watch())
     try:
         await server.serve(sockets=[listening])
@@ -95,7 +101,29 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Notes:
+    """Says in a line what asyncio would print with a traceback; each once a minute, for clients can cause it."""
+
+    def __init__(self):
+        self._next: dict[str, float] = {}
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError):  # such as EMFILE; asyncio tries again after a second
+            text = f"new connections have to wait: {error.strerror or type(error).__name__}"
+        else:
+            text = f"internal error in the server: {type(error).__name__}"
+        if self._next.get(text, 0.0) <= time.monotonic():
+            self._next[text] = time.monotonic() + 60
+            console.note(text)
+
+
 class _Protocol(H11Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """A connection that asks nothing is closed, or idle ones could take all that the system allows."""
+        super().connection_made(transport)
+        self.loop.call_later(REQUEST_TIMEOUT_S, lambda: self.cycle or transport.close())
+
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP gets JSON as an answer, too; after it the connection is closed."""
         body = json.dumps(HttpError(400, "the request is not HTTP").body).encode()

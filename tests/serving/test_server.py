@@ -77,6 +77,26 @@ def test_a_server_that_can_not_say_where_it_is_ends():
     assert closed == [True]
 
 
+IDLE = (
+    "import resource; from jaxgpt.serving import server; server.REQUEST_TIMEOUT_S = 1.0; "
+    "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))" + PROGRAM
+)
+
+
+def test_idle_connections_are_closed_and_their_crowd_is_one_note():
+    pytest.importorskip("resource")
+    with Server(code=IDLE) as server, contextlib.ExitStack() as stack:
+        host, port = server.url.removeprefix("http://").split(":")
+        idle = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(100)]
+        idle[0].settimeout(10)
+        assert idle[0].recv(1) == b""  # closed
+        assert server.ask("GET", "/", timeout=10)[0] == 200
+        server.stop()
+    assert server.output.split("\n")[1:] == [
+        "note: new connections have to wait: Too many open files", "", "stopping", "closed", ""
+    ]  # fmt: skip
+
+
 def test_a_port_that_is_taken_is_refused_in_one_line():
     with bind(ServerConfig(port=0)) as listening:
         port = listening.getsockname()[1]
