@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from jaxgpt.data.plain_tokenizers import ByteTokenizer
+from jaxgpt.errors import UsageError
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runs.huggingface import save_hf
 from jaxgpt.training.config import TrainConfig
@@ -119,3 +120,15 @@ def test_without_the_libraries_of_a_server_it_says_how_to_get_them(folder, monke
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
     ended = run_command([*map(str, words(folder))])
     assert (ended.code, ended.problem) == (2, "") and "pip install -r requirements-serve.txt" in ended.err
+
+
+def test_no_number_of_annotators_is_too_many_for_the_models(folder, monkeypatch):
+    pytest.importorskip("uvicorn")
+    from jaxgpt.serving import served_model
+
+    def load_served(source, device, dtype, batch_size, max_waiting):
+        raise UsageError(f"asked for {batch_size} and {max_waiting}")
+
+    monkeypatch.setattr(served_model, "load_served", load_served)
+    names = ",".join(f"a{number}" for number in range(80))
+    assert "error: asked for 16 and 6\n" in run_command([*map(str, words(folder, annotators=names))]).err
