@@ -9,12 +9,12 @@ import re
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
 from jaxgpt import console
-from jaxgpt.errors import UsageError
+from jaxgpt.errors import UsageError, require
 
 Config = TypeVar("Config")
 HELP = "; --help lists the flags"  # the end of an error of a flag
@@ -65,6 +65,15 @@ ALIASES = {
 def positional(name: str) -> tuple[object, ...]:
     """Markers of a positional argument: `run: Annotated[str, *flags.positional("RUN")]`."""
     return tyro.conf.Positional, tyro.conf.arg(metavar=name)
+
+
+def require_sampling(config: Any) -> None:
+    """Raise UsageError where a flag that says how a command writes texts is out of range: --top-k and its like."""
+    require(1 <= config.max_new_tokens <= 10**6, "max_new_tokens", config.max_new_tokens, "from 1 to 1,000,000")
+    require(0 <= config.temperature < float("inf"), "temperature", config.temperature, "a finite number, 0 or above")
+    require(0 < config.top_p <= 1, "top_p", config.top_p, "above 0, and at most 1")
+    for name in ("top_k", "seed"):
+        require(0 <= getattr(config, name) < 2**31, name, getattr(config, name), "from 0 to 2**31 - 1")
 
 
 def parse(config: type[Config], argv: Sequence[str], default: Config | None = None, command: str = "") -> Config:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from jaxgpt import console
-from jaxgpt.commands.flags import parse, positional
+from jaxgpt.commands.flags import parse, positional, require_sampling
 from jaxgpt.data.documents import normalize
 from jaxgpt.data.records import is_unicode
 from jaxgpt.data.tokenizer import Tokenizer
@@ -57,12 +57,8 @@ class SampleConfig:
             raise UsageError("--prompt is empty: give it some text; '<|endoftext|>' begins a document from nothing")
         if not is_unicode(self.prompt):  # what Python makes of other bytes
             raise UsageError("--prompt is not UTF-8; set the terminal to UTF-8, or convert the text with iconv")
-        for name in ("n", "max_new_tokens"):
-            require(1 <= getattr(self, name) <= 10**6, name, getattr(self, name), "from 1 to 1,000,000")
-        require(0 <= self.temperature < float("inf"), "temperature", self.temperature, "a finite number, 0 or above")
-        require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, and at most 1")
-        for name in ("top_k", "seed"):
-            require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
+        require(1 <= self.n <= 10**6, "n", self.n, "from 1 to 1,000,000")
+        require_sampling(self)
         if self.speculate and self.temperature > 0:
             raise UsageError("--speculate needs --temperature 0; add it, or leave --speculate out")
 

@@ -4,9 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
-from jaxgpt.commands.flags import positional
+from jaxgpt.commands.flags import positional, require_sampling
 from jaxgpt.data.records import is_unicode
-from jaxgpt.errors import UsageError, require
+from jaxgpt.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +42,4 @@ class ChatConfig:
     def __post_init__(self):
         if not is_unicode(self.system):  # what Python makes of other bytes
             raise UsageError("--system is not UTF-8; set the terminal to UTF-8, or convert the text with iconv")
-        require(1 <= self.max_new_tokens <= 10**6, "max_new_tokens", self.max_new_tokens, "from 1 to 1,000,000")
-        require(0 <= self.temperature < float("inf"), "temperature", self.temperature, "a finite number, 0 or above")
-        require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, and at most 1")
-        for name in ("top_k", "seed"):
-            require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
+        require_sampling(self)

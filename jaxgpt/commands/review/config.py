@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from jaxgpt.commands.flags import positional
+from jaxgpt.commands.flags import positional, require_sampling
 from jaxgpt.data.records import JSON_LINES
 from jaxgpt.errors import UsageError, require
 from jaxgpt.serving.config import ServerConfig
@@ -60,11 +60,7 @@ class ReviewConfig:
             raise UsageError(f"--annotators {self.annotators}: {what}; give different names, such as anna,ben")
         most = len(self.names)
         require(1 <= self.per_item <= most, "per_item", self.per_item, f"from 1 to the number of --annotators, {most}")
-        require(1 <= self.max_new_tokens <= 10**6, "max_new_tokens", self.max_new_tokens, "from 1 to 1,000,000")
-        require(0 <= self.temperature < float("inf"), "temperature", self.temperature, "a finite number, 0 or above")
-        require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, and at most 1")
-        for name in ("top_k", "seed"):
-            require(0 <= getattr(self, name) < 2**31, name, getattr(self, name), "from 0 to 2**31 - 1")
+        require_sampling(self)
         if len(self.runs) == 1 and (self.temperature == 0 or self.top_k == 1):
             flag = "--temperature 0" if self.temperature == 0 else "--top-k 1"
             raise UsageError(f"{flag}: both answers of one model would be the same; leave it out, or name two models")
