@@ -8,7 +8,7 @@ from jaxgpt.data import corpus, examples
 from jaxgpt.data.base import Dataset
 from jaxgpt.data.config import USUAL_FIELDS, DataConfig, FieldNames
 from jaxgpt.data.encoder_tokenizer import for_encoder
-from jaxgpt.data.formats import KINDS, UNPACKED, is_example
+from jaxgpt.data.formats import KINDS, UNPACKED, is_example, put_pairs_first
 from jaxgpt.data.gpt2_tokenizer import GPT2_TOKENIZER
 from jaxgpt.data.masking import VALIDATION_SEED, Masked, ordinary_tokens
 from jaxgpt.data.open_tokenizer import open_tokenizer
@@ -196,8 +196,8 @@ def _examples(
             "leave --order out"
         )
     fraction, tokenizer = config.val_fraction, choose_tokenizer(config, bidirectional)
-    options: dict[str, Any] = {"fields": fields, "tokenizer": tokenizer, "learns_pairs": learns_pairs}
-    options["kinds"] = KINDS if packing else UNPACKED
+    kinds = KINDS if packing else UNPACKED
+    options = {"fields": fields, "tokenizer": tokenizer, "kinds": put_pairs_first(kinds) if learns_pairs else kinds}
     train, *rest = examples.load(config.data, config.B_step, config.T, seed, fraction=fraction, **options)
     if bidirectional and train.kind not in ("labels", "scores"):
         raise UsageError(

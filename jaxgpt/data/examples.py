@@ -124,7 +124,6 @@ def load(
     kinds: Sequence[ExampleKind] = KINDS,
     fields: FieldNames = USUAL_FIELDS,
     tokenizer: Tokenizer = GPT2_TOKENIZER,
-    learns_pairs: bool = False,
 ) -> list[Examples]:
     """Read a file of examples.
 
@@ -135,12 +134,12 @@ def load(
       seed: of the order.
       known: the known labels, any other is an error; empty: the file's own labels.
       fraction: of the examples, taken at random from the whole file, which become a second table.
-      kinds, fields, learns_pairs: those of formats.parse_examples.
+      kinds, fields: those of formats.parse_examples.
 
     Raises:
       DataError: it names the line.
     """
-    kind, examples = read_examples(path, kinds, fields, tokenizer, learns_pairs)
+    kind, examples = read_examples(path, kinds, fields, tokenizer)
     parts = _split(path, examples, fraction) if fraction else [examples]
     labels = tuple(known or (label_names(path, examples) if kind.name == "labels" else ()))
     loaded = [tabulate(path, kind, part, B, T, labels, seed) for part in parts]
@@ -231,11 +230,10 @@ def read_examples(
     kinds: Sequence[ExampleKind] = KINDS,
     fields: FieldNames = USUAL_FIELDS,
     tokenizer: Tokenizer = GPT2_TOKENIZER,
-    learns_pairs: bool = False,
 ) -> tuple[ExampleKind, TokenizedExamples]:
     """A file's examples as tokens, and their kind. Arguments and errors as `load`."""
     content = read_content(path)
-    kind, examples = parse_examples(path, content, kinds, fields, learns_pairs=learns_pairs)
+    kind, examples = parse_examples(path, content, kinds, fields)
     return kind, open_examples(path, content, kind, fields, examples, tokenizer)
 
 

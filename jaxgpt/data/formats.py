@@ -26,23 +26,26 @@ UNPACKED = [  # the same, with no two examples in a row
 ]
 
 
+def put_pairs_first(kinds: Sequence[ExampleKind]) -> list[ExampleKind]:
+    """The kinds for a run that learns pairs."""
+    return sorted(kinds, key=lambda kind: kind.name != "preferences")
+
+
 def parse_examples(
     path: str,
     content: bytes,
     kinds: Sequence[ExampleKind] = KINDS,
     fields: FieldNames = USUAL_FIELDS,
     errors: LineErrors | None = None,
-    learns_pairs: bool = False,
 ) -> tuple[ExampleKind, Iterator[Example]]:
     """The kind that a file's examples are of, which is that of the first, and all of them, read one by one.
 
     Args:
       path: .jsonl (or .ndjson), .csv or .tsv.
       content: of the file.
-      kinds: those that they may be of.
+      kinds: those that they may be of; what `review` writes is a pair and a completion, and is of the first.
       fields: names of fields, which only examples of some kinds have.
       errors: takes the errors of wrong records, which are left out, unless no record has a kind; None: they are raised.
-      learns_pairs: whether a record that has a pair of answers and a completion, as `review` writes it, is the pair.
 
     Raises:
       DataError: a record is wrong, here the first one; with its line.
@@ -59,7 +62,7 @@ def parse_examples(
         try:
             if "text" in renamed_record and not renamed and not matching_kinds(renamed_record, kinds):
                 raise DataError(f"{path}, line {line}: {_describe_unlabelled(path, record)}")
-            kind, _ = _recognize(path, line, record, kinds, renamed, learns_pairs)
+            kind, _ = _recognize(path, line, record, kinds, renamed)
             return kind, _parse(path, content, kind, renamed, errors)
         except DataError as error:
             collect_or_raise(error, line, errors)
@@ -83,19 +86,13 @@ def _parse(
 
 
 def _recognize(
-    path: str,
-    line: int,
-    record: dict[str, Any],
-    kinds: Sequence[ExampleKind],
-    renamed: dict[str, str],
-    learns_pairs: bool = False,
+    path: str, line: int, record: dict[str, Any], kinds: Sequence[ExampleKind], renamed: dict[str, str]
 ) -> tuple[ExampleKind, dict[str, Any]]:
     """The kind of example that a record's fields make it, and the record with our names for them."""
     renamed_record = rename_fields(record, renamed)
     matching = matching_kinds(renamed_record, kinds)
     if sorted((kind.fields[0], kind.name) for kind in matching) in JUDGED_COMPLETIONS:
-        wanted = "preferences" if learns_pairs else "completions"
-        matching = [kind for kind in matching if kind.name == wanted]
+        matching = matching[:1]
     if len(matching) != 1:
         raise DataError(f"{path}, line {line}: {_describe_mismatch(path, record, kinds, matching, renamed)}")
     return matching[0], renamed_record

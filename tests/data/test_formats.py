@@ -2,8 +2,9 @@
 
 import pytest
 
+from jaxgpt.data import formats
 from jaxgpt.data.config import FieldNames
-from jaxgpt.data.formats import parse_examples
+from jaxgpt.data.formats import parse_examples, put_pairs_first
 from jaxgpt.data.records import read_content
 from jaxgpt.errors import DataError, UsageError
 
@@ -153,9 +154,10 @@ def test_a_judged_answer_is_a_pair_for_a_run_that_learns_pairs_and_else_a_comple
     """Its text is that of a record with the fields of one kind alone; such records may be in the same file."""
     pair, completion = prompt | {"chosen": "d", "rejected": "e"}, prompt | {"completion": "d"}
     both = pair | completion | {"annotator": "anna", "choice": 1}
-    for learns_pairs, alone, name in ((False, completion, "completions"), (True, pair, "preferences")):
+    orders = (formats.KINDS, completion, "completions"), (put_pairs_first(formats.KINDS), pair, "preferences")
+    for kinds, alone, name in orders:
         path = write("a.jsonl", [both, alone, both])
-        kind, examples = parse_examples(path, read_content(path), learns_pairs=learns_pairs)
+        kind, examples = parse_examples(path, read_content(path), kinds)
         texts = [example.segments for example in examples]
         assert kind.name == name and texts == [texts[0]] * 3
         alone = write("b.jsonl", [alone])
