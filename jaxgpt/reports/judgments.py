@@ -12,7 +12,7 @@ from jaxgpt.errors import DataError
 
 TIE = 2  # the vote that neither answer is better
 OUTCOMES = {"tie": TIE, "skip": None}  # votes that choose no answer, by their words
-UNDECIDED = ".undecided"  # in the name of the file beside prefs.jsonl that has them: prefs.undecided.jsonl
+UNDECIDED = ".undecided"  # in the name of the file that has them
 MAX_PROMPT_CHARS = 400  # of a prompt that is shown
 
 
@@ -58,6 +58,11 @@ def read_judgments(paths: Sequence[Path]) -> list[Judgment]:
     return [*found.values()]
 
 
+def undecided_path(out: Path) -> Path:
+    """The file of ties and skips beside that of the judgments that chose: prefs.undecided.jsonl beside prefs.jsonl."""
+    return out.with_name(out.stem + UNDECIDED + out.suffix)
+
+
 def with_undecided(paths: Iterable[Path]) -> list[Path]:
     """The files, each once, with those that `jaxgpt review` writes beside them; one of a review is left out if empty.
 
@@ -65,7 +70,7 @@ def with_undecided(paths: Iterable[Path]) -> list[Path]:
     """
     files: dict[Path, None] = {}
     for path in paths:
-        beside = path.with_name(path.stem + UNDECIDED + path.suffix)
+        beside = undecided_path(path)
         has_undecided = not path.stem.endswith(UNDECIDED) and beside.is_file() and beside.stat().st_size > 0
         is_empty = not path.exists() or (path.is_file() and path.stat().st_size == 0)
         files |= dict.fromkeys([path] * (not (has_undecided and is_empty)) + [beside] * has_undecided)

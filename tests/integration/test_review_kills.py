@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from jaxgpt.commands.review.judgments import undecided_path
+from jaxgpt.reports.judgments import undecided_path
 from tests.support.servers import Server
 
 CODE = """

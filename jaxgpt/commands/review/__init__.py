@@ -6,10 +6,11 @@ from jaxgpt import console
 from jaxgpt.commands.flags import parse
 from jaxgpt.commands.review.config import ReviewConfig
 from jaxgpt.commands.review.items import encode_items, load_items
-from jaxgpt.commands.review.judgments import Judgments, undecided_path
+from jaxgpt.commands.review.judgments import Judgments
 from jaxgpt.commands.review.tokens import load_tokens, read_tokens, tokens_path
 from jaxgpt.files import require_separate, require_writable
 from jaxgpt.inference.chat_format import find_chat_format
+from jaxgpt.reports.judgments import undecided_path
 from jaxgpt.runs.weights import require_text_model, resolve_weights
 
 MAX_BATCH = 16  # answers that a model writes at once

@@ -30,6 +30,7 @@ from jaxgpt.errors import DataError, RetryableError
 from jaxgpt.files import open_nofollow, report_write_errors, sync, write_whole
 from jaxgpt.json_file import parse_json
 from jaxgpt.locks import try_lock
+from jaxgpt.reports.judgments import undecided_path
 
 Record = dict[str, Any]
 CHOICES = (1, 2, "tie", "skip")
@@ -55,11 +56,6 @@ def _is_text(value: Any) -> bool:
 
 def _is_model(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_text(value.get(name)) for name in ("name", "fingerprint"))
-
-
-def undecided_path(out: Path) -> Path:
-    """The file of ties and skips beside that of the judgments that chose."""
-    return out.with_suffix(".undecided" + out.suffix)
 
 
 class Judgments:

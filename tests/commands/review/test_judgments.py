@@ -11,8 +11,9 @@ import sys
 import pytest
 
 from jaxgpt.commands.review import judgments as module
-from jaxgpt.commands.review.judgments import Judgments, undecided_path
+from jaxgpt.commands.review.judgments import Judgments
 from jaxgpt.errors import DataError, JaxgptError, RetryableError, UsageError
+from jaxgpt.reports.judgments import undecided_path
 from tests.support.power import Disk
 
 MODEL = {"name": "a", "fingerprint": "0" * 16}
@@ -186,7 +187,8 @@ def test_a_link_and_a_folder_are_refused(tmp_path, out):
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-from jaxgpt.commands.review.judgments import Judgments, undecided_path
+from jaxgpt.commands.review.judgments import Judgments
+from jaxgpt.reports.judgments import undecided_path
 from tests.commands.review.test_judgments import judgment, judge, opened
 
 class Counted:

@@ -14,9 +14,10 @@ from jaxgpt.commands.review import clicks
 from jaxgpt.commands.review.answers import Answers
 from jaxgpt.commands.review.assignment import draw_order
 from jaxgpt.commands.review.items import load_items
-from jaxgpt.commands.review.judgments import Judgments, undecided_path
+from jaxgpt.commands.review.judgments import Judgments
 from jaxgpt.commands.review.server import CLAIM_S, Review
 from jaxgpt.errors import JaxgptError
+from jaxgpt.reports.judgments import undecided_path
 from jaxgpt.serving.web import make_app
 from tests.support.asgi import ask_async
 
