@@ -1,19 +1,7 @@
 """What annotators said of pairs of answers: lines in two files, each of which is on the disk before it counts.
 
 `prefs.jsonl` has the judgments that chose, and is `--data` of a run that learns pairs or completions as it is;
-`prefs.undecided.jsonl` beside it has ties and skips. A line is an object with
-
-- "prompt", a text, or "messages", a conversation; and "answers", two texts in the order of the models;
-- "choice": 1 or 2, the place on the page of the answer that was chosen; "tie" or "skip" in the other file;
-- "chosen", "rejected" and "completion", where one was chosen: the texts of the two, and the first again. Of an answer
-  that was edited, "chosen" is the edited text and "rejected" the answer as it was; "edited" says so;
-- "winner": the number, 0 or 1, of the answer that was chosen or edited; null: none was;
-- "order": the numbers of the answers at places 1 and 2 of the page;
-- "models": for each answer the {"name", "fingerprint"} of the model that wrote it; "seeds": of each; "sampling": the
-  flags; "cut": for each whether it ended because it was too long;
-- "item": the prompt's identity, the same for all annotators; "annotator"; "topic" and "remark", texts, often empty;
-- "time" of the server's clock, in UTC; "seconds" for which it was looked at, null if that is not known; "number", which
-  orders the lines of both files, whatever the clock did; and "id", that of the click.
+`prefs.undecided.jsonl` beside it has ties and skips. docs/review.md has the fields of a line.
 """
 
 import errno
