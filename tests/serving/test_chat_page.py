@@ -1,24 +1,20 @@
 """The chat page in a real browser, with a server whose model repeats what it is told."""
 
-import json
-import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("starlette", reason="needs starlette: pip install -r requirements-serve.txt")
 selenium = pytest.importorskip("selenium", reason="needs selenium")
-from selenium import webdriver  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-ROOT = Path(__file__).parents[2]
+from tests.support.browser import CHROMIUM, DRIVER, browser  # noqa: E402
+from tests.support.servers import Server  # noqa: E402
+
+SERVER = "import sys; from tests.support.fake_engine import main; sys.exit(main())"
 HOSTILE = [
     "</p><img src=x onerror=window.broken=1><script>window.broken=1</script>",
     "<svg/onload=window.broken=1> \"'`${window.broken=1}",
@@ -33,44 +29,30 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def url():
-    words = [sys.executable, "-m", "tests.support.fake_engine"]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            yield server.stdout.readline().split()[1]
-        finally:
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(20) == 128 + signal.SIGTERM
+    with Server(code=SERVER) as server:
+        yield server.urls[0]
+        assert server.stop() == 128 + signal.SIGTERM
 
 
 @pytest.fixture(scope="module")
-def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for each in ("--headless=new", "--no-sandbox", "--hide-scrollbars"):
-        options.add_argument(each)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+def session():
+    with browser() as session:
+        yield session
 
 
 @pytest.fixture
-def driver(browser, url):
+def driver(session, url):
     """The page, loaded anew."""
-    open_page(browser, url)
-    return browser
+    open_page(session, url)
+    return session.driver
 
 
-def open_page(driver, url, width=1000, dark=False):
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-    for log in ("browser", "performance"):
-        driver.get_log(log)
-    driver.get("about:blank")
-    driver.get(url)
-    wait_until(driver, lambda each: each.title == "Chat with tiny")
+def open_page(session, url, width=1000, dark=False):
+    session.show_as(width, 900, dark)
+    session.messages(), session.events()  # those of the page before
+    session.driver.get("about:blank")
+    session.driver.get(url)
+    wait_until(session.driver, lambda each: each.title == "Chat with tiny")
 
 
 def wait_until(driver, condition):
@@ -99,7 +81,7 @@ def status(driver):
     return driver.find_element(By.ID, "status").text
 
 
-def test_hostile_text_never_becomes_html(driver, url):
+def test_hostile_text_never_becomes_html(session, driver, url):
     type_into(driver, "system", HOSTILE[0])
     for text in HOSTILE:
         send(driver, text)
@@ -110,11 +92,9 @@ def test_hostile_text_never_becomes_html(driver, url):
     assert set(elements) <= {"ARTICLE1", "H20", "P0", "SMALL0"}
     facts = "return [typeof window.broken, document.scripts.length, document.links.length]"
     assert driver.execute_script(facts) == ["undefined", 1, 0]
-    assert driver.get_log("browser") == []
-    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
+    assert session.messages() == []
     origin = url.partition("/?")[0]
-    assert {each.partition("?")[0].removeprefix(origin) for each in asked} <= {
+    assert {each.partition("?")[0].removeprefix(origin) for each in session.requests()} <= {
         "/", "/v1/models", "/v1/chat/completions",
     }  # fmt: skip
 
@@ -159,8 +139,8 @@ def test_old_turns_are_left_out_visibly_when_the_context_is_full(driver, url):
 
 
 @pytest.mark.parametrize("width, dark", [(1000, False), (1000, True), (360, False)])
-def test_it_fits_a_phone_and_the_night_and_has_names_for_screen_readers(driver, url, width, dark):
-    open_page(driver, url, width, dark)
+def test_it_fits_a_phone_and_the_night_and_has_names_for_screen_readers(session, driver, url, width, dark):
+    open_page(session, url, width, dark)
     send(driver, "word" * 100)
     assert driver.execute_script("return document.documentElement.scrollWidth") <= width
     page, text = driver.execute_script(
@@ -181,7 +161,7 @@ def test_it_fits_a_phone_and_the_night_and_has_names_for_screen_readers(driver, 
     assert not any(role in ("textbox", "spinbutton", "button") and not name for role, name in names)
     log = driver.find_element(By.ID, "log")
     assert log.get_attribute("aria-live") == "polite" and log.get_attribute("role") == "log"
-    assert driver.get_log("browser") == []
+    assert session.messages() == []
 
 
 def test_a_page_that_lost_its_key_or_server_says_so(driver, url):

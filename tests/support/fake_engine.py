@@ -1,10 +1,9 @@
 """A served model that writes what a test says, with the interface of the real one.
 
-python -m tests.support.fake_engine serves one that repeats the last message, slowly, and without an end after "long".
+`main` serves one that repeats the last message, slowly, and a thousand times if it is "long".
 """
 
 import asyncio
-import sys
 
 from jaxgpt.data.plain_tokenizers import ByteTokenizer
 from jaxgpt.inference.chat_format import ChatFormat
@@ -94,7 +93,3 @@ def main() -> int:
     api = Api(fake_model(EchoEngine(), context=1024), KEY, Limits("tiny", 8, 512), timeout_s=60)
     app = make_app(api.routes(), config.hosts, lambda: None)
     return run_server(app, bind(config), lambda port: print("chat", f"{config.url(port)}/?token={KEY}", flush=True))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
