@@ -20,7 +20,15 @@ from jaxgpt.inference.complete import Rows, unstack
 from jaxgpt.inference.decoder import PREFILL
 from jaxgpt.inference.sampling import make_sampling_params
 from jaxgpt.models.base import Generative
-from jaxgpt.serving.token_stream import Busy, EngineError, GenerationRequest, Job, TokenStream, TooSlow, check_request
+from jaxgpt.serving.token_stream import (
+    DeadlineError,
+    EngineError,
+    GenerationRequest,
+    Job,
+    QueueFullError,
+    TokenStream,
+    check_request,
+)
 
 PIECE = 4 * PREFILL  # tokens of a prompt that are read before the other texts are continued
 CHUNK_S = 0.03  # seconds between two looks at the clients, as far as MAX_CHUNK allows
@@ -100,7 +108,7 @@ class Engine:
         """Begin a request; called in a coroutine, whose loop the returned iterator belongs to.
 
         Raises:
-          Busy: the queue is full.
+          QueueFullError: the queue is full.
           UsageError: the model can't do what the request asks for.
           EngineError: the engine was closed.
         """
@@ -113,7 +121,7 @@ class Engine:
             if self._running + len(self._waiting) >= self.batch_size + self.max_waiting:
                 self._count(refused=1)
                 counts = f"{self._running} requests are being answered and {len(self._waiting)} are waiting"
-                raise Busy(f"{counts}, and there is no room for more; try again later")
+                raise QueueFullError(f"{counts}, and there is no room for more; try again later")
             self._waiting.append(job)
             self._condition.notify()
         return TokenStream(request, job)
@@ -221,7 +229,7 @@ class Engine:
             if job.is_closed:
                 self._finish(job, None, "cancelled")
             else:
-                early = TooSlow("the answer had not begun when its time was over; try again later")
+                early = DeadlineError("the answer had not begun when its time was over; try again later")
                 self._finish(job, "length" if job.num_new else early, "timed_out")
 
     def _start_next(self) -> bool:

@@ -10,11 +10,11 @@ from jaxgpt.errors import JaxgptError, UsageError
 from jaxgpt.inference.sampling import SamplingParams, make_sampling_params
 
 
-class Busy(JaxgptError):
+class QueueFullError(JaxgptError):
     """The queue is full: try again later."""
 
 
-class TooSlow(JaxgptError):
+class DeadlineError(JaxgptError):
     """The deadline passed before the first token was written."""
 
 
@@ -72,7 +72,7 @@ class TokenStream:
       request: what was asked for.
       num_new: tokens so far.
       finish_reason: None until it has ended; "stop", by the stop token, which is not among the pieces; or "length", by
-        max_new_tokens or by the deadline; before the first token, TooSlow is raised instead.
+        max_new_tokens or by the deadline; before the first token, DeadlineError is raised instead.
     """
 
     def __init__(self, request: GenerationRequest, job: "Job"):
@@ -86,7 +86,7 @@ class TokenStream:
         """The next piece, of at least one token.
 
         Raises:
-          TooSlow, EngineError.
+          DeadlineError, EngineError.
         """
         if self._job.is_closed or self.finish_reason:
             raise StopAsyncIteration

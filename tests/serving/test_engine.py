@@ -14,7 +14,7 @@ from jaxgpt.inference.sampling import prompt_keys
 from jaxgpt.models.configs import GPT2Config
 from jaxgpt.runs.huggingface import load_hf, save_hf
 from jaxgpt.serving.engine import Engine
-from jaxgpt.serving.token_stream import Busy, EngineError, GenerationRequest, TooSlow
+from jaxgpt.serving.token_stream import DeadlineError, EngineError, GenerationRequest, QueueFullError
 from tests.support.models import random_model
 
 CONFIG = GPT2Config(vocab_size=61, block_size=200, n_layer=1, n_head=2, n_embd=20)
@@ -112,7 +112,7 @@ def test_a_client_that_leaves_frees_its_place(slow):
             await anext(stream)
         waiting = slow.stream(make_request(3, 4))
         assert (slow.stats.running, slow.stats.waiting) == (2, 1)
-        with pytest.raises(Busy, match="2 requests are being answered and 1 are waiting"):
+        with pytest.raises(QueueFullError, match="2 requests are being answered and 1 are waiting"):
             slow.stream(make_request())
         await streams[0].aclose()
         assert [token async for piece in waiting for token in piece] == alone(waiting.request)
@@ -148,7 +148,7 @@ def test_a_deadline_cuts_a_text_or_ends_the_wait(slow):
         ids = [token async for piece in cut for token in piece]
         assert cut.finish_reason == "length" and 0 < len(ids) == cut.num_new < 190
         assert ids == alone(cut.request)[: len(ids)]
-        with pytest.raises(TooSlow, match="had not begun"):
+        with pytest.raises(DeadlineError, match="had not begun"):
             await anext(late)
         assert [piece async for piece in late] == []
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from jaxgpt.errors import UsageError
-from jaxgpt.serving.token_stream import EngineError, GenerationRequest, Job, TokenStream, TooSlow, check_request
+from jaxgpt.serving.token_stream import DeadlineError, EngineError, GenerationRequest, Job, TokenStream, check_request
 
 
 def read(*items, request=None):
@@ -31,7 +31,7 @@ def test_how_a_stream_ends():
         pieces, stream, error = read([3, 4], [5], reason)
         assert pieces == [[3, 4], [5]] and stream.num_new == 3 and error is None
         assert stream.finish_reason == reason
-    for raised in (TooSlow("late"), EngineError("failed")):
+    for raised in (DeadlineError("late"), EngineError("failed")):
         _, stream, error = read([3], raised)
         assert error is raised and stream.finish_reason is None
 

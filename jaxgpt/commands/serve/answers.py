@@ -14,7 +14,7 @@ from jaxgpt.inference.answer_text import AnswerText
 from jaxgpt.serving.guard import HttpError
 from jaxgpt.serving.openai_api import Limits, TextRequest
 from jaxgpt.serving.prometheus import Histogram
-from jaxgpt.serving.token_stream import Busy, EngineError, GenerationRequest, TooSlow
+from jaxgpt.serving.token_stream import DeadlineError, EngineError, GenerationRequest, QueueFullError
 
 if TYPE_CHECKING:
     from jaxgpt.serving.served_model import ServedModel, TextStream
@@ -164,7 +164,7 @@ class Writer:
         text = served.chat_format.new_text(plan.stops) if is_chat else AnswerText(served.tokenizer, plan.stops)
         try:
             stream = served.stream_text(plan.generation, text)
-        except Busy as error:
+        except QueueFullError as error:
             raise HttpError(429, str(error), "rate_limit_exceeded", headers=RETRY) from None
         stack.push_async_callback(stream.aclose)
         return stream
@@ -178,7 +178,7 @@ class Writer:
                     self.first_text.observe(time.monotonic() - began)
                 yield Part(index, to_echo + new)
                 to_echo, is_first = "", False
-        except TooSlow:
+        except DeadlineError:
             late = f"no token was written within {self._timeout_s:g} seconds; try again later"
             raise HttpError(503, late, "timeout", headers=RETRY) from None
         except EngineError as error:

@@ -17,7 +17,7 @@ from jaxgpt.inference.chat_format import ChatFormat
 from jaxgpt.inference.sampling import prompt_keys
 from jaxgpt.serving.guard import HttpError
 from jaxgpt.serving.openai_api import Limits, TextRequest
-from jaxgpt.serving.token_stream import Busy, EngineError, TooSlow
+from jaxgpt.serving.token_stream import DeadlineError, EngineError, QueueFullError
 
 LIMITS = Limits("tiny", max_texts=8, max_new_tokens=40)
 ASKED = TextRequest(("ab",), None, 1, None, 1.0, 1.0, 0, (), 3, False, False, False)
@@ -150,8 +150,8 @@ def test_an_answer_is_its_content_in_parts_too(served, pieces, content):
 @pytest.mark.parametrize(
     "answers, status, code",
     [
-        ([[b"a", "stop"], Busy("full")], 429, "rate_limit_exceeded"),
-        ([[b"a", asyncio.Event()], [TooSlow("late")]], 503, "timeout"),
+        ([[b"a", "stop"], QueueFullError("full")], 429, "rate_limit_exceeded"),
+        ([[b"a", asyncio.Event()], [DeadlineError("late")]], 503, "timeout"),
         ([[b"a", asyncio.Event()], [b"a", EngineError("out of memory")]], 500, "engine_error"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("starlette", reason="needs starlette: pip install -r requirements-serve.txt")
 from jaxgpt.commands.serve.app import Api
 from jaxgpt.serving.openai_api import Limits
-from jaxgpt.serving.token_stream import Busy, EngineError, TooSlow
+from jaxgpt.serving.token_stream import DeadlineError, EngineError, QueueFullError
 from jaxgpt.serving.web import make_app, read_page
 from tests.support.asgi import ask, ask_async
 from tests.support.http_fuzz import draw_request
@@ -64,8 +64,8 @@ def test_a_stream_has_the_text_of_the_whole(app, served, is_chat):
 @pytest.mark.parametrize(
     "answer, status, code",
     [
-        (Busy("full"), 429, "rate_limit_exceeded"),
-        ([TooSlow("late")], 503, "timeout"),
+        (QueueFullError("full"), 429, "rate_limit_exceeded"),
+        ([DeadlineError("late")], 503, "timeout"),
         ([EngineError("out of memory")], 500, "engine_error"),
     ],
 )
