@@ -72,10 +72,10 @@ class _Group:
         self.rows: Rows | None = None
         self.step_s, self.write_s = float("inf"), 0.0
 
-    def taken(self) -> list[int]:
+    def taken_rows(self) -> list[int]:
         return [row for row, job in enumerate(self.jobs) if job]
 
-    def empty(self) -> list[Job]:
+    def clear(self) -> list[Job]:
         """Forget all texts; returns their jobs."""
         jobs, self.jobs, self.rows = self.jobs, [None] * len(self.jobs), None
         return [job for job in jobs if job]
@@ -171,7 +171,7 @@ class Engine:
             self._count(busy_seconds=time.perf_counter() - started)
             self._send()
         with self._condition:
-            jobs = [*self._small.empty(), *self._large.empty(), *self._waiting]
+            jobs = [*self._small.clear(), *self._large.clear(), *self._waiting]
             self._waiting.clear()
         for job in jobs:
             self._finish(job, EngineError("the server is stopping"), "failed")
@@ -182,8 +182,8 @@ class Engine:
         self._drop_ended()
         self._read_prompts()
         small, large = self._small, self._large
-        if len(large.taken()) == 1 and not (small.jobs[0] or self._waiting):
-            self._move(large, large.taken()[0], small, 0)
+        if len(large.taken_rows()) == 1 and not (small.jobs[0] or self._waiting):
+            self._move(large, large.taken_rows()[0], small, 0)
         for group in (small, large):
             if any(job and job.has_begun for job in group.jobs):
                 self._write(group, self._chunk_size(group))
@@ -193,7 +193,9 @@ class Engine:
         most = max(1, min(int(CHUNK_S / group.step_s), MAX_CHUNK))
         if not self._waiting:
             return most
-        return min(most, *(group.jobs[row].request.max_new_tokens - group.jobs[row].num_new for row in group.taken()))
+        return min(
+            most, *(group.jobs[row].request.max_new_tokens - group.jobs[row].num_new for row in group.taken_rows())
+        )
 
     def _read_prompts(self) -> None:
         """Read what is waiting, and write its first token; where others have to wait, as long as a chunk takes."""
@@ -206,10 +208,10 @@ class Engine:
                 job.has_begun = True
                 self._write(small, 1)
             if small.jobs[0] and job.has_begun:
-                if not large.jobs or not (self._waiting or large.taken()):
+                if not large.jobs or not (self._waiting or large.taken_rows()):
                     return  # it continues alone
                 self._move(small, 0, large, large.jobs.index(None))
-            if time.perf_counter() - started > max(CHUNK_S, large.write_s) and large.taken():
+            if time.perf_counter() - started > max(CHUNK_S, large.write_s) and large.taken_rows():
                 return
 
     def _drop_ended(self) -> None:
@@ -220,7 +222,7 @@ class Engine:
             for job in late:
                 self._waiting.remove(job)
         for group in (self._small, self._large):
-            for row in group.taken():
+            for row in group.taken_rows():
                 if group.jobs[row].is_closed or group.jobs[row].deadline <= now:
                     late.append(group.jobs[row])
                     self._rows(group).end(row)
@@ -255,7 +257,7 @@ class Engine:
         new, steps = rows.write(num_tokens)
         group.write_s = time.perf_counter() - started
         group.step_s = group.write_s / max(steps, 1)
-        for row in group.taken():
+        for row in group.taken_rows():
             job = group.jobs[row]
             job.num_new += len(new[row])
             if new[row]:
@@ -271,7 +273,7 @@ class Engine:
             self._running -= 1
 
     def _fail_running(self, error: Exception) -> None:
-        jobs = [*self._small.empty(), *self._large.empty()]
+        jobs = [*self._small.clear(), *self._large.clear()]
         with self._condition:
             self._running -= len(jobs)
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
