@@ -48,14 +48,14 @@ def read_judgments(paths: Sequence[Path]) -> list[Judgment]:
     Raises:
       DataError: a file can't be read, or a line is no judgment; with the line's number.
     """
-    found: dict[Any, Judgment] = {}
+    by_key: dict[Any, Judgment] = {}
     for path in with_undecided(paths):
         for line, record in read_jsonl(path):
             judgment = parse_judgment(f"{path}, line {line}", record, (str(path), line))
             key = (judgment.annotator or (path, line), judgment.item)  # nobody knows who those without a name are
-            found.pop(key, None)  # so that a later line is later in the order too
-            found[key] = judgment
-    return [*found.values()]
+            by_key.pop(key, None)  # so that a later line is later in the order too
+            by_key[key] = judgment
+    return [*by_key.values()]
 
 
 def undecided_path(out: Path) -> Path:

@@ -35,7 +35,7 @@ class Pair:
     cut: list[bool] = dataclasses.field(default_factory=lambda: [False, False])
     writing: asyncio.Task | None = None
 
-    async def whole(self) -> None:
+    async def wait(self) -> None:
         """Wait until both are written. Raises what the writers raised."""
         if self.writing:
             await asyncio.shield(self.writing)  # one reader may leave, and others read on
@@ -112,7 +112,7 @@ async def show(
     began = last = clock()
     while True:
         if pair.has_failed:
-            await pair.whole()
+            await pair.wait()
         now, lengths = clock(), [*map(len, pair.texts)]
         finished = [length for length, is_done in zip(lengths, pair.is_done, strict=True) if is_done]
         unfinished = [length for length, is_done in zip(lengths, pair.is_done, strict=True) if not is_done]

@@ -11,7 +11,7 @@ from typing import Any
 Judged = Mapping[str, Mapping[str, bool]]  # by item and annotator: whether the judgment counts; a skip does not
 
 
-def judged_by(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, bool]]:
+def index_judgments(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, bool]]:
     """Who has judged which items."""
     judged: dict[str, dict[str, bool]] = collections.defaultdict(dict)
     for record in records:
@@ -31,9 +31,9 @@ def next_item(
     Returns:
       None: there is none, perhaps only until another annotator skips an item or leaves.
     """
-    ours = claims.get(annotator)
-    if ours in items and needs(annotator, ours, per_item, judged):
-        return ours
+    current = claims.get(annotator)
+    if current in items and needs(annotator, current, per_item, judged):
+        return current
     claimed = collections.Counter(
         item for other, item in claims.items() if other != annotator and other not in judged.get(item, ())
     )
@@ -64,17 +64,17 @@ def count(item: str, judged: Judged) -> int:
 
 def draw_order(seed: int, annotator: str, item: str) -> tuple[int, int]:
     """The numbers of the answers at places 1 and 2 of an annotator's page: (0, 1) or (1, 0), by a fair coin."""
-    first = hash_of("order", seed, annotator, item) % 2
+    first = hash_values("order", seed, annotator, item) % 2
     return first, 1 - first
 
 
 def draw_seeds(seed: int, item: str) -> tuple[int, int]:
     """The seeds of an item's two answers, below 2**31; no two annotators or starts of the server have others."""
-    first, second = (hash_of("answer", seed, item, number) % 2**31 for number in (0, 1))
+    first, second = (hash_values("answer", seed, item, number) % 2**31 for number in (0, 1))
     return first, second
 
 
-def hash_of(*parts: Any) -> int:
+def hash_values(*parts: Any) -> int:
     """64 bits, as good as random, of some values."""
     return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:8], "big")
 

@@ -46,7 +46,7 @@ from typing import Any
 
 from jaxgpt import console
 from jaxgpt.commands.review.answers import Answers, Pair, show
-from jaxgpt.commands.review.assignment import digest, draw_order, judged_by, next_item, progress
+from jaxgpt.commands.review.assignment import digest, draw_order, index_judgments, next_item, progress
 from jaxgpt.commands.review.clicks import make_record, parse_click, parse_id
 from jaxgpt.commands.review.items import Item
 from jaxgpt.commands.review.judgments import Judgments
@@ -90,7 +90,7 @@ class Review:
     ):
         self._items, self._judgments, self._answers = {item.id: item for item in items}, judgments, answers
         self._tokens, self._per_item, self._seed, self._page, self._clock = tokens, per_item, seed, page, clock
-        self._judged = judged_by(judgments.records)
+        self._judged = index_judgments(judgments.records)
         self._claims: dict[str, tuple[str, float]] = {}  # by annotator: the item, and when the claim ends
 
     def routes(self) -> list[tuple[str, str, Handler]]:
@@ -210,7 +210,7 @@ class Review:
 
 async def _wait(pair: Pair) -> None:
     try:
-        await pair.whole()
+        await pair.wait()
     except JaxgptError as error:
         raise _unavailable(error) from None
 

@@ -85,11 +85,11 @@ def test_an_item_is_written_once_for_all_and_again_only_after_an_error():
     async def ask():
         answers = Answers([write, write], [{}, {}], {}, 3)
         with pytest.raises(JaxgptError, match="full"):
-            await answers.pair(item()).whole()
+            await answers.pair(item()).wait()
         await asyncio.sleep(0)
         pairs = [answers.pair(item()) for _ in range(3)]
         assert pairs[0] is pairs[1] is pairs[2]
-        await asyncio.gather(*(pair.whole() for pair in pairs))
+        await asyncio.gather(*(pair.wait() for pair in pairs))
         assert (pairs[0].texts, pairs[0].is_done) == (["x", "x"], [True, True])
         assert len(calls) == 4 and calls[:2] == calls[2:] == pairs[0].origin["seeds"]
 
@@ -104,10 +104,10 @@ def test_a_reader_that_leaves_does_not_end_the_writing():
 
     async def ask():
         pair = Answers([write, write], [{}, {}], {}, 0).pair(item())
-        reader = asyncio.create_task(pair.whole())
+        reader = asyncio.create_task(pair.wait())
         await asyncio.sleep(0.01)
         reader.cancel()
-        await pair.whole()
+        await pair.wait()
         assert pair.texts == ["x", "x"] and reader.cancelled()
 
     asyncio.run(ask())

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from jaxgpt.commands.review.assignment import digest, draw_order, draw_seeds, judged_by, next_item, progress
+from jaxgpt.commands.review.assignment import digest, draw_order, draw_seeds, index_judgments, next_item, progress
 
 ITEMS = [f"i{n}" for n in range(12)]
 
@@ -18,12 +18,12 @@ def simulate(annotators, per_item, draw, skips=0.0, undoes=0.0):
     while True:
         waiting = [each for each in annotators if each not in claims]
         for annotator in draw.sample(waiting, len(waiting)):
-            if item := next_item(annotator, ITEMS, per_item, judged_by(records), claims):
+            if item := next_item(annotator, ITEMS, per_item, index_judgments(records), claims):
                 claims[annotator] = item
         if not claims:
             return records, seen
         annotator = draw.choice([*claims])
-        assert next_item(annotator, ITEMS, per_item, judged_by(records), claims) == claims[annotator]
+        assert next_item(annotator, ITEMS, per_item, index_judgments(records), claims) == claims[annotator]
         if draw.random() < undoes and (last := [each for each in records if each["annotator"] == annotator]):
             records.remove(last[-1])
             seen[annotator].remove(last[-1]["item"])
@@ -56,11 +56,11 @@ def test_a_skip_leaves_the_item_to_others_and_an_undo_gives_it_back():
     draw = random.Random(0)
     for _ in range(40):
         records, _ = simulate(["a", "b", "c"], 2, draw, skips=0.3, undoes=0.2)
-        judged = judged_by(records)
+        judged = index_judgments(records)
         for item in ITEMS:
             counting = sum(judged[item].values())
             assert counting == 2 or (counting < 2 and len(judged[item]) == 3)  # everybody has seen it
-    judged = judged_by([{"annotator": "a", "item": "i0", "choice": "skip"}])
+    judged = index_judgments([{"annotator": "a", "item": "i0", "choice": "skip"}])
     assert next_item("a", ITEMS, 1, judged, {}) == "i1" and next_item("b", ITEMS, 1, judged, {}) == "i0"
 
 
@@ -76,7 +76,7 @@ def test_a_claim_of_another_counts_until_it_is_judged():
         "ours is done": ({"a": "i0"}, [tie], 1, "i1"),
     }
     for name, (claims, records, per_item, expected) in cases.items():
-        assert next_item("a", ITEMS, per_item, judged_by(records), claims) == expected, name
+        assert next_item("a", ITEMS, per_item, index_judgments(records), claims) == expected, name
     assert next_item("a", ITEMS[:1], 1, {}, {"b": "i0"}) is None
 
 
