@@ -18,7 +18,7 @@ COMMANDS = {  # name: its module, which has main(argv) -> exit code, and its hel
     "train": ("jaxgpt.commands.train", "train a model on a text or on examples; again: resume the run"),
     "sample": ("jaxgpt.commands.sample", "write text with a trained model"),
     "chat": ("jaxgpt.commands.chat", "talk to a model, turn by turn"),
-    "serve": ("jaxgpt.commands.serve", "serve a model over HTTP, as OpenAI's clients speak, with a chat page"),
+    "serve": ("jaxgpt.commands.serve", "serve a model over HTTP by OpenAI's API, with a chat page"),
     "review": ("jaxgpt.commands.review", "have people choose the better of two answers, on a web page"),
     "evaluate": (
         "jaxgpt.commands.evaluate",

@@ -15,7 +15,7 @@ KEY_VARIABLE = "JAXGPT_API_KEY"
 
 @dataclasses.dataclass(frozen=True)
 class ServeConfig:
-    """Serve a model over HTTP, as OpenAI's clients speak, with a chat page.
+    """Serve a model over HTTP by OpenAI's API, with a chat page.
 
     Requests that come together are decoded together, and each gets the text that it would get alone.
     """
