@@ -79,10 +79,10 @@ class Writer:
     def _encode(self, request: TextRequest, prompt: str | tuple[int, ...]) -> list[int]:
         served = self._served
         if request.messages is not None:
-            self._require_short(sum(len(each.content.encode()) for each in request.messages))
+            self._require_short(sum(len(each.content.encode()) for each in request.messages), "messages")
             ids = self._tokenize(functools.partial(served.chat_format.encode, request.messages), "messages")
         elif isinstance(prompt, str):
-            self._require_short(len(prompt.encode()))
+            self._require_short(len(prompt.encode()), "prompt")
             ids = self._tokenize(functools.partial(served.tokenizer.encode_prompt, prompt), "prompt")
         else:
             ids = list(prompt)
@@ -95,10 +95,10 @@ class Writer:
             )
         return ids or [served.tokenizer.end]
 
-    def _require_short(self, num_bytes: int) -> None:
+    def _require_short(self, num_bytes: int, param: str) -> None:
         """Refuse without tokenizing it a text that can't fit, however long its tokens are."""
         if num_bytes > self._served.context * self._longest_token:
-            raise self._too_long(f"a prompt of {num_bytes:,} bytes does not fit")
+            raise self._too_long(f"a prompt of {num_bytes:,} bytes does not fit", param)
 
     @functools.cached_property
     def _longest_token(self) -> int:
@@ -121,12 +121,12 @@ class Writer:
         wanted = request.max_tokens or max(1, min(room, most if is_chat else min(most, DEFAULT_MAX_TOKENS)))
         if wanted > room:
             total = f"{num_prompt + wanted:,} tokens, {num_prompt:,} of the prompt and {wanted:,} new ones, do not fit"
-            raise self._too_long(total)
+            raise self._too_long(total, "messages" if is_chat else "prompt")
         return wanted
 
-    def _too_long(self, what: str) -> HttpError:
+    def _too_long(self, what: str, param: str) -> HttpError:
         message = f"{what} into the model's context of {self._served.context:,}; shorten the prompt, or 'max_tokens'"
-        return HttpError(400, message, "context_length_exceeded", "messages")
+        return HttpError(400, message, "context_length_exceeded", param)
 
     def _echo(self, prompt: str | tuple[int, ...]) -> str:
         return prompt if isinstance(prompt, str) else self._served.tokenizer.decode(prompt)

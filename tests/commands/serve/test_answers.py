@@ -82,8 +82,10 @@ def test_a_text_has_room_for_as_many_tokens_as_are_left(served):
         with pytest.raises(HttpError) as error:
             make_writer(served).plan(ask(prompts=(prompt,), max_tokens=4))
         assert str(error.value).startswith(message) and error.value.code == "context_length_exceeded"
-    with pytest.raises(HttpError, match="do not fit"):
+        assert error.value.param == "prompt"
+    with pytest.raises(HttpError, match="do not fit") as error:
         make_writer(served).plan(ask_chat([Message("user", "x" * 64)]))
+    assert error.value.param == "messages"
     with pytest.raises(HttpError, match=r"'prompt' has the token id 257, and the vocabulary has 257 tokens"):
         make_writer(served).plan(ask(prompts=((1, 257),)))
 
