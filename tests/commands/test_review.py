@@ -96,7 +96,6 @@ def test_what_is_judged_survives_a_kill_and_is_data_of_both_kinds_of_runs(folder
         ({"out": "other.jsonl"}, 3, "other.jsonl, line 1: not a judgment of `review`: 'id'"),
         ({"out": "secrets.jsonl"}, 3, "secrets.tokens.json: not a JSON object; delete it"),
         ({"host": "203.0.113.7"}, 2, "--host 203.0.113.7 --port 0: "),
-        ({"annotators": "a,a"}, 2, "two have one name"),
     ],
 )
 def test_what_is_wrong_is_one_line_before_the_model_is_read(folder, flags, code, message, monkeypatch):

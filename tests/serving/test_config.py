@@ -20,7 +20,15 @@ def test_the_url_can_be_opened(host, url):
     assert ServerConfig(host=host).url(80) == url
 
 
-@pytest.mark.parametrize("words", [["--port", "65536"], ["--host", "http://x"], ["--allowed-hosts", "a/b"]])
-def test_wrong_flags_are_refused(words):
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--port", "65536"], "--port 65536 is out of range: it must be from 0 to 65535"),
+        (["--host", "http://x"], "'http://x' is no name of a host; write it as in a URL, without http://"),
+        (["--allowed-hosts", "a/b"], "'a/b' is no name of a host"),
+    ],
+)
+def test_wrong_flags_are_refused(words, message):
+    with pytest.raises(UsageError) as error:
         parse(ServerConfig, words)
+    assert str(error.value).startswith(message)

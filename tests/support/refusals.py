@@ -179,11 +179,6 @@ review text base text --prompts pairs.jsonl --out new.jsonl
 review text --prompts pairs.jsonl --out new.txt
 review text --prompts pairs.jsonl --out file/new.jsonl
 review text --prompts pairs.jsonl --out items.jsonl
-review text --prompts pairs.jsonl --out new.jsonl --annotators a,a
-review text --prompts pairs.jsonl --out new.jsonl --per-item 2
-review text --prompts pairs.jsonl --out new.jsonl --temperature 0
-review text --prompts pairs.jsonl --out new.jsonl --port 70000
-review text --prompts pairs.jsonl --out new.jsonl --host http://a
 sample text
 sample --prompt a
 sample nowhere --prompt a

@@ -28,8 +28,6 @@ def test_flags_are_read():
         (["--api-key", "short"], "--api-key must be 8 to 200 letters, digits and . _ ~ -; leave it out for a random"),
         (["--api-key", "with a space"], "--api-key must be 8 to 200 letters"),
         (["--served-name", "a/b"], "--served-name 'a/b' must be 1 to 100 letters, digits and . _ : -"),
-        (["--port", "70000"], "--port 70000 is out of range"),
-        (["--allowed-hosts", "http://a"], "'http://a' is no name of a host"),
         (["--max-tokens", "5"], "--max-tokens: no such flag; did you mean --max-new-tokens?"),
     ],
 )
