@@ -13,13 +13,13 @@ from jaxgpt import console, signals
 from jaxgpt.errors import UsageError
 from jaxgpt.serving.config import ServerConfig
 from jaxgpt.serving.guard import HttpError
-from jaxgpt.serving.web import INSTALL
+from jaxgpt.serving.web import NO_SERVER
 
 try:
     import uvicorn
     from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError:
-    raise UsageError(f"a server needs starlette and uvicorn: {INSTALL}") from None
+    raise UsageError(NO_SERVER) from None
 
 REQUEST_TIMEOUT_S = 30.0  # for a connection's first request to name its path and headers
 GRACE_S = 3  # for open answers, when the server ends

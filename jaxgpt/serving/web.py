@@ -14,19 +14,20 @@ from jaxgpt.errors import JaxgptError, UsageError
 from jaxgpt.json_file import parse_json
 from jaxgpt.serving.guard import Guard, HttpError, as_http_error
 
-INSTALL = "pip install -r requirements-serve.txt"
+NO_SERVER = "a server needs starlette and uvicorn: pip install -r requirements-serve.txt"
 try:
+    from starlette import routing
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import HTMLResponse, Response
-    from starlette.routing import Route
 except ImportError:
-    raise UsageError(f"a server needs starlette and uvicorn: {INSTALL}") from None
+    raise UsageError(NO_SERVER) from None
 
 FORBIDDEN = ("base-uri", "form-action", "frame-ancestors")  # which default-src does not cover
 
 Handler = Callable[[Request], Awaitable[Response]]
+Route = tuple[str, str, Handler]  # (method, path, handler)
 
 
 class JSONResponse(Response):
@@ -39,14 +40,11 @@ class JSONResponse(Response):
         return text.encode("utf-8", "backslashreplace")
 
 
-def make_app(
-    routes: Sequence[tuple[str, str, Handler]], hosts: frozenset[str], on_close: Callable[[], object] = lambda: None
-) -> Guard:
+def make_app(routes: Sequence[Route], hosts: frozenset[str], on_close: Callable[[], object] = lambda: None) -> Guard:
     """The ASGI application of some routes.
 
     Args:
-      routes: (method, path, handler); a path may have parts such as {name}, which the handler finds in
-        request.path_params.
+      routes: a path may have parts such as {name}, which the handler finds in request.path_params.
       hosts: names that a request's Host may have, of ServerConfig.hosts.
       on_close: called when the server ends.
     """
@@ -63,7 +61,7 @@ def make_app(
         error = as_http_error(error)
         return JSONResponse(error.body, error.status, error.headers)
 
-    table = [Route(path, handler, methods=[method]) for method, path, handler in routes]
+    table = [routing.Route(path, handler, methods=[method]) for method, path, handler in routes]
     handled = dict.fromkeys((HTTPException, HttpError, JaxgptError, Exception), describe)
     app = Starlette(routes=table, exception_handlers=handled, lifespan=lifespan)
     app.router.redirect_slashes = False  # a redirect would name the host that the request names

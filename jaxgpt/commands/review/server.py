@@ -54,10 +54,10 @@ from jaxgpt.errors import JaxgptError, UsageError
 from jaxgpt.serving.guard import HttpError
 from jaxgpt.serving.web import (
     EventStream,
-    Handler,
     JSONResponse,
     Request,
     Response,
+    Route,
     holder_of_token,
     page_response,
     read_json,
@@ -93,7 +93,7 @@ class Review:
         self._judged = index_judgments(judgments.records)
         self._claims: dict[str, tuple[str, float]] = {}  # by annotator: the item, and when the claim ends
 
-    def routes(self) -> list[tuple[str, str, Handler]]:
+    def routes(self) -> list[Route]:
         return [
             ("GET", "/", self.get_page),
             ("POST", "/api/next", self.post_next),

@@ -23,6 +23,7 @@ from jaxgpt.serving.web import (
     JSONResponse,
     Request,
     Response,
+    Route,
     holder_of_token,
     page_response,
     read_json,
@@ -31,8 +32,6 @@ from jaxgpt.serving.web import (
 
 if TYPE_CHECKING:
     from jaxgpt.serving.served_model import ServedModel
-
-Route = tuple[str, str, Handler]
 
 
 class Api:
