@@ -15,10 +15,10 @@ from jaxgpt.inference import placement
 from jaxgpt.inference.answer_text import AnswerText
 from jaxgpt.inference.chat_format import ChatFormat, find_chat_format
 from jaxgpt.inference.sampling import prompt_keys
+from jaxgpt.progress_bar import stage
 from jaxgpt.runs.fingerprint import fingerprints_by_name
 from jaxgpt.runs.huggingface import load
 from jaxgpt.runs.weights import WeightsRef
-from jaxgpt.runtime import device as devices
 from jaxgpt.serving.engine import Engine
 from jaxgpt.serving.token_stream import GenerationRequest, TokenStream
 
@@ -117,13 +117,12 @@ def load_served(
 
     Raises:
       CheckpointError, UsageError: as loading and select_compute do.
-      RetryableError: the memory isn't enough.
     """
     chat_format = find_chat_format(source)
     compute, described = placement.select_compute(source.config, device, dtype)
-    with devices.memory_errors("use a smaller --batch-size, or a smaller model"):
-        model = load(source, **compute)
-        fingerprint = fingerprint_of(model)
+    model = load(source, **compute)
+    fingerprint = fingerprint_of(model)
+    with stage("compiling"):
         engine = Engine(model, batch_size, max_waiting)
     name = (source.folder.resolve() if source.is_run and source.folder else Path(source.name)).name or source.name
     return ServedModel(name, fingerprint, described, source.tokenizer, engine.context, chat_format, engine)

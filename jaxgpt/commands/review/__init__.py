@@ -34,11 +34,13 @@ def main(argv: Sequence[str]) -> int:
 
         from jaxgpt.commands.review.answers import Answers
         from jaxgpt.commands.review.writing import make_writer
+        from jaxgpt.runtime.device import memory_errors
         from jaxgpt.serving.served_model import load_served
 
         batch = min(MAX_BATCH, 4 // len(sources) * len(config.names))  # the answers on each page, and those to the next
         waiting = 2 * len(items)  # all that can be asked for: many annotators may come at once
-        served = [load_served(source, config.device, config.dtype, batch, waiting) for source in sources]
+        with memory_errors("use smaller models, or name fewer --annotators"):
+            served = [load_served(source, config.device, config.dtype, batch, waiting) for source in sources]
         for name, each in zip(config.runs, served, strict=True):
             console.note(f"{name}: {each.described}")
         both = [0, len(served) - 1]  # of one model two draws

@@ -11,7 +11,6 @@ from jaxgpt.commands.serve.config import KEY_VARIABLE, ServeConfig, require_key
 from jaxgpt.data.chat import Message
 from jaxgpt.errors import DataError
 from jaxgpt.inference.chat_format import find_chat_format
-from jaxgpt.progress_bar import stage
 from jaxgpt.runs.weights import require_text_model, resolve_weights
 from jaxgpt.serving.openai_api import Limits
 
@@ -29,9 +28,10 @@ def main(argv: Sequence[str]) -> int:
     from jaxgpt.serving.web import make_app
 
     with bind(config.server) as listening:  # before the model is loaded, which may take long
+        from jaxgpt.runtime.device import memory_errors
         from jaxgpt.serving.served_model import load_served
 
-        with stage("loading the model, and compiling its programs"):
+        with memory_errors("use a smaller --batch-size, or a smaller model"):
             served = load_served(source, config.device, config.dtype, config.batch_size, config.max_waiting)
         most = config.batch_size + config.max_waiting
         limits = Limits(config.served_name or served.name, most, config.max_new_tokens)
