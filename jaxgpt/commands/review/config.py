@@ -54,6 +54,8 @@ class ReviewConfig:
             raise UsageError(f"{len(self.runs)} models: name one or two")
         if self.out.suffix not in JSON_LINES:
             raise UsageError(f"--out {self.out}: give the file a name that ends in .jsonl")
+        if self.out.stem.endswith(".undecided"):
+            raise UsageError(f"--out {self.out}: ties and skips of another --out have such a name; choose another one")
         wrong = [name for name in self.names if not NAME.fullmatch(name)]
         if wrong or len({*self.names}) < len(self.names):
             what = f"{wrong[0]!r} is no name" if wrong else "two have one name"

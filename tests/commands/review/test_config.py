@@ -38,6 +38,7 @@ def test_flags_are_read():
         (["--max-new-tokens", "0"], "--max-new-tokens 0 is out of range"),
         (["--seed", "-1"], "--seed -1 is out of range"),
         (["--out", "-"], "name that ends in .jsonl"),
+        (["--out", "x.undecided.jsonl"], "--out x.undecided.jsonl: ties and skips of another --out have such a name"),
     ],
 )
 def test_wrong_flags_are_one_line(words, message):
