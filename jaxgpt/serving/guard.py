@@ -99,6 +99,11 @@ class Guard:
         self._open += 1
         try:
             await self._answer(scope, receive, send_guarded)
+        except asyncio.CancelledError:  # the server ends, and waits for no handler any more
+            if not is_started:
+                stopping = HttpError(503, "the server is stopping; try again later", headers={"retry-after": "5"})
+                await _send_error(stopping, send_guarded)
+            raise
         except Exception as error:  # a handler's fault must not be the server's end
             if not isinstance(error, HttpError):
                 _report(scope, error)

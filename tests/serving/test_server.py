@@ -31,11 +31,15 @@ async def events():
         yield {}
         await asyncio.sleep(0.01)
 
+async def sleep(request):
+    await asyncio.sleep(60)
+
 async def endless(request):
     return EventStream(events())
 
 config = ServerConfig(port=0)
-app = make_app([("GET", "/", hello), ("GET", "/endless", endless)], config.hosts, lambda: print("closed"))
+routes = [("GET", "/", hello), ("GET", "/endless", endless), ("GET", "/sleep", sleep)]
+app = make_app(routes, config.hosts, lambda: print("closed"))
 sys.exit(run_server(app, bind(config), lambda port: print(config.url(port))))
 """
 
@@ -49,6 +53,7 @@ def raw(server, content):
 
 
 def test_a_server_answers_until_a_signal_ends_it():
+    answers = []
     with Server(code=PROGRAM) as server:
         status, headers, body = server.ask("GET", "/")
         assert (status, json.loads(body)) == (200, "hello") and "Server" not in headers
@@ -61,9 +66,14 @@ def test_a_server_answers_until_a_signal_ends_it():
             assert long.startswith(b"HTTP/1.1 400") or not long
         reader = threading.Thread(target=lambda: raw(server, b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n"))
         reader.start()
+        sleeper = threading.Thread(target=lambda: answers.append(server.ask("GET", "/sleep")))
+        sleeper.start()
         assert server.ask("GET", "/")[0] == 200
         assert server.stop(signal.SIGINT) == 130
         reader.join(10)
+        sleeper.join(10)
+        status, headers, body = answers[0]
+        assert status == 503 and "stopping" in json.loads(body)["error"]["message"] and headers["retry-after"] == "5"
         assert server.output.split("\n")[1:] == ["", "stopping", "closed", ""] and not reader.is_alive()
 
 
