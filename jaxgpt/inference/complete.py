@@ -83,7 +83,8 @@ class Rows:
     def __init__(self, model: Generative, B: int, longest: int):
         self._model, self._block_size = model, model.config.block_size
         room = room_for(self._block_size, longest) + PREFILL  # columns behind a full text are read, too
-        sharding = jax.tree.leaves(model)[0].sharding  # another would need the program to be compiled once more
+        # Another sharding than the weights' would need the program to be compiled once more.
+        sharding = next((leaf.sharding for leaf in jax.tree.leaves(model)), None)
         self._cache = jax.device_put(_init_cache(model, B, room), sharding)
         self._tokens, self._keys = np.zeros((B, room), np.int32), np.zeros((B, 2), np.uint32)
         self._length, self._cached = np.ones(B, np.int32), np.zeros(B, np.int32)
