@@ -162,6 +162,12 @@ class Review:
     async def post_judgment(self, request: Request) -> Response:
         annotator = holder_of_token(request, self._tokens)
         click = parse_click(await read_json(request))
+        before = self._judgments.find(click.id)
+        if before and (before["annotator"], before["item"]) == (
+            annotator,
+            click.item,
+        ):  # perhaps of an item that is gone
+            return JSONResponse({"saved": True, "id": click.id})
         item = self._find(click.item)
         self._require_new(annotator, click.id, item)
         pair, order = self._answers.pair(item), draw_order(self._seed, annotator, item.id)

@@ -391,6 +391,24 @@ def test_a_model_that_fails_is_asked_again_and_not_named(host, capsys):
     asyncio.run(judge())
 
 
+def test_a_click_that_comes_again_when_its_item_is_gone_was_saved(host):
+    host = host()
+
+    async def judge():
+        item = (await host.next())["item"]["id"]
+        shown = (await host.answers(item))["shown"]
+        click = {"id": "c1", "item": item, "shown": shown, "choice": 1}
+        assert (await host.ask("/api/judgments", click))[0] == 200
+        host.items = host.items[1:]
+        host.restart()
+        assert await host.ask("/api/judgments", click) == (200, {"saved": True, "id": "c1"})
+        assert code(await host.ask("/api/judgments", click | {"id": "c2"})) == (404, "no_such_item")
+        assert code(await host.ask("/api/judgments", click, who="ben")) == (404, "no_such_item")
+
+    asyncio.run(judge())
+    assert len(host.lines()) == 1
+
+
 def test_a_full_disk_saves_nothing_and_says_so(host, monkeypatch):
     host = host()
 
