@@ -70,7 +70,9 @@ def render_kappa(pairs: Sequence[dict[str, Any]], everyone: dict[str, Any]) -> l
             " --per-item 2, or the files of all annotators.</p>",
         ]
     rows = [(" and ".join(row["annotators"]), row, row["alike"] / row["items"]) for row in pairs]
-    cells = [[name, f"{row['items']:,}", f"{alike:.1%}", interval_cell(row, "kappa")] for name, row, alike in rows]
+    cells = [
+        [name, f"{row['items']:,}", f"{100 * alike:.1f} %", interval_cell(row, "kappa")] for name, row, alike in rows
+    ]
     cells.append(
         [f"all {everyone['annotators']}, by Fleiss", f"{everyone['items']:,}", "", interval_cell(everyone, "kappa")]
     )
