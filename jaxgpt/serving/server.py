@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import socket
@@ -47,7 +48,10 @@ def bind(config: ServerConfig) -> socket.socket:
             ) from None
         except OSError as error:
             where, reason = f"--host {config.host} --port {config.port}", error.strerror or error
-            raise UsageError(f"{where}: {reason}; choose another port, or --port 0 for a free one") from None
+            advice = "choose another port, or --port 0 for a free one"
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                advice = "choose an address that this machine has, such as 127.0.0.1"
+            raise UsageError(f"{where}: {reason}; {advice}") from None
         on_error.pop_all()
     return listening
 
