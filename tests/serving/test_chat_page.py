@@ -168,5 +168,5 @@ def test_a_page_that_lost_its_key_or_server_says_so(driver, url):
     driver.execute_cdp_cmd("Network.enable", {})
     driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*"]})
     send(driver, "Hi")
-    assert status(driver) == "Error: no connection"
+    assert status(driver) == "Error: no connection to the server"
     assert texts(driver) == [] and driver.find_element(By.ID, "message").get_property("value") == "Hi"
