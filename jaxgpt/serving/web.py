@@ -7,6 +7,7 @@ import hmac
 import importlib.resources
 import json
 import re
+import reprlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -56,7 +57,10 @@ def make_app(routes: Sequence[Route], hosts: frozenset[str], on_close: Callable[
 
     async def describe(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):  # Starlette's own: no such path, or not by this method
-            what = {404: "no such path", 405: "not by this method"}.get(error.status_code, str(error.detail))
+            path, method = reprlib.repr(request.url.path), reprlib.repr(request.method)
+            what = {404: f"there is no path {path} here", 405: f"{path} does not take {method}"}.get(
+                error.status_code, str(error.detail)
+            )
             error = HttpError(error.status_code, what, headers=error.headers)
         error = as_http_error(error)
         return JSONResponse(error.body, error.status, error.headers)
@@ -84,7 +88,7 @@ def holder_of_token(request: Request, tokens: Mapping[str, str], in_url: bool = 
     given = given.strip().encode()
     holders = [holder for token, holder in tokens.items() if hmac.compare_digest(token.encode(), given)]
     if scheme.lower() != "bearer" or not holders:
-        what = f"the request has {'a wrong token' if given else 'no token'}; send Authorization: Bearer TOKEN"
+        what = f"the request has {'a wrong key' if given else 'no key'}; send Authorization: Bearer KEY"
         if in_url:
             what = "open the whole address that the server has printed, with ?token= and what follows"
         raise HttpError(401, what, "invalid_api_key", headers={"www-authenticate": "Bearer"})

@@ -120,7 +120,7 @@ def test_openais_client_chats(client):
 
 def test_openais_client_understands_errors(client, server):
     openai = pytest.importorskip("openai")
-    with pytest.raises(openai.AuthenticationError, match="the request has a wrong token"):
+    with pytest.raises(openai.AuthenticationError, match="the request has a wrong key"):
         client.with_options(api_key="wrong-key").models.list()
     with pytest.raises(openai.NotFoundError, match="there is no model") as missing:
         client.completions.create(model="gpt-9", prompt="a")

@@ -47,6 +47,13 @@ def test_a_token_has_a_holder(headers, path, holder):
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize("method, path, status", [("POST", "/v2", 404), ("GET", "/", 405)])
+def test_a_path_or_a_method_that_is_not_there_is_named(method, path, status):
+    answer = ask(make(read_json), method, path)
+    message = answer.json()["error"]["message"]
+    assert answer.status == status and repr(path) in message and (status == 404 or repr(method) in message)
+
+
 def test_a_token_is_in_the_url_of_a_page_alone():
     async def handler(request):
         return JSONResponse(holder_of_token(request, TOKENS))
