@@ -43,6 +43,8 @@ def main(argv: Sequence[str]) -> int:
             served = [load_served(source, config.device, config.dtype, batch, waiting) for source in sources]
         for name, each in zip(config.runs, served, strict=True):
             console.note(f"{name}: {each.described}")
+            if each.chat_format.is_chat and items[0].prompt is not None:
+                console.note(f"{name}: trained on conversations ('messages'); it continues a 'prompt' as plain text")
         both = [0, len(served) - 1]  # of one model two draws
         models = name_models(config.runs, [(each.name, each.fingerprint) for each in served])
         models = [models[number] for number in both]
