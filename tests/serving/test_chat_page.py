@@ -1,4 +1,4 @@
-"""The chat page in a real browser, with a server whose model repeats what it is told."""
+"""The chat page in a real browser, with a server whose model repeats the prompt."""
 
 import signal
 import time

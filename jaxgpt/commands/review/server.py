@@ -222,7 +222,7 @@ async def _wait(pair: Pair) -> None:
 
 
 def _unavailable(error: Exception) -> HttpError:
-    """What the page is told of a model that can't write; the error itself may name it."""
+    """What the page learns when a model can't write; the error itself may name the model."""
     console.note(f"an answer could not be written: {error}")
     return HttpError(503, "the answers could not be written; try again", "no_answers", headers={"retry-after": "2"})
 
